@@ -1,0 +1,19 @@
+//! The pure part of fleet: no clock, disk, network, randomness or logging; text and values in, values out.
+//!
+//! Read in this order: [`name`] and [`model`] are the nouns, [`unit_file`] and [`xfleet`] parse what users write,
+//! [`constraint`] says whether a machine can take a unit, [`plan`] decides for the cluster, [`converge`] for one host,
+//! [`wire`] holds the HTTP bodies.
+//!
+//! **Architecture invariant:** nothing here can fail for an outside reason, and the same input gives the same bytes.
+//! `clippy.toml` beside this crate bans the clock, the disk, the environment and unordered maps.
+
+pub mod name;
+pub mod model;
+pub mod unit_file;
+pub mod xfleet;
+//pub mod constraint;
+pub mod glob;
+//pub mod plan;
+//pub mod converge;
+//pub mod view;
+pub mod wire;

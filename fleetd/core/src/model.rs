@@ -1,0 +1,370 @@
+//! The nouns: units, machines, placements, reports, and the snapshot that the planner sees. Each document is JSON in the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{MachineId, UnitName};
+use crate::unit_file::UnitFile;
+use crate::xfleet::Constraints;
+
+/// The format number that every document carries as `v`. Readers keep fields that they do not know.
+pub const FORMAT: u32 = 1;
+
+/// The largest document, in bytes: etcd refuses requests over 1.5 MiB, and a commit holds more than the document.
+pub const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
+
+/// The most replicas one template may have. More than the tests reach (a million), less than a slip of the finger.
+pub const MAX_REPLICAS: u32 = 1_000_000;
+
+/// Fields of a document that this version does not know; kept when it is rewritten.
+pub type Unknown = BTreeMap<String, serde_json::Value>;
+
+/// What the user wants of a unit, in fleet's three words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DesiredState {
+    /// Known to the cluster, on no machine.
+    #[default]
+    Inactive,
+    /// On a machine, not started.
+    Loaded,
+    /// On a machine and started.
+    Launched,
+}
+
+impl DesiredState {
+    /// The word, as commands and the API use it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DesiredState::Inactive => "inactive",
+            DesiredState::Loaded => "loaded",
+            DesiredState::Launched => "launched",
+        }
+    }
+
+    /// Reads the word; `None` for any other.
+    pub fn parse(text: &str) -> Option<DesiredState> {
+        [DesiredState::Inactive, DesiredState::Loaded, DesiredState::Launched].into_iter().find(|s| s.as_str() == text)
+    }
+}
+
+impl fmt::Display for DesiredState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// `units/<name>`: what a user submitted. Written by the API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnitRecord {
+    /// The format, [`FORMAT`].
+    pub v: u32,
+    /// Its name; a template's record stands for all its replicas.
+    pub name: UnitName,
+    /// The unit file as submitted, comments and all.
+    pub text: String,
+    /// Counts the texts, from 1. The text of each is also under `revisions/<name>/<n>`.
+    pub revision: u64,
+    /// What the user wants of it.
+    pub desired: DesiredState,
+    /// How many instances of this template should run; none for units that were never scaled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// When it was first submitted, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// Counts the restarts asked for; an instance whose agent has seen fewer is restarted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restart: u64,
+    /// Restarts asked for of single replicas, on top of `restart`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub restart_of: BTreeMap<UnitName, u64>,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// A unit as the planner needs it: its record without the text, and its constraints parsed once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unit {
+    /// Its name.
+    pub name: UnitName,
+    /// The number of its text.
+    pub revision: u64,
+    /// The short hash of its text, see [`UnitFile::short_hash`].
+    pub hash: Arc<str>,
+    /// What the user wants of it.
+    pub desired: DesiredState,
+    /// The wanted count, for a scaled template.
+    pub replicas: Option<u32>,
+    /// Restarts asked for.
+    pub restart: u64,
+    /// Restarts asked for of single replicas.
+    pub restart_of: BTreeMap<UnitName, u64>,
+    /// What its `[X-Fleet]` section demands, specifiers unexpanded.
+    pub constraints: Constraints,
+}
+
+impl Unit {
+    /// Parses the text of `record` once, so that planning never does.
+    pub fn from_record(record: &UnitRecord) -> Unit {
+        let file = UnitFile::parse_lenient(&record.text);
+        Unit {
+            name: record.name.clone(),
+            revision: record.revision,
+            hash: file.short_hash().into(),
+            desired: record.desired,
+            replicas: record.replicas,
+            restart: record.restart,
+            restart_of: record.restart_of.clone(),
+            constraints: Constraints::from_file(&file),
+        }
+    }
+
+    /// How often `instance` of this unit was asked to restart.
+    pub fn restarts_asked(&self, instance: &UnitName) -> u64 {
+        self.restart + self.restart_of.get(instance).copied().unwrap_or(0)
+    }
+}
+
+/// `machines/<id>`: a machine that runs fleetd. Written by its agent, under its lease.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The format, [`FORMAT`].
+    pub v: u32,
+    /// Its `/etc/machine-id`.
+    pub id: MachineId,
+    /// The address that it is known by.
+    #[serde(default)]
+    pub address: String,
+    /// Its labels, from its configuration; those that an operator set over the API are in `settings/<id>`.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// What it has.
+    #[serde(default)]
+    pub capacity: Capacity,
+    /// The version of its fleetd.
+    #[serde(default)]
+    pub version: String,
+    /// The kernel's boot id: tells a reboot from a restart of fleetd.
+    #[serde(default)]
+    pub boot_id: String,
+    /// Where other machines reach its API, for journals and status: `http://10.0.0.1:4100`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// What a machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Processors that it may use.
+    pub cpus: u32,
+    /// Main memory, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// `settings/<id>`: what an operator set for a machine over the API. An empty value masks a configured label, as in fleet 1.0.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Settings {
+    /// The format, [`FORMAT`].
+    pub v: u32,
+    /// Labels on top of the machine's own.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl Settings {
+    /// The labels that hold for `machine`: its own, then those set over the API; empty values are absent.
+    pub fn merged_metadata(&self, machine: &Machine) -> BTreeMap<String, String> {
+        let mut all = machine.metadata.clone();
+        all.extend(self.metadata.clone());
+        all.retain(|_, value| !value.is_empty());
+        all
+    }
+}
+
+/// `assignments/<id>`: everything that one machine should run. Written by the leader; absent means "no opinion", not "nothing".
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The format, [`FORMAT`].
+    pub v: u32,
+    /// Counts the versions of this document.
+    pub generation: u64,
+    /// Instance to placement.
+    pub instances: BTreeMap<UnitName, Placement>,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// One instance on one machine, as decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The record that it comes from: itself, or the template that it is a replica of.
+    pub unit: UnitName,
+    /// Which text of that unit, `revisions/<unit>/<revision>`.
+    pub revision: u64,
+    /// The short hash of that text.
+    pub hash: Arc<str>,
+    /// Loaded or launched.
+    pub state: DesiredState,
+    /// Why here.
+    pub why: Why,
+    /// When it was put here, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// How often it was moved because it failed.
+    #[serde(default, skip_serializing_if = "is_zero_u32")]
+    pub moves: u32,
+    /// Restarts asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restart: u64,
+}
+
+impl Placement {
+    /// Whether this is one of a scaled template's counted instances.
+    pub fn is_replica(&self) -> bool {
+        self.unit.is_template()
+    }
+}
+
+/// Why an instance was put on its machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// Of the machines that fit, it had the fewest units.
+    Fewest,
+    /// Its `MachineID=` names this machine.
+    Pinned,
+    /// It runs wherever that unit runs (`MachineOf=`).
+    Beside(UnitName),
+    /// It runs on every machine that fits (`Global=true`).
+    Global,
+    /// Its machine was lost.
+    Lost(MachineId),
+    /// It failed again and again on that machine.
+    Failed(MachineId),
+    /// Its old machine fits no longer.
+    Unfit(MachineId),
+    /// It replaced that unit here (`Replaces=`).
+    Replaces(UnitName),
+    /// That unit replaced it where it was (`Replaces=`).
+    Replaced(UnitName),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Fewest => f.write_str("fewest units of the machines that fit"),
+            Why::Pinned => f.write_str("MachineID names this machine"),
+            Why::Beside(unit) => write!(f, "MachineOf: {unit} is here"),
+            Why::Global => f.write_str("global unit"),
+            Why::Lost(machine) => write!(f, "machine {} was lost", machine.short()),
+            Why::Failed(machine) => write!(f, "failed again and again on machine {}", machine.short()),
+            Why::Unfit(machine) => write!(f, "machine {} fits no longer", machine.short()),
+            Why::Replaces(unit) => write!(f, "replaced {unit} here"),
+            Why::Replaced(unit) => write!(f, "was replaced by {unit}"),
+        }
+    }
+}
+
+/// `reports/<id>`: what one machine observed. Written by its agent, under its lease.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// The format, [`FORMAT`].
+    pub v: u32,
+    /// The generation of the assignment that this report has seen and acted on.
+    pub generation: u64,
+    /// Instance to what systemd says of it.
+    pub instances: BTreeMap<UnitName, InstanceStatus>,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// What systemd says of one unit, in systemd's words.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
+    pub load: String,
+    /// `active`, `activating`, `deactivating`, `inactive`, `failed`.
+    pub active: String,
+    /// The unit type's own state: `running`, `exited`, `dead`, `listening`, `waiting`.
+    pub sub: String,
+    /// systemd's `Result` when it failed: `exit-code`, `signal`, `timeout`, `oom-kill`, `start-limit-hit`; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub result: String,
+    /// The main process's exit status or signal number, where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// How often the agent restarted it since it last ran well.
+    #[serde(default, skip_serializing_if = "is_zero_u32")]
+    pub restarts: u32,
+    /// Since when it is in this active state, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// The short hash of the text that it runs.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub hash: Arc<str>,
+    /// The agent restarted it up to its limit in vain: the leader may move it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gave_up: bool,
+    /// What went wrong outside systemd's states: a refused file, a failed call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl InstanceStatus {
+    /// Whether it runs as wanted.
+    pub fn is_active(&self) -> bool {
+        self.active == "active" || self.active == "reloading"
+    }
+}
+
+/// `leader`: who leads, and since when. Written by the election, under the leader's lease.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Leader {
+    /// The format, [`FORMAT`].
+    pub v: u32,
+    /// The leading machine.
+    pub machine: MachineId,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// Everything that the planner sees, at one revision of the store, with the time as a value.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The store's revision.
+    pub revision: i64,
+    /// The time, in milliseconds since 1970.
+    pub now_ms: u64,
+    /// All units.
+    pub units: BTreeMap<UnitName, Arc<Unit>>,
+    /// The machines whose lease is alive, metadata merged with the operator's settings.
+    pub machines: BTreeMap<MachineId, Arc<Machine>>,
+    /// What each machine should run.
+    pub assignments: BTreeMap<MachineId, Arc<Assignment>>,
+    /// What each machine observed.
+    pub reports: BTreeMap<MachineId, Arc<Report>>,
+    /// Machines that are absent but not called lost yet: the store was away, and they get time to return.
+    pub settling: BTreeSet<MachineId>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+fn is_zero_u32(n: &u32) -> bool {
+    *n == 0
+}
+
+fn is_empty(text: &Arc<str>) -> bool {
+    text.is_empty()
+}

@@ -1,0 +1,218 @@
+//! systemd unit files: text to a list of options with their lines, and back to fleet 1.0's normal form, whose SHA-1 is the unit's hash.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+
+/// The largest unit file, in bytes. It is stored twice (the unit and its revision) and must fit a document.
+pub const MAX_UNIT_BYTES: usize = 1024 * 1024 - 64 * 1024;
+
+/// How many hex digits of the hash documents carry: 48 bits tell the texts of one unit apart, at a third of the size.
+const SHORT_HASH_DIGITS: usize = 12;
+
+/// One `Name=Value` line, in fleet 1.0's wire form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitOption {
+    /// `Unit`, `Service`, `X-Fleet`…
+    pub section: String,
+    /// The name before `=`.
+    pub name: String,
+    /// The value, continuation lines kept as written.
+    pub value: String,
+}
+
+/// A parsed unit file: its options in order, each with the line it stands on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UnitFile {
+    /// The options, in order.
+    pub options: Vec<UnitOption>,
+    /// The line of each option, from 1.
+    pub lines: Vec<usize>,
+}
+
+/// What is wrong with a unit file, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{problem}", if *.line > 0 { format!("line {line}: ") } else { String::new() })]
+pub struct UnitFileError {
+    /// The line, from 1; 0 when the file as a whole is meant.
+    pub line: usize,
+    /// What is wrong, and what to do.
+    pub problem: String,
+}
+
+impl UnitFile {
+    /// Parses `text` strictly: the first line that systemd would not understand is the error.
+    pub fn parse(text: &str) -> Result<UnitFile, UnitFileError> {
+        if text.len() > MAX_UNIT_BYTES {
+            let problem = format!("the unit file is {} bytes; the limit is {MAX_UNIT_BYTES} bytes (1 MiB less 64 KiB for its record)", text.len());
+            return Err(UnitFileError { line: 0, problem });
+        }
+        if let Some(line) = text.split('\n').position(|line| line.contains('\0')) {
+            let problem = "a NUL byte: this is not a text file".to_string();
+            return Err(UnitFileError { line: line + 1, problem });
+        }
+        let (file, errors) = read(text);
+        match errors.into_iter().next() {
+            Some(error) => Err(error),
+            None if file.options.is_empty() => {
+                let problem = "the unit file has no options; it needs at least a section and one Name=Value line".to_string();
+                Err(UnitFileError { line: 0, problem })
+            }
+            None => Ok(file),
+        }
+    }
+
+    /// Parses a text that was accepted before; lines that are no options are passed over.
+    pub fn parse_lenient(text: &str) -> UnitFile {
+        read(text).0
+    }
+
+    /// Builds a file from options, as old clients send them.
+    pub fn from_options(options: Vec<UnitOption>) -> UnitFile {
+        let lines = vec![0; options.len()];
+        UnitFile { options, lines }
+    }
+
+    /// The values of `name` in `section`, in order, with systemd's rule that an empty value resets left to the caller.
+    pub fn values<'a>(&'a self, section: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.options.iter().filter(move |o| o.section == section && o.name == name).map(|o| o.value.as_str())
+    }
+
+    /// The last value of `name` in `section`, which is the one that systemd uses for single settings.
+    pub fn last<'a>(&'a self, section: &'a str, name: &'a str) -> Option<&'a str> {
+        self.values(section, name).last()
+    }
+
+    /// Whether any option stands in `section`.
+    pub fn has_section(&self, section: &str) -> bool {
+        self.options.iter().any(|o| o.section == section)
+    }
+
+    /// fleet 1.0's normal form: sections in first-seen order, one `Name=Value` a line, a blank line between sections.
+    pub fn normalised(&self) -> String {
+        let mut sections: Vec<&str> = Vec::new();
+        for option in &self.options {
+            if !sections.contains(&option.section.as_str()) {
+                sections.push(&option.section);
+            }
+        }
+        let mut text = String::new();
+        for (i, section) in sections.iter().enumerate() {
+            if i > 0 {
+                text.push('\n');
+            }
+            let _ = writeln!(text, "[{section}]");
+            for option in self.options.iter().filter(|o| o.section == *section) {
+                let _ = writeln!(text, "{}={}", option.name, option.value);
+            }
+        }
+        text
+    }
+
+    /// SHA-1 of the normal form, as 40 hex digits: equal to fleet 1.0's, so comments do not change it.
+    pub fn hash(&self) -> String {
+        let digest = Sha1::digest(self.normalised().as_bytes());
+        digest.iter().fold(String::with_capacity(40), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+
+    /// The first digits of [`UnitFile::hash`], as documents carry it.
+    pub fn short_hash(&self) -> String {
+        let mut hash = self.hash();
+        hash.truncate(SHORT_HASH_DIGITS);
+        hash
+    }
+}
+
+/// Reads all options that can be read, and collects what could not.
+fn read(text: &str) -> (UnitFile, Vec<UnitFileError>) {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut file = UnitFile::default();
+    let mut errors = Vec::new();
+    let mut section: Option<String> = None;
+    let mut lines = text.split('\n').enumerate();
+    while let Some((number, raw)) = lines.next() {
+        let line = raw.strip_suffix('\r').unwrap_or(raw);
+        let trimmed = line.trim();
+        if trimmed.is_empty() || trimmed.starts_with('#') || trimmed.starts_with(';') {
+            continue;
+        }
+        if let Some(name) = trimmed.strip_prefix('[') {
+            match name.strip_suffix(']').filter(|name| !name.is_empty() && !name.contains(['[', ']'])) {
+                Some(name) => section = Some(name.to_string()),
+                None => errors.push(UnitFileError { line: number + 1, problem: format!("malformed section header {trimmed:?}; write it as [Name]") }),
+            }
+            continue;
+        }
+        let Some((name, value)) = line.split_once('=') else {
+            let shown: String = trimmed.chars().take(60).collect();
+            errors.push(UnitFileError { line: number + 1, problem: format!("{shown:?} is neither a section, a comment nor a Name=Value option") });
+            continue;
+        };
+        let value = continued(value.trim_start(), &mut lines);
+        let name = name.trim().to_string();
+        match &section {
+            Some(_) if name.is_empty() => errors.push(UnitFileError { line: number + 1, problem: "an option without a name before \"=\"".to_string() }),
+            Some(section) => {
+                file.options.push(UnitOption { section: section.clone(), name, value });
+                file.lines.push(number + 1);
+            }
+            None => errors.push(UnitFileError { line: number + 1, problem: format!("the option {name:?} stands before the first [Section]") }),
+        }
+    }
+    (file, errors)
+}
+
+/// Takes the lines that a trailing backslash continues, kept verbatim inside the value as fleet 1.0 did.
+fn continued<'a>(first: &str, lines: &mut impl Iterator<Item = (usize, &'a str)>) -> String {
+    let mut value = first.strip_suffix('\r').unwrap_or(first).trim_end().to_string();
+    while value.ends_with('\\') {
+        let Some((_, next)) = lines.next() else { break };
+        value.push('\n');
+        value.push_str(next.strip_suffix('\r').unwrap_or(next).trim_end());
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: &str = "[Unit]\nDescription=Hello World\n\n[Service]\nExecStart=/bin/bash -c \"while true; do echo Hello, World!; sleep 2; done\"\n";
+
+    #[test]
+    fn the_hash_is_the_one_that_fleet_1_0_printed() {
+        assert_eq!(UnitFile::parse(HELLO).unwrap().hash(), "12538882634ecdba3dc6ddab70473ebc073de4e7");
+    }
+
+    #[test]
+    fn comments_crlf_bom_and_a_missing_newline_do_not_change_the_hash() {
+        let noisy = format!("\u{feff}# a comment\r\n{}", HELLO.trim_end().replace('\n', "\r\n; note\r\n"));
+        assert_eq!(UnitFile::parse(&noisy).unwrap().hash(), UnitFile::parse(HELLO).unwrap().hash());
+    }
+
+    #[test]
+    fn continuation_lines_stay_in_the_value() {
+        let file = UnitFile::parse("[Service]\nExecStart=/bin/echo a \\\n  b\nRestart=always\n").unwrap();
+        assert_eq!(file.options[0].value, "/bin/echo a \\\n  b");
+        assert_eq!((file.options[1].name.as_str(), file.lines[1]), ("Restart", 4));
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        for (text, expected) in [
+            ("", "the unit file has no options; it needs at least a section and one Name=Value line"),
+            ("[Service\nA=b\n", "line 1: malformed section header \"[Service\"; write it as [Name]"),
+            ("[Service]\nA=b\nnonsense\n", "line 3: \"nonsense\" is neither a section, a comment nor a Name=Value option"),
+            ("A=b\n", "line 1: the option \"A\" stands before the first [Section]"),
+            ("[Service]\n=b\n", "line 2: an option without a name before \"=\""),
+            ("[Service]\nA=\0\n", "line 2: a NUL byte: this is not a text file"),
+        ] {
+            assert_eq!(UnitFile::parse(text).unwrap_err().to_string(), expected, "{text:?}");
+        }
+        assert!(UnitFile::parse(&"x".repeat(2 << 20)).unwrap_err().to_string().contains("the limit is"));
+    }
+}

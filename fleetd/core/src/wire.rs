@@ -1,0 +1,288 @@
+//! The HTTP bodies: fleet 1.0's v1 resources, and our additions as further fields and resources. Shared by fleetd and fleetctl.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{InstanceStatus, Why};
+use crate::name::{MachineId, UnitName};
+use crate::unit_file::UnitOption;
+
+/// The answer header that carries the store revision of a write: a follow from there misses nothing.
+pub const REVISION_HEADER: &str = "x-fleet-revision";
+
+/// The answer header (and trailer-less stream's first header) that carries a remote command's exit status.
+pub const EXIT_STATUS_HEADER: &str = "x-fleet-exit-status";
+
+/// The answer header that carries one warning a value, as `line N: …`.
+pub const WARNING_HEADER: &str = "x-fleet-warning";
+
+/// The largest request body, in bytes: a unit at its limit, escaped as JSON.
+pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// How many items a page of a list holds, as in fleet 1.0.
+pub const PAGE_ITEMS: usize = 100;
+
+/// A unit in `GET /units` and `GET /units/<name>`; also the body of `PUT /units/<name>`. Fields below the line are ours.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Unit {
+    /// What systemd was told so far: `inactive`, `loaded`, `launched`; empty for global units.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub current_state: String,
+    /// What the user wants.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub desired_state: String,
+    /// Where it was placed.
+    #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
+    pub machine_id: String,
+    /// Its name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Its options, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<UnitOption>,
+    // ---- additions to fleet 1.0 ----
+    /// The file as submitted, comments and all; on PUT it wins over `options`. In answers only for one unit, not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The wanted count of a scaled template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// SHA-1 of the normalised text, 40 hex digits.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hash: String,
+    /// Counts the unit's texts, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// Set on a replica: the template that it follows from.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub template: String,
+    /// Why it was placed where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+}
+
+/// `GET /units`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitPage {
+    /// The token of the next page; empty on the last.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub next_page_token: String,
+    /// The units, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<Unit>,
+}
+
+/// What systemd says of a unit on one machine, in `GET /state`. Fields below the line are ours.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitState {
+    /// SHA-1 of the normalised text that it runs.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hash: String,
+    /// Where.
+    #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
+    pub machine_id: String,
+    /// The unit.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// `active`, `failed`…
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub systemd_active_state: String,
+    /// `loaded`, `not-found`…
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub systemd_load_state: String,
+    /// `running`, `dead`…
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub systemd_sub_state: String,
+    // ---- additions to fleet 1.0 ----
+    /// systemd's `Result` when it failed, `exit-code`, `oom-kill`…
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub result: String,
+    /// The main process's exit status or signal, where it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// Restarts by the agent since it last ran well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u32>,
+    /// Since when it is in this active state, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// What went wrong outside systemd's states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// `GET /state`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitStatePage {
+    /// The token of the next page; empty on the last.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub next_page_token: String,
+    /// The states, by unit name, then machine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<UnitState>,
+}
+
+/// A machine in `GET /machines`. Fields below the line are ours.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Machine {
+    /// Its id.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// Its labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// Its address.
+    #[serde(rename = "primaryIP", skip_serializing_if = "String::is_empty")]
+    pub primary_ip: String,
+    // ---- additions to fleet 1.0 ----
+    /// Whether its engine leads.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leader: bool,
+    /// The version of its fleetd.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// How many instances are assigned to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances: Option<u32>,
+    /// Processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// Main memory, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+}
+
+/// `GET /machines`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MachinePage {
+    /// The machines, by id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<Machine>,
+    /// The token of the next page; empty on the last.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub next_page_token: String,
+}
+
+/// Every error's body: `{"error":{"code":404,"message":"…"}}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorDetail,
+}
+
+/// What an [`ErrorBody`] holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// The HTTP status.
+    pub code: u16,
+    /// One sentence.
+    pub message: String,
+}
+
+/// `PUT /units/<template>/replicas`: sets the wanted count, and launches the template if it was inactive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scale {
+    /// The count; with `relative`, what to add to it.
+    pub replicas: i64,
+    /// Whether `replicas` is added to the present count.
+    #[serde(default)]
+    pub relative: bool,
+}
+
+/// The answer to [`Scale`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scaled {
+    /// The template.
+    pub name: UnitName,
+    /// The count before.
+    pub before: u32,
+    /// The count now.
+    pub replicas: u32,
+}
+
+/// One line of `GET /follow?unit=a.service&unit=web@.service`: how far the units are. The stream sends one at once, and one at
+/// each change; each is whole. It never ends by itself.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Progress {
+    /// The store's revision that this line shows.
+    pub revision: i64,
+    /// Whether anybody leads; without a leader nothing new is placed.
+    pub leader: Option<MachineId>,
+    /// One entry a unit asked for, in the order asked.
+    pub units: Vec<UnitProgress>,
+}
+
+/// How far one unit is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitProgress {
+    /// The unit or template asked for.
+    pub name: String,
+    /// Whether it is in the store; false after it was destroyed.
+    pub exists: bool,
+    /// What the user wants.
+    pub desired_state: String,
+    /// Whether it runs on every machine that fits.
+    pub global: bool,
+    /// The wanted count of a scaled template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// One entry an instance and machine: those wanted, and those that are not gone yet.
+    pub instances: Vec<InstanceProgress>,
+    /// Whether everything is as wanted: all that is wanted is placed and in its state, and all else is gone.
+    pub done: bool,
+}
+
+/// How far one instance is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InstanceProgress {
+    /// `web@3.service`.
+    pub name: String,
+    /// Whether it is wanted (else it is on its way out).
+    pub wanted: bool,
+    /// Where it was placed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineId>,
+    /// The address of that machine.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    /// Why there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+    /// Whether the machine's agent has acted on its newest assignment.
+    pub acknowledged: bool,
+    /// What the machine reports of it, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<InstanceStatus>,
+    /// Whether this instance is as wanted.
+    pub done: bool,
+    /// Why no machine can take it: each reason with the number of machines it holds for. Empty when it can be placed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub misfits: Vec<MisfitCount>,
+}
+
+/// A reason, and for how many machines it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MisfitCount {
+    /// `lacks region=eu`.
+    pub reason: String,
+    /// How many machines.
+    pub machines: usize,
+}
+
+/// `GET /version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// fleetd's version.
+    pub version: String,
+}

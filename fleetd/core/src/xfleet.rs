@@ -1,0 +1,198 @@
+//! The `[X-Fleet]` section: what a unit demands of its machine, with fleet 1.0's options, legacy names and refusals.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::glob;
+use crate::name::UnitName;
+use crate::unit_file::{UnitFile, UnitFileError};
+
+/// The section that fleet reads; systemd passes over sections that start with `X-`.
+pub const SECTION: &str = "X-Fleet";
+
+/// Every option that the section may hold, legacy names last.
+const KNOWN: &[&str] = &[
+    "MachineID", "MachineOf", "MachineMetadata", "Conflicts", "Global", "Replaces",
+    "X-ConditionMachineID", "X-ConditionMachineBootID", "X-ConditionMachineOf", "X-ConditionMachineMetadata", "X-Conflicts",
+];
+
+/// What a unit demands of its machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Constraints {
+    /// The machine that it must run on, whole or short id.
+    pub machine_id: Option<String>,
+    /// Units that must run on the same machine.
+    pub machine_of: Vec<String>,
+    /// Labels: keys are all needed, of a key's values any one.
+    pub metadata: BTreeMap<String, BTreeSet<String>>,
+    /// Patterns of units that may not run on the same machine.
+    pub conflicts: Vec<String>,
+    /// Whether it runs on every machine that fits.
+    pub global: bool,
+    /// Patterns of units that it pushes off its machine.
+    pub replaces: Vec<String>,
+}
+
+impl Constraints {
+    /// Reads the section of a parsed file. What fleet 1.0 ignored (malformed metadata, bad patterns) is ignored here; [`lint`] says so.
+    pub fn from_file(file: &UnitFile) -> Constraints {
+        let values = |names: &[&str]| -> Vec<String> {
+            file.options.iter().filter(|o| o.section == SECTION && names.contains(&o.name.as_str())).flat_map(|o| unquote(&o.value)).collect()
+        };
+        let mut metadata: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for pair in values(&["MachineMetadata", "X-ConditionMachineMetadata"]) {
+            if let Some((key, value)) = metadata_pair(&pair) {
+                metadata.entry(key.to_string()).or_default().insert(value.to_string());
+            }
+        }
+        let first_id = ["MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID"].iter().find_map(|name| values(&[name]).into_iter().next());
+        let split = |list: Vec<String>| list.iter().flat_map(|v| v.split_whitespace()).map(str::to_string).collect();
+        Constraints {
+            machine_id: first_id.filter(|id| !id.is_empty()),
+            machine_of: values(&["MachineOf", "X-ConditionMachineOf"]).into_iter().filter(|v| !v.is_empty()).collect(),
+            metadata,
+            conflicts: split(values(&["Conflicts", "X-Conflicts"])),
+            global: values(&["Global"]).last().is_some_and(|v| is_true(v)),
+            replaces: values(&["Replaces"]).into_iter().filter(|v| !v.is_empty()).collect(),
+        }
+    }
+
+    /// The same constraints for one instance, with `%n`, `%N`, `%p` and `%i` put in. Cheap where there are no specifiers.
+    pub fn expanded(&self, instance: &UnitName) -> Constraints {
+        let one = |text: &String| expand(text, instance);
+        Constraints {
+            machine_id: self.machine_id.as_ref().map(one),
+            machine_of: self.machine_of.iter().map(one).collect(),
+            metadata: self.metadata.iter().map(|(k, vs)| (one(k), vs.iter().map(one).collect())).collect(),
+            conflicts: self.conflicts.iter().map(one).collect(),
+            global: self.global,
+            replaces: self.replaces.iter().map(one).collect(),
+        }
+    }
+
+    /// Whether any value holds a specifier, so that instances differ.
+    pub fn has_specifiers(&self) -> bool {
+        let any = |text: &String| text.contains('%');
+        self.machine_id.iter().any(any)
+            || self.machine_of.iter().any(any)
+            || self.metadata.iter().any(|(k, vs)| any(k) || vs.iter().any(any))
+            || self.conflicts.iter().any(any)
+            || self.replaces.iter().any(any)
+    }
+
+    /// The combinations that can never work, in fleet 1.0's words and order; `None` when all is well.
+    pub fn contradiction(&self) -> Option<String> {
+        for (patterns, what) in [(&self.conflicts, "conflict"), (&self.replaces, "replace")] {
+            for peer in &self.machine_of {
+                if let Some(pattern) = patterns.iter().find(|pattern| glob::matches(pattern, peer)) {
+                    return Some(format!("unresolvable requirements: peer \"{peer}\" matches {what} \"{pattern}\""));
+                }
+            }
+        }
+        let given = [
+            ("Peers", !self.machine_of.is_empty()),
+            ("Conflicts", !self.conflicts.is_empty()),
+            ("Global", self.global),
+            ("Replaces", !self.replaces.is_empty()),
+        ];
+        let is = |name: &str| given.iter().any(|(n, set)| *n == name && *set);
+        let pairs = [
+            ("MachineID", "Peers"), ("MachineID", "Conflicts"), ("MachineID", "Global"), ("MachineID", "Replaces"),
+            ("Global", "Peers"), ("Global", "Replaces"), ("Conflicts", "Replaces"),
+        ];
+        let has = |name: &str| if name == "MachineID" { self.machine_id.is_some() } else { is(name) };
+        pairs.iter().find(|(a, b)| has(a) && has(b)).map(|(a, b)| format!("{a} cannot be used with {b}"))
+    }
+}
+
+/// What a user should know of a file's `[X-Fleet]` section before it is accepted: unknown options, values that do nothing.
+pub fn lint(file: &UnitFile) -> Vec<UnitFileError> {
+    let mut notes = Vec::new();
+    for (option, &line) in file.options.iter().zip(&file.lines).filter(|(o, _)| o.section == SECTION) {
+        if !KNOWN.contains(&option.name.as_str()) {
+            let nearest = KNOWN.iter().take(6).map(|known| (strsim::jaro_winkler(&known.to_lowercase(), &option.name.to_lowercase()), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+            let hint = nearest.filter(|(score, _)| *score > 0.7).map_or(String::new(), |(_, known)| format!("; did you mean \"{known}\"?"));
+            notes.push(UnitFileError { line, problem: format!("unrecognized requirement in [X-Fleet] section: \"{}\"{hint}", option.name) });
+        } else if option.name.ends_with("MachineMetadata") {
+            for pair in unquote(&option.value).into_iter().filter(|pair| metadata_pair(pair).is_none()) {
+                notes.push(UnitFileError { line, problem: format!("MachineMetadata \"{pair}\" is ignored: it is not of the form key=value") });
+            }
+        }
+    }
+    notes
+}
+
+/// `key=value` with exactly one `=` and neither side empty.
+fn metadata_pair(pair: &str) -> Option<(&str, &str)> {
+    let (key, value) = pair.split_once('=')?;
+    (!key.is_empty() && !value.is_empty() && !value.contains('=')).then_some((key, value))
+}
+
+/// A value that starts and ends with a quote holds several quoted values: `"a=b" "c=d"`.
+fn unquote(value: &str) -> Vec<String> {
+    let value = value.trim();
+    if value.len() < 2 || !value.starts_with('"') || !value.ends_with('"') {
+        return vec![value.to_string()];
+    }
+    value[1..value.len() - 1].split("\" \"").map(str::to_string).collect()
+}
+
+fn is_true(value: &str) -> bool {
+    ["true", "yes", "1", "on", "t"].contains(&value.to_lowercase().as_str())
+}
+
+fn expand(text: &str, instance: &UnitName) -> String {
+    if !text.contains('%') {
+        return text.to_string();
+    }
+    let i = instance.instance().unwrap_or("");
+    text.replace("%n", instance.as_str()).replace("%N", instance.stem()).replace("%p", instance.prefix()).replace("%i", i)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(section: &str) -> UnitFile {
+        UnitFile::parse(&format!("[X-Fleet]\n{section}\n")).unwrap()
+    }
+
+    fn constraints(section: &str) -> Constraints {
+        Constraints::from_file(&file(section))
+    }
+
+    #[test]
+    fn quoted_values_split_and_keys_with_several_values_are_alternatives() {
+        let c = constraints("MachineMetadata=\"region=eu\" \"disk=ssd\"\nMachineMetadata=region=us\nMachineMetadata=bad\nX-ConditionMachineMetadata=a=b=c");
+        assert_eq!(format!("{:?}", c.metadata), r#"{"disk": {"ssd"}, "region": {"eu", "us"}}"#);
+    }
+
+    #[test]
+    fn legacy_names_and_lists_work() {
+        let c = constraints("X-Conflicts=a.* b.*\nConflicts=c.*\nX-ConditionMachineOf=db.service\nX-ConditionMachineBootID=abc\nGlobal=no\nGlobal=Yes");
+        assert_eq!(c.conflicts, ["a.*", "b.*", "c.*"]);
+        assert_eq!((c.machine_of.len(), c.machine_id.as_deref(), c.global), (1, Some("abc"), true));
+    }
+
+    #[test]
+    fn specifiers_are_put_in_for_each_instance() {
+        let c = constraints("Conflicts=%p@*.service\nMachineOf=db@%i.service").expanded(&UnitName::trusted("web@3.service"));
+        assert_eq!((c.conflicts[0].as_str(), c.machine_of[0].as_str()), ("web@*.service", "db@3.service"));
+    }
+
+    #[test]
+    fn contradictions_are_refused_in_fleets_words() {
+        let said = |section: &str| constraints(section).contradiction().unwrap_or_default();
+        assert_eq!(said("MachineOf=a.service\nConflicts=a.*"), "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\"");
+        assert_eq!(said("MachineID=x\nGlobal=true"), "MachineID cannot be used with Global");
+        assert_eq!(said("MachineID=x\nMachineOf=a.service"), "MachineID cannot be used with Peers");
+        assert_eq!(said("Conflicts=a.*\nReplaces=b.*"), "Conflicts cannot be used with Replaces");
+        assert_eq!(said("Global=true\nMachineMetadata=a=b"), "");
+    }
+
+    #[test]
+    fn an_unknown_option_names_the_nearest_known_one() {
+        let notes = lint(&file("Conflict=a\nBogus=1"));
+        assert_eq!(notes[0].to_string(), "line 2: unrecognized requirement in [X-Fleet] section: \"Conflict\"; did you mean \"Conflicts\"?");
+        assert_eq!(notes[1].to_string(), "line 3: unrecognized requirement in [X-Fleet] section: \"Bogus\"");
+    }
+}

@@ -1,0 +1,172 @@
+//! The byte-level store under fleet: the contract that etcd and the embedded store both keep. Conformance: `tests/tests/store.rs`.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+/// A key-value store with one revision counter, transactions, watches and leases: etcd's model.
+///
+/// - **Revision**: every transaction that changes something raises the counter by one; all its changes carry that revision.
+/// - **Errors say what the caller may do**: see [`StoreError`]. A lost answer is [`StoreError::Unavailable`], and the
+///   transaction may still have been applied: guard writes by compares and look again.
+/// - **No hidden retries**: a call either answers within the backend's request timeout or fails; the caller's next tick retries.
+#[async_trait]
+pub trait Kv: Send + Sync + 'static {
+    /// All keys that start with `prefix` (for one key see [`Kv::get`]), ordered, as they stood at one revision, which is returned with
+    /// them. Linearisable: it sees every transaction that was answered before it was asked.
+    async fn range(&self, prefix: &str) -> Result<Range, StoreError>;
+
+    /// One key, linearisable.
+    async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError>;
+
+    /// Several keys at one revision, in the order asked; absent ones are `None`. At most [`MAX_TXN_OPS`].
+    async fn get_many(&self, keys: &[String]) -> Result<(Vec<Option<KeyValue>>, i64), StoreError>;
+
+    /// Applies `changes` if every compare holds, all or nothing. A key may stand in `changes` once. An empty list of changes only
+    /// checks. At most [`MAX_TXN_OPS`] compares and as many changes; [`StoreError::TooLarge`] over the size limit.
+    async fn txn(&self, compares: &[Compare], changes: &[Change]) -> Result<Outcome, StoreError>;
+
+    /// Every change under `prefix` with a revision of at least `from`, in order, without gaps. The stream ends with
+    /// [`StoreError::Compacted`] when that history is gone (list again, watch from there), or [`StoreError::Unavailable`] when the
+    /// connection broke. All changes of one revision come in one batch. Dropping the receiver ends the watch.
+    async fn watch(&self, prefix: &str, from: i64) -> Result<WatchStream, StoreError>;
+
+    /// A new lease. Keys attached to it vanish when it is not kept alive for `ttl` (etcd grants no less than 2 s; the embedded store
+    /// neither), at the latest about a second after.
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError>;
+
+    /// Renews a lease; `Ok(false)` if it has expired or was never granted.
+    async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError>;
+
+    /// Ends a lease at once, with its keys. `Ok` if it is already gone.
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError>;
+}
+
+/// The most operations in one transaction: etcd's default limit.
+pub const MAX_TXN_OPS: usize = 128;
+
+/// A lease's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseId(pub i64);
+
+/// A key with its value and history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyValue {
+    /// The whole key, prefix included.
+    pub key: String,
+    /// The bytes.
+    pub value: Vec<u8>,
+    /// The revision that created it (a key that was deleted and put again has a new one).
+    pub create_revision: i64,
+    /// The revision of its last change.
+    pub mod_revision: i64,
+    /// The lease that it is attached to.
+    pub lease: Option<LeaseId>,
+}
+
+/// The answer of [`Kv::range`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Range {
+    /// The keys, ordered.
+    pub kvs: Vec<KeyValue>,
+    /// The store's revision that they stood at; watch from the next one.
+    pub revision: i64,
+}
+
+/// What must hold for a transaction to be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compare {
+    /// The key does not exist.
+    Absent(String),
+    /// The key was last changed by exactly this revision.
+    ModRevision(String, i64),
+    /// The key exists and was created by exactly this revision.
+    CreateRevision(String, i64),
+}
+
+/// One change of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Sets a key; attached to the lease, if given, else to none.
+    Put {
+        /// The whole key.
+        key: String,
+        /// The bytes.
+        value: Vec<u8>,
+        /// The lease.
+        lease: Option<LeaseId>,
+    },
+    /// Removes a key; nothing happens if it is absent.
+    Delete {
+        /// The whole key.
+        key: String,
+    },
+}
+
+/// What became of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether the compares held and the changes were applied.
+    pub applied: bool,
+    /// The store's revision afterwards.
+    pub revision: i64,
+}
+
+/// The changes of one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchBatch {
+    /// The revision.
+    pub revision: i64,
+    /// What changed, each key once.
+    pub events: Vec<WatchEvent>,
+}
+
+/// One changed key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchEvent {
+    /// The key was set.
+    Put(KeyValue),
+    /// The key was removed, or its lease ended.
+    Delete(String),
+}
+
+/// The stream of [`Kv::watch`]: batches, then one error as its last item.
+pub type WatchStream = tokio::sync::mpsc::Receiver<Result<WatchBatch, StoreError>>;
+
+/// What went wrong, by what the caller may do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Nobody answered in time. A write may have been applied. Try again later.
+    #[error("the store cannot be reached: {0}")]
+    Unavailable(String),
+    /// Somebody else wrote in between. Look again.
+    #[error("somebody else changed {0} in between")]
+    Conflict(String),
+    /// The history asked for is gone. List again.
+    #[error("the store's history before revision {0} was compacted")]
+    Compacted(i64),
+    /// The lease has ended. Start over with a new one.
+    #[error("the lease has expired")]
+    LeaseExpired,
+    /// The request or document is over the limit. Do not try again.
+    #[error("{what} is {bytes} bytes; the limit is {limit}")]
+    TooLarge {
+        /// What was too large.
+        what: String,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A document cannot be read. Needs a person.
+    #[error("the document {key} cannot be read: {problem}")]
+    Corrupt {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The store refused: no space, bad credentials, a bug. Needs a person.
+    #[error("the store refused: {0}")]
+    Refused(String),
+}

@@ -1,0 +1,116 @@
+//! This host's systemd behind one trait: [`dbus`] is the real one, [`sim`] a simulated one for tests of scale and faults.
+//!
+//! **Architecture invariant:** nothing here knows of the cluster, the store or other machines.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use fleet_core::name::UnitName;
+use tokio::sync::watch;
+
+pub mod dbus;
+pub mod sim;
+
+/// systemd, as the agent needs it. Both implementations pass `tests/tests/systemd.rs`.
+///
+/// Names are systemd's (`web.service`, never `web.container`). Calls are pipelined: callers may have any number in flight, an
+/// implementation keeps at most [`MAX_CALLS`] on the bus and waits with the rest.
+#[async_trait]
+pub trait Systemd: Send + Sync + 'static {
+    /// Every unit of `wanted` that systemd has loaded, by name; those that it has not loaded are absent. One bus call, however many.
+    async fn list(&self, wanted: &[UnitName]) -> Result<BTreeMap<UnitName, Listed>, SystemdError>;
+
+    /// Why a unit is in its state. Only for units that failed: it costs a call each.
+    async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError>;
+
+    /// Asks systemd to read changed unit files. Its cost grows with the loaded units: batch changes into one.
+    async fn reload(&self) -> Result<(), SystemdError>;
+
+    /// Queues a job and returns as soon as systemd took it; its end raises [`Systemd::changes`].
+    async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError>;
+
+    /// Clears the failed state, so that systemd forgets the unit. `Ok` if it is not loaded.
+    async fn reset_failed(&self, name: &UnitName) -> Result<(), SystemdError>;
+
+    /// Where a unit of this name is defined by the host itself, outside fleet's own folder: its file's path, else `None`.
+    async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError>;
+
+    /// Writes a unit file and, beside it, fleet's drop-in; replaces what fleet wrote there before. Atomic a file: never half a file.
+    async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError>;
+
+    /// Removes what [`Systemd::write`] wrote. `Ok` if there is nothing.
+    async fn remove(&self, name: &UnitName) -> Result<(), SystemdError>;
+
+    /// How many jobs queued through this value have not ended yet. Callers stay well below systemd's 512 (see FIGURES in the docs).
+    fn jobs_in_flight(&self) -> usize;
+
+    /// Counts up whenever a job that was queued here ends, or systemd or the bus came back. A wake-up carries no data.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
+
+/// The most calls on the bus at once: over 128 the system bus refuses replies to one connection.
+pub const MAX_CALLS: usize = 64;
+
+/// The most jobs in flight: over 512 systemd is cut off the bus, since it adds a match rule a job.
+pub const MAX_JOBS: usize = 256;
+
+/// The jobs that fleet asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Job {
+    /// `StartUnit`, mode `replace`.
+    Start,
+    /// `StopUnit`, mode `replace`.
+    Stop,
+    /// `RestartUnit`, mode `replace`.
+    Restart,
+}
+
+/// One loaded unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listed {
+    /// `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
+    pub load: String,
+    /// `active`, `activating`, `deactivating`, `inactive`, `failed`…
+    pub active: String,
+    /// `running`, `dead`…
+    pub sub: String,
+    /// Whether a job for it is queued or running.
+    pub job: bool,
+}
+
+/// Why a unit failed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobOutcome {
+    /// systemd's `Result`: `success`, `exit-code`, `signal`, `core-dump`, `timeout`, `oom-kill`, `start-limit-hit`…
+    pub result: String,
+    /// The main process's exit status or signal, for services.
+    pub code: Option<i32>,
+    /// systemd's own count of automatic restarts.
+    pub restarts: u32,
+}
+
+/// What systemd would not do.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemdError {
+    /// The bus or systemd does not answer. The next tick tries again.
+    #[error("systemd cannot be reached: {0}")]
+    Unavailable(String),
+    /// systemd refused this unit, in its own words.
+    #[error("systemd refused to {what} {name}: {problem}")]
+    Refused {
+        /// `start`, `stop`…
+        what: &'static str,
+        /// The unit.
+        name: UnitName,
+        /// D-Bus error name and message.
+        problem: String,
+    },
+    /// A file could not be written or removed.
+    #[error("cannot write {path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
