@@ -30,6 +30,7 @@ rm -f "$root/etc/machine-id" "$root/var/lib/dbus/machine-id" "$root/etc/hostname
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
     fstrim.timer podman-auto-update.timer podman-auto-update.service podman-restart.service \
     podman-clean-transient.service podman.socket console-getty.service getty@tty1.service getty.target \
+    netavark-dhcp-proxy.service netavark-dhcp-proxy.socket \
     systemd-networkd.service systemd-networkd.socket systemd-resolved.service systemd-timesyncd.service \
     systemd-firstboot.service systemd-journal-flush.service systemd-pcrphase.service nftables.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
@@ -59,7 +60,9 @@ rm -rf "$box"
 
 # Imported once here: copying the finished store to a host takes milliseconds, an import at boot takes seconds.
 mkdir -p "$folder/containers" "$root/var/lib/containers"
+# The bind of the root on itself makes it a mount point, without which podman cannot chroot inside the chroot.
 unshare --mount --pid --fork sh -eux <<SCRIPT
+mount --bind "$root" "$root"
 mount --bind "$folder/containers" "$root/var/lib/containers"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"

@@ -6,7 +6,7 @@ set -eu
 here=$(dirname "$(readlink -f "$0")")
 cache=${FLEET_LAB_CACHE:-/var/cache/fleet-lab}
 # What the lab itself needs, then what building and testing fleet needs (protoc, a local etcd).
-needed="systemd-container mmdebstrap iproute2 uidmap util-linux procps busybox-static nftables
+needed="systemd-container mmdebstrap iproute2 uidmap util-linux procps busybox-static nftables curl
         protobuf-compiler libprotobuf-dev etcd-server etcd-client"
 
 say() { echo "lab setup: $*" >&2; }
@@ -21,6 +21,7 @@ install_packages() {
     [ -n "$missing" ] || return 0
     say "installing$missing"
     log=$(mktemp)
+    trap 'exit 130' INT TERM HUP
     # A machine's own etcd would take the ports of the tests: policy-rc.d keeps apt from starting it.
     guard=/usr/sbin/policy-rc.d
     if [ ! -e $guard ]; then

@@ -1,1 +1,2 @@
-//! tests.
+//! What fleet's tests on real machines stand on.
+pub mod lab;

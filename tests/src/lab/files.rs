@@ -1,0 +1,187 @@
+//! What a host finds on its disks: its identity, fleet's units, configuration and binaries, etcd's unit.
+//!
+//! The image is shared and read-only. All that is a host's own lies in `tree/` and is copied over the
+//! root in memory by `init`, before systemd starts; so it is there at every boot.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::options::Options;
+use super::process::run;
+use super::setup::{binaries, dist_folder};
+use super::state::{Folder, HostSpec, Spec};
+
+/// Disks that outlive a boot: folder below the host's, place in the host.
+pub(crate) const DISKS: [(&str, &str); 3] =
+    [("containers", "/var/lib/containers"), ("fleet", "/var/lib/fleet"), ("etcd", "/var/lib/etcd")];
+
+/// Where `init` and `tree/` are in the host.
+pub(crate) const BOOT: &str = "/opt/lab";
+
+/// Where the binaries are in the host; a folder, so that a binary can be replaced while the host runs.
+pub(crate) const BIN: &str = "/opt/fleet/bin";
+
+/// Lays out the host's folder.
+pub(crate) fn lay_out(folder: &Folder, spec: &Spec, host: &HostSpec, options: &Options) -> Result<()> {
+    let base = folder.host(&host.name);
+    let tree = base.join("boot/tree");
+    fs::create_dir_all(&tree).with_context(|| format!("make {}", tree.display()))?;
+    write_init(&base.join("boot/init"), host)?;
+    write_identity(&tree, spec, host)?;
+    write_etcd(&tree, spec, host)?;
+    write_fleet(&tree, spec, host, options)?;
+    for (disk, _) in DISKS {
+        if disk != "containers" {
+            fs::create_dir_all(base.join(disk))?;
+        }
+    }
+    // A copy of the store with the busybox image: faster than an import at every first boot.
+    let store = spec.image.join("containers");
+    run("cp", &[Path::new("-a"), &store, &base.join("containers")])?;
+    fs::create_dir_all(base.join("bin"))?;
+    for (name, path) in binaries()? {
+        install_binary(folder, &host.name, name, &path)?;
+    }
+    Ok(())
+}
+
+/// Puts a program into the host as /usr/bin/NAME, also while the one before it runs.
+pub(crate) fn install_binary(folder: &Folder, host: &str, name: &str, from: &Path) -> Result<()> {
+    let bin = folder.host(host).join("bin");
+    let beside = bin.join(format!(".{name}.new"));
+    fs::copy(from, &beside).with_context(|| format!("copy {} into {host}", from.display()))?;
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&beside, bin.join(name))?;
+    Ok(())
+}
+
+/// nspawn mounts the v1 controllers read-only; systemd in the host needs to write to them.
+fn write_init(path: &Path, host: &HostSpec) -> Result<()> {
+    let address = &host.address;
+    let script = format!(
+        "#!/bin/sh\n\
+         # The first process of a lab host: makes the root this host's own, then becomes systemd.\n\
+         for hierarchy in /sys/fs/cgroup/*/; do mount -o remount,rw,bind \"$hierarchy\"; done 2>/dev/null\n\
+         cp -a {BOOT}/tree/. / &&\n\
+         ip link set lo up &&\n\
+         ip address add {address}/24 dev host0 &&\n\
+         ip link set host0 up || exit 1\n\
+         exec /lib/systemd/systemd\n"
+    );
+    write(path, &script)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+fn write_identity(tree: &Path, spec: &Spec, host: &HostSpec) -> Result<()> {
+    let mut hosts = String::from("127.0.0.1 localhost\n::1 localhost\n");
+    for other in &spec.hosts {
+        hosts += &format!("{} {}\n", other.address, other.name);
+    }
+    write(&tree.join("etc/hosts"), &hosts)?;
+    write(&tree.join("etc/hostname"), &format!("{}\n", host.name))?;
+    write(&tree.join("etc/machine-id"), &format!("{}\n", host.machine_id))
+}
+
+/// Ours instead of Debian's unit; masked where the host is no member.
+fn write_etcd(tree: &Path, spec: &Spec, host: &HostSpec) -> Result<()> {
+    let unit = tree.join("etc/systemd/system/etcd.service");
+    let members = spec.members();
+    if !members.iter().any(|member| member.name == host.name) {
+        return link("/dev/null", &unit);
+    }
+    let cluster: Vec<String> = members.iter().map(|member| format!("{}=http://{}:2380", member.name, member.address)).collect();
+    let (name, address, cluster) = (&host.name, &host.address, cluster.join(","));
+    // Type=exec: with notify a boot would hang for as long as the other members are down.
+    let text = format!(
+        "[Unit]\n\
+         Description=etcd member {name} of the lab\n\
+         After=network.target\n\
+         StartLimitIntervalSec=0\n\
+         \n\
+         [Service]\n\
+         Type=exec\n\
+         ExecStart=/usr/bin/etcd --name {name} --data-dir /var/lib/etcd/data --log-level warn \\\n  \
+           --listen-client-urls http://{address}:2379,http://127.0.0.1:2379 --advertise-client-urls http://{address}:2379 \\\n  \
+           --listen-peer-urls http://{address}:2380 --initial-advertise-peer-urls http://{address}:2380 \\\n  \
+           --initial-cluster {cluster} --initial-cluster-state new --initial-cluster-token {lab}\n\
+         Restart=always\n\
+         RestartSec=500ms\n\
+         LimitNOFILE=65536\n\
+         \n\
+         [Install]\n\
+         WantedBy=multi-user.target\n",
+        lab = spec.name
+    );
+    write(&unit, &text)?;
+    enable(tree, "multi-user.target", "etcd.service", "/etc/systemd/system")
+}
+
+fn write_fleet(tree: &Path, spec: &Spec, host: &HostSpec, options: &Options) -> Result<()> {
+    let dist = dist_folder();
+    let mut found = Vec::new();
+    for unit in ["fleetd.service", "fleetd.socket"] {
+        let from = dist.join(unit);
+        if from.is_file() {
+            let to = tree.join("usr/lib/systemd/system").join(unit);
+            fs::create_dir_all(to.parent().unwrap_or(tree))?;
+            fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
+            found.push(unit);
+        }
+    }
+    ensure!(found.contains(&"fleetd.service"), "{}/fleetd.service is missing", dist.display());
+    for unit in found {
+        let target = if unit.ends_with(".socket") { "sockets.target" } else { "multi-user.target" };
+        enable(tree, target, unit, "/usr/lib/systemd/system")?;
+    }
+    for name in ["fleetd", "fleetctl"] {
+        link(&format!("{BIN}/{name}"), &tree.join("usr/bin").join(name))?;
+    }
+    let config = tree.join("etc/fleet/fleetd.conf.d/10-lab.toml");
+    write(&config, &config_text(spec, host, options))
+}
+
+fn config_text(spec: &Spec, host: &HostSpec, options: &Options) -> String {
+    let (name, address) = (&host.name, &host.address);
+    let mut text = String::from("# Written by the lab.\n");
+    if !spec.members().is_empty() {
+        let urls: Vec<String> = spec.members().iter().map(|member| format!("\"http://{}:2379\"", member.address)).collect();
+        text += &format!("etcd_servers = [{}]\n", urls.join(", "));
+    }
+    text += &format!(
+        "listen = [\"http://{address}:4100\"]\n\
+         insecure = true\n\
+         public_ip = \"{address}\"\n"
+    );
+    let extra = options.host_config_extra.get(name).map_or("", String::as_str);
+    // Extra lines may bring metadata of their own, and a key may be there once only.
+    let says_metadata = |text: &str| text.lines().any(|line| line.trim_start().starts_with("metadata"));
+    if !says_metadata(extra) && !says_metadata(&options.config_extra) {
+        text += &format!("metadata = \"host={name}\"\n");
+    }
+    for lines in [options.config_extra.as_str(), extra] {
+        if !lines.is_empty() {
+            text += lines.trim_end();
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn enable(tree: &Path, target: &str, unit: &str, folder: &str) -> Result<()> {
+    let wants = tree.join(format!("etc/systemd/system/{target}.wants"));
+    link(&format!("{folder}/{unit}"), &wants.join(unit))
+}
+
+fn link(to: &str, at: &PathBuf) -> Result<()> {
+    fs::create_dir_all(at.parent().context("a place for a link")?)?;
+    symlink(to, at).with_context(|| format!("link {}", at.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::create_dir_all(path.parent().context("a place for a file")?)?;
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
