@@ -1,1 +1,17 @@
-//! fleetd.
+//! fleetd: the daemon on every machine. Agent, API and a stand-by engine around one store; the engine that holds the lease plans.
+//!
+//! Start at [`daemon`], which is wiring only; then [`engine`] and [`agent`], which have the same shape and never meet.
+
+pub mod agent;
+pub mod api;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod engine;
+pub mod files;
+pub mod health;
+pub mod leader;
+pub mod machine;
+pub mod session;
+pub mod store;
+pub mod systemd;

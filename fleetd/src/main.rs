@@ -1,2 +1,67 @@
-//! fleetd.
-fn main() {}
+//! fleetd's command line: read the configuration, set up logging, run until a signal.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use fleetd::{config, daemon};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// Makes the machines of a cluster one init system: runs on every machine, drives its systemd.
+///
+/// Without a configuration it manages this machine alone, with an embedded store. Give it etcd_servers, and it is one of a cluster.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Each option of the configuration can also be given as FLEET_<OPTION> in the environment."
+)]
+struct Args {
+    /// The configuration file, TOML; drop-ins lie in <FILE without .conf>.conf.d/*.toml [default: /etc/fleet/fleetd.conf]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Check the configuration, say what is wrong with file and line, and exit
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let settings = config::load(args.config.as_deref(), std::env::vars())?;
+    if args.check_config {
+        eprintln!("The configuration is good.");
+        return Ok(());
+    }
+    start_logging(&settings.log)?;
+    // Two threads: the work is waiting for systemd and the store, and the host's cores belong to its units.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(daemon::run(settings))
+}
+
+/// To the journal with fields (`UNIT=web@1.service`) under systemd, else to stderr.
+fn start_logging(filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter)
+        .with_context(|| format!("log = {filter:?} is not a filter such as \"info\" or \"fleetd=debug\""))?;
+    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
+    let layer = match journal {
+        Some(journal) => journal.with_field_prefix(None).with_syslog_identifier("fleetd".to_string()).boxed(),
+        None => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    Ok(())
+}

@@ -7,13 +7,13 @@
 //! **Architecture invariant:** nothing here can fail for an outside reason, and the same input gives the same bytes.
 //! `clippy.toml` beside this crate bans the clock, the disk, the environment and unordered maps.
 
-pub mod name;
-pub mod model;
-pub mod unit_file;
-pub mod xfleet;
-//pub mod constraint;
+pub mod constraint;
+pub mod converge;
 pub mod glob;
-//pub mod plan;
-//pub mod converge;
-//pub mod view;
+pub mod model;
+pub mod name;
+pub mod plan;
+pub mod unit_file;
+pub mod view;
 pub mod wire;
+pub mod xfleet;

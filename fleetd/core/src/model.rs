@@ -253,10 +253,6 @@ pub enum Why {
     Failed(MachineId),
     /// Its old machine fits no longer.
     Unfit(MachineId),
-    /// It replaced that unit here (`Replaces=`).
-    Replaces(UnitName),
-    /// That unit replaced it where it was (`Replaces=`).
-    Replaced(UnitName),
 }
 
 impl fmt::Display for Why {
@@ -269,8 +265,6 @@ impl fmt::Display for Why {
             Why::Lost(machine) => write!(f, "machine {} was lost", machine.short()),
             Why::Failed(machine) => write!(f, "failed again and again on machine {}", machine.short()),
             Why::Unfit(machine) => write!(f, "machine {} fits no longer", machine.short()),
-            Why::Replaces(unit) => write!(f, "replaced {unit} here"),
-            Why::Replaced(unit) => write!(f, "was replaced by {unit}"),
         }
     }
 }
@@ -312,6 +306,12 @@ pub struct InstanceStatus {
     /// The short hash of the text that it runs.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub hash: Arc<str>,
+    /// Whether the agent has started it since it was placed (it may have ended since).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub launched: bool,
+    /// How many of the restarts asked for the agent has carried out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restart: u64,
     /// The agent restarted it up to its limit in vain: the leader may move it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gave_up: bool,

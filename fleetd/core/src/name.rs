@@ -11,8 +11,20 @@ pub const MAX_NAME_BYTES: usize = 256;
 
 /// What may follow the last dot. `container` is a Quadlet unit: systemd knows it as a service (see [`UnitName::systemd_name`]).
 const SUFFIXES: &[&str] = &[
-    "automount", "busname", "container", "device", "mount", "path", "scope", "service", "slice", "snapshot", "socket",
-    "swap", "target", "timer",
+    "automount",
+    "busname",
+    "container",
+    "device",
+    "mount",
+    "path",
+    "scope",
+    "service",
+    "slice",
+    "snapshot",
+    "socket",
+    "swap",
+    "target",
+    "timer",
 ];
 
 /// The types that may be templates.
@@ -127,9 +139,7 @@ impl UnitName {
     /// The template that `web@3.service` comes from; `None` for templates and plain units.
     pub fn template(&self) -> Option<UnitName> {
         match self.instance() {
-            Some(instance) if !instance.is_empty() => {
-                Some(UnitName(format!("{}@.{}", self.prefix(), self.suffix()).into()))
-            }
+            Some(instance) if !instance.is_empty() => Some(UnitName(format!("{}@.{}", self.prefix(), self.suffix()).into())),
             _ => None,
         }
     }

@@ -11,8 +11,17 @@ pub const SECTION: &str = "X-Fleet";
 
 /// Every option that the section may hold, legacy names last.
 const KNOWN: &[&str] = &[
-    "MachineID", "MachineOf", "MachineMetadata", "Conflicts", "Global", "Replaces",
-    "X-ConditionMachineID", "X-ConditionMachineBootID", "X-ConditionMachineOf", "X-ConditionMachineMetadata", "X-Conflicts",
+    "MachineID",
+    "MachineOf",
+    "MachineMetadata",
+    "Conflicts",
+    "Global",
+    "Replaces",
+    "X-ConditionMachineID",
+    "X-ConditionMachineBootID",
+    "X-ConditionMachineOf",
+    "X-ConditionMachineMetadata",
+    "X-Conflicts",
 ];
 
 /// What a unit demands of its machine.
@@ -36,7 +45,11 @@ impl Constraints {
     /// Reads the section of a parsed file. What fleet 1.0 ignored (malformed metadata, bad patterns) is ignored here; [`lint`] says so.
     pub fn from_file(file: &UnitFile) -> Constraints {
         let values = |names: &[&str]| -> Vec<String> {
-            file.options.iter().filter(|o| o.section == SECTION && names.contains(&o.name.as_str())).flat_map(|o| unquote(&o.value)).collect()
+            file.options
+                .iter()
+                .filter(|o| o.section == SECTION && names.contains(&o.name.as_str()))
+                .flat_map(|o| unquote(&o.value))
+                .collect()
         };
         let mut metadata: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for pair in values(&["MachineMetadata", "X-ConditionMachineMetadata"]) {
@@ -44,7 +57,9 @@ impl Constraints {
                 metadata.entry(key.to_string()).or_default().insert(value.to_string());
             }
         }
-        let first_id = ["MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID"].iter().find_map(|name| values(&[name]).into_iter().next());
+        let first_id = ["MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID"]
+            .iter()
+            .find_map(|name| values(&[name]).into_iter().next());
         let split = |list: Vec<String>| list.iter().flat_map(|v| v.split_whitespace()).map(str::to_string).collect();
         Constraints {
             machine_id: first_id.filter(|id| !id.is_empty()),
@@ -96,8 +111,13 @@ impl Constraints {
         ];
         let is = |name: &str| given.iter().any(|(n, set)| *n == name && *set);
         let pairs = [
-            ("MachineID", "Peers"), ("MachineID", "Conflicts"), ("MachineID", "Global"), ("MachineID", "Replaces"),
-            ("Global", "Peers"), ("Global", "Replaces"), ("Conflicts", "Replaces"),
+            ("MachineID", "Peers"),
+            ("MachineID", "Conflicts"),
+            ("MachineID", "Global"),
+            ("MachineID", "Replaces"),
+            ("Global", "Peers"),
+            ("Global", "Replaces"),
+            ("Conflicts", "Replaces"),
         ];
         let has = |name: &str| if name == "MachineID" { self.machine_id.is_some() } else { is(name) };
         pairs.iter().find(|(a, b)| has(a) && has(b)).map(|(a, b)| format!("{a} cannot be used with {b}"))
@@ -109,12 +129,24 @@ pub fn lint(file: &UnitFile) -> Vec<UnitFileError> {
     let mut notes = Vec::new();
     for (option, &line) in file.options.iter().zip(&file.lines).filter(|(o, _)| o.section == SECTION) {
         if !KNOWN.contains(&option.name.as_str()) {
-            let nearest = KNOWN.iter().take(6).map(|known| (strsim::jaro_winkler(&known.to_lowercase(), &option.name.to_lowercase()), known)).max_by(|a, b| a.0.total_cmp(&b.0));
-            let hint = nearest.filter(|(score, _)| *score > 0.7).map_or(String::new(), |(_, known)| format!("; did you mean \"{known}\"?"));
-            notes.push(UnitFileError { line, problem: format!("unrecognized requirement in [X-Fleet] section: \"{}\"{hint}", option.name) });
+            let nearest = KNOWN
+                .iter()
+                .take(6)
+                .map(|known| (strsim::jaro_winkler(&known.to_lowercase(), &option.name.to_lowercase()), known))
+                .max_by(|a, b| a.0.total_cmp(&b.0));
+            let hint = nearest
+                .filter(|(score, _)| *score > 0.7)
+                .map_or(String::new(), |(_, known)| format!("; did you mean \"{known}\"?"));
+            notes.push(UnitFileError {
+                line,
+                problem: format!("unrecognized requirement in [X-Fleet] section: \"{}\"{hint}", option.name),
+            });
         } else if option.name.ends_with("MachineMetadata") {
             for pair in unquote(&option.value).into_iter().filter(|pair| metadata_pair(pair).is_none()) {
-                notes.push(UnitFileError { line, problem: format!("MachineMetadata \"{pair}\" is ignored: it is not of the form key=value") });
+                notes.push(UnitFileError {
+                    line,
+                    problem: format!("MachineMetadata \"{pair}\" is ignored: it is not of the form key=value"),
+                });
             }
         }
     }
@@ -162,13 +194,17 @@ mod tests {
 
     #[test]
     fn quoted_values_split_and_keys_with_several_values_are_alternatives() {
-        let c = constraints("MachineMetadata=\"region=eu\" \"disk=ssd\"\nMachineMetadata=region=us\nMachineMetadata=bad\nX-ConditionMachineMetadata=a=b=c");
+        let c = constraints(
+            "MachineMetadata=\"region=eu\" \"disk=ssd\"\nMachineMetadata=region=us\nMachineMetadata=bad\nX-ConditionMachineMetadata=a=b=c",
+        );
         assert_eq!(format!("{:?}", c.metadata), r#"{"disk": {"ssd"}, "region": {"eu", "us"}}"#);
     }
 
     #[test]
     fn legacy_names_and_lists_work() {
-        let c = constraints("X-Conflicts=a.* b.*\nConflicts=c.*\nX-ConditionMachineOf=db.service\nX-ConditionMachineBootID=abc\nGlobal=no\nGlobal=Yes");
+        let c = constraints(
+            "X-Conflicts=a.* b.*\nConflicts=c.*\nX-ConditionMachineOf=db.service\nX-ConditionMachineBootID=abc\nGlobal=no\nGlobal=Yes",
+        );
         assert_eq!(c.conflicts, ["a.*", "b.*", "c.*"]);
         assert_eq!((c.machine_of.len(), c.machine_id.as_deref(), c.global), (1, Some("abc"), true));
     }
@@ -182,7 +218,10 @@ mod tests {
     #[test]
     fn contradictions_are_refused_in_fleets_words() {
         let said = |section: &str| constraints(section).contradiction().unwrap_or_default();
-        assert_eq!(said("MachineOf=a.service\nConflicts=a.*"), "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\"");
+        assert_eq!(
+            said("MachineOf=a.service\nConflicts=a.*"),
+            "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\""
+        );
         assert_eq!(said("MachineID=x\nGlobal=true"), "MachineID cannot be used with Global");
         assert_eq!(said("MachineID=x\nMachineOf=a.service"), "MachineID cannot be used with Peers");
         assert_eq!(said("Conflicts=a.*\nReplaces=b.*"), "Conflicts cannot be used with Replaces");
@@ -192,7 +231,10 @@ mod tests {
     #[test]
     fn an_unknown_option_names_the_nearest_known_one() {
         let notes = lint(&file("Conflict=a\nBogus=1"));
-        assert_eq!(notes[0].to_string(), "line 2: unrecognized requirement in [X-Fleet] section: \"Conflict\"; did you mean \"Conflicts\"?");
+        assert_eq!(
+            notes[0].to_string(),
+            "line 2: unrecognized requirement in [X-Fleet] section: \"Conflict\"; did you mean \"Conflicts\"?"
+        );
         assert_eq!(notes[1].to_string(), "line 3: unrecognized requirement in [X-Fleet] section: \"Bogus\"");
     }
 }

@@ -8,7 +8,11 @@ use async_trait::async_trait;
 use fleet_core::name::UnitName;
 use tokio::sync::watch;
 
+pub mod counters;
 pub mod dbus;
+mod jobs;
+pub mod own_job;
+pub mod quadlet;
 pub mod sim;
 
 /// systemd, as the agent needs it. Both implementations pass `tests/tests/systemd.rs`.
@@ -51,8 +55,14 @@ pub trait Systemd: Send + Sync + 'static {
 /// The most calls on the bus at once: over 128 the system bus refuses replies to one connection.
 pub const MAX_CALLS: usize = 64;
 
-/// The most jobs in flight: over 512 systemd is cut off the bus, since it adds a match rule a job.
+/// The most starts and restarts in flight: over 512 jobs systemd is cut off the bus, since it adds a match rule a job.
 pub const MAX_JOBS: usize = 256;
+
+/// The most stops in flight, beside [`MAX_JOBS`]: stops must pass when every start hangs, and are what ends those.
+pub const MAX_STOPS: usize = 128;
+
+/// The name of the drop-in that [`Systemd::write`] puts beside a unit; a unit file with it is fleet's.
+pub const DROP_IN: &str = "10-fleet.conf";
 
 /// The jobs that fleet asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +73,17 @@ pub enum Job {
     Stop,
     /// `RestartUnit`, mode `replace`.
     Restart,
+}
+
+impl Job {
+    /// The word for messages.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Job::Start => "start",
+            Job::Stop => "stop",
+            Job::Restart => "restart",
+        }
+    }
 }
 
 /// One loaded unit.

@@ -1,0 +1,70 @@
+//! Whether a machine can take a unit, and if not, why: a [`Misfit`] is data for the user's screen, not an error.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::glob;
+use crate::model::Machine;
+use crate::name::UnitName;
+use crate::xfleet::Constraints;
+
+/// Why a machine cannot take an instance.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Misfit {
+    /// `MachineID=` names another machine.
+    OtherMachine(String),
+    /// `MachineMetadata=` wants one of these values of this key.
+    Lacks(String, BTreeSet<String>),
+    /// A unit on the machine conflicts with it, or the other way round.
+    Conflict(UnitName),
+    /// `MachineOf=` names a unit that runs elsewhere, or nowhere.
+    NotBeside(String),
+    /// It failed there again and again.
+    FailedHere,
+    /// The machine's assignment is at its size limit.
+    Full,
+    /// It waits for a unit that waits for it.
+    Circle,
+    /// No machine is registered at all.
+    NoMachines,
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Misfit::OtherMachine(id) => write!(f, "MachineID={id} names another machine"),
+            Misfit::Lacks(key, values) => {
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                write!(f, "lacks the metadata {key}={}", values.join(" or "))
+            }
+            Misfit::Conflict(other) => write!(f, "conflicts with {other}, which is there"),
+            Misfit::NotBeside(unit) => write!(f, "MachineOf={unit}, which is not there"),
+            Misfit::FailedHere => f.write_str("failed there again and again"),
+            Misfit::Full => f.write_str("holds as many instances as one assignment can"),
+            Misfit::Circle => f.write_str("MachineOf goes round in a circle"),
+            Misfit::NoMachines => f.write_str("no machine is registered"),
+        }
+    }
+}
+
+/// What the machine itself must be: its id and its labels. What runs beside is checked by [`conflict`].
+pub fn suits(machine: &Machine, wants: &Constraints) -> Result<(), Misfit> {
+    if let Some(id) = &wants.machine_id
+        && !machine.id.matches(id)
+    {
+        return Err(Misfit::OtherMachine(id.clone()));
+    }
+    for (key, values) in &wants.metadata {
+        if !machine.metadata.get(key).is_some_and(|value| values.contains(value)) {
+            return Err(Misfit::Lacks(key.clone(), values.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `name` with these `patterns` and `other` with `other_patterns` may not share a machine. Either side declaring it is enough.
+pub fn conflict(name: &UnitName, patterns: &[String], other: &UnitName, other_patterns: &[String]) -> bool {
+    name != other
+        && (patterns.iter().any(|p| glob::matches(p, other.as_str()))
+            || other_patterns.iter().any(|p| glob::matches(p, name.as_str())))
+}

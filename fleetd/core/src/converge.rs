@@ -1,0 +1,330 @@
+//! `converge`: what one machine should run and what its systemd says in, the steps that close the gap out.
+//!
+//! It may be asked twice, or after a crash: it looks at what is, never at what it did. What it must remember of an instance
+//! ([`Marker`]) lies in a file beside systemd's state, so a restarted fleetd adopts what runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Assignment, DesiredState, InstanceStatus, Placement};
+use crate::name::UnitName;
+
+/// How often the agent restarts a failing instance before it says that it gave up. It goes on trying after that.
+pub const RESTART_LIMIT: u32 = 5;
+
+/// The pause after the first restart of a failing instance, in milliseconds; doubles with each. The first restart is at once.
+pub const FIRST_PAUSE_MS: u64 = 1_000;
+
+/// The longest such pause, in milliseconds.
+pub const LONGEST_PAUSE_MS: u64 = 60_000;
+
+/// How long an instance must run for its failures to be forgotten, in milliseconds.
+pub const RAN_WELL_MS: u64 = 60_000;
+
+/// What fleet knows of a unit that it wrote on this host; kept on disk beside the unit until the unit is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// The record that it comes from.
+    pub unit: UnitName,
+    /// The text's number.
+    pub revision: u64,
+    /// The text's short hash.
+    pub hash: Arc<str>,
+    /// Whether it was started since it was written. A unit that ended by itself is not started again.
+    pub launched: bool,
+    /// How many of the restarts asked for were carried out.
+    pub restart: u64,
+    /// Whether its text says that it ends by itself (`Type=oneshot`).
+    pub oneshot: bool,
+}
+
+/// One unit of this host that fleet wrote or should write.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Seen {
+    /// What fleet knows of it; `None` if it wrote no such unit.
+    pub marker: Option<Marker>,
+    /// What systemd says; `None` if it has not loaded the unit, which then is inactive.
+    pub systemd: Option<SystemdState>,
+    /// Its restarts by the agent so far.
+    pub trouble: Trouble,
+}
+
+/// What systemd says of a loaded unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SystemdState {
+    /// `loaded`, `bad-setting`…
+    pub load: String,
+    /// `active`, `failed`…
+    pub active: String,
+    /// `running`, `dead`…
+    pub sub: String,
+    /// Whether a job for it is queued or running: then its state is on the move, and nothing is asked on top.
+    pub job: bool,
+}
+
+/// An instance's recent failures on this host. Lost with the agent: a new one is patient anew.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trouble {
+    /// Restarts, and steps that failed, since it last ran well.
+    pub failures: u32,
+    /// Not to be touched before, in milliseconds since 1970.
+    pub not_before_ms: u64,
+    /// What went wrong with a step, in systemd's or the file system's words.
+    pub message: Option<String>,
+}
+
+impl Trouble {
+    /// Counts one more restart or failed step.
+    pub fn again(&mut self, now_ms: u64, message: Option<String>) {
+        let pause = FIRST_PAUSE_MS.saturating_mul(1 << self.failures.min(20)).min(LONGEST_PAUSE_MS);
+        self.failures += 1;
+        self.not_before_ms = now_ms + pause;
+        self.message = message;
+    }
+
+    /// Whether the leader should try another machine.
+    pub fn gave_up(&self) -> bool {
+        self.failures >= RESTART_LIMIT
+    }
+
+    /// Forgets failures of an instance that has been running well since `since_ms`.
+    pub fn forget_if_well(&mut self, active: bool, since_ms: u64, now_ms: u64) {
+        if active && self.failures > 0 && now_ms.saturating_sub(since_ms) >= RAN_WELL_MS && now_ms >= self.not_before_ms {
+            *self = Trouble::default();
+        }
+    }
+}
+
+/// One operation on this host, in fleet's names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Ask systemd to stop it.
+    Stop(UnitName),
+    /// Take its files away; it is stopped.
+    Remove(UnitName),
+    /// Write its files, from the text of `unit` at `revision`.
+    Write {
+        /// The instance.
+        instance: UnitName,
+        /// The record that its text comes from.
+        unit: UnitName,
+        /// The number of the text.
+        revision: u64,
+        /// The text's short hash.
+        hash: Arc<str>,
+    },
+    /// Have systemd read changed files: once, however many changed.
+    Reload,
+    /// Start it, clearing an earlier failure first.
+    Start {
+        /// The instance.
+        instance: UnitName,
+        /// The restarts asked for, which a start fulfils.
+        restart: u64,
+        /// Whether it was running before and ended: counts towards its limit.
+        again: bool,
+    },
+    /// Restart it: its text changed, or the user asked.
+    Restart {
+        /// The instance.
+        instance: UnitName,
+        /// The restarts asked for, which this fulfils.
+        restart: u64,
+    },
+}
+
+/// The answer of [`converge`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Converged {
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// When to look again even if nothing happens, in milliseconds since 1970.
+    pub wake_at_ms: Option<u64>,
+}
+
+/// Decides for this host. Without an assignment there is no opinion, and nothing is touched: a store that lost its data, or a
+/// machine that was never assigned anything, stops nothing.
+pub fn converge(assignment: Option<&Assignment>, host: &BTreeMap<UnitName, Seen>, now_ms: u64) -> Converged {
+    let Some(assignment) = assignment else { return Converged::default() };
+    let mut out = Sorted::default();
+    for (instance, seen) in host {
+        if !assignment.instances.contains_key(instance) {
+            out.retire(instance, seen, now_ms);
+        }
+    }
+    let nobody = Seen::default();
+    for (instance, placement) in &assignment.instances {
+        out.keep(instance, placement, host.get(instance).unwrap_or(&nobody), now_ms);
+    }
+    out.into_converged()
+}
+
+/// What is said of an instance in the report.
+pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
+    let state = seen.systemd.clone().unwrap_or_else(|| SystemdState {
+        load: if seen.marker.is_some() { "loaded" } else { "not-found" }.to_string(),
+        active: "inactive".to_string(),
+        sub: "dead".to_string(),
+        job: false,
+    });
+    // With a job queued the unit is on its way, whatever state it is still in: a start just asked for is not "ended".
+    let refused = seen.trouble.message.is_some() && seen.systemd.is_none();
+    let state = if refused { SystemdState { active: "failed".to_string(), sub: "failed".to_string(), ..state } } else { state };
+    let queued = state.job && ["inactive", "failed"].contains(&state.active.as_str());
+    InstanceStatus {
+        load: state.load,
+        active: if queued { "activating".to_string() } else { state.active },
+        sub: if queued { "queued".to_string() } else { state.sub },
+        since_ms,
+        hash: seen.marker.as_ref().map(|marker| marker.hash.clone()).unwrap_or_default(),
+        launched: seen.marker.as_ref().is_some_and(|marker| marker.launched),
+        restart: seen.marker.as_ref().map_or(0, |marker| marker.restart),
+        restarts: seen.trouble.failures,
+        gave_up: seen.trouble.gave_up(),
+        message: seen.trouble.message.clone(),
+        ..InstanceStatus::default()
+    }
+}
+
+/// Steps by kind, so that one reload stands between all writes and all starts.
+#[derive(Default)]
+struct Sorted {
+    stops: Vec<Step>,
+    removes: Vec<Step>,
+    writes: Vec<Step>,
+    reload: bool,
+    starts: Vec<Step>,
+    wake_at_ms: Option<u64>,
+}
+
+impl Sorted {
+    fn retire(&mut self, instance: &UnitName, seen: &Seen, now_ms: u64) {
+        if seen.marker.is_none() || self.pausing(seen, now_ms) {
+            return;
+        }
+        match phase(seen) {
+            Phase::Moving => {}
+            Phase::Up | Phase::Activating => self.stops.push(Step::Stop(instance.clone())),
+            Phase::Down | Phase::Failed => self.removes.push(Step::Remove(instance.clone())),
+        }
+    }
+
+    fn keep(&mut self, instance: &UnitName, placement: &Placement, seen: &Seen, now_ms: u64) {
+        let phase = phase(seen);
+        let current = seen.marker.as_ref().filter(|marker| marker.hash == placement.hash);
+        let Some(marker) = current else {
+            if self.pausing(seen, now_ms) {
+                return;
+            }
+            self.writes.push(Step::Write {
+                instance: instance.clone(),
+                unit: placement.unit.clone(),
+                revision: placement.revision,
+                hash: placement.hash.clone(),
+            });
+            // systemd reads a new name by itself; what it has loaded already it reads again only when told.
+            self.reload |= seen.systemd.is_some();
+            if placement.state == DesiredState::Launched {
+                let restart = placement.restart;
+                let running = matches!(phase, Phase::Up | Phase::Activating | Phase::Moving) && seen.marker.is_some();
+                self.starts.push(match running {
+                    true => Step::Restart { instance: instance.clone(), restart },
+                    false => Step::Start { instance: instance.clone(), restart, again: false },
+                });
+            }
+            return;
+        };
+        match placement.state {
+            DesiredState::Launched => self.keep_launched(instance, placement, marker, phase, seen, now_ms),
+            DesiredState::Loaded | DesiredState::Inactive => {
+                if matches!(phase, Phase::Up | Phase::Activating) {
+                    self.stops.push(Step::Stop(instance.clone()));
+                }
+            }
+        }
+    }
+
+    fn keep_launched(
+        &mut self,
+        instance: &UnitName,
+        placement: &Placement,
+        marker: &Marker,
+        phase: Phase,
+        seen: &Seen,
+        now_ms: u64,
+    ) {
+        let start = |again: bool| Step::Start { instance: instance.clone(), restart: placement.restart, again };
+        if !marker.launched {
+            if phase != Phase::Moving && !self.pausing(seen, now_ms) {
+                self.starts.push(start(false));
+            }
+            return;
+        }
+        if marker.restart < placement.restart {
+            self.starts.push(Step::Restart { instance: instance.clone(), restart: placement.restart });
+            return;
+        }
+        let ended = match phase {
+            Phase::Failed => true,
+            // A replica that ended is not running, whatever its exit; a unit submitted by name may be done.
+            Phase::Down => placement.is_replica() && !marker.oneshot,
+            Phase::Up | Phase::Activating | Phase::Moving => false,
+        };
+        if ended && !self.pausing(seen, now_ms) {
+            self.starts.push(start(true));
+        }
+    }
+
+    /// Whether the instance is in a pause after a failure; notes its end.
+    fn pausing(&mut self, seen: &Seen, now_ms: u64) -> bool {
+        let until = seen.trouble.not_before_ms;
+        if now_ms >= until {
+            return false;
+        }
+        self.wake_at_ms = Some(self.wake_at_ms.map_or(until, |earlier| earlier.min(until)));
+        true
+    }
+
+    fn into_converged(self) -> Converged {
+        let mut steps = self.stops;
+        steps.extend(self.removes);
+        steps.extend(self.writes);
+        if self.reload {
+            steps.push(Step::Reload);
+        }
+        steps.extend(self.starts);
+        Converged { steps, wake_at_ms: self.wake_at_ms }
+    }
+}
+
+/// systemd's states by what they mean here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Runs, or is being reloaded.
+    Up,
+    /// On its way up, or between systemd's own restarts, with no job of ours.
+    Activating,
+    /// A job is under way, or it is stopping: wait.
+    Moving,
+    /// Not running, ended well or never started.
+    Down,
+    /// Not running, and systemd says failed, or could not read it.
+    Failed,
+}
+
+fn phase(seen: &Seen) -> Phase {
+    let Some(state) = &seen.systemd else { return Phase::Down };
+    match state.active.as_str() {
+        _ if state.job => Phase::Moving,
+        "active" | "reloading" | "refreshing" => Phase::Up,
+        "activating" => Phase::Activating,
+        "deactivating" | "maintenance" => Phase::Moving,
+        "failed" => Phase::Failed,
+        _ => Phase::Down,
+    }
+}
+
+#[cfg(test)]
+mod tests;

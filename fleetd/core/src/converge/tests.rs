@@ -1,0 +1,189 @@
+//! Text in, text out: `name wanted-state[rN] | marker | systemd`, one unit a line; the steps below.
+
+use super::*;
+use expect_test::{Expect, expect};
+
+/// A line is `unit: wanted; on-host`. Wanted: `-`, `loaded h1`, `launched h1 [restart=N]`. On host: `-` or
+/// `h1[ launched][ oneshot][ restart=N][ STATE][ job][ failures=N][ pause=MS]`, where STATE is systemd's active state.
+fn check(text: &str, expected: Expect) {
+    let mut assignment = Assignment { generation: 1, ..Assignment::default() };
+    let mut host = BTreeMap::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (name, rest) = line.split_once(": ").unwrap();
+        let (wanted, on_host) = rest.split_once(';').unwrap();
+        let name = UnitName::parse(name).unwrap();
+        let mut words = wanted.split_whitespace();
+        if let Some(state) = words.next().and_then(DesiredState::parse) {
+            let hash = words.next().unwrap();
+            let restart = words.next().and_then(|w| w.strip_prefix("restart=")).map_or(0, |n| n.parse().unwrap());
+            let unit = name.template().unwrap_or(name.clone());
+            let placement = Placement {
+                unit,
+                revision: 1,
+                hash: hash.into(),
+                state,
+                why: crate::model::Why::Fewest,
+                since_ms: 0,
+                moves: 0,
+                restart,
+            };
+            assignment.instances.insert(name.clone(), placement);
+        }
+        if let Some(seen) = parse_seen(&name, on_host) {
+            host.insert(name, seen);
+        }
+    }
+    let converged = converge(Some(&assignment), &host, 10_000);
+    let mut lines: Vec<String> = converged.steps.iter().map(|step| format!("{step:?}")).collect();
+    lines.extend(converged.wake_at_ms.map(|at| format!("wake at {at}")));
+    expected.assert_eq(&lines.join("\n"));
+}
+
+fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
+    let mut seen = Seen::default();
+    let mut words = text.split_whitespace();
+    let hash = words.next().filter(|hash| *hash != "-")?;
+    let mut marker = Marker {
+        unit: name.template().unwrap_or(name.clone()),
+        revision: 1,
+        hash: hash.into(),
+        launched: false,
+        restart: 0,
+        oneshot: false,
+    };
+    for word in words {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("launched", _) => marker.launched = true,
+            ("oneshot", _) => marker.oneshot = true,
+            ("restart", n) => marker.restart = n.parse().unwrap(),
+            ("failures", n) => seen.trouble.failures = n.parse().unwrap(),
+            ("pause", n) => seen.trouble.not_before_ms = n.parse().unwrap(),
+            ("job", _) => seen.systemd.as_mut().unwrap().job = true,
+            (state, _) => {
+                seen.systemd = Some(SystemdState { load: "loaded".into(), active: state.into(), sub: "x".into(), job: false });
+            }
+        }
+    }
+    seen.marker = (hash != "foreign").then_some(marker);
+    Some(seen)
+}
+
+#[test]
+fn a_new_unit_is_written_and_started_without_a_reload() {
+    check(
+        "a.service: launched h1; -",
+        expect![[r#"
+            Write { instance: a.service, unit: a.service, revision: 1, hash: "h1" }
+            Start { instance: a.service, restart: 0, again: false }"#]],
+    );
+}
+
+#[test]
+fn a_loaded_unit_is_written_and_not_started() {
+    check("a.service: loaded h1; -", expect![[r#"Write { instance: a.service, unit: a.service, revision: 1, hash: "h1" }"#]]);
+}
+
+#[test]
+fn what_runs_as_wanted_is_left_alone() {
+    check("a.service: launched h1; h1 launched active", expect![""]);
+}
+
+#[test]
+fn changed_texts_share_one_reload() {
+    check(
+        "a.service: launched h2; h1 launched active
+         b.service: launched h2; h1 launched active",
+        expect![[r#"
+            Write { instance: a.service, unit: a.service, revision: 1, hash: "h2" }
+            Write { instance: b.service, unit: b.service, revision: 1, hash: "h2" }
+            Reload
+            Restart { instance: a.service, restart: 0 }
+            Restart { instance: b.service, restart: 0 }"#]],
+    );
+}
+
+#[test]
+fn what_is_wanted_no_longer_is_stopped_then_removed() {
+    check(
+        "a.service: -; h1 launched active
+         b.service: -; h1 launched inactive
+         c.service: -; h1 launched failed
+         d.service: -; h1 launched deactivating
+         e.service: -; h1 launched",
+        expect![[r#"
+            Stop(a.service)
+            Remove(b.service)
+            Remove(c.service)
+            Remove(e.service)"#]],
+    );
+}
+
+#[test]
+fn units_that_fleet_did_not_write_are_never_touched() {
+    check("ssh.service: -; foreign active", expect![""]);
+}
+
+#[test]
+fn a_stop_keeps_the_file() {
+    check("a.service: loaded h1; h1 launched active", expect!["Stop(a.service)"]);
+}
+
+#[test]
+fn failed_units_are_started_again_unless_they_pause() {
+    check(
+        "a.service: launched h1; h1 launched failed
+         b.service: launched h1; h1 launched failed failures=2 pause=12000",
+        expect![[r#"
+            Start { instance: a.service, restart: 0, again: true }
+            wake at 12000"#]],
+    );
+}
+
+#[test]
+fn a_replica_that_exits_is_started_again_and_a_unit_by_name_is_done() {
+    check(
+        "web@1.service: launched h1; h1 launched inactive
+         web@2.service: launched h1; h1 launched oneshot inactive
+         a.service: launched h1; h1 launched inactive",
+        expect!["Start { instance: web@1.service, restart: 0, again: true }"],
+    );
+}
+
+#[test]
+fn a_unit_with_a_job_under_way_is_waited_for() {
+    check("a.service: launched h1; h1 activating job", expect![""]);
+    check("a.service: launched h1; h1 launched activating", expect![""]);
+}
+
+#[test]
+fn a_restart_asked_for_is_carried_out_once() {
+    check(
+        "a.service: launched h1 restart=2; h1 launched restart=1 active
+         b.service: launched h1 restart=2; h1 launched restart=2 active",
+        expect!["Restart { instance: a.service, restart: 2 }"],
+    );
+}
+
+#[test]
+fn without_an_assignment_nothing_is_touched() {
+    let host = BTreeMap::from([(
+        UnitName::trusted("a.service"),
+        parse_seen(&UnitName::trusted("a.service"), "h1 launched active").unwrap(),
+    )]);
+    assert_eq!(converge(None, &host, 0), Converged::default());
+}
+
+#[test]
+fn pauses_grow_and_end_in_giving_up() {
+    let mut trouble = Trouble::default();
+    let pauses: Vec<u64> = (0..8)
+        .map(|_| {
+            trouble.again(0, None);
+            trouble.not_before_ms
+        })
+        .collect();
+    assert_eq!(pauses, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
+    assert!(trouble.gave_up());
+    trouble.forget_if_well(true, 0, RAN_WELL_MS);
+    assert_eq!(trouble, Trouble::default());
+}

@@ -1,0 +1,121 @@
+//! `plan`: one snapshot in, the next version of every assignment that must change out, each decision with its reason.
+//!
+//! Rules, in order: what fits stays; what no longer fits, was lost or gave up moves; what is missing goes to the fitting machine with
+//! the fewest instances of the same template, then the fewest instances at all, then the lowest id.
+//! Planning the planned state changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::constraint::Misfit;
+use crate::model::{Assignment, Snapshot, Why};
+use crate::name::{MachineId, UnitName};
+
+mod board;
+mod keep;
+mod place;
+#[cfg(test)]
+mod tests;
+
+/// How long a failed unit stays where it was moved to before it is moved again, in milliseconds; doubles with each move.
+pub const FIRST_MOVE_PAUSE_MS: u64 = 10_000;
+
+/// The longest such pause, in milliseconds: a unit that fails everywhere is tried on a new machine once an hour.
+pub const LONGEST_MOVE_PAUSE_MS: u64 = 3_600_000;
+
+/// The planner's answer.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[must_use = "a plan that nobody commits changes nothing"]
+pub struct Plan {
+    /// What changes and why, for people.
+    pub changes: Vec<Change>,
+    /// What is wanted but fits nowhere, by unit.
+    pub unplaced: Vec<Unplaced>,
+    /// The next version of each document that changes: what the engine commits.
+    pub documents: BTreeMap<MachineId, Assignment>,
+    /// When to look again even if nothing happens, in milliseconds since 1970: a pause ends then.
+    pub wake_at_ms: Option<u64>,
+}
+
+/// One item of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// An instance is put on a machine.
+    Place {
+        /// The instance.
+        instance: UnitName,
+        /// Where.
+        machine: MachineId,
+        /// Why there.
+        why: Why,
+    },
+    /// An instance is taken off a machine.
+    Retire {
+        /// The instance.
+        instance: UnitName,
+        /// From where.
+        machine: MachineId,
+        /// Why.
+        why: Retired,
+    },
+    /// An instance stays, and its text, state or restart count changes.
+    Update {
+        /// The instance.
+        instance: UnitName,
+        /// Where.
+        machine: MachineId,
+    },
+}
+
+impl Change {
+    /// The instance that changes.
+    pub fn instance(&self) -> &UnitName {
+        match self {
+            Change::Place { instance, .. } | Change::Retire { instance, .. } | Change::Update { instance, .. } => instance,
+        }
+    }
+}
+
+/// Why an instance is taken off a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Retired {
+    /// Its unit was destroyed, unloaded or scaled below its number.
+    Unwanted,
+    /// The machine is gone.
+    Lost,
+    /// The machine no longer fits.
+    Unfit(Misfit),
+    /// It failed again and again.
+    Failed,
+    /// Another machine runs it already.
+    Twice,
+}
+
+/// Instances of one unit that fit nowhere, and why: each reason with the number of machines that it holds for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unplaced {
+    /// The unit or template.
+    pub unit: UnitName,
+    /// Its instances that fit nowhere.
+    pub instances: Vec<UnitName>,
+    /// Why, most machines first.
+    pub misfits: Vec<(Misfit, usize)>,
+}
+
+/// Decides for the whole cluster.
+pub fn plan(snapshot: &Snapshot) -> Plan {
+    let mut board = board::Board::new(snapshot);
+    let pending = keep::keep_what_fits(&mut board);
+    place::place_what_is_missing(&mut board, pending);
+    board.into_plan()
+}
+
+/// How long after its `moves`th move an instance may be moved again, in milliseconds.
+fn move_pause_ms(moves: u32) -> u64 {
+    FIRST_MOVE_PAUSE_MS.saturating_mul(1 << moves.min(20)).min(LONGEST_MOVE_PAUSE_MS)
+}
+
+/// A unit's constraints for one instance, shared where instances do not differ.
+fn constraints_of(unit: &Arc<crate::model::Unit>, instance: &UnitName, specifiers: bool) -> Option<crate::xfleet::Constraints> {
+    specifiers.then(|| unit.constraints.expanded(instance))
+}

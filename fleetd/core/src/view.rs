@@ -1,0 +1,259 @@
+//! What the API shows: pure joins of units, assignments and reports, all of one revision.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::{DesiredState, InstanceStatus, Leader, Placement, Snapshot, UnitRecord};
+use crate::name::{MachineId, UnitName};
+use crate::plan::Plan;
+use crate::unit_file::UnitFile;
+use crate::wire;
+
+/// Everything in the store at one revision: what the planner sees, and what only people need.
+#[derive(Debug, Clone, Default)]
+pub struct Cluster {
+    /// What the planner sees.
+    pub snapshot: Snapshot,
+    /// The units as submitted.
+    pub records: BTreeMap<UnitName, Arc<UnitRecord>>,
+    /// Who leads, if anybody does.
+    pub leader: Option<Leader>,
+}
+
+/// Where each instance was placed, by name. Built once for a request.
+pub type Places<'a> = BTreeMap<&'a UnitName, Vec<(&'a MachineId, &'a Placement)>>;
+
+impl Cluster {
+    /// All names that lists show: every record, and the replicas of scaled templates.
+    pub fn names(&self) -> BTreeSet<UnitName> {
+        let mut names: BTreeSet<UnitName> = self.records.keys().cloned().collect();
+        for record in self.records.values().filter(|record| record.name.is_template()) {
+            names.extend((1..=record.replicas.unwrap_or(0)).map(|number| record.name.replica(number)));
+        }
+        names
+    }
+
+    /// Where everything was placed.
+    pub fn places(&self) -> Places<'_> {
+        let mut places = Places::new();
+        for (machine, assignment) in &self.snapshot.assignments {
+            for (instance, placement) in &assignment.instances {
+                places.entry(instance).or_default().push((machine, placement));
+            }
+        }
+        places
+    }
+
+    /// The record that `name` follows from: its own, or the template whose replica it is.
+    pub fn owner(&self, name: &UnitName) -> Option<&Arc<UnitRecord>> {
+        self.records.get(name).or_else(|| {
+            let template = self.records.get(&name.template()?)?;
+            let number = name.replica_number()?;
+            (number >= 1 && number <= template.replicas.unwrap_or(0)).then_some(template)
+        })
+    }
+
+    /// One unit as the API shows it; `None` if there is no such unit or replica.
+    pub fn unit(&self, name: &UnitName, places: &Places) -> Option<wire::Unit> {
+        let record = self.owner(name)?;
+        let file = UnitFile::parse_lenient(&record.text);
+        let global = self.snapshot.units.get(&record.name).is_some_and(|unit| unit.constraints.global);
+        let place = places.get(name).and_then(|places| places.first()).filter(|_| !global);
+        let status = place.and_then(|(machine, _)| self.status(machine, name));
+        let is_replica = record.name != *name;
+        let current = match (global, place, status) {
+            (true, _, _) => String::new(),
+            (_, Some((_, placement)), Some(status)) => current_state(placement, status).to_string(),
+            _ => DesiredState::Inactive.to_string(),
+        };
+        // A plain template is only a text; a scaled one stands for its replicas.
+        let current = if name.is_template() && record.replicas.is_some() { record.desired.to_string() } else { current };
+        Some(wire::Unit {
+            current_state: current,
+            desired_state: record.desired.to_string(),
+            machine_id: place.map(|(machine, _)| machine.to_string()).unwrap_or_default(),
+            name: name.to_string(),
+            hash: file.hash(),
+            options: file.options,
+            text: None,
+            replicas: record.replicas.filter(|_| !is_replica),
+            revision: Some(record.revision),
+            template: if is_replica { record.name.to_string() } else { String::new() },
+            why: place.map(|(_, placement)| placement.why.clone()),
+        })
+    }
+
+    /// What `machine` reports of `instance`, if the machine is alive.
+    pub fn status(&self, machine: &MachineId, instance: &UnitName) -> Option<&InstanceStatus> {
+        self.snapshot.reports.get(machine)?.instances.get(instance)
+    }
+
+    /// What systemd says of each unit on each machine, by unit, then machine.
+    pub fn states(&self) -> Vec<wire::UnitState> {
+        let mut states: Vec<wire::UnitState> = Vec::new();
+        let mut hashes: BTreeMap<&UnitName, String> = BTreeMap::new();
+        for (machine, report) in &self.snapshot.reports {
+            let placements = self.snapshot.assignments.get(machine).map(|assignment| &assignment.instances);
+            for (instance, status) in &report.instances {
+                let unit =
+                    placements.and_then(|p| p.get(instance)).map(|p| &p.unit).or_else(|| self.owner(instance).map(|r| &r.name));
+                let full = unit.and_then(|unit| self.records.get(unit).map(|record| (unit, record)));
+                let hash = full.map(|(unit, record)| {
+                    hashes.entry(unit).or_insert_with(|| UnitFile::parse_lenient(&record.text).hash()).clone()
+                });
+                states.push(wire::UnitState {
+                    // A host that still runs an older text reports that one's short hash.
+                    hash: hash.filter(|hash| hash.starts_with(&*status.hash)).unwrap_or_else(|| status.hash.to_string()),
+                    machine_id: machine.to_string(),
+                    name: instance.to_string(),
+                    systemd_active_state: status.active.clone(),
+                    systemd_load_state: status.load.clone(),
+                    systemd_sub_state: status.sub.clone(),
+                    result: status.result.clone(),
+                    code: status.code,
+                    restarts: (status.restarts > 0).then_some(status.restarts),
+                    since_ms: Some(status.since_ms),
+                    message: status.message.clone(),
+                });
+            }
+        }
+        states.sort_by(|a, b| (&a.name, &a.machine_id).cmp(&(&b.name, &b.machine_id)));
+        states
+    }
+
+    /// The machines that are alive, by id.
+    pub fn machines(&self) -> Vec<wire::Machine> {
+        let machine = |(id, machine): (&MachineId, &Arc<crate::model::Machine>)| wire::Machine {
+            id: id.to_string(),
+            metadata: machine.metadata.clone(),
+            primary_ip: machine.address.clone(),
+            leader: self.leader.as_ref().is_some_and(|leader| leader.machine == *id),
+            version: machine.version.clone(),
+            instances: Some(self.snapshot.assignments.get(id).map_or(0, |assignment| assignment.instances.len() as u32)),
+            cpus: Some(machine.capacity.cpus),
+            memory_bytes: Some(machine.capacity.memory_bytes),
+        };
+        self.snapshot.machines.iter().map(machine).collect()
+    }
+
+    /// How far the units called `names` are; `plan` is what planning this very snapshot gives.
+    pub fn progress(&self, plan: &Plan, names: &[UnitName]) -> wire::Progress {
+        wire::Progress {
+            revision: self.snapshot.revision,
+            leader: self.leader.as_ref().map(|leader| leader.machine.clone()),
+            units: names.iter().map(|name| self.unit_progress(plan, name)).collect(),
+        }
+    }
+
+    fn unit_progress(&self, plan: &Plan, name: &UnitName) -> wire::UnitProgress {
+        let record = self.owner(name);
+        let scaled = name.is_template();
+        let concerns = |instance: &UnitName, unit: &UnitName| instance == name || (scaled && unit == name);
+        let mut instances: Vec<wire::InstanceProgress> = Vec::new();
+        for (id, assignment) in &self.snapshot.assignments {
+            for (instance, placement) in assignment.instances.iter().filter(|(i, p)| concerns(i, &p.unit)) {
+                instances.push(self.placed_progress(id, instance, placement, assignment.generation));
+            }
+        }
+        let assigned: BTreeSet<(UnitName, Option<MachineId>)> =
+            instances.iter().map(|i| (UnitName::trusted(i.name.as_str()), i.machine.clone())).collect();
+        // What a machine still reports, and is assigned no longer, is on its way out.
+        for (id, report) in &self.snapshot.reports {
+            for (instance, status) in &report.instances {
+                let of_template = scaled && instance.template().as_ref() == Some(name) && !self.records.contains_key(instance);
+                if (instance == name || of_template) && !assigned.contains(&(instance.clone(), Some(id.clone()))) {
+                    instances.push(wire::InstanceProgress {
+                        name: instance.to_string(),
+                        machine: Some(id.clone()),
+                        address: self.address(id),
+                        status: Some(status.clone()),
+                        ..wire::InstanceProgress::default()
+                    });
+                }
+            }
+        }
+        for unplaced in &plan.unplaced {
+            for instance in unplaced.instances.iter().filter(|i| concerns(i, &unplaced.unit)) {
+                let misfits =
+                    unplaced.misfits.iter().map(|(m, machines)| wire::MisfitCount { reason: m.to_string(), machines: *machines });
+                instances.push(wire::InstanceProgress {
+                    name: instance.to_string(),
+                    wanted: true,
+                    misfits: misfits.collect(),
+                    ..wire::InstanceProgress::default()
+                });
+            }
+        }
+        instances.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)).then_with(|| a.machine.cmp(&b.machine)));
+        let planned = plan.changes.iter().any(|change| {
+            let instance = change.instance();
+            instance == name || (scaled && instance.template().as_ref() == Some(name))
+        });
+        wire::UnitProgress {
+            name: name.to_string(),
+            exists: record.is_some(),
+            desired_state: record.map(|record| record.desired.to_string()).unwrap_or_default(),
+            global: self.snapshot.units.get(name).is_some_and(|unit| unit.constraints.global),
+            replicas: record.filter(|record| record.name == *name).and_then(|record| record.replicas),
+            done: !planned && instances.iter().all(|instance| instance.done),
+            instances,
+        }
+    }
+
+    fn placed_progress(
+        &self,
+        id: &MachineId,
+        instance: &UnitName,
+        placement: &Placement,
+        generation: u64,
+    ) -> wire::InstanceProgress {
+        let report = self.snapshot.reports.get(id);
+        let status = report.and_then(|report| report.instances.get(instance));
+        let acknowledged = report.is_some_and(|report| report.generation >= generation);
+        wire::InstanceProgress {
+            name: instance.to_string(),
+            wanted: true,
+            machine: Some(id.clone()),
+            address: self.address(id),
+            why: Some(placement.why.clone()),
+            acknowledged,
+            done: status.is_some_and(|status| reached(placement, status)),
+            status: status.cloned(),
+            misfits: Vec::new(),
+        }
+    }
+
+    fn address(&self, id: &MachineId) -> String {
+        self.snapshot.machines.get(id).map(|machine| machine.address.clone()).unwrap_or_default()
+    }
+}
+
+/// fleet's computed state of a placed unit: `launched` says that it was started, not that it runs.
+fn current_state(placement: &Placement, status: &InstanceStatus) -> DesiredState {
+    match placement.state {
+        DesiredState::Launched if status.launched => DesiredState::Launched,
+        _ => DesiredState::Loaded,
+    }
+}
+
+/// Whether what is reported is what was assigned.
+fn reached(placement: &Placement, status: &InstanceStatus) -> bool {
+    if status.hash != placement.hash || status.restart < placement.restart {
+        return false;
+    }
+    match placement.state {
+        // A unit that did its work and ended is as wanted; one that is on its way up is not yet.
+        DesiredState::Launched => {
+            status.launched && (status.is_active() || (status.active == "inactive" && !placement.is_replica()))
+        }
+        DesiredState::Loaded | DesiredState::Inactive => {
+            !status.launched && ["inactive", "failed"].contains(&status.active.as_str())
+        }
+    }
+}
+
+/// Orders `web@2` before `web@10`.
+fn natural(name: &str) -> (String, u32, String) {
+    let name = UnitName::trusted(name);
+    (name.prefix().to_string(), name.replica_number().unwrap_or(0), name.to_string())
+}

@@ -1,0 +1,196 @@
+//! Carrying out steps. No decisions live here: what can be decided is decided in `converge`, where it is tested without a host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fleet_core::converge::{Marker, Step};
+use fleet_core::name::UnitName;
+use fleet_core::unit_file::UnitFile;
+use futures_util::stream::{self, StreamExt};
+use tracing::{debug, warn};
+
+use super::Agent;
+use super::dropin::drop_in;
+use crate::systemd::{Job, MAX_CALLS, quadlet};
+
+/// How many texts are kept, so that a thousand replicas fetch their text once.
+const KEPT_TEXTS: usize = 256;
+
+/// Texts by unit, revision and hash: a unit that was destroyed and submitted again counts its revisions anew.
+#[derive(Default)]
+pub(super) struct Texts(BTreeMap<TextKey, Arc<str>>);
+
+type TextKey = (UnitName, u64, Arc<str>);
+
+/// A unit file ready to be written on this host.
+struct Rendered {
+    text: String,
+    drop_in: String,
+    oneshot: bool,
+}
+
+impl Agent {
+    /// Carries out `steps`, at most `free` jobs of them; true if some were left for the next tick. A step that fails gives its
+    /// instance a pause and holds up nobody else.
+    pub(super) async fn apply(&mut self, steps: Vec<Step>, free: usize, now_ms: u64) -> bool {
+        let wants_text = |step: &Step| match step {
+            Step::Write { unit, revision, hash, .. } => Some((unit.clone(), *revision, hash.clone())),
+            _ => None,
+        };
+        self.fetch_texts(steps.iter().filter_map(wants_text).collect()).await;
+        let mut failed = BTreeSet::new();
+        let mut jobs: Vec<(UnitName, Job, Step)> = Vec::new();
+        let mut left_over = false;
+        for step in steps {
+            let job = match &step {
+                Step::Stop(name) => Some((name.clone(), Job::Stop)),
+                Step::Start { instance, .. } => Some((instance.clone(), Job::Start)),
+                Step::Restart { instance, .. } => Some((instance.clone(), Job::Restart)),
+                Step::Remove(_) | Step::Write { .. } | Step::Reload => None,
+            };
+            match job {
+                Some((name, _)) if failed.contains(&name) => {}
+                Some(_) if jobs.len() >= free => left_over = true,
+                Some((name, job)) => jobs.push((name, job, step)),
+                None => {
+                    // What stands before a reload or a write must have been asked for before it.
+                    self.queue(std::mem::take(&mut jobs), now_ms).await;
+                    if let Err((name, problem)) = self.prepare(step).await {
+                        self.fail(&name, problem, now_ms);
+                        failed.insert(name);
+                    }
+                }
+            }
+        }
+        self.queue(jobs, now_ms).await;
+        left_over
+    }
+
+    /// The steps that are no jobs.
+    async fn prepare(&mut self, step: Step) -> Result<(), (UnitName, String)> {
+        match step {
+            Step::Reload => {
+                if let Err(error) = self.systemd.reload().await {
+                    warn!("{error}");
+                }
+                Ok(())
+            }
+            Step::Remove(name) => self.remove(&name).await.map_err(|problem| (name, problem)),
+            Step::Write { instance, unit, revision, hash } => match self.write(&instance, &unit, revision, hash).await {
+                Ok(()) => Ok(()),
+                Err(problem) => Err((instance, problem)),
+            },
+            Step::Stop(_) | Step::Start { .. } | Step::Restart { .. } => Ok(()),
+        }
+    }
+
+    async fn remove(&mut self, name: &UnitName) -> Result<(), String> {
+        let systemd_name = name.systemd_name();
+        self.systemd.reset_failed(&systemd_name).await.map_err(|e| e.to_string())?;
+        self.systemd.remove(&systemd_name).await.map_err(|e| e.to_string())?;
+        self.markers.remove(name).map_err(|e| e.to_string())
+    }
+
+    async fn write(&mut self, instance: &UnitName, unit: &UnitName, revision: u64, hash: Arc<str>) -> Result<(), String> {
+        let Some(text) = self.texts.0.get(&(unit.clone(), revision, hash.clone())).cloned() else {
+            return Err(format!("the text of {unit}, revision {revision}, cannot be had from the store yet"));
+        };
+        let systemd_name = instance.systemd_name();
+        if self.markers.get(instance).is_none()
+            && let Some(path) = self.systemd.host_defines(&systemd_name).await.map_err(|e| e.to_string())?
+        {
+            return Err(format!("this machine has a {systemd_name} of its own ({path}); fleet does not overwrite it"));
+        }
+        let rendered = render(instance, &text).await?;
+        self.systemd.write(&systemd_name, &rendered.text, &rendered.drop_in).await.map_err(|e| e.to_string())?;
+        let launched = false;
+        // A text of another unit, or a new one, starts a new account of restarts.
+        let restart = self.markers.get(instance).map_or(0, |marker| marker.restart);
+        let marker = Marker { unit: unit.clone(), revision, hash, launched, restart, oneshot: rendered.oneshot };
+        self.markers.set(instance, marker).map_err(|e| e.to_string())
+    }
+
+    /// Queues jobs, many calls at once, and notes what was asked for.
+    async fn queue(&mut self, jobs: Vec<(UnitName, Job, Step)>, now_ms: u64) {
+        let systemd = &self.systemd;
+        let calls = jobs.into_iter().map(|(name, job, step)| async move {
+            let systemd_name = name.systemd_name();
+            if let Step::Start { again: true, .. } = step {
+                // Clears systemd's own start limit too: our pauses take over from it.
+                if let Err(error) = systemd.reset_failed(&systemd_name).await {
+                    debug!("{error}");
+                }
+            }
+            let answer = systemd.queue(&systemd_name, job).await;
+            (name, step, answer)
+        });
+        let answers: Vec<_> = stream::iter(calls).buffer_unordered(MAX_CALLS).collect().await;
+        for (name, step, answer) in answers {
+            match answer {
+                Ok(()) => self.note(&name, step, now_ms),
+                Err(error) => self.fail(&name, error.to_string(), now_ms),
+            }
+        }
+    }
+
+    fn note(&mut self, name: &UnitName, step: Step, now_ms: u64) {
+        let Some(mut marker) = self.markers.get(name).cloned() else { return };
+        let trouble = self.trouble.entry(name.clone()).or_default();
+        match step {
+            Step::Start { restart, again, .. } => {
+                marker.launched = true;
+                marker.restart = restart;
+                trouble.message = None;
+                if again {
+                    trouble.again(now_ms, None);
+                }
+                self.outcomes.remove(name);
+            }
+            Step::Restart { restart, .. } => {
+                marker.launched = true;
+                marker.restart = restart;
+            }
+            Step::Stop(_) => marker.launched = false,
+            Step::Remove(_) | Step::Write { .. } | Step::Reload => {}
+        }
+        if let Err(error) = self.markers.set(name, marker) {
+            warn!(unit = %name, "cannot note the state of {name}: {error}");
+        }
+    }
+
+    fn fail(&mut self, name: &UnitName, problem: String, now_ms: u64) {
+        let trouble = self.trouble.entry(name.clone()).or_default();
+        if trouble.message.as_deref() != Some(&problem) {
+            warn!(unit = %name, "{name}: {problem}");
+        }
+        trouble.again(now_ms, Some(problem));
+    }
+
+    async fn fetch_texts(&mut self, wanted: BTreeSet<TextKey>) {
+        let missing: Vec<TextKey> = wanted.iter().filter(|key| !self.texts.0.contains_key(key)).cloned().collect();
+        if missing.is_empty() {
+            return;
+        }
+        if self.texts.0.len() + missing.len() > KEPT_TEXTS {
+            self.texts.0.retain(|key, _| wanted.contains(key));
+        }
+        let keys: Vec<(UnitName, u64)> = missing.iter().map(|(unit, revision, _)| (unit.clone(), *revision)).collect();
+        match self.store.texts(&keys).await {
+            Ok(texts) => {
+                for (key, text) in missing.into_iter().zip(texts) {
+                    if let Some(text) = text.filter(|text| UnitFile::parse_lenient(text).short_hash() == *key.2) {
+                        self.texts.0.insert(key, text.into());
+                    }
+                }
+            }
+            Err(error) => debug!("unit files wait: {error}"),
+        }
+    }
+}
+
+/// A unit's text as this host runs it: Quadlet units become services here, by podman's own generator.
+async fn render(instance: &UnitName, text: &str) -> Result<Rendered, String> {
+    let text = if instance.is_quadlet() { quadlet::translate(instance, text).await? } else { text.to_string() };
+    let file = UnitFile::parse_lenient(&text);
+    Ok(Rendered { drop_in: drop_in(instance, &file), oneshot: file.last("Service", "Type") == Some("oneshot"), text })
+}

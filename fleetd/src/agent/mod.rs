@@ -1,0 +1,351 @@
+//! The agent: each tick is this machine's assignment and its systemd's word in, steps and a report out. What to do is
+//! `fleet_core::converge`'s to decide.
+//!
+//! **Architecture invariant:** it knows its own machine and assignment, no other machine and no placement rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::converge::{self, Seen, SystemdState, Trouble, converge};
+use fleet_core::model::{Assignment, FORMAT, InstanceStatus, Report};
+use fleet_core::name::{MachineId, UnitName};
+use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::clock;
+use crate::store::kv::WatchEvent;
+use crate::store::{Registration, Store, StoreError};
+use crate::systemd::{JobOutcome, Listed, MAX_JOBS, Systemd, SystemdError};
+
+mod apply;
+mod dropin;
+mod markers;
+
+use markers::Markers;
+
+/// How often systemd is asked for states when nothing happens: a failure is noticed within a second.
+/// Why not systemd's signals: docs/decisions/0003-listing-not-signals.md.
+const LIST_PERIOD_MS: u64 = 800;
+
+/// While jobs are under way, systemd is asked no more often than this; else each of 300 ends would cost a listing.
+const BUSY_PERIOD_MS: u64 = 150;
+
+/// While jobs are under way, this many ended ones are worth a tick that queues more.
+const REFILL: usize = MAX_JOBS / 4;
+
+/// Two reports go out at once; after that one each half second.
+const REPORT_PERIOD_MS: u64 = 500;
+const REPORT_BURST: u64 = 2;
+
+/// How long leaving waits for units to stop. Below fleetd's own TimeoutStopSec (90 s).
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Runs what this machine was assigned.
+pub struct Agent {
+    machine: MachineId,
+    store: Store,
+    systemd: Arc<dyn Systemd>,
+    markers: Markers,
+    /// The last assignment that the store showed; kept while the store is away.
+    assignment: Option<Arc<Assignment>>,
+    trouble: BTreeMap<UnitName, Trouble>,
+    /// Each instance's active state, and since when.
+    since: BTreeMap<UnitName, (String, u64)>,
+    outcomes: BTreeMap<UnitName, JobOutcome>,
+    texts: apply::Texts,
+    reported: Option<Report>,
+    /// Under which registration that was; a new one starts with an empty report.
+    registration: Option<Registration>,
+    /// Since when there have been steps to take in every tick.
+    busy_since_ms: Option<u64>,
+    /// What went wrong last, so that it is said once.
+    said: String,
+    /// The time up to which reports are paid for, see [`Agent::may_report`].
+    report_credit_ms: u64,
+}
+
+/// The assignment as the watch last showed it, for the agent's next tick.
+type Newest = watch::Receiver<Option<Arc<Assignment>>>;
+
+impl Agent {
+    /// `run_dir` holds what is known of the units of this boot.
+    pub fn new(machine: MachineId, store: Store, systemd: Arc<dyn Systemd>, run_dir: &Path) -> std::io::Result<Agent> {
+        let markers = Markers::open(&run_dir.join("units"))?;
+        Ok(Agent {
+            machine,
+            store,
+            systemd,
+            markers,
+            assignment: None,
+            trouble: BTreeMap::new(),
+            since: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            texts: apply::Texts::default(),
+            reported: None,
+            registration: None,
+            busy_since_ms: None,
+            said: String::new(),
+            report_credit_ms: 0,
+        })
+    }
+
+    /// Ticks whenever the assignment changes, a job ends, a pause ends or time passes, for ever. Drop the future to stop: nothing
+    /// that runs is stopped by that.
+    pub async fn run(agent: Arc<Mutex<Agent>>, registration: watch::Receiver<Option<Registration>>) {
+        let (machine, store, systemd) = {
+            let agent = agent.lock().await;
+            (agent.machine.clone(), agent.store.clone(), agent.systemd.clone())
+        };
+        let mut jobs = systemd.changes();
+        let (sender, mut newest) = watch::channel(None);
+        let follow = follow_assignment(store, machine, sender);
+        let tick = async {
+            let mut registered = registration.clone();
+            loop {
+                let held = *registration.borrow();
+                let (next_ms, busy) = agent.lock().await.tick(clock::now_ms(), &newest, held).await;
+                // A job's end wakes at once when it was the last one, and a busy while later when others are still running.
+                let wait = Duration::from_millis(next_ms.saturating_sub(clock::now_ms()));
+                let job_ended = async {
+                    let _ = jobs.changed().await;
+                    if busy {
+                        settle(&*systemd, &mut jobs).await;
+                    }
+                };
+                let woken = async {
+                    tokio::select! {
+                        () = job_ended => {}
+                        _ = newest.changed() => {}
+                        _ = registered.changed() => {}
+                    }
+                };
+                let _ = timeout(wait, woken).await;
+            }
+        };
+        tokio::join!(follow, tick);
+    }
+
+    /// One pass. Answers with when to look again, in milliseconds since 1970, and whether jobs are under way.
+    async fn tick(&mut self, now_ms: u64, newest: &Newest, registration: Option<Registration>) -> (u64, bool) {
+        if let Some(assignment) = newest.borrow().clone() {
+            self.assignment = Some(assignment);
+        }
+        if registration != self.registration {
+            self.registration = registration;
+            self.reported = None;
+        }
+        match self.pass(now_ms).await {
+            Ok(next_ms) => {
+                self.said.clear();
+                (next_ms, self.systemd.jobs_in_flight() > 0)
+            }
+            Err(error) => {
+                let now = error.to_string();
+                if self.said != now {
+                    warn!("{now}; trying again, nothing that runs is touched");
+                    self.said = now;
+                }
+                (now_ms + LIST_PERIOD_MS, false)
+            }
+        }
+    }
+
+    async fn pass(&mut self, now_ms: u64) -> Result<u64, SystemdError> {
+        let host = self.observe(now_ms).await?;
+        let converged = converge(self.assignment.as_deref(), &host, now_ms);
+        let idle = converged.steps.is_empty();
+        // Made before the steps are taken: it says what was seen, not what was asked for since.
+        let report = self.report(&host, now_ms).await;
+        let free = MAX_JOBS.saturating_sub(self.systemd.jobs_in_flight());
+        let left_over = self.apply(converged.steps, free, now_ms).await;
+        self.busy_since_ms = if idle { None } else { self.busy_since_ms.or(Some(now_ms)) };
+        let mut next_ms = now_ms + if idle && !left_over { LIST_PERIOD_MS } else { BUSY_PERIOD_MS };
+        // In the middle of work the next tick will know more; long work is reported as it goes.
+        let worth_saying = self.busy_since_ms.is_none_or(|since| now_ms >= since + REPORT_PERIOD_MS);
+        if worth_saying && !self.publish(report, now_ms).await {
+            next_ms = next_ms.min(self.report_credit_ms);
+        }
+        Ok(converged.wake_at_ms.map_or(next_ms, |at| at.min(next_ms)))
+    }
+
+    /// What this host looks like: every unit that fleet wrote here or should write.
+    async fn observe(&mut self, now_ms: u64) -> Result<BTreeMap<UnitName, Seen>, SystemdError> {
+        let assigned = self.assignment.iter().flat_map(|assignment| assignment.instances.keys());
+        let names: BTreeSet<UnitName> = assigned.chain(self.markers.names()).cloned().collect();
+        self.trouble.retain(|name, _| names.contains(name));
+        self.since.retain(|name, _| names.contains(name));
+        self.outcomes.retain(|name, _| names.contains(name));
+        // Only what fleet wrote: asking systemd for a name makes it look for a file.
+        let written: Vec<UnitName> = self.markers.names().map(UnitName::systemd_name).collect();
+        let mut listed = if written.is_empty() { BTreeMap::new() } else { self.systemd.list(&written).await? };
+        let mut host = BTreeMap::new();
+        for name in names {
+            let marker = self.markers.get(&name).cloned();
+            let listed = marker.as_ref().and_then(|_| listed.remove(&name.systemd_name()));
+            let systemd = listed.map(state).filter(|state| state.load != "not-found" || state.active != "inactive");
+            let active = systemd.as_ref().map_or("inactive", |state| state.active.as_str());
+            let since_ms = self.note_since(&name, active, now_ms);
+            let trouble = self.trouble.entry(name.clone()).or_default();
+            trouble.forget_if_well(active == "active", since_ms, now_ms);
+            let seen = Seen { marker, systemd, trouble: trouble.clone() };
+            host.insert(name, seen);
+        }
+        Ok(host)
+    }
+
+    fn note_since(&mut self, name: &UnitName, active: &str, now_ms: u64) -> u64 {
+        match self.since.get(name) {
+            Some((state, since_ms)) if state == active => *since_ms,
+            _ => {
+                self.since.insert(name.clone(), (active.to_string(), now_ms));
+                now_ms
+            }
+        }
+    }
+
+    /// What to say of the host. Asks systemd for the reason of each failure once.
+    async fn report(&mut self, host: &BTreeMap<UnitName, Seen>, now_ms: u64) -> Report {
+        let mut instances = BTreeMap::new();
+        for (name, seen) in host {
+            let since_ms = self.since.get(name).map_or(now_ms, |(_, since_ms)| *since_ms);
+            let mut status = converge::status(seen, since_ms);
+            if status.active == "failed" || seen.trouble.failures > 0 {
+                self.explain(name, &mut status).await;
+            } else {
+                self.outcomes.remove(name);
+            }
+            instances.insert(name.clone(), status);
+        }
+        let generation = self.assignment.as_ref().map_or(0, |assignment| assignment.generation);
+        Report { v: FORMAT, generation, instances, ..Report::default() }
+    }
+
+    async fn explain(&mut self, name: &UnitName, status: &mut InstanceStatus) {
+        if status.active == "failed" && !self.outcomes.contains_key(name) && status.message.is_none() {
+            match self.systemd.outcome(&name.systemd_name()).await {
+                Ok(outcome) => {
+                    let code = outcome.code.map_or(String::new(), |code| format!(", status {code}"));
+                    info!(unit = %name, "{name} failed: {}{code}", outcome.result);
+                    self.outcomes.insert(name.clone(), outcome);
+                }
+                Err(error) => debug!("{error}"),
+            }
+        }
+        if let Some(outcome) = self.outcomes.get(name) {
+            status.result.clone_from(&outcome.result);
+            status.code = outcome.code;
+        }
+    }
+
+    /// Publishes a report if it says something new; false if it has to wait its turn.
+    async fn publish(&mut self, report: Report, now_ms: u64) -> bool {
+        if self.reported.as_ref() == Some(&report) {
+            return true;
+        }
+        let Some(registration) = self.registration else { return true }; // a new registration wakes the next tick
+        if !self.may_report(now_ms) {
+            return false;
+        }
+        match self.store.put_report(&self.machine, &report, registration).await {
+            Ok(_) => self.reported = Some(report),
+            Err(StoreError::Unavailable(problem)) => debug!("the report waits: {problem}"),
+            Err(error) => warn!("the report was not taken: {error}"),
+        }
+        true
+    }
+
+    /// A bucket of [`REPORT_BURST`] reports that fills by one each [`REPORT_PERIOD_MS`].
+    fn may_report(&mut self, now_ms: u64) -> bool {
+        let earliest = now_ms.saturating_sub(REPORT_PERIOD_MS * (REPORT_BURST - 1));
+        let credit = self.report_credit_ms.max(earliest);
+        if credit > now_ms {
+            return false;
+        }
+        self.report_credit_ms = credit + REPORT_PERIOD_MS;
+        true
+    }
+
+    /// Stops and removes everything that fleet runs here; for a machine that leaves. Gives up after a while and says so.
+    pub async fn stop_everything(&mut self) {
+        let deadline = clock::now_ms() + LEAVE_TIMEOUT.as_millis() as u64;
+        self.assignment = Some(Arc::new(Assignment::default()));
+        let mut jobs = self.systemd.changes();
+        self.trouble.clear();
+        self.registration = None;
+        loop {
+            let now_ms = clock::now_ms();
+            let left: Vec<UnitName> = self.markers.names().cloned().collect();
+            if left.is_empty() {
+                return;
+            }
+            if now_ms > deadline {
+                return warn!("{} units did not stop in time: {}", left.len(), left[0]);
+            }
+            if let Err(error) = self.pass(now_ms).await {
+                warn!("{error}");
+            }
+            let _ = timeout(Duration::from_millis(BUSY_PERIOD_MS), jobs.changed()).await;
+        }
+    }
+}
+
+/// Waits a little for more jobs to end: until none is left, a good number has ended, or a busy while has passed.
+async fn settle(systemd: &dyn Systemd, jobs: &mut watch::Receiver<u64>) {
+    let before = systemd.jobs_in_flight();
+    let enough = async {
+        loop {
+            let left = systemd.jobs_in_flight();
+            if left == 0 || left + REFILL <= before || jobs.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let _ = timeout(Duration::from_millis(BUSY_PERIOD_MS), enough).await;
+}
+
+/// Keeps `newest` at this machine's assignment: reads it, follows it, reads it again after a break. An absent key is no news.
+async fn follow_assignment(store: Store, machine: MachineId, newest: watch::Sender<Option<Arc<Assignment>>>) {
+    loop {
+        if let Err(error) = follow_once(&store, &machine, &newest).await {
+            debug!("reading the assignment again: {error}");
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+async fn follow_once(
+    store: &Store,
+    machine: &MachineId,
+    newest: &watch::Sender<Option<Arc<Assignment>>>,
+) -> Result<(), StoreError> {
+    let (assignment, revision) = store.assignment(machine).await?;
+    if let Some(assignment) = assignment {
+        offer(newest, assignment.value);
+    }
+    let mut changes = store.watch_assignment(machine, revision).await?;
+    while let Some(batch) = changes.recv().await {
+        for event in batch?.events {
+            if let WatchEvent::Put(kv) = event {
+                offer(newest, store.read_assignment(&kv)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn offer(newest: &watch::Sender<Option<Arc<Assignment>>>, assignment: Assignment) {
+    newest.send_if_modified(|present| {
+        let changed = present.as_deref() != Some(&assignment);
+        if changed {
+            *present = Some(Arc::new(assignment));
+        }
+        changed
+    });
+}
+
+fn state(listed: Listed) -> SystemdState {
+    SystemdState { load: listed.load, active: listed.active, sub: listed.sub, job: listed.job }
+}

@@ -1,0 +1,105 @@
+//! `/machines`: who is in the cluster, and the labels that an operator gives them.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use fleet_core::model::{FORMAT, Settings};
+use fleet_core::name::MachineId;
+use fleet_core::wire;
+use serde::Deserialize;
+
+use super::error::ApiError;
+use super::page::Page;
+use super::{Api, written};
+use crate::store::{StoreError, Versioned};
+
+/// How often a write that somebody else overtook is tried again.
+const RETRIES: usize = 5;
+
+/// The most operations of one PATCH.
+const MAX_OPERATIONS: usize = 1000;
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Json<wire::MachinePage>, ApiError> {
+    let page = Page::of(&query)?;
+    let (machines, next_page_token) = page.cut(api.store().read_all().await?.cluster().machines());
+    Ok(Json(wire::MachinePage { machines, next_page_token }))
+}
+
+/// One JSON-patch operation; the value in both forms, as documented (`"x"`) and as fleet 1.0 took it (`{"value":"x"}`).
+#[derive(Deserialize)]
+struct Operation {
+    op: String,
+    path: String,
+    value: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Value {
+    Plain(String),
+    Wrapped { value: String },
+}
+
+/// A checked operation: an empty value masks the label, as in fleet 1.0.
+struct Edit {
+    machine: MachineId,
+    key: String,
+    value: String,
+}
+
+pub(super) async fn patch(State(api): State<Api>, body: Bytes) -> Result<Response, ApiError> {
+    let operations: Vec<Operation> = serde_json::from_slice(&body).map_err(|error| {
+        ApiError::invalid(format!(
+            "unable to decode body: {error}; expected [{{\"op\":\"add\",\"path\":\"/<id>/metadata/<key>\",\"value\":\"x\"}}]"
+        ))
+    })?;
+    if operations.len() > MAX_OPERATIONS {
+        return Err(ApiError::invalid(format!("{} operations; the limit is {MAX_OPERATIONS}", operations.len())));
+    }
+    // All are checked before any is carried out.
+    let edits = operations.into_iter().map(check).collect::<Result<Vec<Edit>, ApiError>>()?;
+    let mut revision = 0;
+    for edit in edits {
+        revision = carry_out(&api, edit).await?;
+    }
+    let mut response = written(StatusCode::NO_CONTENT, revision, &[]);
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    Ok(response.into_response())
+}
+
+fn check(operation: Operation) -> Result<Edit, ApiError> {
+    if !["add", "remove", "replace"].contains(&operation.op.as_str()) {
+        return Err(ApiError::invalid("invalid op: expect add, remove, or replace"));
+    }
+    let good = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    let parts: Vec<&str> = operation.path.split('/').collect();
+    let ["", machine, "metadata", key] = parts[..] else { return Err(ApiError::invalid("machine metadata path invalid")) };
+    if !good(machine) || !good(key) {
+        return Err(ApiError::invalid("machine metadata path invalid"));
+    }
+    let value = match operation.value {
+        _ if operation.op == "remove" => String::new(),
+        Some(Value::Plain(value) | Value::Wrapped { value }) if !value.is_empty() => value,
+        _ => return Err(ApiError::invalid("invalid value: add and replace require a value")),
+    };
+    Ok(Edit { machine: MachineId::new(machine), key: key.to_string(), value })
+}
+
+async fn carry_out(api: &Api, edit: Edit) -> Result<i64, ApiError> {
+    for _ in 0..RETRIES {
+        let old = api.store().settings(&edit.machine).await?;
+        let revision = old.as_ref().map(|old| old.revision);
+        let mut settings = old.map_or_else(|| Settings { v: FORMAT, ..Settings::default() }, |Versioned { value, .. }| value);
+        settings.metadata.insert(edit.key.clone(), edit.value.clone());
+        match api.store().put_settings(&edit.machine, &settings, revision).await {
+            Err(StoreError::Conflict(_)) => {}
+            other => return Ok(other?),
+        }
+    }
+    Err(StoreError::Conflict(format!("the metadata of {}", edit.machine)).into())
+}

@@ -1,0 +1,109 @@
+//! The HTTP API: fleet 1.0's v1 resources and our additions, on a unix socket and, if configured, TCP.
+//!
+//! **Architecture invariant:** HTTP to store and back. A read is one range at one revision, a follow is a watch for as long as it is
+//! asked for; nothing is kept. `plan` is called only to show what it would do.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post, put};
+use fleet_core::name::MachineId;
+use fleet_core::wire;
+
+use crate::store::Store;
+
+mod error;
+mod follow;
+mod listen;
+mod machines;
+mod page;
+mod remote;
+mod state;
+mod units;
+
+pub use listen::{Listeners, listen, serve};
+
+use error::ApiError;
+
+/// What every request handler has.
+#[derive(Clone)]
+pub struct Api {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    machine: MachineId,
+    http: reqwest::Client,
+}
+
+impl Api {
+    /// An API over `store`, on this machine.
+    pub fn new(store: Store, machine: MachineId) -> Api {
+        Api { shared: Arc::new(Shared { store, machine, http: remote::client() }) }
+    }
+
+    fn store(&self) -> &Store {
+        &self.shared.store
+    }
+}
+
+/// All routes, under both of fleet 1.0's prefixes.
+pub fn router(api: Api) -> Router {
+    let resources = Router::new()
+        .route("/units", only(get(units::list), "GET"))
+        .route("/units/{name}", only(get(units::show).put(units::submit).delete(units::destroy), "GET, PUT and DELETE"))
+        .route("/units/{name}/replicas", only(put(units::scale), "PUT"))
+        .route("/units/{name}/restart", only(post(units::restart), "POST"))
+        .route("/units/{name}/status", only(get(remote::status), "GET"))
+        .route("/units/{name}/journal", only(get(remote::journal), "GET"))
+        .route("/state", only(get(state::list), "GET"))
+        .route("/state/{name}", only(get(state::show), "GET"))
+        .route("/machines", only(get(machines::list).patch(machines::patch), "GET and PATCH"))
+        .route("/follow", only(get(follow::follow), "GET"))
+        .route("/version", only(get(version), "GET"));
+    let nothing = || async { ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "") };
+    Router::new()
+        .nest("/fleet/v1", resources.clone())
+        .nest("/v1-alpha", resources)
+        .route("/", axum::routing::any(nothing))
+        .route("/fleet/v1", axum::routing::any(nothing))
+        .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "") })
+        .layer(DefaultBodyLimit::max(wire::MAX_BODY_BYTES))
+        .layer(from_fn(name_the_server))
+        .with_state(api)
+}
+
+/// Other methods are answered in fleet 1.0's words.
+fn only(routes: MethodRouter<Api>, allowed: &'static str) -> MethodRouter<Api> {
+    routes.fallback(move |_: Method| async move {
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} supported against this resource"))
+    })
+}
+
+async fn version() -> impl IntoResponse {
+    axum::Json(wire::Version { version: env!("CARGO_PKG_VERSION").to_string() })
+}
+
+async fn name_the_server(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(header::SERVER, HeaderValue::from_static(concat!("fleetd/", env!("CARGO_PKG_VERSION"))));
+    response
+}
+
+/// An empty answer that names the revision of a write, so that a client can follow from there.
+fn written(status: StatusCode, revision: i64, warnings: &[String]) -> Response {
+    let mut response = status.into_response();
+    let headers = response.headers_mut();
+    headers.insert(wire::REVISION_HEADER, HeaderValue::from(revision));
+    for warning in warnings {
+        if let Ok(value) = HeaderValue::from_str(warning) {
+            headers.append(wire::WARNING_HEADER, value);
+        }
+    }
+    response
+}

@@ -1,0 +1,340 @@
+//! `/units`: submit, change, scale, restart and destroy. Every write reads the record, checks, and compares when it writes.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use fleet_core::model::{DesiredState, FORMAT, MAX_REPLICAS, UnitRecord};
+use fleet_core::name::UnitName;
+use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
+use fleet_core::wire;
+use fleet_core::xfleet::{self, Constraints};
+
+use super::error::ApiError;
+use super::page::Page;
+use super::{Api, written};
+use crate::clock;
+use crate::store::{Store, StoreError, Versioned};
+
+/// How often a write that somebody else overtook is tried again.
+const RETRIES: usize = 8;
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Json<wire::UnitPage>, ApiError> {
+    let page = Page::of(&query)?;
+    let mirror = api.store().read_all().await?;
+    let cluster = mirror.cluster();
+    let (names, next_page_token) = page.cut(cluster.names().into_iter().collect());
+    let places = cluster.places();
+    let units = names.iter().filter_map(|name| cluster.unit(name, &places)).collect();
+    Ok(Json(wire::UnitPage { next_page_token, units }))
+}
+
+pub(super) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<wire::Unit>, ApiError> {
+    let mirror = api.store().read_all().await?;
+    let cluster = mirror.cluster();
+    let name = UnitName::trusted(name.as_str());
+    let mut unit = cluster.unit(&name, &cluster.places()).ok_or_else(ApiError::no_such_unit)?;
+    unit.text = cluster.owner(&name).map(|record| record.text.clone());
+    Ok(Json(unit))
+}
+
+pub(super) async fn submit(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    json_only(&headers)?;
+    let body: wire::Unit = decode(&body)?;
+    if !body.name.is_empty() && body.name != name {
+        return Err(ApiError::invalid(format!("name in URL {name:?} differs from unit name in request body {:?}", body.name)));
+    }
+    let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
+    let submission = Submission::read(body)?;
+    for _ in 0..RETRIES {
+        match submission.write(api.store(), &name).await {
+            Err(Failed::Store(StoreError::Conflict(_))) => {}
+            Err(Failed::Store(error)) => return Err(error.into()),
+            Err(Failed::Refused(error)) => return Err(error),
+            Ok((status, revision)) => return Ok(written(status, revision, &submission.warnings)),
+        }
+    }
+    Err(StoreError::Conflict(format!("the unit {name}")).into())
+}
+
+/// A checked body of `PUT /units/<name>`.
+struct Submission {
+    text: Option<String>,
+    hash: String,
+    desired: Option<DesiredState>,
+    warnings: Vec<String>,
+}
+
+enum Failed {
+    Store(StoreError),
+    Refused(ApiError),
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Failed {
+        Failed::Store(error)
+    }
+}
+
+impl Submission {
+    fn read(body: wire::Unit) -> Result<Submission, ApiError> {
+        let desired = match body.desired_state.as_str() {
+            "" => None,
+            word => Some(DesiredState::parse(word).ok_or_else(|| {
+                ApiError::invalid(format!("invalid desired state {word:?}: expect inactive, loaded, or launched"))
+            })?),
+        };
+        let text = match body.text {
+            Some(text) => Some(text),
+            None if body.options.is_empty() => None,
+            None => Some(text_of(body.options)?),
+        };
+        let Some(text) = text else { return Ok(Submission { text: None, hash: String::new(), desired, warnings: Vec::new() }) };
+        let file = UnitFile::parse(&text).map_err(|error| {
+            let status = if text.len() > MAX_UNIT_BYTES { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+            ApiError::new(status, error.to_string())
+        })?;
+        let constraints = Constraints::from_file(&file);
+        if let Some(contradiction) = constraints.contradiction() {
+            return Err(ApiError::invalid(contradiction));
+        }
+        let mut warnings: Vec<String> = xfleet::lint(&file).iter().map(ToString::to_string).collect();
+        if !constraints.replaces.is_empty() {
+            warnings.push("Replaces= is read but not carried out yet".to_string());
+        }
+        Ok(Submission { hash: file.hash(), text: Some(text), desired, warnings })
+    }
+
+    async fn write(&self, store: &Store, name: &UnitName) -> Result<(StatusCode, i64), Failed> {
+        let refused = |error: ApiError| Err(Failed::Refused(error));
+        match store.unit(name).await?.0 {
+            Some(old) => self.rewrite(store, old).await,
+            None => {
+                if let Some(twin) = quadlet_twin(name)
+                    && store.unit(&twin).await?.0.is_some()
+                {
+                    return refused(ApiError::conflict(format!("{name} and {twin} would both run as {}", name.systemd_name())));
+                }
+                let (text, desired) = match (&self.text, self.desired) {
+                    (Some(text), desired) => (text.clone(), desired.unwrap_or_default()),
+                    // A replica gets a record of its own by being given a state of its own.
+                    (None, Some(desired)) => match replica_text(store, name).await? {
+                        Some(text) => (text, desired),
+                        None => return refused(ApiError::conflict("unit does not exist and options field empty")),
+                    },
+                    (None, None) => return refused(ApiError::conflict("unit does not exist and options field empty")),
+                };
+                if name.is_template() && desired != DesiredState::Inactive {
+                    return refused(cannot_activate(name));
+                }
+                let record = UnitRecord {
+                    v: FORMAT,
+                    name: name.clone(),
+                    text,
+                    revision: 1,
+                    desired,
+                    replicas: None,
+                    created_ms: clock::now_ms(),
+                    restart: 0,
+                    restart_of: Default::default(),
+                    unknown: Default::default(),
+                };
+                Ok((StatusCode::CREATED, store.put_unit(&record, None, true).await?))
+            }
+        }
+    }
+
+    async fn rewrite(&self, store: &Store, old: Versioned<UnitRecord>) -> Result<(StatusCode, i64), Failed> {
+        let Versioned { value: mut record, revision } = old;
+        let plain_template = record.name.is_template() && record.replicas.is_none();
+        let replaced = self.text.is_some() && UnitFile::parse_lenient(&record.text).hash() != self.hash;
+        if plain_template && self.desired.is_some_and(|desired| desired != DesiredState::Inactive) {
+            return Err(Failed::Refused(cannot_activate(&record.name)));
+        }
+        if replaced
+            && record.replicas.is_some()
+            && Constraints::from_file(&UnitFile::parse_lenient(self.text.as_deref().unwrap_or_default())).global
+        {
+            return Err(Failed::Refused(ApiError::invalid(format!("{} is scaled, so it cannot become Global", record.name))));
+        }
+        match (replaced, self.desired) {
+            (false, None) => {
+                return Err(Failed::Refused(ApiError::conflict("must provide DesiredState to update existing unit")));
+            }
+            (_, Some(desired)) => record.desired = desired,
+            // fleet 1.0 unloads a unit whose text is replaced; a scaled template did not exist then, and keeps running.
+            (true, None) if record.replicas.is_none() => record.desired = DesiredState::Inactive,
+            (true, None) => {}
+        }
+        if let Some(text) = &self.text {
+            record.text.clone_from(text); // comments may differ where options do not
+        }
+        record.revision += u64::from(replaced);
+        let status = if replaced { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
+        Ok((status, store.put_unit(&record, Some(revision), replaced).await?))
+    }
+}
+
+pub(super) async fn destroy(State(api): State<Api>, Path(name): Path<String>) -> Result<Response, ApiError> {
+    let name = UnitName::trusted(name.as_str());
+    for _ in 0..RETRIES {
+        let Some(old) = api.store().unit(&name).await?.0 else {
+            return Err(match owner(api.store(), &name).await? {
+                Some(template) => {
+                    ApiError::conflict(format!("{name} is a replica of {}; scale that down, or destroy it", template.value.name))
+                }
+                None => ApiError::no_such_unit(),
+            });
+        };
+        match api.store().delete_unit(&name, old.revision).await {
+            Err(StoreError::Conflict(_)) => {}
+            other => return Ok(written(StatusCode::NO_CONTENT, other?, &[])),
+        }
+    }
+    Err(StoreError::Conflict(format!("the unit {name}")).into())
+}
+
+pub(super) async fn scale(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    json_only(&headers)?;
+    let scale: wire::Scale = decode(&body)?;
+    let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
+    if !name.is_template() {
+        return Err(ApiError::invalid(format!(
+            "only a template can be scaled, and {name} is none: name it like {}@.{}",
+            name.prefix(),
+            name.suffix()
+        )));
+    }
+    for _ in 0..RETRIES {
+        let Some(Versioned { value: mut record, revision }) = api.store().unit(&name).await?.0 else {
+            return Err(ApiError::no_such_unit());
+        };
+        if Constraints::from_file(&UnitFile::parse_lenient(&record.text)).global {
+            return Err(ApiError::invalid(format!(
+                "{name} is Global: it runs once on every machine that fits, and has no count"
+            )));
+        }
+        let before = record.replicas.unwrap_or(0);
+        let count = if scale.relative { i64::from(before).saturating_add(scale.replicas) } else { scale.replicas };
+        let replicas = u32::try_from(count).ok().filter(|count| *count <= MAX_REPLICAS);
+        let replicas =
+            replicas.ok_or_else(|| ApiError::invalid(format!("replicas would be {count}; expect 0 to {MAX_REPLICAS}")))?;
+        record.replicas = Some(replicas);
+        if record.desired == DesiredState::Inactive {
+            record.desired = DesiredState::Launched;
+        }
+        record.restart_of.retain(|instance, _| instance.replica_number().is_some_and(|number| number <= replicas));
+        match api.store().put_unit(&record, Some(revision), false).await {
+            Err(StoreError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+            Ok(revision) => {
+                let mut response = Json(wire::Scaled { name, before, replicas }).into_response();
+                response.headers_mut().insert(wire::REVISION_HEADER, revision.into());
+                return Ok(response);
+            }
+        }
+    }
+    Err(StoreError::Conflict(format!("the unit {name}")).into())
+}
+
+pub(super) async fn restart(State(api): State<Api>, Path(name): Path<String>) -> Result<Response, ApiError> {
+    let name = UnitName::trusted(name.as_str());
+    for _ in 0..RETRIES {
+        let Some(Versioned { value: mut record, revision }) = owner(api.store(), &name).await? else {
+            return Err(ApiError::no_such_unit());
+        };
+        if record.desired != DesiredState::Launched {
+            return Err(ApiError::conflict(format!("unable to restart unit {name} in state {}", record.desired)));
+        }
+        if record.name == name {
+            // Above every count that a single replica has reached, so that all of them see more than before.
+            record.restart += 1 + record.restart_of.values().max().copied().unwrap_or(0);
+            record.restart_of.clear();
+        } else {
+            *record.restart_of.entry(name.clone()).or_default() += 1;
+        }
+        match api.store().put_unit(&record, Some(revision), false).await {
+            Err(StoreError::Conflict(_)) => {}
+            other => return Ok(written(StatusCode::ACCEPTED, other?, &[])),
+        }
+    }
+    Err(StoreError::Conflict(format!("the unit {name}")).into())
+}
+
+/// The record that `name` follows from: its own, or the template whose replica it is.
+async fn owner(store: &Store, name: &UnitName) -> Result<Option<Versioned<UnitRecord>>, StoreError> {
+    if let Some(own) = store.unit(name).await?.0 {
+        return Ok(Some(own));
+    }
+    let (Some(template), Some(number)) = (name.template(), name.replica_number()) else { return Ok(None) };
+    let template = store.unit(&template).await?.0;
+    Ok(template.filter(|template| template.value.replicas.is_some_and(|replicas| number >= 1 && number <= replicas)))
+}
+
+async fn replica_text(store: &Store, name: &UnitName) -> Result<Option<String>, StoreError> {
+    Ok(owner(store, name).await?.map(|template| template.value.text))
+}
+
+/// The unit that systemd would know by the same name: `web.service` for `web.container`, and the other way round.
+fn quadlet_twin(name: &UnitName) -> Option<UnitName> {
+    match name.suffix() {
+        "container" => Some(name.systemd_name()),
+        "service" => Some(UnitName::trusted(format!("{}.container", name.stem()))),
+        _ => None,
+    }
+}
+
+fn cannot_activate(name: &UnitName) -> ApiError {
+    ApiError::invalid(format!("cannot activate template {:?}", name.as_str()))
+}
+
+/// Writes options as a unit file, refusing those that would read back as something else: a newline in a value is an injected line.
+fn text_of(options: Vec<fleet_core::unit_file::UnitOption>) -> Result<String, ApiError> {
+    let file = UnitFile::from_options(options);
+    let text = file.normalised();
+    let back = UnitFile::parse_lenient(&text);
+    let grouped = |file: &UnitFile| {
+        let mut options = file.options.clone();
+        options.sort_by(|a, b| a.section.cmp(&b.section));
+        options
+    };
+    match grouped(&back) == grouped(&file) {
+        true => Ok(text),
+        false => Err(ApiError::invalid(
+            "an option cannot be written as a line of a unit file: its section, name or value holds a newline or another character with a meaning of its own",
+        )),
+    }
+}
+
+fn json_only(headers: &HeaderMap) -> Result<(), ApiError> {
+    let given: Vec<_> = headers.get_all(header::CONTENT_TYPE).iter().collect();
+    let [one] = given[..] else {
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("expected 1 Content-Type, got {}", given.len())));
+    };
+    let kind = one.to_str().unwrap_or("").split(';').next().unwrap_or("").trim();
+    match kind.eq_ignore_ascii_case("application/json") {
+        true => Ok(()),
+        false => Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "only acceptable Content-Type is application/json")),
+    }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        let problem = if error.is_eof() { "unexpected EOF".to_string() } else { error.to_string() };
+        ApiError::invalid(format!("unable to decode body: {problem}"))
+    })
+}

@@ -1,0 +1,165 @@
+//! The engine: while it leads, each tick is one snapshot in, one fenced commit out. How placements are chosen is `fleet_core::plan`'s.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::model::Snapshot;
+use fleet_core::name::MachineId;
+use fleet_core::plan::{Change, Plan, plan};
+use tokio::time::sleep;
+use tracing::{debug, error, info, warn};
+
+use crate::health::Health;
+use crate::store::kv::WatchStream;
+use crate::store::{Mirror, Store, StoreError, Term};
+use crate::{clock, leader};
+
+/// How often the leader looks again when nothing happens: a safety net, since every change wakes it.
+const PERIOD_MS: u64 = 30_000;
+
+/// How long to wait before an unreachable store is read again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// How many changes of one plan are logged one by one; the rest is counted.
+const LOGGED_CHANGES: usize = 20;
+
+/// Plans for the cluster while its machine leads.
+pub struct Engine {
+    /// The store.
+    pub store: Store,
+    /// This machine.
+    pub machine: MachineId,
+    /// The leader's lease.
+    pub leader_ttl: Duration,
+    /// How long the store must have been reachable before an absent machine is lost: the agents' lease and a bit.
+    pub settle: Duration,
+    /// Since when the store is reachable.
+    pub health: Arc<Health>,
+}
+
+impl Engine {
+    /// Stands by, leads, stands by again. On `stop` a leader resigns, and the next one is elected at once.
+    pub async fn run(self, stop: tokio_util::sync::CancellationToken) {
+        loop {
+            let term = tokio::select! {
+                () = stop.cancelled() => return,
+                term = leader::campaign(&self.store, &self.machine, self.leader_ttl) => term,
+            };
+            info!(term = term.create_revision, "leading");
+            tokio::select! {
+                () = stop.cancelled() => {
+                    if let Err(error) = self.store.revoke(term.lease).await {
+                        warn!("cannot resign: {error}; the next leader comes when the lease has run out");
+                    }
+                    return;
+                }
+                () = leader::hold(&self.store, term.lease, self.leader_ttl) => {}
+                () = self.lead(term) => {}
+            }
+            info!(term = term.create_revision, "leading no longer");
+        }
+    }
+
+    /// Plans until another leads.
+    async fn lead(&self, term: Term) {
+        loop {
+            match self.lead_until_cut_off(term).await {
+                Ok(()) => return,
+                Err(StoreError::Unavailable(problem)) => debug!("reading the store again: {problem}"),
+                Err(StoreError::Compacted(revision)) => debug!("reading the store again: history before {revision} is gone"),
+                Err(error) => error!("cannot plan: {error}"),
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    /// Copies the store and follows it. Ends well when another leads, with an error when the copy must be made anew.
+    async fn lead_until_cut_off(&self, term: Term) -> Result<(), StoreError> {
+        let mut mirror = self.store.read_all().await?;
+        let mut changes = self.store.watch_all(mirror.cluster().snapshot.revision).await?;
+        let mut committed = 0;
+        loop {
+            let mut next_ms = clock::now_ms() + PERIOD_MS;
+            // Until our own last commit has come round, the copy is older than what we know: planning it would only conflict.
+            if mirror.cluster().snapshot.revision >= committed {
+                let (revision, wake_at_ms) = match self.tick(term, &mirror, clock::now_ms()).await {
+                    Err(StoreError::Conflict(what)) => {
+                        debug!("looking again: {what} changed");
+                        let (leader, _) = self.store.leader().await?;
+                        if leader.is_none_or(|leader| leader.machine != self.machine) {
+                            return Ok(());
+                        }
+                        (None, Some(clock::now_ms() + 50))
+                    }
+                    other => other?,
+                };
+                committed = revision.unwrap_or(committed);
+                next_ms = wake_at_ms.map_or(next_ms, |at| at.min(next_ms));
+            }
+            let pause = Duration::from_millis(next_ms.saturating_sub(clock::now_ms()));
+            let _ = tokio::time::timeout(pause, follow(&mut mirror, &mut changes)).await.unwrap_or(Ok(()))?;
+        }
+    }
+
+    /// One pass: plans what is, and commits what must change. Answers with the commit's revision and when to look again.
+    pub async fn tick(&self, term: Term, mirror: &Mirror, now_ms: u64) -> Result<(Option<i64>, Option<u64>), StoreError> {
+        if let Some((key, problem)) = mirror.corrupt().iter().next() {
+            error!("not planning while the document {key} cannot be read: {problem}; repair or delete it with etcdctl");
+            return Ok((None, None));
+        }
+        let mut snapshot = mirror.cluster().snapshot.clone();
+        snapshot.now_ms = now_ms;
+        let settled_at_ms = self.health.settled_at_ms(self.settle);
+        let settling = settled_at_ms.is_none_or(|at| now_ms < at);
+        snapshot.settling = if settling { absent_machines(&snapshot) } else { BTreeSet::new() };
+        let wake_for_settling = settled_at_ms.filter(|_| !snapshot.settling.is_empty());
+        let plan = plan(&snapshot);
+        let wake_at_ms = [plan.wake_at_ms, wake_for_settling].into_iter().flatten().min();
+        if plan.documents.is_empty() {
+            return Ok((None, wake_at_ms));
+        }
+        let revision = self.store.commit(term, mirror, &plan.documents).await?;
+        log(&plan);
+        Ok((revision, wake_at_ms))
+    }
+}
+
+/// Applies what has changed: waits for the first batch, takes along all that are there.
+async fn follow(mirror: &mut Mirror, changes: &mut WatchStream) -> Result<(), StoreError> {
+    let ended = || StoreError::Unavailable("the watch ended".to_string());
+    mirror.apply(changes.recv().await.ok_or_else(ended)??);
+    while let Ok(batch) = changes.try_recv() {
+        mirror.apply(batch?);
+    }
+    Ok(())
+}
+
+/// Machines that should run something and are not there.
+fn absent_machines(snapshot: &Snapshot) -> BTreeSet<MachineId> {
+    let assigned = snapshot.assignments.iter().filter(|(_, assignment)| !assignment.instances.is_empty());
+    assigned.map(|(id, _)| id).filter(|id| !snapshot.machines.contains_key(*id)).cloned().collect()
+}
+
+fn log(plan: &Plan) {
+    for change in plan.changes.iter().take(LOGGED_CHANGES) {
+        match change {
+            Change::Place { instance, machine, why } => {
+                info!(unit = %instance, machine = %machine, "placed {instance} on {}: {why}", machine.short())
+            }
+            Change::Retire { instance, machine, why } => {
+                info!(unit = %instance, machine = %machine, "took {instance} off {}: {why:?}", machine.short())
+            }
+            Change::Update { instance, machine } => {
+                info!(unit = %instance, machine = %machine, "updated {instance} on {}", machine.short())
+            }
+        }
+    }
+    if plan.changes.len() > LOGGED_CHANGES {
+        info!("… and {} changes more", plan.changes.len() - LOGGED_CHANGES);
+    }
+    for unplaced in &plan.unplaced {
+        let reasons: Vec<String> = unplaced.misfits.iter().map(|(misfit, machines)| format!("{machines} × {misfit}")).collect();
+        warn!(unit = %unplaced.unit, "no machine can run {} of {}: {}", unplaced.instances.len(), unplaced.unit, reasons.join("; "));
+    }
+}

@@ -1,0 +1,81 @@
+//! Where each document lies. Nothing outside the store knows a key.
+
+use fleet_core::name::{MachineId, UnitName};
+
+/// The keys under one prefix.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    root: String,
+    texts: String,
+}
+
+/// A key, read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Key {
+    Unit(UnitName),
+    Settings(MachineId),
+    Machine(MachineId),
+    Assignment(MachineId),
+    Report(MachineId),
+    Leader,
+}
+
+impl Keys {
+    /// `prefix` is `/fleet/` or what the configuration says; a missing slash at either end is added.
+    pub(super) fn new(prefix: &str) -> Keys {
+        let name = prefix.trim_matches('/');
+        // Texts lie beside the root, not under it: whoever reads or watches everything has no use for old texts.
+        Keys { root: format!("/{name}/"), texts: format!("/{name}.revisions/") }
+    }
+
+    pub(super) fn root(&self) -> &str {
+        &self.root
+    }
+
+    pub(super) fn unit(&self, name: &UnitName) -> String {
+        format!("{}units/{name}", self.root)
+    }
+
+    pub(super) fn text(&self, name: &UnitName, revision: u64) -> String {
+        // Zero-padded, so that a range lists them in order.
+        format!("{}{revision:010}", self.texts_of(name))
+    }
+
+    pub(super) fn texts_of(&self, name: &UnitName) -> String {
+        format!("{}{name}/", self.texts)
+    }
+
+    pub(super) fn settings(&self, machine: &MachineId) -> String {
+        format!("{}settings/{machine}", self.root)
+    }
+
+    pub(super) fn machine(&self, machine: &MachineId) -> String {
+        format!("{}machines/{machine}", self.root)
+    }
+
+    pub(super) fn assignment(&self, machine: &MachineId) -> String {
+        format!("{}assignments/{machine}", self.root)
+    }
+
+    pub(super) fn report(&self, machine: &MachineId) -> String {
+        format!("{}reports/{machine}", self.root)
+    }
+
+    pub(super) fn leader(&self) -> String {
+        format!("{}leader", self.root)
+    }
+
+    /// What a key under the root is; `None` for keys of a later version, which are left alone.
+    pub(super) fn read(&self, key: &str) -> Option<Key> {
+        let path = key.strip_prefix(&self.root)?;
+        match path.split_once('/') {
+            Some(("units", name)) => Some(Key::Unit(UnitName::trusted(name))),
+            Some(("settings", id)) => Some(Key::Settings(MachineId::new(id))),
+            Some(("machines", id)) => Some(Key::Machine(MachineId::new(id))),
+            Some(("assignments", id)) => Some(Key::Assignment(MachineId::new(id))),
+            Some(("reports", id)) => Some(Key::Report(MachineId::new(id))),
+            None if path == "leader" => Some(Key::Leader),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A copy of everything under the root, brought up to date by a watch. Only the leader keeps one; a read builds one and drops it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fleet_core::model::{Leader, Machine, Settings, Unit, UnitRecord};
+use fleet_core::name::MachineId;
+use fleet_core::view::Cluster;
+use serde::de::DeserializeOwned;
+
+use super::keys::{Key, Keys};
+use super::kv::{KeyValue, Range, WatchBatch, WatchEvent};
+
+/// Everything in the store at one revision, with what a commit must compare.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    keys: Keys,
+    cluster: Cluster,
+    /// Each machine as it registered, before the operator's settings.
+    machines: BTreeMap<MachineId, Machine>,
+    settings: BTreeMap<MachineId, Settings>,
+    /// The revision of each assignment's last change.
+    assignment_revisions: BTreeMap<MachineId, i64>,
+    /// Documents that cannot be read, with what is wrong. While there are any, nobody should plan.
+    corrupt: BTreeMap<String, String>,
+}
+
+impl Mirror {
+    pub(super) fn load(keys: &Keys, range: Range) -> Mirror {
+        let mut mirror = Mirror {
+            keys: keys.clone(),
+            cluster: Cluster::default(),
+            machines: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            assignment_revisions: BTreeMap::new(),
+            corrupt: BTreeMap::new(),
+        };
+        for kv in range.kvs {
+            mirror.put(kv);
+        }
+        mirror.cluster.snapshot.revision = range.revision;
+        mirror
+    }
+
+    /// Takes one revision's changes.
+    pub fn apply(&mut self, batch: WatchBatch) {
+        for event in batch.events {
+            match event {
+                WatchEvent::Put(kv) => self.put(kv),
+                WatchEvent::Delete(key) => self.delete(&key),
+            }
+        }
+        self.cluster.snapshot.revision = batch.revision;
+    }
+
+    /// What is mirrored. Its snapshot's time and settling machines are the reader's to fill in.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The same, to own.
+    pub fn into_cluster(self) -> Cluster {
+        self.cluster
+    }
+
+    /// The revision of an assignment's last change; `None` if there is no such document.
+    pub fn assignment_revision(&self, machine: &MachineId) -> Option<i64> {
+        self.assignment_revisions.get(machine).copied()
+    }
+
+    /// Documents that cannot be read, and why.
+    pub fn corrupt(&self) -> &BTreeMap<String, String> {
+        &self.corrupt
+    }
+
+    /// What an operator set for a machine.
+    pub fn settings(&self, machine: &MachineId) -> Option<&Settings> {
+        self.settings.get(machine)
+    }
+
+    fn put(&mut self, kv: KeyValue) {
+        let Some(key) = self.keys.read(&kv.key) else { return };
+        let read = match key {
+            Key::Unit(name) => parse::<UnitRecord>(&kv.value).map(|record| {
+                self.cluster.snapshot.units.insert(name.clone(), Arc::new(Unit::from_record(&record)));
+                self.cluster.records.insert(name, Arc::new(record));
+            }),
+            Key::Settings(id) => parse(&kv.value).map(|settings| {
+                self.settings.insert(id.clone(), settings);
+                self.merge(&id);
+            }),
+            Key::Machine(id) => parse(&kv.value).map(|machine| {
+                self.machines.insert(id.clone(), machine);
+                self.merge(&id);
+            }),
+            Key::Assignment(id) => parse(&kv.value).map(|assignment| {
+                self.cluster.snapshot.assignments.insert(id.clone(), Arc::new(assignment));
+                self.assignment_revisions.insert(id, kv.mod_revision);
+            }),
+            Key::Report(id) => parse(&kv.value).map(|report| {
+                self.cluster.snapshot.reports.insert(id, Arc::new(report));
+            }),
+            Key::Leader => parse::<Leader>(&kv.value).map(|leader| self.cluster.leader = Some(leader)),
+        };
+        match read {
+            Ok(()) => self.corrupt.remove(&kv.key),
+            Err(problem) => self.corrupt.insert(kv.key, problem),
+        };
+    }
+
+    fn delete(&mut self, key: &str) {
+        self.corrupt.remove(key);
+        match self.keys.read(key) {
+            Some(Key::Unit(name)) => {
+                self.cluster.snapshot.units.remove(&name);
+                self.cluster.records.remove(&name);
+            }
+            Some(Key::Settings(id)) => {
+                self.settings.remove(&id);
+                self.merge(&id);
+            }
+            Some(Key::Machine(id)) => {
+                self.machines.remove(&id);
+                self.merge(&id);
+            }
+            Some(Key::Assignment(id)) => {
+                self.cluster.snapshot.assignments.remove(&id);
+                self.assignment_revisions.remove(&id);
+            }
+            Some(Key::Report(id)) => {
+                self.cluster.snapshot.reports.remove(&id);
+            }
+            Some(Key::Leader) => self.cluster.leader = None,
+            None => {}
+        }
+    }
+
+    /// A machine in the snapshot is what it registered as, with the operator's settings on top.
+    fn merge(&mut self, id: &MachineId) {
+        let Some(machine) = self.machines.get(id) else {
+            self.cluster.snapshot.machines.remove(id);
+            return;
+        };
+        let mut merged = machine.clone();
+        if let Some(settings) = self.settings.get(id) {
+            merged.metadata = settings.merged_metadata(machine);
+        }
+        self.cluster.snapshot.machines.insert(id.clone(), Arc::new(merged));
+    }
+}
+
+/// Reads a document; the error is for an operator's eyes.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}

@@ -1,0 +1,299 @@
+//! The store: typed documents over a byte-level [`kv::Kv`] (etcd or embedded). Every write is a compare-and-swap.
+//!
+//! **Architecture invariant:** nothing here knows what a good placement is, or what systemd is; nothing outside knows a key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::model::{Assignment, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Settings, UnitRecord};
+use fleet_core::name::{MachineId, UnitName};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub mod embedded;
+pub mod etcd;
+mod keys;
+pub mod kv;
+mod mirror;
+
+use keys::Keys;
+use kv::{Change, Compare, Kv, MAX_TXN_OPS, WatchStream};
+pub use kv::{LeaseId, StoreError};
+pub use mirror::Mirror;
+
+/// How many documents one commit transaction holds at most; each takes a compare and a put.
+const COMMIT_DOCUMENTS: usize = MAX_TXN_OPS - 8;
+
+/// The largest unit record, in bytes: a unit file at its limit, escaped as JSON, in one of etcd's requests.
+const MAX_RECORD_BYTES: usize = 1_450_000;
+
+/// How many bytes one commit transaction holds at most: etcd refuses requests over 1.5 MiB.
+const COMMIT_BYTES: usize = 1_300_000;
+
+/// Typed access to the cluster's documents. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    kv: Arc<dyn Kv>,
+    keys: Keys,
+}
+
+/// A document and the revision of its last change, which a rewrite compares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Versioned<T> {
+    /// The document.
+    pub value: T,
+    /// The revision of its last change.
+    pub revision: i64,
+}
+
+/// Proof of having been elected: the fencing token that every write of a leader carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Term {
+    /// The revision that created the leader key.
+    pub create_revision: i64,
+    /// The lease that the leader key is under.
+    pub lease: LeaseId,
+}
+
+/// A machine's presence in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registration {
+    /// The lease that the machine's keys are under.
+    pub lease: LeaseId,
+    /// The revision that created the machine's key.
+    pub create_revision: i64,
+}
+
+impl Store {
+    /// Everything under `prefix` (`/fleet/` by default) of a byte-level store.
+    pub fn new(kv: Arc<dyn Kv>, prefix: &str) -> Store {
+        Store { kv, keys: Keys::new(prefix) }
+    }
+
+    /// Everything, at one revision.
+    pub async fn read_all(&self) -> Result<Mirror, StoreError> {
+        let range = self.kv.range(self.keys.root()).await?;
+        Ok(Mirror::load(&self.keys, range))
+    }
+
+    /// Every change after `revision`, for a [`Mirror`].
+    pub async fn watch_all(&self, revision: i64) -> Result<WatchStream, StoreError> {
+        self.kv.watch(self.keys.root(), revision + 1).await
+    }
+
+    /// One unit's record, and the store's revision.
+    pub async fn unit(&self, name: &UnitName) -> Result<(Option<Versioned<UnitRecord>>, i64), StoreError> {
+        self.read(&self.keys.unit(name)).await
+    }
+
+    /// Writes a unit's record, if it still is as `old` says (`None`: absent), and with `new_text` its text. Answers with the revision.
+    pub async fn put_unit(&self, record: &UnitRecord, old: Option<i64>, new_text: bool) -> Result<i64, StoreError> {
+        let key = self.keys.unit(&record.name);
+        let value = encode(&key, record, MAX_RECORD_BYTES)?;
+        let size = value.len();
+        let mut changes = vec![Change::Put { key: key.clone(), value, lease: None }];
+        if new_text {
+            let text = Change::Put {
+                key: self.keys.text(&record.name, record.revision),
+                value: record.text.clone().into_bytes(),
+                lease: None,
+            };
+            if size + record.text.len() <= COMMIT_BYTES {
+                changes.push(text);
+            } else {
+                // Too large for one request: the text goes first, where nobody looks for it before the record names it.
+                self.apply(&[unchanged(&key, old)], &[text], &key).await?;
+            }
+        }
+        self.apply(&[unchanged(&key, old)], &changes, &key).await
+    }
+
+    /// Removes a unit and its texts, if it still is as it was read.
+    pub async fn delete_unit(&self, name: &UnitName, old: i64) -> Result<i64, StoreError> {
+        let key = self.keys.unit(name);
+        let revision = self.apply(&[unchanged(&key, Some(old))], &[Change::Delete { key: key.clone() }], &key).await?;
+        // The texts go after the record: if this is cut short, stray texts are harmless, a record without its text is not.
+        let texts = self.kv.range(&self.keys.texts_of(name)).await?;
+        for chunk in texts.kvs.chunks(MAX_TXN_OPS) {
+            let compares: Vec<Compare> = chunk.iter().map(|kv| Compare::ModRevision(kv.key.clone(), kv.mod_revision)).collect();
+            let deletes: Vec<Change> = chunk.iter().map(|kv| Change::Delete { key: kv.key.clone() }).collect();
+            self.kv.txn(&compares, &deletes).await?;
+        }
+        Ok(revision)
+    }
+
+    /// The texts of several units, in the order asked; an absent one is `None`.
+    pub async fn texts(&self, wanted: &[(UnitName, u64)]) -> Result<Vec<Option<String>>, StoreError> {
+        let mut texts = Vec::with_capacity(wanted.len());
+        for chunk in wanted.chunks(MAX_TXN_OPS) {
+            let keys: Vec<String> = chunk.iter().map(|(name, revision)| self.keys.text(name, *revision)).collect();
+            let (found, _) = self.kv.get_many(&keys).await?;
+            texts.extend(found.into_iter().map(|kv| kv.map(|kv| String::from_utf8_lossy(&kv.value).into_owned())));
+        }
+        Ok(texts)
+    }
+
+    /// Whether a machine of this id is registered, with the document.
+    pub async fn machine(&self, id: &MachineId) -> Result<Option<Versioned<Machine>>, StoreError> {
+        Ok(self.read(&self.keys.machine(id)).await?.0)
+    }
+
+    /// What an operator set for a machine.
+    pub async fn settings(&self, id: &MachineId) -> Result<Option<Versioned<Settings>>, StoreError> {
+        Ok(self.read(&self.keys.settings(id)).await?.0)
+    }
+
+    /// Rewrites what an operator set for a machine, if it still is as it was read.
+    pub async fn put_settings(&self, id: &MachineId, settings: &Settings, old: Option<i64>) -> Result<i64, StoreError> {
+        let key = self.keys.settings(id);
+        self.apply(&[unchanged(&key, old)], &[put(&key, settings, None)?], &key).await
+    }
+
+    /// Registers a machine under its lease. A key that is there must be under the same lease: else another fleetd has this id,
+    /// or an earlier life of this machine whose lease has not ended, and the answer is [`StoreError::Conflict`].
+    pub async fn register(&self, machine: &Machine, lease: LeaseId) -> Result<Registration, StoreError> {
+        let key = self.keys.machine(&machine.id);
+        let (old, _) = self.kv.get(&key).await?;
+        let (compare, created) = match old {
+            Some(kv) if kv.lease == Some(lease) => (Compare::ModRevision(key.clone(), kv.mod_revision), Some(kv.create_revision)),
+            Some(_) => return Err(StoreError::Conflict(key)),
+            None => (Compare::Absent(key.clone()), None),
+        };
+        let revision = self.apply(&[compare], &[put(&key, machine, Some(lease))?], &key).await?;
+        Ok(Registration { lease, create_revision: created.unwrap_or(revision) })
+    }
+
+    /// Publishes what a machine observed, under its lease, if that registration still holds.
+    pub async fn put_report(&self, id: &MachineId, report: &Report, registration: Registration) -> Result<i64, StoreError> {
+        let key = self.keys.report(id);
+        let guard = Compare::CreateRevision(self.keys.machine(id), registration.create_revision);
+        self.apply(&[guard], &[put(&key, report, Some(registration.lease))?], &key).await
+    }
+
+    /// A machine's assignment, and the store's revision to watch from.
+    pub async fn assignment(&self, id: &MachineId) -> Result<(Option<Versioned<Assignment>>, i64), StoreError> {
+        self.read(&self.keys.assignment(id)).await
+    }
+
+    /// Every change of a machine's assignment after `revision`. Read it with [`Store::read_assignment`].
+    pub async fn watch_assignment(&self, id: &MachineId, revision: i64) -> Result<WatchStream, StoreError> {
+        self.kv.watch(&self.keys.assignment(id), revision + 1).await
+    }
+
+    /// Reads a value that [`Store::watch_assignment`] brought.
+    pub fn read_assignment(&self, kv: &kv::KeyValue) -> Result<Assignment, StoreError> {
+        mirror::parse(&kv.value).map_err(|problem| StoreError::Corrupt { key: kv.key.clone(), problem })
+    }
+
+    /// Tries to become the leader under `lease`: `None` if somebody leads.
+    pub async fn campaign(&self, leader: &Leader, lease: LeaseId) -> Result<Option<Term>, StoreError> {
+        let key = self.keys.leader();
+        let outcome = self.kv.txn(&[Compare::Absent(key.clone())], &[put(&key, leader, Some(lease))?]).await?;
+        Ok(outcome.applied.then_some(Term { create_revision: outcome.revision, lease }))
+    }
+
+    /// Who leads, and the store's revision to watch from.
+    pub async fn leader(&self) -> Result<(Option<Leader>, i64), StoreError> {
+        let (leader, revision) = self.read(&self.keys.leader()).await?;
+        Ok((leader.map(|leader| leader.value), revision))
+    }
+
+    /// Every change of the leader key after `revision`.
+    pub async fn watch_leader(&self, revision: i64) -> Result<WatchStream, StoreError> {
+        self.kv.watch(&self.keys.leader(), revision + 1).await
+    }
+
+    /// Writes the documents of a plan, in as few transactions as the limits allow, each only if this term still leads and each
+    /// document still is as in `mirror`. On a conflict the documents before it are written; look again. Answers with the last revision.
+    pub async fn commit(
+        &self,
+        term: Term,
+        mirror: &Mirror,
+        documents: &BTreeMap<MachineId, Assignment>,
+    ) -> Result<Option<i64>, StoreError> {
+        let fence = Compare::CreateRevision(self.keys.leader(), term.create_revision);
+        let mut last = None;
+        let mut batch = Batch::new(&fence);
+        for (machine, document) in documents {
+            let key = self.keys.assignment(machine);
+            let value = encode(&key, document, MAX_DOCUMENT_BYTES)?;
+            if batch.is_full(value.len()) {
+                last = Some(self.apply(&batch.compares, &batch.changes, "the leader key or an assignment").await?);
+                batch = Batch::new(&fence);
+            }
+            batch.bytes += value.len();
+            batch.compares.push(unchanged(&key, mirror.assignment_revision(machine)));
+            batch.changes.push(Change::Put { key, value, lease: None });
+        }
+        if !batch.changes.is_empty() {
+            last = Some(self.apply(&batch.compares, &batch.changes, "the leader key or an assignment").await?);
+        }
+        Ok(last)
+    }
+
+    /// A new lease, see [`Kv::grant`].
+    pub async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        self.kv.grant(ttl).await
+    }
+
+    /// Renews a lease; false if it has ended.
+    pub async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
+        self.kv.keep_alive(lease).await
+    }
+
+    /// Ends a lease with all its keys.
+    pub async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.kv.revoke(lease).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<(Option<Versioned<T>>, i64), StoreError> {
+        let (kv, revision) = self.kv.get(key).await?;
+        let Some(kv) = kv else { return Ok((None, revision)) };
+        let value = mirror::parse(&kv.value).map_err(|problem| StoreError::Corrupt { key: key.to_string(), problem })?;
+        Ok((Some(Versioned { value, revision: kv.mod_revision }), revision))
+    }
+
+    async fn apply(&self, compares: &[Compare], changes: &[Change], what: &str) -> Result<i64, StoreError> {
+        let outcome = self.kv.txn(compares, changes).await?;
+        if outcome.applied { Ok(outcome.revision) } else { Err(StoreError::Conflict(what.to_string())) }
+    }
+}
+
+/// One transaction of a commit.
+struct Batch {
+    compares: Vec<Compare>,
+    changes: Vec<Change>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn new(fence: &Compare) -> Batch {
+        Batch { compares: vec![fence.clone()], changes: Vec::new(), bytes: 0 }
+    }
+
+    fn is_full(&self, next_bytes: usize) -> bool {
+        !self.changes.is_empty() && (self.changes.len() >= COMMIT_DOCUMENTS || self.bytes + next_bytes > COMMIT_BYTES)
+    }
+}
+
+fn unchanged(key: &str, revision: Option<i64>) -> Compare {
+    match revision {
+        Some(revision) => Compare::ModRevision(key.to_string(), revision),
+        None => Compare::Absent(key.to_string()),
+    }
+}
+
+fn put(key: &str, document: &impl Serialize, lease: Option<LeaseId>) -> Result<Change, StoreError> {
+    Ok(Change::Put { key: key.to_string(), value: encode(key, document, MAX_DOCUMENT_BYTES)?, lease })
+}
+
+/// JSON, below the limit.
+fn encode(key: &str, document: &impl Serialize, limit: usize) -> Result<Vec<u8>, StoreError> {
+    let value =
+        serde_json::to_vec(document).map_err(|error| StoreError::Corrupt { key: key.to_string(), problem: error.to_string() })?;
+    if value.len() > limit {
+        return Err(StoreError::TooLarge { what: format!("the document {key}"), bytes: value.len(), limit });
+    }
+    Ok(value)
+}
