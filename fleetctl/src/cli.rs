@@ -1,0 +1,212 @@
+//! What a user may type: global options, the commands, and what is left of fleet 1.0's options.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::builder::FalseyValueParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
+
+use crate::cmd::Command;
+use crate::error::{Error, Kind};
+use crate::output::warn;
+
+/// Where fleetd listens unless told otherwise; fleet 1.0's /var/run/fleet.sock is the same place.
+const DEFAULT_ENDPOINT: &str = "unix:///run/fleet.sock";
+
+/// Controls a fleet of machines as if it were one systemd
+#[derive(Debug, Parser)]
+#[command(name = "fleetctl", version = concat!("version v", env!("CARGO_PKG_VERSION")), disable_version_flag = true)]
+#[command(infer_subcommands = true, max_term_width = 100, subcommand_help_heading = "Commands")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(flatten)]
+    pub(crate) retired: Retired,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Globals {
+    /// Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas are tried in turn
+    #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", default_value = DEFAULT_ENDPOINT, hide_env_values = true, value_name = "URL")]
+    pub(crate) endpoint: String,
+    /// Print data as one JSON document
+    #[arg(long, global = true, env = "FLEETCTL_JSON", hide_env_values = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    pub(crate) json: bool,
+    /// Say on stderr what is asked of fleetd and how long it takes
+    #[arg(long, global = true, env = "FLEETCTL_DEBUG", hide_env_values = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    pub(crate) debug: bool,
+    /// Print the version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+}
+
+/// fleet 1.0's options that do nothing any more. Scripts pass them, so they are taken with a warning; those that
+/// would change which cluster is meant are refused.
+#[derive(Debug, Args)]
+pub(crate) struct Retired {
+    #[arg(long, global = true, hide = true, env = "FLEETCTL_DRIVER")]
+    driver: Option<String>,
+    #[arg(long, global = true, hide = true, env = "FLEETCTL_TUNNEL")]
+    tunnel: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    etcd_key_prefix: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    request_timeout: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    ca_file: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    cert_file: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    key_file: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    etcd_cafile: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    etcd_certfile: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    etcd_keyfile: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    known_hosts_file: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    ssh_timeout: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    ssh_username: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    ssh_port: Option<String>,
+    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    strict_host_key_checking: Option<String>,
+    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    experimental_api: Option<String>,
+    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sign: Option<String>,
+    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sudo: Option<String>,
+}
+
+impl Retired {
+    /// Warns of each option given; refuses those that mean another cluster.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let refused = |why: String| Error::worded(Kind::Failed, format!("Unable to initialize client: {why}"));
+        match self.driver.as_deref() {
+            None | Some("API" | "api") => {}
+            Some("etcd") => {
+                let why = "the driver \"etcd\" is gone: only fleetd talks to the store".to_string();
+                return Err(refused(why).hint("name a fleetd with --endpoint"));
+            }
+            Some(other) => return Err(refused(format!("unrecognized driver \"{other}\""))),
+        }
+        if let Some(host) = self.tunnel.as_deref().filter(|host| !host.is_empty()) {
+            return Err(refused("--tunnel is gone".to_string())
+                .hint(format!("run it there: ssh {host} fleetctl …; or forward the socket: ssh -L")));
+        }
+        let given = [
+            ("driver", &self.driver),
+            ("etcd-key-prefix", &self.etcd_key_prefix),
+            ("request-timeout", &self.request_timeout),
+            ("ca-file", &self.ca_file),
+            ("cert-file", &self.cert_file),
+            ("key-file", &self.key_file),
+            ("etcd-cafile", &self.etcd_cafile),
+            ("etcd-certfile", &self.etcd_certfile),
+            ("etcd-keyfile", &self.etcd_keyfile),
+            ("known-hosts-file", &self.known_hosts_file),
+            ("ssh-timeout", &self.ssh_timeout),
+            ("ssh-username", &self.ssh_username),
+            ("ssh-port", &self.ssh_port),
+            ("strict-host-key-checking", &self.strict_host_key_checking),
+            ("experimental-api", &self.experimental_api),
+            ("sign", &self.sign),
+            ("sudo", &self.sudo),
+        ];
+        for (name, _) in given.iter().filter(|(_, value)| value.is_some()) {
+            warn(&format!("--{name} does nothing any more"));
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no command to run.
+pub(crate) struct Stop(clap::Error);
+
+/// Reads the command line.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Stop> {
+    let mut args: Vec<OsString> = args.into_iter().filter_map(go_style_switch).collect();
+    if args.len() < 2 {
+        args = vec!["fleetctl".into(), "--help".into()];
+    }
+    let matches = Cli::command().try_get_matches_from(args).map_err(Stop)?;
+    Cli::from_arg_matches(&matches).map_err(Stop)
+}
+
+/// fleet 1.0's switches could be written `--no-block=true`; ours are there or not.
+fn go_style_switch(arg: OsString) -> Option<OsString> {
+    const SWITCHES: &[&str] = &["full", "l", "no-legend", "no-block", "replace", "follow", "f", "debug", "json"];
+    let Some((name, value)) = arg.to_str().and_then(|text| text.strip_prefix("--")).and_then(|text| text.split_once('=')) else {
+        return Some(arg);
+    };
+    match value {
+        "true" | "1" if SWITCHES.contains(&name) => Some(OsString::from(format!("--{name}"))),
+        "false" | "0" if SWITCHES.contains(&name) => None,
+        _ => Some(arg),
+    }
+}
+
+impl Stop {
+    /// Prints the help asked for, or the error; gives the exit code.
+    pub(crate) fn print(self) -> u8 {
+        let error = self.0;
+        if !error.use_stderr() {
+            // Help that nobody reads is no failure.
+            let _ = std::io::stdout().lock().write_all(error.render().to_string().as_bytes());
+            return 0;
+        }
+        let text = |kind| match error.get(kind) {
+            Some(ContextValue::String(text)) => text.clone(),
+            Some(ContextValue::Strings(list)) => list.join(", "),
+            _ => String::new(),
+        };
+        let made = match error.kind() {
+            ErrorKind::InvalidSubcommand => Error::usage(format!(
+                "unknown command \"{}\" for \"fleetctl\"\nRun 'fleetctl --help' for usage.",
+                text(ContextKind::InvalidSubcommand)
+            )),
+            ErrorKind::UnknownArgument => {
+                Error::usage(format!("unknown flag: {}\nRun 'fleetctl COMMAND --help' for usage.", text(ContextKind::InvalidArg)))
+            }
+            _ => {
+                let rendered = error.render().to_string();
+                let message = rendered.strip_prefix("error: ").unwrap_or(&rendered).trim_end();
+                Error::usage(message)
+            }
+        };
+        let near = match error.kind() {
+            ErrorKind::InvalidSubcommand => text(ContextKind::SuggestedSubcommand),
+            ErrorKind::UnknownArgument => text(ContextKind::SuggestedArg),
+            _ => String::new(),
+        };
+        if near.is_empty() { made.print() } else { made.hint(format!("did you mean {near}?")).print() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn switches_may_be_written_as_in_go() {
+        let read = |arg: &str| go_style_switch(OsString::from(arg)).map(|arg| arg.into_string().unwrap());
+        assert_eq!(read("--no-block=true").as_deref(), Some("--no-block"));
+        assert_eq!(read("--full=false"), None);
+        assert_eq!(read("--endpoint=true").as_deref(), Some("--endpoint=true"));
+        assert_eq!(read("a=1").as_deref(), Some("a=1"));
+    }
+}

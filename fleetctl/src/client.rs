@@ -1,0 +1,325 @@
+//! fleetd's HTTP API: one method a resource, over a unix socket or TCP, endpoints tried in turn.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use fleet_core::wire::{
+    EXIT_STATUS_HEADER, ErrorBody, Machine, MachinePage, REVISION_HEADER, Scale, Scaled, Unit, UnitPage, UnitState,
+    UnitStatePage, Version, WARNING_HEADER,
+};
+use reqwest::header::HeaderMap;
+use reqwest::{Method, Response, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::output::note;
+
+/// How long to wait for a connection, for the first byte of an answer, and between two pieces of a body that must end.
+/// Longer than any healthy server needs, short enough that a user learns of a dead one.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How many items to ask for at once; servers that do not know the wish send pages of 100.
+const PAGE_SIZE: &str = "10000";
+
+/// A request that did not work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// No connection, so nothing was sent.
+    #[error("{request}: {}", innermost(source))]
+    Unreachable { request: String, endpoint: String, source: reqwest::Error },
+    /// Connected, and then nothing for 10 s.
+    #[error("{request}: no answer within {} s", SILENCE.as_secs())]
+    Silent { request: String },
+    /// fleetd refused.
+    #[error("{message}")]
+    Api { code: u16, message: String },
+    /// The answer is not what fleetd sends, or broke off.
+    #[error("{request}: {problem}")]
+    Garbled { request: String, problem: String },
+}
+
+impl ClientError {
+    /// Whether fleetd said that there is no such thing.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, ClientError::Api { code: 404, .. })
+    }
+
+    /// Whether asking again may help.
+    pub(crate) fn is_passing(&self) -> bool {
+        !matches!(self, ClientError::Api { code, .. } if *code < 500)
+    }
+}
+
+/// What a write answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// The store's revision with the write in it.
+    pub(crate) revision: i64,
+    /// What the user should know of it.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A fleetd, or several of one cluster.
+#[derive(Debug)]
+pub(crate) struct Client {
+    targets: Vec<(Endpoint, reqwest::Client)>,
+    /// Which one answered last; the next request starts with it.
+    current: Cell<usize>,
+    debug: bool,
+}
+
+impl Client {
+    /// Reads `--endpoint`; nothing is sent yet.
+    pub(crate) fn new(endpoints: &str, debug: bool) -> Result<Client, Error> {
+        let mut targets = Vec::new();
+        for endpoint in Endpoint::parse_list(endpoints)? {
+            // Proxies of the environment are for the world outside, not for the cluster.
+            let mut builder = reqwest::Client::builder()
+                .no_proxy()
+                .connect_timeout(SILENCE)
+                .tcp_keepalive(SILENCE)
+                .user_agent(concat!("fleetctl/", env!("CARGO_PKG_VERSION")));
+            if let Endpoint::Unix(path) = &endpoint {
+                builder = builder.unix_socket(path.clone());
+            }
+            let http = builder.build().map_err(|problem| Error::failed(format!("Unable to initialize client: {problem}")))?;
+            targets.push((endpoint, http));
+        }
+        Ok(Client { targets, current: Cell::new(0), debug })
+    }
+
+    /// One unit, with its text; `None` if there is none of that name.
+    pub(crate) async fn unit(&self, name: &str) -> Result<Option<Unit>, ClientError> {
+        match self.get_json(&["units", name], &[]).await {
+            Err(error) if error.is_not_found() => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+
+    /// All units, by name.
+    pub(crate) async fn units(&self) -> Result<Vec<Unit>, ClientError> {
+        self.pages("units", &[], |page: UnitPage| (page.units, page.next_page_token)).await
+    }
+
+    /// What systemd says on each machine, of all units or of one.
+    pub(crate) async fn states(&self, unit: Option<&str>) -> Result<Vec<UnitState>, ClientError> {
+        let filter: Vec<(&str, &str)> = unit.map(|name| ("unitName", name)).into_iter().collect();
+        self.pages("state", &filter, |page: UnitStatePage| (page.states, page.next_page_token)).await
+    }
+
+    /// All machines, by id.
+    pub(crate) async fn machines(&self) -> Result<Vec<Machine>, ClientError> {
+        self.pages("machines", &[], |page: MachinePage| (page.machines, page.next_page_token)).await
+    }
+
+    /// fleetd's version.
+    pub(crate) async fn version(&self) -> Result<Version, ClientError> {
+        self.get_json(&["version"], &[]).await
+    }
+
+    /// Creates a unit, replaces its file, or changes what is wanted of it.
+    pub(crate) async fn put_unit(&self, unit: &Unit) -> Result<Written, ClientError> {
+        let answer = self.send(Method::PUT, &["units", &unit.name], &[], Some(unit)).await?;
+        Ok(written(answer.headers()))
+    }
+
+    /// Changes what is wanted of a unit: `inactive`, `loaded`, `launched`.
+    pub(crate) async fn set_desired(&self, name: &str, state: &str) -> Result<Written, ClientError> {
+        self.put_unit(&Unit { name: name.to_string(), desired_state: state.to_string(), ..Unit::default() }).await
+    }
+
+    /// Forgets a unit.
+    pub(crate) async fn destroy(&self, name: &str) -> Result<Written, ClientError> {
+        let answer = self.send::<()>(Method::DELETE, &["units", name], &[], None).await?;
+        Ok(written(answer.headers()))
+    }
+
+    /// Sets or changes the count of a template.
+    pub(crate) async fn scale(&self, template: &str, count: &Scale) -> Result<(Scaled, Written), ClientError> {
+        let answer = self.send(Method::PUT, &["units", template, "replicas"], &[], Some(count)).await?;
+        let written = written(answer.headers());
+        Ok((decode(answer).await?, written))
+    }
+
+    /// Restarts all instances of a unit.
+    pub(crate) async fn restart(&self, name: &str) -> Result<Written, ClientError> {
+        let answer = self.send::<()>(Method::POST, &["units", name, "restart"], &[], None).await?;
+        Ok(written(answer.headers()))
+    }
+
+    /// A stream of `Progress` lines, the first not older than `revision`.
+    pub(crate) async fn follow(&self, units: &[String], revision: i64) -> Result<Response, ClientError> {
+        let revision = revision.to_string();
+        let query: Vec<(&str, &str)> =
+            units.iter().map(|unit| ("unit", unit.as_str())).chain([("revision", revision.as_str())]).collect();
+        self.send::<()>(Method::GET, &["follow"], &query, None).await
+    }
+
+    /// `systemctl status` of a unit wherever it is, as a stream of text, and its exit status.
+    pub(crate) async fn status(&self, name: &str) -> Result<(Response, u8), ClientError> {
+        let answer = self.send::<()>(Method::GET, &["units", name, "status"], &[], None).await?;
+        let code = header(answer.headers(), EXIT_STATUS_HEADER).and_then(|code| code.parse().ok()).unwrap_or(0);
+        Ok((answer, code))
+    }
+
+    /// A unit's journal as a stream of text.
+    pub(crate) async fn journal(&self, name: &str, query: &[(&str, &str)]) -> Result<Response, ClientError> {
+        self.send::<()>(Method::GET, &["units", name, "journal"], query, None).await
+    }
+
+    async fn get_json<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T, ClientError> {
+        decode(self.send::<()>(Method::GET, path, query, None).await?).await
+    }
+
+    async fn pages<P, T>(
+        &self,
+        list: &str,
+        filter: &[(&str, &str)],
+        take: fn(P) -> (Vec<T>, String),
+    ) -> Result<Vec<T>, ClientError>
+    where
+        P: DeserializeOwned,
+    {
+        let mut all = Vec::new();
+        let mut token = String::new();
+        loop {
+            let mut query = filter.to_vec();
+            query.push(("pageSize", PAGE_SIZE));
+            if !token.is_empty() {
+                query.push(("nextPageToken", &token));
+            }
+            let (items, next) = take(self.get_json(&[list], &query).await?);
+            all.extend(items);
+            if next.is_empty() || next == token {
+                return Ok(all);
+            }
+            token = next;
+        }
+    }
+
+    /// Sends a request to the first endpoint that takes a connection, and turns a refusal into an error.
+    async fn send<B: Serialize>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&B>,
+    ) -> Result<Response, ClientError> {
+        let mut tries = 0;
+        loop {
+            let (endpoint, http) = &self.targets[self.current.get()];
+            let request = format!("{method} {endpoint}/fleet/v1/{}", path.join("/"));
+            let mut builder = http.request(method.clone(), address(endpoint, path, query));
+            if let Some(body) = body {
+                builder = builder.json(body);
+            }
+            let started = Instant::now();
+            let answer = tokio::time::timeout(SILENCE, builder.send()).await;
+            if self.debug {
+                let outcome = match &answer {
+                    Ok(Ok(answer)) => answer.status().to_string(),
+                    Ok(Err(problem)) => innermost(problem),
+                    Err(_) => "no answer".to_string(),
+                };
+                note(&format!("DEBUG: {request}: {outcome} after {} ms", started.elapsed().as_millis()));
+            }
+            let problem = match answer {
+                Ok(Ok(answer)) => return refused(answer, request).await,
+                Err(_) => return Err(ClientError::Silent { request }),
+                Ok(Err(problem)) => problem,
+            };
+            if !problem.is_connect() {
+                let problem = if problem.is_timeout() { "timed out".to_string() } else { innermost(&problem) };
+                return Err(ClientError::Garbled { request, problem });
+            }
+            tries += 1;
+            if tries >= self.targets.len() {
+                return Err(ClientError::Unreachable { request, endpoint: endpoint.to_string(), source: problem });
+            }
+            self.current.set((self.current.get() + 1) % self.targets.len());
+        }
+    }
+}
+
+/// The URL of a resource; names are escaped, for systemd's may hold backslashes.
+fn address(endpoint: &Endpoint, path: &[&str], query: &[(&str, &str)]) -> Url {
+    let mut url = endpoint.base();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(["fleet", "v1"]).extend(path);
+    }
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    url
+}
+
+async fn refused(answer: Response, request: String) -> Result<Response, ClientError> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let body = collect(answer).await.unwrap_or_default();
+    let message = match serde_json::from_slice::<ErrorBody>(&body) {
+        Ok(body) if !body.error.message.is_empty() => body.error.message,
+        _ => format!("{request}: HTTP {} {}", status.as_u16(), status.canonical_reason().unwrap_or("")).trim_end().to_string(),
+    };
+    Err(ClientError::Api { code: StatusCode::as_u16(&status), message })
+}
+
+async fn decode<T: DeserializeOwned>(answer: Response) -> Result<T, ClientError> {
+    let request = format!("GET {}", answer.url().path());
+    let body = collect(answer).await?;
+    serde_json::from_slice(&body)
+        .map_err(|problem| ClientError::Garbled { request, problem: format!("the answer is not what fleetd sends: {problem}") })
+}
+
+/// Reads a body that must end; a pause of [`SILENCE`] is an error.
+async fn collect(mut answer: Response) -> Result<Vec<u8>, ClientError> {
+    let request = format!("GET {}", answer.url().path());
+    let mut body = Vec::new();
+    loop {
+        match tokio::time::timeout(SILENCE, answer.chunk()).await {
+            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+            Ok(Ok(None)) => return Ok(body),
+            Ok(Err(problem)) => return Err(ClientError::Garbled { request, problem: innermost(&problem) }),
+            Err(_) => return Err(ClientError::Silent { request }),
+        }
+    }
+}
+
+fn written(headers: &HeaderMap) -> Written {
+    let warnings =
+        headers.get_all(WARNING_HEADER).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+    Written { revision: header(headers, REVISION_HEADER).and_then(|text| text.parse().ok()).unwrap_or(0), warnings }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The last cause of a transport error, without Rust's `(os error 111)`.
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    let text = inner.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_lowercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_in_addresses() {
+        let endpoint = Endpoint::parse_list("http://h:1").unwrap().remove(0);
+        assert_eq!(address(&endpoint, &["units", "web@1.service"], &[]).as_str(), "http://h:1/fleet/v1/units/web@1.service");
+        assert_eq!(address(&endpoint, &["units", "a\\x2db.mount"], &[]).as_str(), "http://h:1/fleet/v1/units/a%5Cx2db.mount");
+        assert_eq!(address(&endpoint, &["state"], &[("unitName", "a&b")]).as_str(), "http://h:1/fleet/v1/state?unitName=a%26b");
+    }
+}

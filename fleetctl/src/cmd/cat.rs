@@ -1,0 +1,42 @@
+//! `fleetctl cat`: prints a unit's file as it was submitted.
+
+use clap::Args;
+use fleet_core::unit_file::UnitFile;
+
+use super::{Context, did_you_mean};
+use crate::error::{Error, Kind};
+use crate::names::Argument;
+
+/// Print a unit's file as it was submitted
+#[derive(Debug, Args)]
+pub(crate) struct CatArgs {
+    /// The unit
+    #[arg(value_name = "UNIT")]
+    units: Vec<String>,
+}
+
+pub(crate) async fn run(context: &Context, args: CatArgs) -> Result<u8, Error> {
+    let [unit] = args.units.as_slice() else {
+        return Err(Error::worded(Kind::Failed, "One unit file must be provided"));
+    };
+    let name = Argument::parse(unit)?.name;
+    let found = context
+        .client
+        .unit(name.as_str())
+        .await
+        .map_err(|error| Error::request(&format!("Error retrieving Unit {name}"), error))?;
+    let Some(unit) = found else {
+        let error = Error::worded(Kind::Failed, format!("Unit {name} not found"));
+        return Err(did_you_mean(&context.client, error, &name).await);
+    };
+    if context.output.is_json() {
+        context.output.document(&unit)?;
+        return Ok(0);
+    }
+    let mut text = unit.text.unwrap_or_else(|| UnitFile::from_options(unit.options).normalised());
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    context.output.text(&text)?;
+    Ok(0)
+}

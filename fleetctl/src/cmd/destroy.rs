@@ -1,0 +1,47 @@
+//! `fleetctl destroy`: stops units everywhere and forgets their files.
+
+use clap::Args;
+
+use super::activate::tell_warnings;
+use super::deactivate::find;
+use super::{Context, no_units};
+use crate::error::Error;
+use crate::output::Outcome;
+use crate::wait::{WaitArgs, until_done};
+use crate::watch::{Goal, Target};
+
+/// Stop units everywhere and forget their files
+#[derive(Debug, Args)]
+pub(crate) struct DestroyArgs {
+    /// The units; a scaled template goes with all its instances
+    #[arg(value_name = "UNIT")]
+    units: Vec<String>,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+pub(crate) async fn run(context: &Context, args: DestroyArgs) -> Result<u8, Error> {
+    if no_units(&args.units) {
+        return Ok(0);
+    }
+    let mut targets = Vec::new();
+    let mut revision = 0;
+    for unit in find(context, &args.units).await? {
+        let written = match context.client.destroy(&unit.name).await {
+            Ok(written) => written,
+            // Somebody else was faster, or it was a replica of a template that went before it.
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => return Err(Error::request("Error destroying units", error)),
+        };
+        tell_warnings(&unit.name, &written);
+        revision = revision.max(written.revision);
+        if args.wait.blocks() {
+            targets.push(Target::telling(&unit.name, Goal::Destroyed, [unit.name.clone()]));
+        } else {
+            context.output.result(&format!("Destroyed {}", unit.name), Outcome::nowhere(&unit.name, "destroyed"))?;
+        }
+    }
+    until_done(&context.client, &context.output, targets, revision, &args.wait).await?;
+    context.output.all_results()?;
+    Ok(0)
+}

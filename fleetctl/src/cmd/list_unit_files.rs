@@ -1,0 +1,73 @@
+//! `fleetctl list-unit-files`: every unit that the cluster has, and what is wanted of it.
+
+use std::collections::HashMap;
+
+use clap::Args;
+use fleet_core::unit_file::UnitFile;
+use fleet_core::wire::Unit;
+
+use super::{Context, ListArgs};
+use crate::error::Error;
+use crate::output::{machine_legend, warn};
+use crate::sources::{hash, is_global};
+use crate::table::{Cell, Column, pick, render};
+
+/// List every unit that the cluster has, and what is wanted of it
+#[derive(Debug, Args)]
+pub(crate) struct ListUnitFilesArgs {
+    #[command(flatten)]
+    list: ListArgs,
+    /// The columns, of: unit, hash, dstate, state, target, global, desc, replicas, revision, why
+    #[arg(long, default_value = "unit,hash,dstate,state,target", value_name = "NAMES")]
+    fields: String,
+}
+
+pub(crate) async fn run(context: &Context, args: ListUnitFilesArgs) -> Result<u8, Error> {
+    pick(&columns(&HashMap::new()), &args.fields)?;
+    if args.fields.split(',').any(|field| field == "tmachine") {
+        warn("The \"tmachine\" field is deprecated. Use \"target\" instead");
+    }
+    let failed = |error| Error::request("Error retrieving list of units from repository", error);
+    let (units, machines) = tokio::join!(context.client.units(), context.client.machines());
+    let mut units = units.map_err(failed)?;
+    let addresses: HashMap<String, String> =
+        machines.map_err(failed)?.into_iter().map(|machine| (machine.id, machine.primary_ip)).collect();
+    units.sort_by(|a, b| a.name.cmp(&b.name));
+    if context.output.is_json() {
+        context.output.document(&units)?;
+        return Ok(0);
+    }
+    let columns = columns(&addresses);
+    let columns = pick(&columns, &args.fields)?;
+    context.output.text(&render(&columns, &units, args.list.full, !args.list.no_legend, context.output.colour()))?;
+    Ok(0)
+}
+
+fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, Unit>> {
+    let number = |value: Option<u64>| Cell::from(value.map_or_else(String::new, |n| n.to_string()));
+    vec![
+        ("unit", Box::new(|unit, _| unit.name.as_str().into())),
+        (
+            "hash",
+            Box::new(|unit, full| if full { hash(unit).into() } else { hash(unit).chars().take(7).collect::<String>().into() }),
+        ),
+        ("dstate", Box::new(|unit, _| unit.desired_state.as_str().into())),
+        // fleet never knew a state of global units: it differs from machine to machine.
+        ("state", Box::new(|unit, _| if is_global(unit) { "".into() } else { unit.current_state.as_str().into() })),
+        ("target", Box::new(|unit, full| if is_global(unit) { "global".into() } else { target(unit, addresses, full) })),
+        ("tmachine", Box::new(|unit, full| target(unit, addresses, full))),
+        ("global", Box::new(|unit, _| is_global(unit).to_string().into())),
+        ("desc", Box::new(|unit, _| description(unit))),
+        ("replicas", Box::new(move |unit, _| number(unit.replicas.map(u64::from)))),
+        ("revision", Box::new(move |unit, _| number(unit.revision))),
+        ("why", Box::new(|unit, _| unit.why.as_ref().map_or_else(String::new, ToString::to_string).into())),
+    ]
+}
+
+fn target(unit: &Unit, addresses: &HashMap<String, String>, full: bool) -> Cell {
+    machine_legend(&unit.machine_id, addresses.get(&unit.machine_id).map_or("", String::as_str), full).into()
+}
+
+fn description(unit: &Unit) -> Cell {
+    UnitFile::from_options(unit.options.clone()).last("Unit", "Description").unwrap_or_default().into()
+}

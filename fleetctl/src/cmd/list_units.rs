@@ -1,0 +1,59 @@
+//! `fleetctl list-units`: what systemd says of every unit on every machine.
+
+use std::collections::HashMap;
+
+use clap::Args;
+use fleet_core::wire::UnitState;
+
+use super::{Context, ListArgs};
+use crate::error::Error;
+use crate::output::machine_legend;
+use crate::table::{Cell, Column, pick, render};
+
+/// List what systemd says of every unit on every machine
+#[derive(Debug, Args)]
+pub(crate) struct ListUnitsArgs {
+    #[command(flatten)]
+    list: ListArgs,
+    /// The columns, of: unit, load, active, sub, machine, hash, result, restarts, message
+    #[arg(long, default_value = "unit,machine,active,sub", value_name = "NAMES")]
+    fields: String,
+}
+
+pub(crate) async fn run(context: &Context, args: ListUnitsArgs) -> Result<u8, Error> {
+    pick(&columns(&HashMap::new()), &args.fields)?;
+    let failed = |error| Error::request("Error retrieving list of units from repository", error);
+    let (states, machines) = tokio::join!(context.client.states(None), context.client.machines());
+    let mut states = states.map_err(failed)?;
+    let addresses: HashMap<String, String> =
+        machines.map_err(failed)?.into_iter().map(|machine| (machine.id, machine.primary_ip)).collect();
+    states.sort_by(|a, b| (&a.name, &a.machine_id).cmp(&(&b.name, &b.machine_id)));
+    if context.output.is_json() {
+        context.output.document(&states)?;
+        return Ok(0);
+    }
+    let columns = columns(&addresses);
+    let columns = pick(&columns, &args.fields)?;
+    context.output.text(&render(&columns, &states, args.list.full, !args.list.no_legend, context.output.colour()))?;
+    Ok(0)
+}
+
+fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, UnitState>> {
+    let address = |id: &str| addresses.get(id).map_or("", String::as_str);
+    vec![
+        ("unit", Box::new(|state, _| state.name.as_str().into())),
+        ("load", Box::new(|state, _| state.systemd_load_state.as_str().into())),
+        ("active", Box::new(|state, _| Cell::state(&state.systemd_active_state))),
+        ("sub", Box::new(|state, _| state.systemd_sub_state.as_str().into())),
+        ("machine", Box::new(move |state, full| machine_legend(&state.machine_id, address(&state.machine_id), full).into())),
+        (
+            "hash",
+            Box::new(
+                |state, full| if full { state.hash.as_str().into() } else { state.hash.get(..7).unwrap_or(&state.hash).into() },
+            ),
+        ),
+        ("result", Box::new(|state, _| state.result.as_str().into())),
+        ("restarts", Box::new(|state, _| state.restarts.map_or_else(String::new, |count| count.to_string()).into())),
+        ("message", Box::new(|state, _| state.message.as_deref().unwrap_or_default().into())),
+    ]
+}

@@ -1,0 +1,30 @@
+//! `fleetctl load`: makes the cluster place units, not started.
+
+use clap::Args;
+
+use super::activate::{self, Verb};
+use super::{Context, no_units};
+use crate::error::Error;
+use crate::wait::WaitArgs;
+
+/// Place units on machines without running them
+///
+/// A unit that runs is stopped, and stays on its machine.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// The units, or their files
+    #[arg(value_name = "UNIT")]
+    units: Vec<String>,
+    /// Replace a unit that the cluster has, if its local file differs
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+pub(crate) async fn run(context: &Context, args: LoadArgs) -> Result<u8, Error> {
+    if no_units(&args.units) {
+        return Ok(0);
+    }
+    activate::run(context, Verb::Load, &args.units, args.replace, &args.wait).await
+}

@@ -1,0 +1,117 @@
+//! The commands, one file each; what several of them share is in [`activate`] and [`deactivate`].
+
+mod activate;
+mod cat;
+mod deactivate;
+mod destroy;
+mod journal;
+mod list_machines;
+mod list_unit_files;
+mod list_units;
+mod load;
+mod restart;
+mod scale;
+mod start;
+mod status;
+mod stop;
+mod submit;
+mod unload;
+mod version;
+
+use clap::{Args, Subcommand};
+use fleet_core::name::UnitName;
+use fleet_core::wire::Unit;
+
+use crate::cli::Cli;
+use crate::client::Client;
+use crate::error::Error;
+use crate::output::{Output, note};
+
+/// What a command works with.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) output: Output,
+}
+
+/// All commands, in the order of a unit's life.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Submit(submit::SubmitArgs),
+    Load(load::LoadArgs),
+    Start(start::StartArgs),
+    Scale(scale::ScaleArgs),
+    Restart(restart::RestartArgs),
+    Stop(stop::StopArgs),
+    Unload(unload::UnloadArgs),
+    Destroy(destroy::DestroyArgs),
+    Status(status::StatusArgs),
+    Journal(journal::JournalArgs),
+    Cat(cat::CatArgs),
+    ListUnits(list_units::ListUnitsArgs),
+    ListUnitFiles(list_unit_files::ListUnitFilesArgs),
+    ListMachines(list_machines::ListMachinesArgs),
+    Version(version::VersionArgs),
+}
+
+/// The options of all lists.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ListArgs {
+    /// Do not shorten ids and hashes
+    #[arg(long, short = 'l', alias = "l")]
+    pub(crate) full: bool,
+    /// Do not print the column names
+    #[arg(long)]
+    pub(crate) no_legend: bool,
+}
+
+/// Runs the command; gives the exit code.
+pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
+    cli.retired.check()?;
+    let client = Client::new(&cli.globals.endpoint, cli.globals.debug)?;
+    let context = Context { client, output: Output::new(cli.globals.json) };
+    let ended = match cli.command {
+        Command::Submit(args) => submit::run(&context, args).await,
+        Command::Load(args) => load::run(&context, args).await,
+        Command::Start(args) => start::run(&context, args).await,
+        Command::Scale(args) => scale::run(&context, args).await,
+        Command::Restart(args) => restart::run(&context, args).await,
+        Command::Stop(args) => stop::run(&context, args).await,
+        Command::Unload(args) => unload::run(&context, args).await,
+        Command::Destroy(args) => destroy::run(&context, args).await,
+        Command::Status(args) => status::run(&context, args).await,
+        Command::Journal(args) => journal::run(&context, args).await,
+        Command::Cat(args) => cat::run(&context, args).await,
+        Command::ListUnits(args) => list_units::run(&context, args).await,
+        Command::ListUnitFiles(args) => list_unit_files::run(&context, args).await,
+        Command::ListMachines(args) => list_machines::run(&context, args).await,
+        Command::Version(args) => version::run(&context, args).await,
+    };
+    if ended.is_err() {
+        // What was done before the error is data all the same.
+        context.output.finish_results()?;
+    }
+    ended
+}
+
+/// The names that a user may have meant: `web@.service` for `web.service`. For an error's hint only, so it may fail quietly.
+async fn did_you_mean(client: &Client, error: Error, name: &UnitName) -> Error {
+    let same_prefix = |unit: &Unit| UnitName::trusted(unit.name.as_str()).prefix() == name.prefix();
+    let near: Vec<String> = match client.units().await {
+        Ok(units) => units.into_iter().filter(same_prefix).map(|unit| unit.name).take(3).collect(),
+        Err(_) => Vec::new(),
+    };
+    if near.is_empty() {
+        error.hint("`fleetctl list-unit-files` shows what the cluster has")
+    } else {
+        error.hint(format!("did you mean {}?", near.join(", ")))
+    }
+}
+
+/// As in fleet 1.0, no units are nothing to do: `fleetctl stop $(…)` must not fail where the list is empty.
+fn no_units(units: &[String]) -> bool {
+    if units.is_empty() {
+        note("No units given");
+    }
+    units.is_empty()
+}

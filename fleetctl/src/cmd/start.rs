@@ -1,0 +1,30 @@
+//! `fleetctl start`: makes the cluster place units and run them.
+
+use clap::Args;
+
+use super::activate::{self, Verb};
+use super::{Context, no_units};
+use crate::error::Error;
+use crate::wait::WaitArgs;
+
+/// Run units, and wait until they do
+///
+/// Units that the cluster does not have are submitted first. A unit that runs already is left alone.
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// The units, or their files
+    #[arg(value_name = "UNIT")]
+    units: Vec<String>,
+    /// Replace a unit that the cluster has, if its local file differs
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+pub(crate) async fn run(context: &Context, args: StartArgs) -> Result<u8, Error> {
+    if no_units(&args.units) {
+        return Ok(0);
+    }
+    activate::run(context, Verb::Start, &args.units, args.replace, &args.wait).await
+}

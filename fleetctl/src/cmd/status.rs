@@ -1,0 +1,76 @@
+//! `fleetctl status`: what systemd says of units, from whichever machines run them.
+
+use clap::Args;
+
+use super::{Context, did_you_mean};
+use crate::client::{ClientError, innermost};
+use crate::error::{Error, Kind};
+use crate::names::Argument;
+
+/// Show what systemd says of units, on every machine that runs them
+///
+/// Exits with the status of the remote systemctl: 3 means that the unit does not run.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The units
+    #[arg(value_name = "UNIT")]
+    units: Vec<String>,
+}
+
+pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error> {
+    let arguments = Argument::parse_all(&args.units)?;
+    if context.output.is_json() {
+        return json(context, &arguments).await;
+    }
+    let mut worst = 0;
+    for (i, argument) in arguments.iter().enumerate() {
+        if i > 0 {
+            context.output.text("\n")?;
+        }
+        match context.client.status(argument.name.as_str()).await {
+            Ok((mut answer, code)) => {
+                while let Some(chunk) = answer.chunk().await.map_err(|problem| {
+                    Error::failed(format!("the status of {} broke off: {}", argument.name, innermost(&problem)))
+                })? {
+                    context.output.bytes(&chunk)?;
+                }
+                worst = worst.max(code);
+            }
+            Err(error) => worst = worst.max(refused(context, argument, error).await.print()),
+        }
+    }
+    Ok(worst)
+}
+
+async fn refused(context: &Context, argument: &Argument, error: ClientError) -> Error {
+    let name = &argument.name;
+    match error {
+        ClientError::Api { code: 404, .. } => {
+            did_you_mean(&context.client, Error::worded(Kind::Failed, format!("Unit {name} does not exist.")), name).await
+        }
+        ClientError::Api { code: 409, message } => {
+            Error::worded(Kind::Failed, format!("Unit {name} does not appear to be loaded.")).cause(message)
+        }
+        error => Error::request(&format!("Error retrieving status of {name}"), error),
+    }
+}
+
+/// The states as data, of all units in one list.
+async fn json(context: &Context, arguments: &[Argument]) -> Result<u8, Error> {
+    let mut all = Vec::new();
+    for argument in arguments {
+        let name = argument.name.as_str();
+        let asked = async {
+            if context.client.unit(name).await?.is_none() {
+                return Err(ClientError::Api { code: 404, message: String::new() });
+            }
+            context.client.states(Some(name)).await
+        };
+        match asked.await {
+            Ok(states) => all.extend(states),
+            Err(error) => return Err(refused(context, argument, error).await),
+        }
+    }
+    context.output.document(&all)?;
+    Ok(0)
+}

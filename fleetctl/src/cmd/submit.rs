@@ -1,0 +1,35 @@
+//! `fleetctl submit`: hands unit files to the cluster, which keeps them and starts nothing.
+
+use clap::Args;
+
+use super::activate::{self, Verb};
+use super::{Context, no_units};
+use crate::error::Error;
+use crate::wait::WaitArgs;
+
+/// Hand unit files to the cluster without running them
+///
+/// Each unit's file is looked up in the cluster, then on this machine; web@1.service also takes the file web@.service.
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArgs {
+    /// The unit files
+    #[arg(value_name = "UNIT")]
+    units: Vec<String>,
+    /// Replace a unit that the cluster has, if its file differs and it is inactive
+    #[arg(long)]
+    replace: bool,
+    /// Taken from fleet 1.0; there is nothing to wait for
+    #[arg(long, hide = true)]
+    no_block: bool,
+    /// Taken from fleet 1.0; there is nothing to wait for
+    #[arg(long, hide = true, allow_negative_numbers = true)]
+    block_attempts: Option<i64>,
+}
+
+pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<u8, Error> {
+    if no_units(&args.units) {
+        return Ok(0);
+    }
+    let nothing_to_wait_for = WaitArgs { no_block: true, block_attempts: 0, timeout: 0.0 };
+    activate::run(context, Verb::Submit, &args.units, args.replace, &nothing_to_wait_for).await
+}

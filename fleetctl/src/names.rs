@@ -1,0 +1,127 @@
+//! What users type for a unit, made a unit name: `hello`, `dir/hello.service`, `web@3`, `web=+2`.
+
+use fleet_core::name::{NameError, UnitName};
+use fleet_core::wire::Scale;
+
+use crate::error::Error;
+
+/// One argument of a command: the unit meant, and the path under which its file may lie here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Argument {
+    pub(crate) path: String,
+    pub(crate) name: UnitName,
+}
+
+impl Argument {
+    /// Takes an argument as typed; one without a unit type gets `.service`.
+    pub(crate) fn parse(text: &str) -> Result<Argument, NameError> {
+        let base = text.rsplit('/').next().unwrap_or(text);
+        if base.is_empty() {
+            return Err(NameError::Empty);
+        }
+        let path = match UnitName::parse(base) {
+            Err(NameError::NoSuffix | NameError::UnknownType(_)) => format!("{text}.service"),
+            _ => text.to_string(),
+        };
+        let name = UnitName::parse(path.rsplit('/').next().unwrap_or(&path))?;
+        Ok(Argument { path, name })
+    }
+
+    /// All of `texts`; the first bad one is the error. A unit named twice counts once.
+    pub(crate) fn parse_all(texts: &[String]) -> Result<Vec<Argument>, NameError> {
+        let mut all: Vec<Argument> = Vec::new();
+        for text in texts {
+            let argument = Argument::parse(text)?;
+            if !all.iter().any(|known| known.name == argument.name) {
+                all.push(argument);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// One argument of `fleetctl scale`: the templates that may be meant, the likeliest first, and the count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ScaleArgument {
+    pub(crate) templates: Vec<UnitName>,
+    pub(crate) count: Scale,
+}
+
+impl ScaleArgument {
+    /// Takes `web=5`, `web@=5`, `web@.service=5`, `web=+2` or `web=-1`.
+    pub(crate) fn parse(text: &str) -> Result<ScaleArgument, Error> {
+        let wrong = |what: &str| {
+            Error::usage(format!("{text:?} {what}")).hint("write UNIT=COUNT: web=5, web@.service=5, web=+2 or web=-1")
+        };
+        let Some((unit, count)) = text.rsplit_once('=') else { return Err(wrong("has no count")) };
+        let digits = count.strip_prefix(['+', '-']).unwrap_or(count);
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(wrong("does not end in a number"));
+        }
+        // A number beyond an i64 is refused by the server like any other that is too large.
+        let replicas = digits.parse::<i64>().unwrap_or(i64::MAX);
+        let count =
+            Scale { replicas: if count.starts_with('-') { -replicas } else { replicas }, relative: digits.len() < count.len() };
+        let stem = unit.strip_suffix('@').unwrap_or(unit);
+        let candidates = match UnitName::parse(unit) {
+            Ok(name) => vec![name],
+            Err(NameError::NoSuffix | NameError::UnknownType(_)) => ["service", "container"]
+                .iter()
+                .map(|suffix| UnitName::parse(&format!("{stem}@.{suffix}")))
+                .collect::<Result<_, _>>()
+                .map_err(|problem| wrong(&format!("names no unit: {problem}")))?,
+            Err(problem) => return Err(wrong(&format!("names no unit: {problem}"))),
+        };
+        match candidates.iter().find(|name| !name.is_template()) {
+            Some(name) => {
+                Err(wrong(&format!("cannot be scaled: {name} is not a template, a template is named like web@.service")))
+            }
+            None => Ok(ScaleArgument { templates: candidates, count }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(text: &str) -> String {
+        Argument::parse(text).map_or_else(|problem| problem.to_string(), |a| format!("{} at {}", a.name, a.path))
+    }
+
+    #[test]
+    fn a_name_without_a_unit_type_is_a_service() {
+        assert_eq!(named("hello"), "hello.service at hello.service");
+        assert_eq!(named("web@3"), "web@3.service at web@3.service");
+        assert_eq!(named("dir/a.b"), "a.b.service at dir/a.b.service");
+        assert_eq!(named("hello.target"), "hello.target at hello.target");
+        assert_eq!(named("./web.container"), "web.container at ./web.container");
+        assert_eq!(named(""), "unit name cannot be empty");
+        assert_eq!(named("dir/"), "unit name cannot be empty");
+        assert_eq!(named("a b"), "invalid character ' ' in unit name");
+    }
+
+    fn scaled(text: &str) -> String {
+        match ScaleArgument::parse(text) {
+            Ok(s) => format!("{:?} {}{}", s.templates, if s.count.relative { "by " } else { "to " }, s.count.replicas),
+            Err(error) => format!("{error:?}").split('"').nth(1).unwrap_or_default().to_string() + " refused",
+        }
+    }
+
+    #[test]
+    fn a_scale_argument_is_a_template_and_a_count() {
+        assert_eq!(scaled("web=5"), "[web@.service, web@.container] to 5");
+        assert_eq!(scaled("web@=5"), "[web@.service, web@.container] to 5");
+        assert_eq!(scaled("web@.service=0"), "[web@.service] to 0");
+        assert_eq!(scaled("web=+2"), "[web@.service, web@.container] by 2");
+        assert_eq!(scaled("web=-1"), "[web@.service, web@.container] by -1");
+        assert_eq!(scaled("web=99999999999999999999"), "[web@.service, web@.container] to 9223372036854775807");
+    }
+
+    #[test]
+    fn anything_else_is_refused_as_usage() {
+        for text in ["web", "web=", "web=-", "web=abc", "web=1.5", "=5", "web.service=5", "web@3.service=5", "web@3=5", "a b=1"] {
+            assert_eq!(ScaleArgument::parse(text).expect_err(text).kind, crate::error::Kind::Usage, "{text}");
+        }
+    }
+}

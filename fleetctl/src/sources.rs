@@ -1,0 +1,204 @@
+//! Finds the file of a unit that a command names: in the cluster, on disk, or its template's in either.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use fleet_core::name::UnitName;
+use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
+use fleet_core::wire::Unit;
+use fleet_core::xfleet::Constraints;
+
+use crate::client::Client;
+use crate::error::{Error, Kind};
+use crate::names::Argument;
+use crate::output::warn;
+
+/// What to do about one unit before its state can change.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// The cluster has it, and keeps it as it is.
+    Keep(Box<Unit>),
+    /// The cluster has it, the local file is the same, and the user asked to replace it.
+    Same(Box<Unit>),
+    /// The cluster has it; this file takes its place.
+    Replace { old: Box<Unit>, new: Box<Unit> },
+    /// The cluster does not have it yet.
+    Create(Box<Unit>),
+}
+
+/// Which desired states a command may replace a file in, as in fleet 1.0: submit must not stop what runs.
+pub(crate) type Replaceable<'a> = &'a [&'a str];
+
+/// Looks up `argument` in the order of fleet 1.0: the cluster; the path; for an instance its template in the cluster, then on disk.
+/// With `replace`, a local file that differs takes the place of the cluster's; without it, the difference is a warning.
+pub(crate) async fn find(client: &Client, argument: &Argument, replace: Option<Replaceable<'_>>) -> Result<Source, Error> {
+    let Argument { path, name } = argument;
+    let ask = async |name: &UnitName| {
+        client
+            .unit(name.as_str())
+            .await
+            .map_err(|error| Error::request(&format!("Error creating units: error retrieving Unit({name}) from Registry"), error))
+    };
+    if let Some(old) = ask(name).await? {
+        return compare(argument, old, replace);
+    }
+    if let Some(text) = read_optional(path)? {
+        return Ok(Source::Create(Box::new(unit_from_text(name, path, text)?)));
+    }
+    if let Some(template) = name.template() {
+        if let Some(unit) = ask(&template).await? {
+            return Ok(Source::Create(Box::new(Unit {
+                name: name.to_string(),
+                options: unit.options,
+                text: unit.text,
+                ..Unit::default()
+            })));
+        }
+        let path = beside(path, &template);
+        if let Some(text) = read_optional(&path)? {
+            return Ok(Source::Create(Box::new(unit_from_text(name, &path, text)?)));
+        }
+    }
+    let message = format!("Error creating units: unable to find Unit({name}) in Registry or on filesystem");
+    Err(Error::worded(Kind::Failed, message)
+        .hint(format!("looked for {path} in this directory; `fleetctl list-unit-files` shows what the cluster has")))
+}
+
+/// A unit as it is submitted: the text as it stands, and its options for servers that know only these.
+pub(crate) fn unit_from_text(name: &UnitName, path: &str, text: String) -> Result<Unit, Error> {
+    let refused = |problem: String| Error::worded(Kind::Failed, format!("Error creating units: {problem}"));
+    let file = UnitFile::parse(&text).map_err(|error| match error.line {
+        0 => refused(format!("{path}: {}", error.problem)),
+        line => refused(format!("{path}:{line}: {}", error.problem)),
+    })?;
+    if let Some(contradiction) = Constraints::from_file(&file).contradiction() {
+        return Err(refused(contradiction).hint(format!("see the [X-Fleet] section of {path}")));
+    }
+    Ok(Unit { name: name.to_string(), options: file.options, text: Some(text), ..Unit::default() })
+}
+
+/// Reads a unit file; `None` if there is no such file.
+pub(crate) fn read_optional(path: &str) -> Result<Option<String>, Error> {
+    let cannot = |problem: String| Error::worded(Kind::Failed, format!("Error creating units: {path}: {problem}"));
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(problem) => return Err(cannot(problem.to_string())),
+    };
+    match file.metadata() {
+        Ok(metadata) if metadata.is_dir() => return Ok(None),
+        _ => {}
+    }
+    let limit = MAX_UNIT_BYTES as u64;
+    let mut bytes = Vec::new();
+    // One byte more than the limit shows that it is over it, also for a pipe or a device without an end.
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|problem| cannot(problem.to_string()))?;
+    if bytes.len() > MAX_UNIT_BYTES {
+        return Err(cannot(format!("the unit file is too large; the limit is {limit} bytes (1 MiB less 64 KiB for its record)")));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) => {
+            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+            Err(Error::worded(Kind::Failed, format!("Error creating units: {path}:{line}: this is not UTF-8 text")))
+        }
+    }
+}
+
+/// The hash of a unit's normal form, computed here if the server does not send it.
+pub(crate) fn hash(unit: &Unit) -> String {
+    if unit.hash.is_empty() { UnitFile::from_options(unit.options.clone()).hash() } else { unit.hash.clone() }
+}
+
+/// Whether a unit runs on every machine that fits.
+pub(crate) fn is_global(unit: &Unit) -> bool {
+    Constraints::from_file(&UnitFile::from_options(unit.options.clone())).global
+}
+
+/// The cluster has the unit: is there a local file, and does it differ?
+fn compare(argument: &Argument, old: Unit, replace: Option<Replaceable<'_>>) -> Result<Source, Error> {
+    let template = argument.name.template().map(|template| beside(&argument.path, &template));
+    let paths = std::iter::once(argument.path.clone()).chain(template);
+    let mut local = None;
+    for path in paths {
+        match (read_optional(&path), replace) {
+            (Ok(Some(text)), _) => {
+                local = Some((path, text));
+                break;
+            }
+            (Ok(None), _) => {}
+            (Err(error), Some(_)) => return Err(error),
+            // What cannot be read is not worth stopping for: the cluster's file counts.
+            (Err(_), None) => {}
+        }
+    }
+    let Some((path, text)) = local else {
+        return Ok(if replace.is_some() { Source::Same(Box::new(old)) } else { Source::Keep(Box::new(old)) });
+    };
+    let new = match (unit_from_text(&argument.name, &path, text), replace) {
+        (Ok(new), _) => new,
+        (Err(error), Some(_)) => return Err(error),
+        (Err(_), None) => return Ok(Source::Keep(Box::new(old))),
+    };
+    // Comments are no difference: they are not in the hash.
+    let differs = hash(&new) != hash(&old);
+    match replace {
+        None if differs => {
+            warn(&format!("Unit {} in registry differs from local unit file {path}. Add --replace to override.", old.name));
+            Ok(Source::Keep(Box::new(old)))
+        }
+        None => Ok(Source::Keep(Box::new(old))),
+        Some(_) if !differs => Ok(Source::Same(Box::new(old))),
+        Some(states) if states.contains(&old.desired_state.as_str()) || old.desired_state.is_empty() => {
+            Ok(Source::Replace { old: Box::new(old), new: Box::new(new) })
+        }
+        Some(_) => {
+            crate::output::note(&format!(
+                "Warning: can not replace Unit({}) in state '{}', use the appropriate command",
+                old.name, old.desired_state
+            ));
+            Ok(Source::Keep(Box::new(old)))
+        }
+    }
+}
+
+/// The path of another unit in the same directory.
+fn beside(path: &str, name: &UnitName) -> String {
+    Path::new(path).with_file_name(name.as_str()).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        let error = unit_from_text(&UnitName::trusted("a.service"), "dir/a.service", text.to_string()).expect_err(text);
+        format!("{error:?}")
+            .split("message: \"")
+            .nth(1)
+            .and_then(|m| m.split("\", causes").next())
+            .unwrap_or("")
+            .replace('\\', "")
+    }
+
+    #[test]
+    fn a_bad_file_is_named_with_its_line() {
+        assert_eq!(
+            refusal("[Service]\nnonsense\n"),
+            "Error creating units: dir/a.service:2: \"nonsense\" is neither a section, a comment nor a Name=Value option"
+        );
+        assert_eq!(
+            refusal("[X-Fleet]\nMachineID=x\nGlobal=true\n"),
+            "Error creating units: MachineID cannot be used with Global"
+        );
+        assert!(refusal("").starts_with("Error creating units: dir/a.service: the unit file has no options"));
+    }
+
+    #[test]
+    fn the_template_lies_beside_the_instance() {
+        assert_eq!(beside("web@1.service", &UnitName::trusted("web@.service")), "web@.service");
+        assert_eq!(beside("dir/web@1.service", &UnitName::trusted("web@.service")), "dir/web@.service");
+    }
+}

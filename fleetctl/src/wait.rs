@@ -1,0 +1,209 @@
+//! Follows the cluster after a write until every unit is as asked, can never be, or time is up.
+
+use std::time::Duration;
+
+use clap::Args;
+use fleet_core::wire::Progress;
+use tokio::time::Instant;
+
+use crate::client::{Client, innermost};
+use crate::error::Error;
+use crate::output::{Output, note};
+use crate::progress::{Live, lines};
+use crate::watch::{Target, Watch};
+
+/// How long one of fleet 1.0's attempts took, in seconds.
+const ATTEMPT_SECONDS: u64 = 2;
+
+/// How many bytes of unit names one request asks for: HTTP servers take URLs of some 64 KiB.
+const MAX_QUERY_BYTES: usize = 30_000;
+
+/// The pause before following again after the connection broke; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// fleetd restarts within a few seconds; asking more rarely would only be late.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The options of all commands that wait.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WaitArgs {
+    /// Do not wait until it is done
+    #[arg(long)]
+    pub(crate) no_block: bool,
+    /// Give up waiting after N times two seconds; 0 leaves it to --timeout
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, hide_default_value = true)]
+    pub(crate) block_attempts: i64,
+    /// Give up waiting after so many seconds; 0 waits for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = 300.0, value_parser = seconds)]
+    pub(crate) timeout: f64,
+}
+
+impl WaitArgs {
+    /// Whether to wait at all; fleet 1.0 took a negative number of attempts for no.
+    pub(crate) fn blocks(&self) -> bool {
+        !self.no_block && self.block_attempts >= 0
+    }
+
+    /// How long to wait; `None` is for ever.
+    fn limit(&self) -> Option<Duration> {
+        match u64::try_from(self.block_attempts) {
+            Ok(attempts) if attempts > 0 => Some(Duration::from_secs(attempts.saturating_mul(ATTEMPT_SECONDS))),
+            _ if self.timeout > 0.0 => Some(Duration::from_secs_f64(self.timeout)),
+            _ => None,
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    // A longer wait than a year is "for ever", and would not fit a Duration at some point.
+    const YEAR: f64 = 365.0 * 86_400.0;
+    match text.parse::<f64>() {
+        Ok(value) if value > YEAR => Ok(0.0),
+        Ok(value) if value >= 0.0 => Ok(value),
+        _ => Err("give a number of seconds, 0 for no limit".to_string()),
+    }
+}
+
+/// Waits until all of `targets` are as asked, following from `revision`, the newest of the writes.
+pub(crate) async fn until_done(
+    client: &Client,
+    output: &Output,
+    targets: Vec<Target>,
+    revision: i64,
+    args: &WaitArgs,
+) -> Result<(), Error> {
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let deadline = args.limit().map(|limit| Instant::now() + limit);
+    let mut live = Live::new();
+    for batch in batches(targets) {
+        let mut watch = Watch::new(batch);
+        let ended = tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => Err(watch.interrupted()),
+            () = at(deadline) => Err(watch.timed_out()),
+            ended = follow(client, output, &mut watch, &mut live, revision) => ended,
+        };
+        live.clear();
+        ended?;
+    }
+    Ok(())
+}
+
+/// Feeds `watch` with the lines of a follow, and follows again when the connection breaks: fleetd may be restarting.
+async fn follow(client: &Client, output: &Output, watch: &mut Watch, live: &mut Live, revision: i64) -> Result<(), Error> {
+    let units = watch.units();
+    let mut pause = FIRST_PAUSE;
+    let mut told = false;
+    loop {
+        let broken = match client.follow(&units, revision).await {
+            Ok(mut answer) => {
+                let mut buffer = Vec::new();
+                loop {
+                    let chunk = match answer.chunk().await {
+                        Ok(Some(chunk)) => chunk,
+                        Ok(None) => break "fleetd ended it".to_string(),
+                        Err(problem) => break innermost(&problem),
+                    };
+                    pause = FIRST_PAUSE;
+                    buffer.extend_from_slice(&chunk);
+                    let Some(progress) = newest(&mut buffer)? else { continue };
+                    live.clear();
+                    if watch.observe(progress, output)? {
+                        return Ok(());
+                    }
+                    live.draw(&lines(watch.last()));
+                }
+            }
+            Err(error) if error.is_passing() => error.to_string(),
+            Err(error) => return Err(Error::request("Error waiting for units", error)),
+        };
+        if !told {
+            live.clear();
+            note(&format!("The connection to fleetd broke ({broken}); trying again."));
+            told = true;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Takes all whole lines off `buffer` and gives the last: each line is complete, so older ones say nothing more.
+fn newest(buffer: &mut Vec<u8>) -> Result<Option<Progress>, Error> {
+    let Some(end) = buffer.iter().rposition(|byte| *byte == b'\n') else { return Ok(None) };
+    let rest = buffer.split_off(end + 1);
+    let whole = std::mem::replace(buffer, rest);
+    match whole.split(|byte| *byte == b'\n').rfind(|line| !line.trim_ascii().is_empty()) {
+        Some(line) => serde_json::from_slice(line)
+            .map(Some)
+            .map_err(|problem| Error::failed(format!("fleetd sent a line of progress that makes no sense: {problem}"))),
+        None => Ok(None),
+    }
+}
+
+/// Cuts a long list into requests that a server takes. One after the other is enough: later ones are often done already.
+fn batches(targets: Vec<Target>) -> Vec<Vec<Target>> {
+    let mut all: Vec<Vec<Target>> = vec![Vec::new()];
+    let mut bytes = 0;
+    for target in targets {
+        bytes += target.unit.len() + "&unit=".len();
+        if bytes > MAX_QUERY_BYTES {
+            all.push(Vec::new());
+            bytes = target.unit.len();
+        }
+        all.last_mut().expect("never empty").push(target);
+    }
+    all
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::Goal;
+
+    fn args(no_block: bool, block_attempts: i64, timeout: f64) -> WaitArgs {
+        WaitArgs { no_block, block_attempts, timeout }
+    }
+
+    #[test]
+    fn attempts_of_two_seconds_go_before_the_timeout() {
+        assert_eq!(args(false, 3, 300.0).limit(), Some(Duration::from_secs(6)));
+        assert_eq!(args(false, 0, 1.5).limit(), Some(Duration::from_millis(1500)));
+        assert_eq!(args(false, 0, 0.0).limit(), None);
+        assert!(!args(false, -1, 0.0).blocks());
+        assert!(!args(true, 0, 0.0).blocks());
+    }
+
+    #[test]
+    fn seconds_are_a_number_that_is_not_negative() {
+        assert_eq!(seconds("0.5"), Ok(0.5));
+        assert_eq!(seconds("1e300"), Ok(0.0));
+        for bad in ["-1", "NaN", "x", ""] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_newest_whole_line_counts() {
+        let mut buffer = b"{\"revision\":1}\n{\"revision\":2}\n{\"revi".to_vec();
+        assert_eq!(newest(&mut buffer).unwrap().unwrap().revision, 2);
+        assert_eq!(buffer, b"{\"revi");
+        assert_eq!(newest(&mut buffer).unwrap(), None);
+    }
+
+    #[test]
+    fn a_long_list_of_units_is_cut_into_requests() {
+        let targets = (0..3000).map(|n| Target::quiet(format!("bench@{n}.service"), Goal::Launched)).collect();
+        let sizes: Vec<usize> = batches(targets).iter().map(Vec::len).collect();
+        assert_eq!(sizes.iter().sum::<usize>(), 3000);
+        assert!(sizes.len() == 3, "{sizes:?}");
+    }
+}

@@ -1,0 +1,245 @@
+//! Judges one line of progress after another: what arrived, what left, what can never be, and whether all is done.
+
+use std::collections::BTreeSet;
+
+use fleet_core::wire::{InstanceProgress, Progress, UnitProgress};
+
+use crate::error::{Error, Kind};
+use crate::output::{Outcome, Output, machine_legend};
+use crate::progress::lines;
+
+/// How many names an error lists before it only counts.
+const NAMES_SHOWN: usize = 3;
+
+/// What a unit shall become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// On no machine.
+    Inactive,
+    /// On a machine, not running.
+    Loaded,
+    /// Running.
+    Launched,
+    /// Forgotten.
+    Destroyed,
+}
+
+impl Goal {
+    fn word(self) -> &'static str {
+        match self {
+            Goal::Inactive => "inactive",
+            Goal::Loaded => "loaded",
+            Goal::Launched => "launched",
+            Goal::Destroyed => "destroyed",
+        }
+    }
+}
+
+/// One unit to wait for, and what of it to tell the user.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// The unit or template.
+    pub(crate) unit: String,
+    /// What it shall become.
+    pub(crate) goal: Goal,
+    /// The instances whose arrival is news.
+    pub(crate) arriving: BTreeSet<String>,
+    /// The instances whose leaving is news.
+    pub(crate) leaving: BTreeSet<String>,
+    /// Whether an instance without a machine is as asked: to stop what runs nowhere.
+    pub(crate) nowhere_will_do: bool,
+}
+
+impl Target {
+    /// Waits without a word.
+    pub(crate) fn quiet(unit: impl Into<String>, goal: Goal) -> Target {
+        Target { unit: unit.into(), goal, arriving: BTreeSet::new(), leaving: BTreeSet::new(), nowhere_will_do: false }
+    }
+
+    /// Waits, and tells of `instances`.
+    pub(crate) fn telling(unit: impl Into<String>, goal: Goal, instances: impl IntoIterator<Item = String>) -> Target {
+        let mut target = Target::quiet(unit, goal);
+        let told = if goal == Goal::Inactive { &mut target.leaving } else { &mut target.arriving };
+        told.extend(instances);
+        target
+    }
+}
+
+/// The units waited for, and the newest that is known of them.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    targets: Vec<Target>,
+    last: Progress,
+}
+
+impl Watch {
+    /// Nothing is known yet.
+    pub(crate) fn new(targets: Vec<Target>) -> Watch {
+        Watch { targets, last: Progress::default() }
+    }
+
+    /// The names to follow.
+    pub(crate) fn units(&self) -> Vec<String> {
+        self.targets.iter().map(|target| target.unit.clone()).collect()
+    }
+
+    /// The newest progress.
+    pub(crate) fn last(&self) -> &Progress {
+        &self.last
+    }
+
+    /// Takes a line: prints what is news, and says whether all is done. What can never be is the error.
+    pub(crate) fn observe(&mut self, progress: Progress, output: &Output) -> Result<bool, Error> {
+        self.last = progress;
+        let mut all_done = true;
+        for target in &mut self.targets {
+            let Some(unit) = self.last.units.iter().find(|unit| unit.name == target.unit) else {
+                all_done = false;
+                continue;
+            };
+            all_done &= tell(target, unit, output)?;
+        }
+        if !all_done {
+            self.check_impossible()?;
+        }
+        Ok(all_done)
+    }
+
+    /// The error for when time is up: which units, and what each of their instances lacks.
+    pub(crate) fn timed_out(&self) -> Error {
+        let mut message = Vec::new();
+        for target in self.missing() {
+            message.push(format!(
+                "Error waiting for units: timed out waiting for unit {} to report state {}",
+                target.unit,
+                target.goal.word()
+            ));
+        }
+        message.extend(lines(&self.last).into_iter().map(|line| format!("  {line}")));
+        Error::worded(Kind::TimedOut, message.join("\n"))
+            .hint("the cluster goes on with it; `fleetctl list-units` shows how far it is, --timeout=SECONDS waits longer")
+    }
+
+    /// The error for Ctrl-C.
+    pub(crate) fn interrupted(&self) -> Error {
+        let missing: Vec<String> = self.missing().map(|target| format!("{} {}", target.unit, target.goal.word())).collect();
+        Error::worded(Kind::Interrupted, format!("Interrupted. The cluster goes on with what was asked: {}", shorten(&missing)))
+    }
+
+    fn missing(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().filter(|target| !self.last.units.iter().any(|unit| unit.name == target.unit && is_done(target, unit)))
+    }
+
+    /// No machine fits, or systemd says "failed": waiting longer is in vain.
+    fn check_impossible(&self) -> Result<(), Error> {
+        for target in &self.targets {
+            let Some(unit) = self.last.units.iter().find(|unit| unit.name == target.unit) else { continue };
+            if is_done(target, unit) || target.nowhere_will_do || matches!(target.goal, Goal::Inactive | Goal::Destroyed) {
+                continue;
+            }
+            if let Some(error) = no_machine(unit) {
+                return Err(error);
+            }
+            if let Some(error) = unit.instances.iter().find_map(|instance| failure(instance, target.goal)) {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints what is news of one unit, and says whether it is done.
+fn tell(target: &mut Target, unit: &UnitProgress, output: &Output) -> Result<bool, Error> {
+    let done = is_done(target, unit);
+    let word = target.goal.word();
+    if !unit.exists && target.goal != Goal::Destroyed {
+        return Err(Error::failed(format!("{} was destroyed while waiting for it", target.unit)));
+    }
+    if done && target.goal != Goal::Destroyed && !unit.desired_state.is_empty() && unit.desired_state != word {
+        let message = format!("{} is wanted {} by now: somebody else changed it", target.unit, unit.desired_state);
+        return Err(Error::failed(message));
+    }
+    for instance in unit.instances.iter().filter(|i| i.wanted && (i.done || failure(i, target.goal).is_some())) {
+        // "launched" says that systemd was told to start it; a failure is launched, too.
+        if target.arriving.remove(&instance.name) {
+            announce(&instance.name, word, Some(instance), output)?;
+        }
+    }
+    let gone: Vec<String> =
+        target.leaving.iter().filter(|name| done || !unit.instances.iter().any(|i| i.name == **name)).cloned().collect();
+    for name in gone {
+        target.leaving.remove(&name);
+        announce(&name, Goal::Inactive.word(), None, output)?;
+    }
+    if done {
+        for name in std::mem::take(&mut target.arriving) {
+            match target.goal {
+                Goal::Destroyed => output.result(&format!("Destroyed {name}"), Outcome::nowhere(&name, word))?,
+                _ if target.nowhere_will_do => announce(&name, Goal::Inactive.word(), None, output)?,
+                _ => announce(&name, word, None, output)?,
+            }
+        }
+    }
+    Ok(done)
+}
+
+fn announce(name: &str, state: &str, instance: Option<&InstanceProgress>, output: &Output) -> Result<(), Error> {
+    let mut outcome = Outcome::nowhere(name, state);
+    let mut line = format!("Unit {name} {state}");
+    if let Some((machine, instance)) = instance.and_then(|i| i.machine.as_ref().map(|machine| (machine, i))) {
+        line.push_str(&format!(" on {}", machine_legend(machine.as_str(), &instance.address, false)));
+        outcome.machine_id = machine.to_string();
+        outcome.primary_ip.clone_from(&instance.address);
+    }
+    output.result(&line, outcome)
+}
+
+fn is_done(target: &Target, unit: &UnitProgress) -> bool {
+    let nowhere =
+        || target.nowhere_will_do && !unit.instances.is_empty() && unit.instances.iter().all(|i| i.done || i.machine.is_none());
+    unit.done || nowhere()
+}
+
+/// The error for instances that fit no machine, with each reason and its count.
+fn no_machine(unit: &UnitProgress) -> Option<Error> {
+    let misfits: Vec<&InstanceProgress> =
+        unit.instances.iter().filter(|i| i.wanted && i.machine.is_none() && !i.misfits.is_empty()).collect();
+    let first = misfits.first()?;
+    let names: Vec<String> = misfits.iter().map(|instance| instance.name.clone()).collect();
+    let mut error = Error::failed(format!("no machine can run {}", shorten(&names)));
+    for misfit in &first.misfits {
+        let machines = if misfit.machines == 1 { "machine" } else { "machines" };
+        error = error.hint(format!("{} {machines}: {}", misfit.machines, misfit.reason));
+    }
+    Some(error.hint(format!(
+        "{} stays submitted and is placed once a machine fits; `fleetctl destroy {}` gives it up",
+        unit.name, unit.name
+    )))
+}
+
+/// The error for an instance that its machine reports as failed, in systemd's words.
+fn failure(instance: &InstanceProgress, goal: Goal) -> Option<Error> {
+    let status = instance.status.as_ref().filter(|_| instance.wanted && instance.acknowledged && !instance.done)?;
+    let failed = status.active == "failed" && goal == Goal::Launched;
+    if !failed && status.message.is_none() {
+        return None;
+    }
+    let mut reasons: Vec<String> = Vec::new();
+    if failed && !status.result.is_empty() {
+        reasons.push(status.result.clone());
+    }
+    reasons.extend(status.code.filter(|_| failed).map(|code| format!("status {code}")));
+    reasons.extend(status.message.clone());
+    let machine =
+        instance.machine.as_ref().map_or_else(String::new, |id| format!(" on {}", machine_legend(id.as_str(), "", false)));
+    let why = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) };
+    let error = Error::failed(format!("{} failed{machine}{why}", instance.name));
+    Some(error.hint(format!("fleetctl journal {}", instance.name)))
+}
+
+fn shorten(names: &[String]) -> String {
+    match names.len().checked_sub(NAMES_SHOWN) {
+        Some(more) if more > 0 => format!("{} and {more} more", names[..NAMES_SHOWN].join(", ")),
+        _ => names.join(", "),
+    }
+}

@@ -1,0 +1,345 @@
+//! A fleetd without a cluster: units in memory, acted on at once. A unit's ExecStart says how it behaves: `/bin/bad…` fails,
+//! `/bin/slow…` never gets ready, `/bin/later…` is ready at the second line of a follow.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path as Named, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use fleet_core::model::InstanceStatus;
+use fleet_core::name::{MachineId, UnitName};
+use fleet_core::unit_file::UnitFile;
+use fleet_core::wire::*;
+use fleet_core::xfleet::{Constraints, lint};
+
+/// The cluster's state; tests look into it and change it.
+#[derive(Default)]
+pub(crate) struct Cluster {
+    /// The units submitted.
+    pub(crate) units: BTreeMap<String, Unit>,
+    /// Counts the writes.
+    pub(crate) revision: i64,
+    /// The restarts asked for, in order.
+    pub(crate) restarts: Vec<String>,
+    /// What each `Scale` may not exceed.
+    pub(crate) most_replicas: i64,
+    /// How many follows end without a line.
+    pub(crate) follows_to_break: usize,
+    /// Whether the store is away.
+    pub(crate) store_is_away: bool,
+    /// The queries of journals, in order.
+    pub(crate) journals: Vec<String>,
+    /// Told of each follow.
+    pub(crate) on_follow: Option<std::sync::mpsc::Sender<()>>,
+    machines: Vec<Machine>,
+}
+
+/// A running fake.
+#[derive(Clone)]
+pub(crate) struct Fake(Arc<Mutex<Cluster>>);
+
+impl Fake {
+    /// Serves on the socket until the test ends.
+    pub(crate) fn start(socket: &Path, machines: &[(&str, &str, &str)]) -> Fake {
+        let machines = machines.iter().map(|(id, ip, metadata)| Machine {
+            id: id.to_string(),
+            primary_ip: ip.to_string(),
+            metadata: metadata.split_once('=').map(|(k, v)| (k.to_string(), v.to_string())).into_iter().collect(),
+            ..Machine::default()
+        });
+        let cluster = Cluster { machines: machines.collect(), most_replicas: 1000, ..Cluster::default() };
+        let fake = Fake(Arc::new(Mutex::new(cluster)));
+        let listener = std::os::unix::net::UnixListener::bind(socket).expect("a socket");
+        listener.set_nonblocking(true).expect("a socket that does not block");
+        let app = axum::Router::new()
+            .route("/fleet/v1/machines", get(machines_list))
+            .route("/fleet/v1/state", get(state_list))
+            .route("/fleet/v1/units", get(unit_list))
+            .route("/fleet/v1/units/{name}", get(unit_get).put(unit_put).delete(unit_delete))
+            .route("/fleet/v1/units/{name}/replicas", put(scale))
+            .route("/fleet/v1/units/{name}/restart", post(restart))
+            .route("/fleet/v1/units/{name}/status", get(status))
+            .route("/fleet/v1/units/{name}/journal", get(journal))
+            .route("/fleet/v1/follow", get(follow))
+            .route("/fleet/v1/version", get(async || Json(Version { version: "2.0.0".to_string() })))
+            .with_state(fake.clone());
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async move {
+                let listener = tokio::net::UnixListener::from_std(listener).expect("a listener");
+                axum::serve(listener, app).await.expect("served");
+            });
+        });
+        fake
+    }
+
+    /// The state, locked.
+    pub(crate) fn cluster(&self) -> MutexGuard<'_, Cluster> {
+        self.0.lock().expect("no test panicked in here")
+    }
+}
+
+fn refusal(code: StatusCode, message: &str) -> Response {
+    (code, Json(ErrorBody { error: ErrorDetail { code: code.as_u16(), message: message.to_string() } })).into_response()
+}
+
+fn file_of(unit: &Unit) -> UnitFile {
+    UnitFile::from_options(unit.options.clone())
+}
+
+impl Cluster {
+    fn written(&mut self, code: StatusCode, warnings: &[String]) -> (StatusCode, HeaderMap) {
+        self.revision += 1;
+        let mut headers = HeaderMap::new();
+        headers.insert(REVISION_HEADER, HeaderValue::from(self.revision));
+        for warning in warnings {
+            headers.append(WARNING_HEADER, HeaderValue::from_str(warning).expect("a header's text"));
+        }
+        (code, headers)
+    }
+
+    /// Every instance of `unit` with its machine, if any fits.
+    fn instances(&self, unit: &Unit) -> Vec<(String, Option<&Machine>)> {
+        let constraints = Constraints::from_file(&file_of(unit));
+        let fits = |m: &&Machine| constraints.metadata.iter().all(|(k, vs)| m.metadata.get(k).is_some_and(|v| vs.contains(v)));
+        let fit: Vec<&Machine> = self.machines.iter().filter(fits).collect();
+        let name = UnitName::trusted(unit.name.as_str());
+        if unit.desired_state == "inactive" {
+            return Vec::new();
+        }
+        if constraints.global {
+            return fit.iter().map(|m| (unit.name.clone(), Some(*m))).collect();
+        }
+        match unit.replicas {
+            Some(count) => (0..count as usize)
+                .map(|i| (name.replica(i as u32 + 1).to_string(), fit.get(i % fit.len().max(1)).copied()))
+                .collect(),
+            None => vec![(unit.name.clone(), fit.first().copied())],
+        }
+    }
+
+    fn status_of(unit: &Unit, later: bool) -> InstanceStatus {
+        let file = file_of(unit);
+        let exec = file.last("Service", "ExecStart").unwrap_or_default();
+        let (active, sub) = match unit.desired_state.as_str() {
+            "loaded" => ("inactive", "dead"),
+            _ if exec.starts_with("/bin/bad") => ("failed", "failed"),
+            _ if exec.starts_with("/bin/slow") || (later && exec.starts_with("/bin/later")) => ("activating", "start"),
+            _ => ("active", "running"),
+        };
+        let failed = active == "failed";
+        InstanceStatus {
+            load: "loaded".to_string(),
+            active: active.to_string(),
+            sub: sub.to_string(),
+            result: if failed { "exit-code".to_string() } else { String::new() },
+            code: failed.then_some(203),
+            ..InstanceStatus::default()
+        }
+    }
+
+    fn progress(&self, name: &str, later: bool) -> UnitProgress {
+        let Some(unit) = self.units.get(name) else {
+            return UnitProgress { name: name.to_string(), done: true, ..UnitProgress::default() };
+        };
+        let wanted_active = unit.desired_state == "launched";
+        let instances = self.instances(unit).into_iter().map(|(name, machine)| {
+            let status = machine.map(|_| Cluster::status_of(unit, later));
+            let misfit = MisfitCount { reason: "lacks region=eu".to_string(), machines: self.machines.len() };
+            InstanceProgress {
+                name,
+                wanted: true,
+                machine: machine.map(|m| MachineId::new(m.id.as_str())),
+                address: machine.map(|m| m.primary_ip.clone()).unwrap_or_default(),
+                acknowledged: machine.is_some(),
+                done: status.as_ref().is_some_and(|s| s.is_active() == wanted_active),
+                status,
+                misfits: if machine.is_none() { vec![misfit] } else { Vec::new() },
+                ..InstanceProgress::default()
+            }
+        });
+        let instances: Vec<InstanceProgress> = instances.collect();
+        let done = instances.iter().all(|instance| instance.done);
+        UnitProgress {
+            name: name.to_string(),
+            exists: true,
+            desired_state: unit.desired_state.clone(),
+            instances,
+            done,
+            ..UnitProgress::default()
+        }
+    }
+
+    fn shown(&self, unit: &Unit) -> Unit {
+        let mut unit = unit.clone();
+        let instances = self.instances(&unit);
+        if !Constraints::from_file(&file_of(&unit)).global && unit.replicas.is_none() {
+            unit.machine_id = instances.first().and_then(|(_, machine)| machine.map(|m| m.id.clone())).unwrap_or_default();
+        }
+        unit.current_state = if instances.iter().any(|(_, machine)| machine.is_some()) {
+            unit.desired_state.clone()
+        } else {
+            "inactive".to_string()
+        };
+        unit.hash = file_of(&unit).hash();
+        unit
+    }
+}
+
+type Cl = State<Fake>;
+
+async fn machines_list(State(fake): Cl) -> Response {
+    let machines = fake.cluster().machines.clone();
+    Json(MachinePage { machines, ..MachinePage::default() }).into_response()
+}
+
+/// Pages of two units, so that every list has several.
+async fn unit_list(State(fake): Cl, Query(query): Query<BTreeMap<String, String>>) -> Response {
+    let cluster = fake.cluster();
+    if cluster.store_is_away {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "fleet server unable to communicate with etcd");
+    }
+    let start: usize = query.get("nextPageToken").map_or(0, |token| token.parse().expect("our own token"));
+    let units: Vec<Unit> =
+        cluster.units.values().skip(start).take(2).map(|unit| Unit { text: None, ..cluster.shown(unit) }).collect();
+    let next_page_token = if start + 2 < cluster.units.len() { (start + 2).to_string() } else { String::new() };
+    Json(UnitPage { next_page_token, units }).into_response()
+}
+
+async fn state_list(State(fake): Cl, Query(query): Query<BTreeMap<String, String>>) -> Response {
+    let cluster = fake.cluster();
+    let mut states = Vec::new();
+    for unit in cluster.units.values().filter(|unit| query.get("unitName").is_none_or(|name| *name == unit.name)) {
+        for (name, machine) in cluster.instances(unit) {
+            let Some(machine) = machine else { continue };
+            let status = Cluster::status_of(unit, false);
+            states.push(UnitState {
+                hash: file_of(unit).hash(),
+                machine_id: machine.id.clone(),
+                name,
+                systemd_active_state: status.active,
+                systemd_load_state: status.load,
+                systemd_sub_state: status.sub,
+                result: status.result,
+                code: status.code,
+                ..UnitState::default()
+            });
+        }
+    }
+    Json(UnitStatePage { states, ..UnitStatePage::default() }).into_response()
+}
+
+async fn unit_get(State(fake): Cl, Named(name): Named<String>) -> Response {
+    let cluster = fake.cluster();
+    match cluster.units.get(&name) {
+        Some(unit) => Json(cluster.shown(unit)).into_response(),
+        None => refusal(StatusCode::NOT_FOUND, "unit does not exist"),
+    }
+}
+
+async fn unit_put(State(fake): Cl, Named(name): Named<String>, Json(body): Json<Unit>) -> Response {
+    let mut cluster = fake.cluster();
+    let template = UnitName::trusted(name.as_str()).is_template();
+    let scaled = cluster.units.get(&name).is_some_and(|unit| unit.replicas.is_some());
+    if template && !scaled && !matches!(body.desired_state.as_str(), "" | "inactive") {
+        return refusal(StatusCode::BAD_REQUEST, &format!("cannot activate template \"{name}\""));
+    }
+    let file = body.text.as_deref().map(|text| UnitFile::parse(text).expect("fleetctl checked it"));
+    let warnings: Vec<String> = file.iter().flat_map(lint).map(|note| note.to_string()).collect();
+    match cluster.units.get_mut(&name) {
+        Some(unit) => {
+            if !body.options.is_empty() {
+                unit.options = body.options;
+                unit.text = body.text;
+            }
+            unit.desired_state = body.desired_state;
+            cluster.written(StatusCode::NO_CONTENT, &warnings).into_response()
+        }
+        None if body.options.is_empty() => refusal(StatusCode::CONFLICT, "unit does not exist and options field empty"),
+        None => {
+            let desired_state = if body.desired_state.is_empty() { "inactive".to_string() } else { body.desired_state.clone() };
+            cluster.units.insert(name.clone(), Unit { name, desired_state, ..body });
+            cluster.written(StatusCode::CREATED, &warnings).into_response()
+        }
+    }
+}
+
+async fn unit_delete(State(fake): Cl, Named(name): Named<String>) -> Response {
+    let mut cluster = fake.cluster();
+    match cluster.units.remove(&name) {
+        Some(_) => cluster.written(StatusCode::NO_CONTENT, &[]).into_response(),
+        None => refusal(StatusCode::NOT_FOUND, "unit does not exist"),
+    }
+}
+
+async fn scale(State(fake): Cl, Named(name): Named<String>, Json(wish): Json<Scale>) -> Response {
+    let mut cluster = fake.cluster();
+    let most = cluster.most_replicas;
+    let Some(unit) = cluster.units.get_mut(&name) else { return refusal(StatusCode::NOT_FOUND, "unit does not exist") };
+    let before = unit.replicas.unwrap_or(0);
+    let wanted = if wish.relative { i64::from(before) + wish.replicas } else { wish.replicas };
+    if !(0..=most).contains(&wanted) {
+        return refusal(StatusCode::BAD_REQUEST, &format!("{name}: {wanted} replicas; a count is from 0 to {most}"));
+    }
+    unit.replicas = Some(wanted as u32);
+    unit.desired_state = "launched".to_string();
+    let scaled = Scaled { name: UnitName::trusted(name), before, replicas: wanted as u32 };
+    let (code, headers) = cluster.written(StatusCode::OK, &[]);
+    (code, headers, Json(scaled)).into_response()
+}
+
+async fn restart(State(fake): Cl, Named(name): Named<String>) -> Response {
+    let mut cluster = fake.cluster();
+    cluster.restarts.push(name);
+    cluster.written(StatusCode::ACCEPTED, &[]).into_response()
+}
+
+async fn status(State(fake): Cl, Named(name): Named<String>) -> Response {
+    let cluster = fake.cluster();
+    let Some(unit) = cluster.units.get(&name) else { return refusal(StatusCode::NOT_FOUND, "unit does not exist") };
+    if cluster.instances(unit).is_empty() {
+        return refusal(StatusCode::CONFLICT, "it is inactive: on no machine");
+    }
+    let active = Cluster::status_of(unit, false).active;
+    let code = if active == "active" { "0" } else { "3" };
+    ([(EXIT_STATUS_HEADER, code)], format!("● {name}\n     Active: {active}\n")).into_response()
+}
+
+async fn journal(State(fake): Cl, Named(name): Named<String>, query: axum::extract::RawQuery) -> Response {
+    let mut cluster = fake.cluster();
+    cluster.journals.push(query.0.unwrap_or_default());
+    match cluster.units.get(&name) {
+        None => refusal(StatusCode::NOT_FOUND, "unit does not exist"),
+        Some(unit) if cluster.instances(unit).is_empty() => refusal(StatusCode::CONFLICT, "it is inactive: on no machine"),
+        Some(_) => format!("Nov 22 21:33:16 host {name}: hello\n").into_response(),
+    }
+}
+
+async fn follow(State(fake): Cl, query: axum::extract::RawQuery) -> Response {
+    let query = query.0.unwrap_or_default();
+    let units: Vec<String> =
+        query.split('&').filter_map(|pair| pair.strip_prefix("unit=")).map(|name| name.replace("%40", "@")).collect();
+    let mut cluster = fake.cluster();
+    if let Some(listener) = &cluster.on_follow {
+        let _ = listener.send(());
+    }
+    if cluster.follows_to_break > 0 {
+        cluster.follows_to_break -= 1;
+        return Body::empty().into_response();
+    }
+    let line = |later: bool| {
+        let leader = cluster.machines.first().map(|m| MachineId::new(m.id.as_str()));
+        let units = units.iter().map(|name| cluster.progress(name, later)).collect();
+        let mut line = serde_json::to_vec(&Progress { revision: cluster.revision, leader, units }).expect("JSON");
+        line.push(b'\n');
+        Ok::<Bytes, std::convert::Infallible>(Bytes::from(line))
+    };
+    let lines = [line(true), line(false)];
+    let forever = futures_util::stream::pending();
+    Body::from_stream(futures_util::StreamExt::chain(futures_util::stream::iter(lines), forever)).into_response()
+}

@@ -1,0 +1,10 @@
+//! Runs the built fleetctl against a fake fleetd, and compares all that it prints and its exit code.
+
+mod fake;
+mod golden;
+mod help;
+mod lists;
+mod scale;
+mod session;
+mod trouble;
+mod waiting;

@@ -1,0 +1,80 @@
+//! What is outside fleetctl's power: a store that is away, endpoints that do not answer, readers that leave.
+
+use std::process::Stdio;
+
+use expect_test::expect;
+
+use crate::session::Session;
+
+#[test]
+fn a_store_that_is_away_is_said_so() {
+    let session = Session::new();
+    session.fake.cluster().store_is_away = true;
+    expect![[r#"
+        $ fleetctl list-unit-files
+        err| Error retrieving list of units from repository: fleet server unable to communicate with etcd
+        err| Hint: fleetd cannot reach its store; what runs keeps running. Is etcd healthy?
+        rc=1
+    "#]]
+    .assert_eq(&session.run("list-unit-files"));
+}
+
+#[test]
+fn endpoints_are_tried_in_turn() {
+    let session = Session::new();
+    let good = format!("unix://{}/fleet.sock", session.path().display());
+    let said = session.run(&format!("--endpoint http://127.0.0.1:1,unix:///nonexistent,{good} list-machines --no-legend"));
+    expect![[r#"
+        $ fleetctl --endpoint http://127.0.0.1:1,unix:///nonexistent,unix://DIR/fleet.sock list-machines --no-legend
+        out| c2e1b518...	127.0.0.1	node=a
+        rc=0
+    "#]]
+    .assert_eq(&said);
+}
+
+#[test]
+fn something_else_that_answers_is_no_fleetd() {
+    use std::io::{Read, Write};
+    let session = Session::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+        }
+    });
+    let said = session.run(&format!("--endpoint http://{address} list-machines")).replace(&address.to_string(), "ADDRESS");
+    expect![[r#"
+        $ fleetctl --endpoint http://ADDRESS list-machines
+        err| Error retrieving list of active machines from fleet API (GET /fleet/v1/machines: the answer is not what fleetd sends: expected value at line 1 column 1)
+        err| Possible issues:
+        err|   etcd is unhealthy and/or lost quorum
+        err|   connection cannot be established to any etcd servers
+        err| Hint: is that a fleetd? `fleetctl version --json` shows both versions
+        rc=1
+    "#]].assert_eq(&said);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let session = Session::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child = session.command("list-machines").stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let session = Session::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output =
+        session.command("list-machines").stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    expect![[r#"
+        Error: cannot write the output: No space left on device (os error 28)
+    "#]]
+    .assert_eq(&String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,212 @@
+//! Waiting: until it is so, until it can never be, until time is up, until Ctrl-C.
+
+use std::process::{Command, Stdio};
+
+use expect_test::expect;
+
+use crate::session::{HELLO, Session, WEB};
+
+#[test]
+fn a_start_waits_until_the_unit_is_ready() {
+    let session = Session::new();
+    session.file("later.service", "[Service]\nExecStart=/bin/later\n");
+    expect![[r#"
+        $ fleetctl start later
+        out| Unit later.service inactive
+        out| Unit later.service launched on c2e1b518.../127.0.0.1
+        rc=0
+    "#]]
+    .assert_eq(&session.run("start later"));
+}
+
+#[test]
+fn an_impossible_unit_says_why_at_once() {
+    let session = Session::of_three();
+    session.file("eu.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nMachineMetadata=region=eu\n");
+    session.file("far@.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nMachineMetadata=region=eu\n");
+    let said = session.transcript(
+        "start --block-attempts=1 eu
+        scale far=5
+        stop eu
+        destroy eu",
+    );
+    expect![[r#"
+        $ fleetctl start --block-attempts=1 eu
+        out| Unit eu.service inactive
+        err| Error: no machine can run eu.service
+        err| Hint: 3 machines: lacks region=eu
+        err| Hint: eu.service stays submitted and is placed once a machine fits; `fleetctl destroy eu.service` gives it up
+        rc=1
+
+        $ fleetctl scale far=5
+        out| Unit far@.service scaled from 0 to 5
+        err| Error: no machine can run far@1.service, far@2.service, far@3.service and 2 more
+        err| Hint: 3 machines: lacks region=eu
+        err| Hint: far@.service stays submitted and is placed once a machine fits; `fleetctl destroy far@.service` gives it up
+        rc=1
+
+        $ fleetctl stop eu
+        out| Unit eu.service inactive
+        err| Successfully stopped units [eu.service].
+        rc=0
+
+        $ fleetctl destroy eu
+        out| Destroyed eu.service
+        rc=0
+    "#]]
+    .assert_eq(&said);
+}
+
+#[test]
+fn a_failed_unit_is_an_error_with_systemds_words() {
+    let session = Session::new();
+    session.file("bad.service", "[Service]\nExecStart=/bin/bad\n");
+    let said = session.transcript(
+        "start bad
+        start bad
+        restart bad
+        restart bad --json
+        list-units
+        destroy bad",
+    );
+    expect![[r#"
+        $ fleetctl start bad
+        out| Unit bad.service inactive
+        out| Unit bad.service launched on c2e1b518.../127.0.0.1
+        err| Error: bad.service failed on c2e1b518...: exit-code, status 203
+        err| Hint: fleetctl journal bad.service
+        rc=1
+
+        $ fleetctl start bad
+        err| Error: bad.service failed on c2e1b518...: exit-code, status 203
+        err| Hint: fleetctl journal bad.service
+        rc=1
+
+        $ fleetctl restart bad
+        out| Unit bad.service launched on c2e1b518.../127.0.0.1
+        err| Error: bad.service failed on c2e1b518...: exit-code, status 203
+        err| Hint: fleetctl journal bad.service
+        rc=1
+
+        $ fleetctl restart bad --json
+        out| [
+        out|   {
+        out|     "unit": "bad.service",
+        out|     "state": "launched",
+        out|     "machineID": "c2e1b5180a5ec645aa037c911a0f20bb",
+        out|     "primaryIP": "127.0.0.1"
+        out|   }
+        out| ]
+        err| Error: bad.service failed on c2e1b518...: exit-code, status 203
+        err| Hint: fleetctl journal bad.service
+        rc=1
+
+        $ fleetctl list-units
+        out| UNIT		MACHINE			ACTIVE	SUB
+        out| bad.service	c2e1b518.../127.0.0.1	failed	failed
+        rc=0
+
+        $ fleetctl destroy bad
+        out| Destroyed bad.service
+        rc=0
+    "#]]
+    .assert_eq(&said);
+}
+
+#[test]
+fn time_runs_out_with_what_was_still_missing() {
+    let session = Session::of_three();
+    session.file("slow.service", "[Service]\nExecStart=/bin/slow\n").file("slow@.service", "[Service]\nExecStart=/bin/slow\n");
+    let said = session.transcript(
+        "start --timeout=0.3 slow
+        scale --timeout=0.3 slow=2
+        start --block-attempts=1 slow
+        start --no-block slow",
+    );
+    expect![[r#"
+        $ fleetctl start --timeout=0.3 slow
+        out| Unit slow.service inactive
+        err| Error waiting for units: timed out waiting for unit slow.service to report state launched
+        err|   slow.service  a1a1a1a1.../10.0.0.1  activating (start)
+        err| Hint: the cluster goes on with it; `fleetctl list-units` shows how far it is, --timeout=SECONDS waits longer
+        rc=3
+
+        $ fleetctl scale --timeout=0.3 slow=2
+        out| Unit slow@.service scaled from 0 to 2
+        err| Error waiting for units: timed out waiting for unit slow@.service to report state launched
+        err|   slow@1.service  a1a1a1a1.../10.0.0.1  activating (start)
+        err|   slow@2.service  b2b2b2b2.../10.0.0.2  activating (start)
+        err| Hint: the cluster goes on with it; `fleetctl list-units` shows how far it is, --timeout=SECONDS waits longer
+        rc=3
+
+        $ fleetctl start --block-attempts=1 slow
+        err| Error waiting for units: timed out waiting for unit slow.service to report state launched
+        err|   slow.service  a1a1a1a1.../10.0.0.1  activating (start)
+        err| Hint: the cluster goes on with it; `fleetctl list-units` shows how far it is, --timeout=SECONDS waits longer
+        rc=3
+
+        $ fleetctl start --no-block slow
+        rc=0
+    "#]]
+    .assert_eq(&said);
+}
+
+#[test]
+fn a_broken_follow_is_followed_again() {
+    let session = Session::new();
+    session.file("hello.service", HELLO);
+    session.fake.cluster().follows_to_break = 2;
+    expect![[r#"
+        $ fleetctl start hello
+        out| Unit hello.service inactive
+        out| Unit hello.service launched on c2e1b518.../127.0.0.1
+        err| The connection to fleetd broke (fleetd ended it); trying again.
+        rc=0
+    "#]]
+    .assert_eq(&session.run("start hello"));
+}
+
+#[test]
+fn ctrl_c_leaves_the_unit_as_asked() {
+    let session = Session::new();
+    session.file("slow.service", "[Service]\nExecStart=/bin/slow\n");
+    let (sender, followed) = std::sync::mpsc::channel();
+    session.fake.cluster().on_follow = Some(sender);
+    let child = session.command("start slow").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    followed.recv().unwrap();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    expect![[r#"
+        Interrupted. The cluster goes on with what was asked: slow.service launched
+    "#]]
+    .assert_eq(&String::from_utf8_lossy(&output.stderr));
+    assert_eq!(session.fake.cluster().units["slow.service"].desired_state, "launched");
+}
+
+#[test]
+fn replacing_a_running_unit_does_not_stop_it_first() {
+    let session = Session::new();
+    session.file("web.service", WEB).run("start web");
+    session.file("web.service", "[Service]\nExecStart=/bin/web2\n");
+    expect![[r#"
+        $ fleetctl start web
+        err| WARNING: Unit web.service in registry differs from local unit file web.service. Add --replace to override.
+        rc=0
+
+        $ fleetctl start --replace web
+        out| Unit web.service launched on c2e1b518.../127.0.0.1
+        rc=0
+
+        $ fleetctl load --replace web
+        out| Found same Unit(web.service) in Registry, nothing to do
+        out| Unit web.service loaded on c2e1b518.../127.0.0.1
+        rc=0
+
+        $ fleetctl cat web
+        out| [Service]
+        out| ExecStart=/bin/web2
+        rc=0
+    "#]]
+    .assert_eq(&session.transcript("start web\nstart --replace web\nload --replace web\ncat web"));
+}
