@@ -1,5 +1,6 @@
 //! The byte-level store under fleet: the contract that etcd and the embedded store both keep. Conformance: `tests/tests/store.rs`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -7,12 +8,15 @@ use async_trait::async_trait;
 /// A key-value store with one revision counter, transactions, watches and leases: etcd's model.
 ///
 /// - **Revision**: every transaction that changes something raises the counter by one; all its changes carry that revision.
+///   An empty store stands at 1.
+/// - **Keys** are not empty, and ordered by their bytes.
 /// - **Errors say what the caller may do**: see [`StoreError`]. A lost answer is [`StoreError::Unavailable`], and the
 ///   transaction may still have been applied: guard writes by compares and look again.
 /// - **No hidden retries**: a call either answers within the backend's request timeout or fails; the caller's next tick retries.
+///   (Inside that time etcd's backend may move on to another endpoint, if the first one surely did nothing.)
 #[async_trait]
 pub trait Kv: Send + Sync + 'static {
-    /// All keys that start with `prefix` (for one key see [`Kv::get`]), ordered, as they stood at one revision, which is returned with
+    /// All keys that start with `prefix` (empty: all keys; for one key see [`Kv::get`]), ordered, as they stood at one revision, which is returned with
     /// them. Linearisable: it sees every transaction that was answered before it was asked.
     async fn range(&self, prefix: &str) -> Result<Range, StoreError>;
 
@@ -23,16 +27,20 @@ pub trait Kv: Send + Sync + 'static {
     async fn get_many(&self, keys: &[String]) -> Result<(Vec<Option<KeyValue>>, i64), StoreError>;
 
     /// Applies `changes` if every compare holds, all or nothing. A key may stand in `changes` once. An empty list of changes only
-    /// checks. At most [`MAX_TXN_OPS`] compares and as many changes; [`StoreError::TooLarge`] over the size limit.
+    /// checks, linearisably. At most [`MAX_TXN_OPS`] compares and as many changes (more is a bug: [`StoreError::Refused`]);
+    /// [`StoreError::TooLarge`] over [`MAX_TXN_BYTES`]. Once the compares hold, a put with a lease that has ended fails the whole
+    /// transaction with [`StoreError::LeaseExpired`]. After [`StoreError::Unavailable`] it may have been applied.
     async fn txn(&self, compares: &[Compare], changes: &[Change]) -> Result<Outcome, StoreError>;
 
-    /// Every change under `prefix` with a revision of at least `from`, in order, without gaps. The stream ends with
-    /// [`StoreError::Compacted`] when that history is gone (list again, watch from there), or [`StoreError::Unavailable`] when the
-    /// connection broke. All changes of one revision come in one batch. Dropping the receiver ends the watch.
+    /// Every change under `prefix` (empty: all keys) with a revision of at least `from` (1 or more; it may lie ahead), in order,
+    /// without gaps. The stream ends with [`StoreError::Compacted`] when that history is gone (list again, watch from there), or
+    /// [`StoreError::Unavailable`] when the connection broke or was silent for [`etcd`](super::etcd)'s keepalive time; `watch`
+    /// itself fails only if the watch cannot be opened. All changes of one revision come in one batch. A reader that falls behind
+    /// holds up its own stream, not the store. Dropping the receiver ends the watch.
     async fn watch(&self, prefix: &str, from: i64) -> Result<WatchStream, StoreError>;
 
-    /// A new lease. Keys attached to it vanish when it is not kept alive for `ttl` (etcd grants no less than 2 s; the embedded store
-    /// neither), at the latest about a second after.
+    /// A new lease. Keys attached to it vanish, all in one revision, when it is not kept alive for `ttl` (whole seconds, rounded up;
+    /// etcd grants no less than 2 s, the embedded store neither), at the latest about a second after.
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError>;
 
     /// Renews a lease; `Ok(false)` if it has expired or was never granted.
@@ -44,6 +52,10 @@ pub trait Kv: Send + Sync + 'static {
 
 /// The most operations in one transaction: etcd's default limit.
 pub const MAX_TXN_OPS: usize = 128;
+
+/// The most bytes in one transaction, keys and values together. etcd's default limit for the encoded request is 1.5 MiB (1,572,864);
+/// the difference is left for the encoding.
+pub const MAX_TXN_BYTES: usize = 1_500_000;
 
 /// A lease's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,7 +90,7 @@ pub struct Range {
 pub enum Compare {
     /// The key does not exist.
     Absent(String),
-    /// The key was last changed by exactly this revision.
+    /// The key exists and was last changed by exactly this revision.
     ModRevision(String, i64),
     /// The key exists and was created by exactly this revision.
     CreateRevision(String, i64),
@@ -101,6 +113,24 @@ pub enum Change {
         /// The whole key.
         key: String,
     },
+}
+
+impl Compare {
+    /// The key it looks at.
+    pub fn key(&self) -> &str {
+        match self {
+            Compare::Absent(key) | Compare::ModRevision(key, _) | Compare::CreateRevision(key, _) => key,
+        }
+    }
+}
+
+impl Change {
+    /// The key it changes.
+    pub fn key(&self) -> &str {
+        match self {
+            Change::Put { key, .. } | Change::Delete { key } => key,
+        }
+    }
 }
 
 /// What became of a transaction.
@@ -169,4 +199,52 @@ pub enum StoreError {
     /// The store refused: no space, bad credentials, a bug. Needs a person.
     #[error("the store refused: {0}")]
     Refused(String),
+}
+
+/// Refuses a transaction that is over a limit or names a key twice, alike in all backends, before anything is sent. Its size.
+pub(super) fn check(compares: &[Compare], changes: &[Change]) -> Result<usize, StoreError> {
+    check_count("compares", compares.len())?;
+    check_count("changes", changes.len())?;
+    let mut seen = BTreeSet::new();
+    let mut bytes = 0;
+    for compare in compares {
+        check_key(compare.key())?;
+        bytes += compare.key().len();
+    }
+    for change in changes {
+        check_key(change.key())?;
+        if !seen.insert(change.key()) {
+            return Err(StoreError::Refused(format!("a transaction changes {} twice, which is a bug", change.key())));
+        }
+        bytes += change.key().len();
+        if let Change::Put { value, .. } = change {
+            bytes += value.len();
+        }
+    }
+    if bytes > MAX_TXN_BYTES {
+        let what = match changes {
+            [one] => format!("the document {}", one.key()),
+            _ => format!("a transaction of {} changes", changes.len()),
+        };
+        return Err(StoreError::TooLarge { what, bytes, limit: MAX_TXN_BYTES });
+    }
+    Ok(bytes)
+}
+
+/// Refuses more than [`MAX_TXN_OPS`] of something.
+pub(super) fn check_count(what: &str, count: usize) -> Result<(), StoreError> {
+    if count > MAX_TXN_OPS {
+        return Err(StoreError::Refused(format!(
+            "{count} {what} in one transaction, at most {MAX_TXN_OPS} are allowed, which is a bug"
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses the empty key.
+pub(super) fn check_key(key: &str) -> Result<(), StoreError> {
+    if key.is_empty() {
+        return Err(StoreError::Refused("a key is empty, which is a bug".into()));
+    }
+    Ok(())
 }
