@@ -1,1 +1,2 @@
 //! fleetd.
+pub mod store;

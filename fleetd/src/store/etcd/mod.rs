@@ -1,0 +1,201 @@
+//! The store on an etcd cluster (3.4 or later, API v3).
+
+mod endpoints;
+mod errors;
+mod watch;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use etcd_client::{Client, CompareOp, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
+
+use self::endpoints::{Endpoints, Repeat};
+use super::kv::{Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, WatchStream, check, check_count, check_key};
+
+/// How to reach the cluster.
+#[derive(Debug, Clone)]
+pub struct EtcdOptions {
+    /// URLs like `http://10.0.0.1:2379`, or `host:port`. The first is tried first; after a failure the next one, and so on around.
+    pub endpoints: Vec<String>,
+    /// User and password, if etcd asks for them.
+    pub credentials: Option<(String, String)>,
+    /// The time a whole call may take, whatever number of endpoints it tries.
+    pub request_timeout: Duration,
+    /// The time one endpoint has to accept a connection; shorter than `request_timeout`, so that a call can still try another one.
+    pub connect_timeout: Duration,
+}
+
+impl EtcdOptions {
+    /// Defaults: no credentials, 2 s a call, 1 s a connection.
+    pub fn new(endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        EtcdOptions {
+            endpoints: endpoints.into_iter().map(Into::into).collect(),
+            credentials: None,
+            request_timeout: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A client of an etcd cluster. It connects when it is first used, and again whenever a connection broke.
+///
+/// Absent: TLS, learning further endpoints from the cluster, retries beyond one call's time.
+pub struct EtcdKv {
+    endpoints: Endpoints,
+}
+
+impl EtcdKv {
+    /// Checks the options; does not connect. [`StoreError::Refused`] for an empty list or a URL that is not `http://`.
+    pub fn connect(options: EtcdOptions) -> Result<EtcdKv, StoreError> {
+        Ok(EtcdKv { endpoints: Endpoints::new(options)? })
+    }
+
+    async fn txn_once(&self, repeat: Repeat, txn: Txn) -> Result<TxnResponse, StoreError> {
+        let request = |client| {
+            let txn = txn.clone();
+            async move { kv(&client).txn(txn).await }
+        };
+        self.endpoints.call(repeat, request).await
+    }
+
+    async fn read(&self, txn: Txn) -> Result<(Vec<TxnOpResponse>, i64), StoreError> {
+        let response = self.txn_once(Repeat::Always, txn).await?;
+        Ok((response.op_responses(), revision(response.header())?))
+    }
+}
+
+#[async_trait]
+impl Kv for EtcdKv {
+    async fn range(&self, prefix: &str) -> Result<Range, StoreError> {
+        let request = |client| async move { kv(&client).get(prefix, Some(GetOptions::new().with_prefix())).await };
+        let mut response = self.endpoints.call(Repeat::Always, request).await?;
+        let revision = revision(response.header())?;
+        Ok(Range { kvs: response.take_kvs().into_iter().map(key_value).collect(), revision })
+    }
+
+    async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError> {
+        check_key(key)?;
+        let mut response = self.endpoints.call(Repeat::Always, |client| async move { kv(&client).get(key, None).await }).await?;
+        let revision = revision(response.header())?;
+        Ok((response.take_kvs().pop().map(key_value), revision))
+    }
+
+    async fn get_many(&self, keys: &[String]) -> Result<(Vec<Option<KeyValue>>, i64), StoreError> {
+        check_count("keys", keys.len())?;
+        keys.iter().try_for_each(|key| check_key(key))?;
+        let gets: Vec<TxnOp> = match keys {
+            [] => vec![linearised()],
+            keys => keys.iter().map(|key| TxnOp::get(key.as_str(), None)).collect(),
+        };
+        let (answers, revision) = self.read(Txn::new().and_then(gets)).await?;
+        let found = answers.into_iter().take(keys.len()).map(|answer| match answer {
+            TxnOpResponse::Get(mut get) => get.take_kvs().pop().map(key_value),
+            _ => None,
+        });
+        Ok((found.collect(), revision))
+    }
+
+    async fn txn(&self, compares: &[Compare], changes: &[Change]) -> Result<Outcome, StoreError> {
+        let bytes = check(compares, changes)?;
+        let when: Vec<etcd_client::Compare> = compares.iter().map(compare).collect();
+        let then: Vec<TxnOp> = match changes {
+            [] => vec![linearised()],
+            changes => changes.iter().map(operation).collect(),
+        };
+        let repeat = if changes.is_empty() { Repeat::Always } else { Repeat::IfNotSent };
+        let txn = Txn::new().when(when).and_then(then).or_else(if changes.is_empty() { vec![linearised()] } else { vec![] });
+        let response = self.txn_once(repeat, txn).await.map_err(|error| match error {
+            StoreError::TooLarge { what, limit, .. } => StoreError::TooLarge { what, bytes, limit },
+            error => error,
+        })?;
+        Ok(Outcome { applied: response.succeeded(), revision: revision(response.header())? })
+    }
+
+    async fn watch(&self, prefix: &str, from: i64) -> Result<WatchStream, StoreError> {
+        watch::open(&self.endpoints, prefix, from).await
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        let seconds = whole_seconds(ttl);
+        // Sent twice, it leaves a lease that nobody knows and that expires by itself.
+        let call = self.endpoints.call(Repeat::Always, |client| async move { client.lease_client().grant(seconds, None).await });
+        Ok(LeaseId(call.await?.id()))
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
+        // A stream of its own for each renewal: 80 µs dearer than an open one, and there is nothing to mend when a connection broke.
+        self.endpoints
+            .call(Repeat::Always, |client: Client| async move {
+                match client.lease_client().keep_alive(lease.0).await {
+                    Ok(_) => Ok(true),
+                    Err(error) if errors::is_lease_not_found(&error) => Ok(false),
+                    Err(error) => Err(error),
+                }
+            })
+            .await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.endpoints
+            .call(Repeat::Always, |client: Client| async move {
+                match client.lease_client().revoke(lease.0).await {
+                    Ok(_) => Ok(()),
+                    Err(error) if errors::is_lease_not_found(&error) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            })
+            .await
+    }
+}
+
+/// The client for reads and transactions. tonic's limit of 4 MB for an answer is lifted, since a range of 100,000 keys is larger.
+fn kv(client: &Client) -> etcd_client::KvClient {
+    client.kv_client().max_decoding_message_size(usize::MAX)
+}
+
+/// A read that makes etcd ask its leader: a transaction without any operation is answered by any member, from what it happens to know.
+fn linearised() -> TxnOp {
+    TxnOp::get("\0", None)
+}
+
+fn compare(compare: &Compare) -> etcd_client::Compare {
+    // For etcd an absent key's revisions are 0. No key's are -1, so a caller's 0 holds for none.
+    let existing = |revision: i64| if revision > 0 { revision } else { -1 };
+    match compare {
+        Compare::Absent(key) => etcd_client::Compare::create_revision(key.as_str(), CompareOp::Equal, 0),
+        Compare::ModRevision(key, revision) => {
+            etcd_client::Compare::mod_revision(key.as_str(), CompareOp::Equal, existing(*revision))
+        }
+        Compare::CreateRevision(key, revision) => {
+            etcd_client::Compare::create_revision(key.as_str(), CompareOp::Equal, existing(*revision))
+        }
+    }
+}
+
+fn operation(change: &Change) -> TxnOp {
+    match change {
+        Change::Put { key, value, lease } => {
+            let options = lease.map(|lease| PutOptions::new().with_lease(lease.0));
+            TxnOp::put(key.as_str(), value.as_slice(), options)
+        }
+        Change::Delete { key } => TxnOp::delete(key.as_str(), None),
+    }
+}
+
+fn key_value(found: etcd_client::KeyValue) -> KeyValue {
+    let (create_revision, mod_revision, lease) = (found.create_revision(), found.mod_revision(), found.lease());
+    let (key, value) = found.into_key_value();
+    // fleet writes no other keys than UTF-8; a stranger's must not make a whole range fail.
+    let key = String::from_utf8(key).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    KeyValue { key, value, create_revision, mod_revision, lease: (lease != 0).then_some(LeaseId(lease)) }
+}
+
+fn revision(header: Option<&etcd_client::ResponseHeader>) -> Result<i64, StoreError> {
+    let header = header.ok_or_else(|| StoreError::Refused("etcd answered without a header; is this an etcd?".into()))?;
+    Ok(header.revision())
+}
+
+fn whole_seconds(ttl: Duration) -> i64 {
+    let rounded_up = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+    i64::try_from(rounded_up).unwrap_or(i64::MAX).max(1)
+}

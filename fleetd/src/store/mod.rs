@@ -1,0 +1,4 @@
+//! The store: etcd or one embedded file.
+
+pub mod etcd;
+pub mod kv;
