@@ -33,8 +33,7 @@ const MIN_TTL: Duration = Duration::from_secs(2);
 /// A store in one file, which one process at a time can hold open.
 ///
 /// - Every applied transaction is on the disk before it is answered. Those that wait together share one fsync.
-/// - Watches see the last [`history::MAX_EVENTS`] events (or [`history::MAX_BYTES`]) since the store was opened; before that is
-///   [`StoreError::Compacted`].
+/// - Watches see the last 10,000 events (or 64 MiB) since the store was opened; before that is [`StoreError::Compacted`].
 /// - On opening, every lease starts anew with its whole time: while the store was closed nobody could renew it.
 /// - After a disk error the file is taken to be unsound: every later write is [`StoreError::Refused`] until the store is opened again.
 ///

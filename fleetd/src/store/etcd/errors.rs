@@ -73,7 +73,7 @@ pub(super) fn never_sent(error: &Error) -> bool {
     let mut source = status.source();
     while let Some(error) = source {
         if matches!(error.to_string().as_str(), "tcp connect error" | "tcp open error" | "dns error") {
-            return false;
+            return true;
         }
         source = error.source();
     }
