@@ -1,13 +1,14 @@
 #!/bin/sh
 # Prepares a Debian machine for the lab: installs what is missing, builds the hosts' image into the cache.
 # Prints the image's folder on stdout, all talk on stderr. Running it again costs a few milliseconds.
+# With --packages-only it builds no image.
 set -eu
 
 here=$(dirname "$(readlink -f "$0")")
 cache=${FLEET_LAB_CACHE:-/var/cache/fleet-lab}
 # What the lab itself needs, then what building and testing fleet needs (protoc, a local etcd).
 needed="systemd-container mmdebstrap iproute2 uidmap util-linux procps busybox-static nftables curl
-        protobuf-compiler libprotobuf-dev etcd-server etcd-client"
+        gcc libc6-dev protobuf-compiler libprotobuf-dev etcd-server etcd-client"
 
 say() { echo "lab setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -66,4 +67,4 @@ build_image() {
 [ "$(id -u)" = 0 ] || fail "must run as root: it boots systemd in containers"
 command -v apt-get >/dev/null || fail "needs Debian 12 or later (no apt-get found)"
 install_packages
-build_image
+[ "${1-}" = --packages-only ] || build_image

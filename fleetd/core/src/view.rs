@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{DesiredState, InstanceStatus, Leader, Placement, Snapshot, UnitRecord};
 use crate::name::{MachineId, UnitName};
-use crate::plan::Plan;
+use crate::plan::{Change, Plan};
 use crate::unit_file::UnitFile;
 use crate::wire;
 
@@ -149,10 +149,15 @@ impl Cluster {
         let record = self.owner(name);
         let scaled = name.is_template();
         let concerns = |instance: &UnitName, unit: &UnitName| instance == name || (scaled && unit == name);
+        // What the leader has yet to change is not done, however well it runs.
+        let planned: BTreeSet<&UnitName> = plan.changes.iter().map(Change::instance).collect();
         let mut instances: Vec<wire::InstanceProgress> = Vec::new();
         for (id, assignment) in &self.snapshot.assignments {
             for (instance, placement) in assignment.instances.iter().filter(|(i, p)| concerns(i, &p.unit)) {
-                instances.push(self.placed_progress(id, instance, placement, assignment.generation));
+                let mut progress = self.placed_progress(id, instance, placement, assignment.generation);
+                progress.done &= !planned.contains(instance);
+                progress.acknowledged &= !planned.contains(instance);
+                instances.push(progress);
             }
         }
         let assigned: BTreeSet<(UnitName, Option<MachineId>)> =
@@ -185,10 +190,7 @@ impl Cluster {
             }
         }
         instances.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)).then_with(|| a.machine.cmp(&b.machine)));
-        let planned = plan.changes.iter().any(|change| {
-            let instance = change.instance();
-            instance == name || (scaled && instance.template().as_ref() == Some(name))
-        });
+        let planned = planned.iter().any(|i| *i == name || (scaled && i.template().as_ref() == Some(name)));
         wire::UnitProgress {
             name: name.to_string(),
             exists: record.is_some(),
@@ -209,7 +211,9 @@ impl Cluster {
     ) -> wire::InstanceProgress {
         let report = self.snapshot.reports.get(id);
         let status = report.and_then(|report| report.instances.get(instance));
-        let acknowledged = report.is_some_and(|report| report.generation >= generation);
+        // A restart is asked of systemd after the report that first saw it wanted.
+        let restarted = status.is_none_or(|status| status.restart >= placement.restart);
+        let acknowledged = restarted && report.is_some_and(|report| report.generation >= generation);
         wire::InstanceProgress {
             name: instance.to_string(),
             wanted: true,

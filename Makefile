@@ -1,0 +1,38 @@
+# make demo   boots three machines and shows the main job
+# make test   every test, on real systemd, etcd, podman
+# make check  the quick gate: fmt, clippy, docs, unit and simulation tests
+# make bench  the figures of docs/performance.md
+# Each installs what it needs (Debian packages, as root) before it starts.
+
+CARGO ?= cargo
+# Tests that need booted hosts; they share two cores and run one after another.
+LAB_TESTS := cluster examples systemd
+
+.PHONY: all demo test check bench setup packages
+
+all:
+	$(CARGO) build --workspace
+
+# Only what compiling needs; the lab's packages and image are `setup`.
+packages:
+	@sh tests/lab/setup.sh --packages-only >/dev/null
+
+setup:
+	@sh tests/lab/setup.sh >/dev/null
+
+demo: setup
+	@bash tests/demo.sh
+
+check: packages
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	$(CARGO) test --workspace --lib --bins
+	$(CARGO) test --package fleetctl --package fleetd --tests
+
+test: setup
+	$(CARGO) build --workspace
+	$(CARGO) test --workspace -- --test-threads=2
+
+bench: setup
+	@bash tests/bench.sh
