@@ -16,6 +16,7 @@ use crate::config::Settings;
 use crate::engine::Engine;
 use crate::health::Health;
 use crate::machine;
+use crate::metrics::Metrics;
 use crate::session::{self, Session};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedKv;
@@ -39,16 +40,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     let store = Store::new(open_store(&settings).await?, &settings.key_prefix);
     let health = Arc::new(Health::default());
-    let systemd: Arc<dyn Systemd> =
-        Arc::new(DbusSystemd::new(dbus::Options { unit_dir: settings.unit_dir.clone(), ..dbus::Options::default() }));
+    let systemd = Arc::new(DbusSystemd::new(dbus::Options { unit_dir: settings.unit_dir.clone(), ..dbus::Options::default() }));
     let session = Session::new(store.clone(), machine.clone(), settings.agent_ttl, &settings.data_dir, health.clone());
     let registration = session.registration();
-    let agent = Agent::new(machine.id.clone(), store.clone(), systemd.clone(), &settings.run_dir)
+    let agent = Agent::new(machine.id.clone(), store.clone(), systemd.clone() as Arc<dyn Systemd>, &settings.run_dir)
         .context("cannot read what an earlier fleetd left")?;
     let agent = Arc::new(Mutex::new(agent));
     let stop = CancellationToken::new();
 
-    let api = Api::new(store.clone(), machine.id.clone());
+    let metrics = Arc::new(Metrics::default());
+    let counted = metrics.clone();
+    let api = Api::new(store.clone(), machine.id.clone(), move || counted.render(&systemd.counters()));
     let listeners = api::listen(&settings.socket, &settings.listen)?;
     let serving = tokio::spawn(api::serve(api, listeners, stop.clone()));
     let engine = Engine {
@@ -57,6 +59,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         leader_ttl: settings.leader_ttl,
         settle: settings.agent_ttl + SETTLE_MARGIN,
         health,
+        metrics,
     };
     let engine = (!settings.disable_engine).then(|| tokio::spawn(engine.run(stop.clone())));
     let session = tokio::spawn(session.run());

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use fleet_core::model::Snapshot;
 use fleet_core::name::MachineId;
@@ -11,6 +12,7 @@ use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
 use crate::health::Health;
+use crate::metrics::Metrics;
 use crate::store::kv::WatchStream;
 use crate::store::{Mirror, Store, StoreError, Term};
 use crate::{clock, leader};
@@ -36,6 +38,8 @@ pub struct Engine {
     pub settle: Duration,
     /// Since when the store is reachable.
     pub health: Arc<Health>,
+    /// What the engine counts.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Engine {
@@ -47,6 +51,7 @@ impl Engine {
                 term = leader::campaign(&self.store, &self.machine, self.leader_ttl) => term,
             };
             info!(term = term.create_revision, "leading");
+            self.metrics.leader_since_s.store(clock::now_ms() / 1000, Relaxed);
             tokio::select! {
                 () = stop.cancelled() => {
                     if let Err(error) = self.store.revoke(term.lease).await {
@@ -57,6 +62,7 @@ impl Engine {
                 () = leader::hold(&self.store, term.lease, self.leader_ttl) => {}
                 () = self.lead(term) => {}
             }
+            self.metrics.leader_since_s.store(0, Relaxed);
             info!(term = term.create_revision, "leading no longer");
         }
     }
@@ -83,7 +89,12 @@ impl Engine {
             let mut next_ms = clock::now_ms() + PERIOD_MS;
             // Until our own last commit has come round, the copy is older than what we know: planning it would only conflict.
             if mirror.cluster().snapshot.revision >= committed {
-                let (revision, wake_at_ms) = match self.tick(term, &mirror, clock::now_ms()).await {
+                let begin = Instant::now();
+                let ticked = self.tick(term, &mirror, clock::now_ms()).await;
+                self.metrics.ticks.fetch_add(1, Relaxed);
+                self.metrics.tick_failures.fetch_add(u64::from(ticked.is_err()), Relaxed);
+                self.metrics.tick_us.fetch_add(begin.elapsed().as_micros() as u64, Relaxed);
+                let (revision, wake_at_ms) = match ticked {
                     Err(StoreError::Conflict(what)) => {
                         debug!("looking again: {what} changed");
                         let (leader, _) = self.store.leader().await?;
@@ -120,6 +131,7 @@ impl Engine {
             return Ok((None, wake_at_ms));
         }
         let revision = self.store.commit(term, mirror, &plan.documents).await?;
+        self.metrics.committed(&plan);
         log(&plan);
         Ok((revision, wake_at_ms))
     }

@@ -12,6 +12,7 @@ pub mod files;
 pub mod health;
 pub mod leader;
 pub mod machine;
+pub mod metrics;
 pub mod session;
 pub mod store;
 pub mod systemd;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -39,12 +39,13 @@ struct Shared {
     store: Store,
     machine: MachineId,
     http: reqwest::Client,
+    metrics: Box<dyn Fn() -> String + Send + Sync>,
 }
 
 impl Api {
-    /// An API over `store`, on this machine.
-    pub fn new(store: Store, machine: MachineId) -> Api {
-        Api { shared: Arc::new(Shared { store, machine, http: remote::client() }) }
+    /// An API over `store`, on this machine. `metrics` gives the text of `/metrics`.
+    pub fn new(store: Store, machine: MachineId, metrics: impl Fn() -> String + Send + Sync + 'static) -> Api {
+        Api { shared: Arc::new(Shared { store, machine, http: remote::client(), metrics: Box::new(metrics) }) }
     }
 
     fn store(&self) -> &Store {
@@ -70,6 +71,7 @@ pub fn router(api: Api) -> Router {
     Router::new()
         .nest("/fleet/v1", resources.clone())
         .nest("/v1-alpha", resources)
+        .route("/metrics", only(get(metrics), "GET"))
         .route("/", axum::routing::any(nothing))
         .route("/fleet/v1", axum::routing::any(nothing))
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "") })
@@ -87,6 +89,10 @@ fn only(routes: MethodRouter<Api>, allowed: &'static str) -> MethodRouter<Api> {
 
 async fn version() -> impl IntoResponse {
     axum::Json(wire::Version { version: env!("CARGO_PKG_VERSION").to_string() })
+}
+
+async fn metrics(State(api): State<Api>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (api.shared.metrics)())
 }
 
 async fn name_the_server(request: Request, next: Next) -> Response {

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The figures of docs/performance.md: `tests/bench.sh [plan] [host] [three] [idle] [leader]`; all of them without an argument.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+echo "building (release)" >&2
+cargo build --release --quiet --workspace --bins
+if [ $# = 0 ] || [[ " $* " = *" plan "* ]]; then
+    target/release/bench_plan
+fi
+args=("$@")
+rest=("${args[@]/plan/}")
+[ "$*" = plan ] || target/release/bench_cluster ${rest[@]+"${rest[@]}"}
