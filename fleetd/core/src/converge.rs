@@ -233,16 +233,23 @@ impl Sorted {
                     true => Step::Restart { instance: instance.clone(), restart },
                     false => Step::Start { instance: instance.clone(), restart, again: false },
                 });
+            } else {
+                self.stop_if_launched(instance, seen, phase);
             }
             return;
         };
         match placement.state {
             DesiredState::Launched => self.keep_launched(instance, placement, marker, phase, seen, now_ms),
-            DesiredState::Loaded | DesiredState::Inactive => {
-                if matches!(phase, Phase::Up | Phase::Activating) {
-                    self.stops.push(Step::Stop(instance.clone()));
-                }
-            }
+            DesiredState::Loaded | DesiredState::Inactive => self.stop_if_launched(instance, seen, phase),
+        }
+    }
+
+    /// A loaded unit that a timer, socket, path or another unit started is as wanted: only what fleet started does fleet stop.
+    fn stop_if_launched(&mut self, instance: &UnitName, seen: &Seen, phase: Phase) {
+        let launched = seen.marker.as_ref().is_some_and(|marker| marker.launched);
+        // Also what has ended: the stop is how it counts as not launched, so that the next start starts it.
+        if launched && phase != Phase::Moving {
+            self.stops.push(Step::Stop(instance.clone()));
         }
     }
 

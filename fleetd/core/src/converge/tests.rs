@@ -129,6 +129,26 @@ fn a_stop_keeps_the_file() {
 }
 
 #[test]
+fn a_stop_of_what_has_ended_is_noted_so_that_a_later_start_starts_it() {
+    check("a.service: loaded h1; h1 launched failed", expect!["Stop(a.service)"]);
+    check("a.service: loaded h1; h1 launched inactive", expect!["Stop(a.service)"]);
+}
+
+#[test]
+fn a_loaded_unit_that_its_timer_or_socket_started_is_left_alone() {
+    check("backup.service: loaded h1; h1 active", expect![""]);
+    check("backup.service: loaded h1; h1 oneshot activating", expect![""]);
+}
+
+#[test]
+fn a_new_text_for_a_unit_that_is_only_to_be_loaded_stops_the_old_one() {
+    check("a.service: loaded h2; h1 launched active", expect![[r#"
+        Stop(a.service)
+        Write { instance: a.service, unit: a.service, revision: 1, hash: "h2" }
+        Reload"#]]);
+}
+
+#[test]
 fn failed_units_are_started_again_unless_they_pause() {
     check(
         "a.service: launched h1; h1 launched failed
