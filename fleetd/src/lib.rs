@@ -1,1 +1,3 @@
 //! fleetd.
+
+pub mod systemd;

@@ -8,7 +8,10 @@ use async_trait::async_trait;
 use fleet_core::name::UnitName;
 use tokio::sync::watch;
 
+pub mod counters;
 pub mod dbus;
+mod jobs;
+pub mod quadlet;
 pub mod sim;
 
 /// systemd, as the agent needs it. Both implementations pass `tests/tests/systemd.rs`.
@@ -17,16 +20,24 @@ pub mod sim;
 /// implementation keeps at most [`MAX_CALLS`] on the bus and waits with the rest.
 #[async_trait]
 pub trait Systemd: Send + Sync + 'static {
-    /// Every unit of `wanted` that systemd has loaded, by name; those that it has not loaded are absent. One bus call, however many.
+    /// The state of every unit of `wanted`, by name. One bus call, however many.
+    ///
+    /// systemd loads what it has not loaded to answer, and forgets it again: a unit that was only written is `inactive` with
+    /// load `loaded` or `bad-setting`, a name without a file is `inactive` with `not-found`. Templates are absent, being no units.
     async fn list(&self, wanted: &[UnitName]) -> Result<BTreeMap<UnitName, Listed>, SystemdError>;
 
-    /// Why a unit is in its state. Only for units that failed: it costs a call each.
+    /// Why a unit is in its state. Only for units that failed: it costs a call each, for services four.
+    ///
+    /// Types that have no result (slices, targets, devices) give an empty one.
     async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError>;
 
     /// Asks systemd to read changed unit files. Its cost grows with the loaded units: batch changes into one.
     async fn reload(&self) -> Result<(), SystemdError>;
 
     /// Queues a job and returns as soon as systemd took it; its end raises [`Systemd::changes`].
+    ///
+    /// Waits first while [`MAX_JOBS`] starts (or [`MAX_STOPS`] stops) are in flight. Right after it returns the unit may still be
+    /// `inactive` with a job. `Ok` for the stop of a unit that is not loaded. An end says nothing of success: list the unit.
     async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError>;
 
     /// Clears the failed state, so that systemd forgets the unit. `Ok` if it is not loaded.
@@ -36,23 +47,34 @@ pub trait Systemd: Send + Sync + 'static {
     async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError>;
 
     /// Writes a unit file and, beside it, fleet's drop-in; replaces what fleet wrote there before. Atomic a file: never half a file.
+    ///
+    /// A unit that is not loaded needs no [`Systemd::reload`] afterwards. systemd reads its folder again at the next start after a
+    /// write, so write all that is to be started first and queue the starts then.
     async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError>;
 
     /// Removes what [`Systemd::write`] wrote. `Ok` if there is nothing.
     async fn remove(&self, name: &UnitName) -> Result<(), SystemdError>;
 
-    /// How many jobs queued through this value have not ended yet. Callers stay well below systemd's 512 (see FIGURES in the docs).
+    /// How many jobs queued through this value have not ended yet: at most [`MAX_JOBS`] + [`MAX_STOPS`], below systemd's 512.
     fn jobs_in_flight(&self) -> usize;
 
-    /// Counts up whenever a job that was queued here ends, or systemd or the bus came back. A wake-up carries no data.
+    /// Counts up whenever a job that was queued here ends, or systemd or the bus went or came back. A wake-up carries no data.
+    ///
+    /// A process that ends by itself is no job: look now and then, too.
     fn changes(&self) -> watch::Receiver<u64>;
 }
 
 /// The most calls on the bus at once: over 128 the system bus refuses replies to one connection.
 pub const MAX_CALLS: usize = 64;
 
-/// The most jobs in flight: over 512 systemd is cut off the bus, since it adds a match rule a job.
+/// The most starts and restarts in flight: over 512 jobs systemd is cut off the bus, since it adds a match rule a job.
 pub const MAX_JOBS: usize = 256;
+
+/// The most stops in flight, beside [`MAX_JOBS`]: stops must pass when every start hangs, and are what ends those.
+pub const MAX_STOPS: usize = 128;
+
+/// The name of the drop-in that [`Systemd::write`] puts beside a unit; a unit file with it is fleet's.
+pub const DROP_IN: &str = "10-fleet.conf";
 
 /// The jobs that fleet asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +87,18 @@ pub enum Job {
     Restart,
 }
 
-/// One loaded unit.
+impl Job {
+    /// The word for messages.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Job::Start => "start",
+            Job::Stop => "stop",
+            Job::Restart => "restart",
+        }
+    }
+}
+
+/// One unit's state.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listed {
     /// `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
@@ -102,7 +135,7 @@ pub enum SystemdError {
         what: &'static str,
         /// The unit.
         name: UnitName,
-        /// D-Bus error name and message.
+        /// Its message: `Unit web@1.service not found.`
         problem: String,
     },
     /// A file could not be written or removed.

@@ -1,0 +1,236 @@
+//! The host's real systemd, over the system bus.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fleet_core::name::UnitName;
+use tokio::sync::{OnceCell, watch};
+use zbus::zvariant::ObjectPath;
+
+use super::counters::{Counters, Tally};
+use super::jobs::Jobs;
+use super::{Job, JobOutcome, Listed, Systemd, SystemdError};
+use files::Files;
+use link::{CallError, Link, read};
+
+mod files;
+mod link;
+
+/// The error name for a unit that is not loaded and cannot be.
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
+/// Which bus systemd is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bus {
+    /// The machine's. The only one for a daemon: zbus cannot talk to systemd's private socket.
+    System,
+    /// The user's, to try things out.
+    User,
+    /// `unix:path=…`, such as a container's.
+    Address(String),
+}
+
+/// Where systemd is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Its bus.
+    pub bus: Bus,
+    /// The folder for fleet's unit files, as systemd sees it; on its search path, and in memory, so that a reboot empties it.
+    pub unit_dir: PathBuf,
+    /// Where this process sees systemd's `/`. Only tests, which look into containers, have another.
+    pub root: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { bus: Bus::System, unit_dir: PathBuf::from("/run/systemd/system"), root: PathBuf::from("/") }
+    }
+}
+
+/// systemd over D-Bus. Connects at the first call, and again at the first call after the connection was lost.
+pub struct DbusSystemd {
+    link: Link,
+    files: Files,
+    jobs: Arc<Jobs>,
+    tally: Arc<Tally>,
+    /// systemd's search path. It is fixed when systemd is built and booted.
+    search: OnceCell<Vec<String>>,
+}
+
+impl DbusSystemd {
+    /// Does not talk to the bus yet.
+    pub fn new(options: Options) -> DbusSystemd {
+        let tally = Arc::<Tally>::default();
+        let jobs = Jobs::new(Arc::clone(&tally));
+        DbusSystemd {
+            link: Link::new(options.bus, Arc::clone(&jobs), Arc::clone(&tally)),
+            files: Files::new(options.root, options.unit_dir),
+            jobs,
+            tally,
+            search: OnceCell::new(),
+        }
+    }
+
+    /// As [`DbusSystemd::new`], and checks that systemd answers.
+    pub async fn connect(options: Options) -> Result<DbusSystemd, SystemdError> {
+        let systemd = DbusSystemd::new(options);
+        systemd.search_path().await?;
+        Ok(systemd)
+    }
+
+    /// What was asked of systemd so far.
+    pub fn counters(&self) -> Counters {
+        self.tally.read()
+    }
+
+    async fn search_path(&self) -> Result<&Vec<String>, SystemdError> {
+        Ok(self.search.get_or_try_init(|| self.link.manager_property("UnitPath")).await?)
+    }
+}
+
+#[async_trait]
+impl Systemd for DbusSystemd {
+    async fn list(&self, wanted: &[UnitName]) -> Result<BTreeMap<UnitName, Listed>, SystemdError> {
+        // A template is no unit, and one such name fails the whole call.
+        let wanted: Vec<&UnitName> = wanted.iter().filter(|name| !name.is_template()).collect();
+        if wanted.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let names: Vec<&str> = wanted.iter().map(|name| name.as_str()).collect();
+        let reply = self.link.manager("ListUnitsByNames", &(names,), |c| c.list += 1).await?;
+        type Line<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str, ObjectPath<'a>, u32, &'a str, ObjectPath<'a>);
+        let body = reply.body();
+        let lines: Vec<Line<'_>> = body.deserialize().map_err(|error| SystemdError::Unavailable(error.to_string()))?;
+        // The answer is in the order of the question; an alias would come back under its unit's name.
+        let listed = wanted.into_iter().zip(lines).map(|(name, (_, _, load, active, sub, _, _, job, _, _))| {
+            (name.clone(), Listed { load: load.into(), active: active.into(), sub: sub.into(), job: job != 0 })
+        });
+        Ok(listed.collect())
+    }
+
+    async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError> {
+        let Some(interface) = interface_with_result(name.suffix()) else { return Ok(JobOutcome::default()) };
+        let path = unit_path(name);
+        let refused = |error| refused("describe", name, error);
+        let result = self.link.get::<String>(&path, interface, "Result", |c| c.outcome += 1);
+        if name.suffix() != "service" {
+            return Ok(JobOutcome { result: result.await.map_err(refused)?, ..JobOutcome::default() });
+        }
+        let number = |property| self.link.get::<i32>(&path, interface, property, |c| c.outcome += 1);
+        let restarts = self.link.get::<u32>(&path, interface, "NRestarts", |c| c.outcome += 1);
+        let (result, ended, status, restarts) =
+            futures_util::future::try_join4(result, number("ExecMainCode"), number("ExecMainStatus"), restarts)
+                .await
+                .map_err(refused)?;
+        // `ExecMainCode` says how the process ended (`CLD_EXITED`…); 0 is that none did.
+        Ok(JobOutcome { result, code: (ended != 0).then_some(status), restarts })
+    }
+
+    async fn reload(&self) -> Result<(), SystemdError> {
+        self.link.manager("Reload", &(), |c| c.reload += 1).await?;
+        Ok(())
+    }
+
+    async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError> {
+        let ticket = self.jobs.take(job).await;
+        let body = (name.as_str(), "replace");
+        let reply = match job {
+            Job::Start => self.link.manager("StartUnit", &body, |c| c.start += 1).await,
+            Job::Stop => self.link.manager("StopUnit", &body, |c| c.stop += 1).await,
+            Job::Restart => self.link.manager("RestartUnit", &body, |c| c.restart += 1).await,
+        };
+        match reply {
+            Ok(reply) => {
+                let path: zbus::zvariant::OwnedObjectPath = read(&reply)?;
+                if let Some(id) = path.rsplit('/').next().and_then(|id| id.parse().ok()) {
+                    ticket.queued(id);
+                }
+                Ok(())
+            }
+            Err(CallError::Refused(error, _)) if job == Job::Stop && error == NO_SUCH_UNIT => {
+                self.jobs.wake();
+                Ok(())
+            }
+            Err(error) => Err(refused(job.verb(), name, error)),
+        }
+    }
+
+    async fn reset_failed(&self, name: &UnitName) -> Result<(), SystemdError> {
+        match self.link.manager("ResetFailedUnit", &(name.as_str(),), |c| c.reset_failed += 1).await {
+            Err(CallError::Refused(error, _)) if error == NO_SUCH_UNIT => Ok(()),
+            Err(error) => Err(refused("reset", name, error)),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {
+        Ok(self.files.host_defines(name, self.search_path().await?))
+    }
+
+    async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError> {
+        self.tally.count(|c| c.write += 1);
+        self.files.write(name, text, drop_in)
+    }
+
+    async fn remove(&self, name: &UnitName) -> Result<(), SystemdError> {
+        self.tally.count(|c| c.remove += 1);
+        self.files.remove(name)
+    }
+
+    fn jobs_in_flight(&self) -> usize {
+        self.jobs.in_flight()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.jobs.changes()
+    }
+}
+
+fn refused(what: &'static str, name: &UnitName, error: CallError) -> SystemdError {
+    match error {
+        CallError::Unavailable(problem) => SystemdError::Unavailable(problem),
+        CallError::Refused(_, problem) => SystemdError::Refused { what, name: name.clone(), problem },
+    }
+}
+
+/// The interface of a unit type that has a `Result`; slices, targets and devices have none.
+fn interface_with_result(suffix: &str) -> Option<&'static str> {
+    Some(match suffix {
+        "service" => "org.freedesktop.systemd1.Service",
+        "socket" => "org.freedesktop.systemd1.Socket",
+        "timer" => "org.freedesktop.systemd1.Timer",
+        "path" => "org.freedesktop.systemd1.Path",
+        "mount" => "org.freedesktop.systemd1.Mount",
+        "automount" => "org.freedesktop.systemd1.Automount",
+        "swap" => "org.freedesktop.systemd1.Swap",
+        "scope" => "org.freedesktop.systemd1.Scope",
+        _ => return None,
+    })
+}
+
+/// The unit's object path: all but letters and digits escaped, and a digit at the front too, as sd-bus does it.
+fn unit_path(name: &UnitName) -> String {
+    let mut path = String::from("/org/freedesktop/systemd1/unit/");
+    for (i, byte) in name.as_str().bytes().enumerate() {
+        match byte {
+            b'0'..=b'9' if i > 0 => path.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' => path.push(char::from(byte)),
+            _ => path.push_str(&format!("_{byte:02x}")),
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn object_paths_are_escaped_as_sd_bus_does_it() {
+        let path = |text| unit_path(&UnitName::parse(text).unwrap());
+        assert_eq!(path("web@1.service"), "/org/freedesktop/systemd1/unit/web_401_2eservice");
+        assert_eq!(path("9-a_b.service"), "/org/freedesktop/systemd1/unit/_39_2da_5fb_2eservice");
+    }
+}

@@ -1,0 +1,129 @@
+//! Quadlet units: podman's own generator turns a `.container` text into a service's, in a folder of its own.
+//!
+//! Podman does this at daemon-reload; asking its generator directly spares the reload, and gives its words when a text is wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use fleet_core::name::UnitName;
+use tokio::process::Command;
+
+/// Where distributions put the generator.
+const GENERATORS: &[&str] = &["/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet", "/usr/local/libexec/podman/quadlet"];
+
+/// It takes milliseconds; when it hangs, something is wrong with the machine.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// The service that podman makes of the Quadlet unit `name` (`web.container`, `web@1.container`) with the text `text`.
+///
+/// The error is for the user: the generator's own words, or that there is none on this machine. Images, volumes and networks that
+/// are Quadlet units themselves (`Image=x.image`) are not known here, and refused as missing.
+pub async fn translate(name: &UnitName, text: &str) -> Result<String, String> {
+    let generator = GENERATORS.iter().map(Path::new).find(|path| path.exists());
+    let generator =
+        generator.ok_or("podman's Quadlet generator is not installed on this machine; install podman 4.4 or later")?;
+    run(generator, name, text).await
+}
+
+async fn run(generator: &Path, name: &UnitName, text: &str) -> Result<String, String> {
+    let folder = Folder::new().map_err(|error| format!("cannot make a folder for podman's Quadlet generator: {error}"))?;
+    let file = folder.0.join(name.as_str());
+    fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    let mut command = Command::new(generator);
+    command.args(["--dryrun", "--no-kmsg-log"]).env("QUADLET_UNIT_DIRS", &folder.0);
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = match tokio::time::timeout(TIME_LIMIT, output).await {
+        Err(_) => return Err(format!("podman's Quadlet generator did not answer within {} s", TIME_LIMIT.as_secs())),
+        Ok(Err(error)) => return Err(format!("cannot run {}: {error}", generator.display())),
+        Ok(Ok(output)) => output,
+    };
+    let service = service_in(&String::from_utf8_lossy(&output.stdout), &name.systemd_name());
+    match service {
+        Some(service) if output.status.success() => Ok(service),
+        _ => Err(complaint(&String::from_utf8_lossy(&output.stderr), &folder.0)),
+    }
+}
+
+/// The part of the generator's output that stands under `---NAME---`.
+fn service_in(output: &str, service: &UnitName) -> Option<String> {
+    let header = format!("---{service}---");
+    let mut lines = output.lines().skip_while(|line| *line != header);
+    lines.next()?;
+    let body = lines.take_while(|line| !(line.starts_with("---") && line.ends_with("---")));
+    // SourcePath= would point into the temporary folder; systemd would find the unit changed for ever.
+    let text: String = body.filter(|line| !line.starts_with("SourcePath=")).flat_map(|line| [line, "\n"]).collect();
+    Some(format!("{}\n", text.trim()))
+}
+
+/// What the generator said, without its own name, its progress and our folder's name.
+fn complaint(stderr: &str, folder: &Path) -> String {
+    let folder = format!("{}/", folder.display());
+    let words = |line: &str| {
+        let said = match line.split_once("]: ") {
+            Some((head, said)) if head.starts_with("quadlet-generator[") => said,
+            _ => line,
+        };
+        said.replace(&folder, "")
+    };
+    let lines: Vec<String> =
+        stderr.lines().map(words).filter(|line| !line.is_empty() && !line.starts_with("Loading source")).collect();
+    match lines.is_empty() {
+        true => "podman's Quadlet generator made no service of it and gave no reason".to_string(),
+        false => lines.join("; "),
+    }
+}
+
+/// A folder for one translation, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> std::io::Result<Folder> {
+        let path = std::env::temp_dir().join(format!("fleet-quadlet-{}", uuid::Uuid::new_v4().simple()));
+        // Unit files may carry secrets: nobody else reads along.
+        std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&path)?;
+        Ok(Folder(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A generator that prints what podman 5.4.2 printed.
+    async fn with_generator(script: &str, name: &str) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let generator = folder.path().join("quadlet");
+        // Written by another process: a program that a process of ours still has open for writing, by a fork, cannot be run.
+        let recipe = format!("cat > '{0}' <<'END' && chmod +x '{0}'\n#!/bin/sh\n{script}\nEND\n", generator.display());
+        assert!(std::process::Command::new("sh").args(["-c", &recipe]).status().unwrap().success());
+        run(&generator, &UnitName::parse(name).unwrap(), "[Container]\nImage=x\n").await
+    }
+
+    #[tokio::test]
+    async fn the_service_is_taken_from_the_dry_run() {
+        let script = "echo '---web@1.service---'; cat $QUADLET_UNIT_DIRS/web@1.container; echo; echo '[Unit]'; echo SourcePath=/tmp/x; echo";
+        assert_eq!(with_generator(script, "web@1.container").await.unwrap(), "[Container]\nImage=x\n\n[Unit]\n");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_the_generators_own_words() {
+        let script = "echo \"quadlet-generator[90]: Loading source unit file $QUADLET_UNIT_DIRS/web.container\" >&2
+            echo \"quadlet-generator[90]: converting \\\"web.container\\\": unsupported key 'Foo' in group 'Container' in $QUADLET_UNIT_DIRS/web.container\" >&2
+            exit 1";
+        let expected = "converting \"web.container\": unsupported key 'Foo' in group 'Container' in web.container";
+        assert_eq!(with_generator(script, "web.container").await.unwrap_err(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_silent_failure_is_told_too() {
+        assert!(with_generator("exit 0", "web.container").await.unwrap_err().contains("gave no reason"));
+    }
+}

@@ -1,0 +1,249 @@
+//! A systemd in memory, for tests of scale and faults: the same answers as the real one, as far as fleet looks.
+//!
+//! It has no time of its own: jobs and restarts take tokio's time, so with a paused clock everything is at once and in one order.
+//! It knows what fleet's tests need of unit files: `Type=oneshot`, `RemainAfterExit=`, `Restart=`, `RestartSec=`, the start limit, and
+//! that a service needs an `ExecStart=`. Dependencies between units are absent: a slice, `BindsTo=` or `Conflicts=` does nothing.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleet_core::name::UnitName;
+use tokio::sync::{Semaphore, watch};
+
+use super::counters::{Counters, Tally};
+use super::jobs::Jobs;
+use super::{Job, JobOutcome, Listed, MAX_CALLS, Systemd, SystemdError};
+use settings::Settings;
+use unit::Manager;
+
+mod settings;
+mod unit;
+
+/// What a unit's process does once started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Comes up; a oneshot then ends well.
+    Works,
+    /// Ends at once, with systemd's `Result` (`success`, `exit-code`, `signal`, `oom-kill`…) and its status or signal.
+    Ends(String, i32),
+    /// Stays activating for ever.
+    Hangs,
+}
+
+/// How long things take.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    /// A bus call. Calls over [`MAX_CALLS`] wait.
+    pub call: Duration,
+    /// A start or a stop; a restart takes two.
+    pub job: Duration,
+}
+
+/// The simulated systemd. Clones are one host.
+#[derive(Clone)]
+pub struct SimSystemd {
+    manager: Arc<Mutex<Manager>>,
+    jobs: Arc<Jobs>,
+    tally: Arc<Tally>,
+    calls: Arc<Semaphore>,
+    reachable: Arc<AtomicBool>,
+    times: Times,
+}
+
+impl SimSystemd {
+    /// A freshly booted host.
+    pub fn new(times: Times) -> SimSystemd {
+        let tally = Arc::<Tally>::default();
+        let jobs = Jobs::new(Arc::clone(&tally));
+        SimSystemd {
+            manager: Arc::new(Mutex::new(Manager::new(Arc::clone(&jobs)))),
+            jobs,
+            tally,
+            calls: Arc::new(Semaphore::new(MAX_CALLS)),
+            reachable: Arc::new(AtomicBool::new(true)),
+            times,
+        }
+    }
+
+    /// What was asked so far.
+    pub fn counters(&self) -> Counters {
+        self.tally.read()
+    }
+
+    /// From now on the unit behaves like this; a running one ends right away if the behaviour is to end.
+    pub fn behave(&self, name: &UnitName, behaviour: Behaviour) {
+        let mut manager = self.manager();
+        let running = manager.listed(name).is_some_and(|unit| unit.active == "active");
+        let ends = match &behaviour {
+            Behaviour::Ends(result, code) if running => Some((result.clone(), *code)),
+            _ => None,
+        };
+        manager.behaviours.insert(name.clone(), behaviour);
+        if let Some((result, code)) = ends {
+            manager.process_ended(name, &result, code);
+            self.run_timers(manager);
+        }
+    }
+
+    /// Its starts fail from now on and it fails if it runs. `code` is the exit status or the signal.
+    pub fn fail(&self, name: &UnitName, result: &str, code: i32) {
+        self.behave(name, Behaviour::Ends(result.to_string(), code));
+    }
+
+    /// It ends with status 0.
+    pub fn exit(&self, name: &UnitName) {
+        self.behave(name, Behaviour::Ends("success".to_string(), 0));
+    }
+
+    /// Its starts hang in `activating` from now on.
+    pub fn hang(&self, name: &UnitName) {
+        self.behave(name, Behaviour::Hangs);
+    }
+
+    /// Its next start works again.
+    pub fn heal(&self, name: &UnitName) {
+        self.behave(name, Behaviour::Works);
+    }
+
+    /// Whether the bus answers; if not, every call is [`SystemdError::Unavailable`]. Units run on.
+    pub fn set_reachable(&self, reachable: bool) {
+        self.reachable.store(reachable, Ordering::Relaxed);
+        self.jobs.wake();
+    }
+
+    /// The host itself brings this unit.
+    pub fn define_on_host(&self, name: &UnitName, path: &str, text: &str) {
+        self.manager().host_files.insert(name.clone(), (path.to_string(), text.to_string()));
+    }
+
+    /// A reboot: nothing runs, nothing is loaded, and the folder in memory is empty. Behaviours and the host's own files stay.
+    pub fn crash_host(&self) {
+        self.manager().reboot();
+        self.jobs.forget_all();
+        self.jobs.wake();
+    }
+
+    /// The names of the unit files that fleet wrote, with text and drop-in.
+    pub fn files(&self) -> BTreeMap<UnitName, (String, String)> {
+        self.manager().files.clone()
+    }
+
+    /// All units that systemd has loaded.
+    pub fn loaded(&self) -> BTreeMap<UnitName, Listed> {
+        self.manager().all()
+    }
+
+    async fn call(&self, count: impl FnOnce(&mut Counters)) -> Result<(), SystemdError> {
+        let _permit = self.calls.acquire().await.expect("never closed");
+        let in_flight = MAX_CALLS - self.calls.available_permits();
+        self.tally.count(|c| {
+            count(c);
+            c.most_calls = c.most_calls.max(in_flight);
+        });
+        if !self.times.call.is_zero() {
+            tokio::time::sleep(self.times.call).await;
+        }
+        match self.reachable.load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => Err(SystemdError::Unavailable("the simulated bus is down".to_string())),
+        }
+    }
+
+    fn manager(&self) -> MutexGuard<'_, Manager> {
+        self.manager.lock().expect("no panic inside the simulated systemd")
+    }
+
+    /// Starts a task for each thing that the manager wants done later.
+    fn run_timers(&self, mut manager: MutexGuard<'_, Manager>) {
+        for timer in std::mem::take(&mut manager.timers) {
+            let sim = self.clone();
+            let delay = timer.delay.unwrap_or(self.times.job);
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                let mut manager = sim.manager();
+                manager.elapsed(timer);
+                sim.run_timers(manager);
+            });
+        }
+    }
+}
+
+impl Default for SimSystemd {
+    fn default() -> SimSystemd {
+        SimSystemd::new(Times::default())
+    }
+}
+
+#[async_trait]
+impl Systemd for SimSystemd {
+    async fn list(&self, wanted: &[UnitName]) -> Result<BTreeMap<UnitName, Listed>, SystemdError> {
+        self.call(|c| c.list += 1).await?;
+        let manager = self.manager();
+        let units = wanted.iter().filter(|name| !name.is_template());
+        Ok(units.map(|name| (name.clone(), manager.listed(name).unwrap_or_else(|| manager.unloaded(name)))).collect())
+    }
+
+    async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError> {
+        self.call(|c| c.outcome += 1).await?;
+        Ok(self.manager().outcome(name))
+    }
+
+    async fn reload(&self) -> Result<(), SystemdError> {
+        self.call(|c| c.reload += 1).await?;
+        self.manager().reload();
+        Ok(())
+    }
+
+    async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError> {
+        let ticket = self.jobs.take(job).await;
+        self.call(|c| match job {
+            Job::Start => c.start += 1,
+            Job::Stop => c.stop += 1,
+            Job::Restart => c.restart += 1,
+        })
+        .await?;
+        let mut manager = self.manager();
+        match manager.queue(name, job) {
+            Ok(Some(id)) => ticket.queued(id),
+            Ok(None) => self.jobs.wake(),
+            Err(problem) => return Err(SystemdError::Refused { what: job.verb(), name: name.clone(), problem }),
+        }
+        self.run_timers(manager);
+        Ok(())
+    }
+
+    async fn reset_failed(&self, name: &UnitName) -> Result<(), SystemdError> {
+        self.call(|c| c.reset_failed += 1).await?;
+        self.manager().reset_failed(name);
+        Ok(())
+    }
+
+    async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {
+        let manager = self.manager();
+        let names = [Some(name.clone()), name.template()];
+        Ok(names.iter().flatten().find_map(|name| manager.host_files.get(name)).map(|(path, _)| path.clone()))
+    }
+
+    async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError> {
+        self.tally.count(|c| c.write += 1);
+        self.manager().files.insert(name.clone(), (text.to_string(), drop_in.to_string()));
+        Ok(())
+    }
+
+    async fn remove(&self, name: &UnitName) -> Result<(), SystemdError> {
+        self.tally.count(|c| c.remove += 1);
+        self.manager().files.remove(name);
+        Ok(())
+    }
+
+    fn jobs_in_flight(&self) -> usize {
+        self.jobs.in_flight()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.jobs.changes()
+    }
+}

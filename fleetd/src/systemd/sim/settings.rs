@@ -1,0 +1,94 @@
+//! The few settings of a unit file that the simulated systemd obeys.
+
+use std::time::Duration;
+
+use fleet_core::name::UnitName;
+use fleet_core::unit_file::UnitFile;
+
+/// A unit file with its drop-in, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// `loaded` or `bad-setting`.
+    pub(super) load: &'static str,
+    pub(super) oneshot: bool,
+    pub(super) remain_after_exit: bool,
+    /// `no`, `always`, `on-failure`, `on-success`.
+    pub(super) restart: String,
+    pub(super) restart_after: Duration,
+    /// How many starts are allowed within which time; `None` for no limit.
+    pub(super) start_limit: Option<(usize, Duration)>,
+}
+
+impl Settings {
+    pub(super) fn read(name: &UnitName, text: &str, drop_in: &str) -> Settings {
+        let file = UnitFile::parse_lenient(&format!("{text}\n{drop_in}"));
+        let last = |section, key| file.last(section, key).map(str::trim);
+        let time = |section, key, default| last(section, key).and_then(duration).unwrap_or(default);
+        let oneshot = last("Service", "Type") == Some("oneshot");
+        let restart = last("Service", "Restart").unwrap_or("no").to_string();
+        let is = |key| file.values("Service", key).last().is_some_and(|value| !value.trim().is_empty());
+        // As systemd has it: without a command a service must at least be one that ends by itself.
+        let works =
+            name.suffix() != "service" || (is("ExecStart") && !(oneshot && restart == "always")) || (oneshot && is("ExecStop"));
+        let window = time("Unit", "StartLimitIntervalSec", Duration::from_secs(10));
+        let burst = last("Unit", "StartLimitBurst").and_then(|burst| burst.parse().ok()).unwrap_or(5);
+        Settings {
+            load: if works { "loaded" } else { "bad-setting" },
+            oneshot,
+            remain_after_exit: matches!(last("Service", "RemainAfterExit"), Some("yes" | "true" | "on" | "1")),
+            restart,
+            restart_after: time("Service", "RestartSec", Duration::from_millis(100)),
+            start_limit: (!window.is_zero() && burst > 0).then_some((burst, window)),
+        }
+    }
+
+    pub(super) fn restarts_after(&self, result: &str) -> bool {
+        match self.restart.as_str() {
+            "always" => true,
+            "on-success" => result == "success",
+            "on-failure" => result != "success",
+            _ => false,
+        }
+    }
+}
+
+/// `5`, `1.5`, `200ms`, `1min 30s`.
+fn duration(text: &str) -> Option<Duration> {
+    let mut sum = Duration::ZERO;
+    for word in text.split_whitespace() {
+        let digits = word.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(word.len());
+        let unit = match &word[digits..] {
+            "" | "s" | "sec" => 1.0,
+            "ms" => 0.001,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        sum += Duration::try_from_secs_f64(word[..digits].parse::<f64>().ok()? * unit).ok()?;
+    }
+    Some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_needs_a_command_and_the_drop_in_counts() {
+        let read = |text, drop_in| Settings::read(&UnitName::trusted("a.service"), text, drop_in).load;
+        assert_eq!(read("[Service]\nType=simple\n", ""), "bad-setting");
+        assert_eq!(read("[Service]\nExecStart=/bin/x\n", ""), "loaded");
+        assert_eq!(read("[Service]\n", "[Service]\nExecStart=/bin/x\n"), "loaded");
+        assert_eq!(read("[Service]\nExecStart=/bin/x\n", "[Service]\nExecStart=\n"), "bad-setting");
+        assert_eq!(Settings::read(&UnitName::trusted("a.target"), "[Unit]\n", "").load, "loaded");
+    }
+
+    #[test]
+    fn times_are_read_as_systemd_writes_them() {
+        for (text, millis) in
+            [("5", Some(5000)), ("1min 30s", Some(90_000)), ("200ms", Some(200)), ("0", Some(0)), ("soon", None)]
+        {
+            assert_eq!(duration(text), millis.map(Duration::from_millis), "{text}");
+        }
+    }
+}
