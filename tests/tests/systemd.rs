@@ -7,7 +7,7 @@ use fleet_core::name::UnitName;
 use fleetd::systemd::counters::Counters;
 use fleetd::systemd::dbus::{Bus, DbusSystemd, Options};
 use fleetd::systemd::sim::{SimSystemd, Times};
-use fleetd::systemd::{Job, Listed, MAX_CALLS, MAX_JOBS, Systemd, SystemdError};
+use fleetd::systemd::{Job, Listed, MAX_CALLS, MAX_JOBS, MAX_STARTS, Systemd, SystemdError};
 
 const RUNS: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
 const RUNS_ONCE: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
@@ -66,7 +66,7 @@ impl Host {
 
     async fn now(&self, name: &UnitName) -> Listed {
         let mut all = self.systemd.list(std::slice::from_ref(name)).await.unwrap();
-        all.remove(name).unwrap_or(Listed { active: "inactive".into(), ..Listed::default() })
+        all.remove(name).unwrap_or(Listed { active: "inactive".into(), sub: "dead".into(), ..Listed::default() })
     }
 
     /// Waits until the unit has no job and is in this state: `active running`.
@@ -206,7 +206,6 @@ async fn refusals_are_in_systemds_words(host: Host) {
         problem(start(&bad).await),
         "systemd refused to start fleettest-bad.service: Unit fleettest-bad.service has a bad unit file setting."
     );
-    assert_eq!(host.now(&bad).await.load, "bad-setting");
     host.clear(&bad).await;
     assert_eq!(host.systemd.jobs_in_flight(), 0);
 }
@@ -219,17 +218,20 @@ async fn what_is_not_there_can_be_stopped_reset_and_removed(host: Host) {
     assert_eq!(host.systemd.jobs_in_flight(), 0);
 }
 
-async fn a_list_tells_written_from_missing_and_has_no_templates(host: Host) {
-    let (written, missing, template) =
-        (unit("fleettest-written.service"), unit("fleettest-absent.service"), unit("fleettest-t@.service"));
-    host.write(&written, RUNS).await;
-    host.write(&template, RUNS).await;
-    let listed = host.systemd.list(&[missing.clone(), template.clone(), written.clone()]).await.unwrap();
-    let idle = |load: &str| Listed { load: load.into(), active: "inactive".into(), sub: "dead".into(), job: false };
-    assert_eq!(listed.get(&written), Some(&idle("loaded")));
-    assert_eq!(listed.get(&missing), Some(&idle("not-found")));
-    assert_eq!(listed.get(&template), None);
-    host.systemd.remove(&written).await.unwrap();
+async fn a_list_has_only_units_that_are_not_at_rest(host: Host) {
+    let [runs, written, missing, template] =
+        ["fleettest-runs@1.service", "fleettest-written.service", "fleettest-absent.service", "fleettest-t@.service"].map(unit);
+    for name in [&runs, &written, &template] {
+        host.write(name, RUNS).await;
+    }
+    host.queue(&runs, Job::Start).await;
+    host.until(&runs, "active running").await;
+    let listed = host.systemd.list(&[missing, template.clone(), written.clone(), runs.clone()]).await.unwrap();
+    let running = Listed { load: "loaded".into(), active: "active".into(), sub: "running".into(), job: false };
+    assert_eq!(listed.into_iter().collect::<Vec<_>>(), [(runs.clone(), running)]);
+    for name in [&runs, &written] {
+        host.clear(name).await;
+    }
     host.systemd.remove(&template).await.unwrap();
 }
 
@@ -282,7 +284,7 @@ both! {
     the_drop_in_is_part_of_the_unit
     refusals_are_in_systemds_words
     what_is_not_there_can_be_stopped_reset_and_removed
-    a_list_tells_written_from_missing_and_has_no_templates
+    a_list_has_only_units_that_are_not_at_rest
     a_hanging_start_has_a_job_until_it_is_stopped
     the_hosts_own_units_are_told_with_their_path
 }
@@ -334,6 +336,23 @@ async fn calls_work_again_after_the_bus_or_systemd_went_away() {
     }
     host.clear(&name).await;
     host.clear(&hangs).await;
+}
+
+#[tokio::test]
+#[ignore = "takes a minute of real time: the check for lost job ends runs every 30 s"]
+async fn more_long_jobs_than_there_are_slots_still_start() {
+    let Some(host) = Host::real().await else { return };
+    let names: Vec<UnitName> = (0..MAX_STARTS + 50).map(|i| unit(&format!("fleettest-long@{i}.service"))).collect();
+    for name in &names {
+        host.write(name, "[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\n").await;
+    }
+    let starts = futures_util::future::join_all(names.iter().map(|name| host.queue(name, Job::Start)));
+    tokio::time::timeout(Duration::from_secs(120), starts).await.expect("slots came free");
+    let listed = host.systemd.list(&names).await.unwrap();
+    assert_eq!(listed.values().filter(|unit| unit.active == "activating").count(), names.len());
+    eprintln!("{:?}", host.counters());
+    futures_util::future::join_all(names.iter().map(|name| host.clear(name))).await;
+    host.until_no_jobs().await;
 }
 
 async fn reexecute() {

@@ -20,10 +20,8 @@ pub mod sim;
 /// implementation keeps at most [`MAX_CALLS`] on the bus and waits with the rest.
 #[async_trait]
 pub trait Systemd: Send + Sync + 'static {
-    /// The state of every unit of `wanted`, by name. One bus call, however many.
-    ///
-    /// systemd loads what it has not loaded to answer, and forgets it again: a unit that was only written is `inactive` with
-    /// load `loaded` or `bad-setting`, a name without a file is `inactive` with `not-found`. Templates are absent, being no units.
+    /// The units of `wanted` that are not at rest, by name: a unit that is `inactive` without a job is absent, whether it is
+    /// loaded, only written or unknown. One bus call, whose cost grows with the host's loaded units, not with `wanted`.
     async fn list(&self, wanted: &[UnitName]) -> Result<BTreeMap<UnitName, Listed>, SystemdError>;
 
     /// Why a unit is in its state. Only for units that failed: it costs a call each, for services four.
@@ -36,7 +34,7 @@ pub trait Systemd: Send + Sync + 'static {
 
     /// Queues a job and returns as soon as systemd took it; its end raises [`Systemd::changes`].
     ///
-    /// Waits first while [`MAX_JOBS`] starts (or [`MAX_STOPS`] stops) are in flight. Right after it returns the unit may still be
+    /// Waits first while [`MAX_JOBS`] jobs, or for a start [`MAX_STARTS`] starts, are in flight. Right after it returns the unit may still be
     /// `inactive` with a job. `Ok` for the stop of a unit that is not loaded. An end says nothing of success: list the unit.
     async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError>;
 
@@ -55,7 +53,7 @@ pub trait Systemd: Send + Sync + 'static {
     /// Removes what [`Systemd::write`] wrote. `Ok` if there is nothing.
     async fn remove(&self, name: &UnitName) -> Result<(), SystemdError>;
 
-    /// How many jobs queued through this value have not ended yet: at most [`MAX_JOBS`] + [`MAX_STOPS`], below systemd's 512.
+    /// How many jobs queued through this value have not ended yet: at most [`MAX_JOBS`].
     fn jobs_in_flight(&self) -> usize;
 
     /// Counts up whenever a job that was queued here ends, or systemd or the bus went or came back. A wake-up carries no data.
@@ -67,11 +65,12 @@ pub trait Systemd: Send + Sync + 'static {
 /// The most calls on the bus at once: over 128 the system bus refuses replies to one connection.
 pub const MAX_CALLS: usize = 64;
 
-/// The most starts and restarts in flight: over 512 jobs systemd is cut off the bus, since it adds a match rule a job.
-pub const MAX_JOBS: usize = 256;
+/// The most jobs in flight: at 512 systemd is cut off the bus, since it adds a match rule a job. The rest is for other clients' jobs
+/// and systemd's own rules.
+pub const MAX_JOBS: usize = 448;
 
-/// The most stops in flight, beside [`MAX_JOBS`]: stops must pass when every start hangs, and are what ends those.
-pub const MAX_STOPS: usize = 128;
+/// The most of [`MAX_JOBS`] that starts and restarts may take: stops must pass when every start hangs, and are what ends those.
+pub const MAX_STARTS: usize = 256;
 
 /// The name of the drop-in that [`Systemd::write`] puts beside a unit; a unit file with it is fleet's.
 pub const DROP_IN: &str = "10-fleet.conf";
