@@ -6,16 +6,24 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::counters::Tally;
-use super::{Job, MAX_JOBS, MAX_STOPS};
+use super::{Job, MAX_JOBS, MAX_STARTS};
 
 /// How many ends of unknown jobs are kept while a reply is awaited; a reply is at most [`super::MAX_CALLS`] ends late.
 const MAX_EARLY: usize = 1024;
 
+/// What a job holds; dropping it frees it.
+#[derive(Debug)]
+struct Slot {
+    _any: OwnedSemaphorePermit,
+    _start: Option<OwnedSemaphorePermit>,
+}
+
 /// The jobs queued through one systemd value.
 #[derive(Debug)]
 pub(super) struct Jobs {
+    all: Arc<Semaphore>,
+    /// Starts need one of these as well.
     starts: Arc<Semaphore>,
-    stops: Arc<Semaphore>,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
     tally: Arc<Tally>,
@@ -24,7 +32,7 @@ pub(super) struct Jobs {
 #[derive(Debug, Default)]
 struct State {
     /// Two slots have one id when systemd merged the jobs.
-    running: BTreeMap<u32, Vec<OwnedSemaphorePermit>>,
+    running: BTreeMap<u32, Vec<Slot>>,
     /// Jobs that ended while a reply was on its way: the end may overtake the reply that tells the id.
     early: BTreeSet<u32>,
     queueing: usize,
@@ -34,18 +42,22 @@ struct State {
 impl Jobs {
     pub(super) fn new(tally: Arc<Tally>) -> Arc<Jobs> {
         Arc::new(Jobs {
-            starts: Arc::new(Semaphore::new(MAX_JOBS)),
-            stops: Arc::new(Semaphore::new(MAX_STOPS)),
+            all: Arc::new(Semaphore::new(MAX_JOBS)),
+            starts: Arc::new(Semaphore::new(MAX_STARTS)),
             state: Mutex::default(),
             changes: watch::Sender::new(0),
             tally,
         })
     }
 
-    /// Waits for a free slot. Stops have their own, so that they still pass when every start hangs, and can end those.
+    /// Waits for a free slot. Starts cannot take them all, so that stops still pass when every start hangs, and can end those.
     pub(super) async fn take(self: &Arc<Jobs>, job: Job) -> Ticket {
-        let slots = if job == Job::Stop { &self.stops } else { &self.starts };
-        let slot = Arc::clone(slots).acquire_owned().await.expect("never closed");
+        let permit = async |slots: &Arc<Semaphore>| Arc::clone(slots).acquire_owned().await.expect("never closed");
+        let start = match job {
+            Job::Start | Job::Restart => Some(permit(&self.starts).await),
+            Job::Stop => None,
+        };
+        let slot = Slot { _any: permit(&self.all).await, _start: start };
         self.state().queueing += 1;
         let in_flight = self.in_flight();
         self.tally.count(|c| c.most_jobs = c.most_jobs.max(in_flight));
@@ -53,7 +65,7 @@ impl Jobs {
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        MAX_JOBS + MAX_STOPS - self.starts.available_permits() - self.stops.available_permits()
+        MAX_JOBS - self.all.available_permits()
     }
 
     /// Whether starts have to wait.
@@ -111,7 +123,7 @@ impl Jobs {
 #[derive(Debug)]
 pub(super) struct Ticket {
     jobs: Arc<Jobs>,
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
 }
 
 impl Ticket {
@@ -174,12 +186,12 @@ mod tests {
     #[tokio::test]
     async fn stops_pass_when_every_start_hangs() {
         let jobs = jobs();
-        for id in 0..MAX_JOBS {
+        for id in 0..MAX_STARTS {
             jobs.take(Job::Start).await.queued(id as u32);
         }
         assert!(jobs.full());
         jobs.take(Job::Stop).await.queued(9999);
-        assert_eq!(jobs.in_flight(), MAX_JOBS + 1);
+        assert_eq!(jobs.in_flight(), MAX_STARTS + 1);
         jobs.forget_all();
         assert_eq!(jobs.in_flight(), 0);
     }

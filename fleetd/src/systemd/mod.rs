@@ -21,16 +21,22 @@ pub mod sim;
 /// implementation keeps at most [`MAX_CALLS`] on the bus and waits with the rest.
 #[async_trait]
 pub trait Systemd: Send + Sync + 'static {
-    /// Every unit of `wanted` that systemd has loaded, by name; those that it has not loaded are absent. One bus call, however many.
+    /// The units of `wanted` that are not at rest, by name: a unit that is `inactive` without a job is absent, whether it is
+    /// loaded, only written or unknown. One bus call, whose cost grows with the host's loaded units, not with `wanted`.
     async fn list(&self, wanted: &[UnitName]) -> Result<BTreeMap<UnitName, Listed>, SystemdError>;
 
-    /// Why a unit is in its state. Only for units that failed: it costs a call each.
+    /// Why a unit is in its state. Only for units that failed: it costs a call each, for services four.
+    ///
+    /// Types that have no result (slices, targets, devices) give an empty one.
     async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError>;
 
     /// Asks systemd to read changed unit files. Its cost grows with the loaded units: batch changes into one.
     async fn reload(&self) -> Result<(), SystemdError>;
 
     /// Queues a job and returns as soon as systemd took it; its end raises [`Systemd::changes`].
+    ///
+    /// Waits first while [`MAX_JOBS`] jobs, or for a start [`MAX_STARTS`] starts, are in flight. Right after it returns the unit may still be
+    /// `inactive` with a job. `Ok` for the stop of a unit that is not loaded. An end says nothing of success: list the unit.
     async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError>;
 
     /// Clears the failed state, so that systemd forgets the unit. `Ok` if it is not loaded.
@@ -40,26 +46,32 @@ pub trait Systemd: Send + Sync + 'static {
     async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError>;
 
     /// Writes a unit file and, beside it, fleet's drop-in; replaces what fleet wrote there before. Atomic a file: never half a file.
+    ///
+    /// A unit that is not loaded needs no [`Systemd::reload`] afterwards. systemd reads its folder again at the next start after a
+    /// write, so write all that is to be started first and queue the starts then.
     async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError>;
 
     /// Removes what [`Systemd::write`] wrote. `Ok` if there is nothing.
     async fn remove(&self, name: &UnitName) -> Result<(), SystemdError>;
 
-    /// How many jobs queued through this value have not ended yet. Callers stay well below systemd's 512 (see FIGURES in the docs).
+    /// How many jobs queued through this value have not ended yet: at most [`MAX_JOBS`].
     fn jobs_in_flight(&self) -> usize;
 
-    /// Counts up whenever a job that was queued here ends, or systemd or the bus came back. A wake-up carries no data.
+    /// Counts up whenever a job that was queued here ends, or systemd or the bus went or came back. A wake-up carries no data.
+    ///
+    /// A process that ends by itself is no job: look now and then, too.
     fn changes(&self) -> watch::Receiver<u64>;
 }
 
 /// The most calls on the bus at once: over 128 the system bus refuses replies to one connection.
 pub const MAX_CALLS: usize = 64;
 
-/// The most starts and restarts in flight: over 512 jobs systemd is cut off the bus, since it adds a match rule a job.
-pub const MAX_JOBS: usize = 256;
+/// The most jobs in flight: at 512 systemd is cut off the bus, since it adds a match rule a job. The rest is for other clients' jobs
+/// and systemd's own rules.
+pub const MAX_JOBS: usize = 448;
 
-/// The most stops in flight, beside [`MAX_JOBS`]: stops must pass when every start hangs, and are what ends those.
-pub const MAX_STOPS: usize = 128;
+/// The most of [`MAX_JOBS`] that starts and restarts may take: stops must pass when every start hangs, and are what ends those.
+pub const MAX_STARTS: usize = 256;
 
 /// The name of the drop-in that [`Systemd::write`] puts beside a unit; a unit file with it is fleet's.
 pub const DROP_IN: &str = "10-fleet.conf";
@@ -86,7 +98,7 @@ impl Job {
     }
 }
 
-/// One loaded unit.
+/// One unit's state.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listed {
     /// `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
@@ -123,7 +135,7 @@ pub enum SystemdError {
         what: &'static str,
         /// The unit.
         name: UnitName,
-        /// D-Bus error name and message.
+        /// Its message: `Unit web@1.service not found.`
         problem: String,
     },
     /// A file could not be written or removed.

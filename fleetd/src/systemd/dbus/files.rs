@@ -17,14 +17,15 @@ pub(super) struct Files {
     /// Where systemd sees the folder.
     seen_at: PathBuf,
     dir: PathBuf,
-    /// Numbers temporary files, so that two writes never share one.
-    next: AtomicU64,
 }
+
+/// Numbers temporary files, so that two writes never share one.
+static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
 impl Files {
     pub(super) fn new(root: PathBuf, unit_dir: PathBuf) -> Files {
         let dir = root.join(unit_dir.strip_prefix("/").unwrap_or(&unit_dir));
-        Files { root, seen_at: unit_dir, dir, next: AtomicU64::new(0) }
+        Files { root, seen_at: unit_dir, dir }
     }
 
     /// The drop-in comes first: once systemd finds the unit file, all of the unit is there.
@@ -83,7 +84,8 @@ impl Files {
     /// Writes beside and renames. The temporary name has no unit suffix, so that systemd passes over it.
     fn replace(&self, folder: &Path, name: &str, text: &str) -> Result<(), SystemdError> {
         let target = folder.join(name);
-        let temporary = folder.join(format!(".fleet-{}.tmp", self.next.fetch_add(1, Ordering::Relaxed)));
+        let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
+        let temporary = folder.join(format!(".fleet-{}-{number}.tmp", std::process::id()));
         let written = (|| {
             let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
             io::Write::write_all(&mut file, text.as_bytes())?;

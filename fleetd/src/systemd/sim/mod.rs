@@ -182,8 +182,7 @@ impl Systemd for SimSystemd {
     async fn list(&self, wanted: &[UnitName]) -> Result<BTreeMap<UnitName, Listed>, SystemdError> {
         self.call(|c| c.list += 1).await?;
         let manager = self.manager();
-        let units = wanted.iter().filter(|name| !name.is_template());
-        Ok(units.map(|name| (name.clone(), manager.listed(name).unwrap_or_else(|| manager.unloaded(name)))).collect())
+        Ok(wanted.iter().filter_map(|name| Some((name.clone(), manager.listed(name)?))).collect())
     }
 
     async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError> {

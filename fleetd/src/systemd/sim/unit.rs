@@ -70,12 +70,6 @@ impl Manager {
         Some(Listed { load: unit.load.into(), active: unit.active.into(), sub: unit.sub.into(), job: unit.job.is_some() })
     }
 
-    /// What systemd says of a unit that it loads only to answer.
-    pub(super) fn unloaded(&self, name: &UnitName) -> Listed {
-        let load = self.settings(name).map_or("not-found", |settings| settings.load);
-        Listed { load: load.into(), active: "inactive".into(), sub: "dead".into(), job: false }
-    }
-
     pub(super) fn all(&self) -> BTreeMap<UnitName, Listed> {
         self.units.keys().filter_map(|name| Some((name.clone(), self.listed(name)?))).collect()
     }

@@ -1,0 +1,366 @@
+//! What both systemds must do alike: the simulated one always, the real one in the host that `real_host` names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::name::UnitName;
+use fleetd::systemd::counters::Counters;
+use fleetd::systemd::dbus::{Bus, DbusSystemd, Options};
+use fleetd::systemd::sim::{SimSystemd, Times};
+use fleetd::systemd::{Job, Listed, MAX_CALLS, MAX_JOBS, MAX_STARTS, Systemd, SystemdError};
+
+const RUNS: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
+const RUNS_ONCE: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
+const FAILS: &str = "[Service]\nExecStart=/bin/sh -c 'exit 3'\n";
+const HANGS: &str = "[Service]\nType=notify\nTimeoutStartSec=infinity\nTimeoutStopSec=1\nExecStart=/bin/sleep infinity\n";
+const DROP_IN: &str = "[Unit]\nDescription=by fleet\n";
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where a booted host's `/` is seen from here, its bus below it. `None`: only the simulated systemd is tested.
+fn real_host() -> Option<String> {
+    std::env::var("FLEET_TEST_SYSTEMD_ROOT").ok()
+}
+
+struct Host {
+    systemd: Arc<dyn Systemd>,
+    sim: Option<SimSystemd>,
+    real: Option<Arc<DbusSystemd>>,
+}
+
+impl Host {
+    fn simulated() -> Host {
+        let sim = SimSystemd::new(Times { call: Duration::from_millis(1), job: Duration::from_millis(2) });
+        sim.define_on_host(&unit("dbus.service"), "/usr/lib/systemd/system/dbus.service", RUNS);
+        sim.define_on_host(&unit("getty@.service"), "/usr/lib/systemd/system/getty@.service", RUNS);
+        Host { systemd: Arc::new(sim.clone()), sim: Some(sim), real: None }
+    }
+
+    async fn real() -> Option<Host> {
+        let root = real_host()?;
+        let bus = Bus::Address(format!("unix:path={root}/run/dbus/system_bus_socket"));
+        let options = Options { bus, root: root.into(), ..Options::default() };
+        let real = Arc::new(DbusSystemd::connect(options).await.expect("the host's systemd answers"));
+        Some(Host { systemd: real.clone(), sim: None, real: Some(real) })
+    }
+
+    fn counters(&self) -> Counters {
+        self.sim.as_ref().map(|sim| sim.counters()).or(self.real.as_ref().map(|real| real.counters())).unwrap_or_default()
+    }
+
+    async fn write(&self, name: &UnitName, text: &str) {
+        if let Some(sim) = &self.sim {
+            match text {
+                FAILS => sim.fail(name, "exit-code", 3),
+                HANGS => sim.hang(name),
+                _ => sim.heal(name),
+            }
+        }
+        self.systemd.write(name, text, DROP_IN).await.unwrap();
+    }
+
+    async fn queue(&self, name: &UnitName, job: Job) {
+        self.systemd.queue(name, job).await.unwrap();
+    }
+
+    async fn now(&self, name: &UnitName) -> Listed {
+        let mut all = self.systemd.list(std::slice::from_ref(name)).await.unwrap();
+        all.remove(name).unwrap_or(Listed { active: "inactive".into(), sub: "dead".into(), ..Listed::default() })
+    }
+
+    /// Waits until the unit has no job and is in this state: `active running`.
+    async fn until(&self, name: &UnitName, state: &str) {
+        let mut changes = self.systemd.changes();
+        let mut seen = Listed::default();
+        let reached = tokio::time::timeout(PATIENCE, async {
+            loop {
+                seen = self.now(name).await;
+                if !seen.job && format!("{} {}", seen.active, seen.sub) == state {
+                    break;
+                }
+                // An end of a process is no job: look again now and then.
+                let _ = tokio::time::timeout(Duration::from_millis(20), changes.changed()).await;
+            }
+        });
+        assert!(reached.await.is_ok(), "{name} is not {state} but {seen:?}");
+    }
+
+    async fn until_no_jobs(&self) {
+        let mut changes = self.systemd.changes();
+        let none = tokio::time::timeout(PATIENCE, changes.wait_for(|_| self.systemd.jobs_in_flight() == 0)).await.is_ok();
+        assert!(none, "{} jobs are still in flight", self.systemd.jobs_in_flight());
+    }
+
+    async fn clear(&self, name: &UnitName) {
+        self.queue(name, Job::Stop).await;
+        self.systemd.remove(name).await.unwrap();
+    }
+}
+
+fn unit(name: &str) -> UnitName {
+    UnitName::parse(name).unwrap()
+}
+
+fn problem(result: Result<(), SystemdError>) -> String {
+    result.expect_err("a refusal").to_string()
+}
+
+async fn a_new_unit_starts_without_a_reload(host: Host) {
+    let name = unit("fleettest-new@1.service");
+    host.write(&name, RUNS).await;
+    host.queue(&name, Job::Start).await;
+    host.until(&name, "active running").await;
+    host.queue(&name, Job::Stop).await;
+    host.until(&name, "inactive dead").await;
+    host.clear(&name).await;
+    assert_eq!(host.counters().reload, 0);
+}
+
+async fn many_units_written_while_others_start_are_all_found(host: Host) {
+    let names: Vec<UnitName> = (0..200).map(|i| unit(&format!("fleettest-many@{i}.service"))).collect();
+    let arrivals = names.iter().map(|name| async {
+        host.write(name, RUNS_ONCE).await;
+        host.queue(name, Job::Start).await;
+    });
+    futures_util::future::join_all(arrivals).await;
+    host.until_no_jobs().await;
+    let listed = host.systemd.list(&names).await.unwrap();
+    assert!(names.iter().all(|name| listed[name].sub == "exited"), "{listed:?}");
+    futures_util::future::join_all(names.iter().map(|name| host.clear(name))).await;
+    host.until_no_jobs().await;
+    let counters = host.counters();
+    assert_eq!((counters.start, counters.stop, counters.write, counters.reload), (200, 200, 200, 0));
+    assert!(counters.most_calls <= MAX_CALLS && counters.most_jobs <= MAX_JOBS, "{counters:?}");
+}
+
+async fn a_changed_text_is_used_only_after_a_reload(host: Host) {
+    let name = unit("fleettest-changed.service");
+    host.write(&name, RUNS).await;
+    host.queue(&name, Job::Start).await;
+    host.until(&name, "active running").await;
+    host.write(&name, RUNS_ONCE).await;
+    host.queue(&name, Job::Restart).await;
+    host.until(&name, "active running").await;
+    host.systemd.reload().await.unwrap();
+    host.queue(&name, Job::Restart).await;
+    host.until(&name, "active exited").await;
+    host.clear(&name).await;
+}
+
+async fn a_name_can_be_used_again_with_another_text(host: Host) {
+    let name = unit("fleettest-again.service");
+    for (text, state) in
+        [(RUNS, "active running"), (FAILS, "failed failed"), (RUNS_ONCE, "active exited"), (RUNS, "active running")]
+    {
+        host.write(&name, text).await;
+        host.queue(&name, Job::Start).await;
+        host.until(&name, state).await;
+        host.clear(&name).await;
+        host.systemd.reset_failed(&name).await.unwrap();
+        host.until(&name, "inactive dead").await;
+    }
+}
+
+async fn a_failed_unit_tells_why_until_it_is_reset(host: Host) {
+    let name = unit("fleettest-fails.service");
+    host.write(&name, FAILS).await;
+    host.queue(&name, Job::Start).await;
+    host.until(&name, "failed failed").await;
+    let outcome = host.systemd.outcome(&name).await.unwrap();
+    assert_eq!((outcome.result.as_str(), outcome.code, outcome.restarts), ("exit-code", Some(3), 0));
+    host.systemd.reset_failed(&name).await.unwrap();
+    host.until(&name, "inactive dead").await;
+    host.clear(&name).await;
+}
+
+async fn a_unit_that_restarts_itself_too_often_fails(host: Host) {
+    let name = unit("fleettest-restarts.service");
+    host.write(&name, FAILS).await;
+    let text = format!("[Unit]\nStartLimitBurst=3\n{FAILS}Restart=always\nRestartSec=10ms\n");
+    host.systemd.write(&name, &text, DROP_IN).await.unwrap();
+    host.queue(&name, Job::Start).await;
+    host.until(&name, "failed failed").await;
+    assert_eq!(host.systemd.outcome(&name).await.unwrap().restarts, 3);
+    host.systemd.reset_failed(&name).await.unwrap();
+    host.clear(&name).await;
+}
+
+async fn the_drop_in_is_part_of_the_unit(host: Host) {
+    let name = unit("fleettest-dropin.service");
+    host.systemd.write(&name, "[Unit]\nDescription=no command\n", RUNS).await.unwrap();
+    host.queue(&name, Job::Start).await;
+    host.until(&name, "active running").await;
+    host.clear(&name).await;
+}
+
+async fn refusals_are_in_systemds_words(host: Host) {
+    let (missing, bad) = (unit("fleettest-missing@1.service"), unit("fleettest-bad.service"));
+    host.write(&bad, "[Service]\nType=simple\n").await;
+    let start = |name| host.systemd.queue(name, Job::Start);
+    assert_eq!(
+        problem(start(&missing).await),
+        "systemd refused to start fleettest-missing@1.service: Unit fleettest-missing@1.service not found."
+    );
+    assert_eq!(
+        problem(start(&bad).await),
+        "systemd refused to start fleettest-bad.service: Unit fleettest-bad.service has a bad unit file setting."
+    );
+    host.clear(&bad).await;
+    assert_eq!(host.systemd.jobs_in_flight(), 0);
+}
+
+async fn what_is_not_there_can_be_stopped_reset_and_removed(host: Host) {
+    let name = unit("fleettest-nothing.service");
+    host.queue(&name, Job::Stop).await;
+    host.systemd.reset_failed(&name).await.unwrap();
+    host.systemd.remove(&name).await.unwrap();
+    assert_eq!(host.systemd.jobs_in_flight(), 0);
+}
+
+async fn a_list_has_only_units_that_are_not_at_rest(host: Host) {
+    let [runs, written, missing, template] =
+        ["fleettest-runs@1.service", "fleettest-written.service", "fleettest-absent.service", "fleettest-t@.service"].map(unit);
+    for name in [&runs, &written, &template] {
+        host.write(name, RUNS).await;
+    }
+    host.queue(&runs, Job::Start).await;
+    host.until(&runs, "active running").await;
+    let listed = host.systemd.list(&[missing, template.clone(), written.clone(), runs.clone()]).await.unwrap();
+    let running = Listed { load: "loaded".into(), active: "active".into(), sub: "running".into(), job: false };
+    assert_eq!(listed.into_iter().collect::<Vec<_>>(), [(runs.clone(), running)]);
+    for name in [&runs, &written] {
+        host.clear(name).await;
+    }
+    host.systemd.remove(&template).await.unwrap();
+}
+
+async fn a_hanging_start_has_a_job_until_it_is_stopped(host: Host) {
+    let name = unit("fleettest-hangs.service");
+    host.write(&name, HANGS).await;
+    host.queue(&name, Job::Start).await;
+    // Taken is not begun: the job may still wait while the unit is inactive.
+    assert!(host.now(&name).await.job);
+    assert_eq!(host.systemd.jobs_in_flight(), 1);
+    host.clear(&name).await;
+    host.until(&name, "inactive dead").await;
+    host.until_no_jobs().await;
+}
+
+async fn the_hosts_own_units_are_told_with_their_path(host: Host) {
+    let defines = async |name: &str| host.systemd.host_defines(&unit(name)).await.unwrap();
+    assert_eq!(defines("dbus.service").await.as_deref(), Some("/usr/lib/systemd/system/dbus.service"));
+    assert_eq!(defines("getty@7.service").await.as_deref(), Some("/usr/lib/systemd/system/getty@.service"));
+    let ours = unit("fleettest-ours.service");
+    host.write(&ours, RUNS).await;
+    assert_eq!(defines(ours.as_str()).await, None);
+    host.systemd.remove(&ours).await.unwrap();
+}
+
+/// Runs each case on both.
+macro_rules! both {
+    ($($case:ident)*) => {
+        mod simulated {
+            $(#[tokio::test] async fn $case() { super::$case(super::Host::simulated()).await; })*
+        }
+        mod real {
+            $(#[tokio::test] async fn $case() {
+                match super::Host::real().await {
+                    Some(host) => super::$case(host).await,
+                    None => eprintln!("no host: set FLEET_TEST_SYSTEMD_ROOT"),
+                }
+            })*
+        }
+    };
+}
+
+both! {
+    a_new_unit_starts_without_a_reload
+    many_units_written_while_others_start_are_all_found
+    a_changed_text_is_used_only_after_a_reload
+    a_name_can_be_used_again_with_another_text
+    a_failed_unit_tells_why_until_it_is_reset
+    a_unit_that_restarts_itself_too_often_fails
+    the_drop_in_is_part_of_the_unit
+    refusals_are_in_systemds_words
+    what_is_not_there_can_be_stopped_reset_and_removed
+    a_list_has_only_units_that_are_not_at_rest
+    a_hanging_start_has_a_job_until_it_is_stopped
+    the_hosts_own_units_are_told_with_their_path
+}
+
+#[tokio::test]
+async fn a_simulated_reboot_leaves_nothing_and_frees_the_jobs() {
+    let host = Host::simulated();
+    let (runs, hangs) = (unit("a.service"), unit("b.service"));
+    host.write(&runs, RUNS).await;
+    host.write(&hangs, HANGS).await;
+    host.queue(&runs, Job::Start).await;
+    host.queue(&hangs, Job::Start).await;
+    let sim = host.sim.as_ref().unwrap();
+    sim.crash_host();
+    assert_eq!((sim.loaded().len(), sim.files().len(), host.systemd.jobs_in_flight()), (0, 0, 0));
+    assert_eq!(
+        problem(host.systemd.queue(&runs, Job::Start).await),
+        "systemd refused to start a.service: Unit a.service not found."
+    );
+}
+
+#[tokio::test]
+#[ignore = "takes the bus from under the other tests: run it alone"]
+async fn calls_work_again_after_the_bus_or_systemd_went_away() {
+    let Some(host) = Host::real().await else { return };
+    let (name, hangs) = (unit("fleettest-after.service"), unit("fleettest-before.service"));
+    host.write(&name, RUNS).await;
+    host.write(&hangs, HANGS).await;
+    for broken_by in ["Reexecute", "dbus.service"] {
+        host.queue(&hangs, Job::Start).await;
+        let mut changes = host.systemd.changes();
+        changes.mark_unchanged();
+        match broken_by {
+            "Reexecute" => reexecute().await,
+            _ => drop(host.systemd.queue(&unit(broken_by), Job::Restart).await),
+        }
+        tokio::time::timeout(PATIENCE, changes.changed()).await.expect("told of the loss").unwrap();
+        let back = async {
+            while host.systemd.list(std::slice::from_ref(&name)).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+            while let Err(SystemdError::Unavailable(_)) = host.systemd.queue(&name, Job::Restart).await {}
+        };
+        tokio::time::timeout(PATIENCE, back).await.expect("systemd is back");
+        host.until(&name, "active running").await;
+        host.queue(&hangs, Job::Stop).await;
+        host.until_no_jobs().await;
+        eprintln!("after {broken_by}: {:?}", host.counters());
+    }
+    host.clear(&name).await;
+    host.clear(&hangs).await;
+}
+
+#[tokio::test]
+#[ignore = "takes a minute of real time: the check for lost job ends runs every 30 s"]
+async fn more_long_jobs_than_there_are_slots_still_start() {
+    let Some(host) = Host::real().await else { return };
+    let names: Vec<UnitName> = (0..MAX_STARTS + 50).map(|i| unit(&format!("fleettest-long@{i}.service"))).collect();
+    for name in &names {
+        host.write(name, "[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\n").await;
+    }
+    let starts = futures_util::future::join_all(names.iter().map(|name| host.queue(name, Job::Start)));
+    tokio::time::timeout(Duration::from_secs(120), starts).await.expect("slots came free");
+    let listed = host.systemd.list(&names).await.unwrap();
+    assert_eq!(listed.values().filter(|unit| unit.active == "activating").count(), names.len());
+    eprintln!("{:?}", host.counters());
+    futures_util::future::join_all(names.iter().map(|name| host.clear(name))).await;
+    host.until_no_jobs().await;
+}
+
+async fn reexecute() {
+    let root = real_host().unwrap();
+    let address = format!("unix:path={root}/run/dbus/system_bus_socket");
+    let bus = zbus::connection::Builder::address(address.as_str()).unwrap().build().await.unwrap();
+    let to = "org.freedesktop.systemd1";
+    let call = bus.call_method(Some(to), "/org/freedesktop/systemd1", Some("org.freedesktop.systemd1.Manager"), "Reexecute", &());
+    // It never answers: the one who would is gone.
+    let _ = tokio::time::timeout(Duration::from_secs(2), call).await;
+}
