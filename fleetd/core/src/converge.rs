@@ -224,8 +224,8 @@ impl Sorted {
                 revision: placement.revision,
                 hash: placement.hash.clone(),
             });
-            // systemd reads a new name by itself; what it has loaded already it reads again only when told.
-            self.reload |= seen.systemd.is_some();
+            // systemd reads a new name by itself; what it may have loaded already it reads again only when told.
+            self.reload |= seen.marker.is_some();
             if placement.state == DesiredState::Launched {
                 let restart = placement.restart;
                 let running = matches!(phase, Phase::Up | Phase::Activating | Phase::Moving) && seen.marker.is_some();

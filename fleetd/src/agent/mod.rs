@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::store::kv::WatchEvent;
 use crate::store::{Registration, Store, StoreError};
-use crate::systemd::{JobOutcome, Listed, MAX_JOBS, Systemd, SystemdError};
+use crate::systemd::{JobOutcome, Listed, MAX_STARTS, Systemd, SystemdError};
 
 mod apply;
 mod dropin;
@@ -34,7 +34,7 @@ const LIST_PERIOD_MS: u64 = 800;
 const BUSY_PERIOD_MS: u64 = 150;
 
 /// While jobs are under way, this many ended ones are worth a tick that queues more.
-const REFILL: usize = MAX_JOBS / 4;
+const REFILL: usize = MAX_STARTS / 4;
 
 /// Two reports go out at once; after that one each half second.
 const REPORT_PERIOD_MS: u64 = 500;
@@ -159,7 +159,7 @@ impl Agent {
         let idle = converged.steps.is_empty();
         // Made before the steps are taken: it says what was seen, not what was asked for since.
         let report = self.report(&host, now_ms).await;
-        let free = MAX_JOBS.saturating_sub(self.systemd.jobs_in_flight());
+        let free = MAX_STARTS.saturating_sub(self.systemd.jobs_in_flight());
         let left_over = self.apply(converged.steps, free, now_ms).await;
         self.busy_since_ms = if idle { None } else { self.busy_since_ms.or(Some(now_ms)) };
         let mut next_ms = now_ms + if idle && !left_over { LIST_PERIOD_MS } else { BUSY_PERIOD_MS };

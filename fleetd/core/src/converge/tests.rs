@@ -142,10 +142,13 @@ fn a_loaded_unit_that_its_timer_or_socket_started_is_left_alone() {
 
 #[test]
 fn a_new_text_for_a_unit_that_is_only_to_be_loaded_stops_the_old_one() {
-    check("a.service: loaded h2; h1 launched active", expect![[r#"
+    check(
+        "a.service: loaded h2; h1 launched active",
+        expect![[r#"
         Stop(a.service)
         Write { instance: a.service, unit: a.service, revision: 1, hash: "h2" }
-        Reload"#]]);
+        Reload"#]],
+    );
 }
 
 #[test]
