@@ -353,6 +353,12 @@ async fn more_long_jobs_than_there_are_slots_still_start() {
     eprintln!("{:?}", host.counters());
     futures_util::future::join_all(names.iter().map(|name| host.clear(name))).await;
     host.until_no_jobs().await;
+    // A oneshot that is stopped while it runs has failed.
+    assert!(host.systemd.list(&names).await.unwrap().values().all(|unit| unit.active == "failed"));
+    for name in &names {
+        host.systemd.reset_failed(name).await.unwrap();
+    }
+    assert!(host.systemd.list(&names).await.unwrap().is_empty());
 }
 
 async fn reexecute() {
