@@ -1,4 +1,5 @@
 //! This host's systemd behind one trait: [`dbus`] is the real one, [`sim`] a simulated one for tests of scale and faults.
+//! [`quadlet`] has podman translate its units, [`counters`] is what both count.
 //!
 //! **Architecture invariant:** nothing here knows of the cluster, the store or other machines.
 
@@ -36,7 +37,7 @@ pub trait Systemd: Send + Sync + 'static {
     /// Queues a job and returns as soon as systemd took it; its end raises [`Systemd::changes`].
     ///
     /// Waits first while [`MAX_JOBS`] jobs, or for a start [`MAX_STARTS`] starts, are in flight. Right after it returns the unit may still be
-    /// `inactive` with a job. `Ok` for the stop of a unit that is not loaded. An end says nothing of success: list the unit.
+    /// `inactive` with a job. A oneshot that is stopped while it runs ends `failed` with result `signal`. `Ok` for the stop of a unit that is not loaded. An end says nothing of success: list the unit.
     async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError>;
 
     /// Clears the failed state, so that systemd forgets the unit. `Ok` if it is not loaded.

@@ -57,7 +57,7 @@ fn service_in(output: &str, service: &UnitName) -> Option<String> {
     Some(format!("{}\n", text.trim()))
 }
 
-/// What the generator said, without its own name, its progress and our folder's name.
+/// What the generator said, without its own name, its progress, its warnings and our folder's name.
 fn complaint(stderr: &str, folder: &Path) -> String {
     let folder = format!("{}/", folder.display());
     let words = |line: &str| {

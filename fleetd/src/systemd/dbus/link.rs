@@ -24,6 +24,9 @@ const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 /// PID 1 answers nothing while it reloads, which takes it 15 s at 5,000 units; twice that, and some.
 const CALL_TIMEOUT: Duration = Duration::from_secs(45);
 
+/// A bus that takes longer to greet us hangs.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How often the jobs that we wait for are compared with systemd's, should their end have been lost.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
@@ -124,7 +127,11 @@ impl Link {
         }
         *live = None;
         self.jobs.forget_all();
-        let new = Live::connect(&self.bus, &self.jobs, &self.tally).await.map_err(judged)?;
+        let connecting = Live::connect(&self.bus, &self.jobs, &self.tally);
+        let new = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(new) => new.map_err(judged)?,
+            Err(_) => return Err(CallError::Unavailable("the bus does not greet".to_string())),
+        };
         self.tally.count(|c| c.connect += 1);
         self.jobs.wake();
         let connection = new.connection.clone();
