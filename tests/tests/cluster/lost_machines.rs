@@ -1,0 +1,99 @@
+//! Power loss and network cuts: what was lost runs elsewhere in time, and nothing runs twice when the machine returns.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use fleet_tests::cluster::{Cluster, PATIENCE, Running, replicas, scenario, within};
+use fleet_tests::lab::wait_for;
+
+use crate::{AGENT_LEASE, NOISE, SLEEPER, lab};
+
+/// A lost machine's instances run elsewhere within its lease and this.
+const TAKEN_OVER: Duration = Duration::from_secs(2);
+
+/// How long a machine that has returned is watched for second copies.
+const SETTLE: Duration = Duration::from_secs(5);
+
+const WEB: &[&str] = &["web@*.service"];
+
+#[test]
+fn a_machine_that_loses_power_is_replaced_and_runs_nothing_twice_when_it_returns() -> Result<()> {
+    scenario(&lab("power", 3), |cluster| {
+        let before = six_instances(cluster)?;
+        let lost = Instant::now();
+        cluster.lab.kill("h3")?;
+        runs_elsewhere(cluster, &before, "h3", lost, &[])?;
+        the_machine_is_gone_from_the_list(cluster, 2)?;
+        let moved = cluster.running(WEB)?;
+        cluster.lab.boot("h3")?;
+        cluster.wait_until_ready()?;
+        cluster.nothing_happens(WEB, &moved, SETTLE)?;
+        the_returned_machine_is_used_again(cluster, "h3")
+    })
+}
+
+#[test]
+fn a_machine_that_is_cut_off_goes_on_and_stops_what_has_moved_when_it_is_back() -> Result<()> {
+    scenario(&lab("cut", 3), |cluster| {
+        let before = six_instances(cluster)?;
+        let there = cluster.running_on("h3", WEB)?;
+        ensure!(there.len() == 2, "{there:?}");
+        let lost = Instant::now();
+        cluster.lab.cut("h3")?;
+        // Its own copies go on: who is alone knows nothing better.
+        runs_elsewhere(cluster, &before, "h3", lost, &["h3"])?;
+        ensure!(cluster.running_on("h3", WEB)? == there, "h3 stopped or restarted something while it was alone");
+        cluster.lab.heal("h3")?;
+        let after = cluster.wait_for_exactly(WEB, &replicas("web", 6), PATIENCE)?;
+        ensure!(after.keys().all(|(_, host)| host != "h3"), "{after:?}");
+        cluster.wait_until_ready()?;
+        cluster.nothing_happens(WEB, &after, SETTLE)?;
+        the_returned_machine_is_used_again(cluster, "h3")?;
+        a_short_cut_moves_nothing(cluster)
+    })
+}
+
+/// Shorter than the lease.
+fn a_short_cut_moves_nothing(cluster: &Cluster) -> Result<()> {
+    let before = cluster.running(WEB)?;
+    cluster.lab.cut("h2")?;
+    cluster.nothing_happens(WEB, &before, AGENT_LEASE / 3)?;
+    cluster.lab.heal("h2")?;
+    cluster.nothing_happens(WEB, &before, SETTLE)
+}
+
+fn six_instances(cluster: &Cluster) -> Result<Running> {
+    cluster.submit("web@.service", SLEEPER)?;
+    cluster.ctl(&["scale", "web=6"])?;
+    cluster.running(WEB)
+}
+
+/// All six run on the hosts but `lost`, in time; what ran there already is as it was. Hosts in `aside` are not looked at.
+fn runs_elsewhere(cluster: &Cluster, before: &Running, lost: &str, since: Instant, aside: &[&str]) -> Result<()> {
+    let after = within("the lost instances to run elsewhere", AGENT_LEASE + TAKEN_OVER + NOISE, since, || {
+        let mut running = cluster.running(WEB)?;
+        running.retain(|(_, host), _| !aside.contains(&host.as_str()));
+        ensure!(running.len() == 6, "{running:?}");
+        Ok(running)
+    })?;
+    for ((unit, host), pid) in before.iter().filter(|((_, host), _)| host != lost) {
+        ensure!(after.get(&(unit.clone(), host.clone())) == Some(pid), "{unit} on {host} had pid {pid}: {after:?}");
+    }
+    Ok(())
+}
+
+fn the_machine_is_gone_from_the_list(cluster: &Cluster, left: usize) -> Result<()> {
+    let machines = cluster.machines_by("h1")?;
+    ensure!(machines.len() == left, "{machines:?}");
+    Ok(())
+}
+
+fn the_returned_machine_is_used_again(cluster: &Cluster, host: &str) -> Result<()> {
+    cluster.ctl(&["scale", "web=9"])?;
+    wait_for("the returned machine to take its share", PATIENCE, || {
+        let running = cluster.running_on(host, WEB)?;
+        ensure!(running.len() == 3, "it runs {running:?}");
+        Ok(())
+    })?;
+    cluster.wait_for_exactly(WEB, &replicas("web", 9), PATIENCE).map(drop)
+}

@@ -1,0 +1,150 @@
+//! Every type of unit that fleet takes really runs, and what a host defines itself is left alone.
+
+use anyhow::{Context, Result, ensure};
+use fleet_tests::cluster::{Cluster, PATIENCE, scenario};
+use fleet_tests::lab::wait_for;
+
+use crate::{SLEEPER, lab};
+
+#[test]
+fn services_sockets_timers_paths_targets_and_mounts_run_and_a_hosts_own_units_are_left_alone() -> Result<()> {
+    scenario(&lab("types", 2), |cluster| {
+        a_oneshot_runs_once_and_is_not_repeated(cluster)?;
+        a_socket_starts_its_service_when_somebody_connects(cluster)?;
+        a_timer_starts_its_service(cluster)?;
+        a_path_starts_its_service(cluster)?;
+        a_target_brings_nothing_else(cluster)?;
+        a_mount_is_mounted_and_unmounted(cluster)?;
+        an_instance_can_be_started_by_name(cluster)?;
+        cluster.clean()?;
+        a_unit_of_the_hosts_own_is_refused_and_never_overwritten(cluster)
+    })
+}
+
+/// Pins a unit to h2, so that units which belong together meet there.
+fn on_h2(text: &str) -> String {
+    format!("{text}\n[X-Fleet]\nMachineMetadata=host=h2\n")
+}
+
+fn a_oneshot_runs_once_and_is_not_repeated(cluster: &Cluster) -> Result<()> {
+    let text = on_h2("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo ran >> /tmp/oneshot'\n");
+    cluster.start("oneshot.service", &text)?;
+    // Other units start meanwhile: as good a time to see that it is not started again as any.
+    cluster.start("other.service", &on_h2(SLEEPER))?;
+    cluster.ctl(&["destroy", "other.service"])?;
+    wait_for("the report to show it ended", PATIENCE, || {
+        let state = state_of(cluster, "oneshot.service")?;
+        ensure!(state == "inactive dead", "{state}");
+        Ok(())
+    })?;
+    ensure!(cluster.lab.sh("h2", "cat /tmp/oneshot")? == "ran");
+    Ok(())
+}
+
+fn a_socket_starts_its_service_when_somebody_connects(cluster: &Cluster) -> Result<()> {
+    let service =
+        on_h2("[Service]\nExecStart=/bin/sh -c 'echo hello from the socket'\nStandardInput=socket\nStandardOutput=socket\n");
+    cluster.submit("hello@.service", &service)?;
+    // Accept=yes needs the template on the host, under any instance; the plain form needs a service that is loaded.
+    let main = on_h2("[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd --exit-idle-time=60 127.0.0.1:9\n");
+    let path = cluster.write_unit("door.service", &main)?;
+    cluster.ctl(&["load", &path])?;
+    cluster.start("door.socket", &on_h2("[Socket]\nListenStream=7000\n"))?;
+    ensure!(state_of(cluster, "door.socket")? == "active listening", "{}", state_of(cluster, "door.socket")?);
+    ensure!(!cluster.running_on("h2", &["door.service"])?.contains_key("door.service"), "it runs before anybody connected");
+    let address = cluster.lab.address("h2")?.to_owned();
+    // The proxy behind it leads nowhere; that somebody was let in is what counts.
+    let _ = cluster.lab.http_get(&format!("http://{address}:7000/"));
+    wait_for("the service behind the socket", PATIENCE, || {
+        let running = cluster.running_on("h2", &["door.service"])?;
+        ensure!(running.get("door.service").is_some_and(|pid| *pid != 0), "{running:?}");
+        Ok(())
+    })
+}
+
+fn a_timer_starts_its_service(cluster: &Cluster) -> Result<()> {
+    let service = on_h2("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo tick >> /tmp/ticks'\n");
+    let path = cluster.write_unit("tick.service", &service)?;
+    cluster.ctl(&["load", &path])?;
+    cluster.start("tick.timer", &on_h2("[Timer]\nOnActiveSec=100ms\nOnUnitActiveSec=500ms\nAccuracySec=10ms\n"))?;
+    wait_for("three ticks", PATIENCE, || {
+        let ticks = cluster.lab.sh("h2", "cat /tmp/ticks")?;
+        ensure!(ticks.lines().count() >= 3, "{ticks}");
+        Ok(())
+    })?;
+    cluster.ctl(&["destroy", "tick.timer", "tick.service"]).map(drop)
+}
+
+fn a_path_starts_its_service(cluster: &Cluster) -> Result<()> {
+    let service = on_h2("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'rm /tmp/inbox && echo came >> /tmp/came'\n");
+    let path = cluster.write_unit("inbox.service", &service)?;
+    cluster.ctl(&["load", &path])?;
+    cluster.start("inbox.path", &on_h2("[Path]\nPathExists=/tmp/inbox\n"))?;
+    ensure!(state_of(cluster, "inbox.path")? == "active waiting", "{}", state_of(cluster, "inbox.path")?);
+    cluster.lab.sh("h2", "touch /tmp/inbox")?;
+    wait_for("the service behind the path", PATIENCE, || {
+        let came = cluster.lab.sh("h2", "cat /tmp/came")?;
+        ensure!(came == "came", "{came}");
+        Ok(())
+    })
+}
+
+fn a_target_brings_nothing_else(cluster: &Cluster) -> Result<()> {
+    cluster.start("stage.target", &on_h2("[Unit]\nDescription=A stage\n"))?;
+    ensure!(state_of(cluster, "stage.target")? == "active active", "{}", state_of(cluster, "stage.target")?);
+    cluster.ctl(&["stop", "stage.target"])?;
+    ensure!(state_of(cluster, "stage.target")? == "inactive dead", "{}", state_of(cluster, "stage.target")?);
+    Ok(())
+}
+
+fn a_mount_is_mounted_and_unmounted(cluster: &Cluster) -> Result<()> {
+    cluster.start("srv-scratch.mount", &on_h2("[Mount]\nWhat=tmpfs\nWhere=/srv/scratch\nType=tmpfs\nOptions=size=1M\n"))?;
+    ensure!(cluster.lab.sh("h2", "findmnt --noheadings --output=FSTYPE /srv/scratch")? == "tmpfs");
+    cluster.ctl(&["destroy", "srv-scratch.mount"])?;
+    let left = cluster.lab.exec("h2", &["findmnt", "/srv/scratch"])?;
+    ensure!(!left.status.success(), "it is still mounted");
+    Ok(())
+}
+
+fn an_instance_can_be_started_by_name(cluster: &Cluster) -> Result<()> {
+    let text = on_h2("[Service]\nExecStart=/bin/sh -c 'echo I am %i; exec sleep infinity'\n");
+    let template = cluster.write_unit("named@.service", &text)?;
+    cluster.ctl(&["submit", &template])?;
+    let said = cluster.ctl(&["start", "named@blue.service", "named@green"])?;
+    ensure!(
+        said.contains("Unit named@blue.service launched on") && said.contains("Unit named@green.service launched on"),
+        "{said}"
+    );
+    ensure!(cluster.ctl(&["journal", "--output=cat", "named@blue"])?.contains("I am blue"));
+    cluster.ctl(&["stop", "named@blue"])?;
+    let running = cluster.running_on("h2", &["named@*.service"])?;
+    ensure!(running.keys().eq(["named@green.service"]), "{running:?}");
+    Ok(())
+}
+
+fn a_unit_of_the_hosts_own_is_refused_and_never_overwritten(cluster: &Cluster) -> Result<()> {
+    let own = "[Service]\nExecStart=/bin/sleep 12345\n";
+    cluster.write("h2", "/etc/systemd/system/mine.service", own)?;
+    cluster.lab.sh("h2", "systemctl daemon-reload; systemctl start mine.service")?;
+    let before = cluster.running_on("h2", &["mine.service", "dbus.service"])?;
+    for (name, place) in
+        [("mine.service", "/etc/systemd/system/mine.service"), ("dbus.service", "/usr/lib/systemd/system/dbus.service")]
+    {
+        let path = cluster.write_unit(name, &on_h2(SLEEPER))?;
+        let said = cluster.fleetctl("h1", &["start", &path])?;
+        ensure!(said.code == 1 && said.err.contains("of its own") && said.err.contains(place), "{said:?}");
+        let state = cluster.states()?.into_iter().find(|state| state.name == name).context("its state")?;
+        ensure!(state.message.as_deref().is_some_and(|message| message.contains("of its own")), "{state:?}");
+        // Taking it away again must not take away the host's.
+        cluster.ctl(&["destroy", name])?;
+        ensure!(cluster.lab.exec("h2", &["test", "-e", &format!("/run/systemd/system/{name}")])?.status.code() == Some(1));
+    }
+    ensure!(cluster.lab.sh("h2", "cat /etc/systemd/system/mine.service")? == own.trim_end());
+    ensure!(cluster.running_on("h2", &["mine.service", "dbus.service"])? == before);
+    Ok(())
+}
+
+fn state_of(cluster: &Cluster, name: &str) -> Result<String> {
+    let state = cluster.states()?.into_iter().find(|state| state.name == name).with_context(|| format!("no state of {name}"))?;
+    Ok(format!("{} {}", state.systemd_active_state, state.systemd_sub_state))
+}
