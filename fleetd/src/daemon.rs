@@ -88,7 +88,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let held = *registration.borrow();
     if leaving {
         if let Some(registration) = held {
-            session::leave(&store, registration).await;
+            session::leave(&store, &machine.id, registration).await;
         }
         agent.lock().await.stop_everything().await;
     }

@@ -123,7 +123,7 @@ impl Engine {
         snapshot.now_ms = now_ms;
         let settled_at_ms = self.health.settled_at_ms(self.settle);
         let settling = settled_at_ms.is_none_or(|at| now_ms < at);
-        snapshot.settling = if settling { absent_machines(&snapshot) } else { BTreeSet::new() };
+        snapshot.settling = if settling { absent_machines(&snapshot, mirror.left()) } else { BTreeSet::new() };
         let wake_for_settling = settled_at_ms.filter(|_| !snapshot.settling.is_empty());
         let plan = plan(&snapshot);
         let wake_at_ms = [plan.wake_at_ms, wake_for_settling].into_iter().flatten().min();
@@ -147,10 +147,10 @@ async fn follow(mirror: &mut Mirror, changes: &mut WatchStream) -> Result<(), St
     Ok(())
 }
 
-/// Machines that should run something and are not there.
-fn absent_machines(snapshot: &Snapshot) -> BTreeSet<MachineId> {
+/// Machines that should run something, are not there, and did not say goodbye.
+fn absent_machines(snapshot: &Snapshot, left: &BTreeSet<MachineId>) -> BTreeSet<MachineId> {
     let assigned = snapshot.assignments.iter().filter(|(_, assignment)| !assignment.instances.is_empty());
-    assigned.map(|(id, _)| id).filter(|id| !snapshot.machines.contains_key(*id)).cloned().collect()
+    assigned.map(|(id, _)| id).filter(|id| !snapshot.machines.contains_key(*id) && !left.contains(*id)).cloned().collect()
 }
 
 fn log(plan: &Plan) {

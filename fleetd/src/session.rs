@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::model::Machine;
+use fleet_core::name::MachineId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -143,7 +144,10 @@ impl Session {
 }
 
 /// Ends this machine's presence at once: its units are then planned elsewhere.
-pub async fn leave(store: &Store, registration: Registration) {
+pub async fn leave(store: &Store, machine: &MachineId, registration: Registration) {
+    if let Err(error) = store.leave(machine, registration).await {
+        warn!("cannot say goodbye: {error}");
+    }
     if let Err(error) = store.revoke(registration.lease).await {
         warn!("cannot leave the cluster cleanly: {error}; the lease will run out by itself");
     }

@@ -17,6 +17,7 @@ pub(super) enum Key {
     Machine(MachineId),
     Assignment(MachineId),
     Report(MachineId),
+    Left(MachineId),
     Leader,
 }
 
@@ -61,6 +62,10 @@ impl Keys {
         format!("{}reports/{machine}", self.root)
     }
 
+    pub(super) fn left(&self, machine: &MachineId) -> String {
+        format!("{}left/{machine}", self.root)
+    }
+
     pub(super) fn leader(&self) -> String {
         format!("{}leader", self.root)
     }
@@ -74,6 +79,7 @@ impl Keys {
             Some(("machines", id)) => Some(Key::Machine(MachineId::new(id))),
             Some(("assignments", id)) => Some(Key::Assignment(MachineId::new(id))),
             Some(("reports", id)) => Some(Key::Report(MachineId::new(id))),
+            Some(("left", id)) => Some(Key::Left(MachineId::new(id))),
             None if path == "leader" => Some(Key::Leader),
             _ => None,
         }

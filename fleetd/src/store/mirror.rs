@@ -1,6 +1,6 @@
 //! A copy of everything under the root, brought up to date by a watch. Only the leader keeps one; a read builds one and drops it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fleet_core::model::{Leader, Machine, Settings, Unit, UnitRecord};
@@ -19,6 +19,8 @@ pub struct Mirror {
     /// Each machine as it registered, before the operator's settings.
     machines: BTreeMap<MachineId, Machine>,
     settings: BTreeMap<MachineId, Settings>,
+    /// Machines that said goodbye.
+    left: BTreeSet<MachineId>,
     /// The revision of each assignment's last change.
     assignment_revisions: BTreeMap<MachineId, i64>,
     /// Documents that cannot be read, with what is wrong. While there are any, nobody should plan.
@@ -32,6 +34,7 @@ impl Mirror {
             cluster: Cluster::default(),
             machines: BTreeMap::new(),
             settings: BTreeMap::new(),
+            left: BTreeSet::new(),
             assignment_revisions: BTreeMap::new(),
             corrupt: BTreeMap::new(),
         };
@@ -78,6 +81,11 @@ impl Mirror {
         self.settings.get(machine)
     }
 
+    /// Machines that left by themselves: absent, and nobody need wait for their return.
+    pub fn left(&self) -> &BTreeSet<MachineId> {
+        &self.left
+    }
+
     fn put(&mut self, kv: KeyValue) {
         let Some(key) = self.keys.read(&kv.key) else { return };
         let read = match key {
@@ -100,6 +108,10 @@ impl Mirror {
             Key::Report(id) => parse(&kv.value).map(|report| {
                 self.cluster.snapshot.reports.insert(id, Arc::new(report));
             }),
+            Key::Left(id) => {
+                self.left.insert(id);
+                Ok(())
+            }
             Key::Leader => parse::<Leader>(&kv.value).map(|leader| self.cluster.leader = Some(leader)),
         };
         match read {
@@ -129,6 +141,9 @@ impl Mirror {
             }
             Some(Key::Report(id)) => {
                 self.cluster.snapshot.reports.remove(&id);
+            }
+            Some(Key::Left(id)) => {
+                self.left.remove(&id);
             }
             Some(Key::Leader) => self.cluster.leader = None,
             None => {}

@@ -160,8 +160,18 @@ impl Store {
             Some(_) => return Err(StoreError::Conflict(key)),
             None => (Compare::Absent(key.clone()), None),
         };
-        let revision = self.apply(&[compare], &[put(&key, machine, Some(lease))?], &key).await?;
+        let back = Change::Delete { key: self.keys.left(&machine.id) };
+        let revision = self.apply(&[compare], &[put(&key, machine, Some(lease))?, back], &key).await?;
         Ok(Registration { lease, create_revision: created.unwrap_or(revision) })
+    }
+
+    /// Ends a machine's registration, and leaves word that it is no silence: nobody need wait for its return.
+    pub async fn leave(&self, id: &MachineId, registration: Registration) -> Result<i64, StoreError> {
+        let key = self.keys.machine(id);
+        let guard = Compare::CreateRevision(key.clone(), registration.create_revision);
+        let goodbye = Change::Put { key: self.keys.left(id), value: b"{\"v\":1}".to_vec(), lease: None };
+        let gone = Change::Delete { key: key.clone() };
+        self.apply(&[guard], &[goodbye, gone], &key).await
     }
 
     /// Publishes what a machine observed, under its lease, if that registration still holds.
