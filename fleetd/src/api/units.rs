@@ -333,6 +333,10 @@ fn json_only(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // serde also reads a struct from an array, field by field: `[]` would be a unit with nothing in it.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::invalid("unable to decode body: expected a JSON object, not an array"));
+    }
     serde_json::from_slice(body).map_err(|error| {
         let problem = if error.is_eof() { "unexpected EOF".to_string() } else { error.to_string() };
         ApiError::invalid(format!("unable to decode body: {problem}"))
