@@ -1,9 +1,10 @@
-//! What both systemds must do alike: the simulated one always, the real one in the host that `real_host` names.
+//! What both systemds must do alike: the simulated one, and the real one of a host in the lab.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::name::UnitName;
+use fleet_tests::lab::{Lab, Options as LabOptions, Store};
 use fleetd::systemd::counters::Counters;
 use fleetd::systemd::dbus::{Bus, DbusSystemd, Options};
 use fleetd::systemd::sim::{SimSystemd, Times};
@@ -17,11 +18,6 @@ const DROP_IN: &str = "[Unit]\nDescription=by fleet\n";
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Where a booted host's `/` is seen from here, its bus below it. `None`: only the simulated systemd is tested.
-fn real_host() -> Option<String> {
-    std::env::var("FLEET_TEST_SYSTEMD_ROOT").ok()
-}
 
 struct Host {
     systemd: Arc<dyn Systemd>,
@@ -37,12 +33,11 @@ impl Host {
         Host { systemd: Arc::new(sim.clone()), sim: Some(sim), real: None }
     }
 
-    async fn real() -> Option<Host> {
-        let root = real_host()?;
-        let bus = Bus::Address(format!("unix:path={root}/run/dbus/system_bus_socket"));
-        let options = Options { bus, root: root.into(), ..Options::default() };
+    /// `root` is where a booted host's `/` is seen from here, its bus below it.
+    async fn real(root: &str) -> Host {
+        let options = Options { bus: Bus::Address(bus(root)), root: root.into(), ..Options::default() };
         let real = Arc::new(DbusSystemd::connect(options).await.expect("the host's systemd answers"));
-        Some(Host { systemd: real.clone(), sim: None, real: Some(real) })
+        Host { systemd: real.clone(), sim: None, real: Some(real) }
     }
 
     fn counters(&self) -> Counters {
@@ -263,13 +258,8 @@ macro_rules! both {
         mod simulated {
             $(#[tokio::test] async fn $case() { super::$case(super::Host::simulated()).await; })*
         }
-        mod real {
-            $(#[tokio::test] async fn $case() {
-                match super::Host::real().await {
-                    Some(host) => super::$case(host).await,
-                    None => eprintln!("no host: set FLEET_TEST_SYSTEMD_ROOT"),
-                }
-            })*
+        async fn all_on_the_real_one(root: &str) {
+            $(eprintln!("{}", stringify!($case)); $case(Host::real(root).await).await;)*
         }
     };
 }
@@ -306,10 +296,21 @@ async fn a_simulated_reboot_leaves_nothing_and_frees_the_jobs() {
     );
 }
 
+/// One host, one case after the other: the last ones take the bus from under all others.
 #[tokio::test]
-#[ignore = "takes the bus from under the other tests: run it alone"]
-async fn calls_work_again_after_the_bus_or_systemd_went_away() {
-    let Some(host) = Host::real().await else { return };
+async fn the_real_systemd_does_the_same_and_survives_its_bus() {
+    let lab = Lab::up(&LabOptions { name: "systemd".into(), hosts: 1, store: Store::Embedded, ..LabOptions::default() })
+        .expect("a host");
+    lab.sh("h1", "systemctl stop fleetd.socket fleetd").expect("fleetd stops");
+    let root = lab.path_in("h1", "/").expect("the host runs");
+    let root = root.to_str().expect("a path of ours").trim_end_matches('/');
+    all_on_the_real_one(root).await;
+    more_long_jobs_than_there_are_slots_still_start(Host::real(root).await).await;
+    calls_work_again_after_the_bus_or_systemd_went_away(root, Host::real(root).await).await;
+    lab.down().expect("the lab goes");
+}
+
+async fn calls_work_again_after_the_bus_or_systemd_went_away(root: &str, host: Host) {
     let (name, hangs) = (unit("fleettest-after.service"), unit("fleettest-before.service"));
     host.write(&name, RUNS).await;
     host.write(&hangs, HANGS).await;
@@ -318,7 +319,7 @@ async fn calls_work_again_after_the_bus_or_systemd_went_away() {
         let mut changes = host.systemd.changes();
         changes.mark_unchanged();
         match broken_by {
-            "Reexecute" => reexecute().await,
+            "Reexecute" => reexecute(root).await,
             _ => drop(host.systemd.queue(&unit(broken_by), Job::Restart).await),
         }
         tokio::time::timeout(PATIENCE, changes.changed()).await.expect("told of the loss").unwrap();
@@ -338,10 +339,8 @@ async fn calls_work_again_after_the_bus_or_systemd_went_away() {
     host.clear(&hangs).await;
 }
 
-#[tokio::test]
-#[ignore = "takes a minute of real time: the check for lost job ends runs every 30 s"]
-async fn more_long_jobs_than_there_are_slots_still_start() {
-    let Some(host) = Host::real().await else { return };
+/// Takes half a minute: the check for lost job ends runs every 30 s.
+async fn more_long_jobs_than_there_are_slots_still_start(host: Host) {
     let names: Vec<UnitName> = (0..MAX_STARTS + 50).map(|i| unit(&format!("fleettest-long@{i}.service"))).collect();
     for name in &names {
         host.write(name, "[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\n").await;
@@ -360,9 +359,12 @@ async fn more_long_jobs_than_there_are_slots_still_start() {
     assert!(host.systemd.list(&names).await.unwrap().is_empty());
 }
 
-async fn reexecute() {
-    let root = real_host().unwrap();
-    let address = format!("unix:path={root}/run/dbus/system_bus_socket");
+fn bus(root: &str) -> String {
+    format!("unix:path={root}/run/dbus/system_bus_socket")
+}
+
+async fn reexecute(root: &str) {
+    let address = bus(root);
     let bus = zbus::connection::Builder::address(address.as_str()).unwrap().build().await.unwrap();
     let to = "org.freedesktop.systemd1";
     let call = bus.call_method(Some(to), "/org/freedesktop/systemd1", Some("org.freedesktop.systemd1.Manager"), "Reexecute", &());
