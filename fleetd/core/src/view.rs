@@ -238,7 +238,7 @@ fn current_state(placement: &Placement, status: &InstanceStatus) -> DesiredState
 
 /// Whether what is reported is what was assigned.
 fn reached(placement: &Placement, status: &InstanceStatus) -> bool {
-    if status.hash != placement.hash || status.restart < placement.restart {
+    if status.hash != placement.hash || (placement.restart != 0 && status.restart != placement.restart) {
         return false;
     }
     match placement.state {
@@ -246,9 +246,8 @@ fn reached(placement: &Placement, status: &InstanceStatus) -> bool {
         DesiredState::Launched => {
             status.launched && (status.is_active() || (status.active == "inactive" && !placement.is_replica()))
         }
-        DesiredState::Loaded | DesiredState::Inactive => {
-            !status.launched && ["inactive", "failed"].contains(&status.active.as_str())
-        }
+        // A socket may have started what is only loaded; what fleet is stopping is "deactivating" from the moment it was asked.
+        DesiredState::Loaded | DesiredState::Inactive => !status.launched && status.active != "deactivating",
     }
 }
 

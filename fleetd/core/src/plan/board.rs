@@ -38,8 +38,8 @@ pub(super) struct Slot<'a> {
     bytes: usize,
     /// What is here, by unit number; kept only if any unit has conflicts.
     here: BTreeMap<usize, Vec<UnitName>>,
-    /// How many of those units declare conflicts.
-    declaring: usize,
+    /// Which of those units declare conflicts.
+    declaring: Vec<usize>,
     /// Changes to the document, `None` = removed. Applied at the end, in order.
     edits: Vec<(UnitName, Option<Placement>)>,
 }
@@ -52,7 +52,7 @@ impl<'a> Board<'a> {
             load: 0,
             bytes: 0,
             here: BTreeMap::new(),
-            declaring: 0,
+            declaring: Vec::new(),
             edits: Vec::new(),
         };
         let slots: Vec<Slot> = snapshot.machines.iter().map(slot).collect();
@@ -118,10 +118,12 @@ impl<'a> Board<'a> {
         if slot.bytes + self.units[number].entry_bytes(instance) > BUDGET_BYTES {
             return Some(Misfit::Full);
         }
-        if slot.declaring == 0 && wants.conflicts.is_empty() {
-            return None;
-        }
-        let clash = slot.here.iter().find_map(|(&other, names)| self.clash(other, names, instance, wants));
+        // Without patterns of its own, only units that have some can be against it.
+        let clash = if wants.conflicts.is_empty() {
+            slot.declaring.iter().find_map(|other| self.clash(*other, &slot.here[other], instance, wants))
+        } else {
+            slot.here.iter().find_map(|(&other, names)| self.clash(other, names, instance, wants))
+        };
         clash.map(|name| Misfit::Conflict(name.clone()))
     }
 
@@ -160,7 +162,9 @@ impl<'a> Board<'a> {
         slot.bytes += unit.entry_bytes(instance);
         if self.any_conflicts {
             let names = slot.here.entry(number).or_default();
-            slot.declaring += usize::from(names.is_empty() && unit.declares());
+            if names.is_empty() && unit.declares() {
+                slot.declaring.push(number);
+            }
             names.push(instance.clone());
         }
         unit.placed[seat] = machine;
@@ -177,7 +181,7 @@ impl<'a> Board<'a> {
             names.retain(|name| name != instance);
             if names.is_empty() {
                 slot.here.remove(&number);
-                slot.declaring -= usize::from(unit.declares());
+                slot.declaring.retain(|other| *other != number);
             }
         }
     }
@@ -238,38 +242,43 @@ impl<'a> Board<'a> {
         self.plan.wake_at_ms = Some(self.plan.wake_at_ms.map_or(at_ms, |earlier| earlier.min(at_ms)));
     }
 
-    /// Notes instances that fit nowhere, with the reasons counted over all machines. `crowded` says what speaks against a machine
-    /// that suits; the reasons of those that do not are counted here, and once for all instances that ask for the same.
+    /// Notes instances that fit nowhere. `unsuited` are the reasons of machines that do not suit, counted; `crowded` says what
+    /// speaks against each of those that do.
     pub(super) fn unplaced(
         &mut self,
         number: usize,
         instances: Vec<UnitName>,
-        wants: &Constraints,
-        crowded: impl Fn(&Board<'a>, u32) -> Option<Misfit>,
+        unsuited: &[(Misfit, usize)],
+        crowded: impl Iterator<Item = Misfit>,
     ) {
-        let mut unsuited: BTreeMap<Unsuited, usize> = BTreeMap::new();
-        let mut others: BTreeMap<Misfit, usize> = BTreeMap::new();
-        for (slot, machine) in self.slots.iter().zip(0..) {
-            match constraint::suits(slot.machine, wants) {
-                Err(found) => *unsuited.entry(found).or_default() += 1,
-                Ok(()) => {
-                    let found = crowded(self, machine).map(|found| match found {
-                        // A hundred machines, each with another replica in the way, are one reason.
-                        Misfit::Conflict(other) => Misfit::Conflict(self.unit_of(other)),
-                        found => found,
-                    });
-                    if let Some(found) = found {
-                        *others.entry(found).or_default() += 1;
-                    }
-                }
-            }
+        let mut counts: BTreeMap<Misfit, usize> = unsuited.iter().cloned().collect();
+        for found in crowded {
+            // A hundred machines, each with another replica in the way, are one reason.
+            let found = match found {
+                Misfit::Conflict(other) => Misfit::Conflict(self.unit_of(other)),
+                found => found,
+            };
+            *counts.entry(found).or_default() += 1;
         }
         if self.slots.is_empty() {
-            others.insert(Misfit::NoMachines, 0);
+            counts.insert(Misfit::NoMachines, 0);
         }
-        let mut misfits: Vec<(Misfit, usize)> = unsuited.into_iter().map(|(found, n)| (found.into(), n)).chain(others).collect();
+        let mut misfits: Vec<(Misfit, usize)> = counts.into_iter().collect();
         misfits.sort_by_key(|(_, machines)| std::cmp::Reverse(*machines));
         self.plan.unplaced.push(Unplaced { unit: self.units[number].unit.name.clone(), instances, misfits });
+    }
+
+    /// The machines that suit what is wanted, by number, and the reasons of the others, counted.
+    pub(super) fn suiting(&self, wants: &Constraints) -> (Vec<u32>, Vec<(Misfit, usize)>) {
+        let mut suiting = Vec::new();
+        let mut unsuited: BTreeMap<Unsuited, usize> = BTreeMap::new();
+        for (slot, machine) in self.slots.iter().zip(0..) {
+            match constraint::suits(slot.machine, wants) {
+                Ok(()) => suiting.push(machine),
+                Err(found) => *unsuited.entry(found).or_default() += 1,
+            }
+        }
+        (suiting, unsuited.into_iter().map(|(found, machines)| (found.into(), machines)).collect())
     }
 
     /// Applies the edits to the documents.

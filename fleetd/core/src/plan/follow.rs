@@ -8,7 +8,6 @@ use super::keep::{self, Follower, Pending};
 use crate::constraint::Misfit;
 use crate::model::Why;
 use crate::name::UnitName;
-use crate::xfleet::Constraints;
 
 /// A follower that stays: (unit number, seat, instance). It is looked at again if anything moves.
 pub(super) type Kept<'a> = Vec<(UnitName, Follower<'a>)>;
@@ -100,7 +99,7 @@ pub(super) fn place_followers<'a>(board: &mut Board<'a>, mut pending: Pending<'a
                 for (machine, _) in follower.old {
                     board.retire(&instance, machine, Retired::Unfit(Misfit::Circle));
                 }
-                board.unplaced(follower.number, vec![instance], &Constraints::default(), |_, _| Some(Misfit::Circle));
+                board.unplaced(follower.number, vec![instance], &[(Misfit::Circle, board.slots.len())], std::iter::empty());
             }
         }
     }
@@ -126,8 +125,10 @@ fn place_one(board: &mut Board, pending: &mut Pending, instance: UnitName, follo
             board.place(number, seat, instance, machine, Why::Beside(target), moves);
         }
         None => {
-            let found = instance.clone();
-            board.unplaced(number, vec![found], &wants, |board, machine| board.misfit(number, &instance, &wants, machine));
+            let (suiting, unsuited) = board.suiting(&wants);
+            let against = |machine| board.misfit(number, &instance, &wants, machine);
+            let crowded: Vec<Misfit> = suiting.into_iter().filter_map(against).collect();
+            board.unplaced(number, vec![instance], &unsuited, crowded.into_iter());
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use super::board::{Board, NOWHERE};
 use super::constraints_of;
 use super::keep::{Follower, Pending};
-use crate::constraint::{self, Misfit};
+use crate::constraint::Misfit;
 use crate::model::Why;
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
@@ -14,11 +14,17 @@ use crate::xfleet::Constraints;
 /// Machines by load, lowest first, then by number. Entries whose load has changed since are put right when they surface.
 type Heap = BinaryHeap<Reverse<(u32, u32)>>;
 
-/// One heap for each set of labels asked for: units that ask for the same share it.
-type Heaps<'a> = BTreeMap<&'a BTreeMap<String, BTreeSet<String>>, Heap>;
+/// One class for each set of labels asked for: units that ask for the same share it.
+type Classes<'a> = BTreeMap<&'a BTreeMap<String, BTreeSet<String>>, Class>;
+
+/// The machines that have a set of labels, and why the others have not, counted once for all units of the class.
+struct Class {
+    heap: Heap,
+    unsuited: Vec<(Misfit, usize)>,
+}
 
 pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>) {
-    let mut heaps = Heaps::new();
+    let mut classes = Classes::new();
     for number in 0..board.units.len() {
         let unit = &board.units[number];
         let (constraints, missing) = (&unit.unit.constraints, unit.placed.contains(&NOWHERE));
@@ -35,16 +41,19 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
             // Labels with specifiers, and pins, are rare and cheap to look at one by one; the rest shares heaps.
             place_one_by_one(board, pending, number);
         } else {
-            let heap = heaps.entry(&board.units[number].unit.constraints.metadata).or_insert_with(|| suiting(board, number));
-            place_unit(board, heap, pending, number);
+            let wants = &board.units[number].unit.constraints;
+            let class = classes.entry(&wants.metadata).or_insert_with(|| Class::new(board, wants));
+            place_unit(board, class, pending, number);
         }
     }
 }
 
-fn suiting(board: &Board, number: usize) -> Heap {
-    let wants = &board.units[number].unit.constraints;
-    let suiting = board.slots.iter().zip(0..).filter(|(slot, _)| constraint::suits(slot.machine, wants).is_ok());
-    suiting.map(|(slot, machine)| Reverse((slot.load, machine))).collect()
+impl Class {
+    fn new(board: &Board, wants: &Constraints) -> Class {
+        let (suiting, unsuited) = board.suiting(wants);
+        let entry = |machine: u32| Reverse((board.slots[machine as usize].load, machine));
+        Class { heap: suiting.into_iter().map(entry).collect(), unsuited }
+    }
 }
 
 /// A global unit goes to every machine that suits and has nothing against it. Where it cannot go is no misfit of the unit.
@@ -83,8 +92,10 @@ fn place_one_by_one(board: &mut Board, pending: &Pending, number: usize) {
                 *siblings.entry(machine).or_default() += 1;
             }
             None => {
-                let found = instance.clone();
-                board.unplaced(number, vec![found], wants, |board, machine| board.crowded(number, &instance, wants, machine));
+                let (suiting, unsuited) = board.suiting(wants);
+                let against = |machine| board.crowded(number, &instance, wants, machine);
+                let crowded: Vec<Misfit> = suiting.into_iter().filter_map(against).collect();
+                board.unplaced(number, vec![instance], &unsuited, crowded.into_iter());
             }
         }
     }
@@ -99,13 +110,14 @@ fn pinned_to(board: &Board, wants: &Constraints) -> impl Iterator<Item = u32> + 
 }
 
 /// Places the missing instances of one unit, spread over machines: a machine gets a second one only when all that fit have one.
-fn place_unit(board: &mut Board, heap: &mut Heap, pending: &Pending, number: usize) {
-    let unit = board.units[number].unit;
+fn place_unit(board: &mut Board, class: &mut Class, pending: &Pending, number: usize) {
+    let heap = &mut class.heap;
     let mut round = Round { siblings: board.units[number].siblings(), ..Round::default() };
-    let missing: Vec<(usize, UnitName)> = board.units[number].empty_seats().collect();
+    let (seats, mut text) = (board.units[number].placed.len(), String::new());
     let mut unplaced: Vec<UnitName> = Vec::new();
     let mut hopeless = false;
-    for (seat, instance) in missing {
+    for seat in 0..seats {
+        let Some(instance) = board.units[number].empty_seat(seat, &mut text) else { continue };
         if hopeless {
             unplaced.push(instance);
             continue;
@@ -113,8 +125,13 @@ fn place_unit(board: &mut Board, heap: &mut Heap, pending: &Pending, number: usi
         match round.next(board, heap, number, &instance) {
             Ok(machine) => {
                 settle(board, pending, number, seat, instance, machine, Why::Fewest);
-                *round.siblings.entry(machine).or_default() += 1;
-                round.aside.push(Reverse((board.slots[machine as usize].load, machine)));
+                let entry = Reverse((board.slots[machine as usize].load, machine));
+                if seats == 1 {
+                    heap.push(entry);
+                } else {
+                    *round.siblings.entry(machine).or_default() += 1;
+                    round.aside.push(entry);
+                }
             }
             Err(for_all) => {
                 hopeless = for_all;
@@ -124,10 +141,11 @@ fn place_unit(board: &mut Board, heap: &mut Heap, pending: &Pending, number: usi
     }
     heap.extend(round.aside);
     heap.extend(round.refused);
-    if let Some(first) = unplaced.first().cloned() {
-        board.unplaced(number, unplaced, &unit.constraints, |board, machine| {
-            board.crowded(number, &first, &unit.constraints, machine)
-        });
+    if let Some(first) = unplaced.first() {
+        let wants = &board.units[number].unit.constraints;
+        let against = |Reverse((_, machine)): &Reverse<(u32, u32)>| board.crowded(number, first, wants, *machine);
+        let crowded: Vec<Misfit> = heap.iter().filter_map(against).collect();
+        board.unplaced(number, unplaced, &class.unsuited, crowded.into_iter());
     }
 }
 

@@ -74,19 +74,22 @@ impl<'a> UnitSeat<'a> {
 
     /// The seats that nobody sits on, with the instance's name.
     pub(super) fn empty_seats(&self) -> impl Iterator<Item = (usize, UnitName)> + '_ {
-        let name = &self.unit.name;
-        let (head, tail) = name.as_str().split_at(self.number_at);
-        let template = !tail.is_empty();
         let mut text = String::new();
-        let empty = self.placed.iter().enumerate().filter(|&(_, &machine)| machine == NOWHERE);
-        empty.filter(move |(seat, _)| !template || !self.own_records.contains(&(*seat as u32 + 1))).map(move |(seat, _)| {
-            if !template {
-                return (seat, name.clone());
-            }
-            text.clear();
-            let _ = write!(text, "{head}{}{tail}", seat + 1);
-            (seat, UnitName::trusted(text.as_str()))
-        })
+        (0..self.placed.len()).filter_map(move |seat| Some((seat, self.empty_seat(seat, &mut text)?)))
+    }
+
+    /// The name of the instance that `seat` waits for, if nobody sits there; `text` is room to write it in.
+    pub(super) fn empty_seat(&self, seat: usize, text: &mut String) -> Option<UnitName> {
+        if self.placed[seat] != NOWHERE || self.own_records.contains(&(seat as u32 + 1)) {
+            return None;
+        }
+        let (head, tail) = self.unit.name.as_str().split_at(self.number_at);
+        if tail.is_empty() {
+            return Some(self.unit.name.clone());
+        }
+        text.clear();
+        let _ = write!(text, "{head}{}{tail}", seat + 1);
+        Some(UnitName::trusted(text.as_str()))
     }
 
     /// How many of its instances are on each machine.
