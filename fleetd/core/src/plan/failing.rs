@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::board::{Board, NOWHERE};
+use super::board::Board;
 use super::follow::{self, Kept};
 use super::keep::{Failing, Pending};
 use super::{Retired, constraints_of};
@@ -21,7 +21,6 @@ pub(super) fn move_failing<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>,
             return;
         }
         follow::release_followers(board, pending, kept);
-        open.retain(|failing| board.units[failing.number].placed[failing.seat] != NOWHERE);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Followers (`MachineOf=`): they stay beside the units that they name, and go where those go.
+//! Followers (`MachineOf=`): they stay beside the units that they name, and go where those go. One that fails moves only with them.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,12 @@ use crate::constraint::Misfit;
 use crate::model::Why;
 use crate::name::UnitName;
 
-/// A follower that stays: (unit number, seat, instance). It is looked at again if anything moves.
+/// Followers that stay; they are looked at again if anything moves.
 pub(super) type Kept<'a> = Vec<(UnitName, Follower<'a>)>;
 
 /// Keeps the followers whose units stay where they are, before anything new takes their place. A follower may be followed in
 /// turn, so this goes round until nobody else can be kept.
-pub(super) fn keep_followers<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>) -> Kept<'a> {
+pub(super) fn keep_followers<'a>(board: &mut Board, pending: &mut Pending<'a>) -> Kept<'a> {
     let mut kept = Kept::new();
     loop {
         let before = kept.len();
@@ -27,15 +27,6 @@ pub(super) fn keep_followers<'a>(board: &mut Board<'a>, pending: &mut Pending<'a
         }
         if kept.len() == before {
             break;
-        }
-    }
-    for (instance, follower) in &kept {
-        let machine = board.units[follower.number].placed[follower.seat];
-        let placement = follower.old.iter().find(|(m, _)| *m == machine).map(|(_, placement)| *placement);
-        let report = board.snapshot.reports.get(board.slots[machine as usize].id);
-        if let Some(placement) = placement {
-            let at = (follower.number, follower.seat);
-            keep::note_failing(board, pending, at, instance, placement, report.map(|report| &**report));
         }
     }
     kept

@@ -102,7 +102,7 @@ fn keep_on_machine<'a>(
 }
 
 /// Notes an instance that gave up where it is, if its pause since the last move is over.
-pub(super) fn note_failing(
+fn note_failing(
     board: &mut Board,
     pending: &mut Pending,
     (number, seat): (usize, usize),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use super::board::{Board, NOWHERE};
 use super::constraints_of;
 use super::keep::{Follower, Pending};
-use crate::constraint::Misfit;
+use crate::constraint::{self, Misfit};
 use crate::model::Why;
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
@@ -14,13 +14,17 @@ use crate::xfleet::Constraints;
 /// Machines by load, lowest first, then by number. Entries whose load has changed since are put right when they surface.
 type Heap = BinaryHeap<Reverse<(u32, u32)>>;
 
-/// One class for each set of labels asked for: units that ask for the same share it.
-type Classes<'a> = BTreeMap<&'a BTreeMap<String, BTreeSet<String>>, Class>;
+/// The labels that a unit asks for.
+type Labels = BTreeMap<String, BTreeSet<String>>;
 
-/// The machines that have a set of labels, and why the others have not, counted once for all units of the class.
+/// One class for each set of labels asked for: units that ask for the same share it. The hash before the labels spares most
+/// comparisons of whole maps; what it is does not matter, since the labels decide.
+type Classes<'a> = BTreeMap<(u64, &'a Labels), Class>;
+
+/// The machines that have a set of labels, and why the others have not: counted when the first unit finds no machine.
 struct Class {
     heap: Heap,
-    unsuited: Vec<(Misfit, usize)>,
+    unsuited: Option<Vec<(Misfit, usize)>>,
 }
 
 pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>) {
@@ -42,7 +46,7 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
             place_one_by_one(board, pending, number);
         } else {
             let wants = &board.units[number].unit.constraints;
-            let class = classes.entry(&wants.metadata).or_insert_with(|| Class::new(board, wants));
+            let class = classes.entry((hash(&wants.metadata), &wants.metadata)).or_insert_with(|| Class::new(board, wants));
             place_unit(board, class, pending, number);
         }
     }
@@ -50,10 +54,16 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
 
 impl Class {
     fn new(board: &Board, wants: &Constraints) -> Class {
-        let (suiting, unsuited) = board.suiting(wants);
-        let entry = |machine: u32| Reverse((board.slots[machine as usize].load, machine));
-        Class { heap: suiting.into_iter().map(entry).collect(), unsuited }
+        let suiting = board.slots.iter().zip(0..).filter(|(slot, _)| constraint::suits(slot.machine, wants).is_ok());
+        Class { heap: suiting.map(|(slot, machine)| Reverse((slot.load, machine))).collect(), unsuited: None }
     }
+}
+
+/// FNV-1a over the labels: the same in every run.
+fn hash(labels: &Labels) -> u64 {
+    let texts = labels.iter().flat_map(|(key, values)| std::iter::once(key).chain(values));
+    let bytes = texts.flat_map(|text| text.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A global unit goes to every machine that suits and has nothing against it. Where it cannot go is no misfit of the unit.
@@ -145,7 +155,8 @@ fn place_unit(board: &mut Board, class: &mut Class, pending: &Pending, number: u
         let wants = &board.units[number].unit.constraints;
         let against = |Reverse((_, machine)): &Reverse<(u32, u32)>| board.crowded(number, first, wants, *machine);
         let crowded: Vec<Misfit> = heap.iter().filter_map(against).collect();
-        board.unplaced(number, unplaced, &class.unsuited, crowded.into_iter());
+        let unsuited = class.unsuited.get_or_insert_with(|| board.suiting(wants).1);
+        board.unplaced(number, unplaced, unsuited, crowded.into_iter());
     }
 }
 
