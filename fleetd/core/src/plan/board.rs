@@ -1,6 +1,7 @@
 //! The board that planning plays on: machines and units by number, what is on each machine so far, and the changes made.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::seat::UnitSeat;
 use super::{Change, Plan, Retired, Unplaced};
@@ -37,11 +38,17 @@ pub(super) struct Slot<'a> {
     pub(super) load: u32,
     bytes: usize,
     /// What is here, by unit number; kept only if any unit has conflicts.
-    here: BTreeMap<usize, Vec<UnitName>>,
+    here: BTreeMap<usize, Names>,
     /// Which of those units declare conflicts.
     declaring: Vec<usize>,
     /// Changes to the document, `None` = removed. Applied at the end, in order.
     edits: Vec<(UnitName, Option<Placement>)>,
+}
+
+/// The instances of one unit on one machine; most often there is one, which needs no list.
+struct Names {
+    first: UnitName,
+    more: Vec<UnitName>,
 }
 
 impl<'a> Board<'a> {
@@ -128,7 +135,7 @@ impl<'a> Board<'a> {
     }
 
     /// The first of `names`, all of the unit numbered `other`, that may not share a machine with `instance`, whoever declares it.
-    fn clash<'b>(&self, other: usize, names: &'b [UnitName], instance: &UnitName, wants: &Constraints) -> Option<&'b UnitName> {
+    fn clash<'b>(&self, other: usize, names: &'b Names, instance: &UnitName, wants: &Constraints) -> Option<&'b UnitName> {
         let theirs = &self.units[other];
         let hits = |patterns: &[String], name: &UnitName| patterns.iter().any(|p| glob::matches(p, name.as_str()));
         let said_by_all = !theirs.specifiers && hits(&theirs.unit.constraints.conflicts, instance);
@@ -138,7 +145,7 @@ impl<'a> Board<'a> {
         if !said_by_all && !said_by_some && !ours_may_hit {
             return None;
         }
-        names.iter().filter(|name| *name != instance).find(|name| {
+        std::iter::once(&names.first).chain(&names.more).filter(|name| *name != instance).find(|name| {
             said_by_all
                 || (ours_may_hit && hits(&wants.conflicts, name))
                 || (said_by_some && hits(&theirs.unit.constraints.expanded(name).conflicts, instance))
@@ -161,11 +168,15 @@ impl<'a> Board<'a> {
         slot.load += 1;
         slot.bytes += unit.entry_bytes(instance);
         if self.any_conflicts {
-            let names = slot.here.entry(number).or_default();
-            if names.is_empty() && unit.declares() {
-                slot.declaring.push(number);
+            match slot.here.entry(number) {
+                Entry::Occupied(mut names) => names.get_mut().more.push(instance.clone()),
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Names { first: instance.clone(), more: Vec::new() });
+                    if unit.declares() {
+                        slot.declaring.push(number);
+                    }
+                }
             }
-            names.push(instance.clone());
         }
         unit.placed[seat] = machine;
     }
@@ -177,12 +188,14 @@ impl<'a> Board<'a> {
         let slot = &mut self.slots[machine as usize];
         slot.load -= 1;
         slot.bytes -= unit.entry_bytes(instance);
-        if let Some(names) = slot.here.get_mut(&number) {
-            names.retain(|name| name != instance);
-            if names.is_empty() {
-                slot.here.remove(&number);
-                slot.declaring.retain(|other| *other != number);
-            }
+        let Some(names) = slot.here.get_mut(&number) else { return };
+        if names.first != *instance {
+            names.more.retain(|name| name != instance);
+        } else if let Some(next) = names.more.pop() {
+            names.first = next;
+        } else {
+            slot.here.remove(&number);
+            slot.declaring.retain(|other| *other != number);
         }
     }
 
@@ -289,11 +302,16 @@ impl<'a> Board<'a> {
             let mut document =
                 old.map_or_else(|| Assignment { v: FORMAT, ..Assignment::default() }, |old| Assignment::clone(old));
             document.generation += 1;
-            for (instance, placement) in slot.edits {
-                match placement {
-                    Some(placement) => document.instances.insert(instance, placement),
-                    None => document.instances.remove(&instance),
-                };
+            if document.instances.is_empty() {
+                // Nothing can have been taken off, and a map built at once is cheaper than one built by inserting.
+                document.instances = slot.edits.into_iter().filter_map(|(name, placement)| Some((name, placement?))).collect();
+            } else {
+                for (instance, placement) in slot.edits {
+                    match placement {
+                        Some(placement) => document.instances.insert(instance, placement),
+                        None => document.instances.remove(&instance),
+                    };
+                }
             }
             plan.documents.insert(slot.id.clone(), document);
         }

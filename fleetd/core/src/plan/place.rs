@@ -29,6 +29,7 @@ struct Class {
 
 pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>) {
     let mut classes = Classes::new();
+    let mut index: Option<Index> = None;
     for number in 0..board.units.len() {
         let unit = &board.units[number];
         let (constraints, missing) = (&unit.unit.constraints, unit.placed.contains(&NOWHERE));
@@ -46,16 +47,40 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
             place_one_by_one(board, pending, number);
         } else {
             let wants = &board.units[number].unit.constraints;
-            let class = classes.entry((hash(&wants.metadata), &wants.metadata)).or_insert_with(|| Class::new(board, wants));
+            let class = classes.entry((hash(&wants.metadata), &wants.metadata)).or_insert_with(|| {
+                let index = index.get_or_insert_with(|| index_labels(board));
+                Class::new(board, index, wants)
+            });
             place_unit(board, class, pending, number);
         }
     }
 }
 
+/// The machines that have a label, by key and value.
+type Index<'a> = BTreeMap<(&'a str, &'a str), Vec<u32>>;
+
+fn index_labels<'a>(board: &Board<'a>) -> Index<'a> {
+    let mut index = Index::new();
+    for (slot, machine) in board.slots.iter().zip(0..) {
+        for (key, value) in &slot.machine.metadata {
+            index.entry((key, value)).or_default().push(machine);
+        }
+    }
+    index
+}
+
 impl Class {
-    fn new(board: &Board, wants: &Constraints) -> Class {
-        let suiting = board.slots.iter().zip(0..).filter(|(slot, _)| constraint::suits(slot.machine, wants).is_ok());
-        Class { heap: suiting.map(|(slot, machine)| Reverse((slot.load, machine))).collect(), unsuited: None }
+    fn new(board: &Board, index: &Index, wants: &Constraints) -> Class {
+        let entry = |machine: u32| Reverse((board.slots[machine as usize].load, machine));
+        let heap = match wants.metadata.first_key_value() {
+            None => (0..board.slots.len() as u32).map(entry).collect(),
+            Some((key, values)) => {
+                let labelled = values.iter().flat_map(|value| index.get(&(key.as_str(), value.as_str()))).flatten().copied();
+                let suits = |machine: &u32| constraint::suits(board.slots[*machine as usize].machine, wants).is_ok();
+                labelled.filter(suits).map(entry).collect()
+            }
+        };
+        Class { heap, unsuited: None }
     }
 }
 
