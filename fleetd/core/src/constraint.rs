@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::glob;
 use crate::model::Machine;
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
@@ -47,24 +46,35 @@ impl fmt::Display for Misfit {
     }
 }
 
-/// What the machine itself must be: its id and its labels. What runs beside is checked by [`conflict`].
-pub fn suits(machine: &Machine, wants: &Constraints) -> Result<(), Misfit> {
+/// What of the machine itself does not suit: a [`Misfit`] that borrows, so that counting reasons over thousands of machines copies none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unsuited<'a> {
+    /// `MachineID=` names another machine.
+    OtherMachine(&'a str),
+    /// `MachineMetadata=` wants one of these values of this key.
+    Lacks(&'a str, &'a BTreeSet<String>),
+}
+
+impl From<Unsuited<'_>> for Misfit {
+    fn from(unsuited: Unsuited<'_>) -> Misfit {
+        match unsuited {
+            Unsuited::OtherMachine(id) => Misfit::OtherMachine(id.to_string()),
+            Unsuited::Lacks(key, values) => Misfit::Lacks(key.to_string(), values.clone()),
+        }
+    }
+}
+
+/// What the machine itself must be: its id and its labels. What runs beside is the planner's board to check.
+pub fn suits<'a>(machine: &Machine, wants: &'a Constraints) -> Result<(), Unsuited<'a>> {
     if let Some(id) = &wants.machine_id
         && !machine.id.matches(id)
     {
-        return Err(Misfit::OtherMachine(id.clone()));
+        return Err(Unsuited::OtherMachine(id));
     }
     for (key, values) in &wants.metadata {
         if !machine.metadata.get(key).is_some_and(|value| values.contains(value)) {
-            return Err(Misfit::Lacks(key.clone(), values.clone()));
+            return Err(Unsuited::Lacks(key, values));
         }
     }
     Ok(())
-}
-
-/// Whether `name` with these `patterns` and `other` with `other_patterns` may not share a machine. Either side declaring it is enough.
-pub fn conflict(name: &UnitName, patterns: &[String], other: &UnitName, other_patterns: &[String]) -> bool {
-    name != other
-        && (patterns.iter().any(|p| glob::matches(p, other.as_str()))
-            || other_patterns.iter().any(|p| glob::matches(p, name.as_str())))
 }

@@ -173,6 +173,9 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
     let refused = seen.trouble.message.is_some() && seen.systemd.is_none();
     let state = if refused { SystemdState { active: "failed".to_string(), sub: "failed".to_string(), ..state } } else { state };
     let queued = state.job && ["inactive", "failed"].contains(&state.active.as_str());
+    // Not launched, and a job on a running unit: that is our stop, not carried out yet.
+    let stopping = state.job && state.active == "active" && seen.marker.as_ref().is_some_and(|marker| !marker.launched);
+    let state = if stopping { SystemdState { active: "deactivating".to_string(), ..state } } else { state };
     InstanceStatus {
         load: state.load,
         active: if queued { "activating".to_string() } else { state.active },
@@ -201,10 +204,11 @@ struct Sorted {
 
 impl Sorted {
     fn retire(&mut self, instance: &UnitName, seen: &Seen, now_ms: u64) {
-        if seen.marker.is_none() || self.pausing(seen, now_ms) {
+        if seen.marker.is_none() || self.held_back(seen, now_ms) {
             return;
         }
         match phase(seen) {
+            Phase::Moving if hanging(seen) => self.stops.push(Step::Stop(instance.clone())),
             Phase::Moving => {}
             Phase::Up | Phase::Activating => self.stops.push(Step::Stop(instance.clone())),
             Phase::Down | Phase::Failed => self.removes.push(Step::Remove(instance.clone())),
@@ -213,9 +217,16 @@ impl Sorted {
 
     fn keep(&mut self, instance: &UnitName, placement: &Placement, seen: &Seen, now_ms: u64) {
         let phase = phase(seen);
-        let current = seen.marker.as_ref().filter(|marker| marker.hash == placement.hash);
+        // systemd knows nothing of a unit whose start was refused: its file may be gone, so it is written again.
+        let lost = seen.systemd.is_none() && seen.trouble.message.is_some();
+        let current = seen.marker.as_ref().filter(|marker| marker.hash == placement.hash && !lost);
         let Some(marker) = current else {
-            if self.pausing(seen, now_ms) {
+            // A new text need not wait for the pause of the old one's failures, only for that of a failed step.
+            if self.held_back(seen, now_ms) {
+                return;
+            }
+            if placement.state != DesiredState::Launched && running_by_us(seen) {
+                self.stops.push(Step::Stop(instance.clone())); // written when it is down, so that the stop is not forgotten
                 return;
             }
             self.writes.push(Step::Write {
@@ -225,7 +236,7 @@ impl Sorted {
                 hash: placement.hash.clone(),
             });
             // systemd reads a new name by itself; what it may have loaded already it reads again only when told.
-            self.reload |= seen.marker.is_some();
+            self.reload |= seen.marker.as_ref().is_some_and(|marker| marker.hash != placement.hash);
             if placement.state == DesiredState::Launched {
                 let restart = placement.restart;
                 let running = matches!(phase, Phase::Up | Phase::Activating | Phase::Moving) && seen.marker.is_some();
@@ -233,23 +244,19 @@ impl Sorted {
                     true => Step::Restart { instance: instance.clone(), restart },
                     false => Step::Start { instance: instance.clone(), restart, again: false },
                 });
-            } else {
-                self.stop_if_launched(instance, seen, phase);
             }
             return;
         };
         match placement.state {
             DesiredState::Launched => self.keep_launched(instance, placement, marker, phase, seen, now_ms),
-            DesiredState::Loaded | DesiredState::Inactive => self.stop_if_launched(instance, seen, phase),
-        }
-    }
-
-    /// A loaded unit that a timer, socket, path or another unit started is as wanted: only what fleet started does fleet stop.
-    fn stop_if_launched(&mut self, instance: &UnitName, seen: &Seen, phase: Phase) {
-        let launched = seen.marker.as_ref().is_some_and(|marker| marker.launched);
-        // Also what has ended: the stop is how it counts as not launched, so that the next start starts it.
-        if launched && phase != Phase::Moving {
-            self.stops.push(Step::Stop(instance.clone()));
+            // What a socket or a timer started is theirs: only what fleet launched is stopped. Also what has ended since: the stop is
+            // how it counts as launched no longer, so that a later start starts it.
+            DesiredState::Loaded | DesiredState::Inactive => {
+                let ended = marker.launched && matches!(phase, Phase::Down | Phase::Failed);
+                if (ended || running_by_us(seen)) && !self.held_back(seen, now_ms) {
+                    self.stops.push(Step::Stop(instance.clone()));
+                }
+            }
         }
     }
 
@@ -263,14 +270,21 @@ impl Sorted {
         now_ms: u64,
     ) {
         let start = |again: bool| Step::Start { instance: instance.clone(), restart: placement.restart, again };
+        let restart = || Step::Restart { instance: instance.clone(), restart: placement.restart };
         if !marker.launched {
-            if phase != Phase::Moving && !self.pausing(seen, now_ms) {
-                self.starts.push(start(false));
+            if phase == Phase::Moving || self.held_back(seen, now_ms) {
+                return;
             }
+            // It runs though this text was never started: an older text runs, and its restart was not taken yet.
+            let older = matches!(phase, Phase::Up | Phase::Activating);
+            self.starts.push(if older { restart() } else { start(false) });
             return;
         }
-        if marker.restart < placement.restart {
-            self.starts.push(Step::Restart { instance: instance.clone(), restart: placement.restart });
+        // Not `<`: a record submitted anew counts from nought, and its first restart must not be taken for an old one.
+        if placement.restart != 0 && marker.restart != placement.restart {
+            if !self.held_back(seen, now_ms) {
+                self.starts.push(restart());
+            }
             return;
         }
         let ended = match phase {
@@ -294,6 +308,11 @@ impl Sorted {
         true
     }
 
+    /// Whether a step failed lately, so that the next one waits; the pauses of a unit that fails by itself hold back nothing else.
+    fn held_back(&mut self, seen: &Seen, now_ms: u64) -> bool {
+        seen.trouble.message.is_some() && self.pausing(seen, now_ms)
+    }
+
     fn into_converged(self) -> Converged {
         let mut steps = self.stops;
         steps.extend(self.removes);
@@ -304,6 +323,18 @@ impl Sorted {
         steps.extend(self.starts);
         Converged { steps, wake_at_ms: self.wake_at_ms }
     }
+}
+
+/// Whether a start that fleet asked for is still queued or under way; it may never end. A stop takes its place.
+fn hanging(seen: &Seen) -> bool {
+    let launched = seen.marker.as_ref().is_some_and(|marker| marker.launched);
+    launched && seen.systemd.as_ref().is_some_and(|state| state.job && state.active != "deactivating")
+}
+
+/// Whether it runs, or is on its way up, because fleet launched it.
+fn running_by_us(seen: &Seen) -> bool {
+    let launched = seen.marker.as_ref().is_some_and(|marker| marker.launched);
+    launched && (matches!(phase(seen), Phase::Up | Phase::Activating) || hanging(seen))
 }
 
 /// systemd's states by what they mean here.

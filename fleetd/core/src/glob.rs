@@ -5,6 +5,19 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     match_here(pattern.as_bytes(), name.as_bytes()).unwrap_or(false)
 }
 
+/// The part of `pattern` before its first special character: every name that it matches begins so.
+pub fn literal_head(pattern: &str) -> &str {
+    &pattern[..pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len())]
+}
+
+/// Whether `pattern` surely matches every name that begins with `head` and ends with `tail`; it may say no where the answer is yes.
+pub fn matches_all(pattern: &str, head: &str, tail: &str) -> bool {
+    let plain = |text: &str| literal_head(text).len() == text.len();
+    pattern
+        .split_once('*')
+        .is_some_and(|(before, after)| plain(before) && plain(after) && head.starts_with(before) && tail.ends_with(after))
+}
+
 /// `None` stands for a malformed pattern.
 fn match_here(mut pattern: &[u8], mut name: &[u8]) -> Option<bool> {
     // Where to go back to after the last `*`: the pattern after it, and the name it has eaten so far.
@@ -40,10 +53,7 @@ fn match_here(mut pattern: &[u8], mut name: &[u8]) -> Option<bool> {
 fn match_one(pattern: &[u8], byte: u8) -> Option<Option<&[u8]>> {
     match pattern[0] {
         b'?' => Some(Some(&pattern[1..])),
-        b'\\' => match pattern.get(1) {
-            Some(&literal) => Some((literal == byte).then(|| &pattern[2..])),
-            None => None,
-        },
+        b'\\' => pattern.get(1).map(|&literal| (literal == byte).then(|| &pattern[2..])),
         b'[' => match_class(&pattern[1..], byte),
         literal => Some((literal == byte).then(|| &pattern[1..])),
     }
@@ -83,7 +93,7 @@ fn class_byte(class: &[u8]) -> Option<(u8, &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{matches, matches_all};
 
     #[test]
     fn patterns_match_as_in_go() {
@@ -103,6 +113,23 @@ mod tests {
             ("\\", "x", false),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} on {name}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_for_a_whole_family_is_told_from_one_for_some() {
+        for (pattern, expected) in [
+            ("web@*.service", true),
+            ("*", true),
+            ("w*", true),
+            ("web@*", true),
+            ("web@1*.service", false),
+            ("web@?.service", false),
+            ("web@3.service", false),
+            ("web@*.socket", false),
+            ("[w]*", false),
+        ] {
+            assert_eq!(matches_all(pattern, "web@", ".service"), expected, "{pattern}");
         }
     }
 }

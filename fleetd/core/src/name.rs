@@ -133,7 +133,8 @@ impl UnitName {
 
     /// Whether this is `web@.service`.
     pub fn is_template(&self) -> bool {
-        self.instance() == Some("")
+        let stem = self.stem();
+        stem.ends_with('@') && stem.find('@') == Some(stem.len() - 1)
     }
 
     /// The template that `web@3.service` comes from; `None` for templates and plain units.

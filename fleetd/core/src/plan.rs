@@ -5,15 +5,22 @@
 //! Planning the planned state changes nothing.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::constraint::Misfit;
 use crate::model::{Assignment, Snapshot, Why};
 use crate::name::{MachineId, UnitName};
+use crate::xfleet::Constraints;
 
 mod board;
+mod failing;
+mod follow;
 mod keep;
 mod place;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod script;
+mod seat;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +29,9 @@ pub const FIRST_MOVE_PAUSE_MS: u64 = 10_000;
 
 /// The longest such pause, in milliseconds: a unit that fails everywhere is tried on a new machine once an hour.
 pub const LONGEST_MOVE_PAUSE_MS: u64 = 3_600_000;
+
+/// An instance that stayed this long before it gave up is taken to have run well: its moves are counted anew. In milliseconds.
+const FORGET_MOVES_MS: u64 = 2 * LONGEST_MOVE_PAUSE_MS;
 
 /// The planner's answer.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -102,11 +112,14 @@ pub struct Unplaced {
     pub misfits: Vec<(Misfit, usize)>,
 }
 
-/// Decides for the whole cluster.
+/// Decides for the whole cluster. Moves come before placing, and followers last: so nothing that was decided loses its ground.
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut board = board::Board::new(snapshot);
-    let pending = keep::keep_what_fits(&mut board);
-    place::place_what_is_missing(&mut board, pending);
+    let mut pending = keep::keep_what_fits(&mut board);
+    let mut kept = follow::keep_followers(&mut board, &mut pending);
+    failing::move_failing(&mut board, &mut pending, &mut kept);
+    place::place_what_is_missing(&mut board, &mut pending);
+    follow::place_followers(&mut board, pending);
     board.into_plan()
 }
 
@@ -115,7 +128,8 @@ fn move_pause_ms(moves: u32) -> u64 {
     FIRST_MOVE_PAUSE_MS.saturating_mul(1 << moves.min(20)).min(LONGEST_MOVE_PAUSE_MS)
 }
 
-/// A unit's constraints for one instance, shared where instances do not differ.
-fn constraints_of(unit: &Arc<crate::model::Unit>, instance: &UnitName, specifiers: bool) -> Option<crate::xfleet::Constraints> {
-    specifiers.then(|| unit.constraints.expanded(instance))
+/// The unit's constraints with specifiers put in for one instance; `None` where all instances share the unit's own.
+fn constraints_of(board: &board::Board, number: usize, instance: &UnitName) -> Option<Constraints> {
+    let seat = &board.units[number];
+    seat.specifiers.then(|| seat.unit.constraints.expanded(instance))
 }

@@ -212,7 +212,7 @@ impl Cluster {
         let report = self.snapshot.reports.get(id);
         let status = report.and_then(|report| report.instances.get(instance));
         // A restart is asked of systemd after the report that first saw it wanted.
-        let restarted = status.is_none_or(|status| status.restart >= placement.restart);
+        let restarted = status.is_none_or(|status| placement.restart == 0 || status.restart == placement.restart);
         let acknowledged = restarted && report.is_some_and(|report| report.generation >= generation);
         wire::InstanceProgress {
             name: instance.to_string(),
@@ -242,7 +242,7 @@ fn current_state(placement: &Placement, status: &InstanceStatus) -> DesiredState
 
 /// Whether what is reported is what was assigned.
 fn reached(placement: &Placement, status: &InstanceStatus) -> bool {
-    if status.hash != placement.hash || status.restart < placement.restart {
+    if status.hash != placement.hash || (placement.restart != 0 && status.restart != placement.restart) {
         return false;
     }
     match placement.state {
@@ -250,9 +250,8 @@ fn reached(placement: &Placement, status: &InstanceStatus) -> bool {
         DesiredState::Launched => {
             status.launched && (status.is_active() || (status.active == "inactive" && !placement.is_replica()))
         }
-        DesiredState::Loaded | DesiredState::Inactive => {
-            !status.launched && ["inactive", "failed"].contains(&status.active.as_str())
-        }
+        // A socket may have started what is only loaded; what fleet is stopping is "deactivating" from the moment it was asked.
+        DesiredState::Loaded | DesiredState::Inactive => !status.launched && status.active != "deactivating",
     }
 }
 

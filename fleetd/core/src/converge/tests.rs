@@ -4,7 +4,7 @@ use super::*;
 use expect_test::{Expect, expect};
 
 /// A line is `unit: wanted; on-host`. Wanted: `-`, `loaded h1`, `launched h1 [restart=N]`. On host: `-` or
-/// `h1[ launched][ oneshot][ restart=N][ STATE][ job][ failures=N][ pause=MS]`, where STATE is systemd's active state.
+/// `h1[ launched][ oneshot][ restart=N][ STATE][ job][ failures=N][ pause=MS][ refused]`, where STATE is systemd's active state.
 fn check(text: &str, expected: Expect) {
     let mut assignment = Assignment { generation: 1, ..Assignment::default() };
     let mut host = BTreeMap::new();
@@ -58,6 +58,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
             ("restart", n) => marker.restart = n.parse().unwrap(),
             ("failures", n) => seen.trouble.failures = n.parse().unwrap(),
             ("pause", n) => seen.trouble.not_before_ms = n.parse().unwrap(),
+            ("refused", _) => seen.trouble.message = Some("refused".into()),
             ("job", _) => seen.systemd.as_mut().unwrap().job = true,
             (state, _) => {
                 seen.systemd = Some(SystemdState { load: "loaded".into(), active: state.into(), sub: "x".into(), job: false });
@@ -142,13 +143,7 @@ fn a_loaded_unit_that_its_timer_or_socket_started_is_left_alone() {
 
 #[test]
 fn a_new_text_for_a_unit_that_is_only_to_be_loaded_stops_the_old_one() {
-    check(
-        "a.service: loaded h2; h1 launched active",
-        expect![[r#"
-        Stop(a.service)
-        Write { instance: a.service, unit: a.service, revision: 1, hash: "h2" }
-        Reload"#]],
-    );
+    check("a.service: loaded h2; h1 launched active", expect!["Stop(a.service)"]);
 }
 
 #[test]
@@ -209,4 +204,103 @@ fn pauses_grow_and_end_in_giving_up() {
     assert!(trouble.gave_up());
     trouble.forget_if_well(true, 0, RAN_WELL_MS);
     assert_eq!(trouble, Trouble::default());
+}
+
+#[test]
+fn what_a_socket_started_is_not_stopped_while_only_loaded() {
+    check("a.service: loaded h1; h1 active", expect![]);
+}
+
+#[test]
+fn a_restart_that_was_not_taken_yet_is_taken_later() {
+    check("a.service: launched h2; h2 active", expect!["Restart { instance: a.service, restart: 0 }"]);
+}
+
+#[test]
+fn a_failing_unit_is_removed_and_rewritten_without_waiting_for_its_pause() {
+    check(
+        "a.service: -; h1 launched failed failures=6 pause=50000
+         b.service: launched h2; h1 launched failed failures=6 pause=50000",
+        expect![[r#"
+            Remove(a.service)
+            Write { instance: b.service, unit: b.service, revision: 1, hash: "h2" }
+            Reload
+            Start { instance: b.service, restart: 0, again: false }"#]],
+    );
+}
+
+#[test]
+fn a_step_that_fails_for_ever_is_tried_only_after_its_pause() {
+    check(
+        "a.service: -; h1 launched active failures=9 pause=50000 refused
+         b.service: launched h1; - 
+         c.service: launched h2; h1 launched active failures=9 pause=50000 refused
+         d.service: launched h1 restart=2; h1 launched active failures=9 pause=50000 refused
+         e.service: loaded h1; h1 launched active failures=9 pause=50000 refused",
+        expect![[r#"
+            Write { instance: b.service, unit: b.service, revision: 1, hash: "h1" }
+            Start { instance: b.service, restart: 0, again: false }
+            wake at 50000"#]],
+    );
+}
+
+#[test]
+fn a_unit_that_systemd_lost_is_written_again() {
+    check(
+        "a.service: launched h1; h1 launched failures=1 refused",
+        expect![[r#"
+        Write { instance: a.service, unit: a.service, revision: 1, hash: "h1" }
+        Start { instance: a.service, restart: 0, again: false }"#]],
+    );
+}
+
+#[test]
+fn a_start_that_hangs_is_stopped_once_when_nobody_wants_it() {
+    check(
+        "a.service: -; h1 launched activating job
+         b.service: -; h1 activating job
+         c.service: loaded h1; h1 launched activating job
+         d.service: -; h1 launched deactivating job",
+        expect![[r#"
+            Stop(a.service)
+            Stop(c.service)"#]],
+    );
+}
+
+#[test]
+fn a_unit_that_is_assigned_again_while_it_stops_starts_when_it_is_down() {
+    check("a.service: launched h1; h1 deactivating job", expect![]);
+    check("a.service: launched h1; h1 inactive", expect!["Start { instance: a.service, restart: 0, again: false }"]);
+}
+
+#[test]
+fn a_restart_asked_for_while_down_starts_it_without_a_pause() {
+    check(
+        "a.service: launched h1 restart=1; h1 launched failed failures=3 pause=50000",
+        expect!["Restart { instance: a.service, restart: 1 }"],
+    );
+}
+
+#[test]
+fn a_restart_counted_anew_is_carried_out_and_an_old_count_alone_is_not() {
+    check(
+        "a.service: launched h1 restart=1; h1 launched restart=5 active\nb.service: launched h1; h1 launched restart=5 active",
+        expect!["Restart { instance: a.service, restart: 1 }"],
+    );
+}
+
+#[test]
+fn a_new_text_for_a_unit_that_should_be_down_waits_until_it_is() {
+    check("a.service: loaded h2; h1 launched active", expect!["Stop(a.service)"]);
+}
+
+#[test]
+fn a_new_text_does_not_wait_for_a_start_under_way() {
+    check(
+        "a.service: launched h2; h1 launched activating job",
+        expect![[r#"
+        Write { instance: a.service, unit: a.service, revision: 1, hash: "h2" }
+        Reload
+        Restart { instance: a.service, restart: 0 }"#]],
+    );
 }

@@ -1,19 +1,23 @@
 //! The board that planning plays on: machines and units by number, what is on each machine so far, and the changes made.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use super::{Change, Plan, Retired, Unplaced, constraints_of};
-use crate::constraint::{self, Misfit};
-use crate::model::{Assignment, DesiredState, FORMAT, MAX_DOCUMENT_BYTES, Machine, Placement, Snapshot, Unit, Why};
+use super::seat::UnitSeat;
+use super::{Change, Plan, Retired, Unplaced};
+use crate::constraint::{self, Misfit, Unsuited};
+use crate::glob;
+use crate::model::{Assignment, DesiredState, FORMAT, MAX_DOCUMENT_BYTES, Machine, Placement, Snapshot, Why};
 use crate::name::{MachineId, UnitName};
 use crate::xfleet::Constraints;
 
-/// What one entry of an assignment takes as JSON beside its name and its unit's name, in bytes, rounded up: hash, numbers, reason.
-const ENTRY_BYTES: usize = 220;
-
 /// What is left of a document's limit for entries: its frame, and fields that a later version may add.
 const BUDGET_BYTES: usize = MAX_DOCUMENT_BYTES - 16 * 1024;
+
+/// No machine.
+pub(super) const NOWHERE: u32 = u32::MAX;
+/// On a machine that is absent but not called lost.
+pub(super) const SETTLING: u32 = u32::MAX - 1;
 
 pub(super) struct Board<'a> {
     pub(super) snapshot: &'a Snapshot,
@@ -33,98 +37,166 @@ pub(super) struct Slot<'a> {
     /// Its instances so far, kept and placed.
     pub(super) load: u32,
     bytes: usize,
-    /// What runs here and the patterns that it conflicts with; kept only if any unit has conflicts.
-    here: Vec<(UnitName, Vec<String>)>,
-    /// Changes to the document, `None` = removed. Applied at the end.
+    /// What is here, by unit number; kept only if any unit has conflicts.
+    here: BTreeMap<usize, Names>,
+    /// Which of those units declare conflicts.
+    declaring: Vec<usize>,
+    /// Changes to the document, `None` = removed. Applied at the end, in order.
     edits: Vec<(UnitName, Option<Placement>)>,
 }
 
-/// One unit, and how far its wanted instances are placed.
-pub(super) struct UnitSeat<'a> {
-    pub(super) unit: &'a Arc<Unit>,
-    pub(super) specifiers: bool,
-    /// Numbers of a scaled template that have a record of their own, which wins.
-    own_records: BTreeSet<u32>,
-    /// By replica number less one, by machine number for a global unit, one entry for others: the machine it is on, or [`NOWHERE`].
-    pub(super) placed: Vec<u32>,
+/// The instances of one unit on one machine; most often there is one, which needs no list.
+struct Names {
+    first: UnitName,
+    more: Vec<UnitName>,
 }
-
-/// No machine.
-pub(super) const NOWHERE: u32 = u32::MAX;
-/// On a machine that is absent but not called lost.
-pub(super) const SETTLING: u32 = u32::MAX - 1;
 
 impl<'a> Board<'a> {
     pub(super) fn new(snapshot: &'a Snapshot) -> Board<'a> {
-        let slots: Vec<Slot> = snapshot
-            .machines
-            .iter()
-            .map(|(id, machine)| Slot { id, machine, load: 0, bytes: 0, here: Vec::new(), edits: Vec::new() })
-            .collect();
+        let slot = |(id, machine): (&'a MachineId, &'a std::sync::Arc<Machine>)| Slot {
+            id,
+            machine,
+            load: 0,
+            bytes: 0,
+            here: BTreeMap::new(),
+            declaring: Vec::new(),
+            edits: Vec::new(),
+        };
+        let slots: Vec<Slot> = snapshot.machines.iter().map(slot).collect();
         let units: Vec<UnitSeat> = snapshot.units.values().map(|unit| UnitSeat::new(unit, snapshot, slots.len())).collect();
-        let any_conflicts = units.iter().any(|seat| !seat.unit.constraints.conflicts.is_empty());
+        let any_conflicts = units.iter().any(|seat| seat.declares() && seat.unit.desired != DesiredState::Inactive);
         Board { snapshot, slots, units, any_conflicts, plan: Plan::default() }
     }
 
     /// The number of the unit called `name`.
-    pub(super) fn unit_number(&self, name: &UnitName) -> Option<usize> {
-        self.units.binary_search_by(|seat| seat.unit.name.cmp(name)).ok()
+    pub(super) fn unit_number(&self, name: &str) -> Option<usize> {
+        self.units.binary_search_by(|seat| seat.unit.name.as_str().cmp(name)).ok()
+    }
+
+    /// The unit that `instance` follows from and its seat there: its own record's, or that of the template which counts it.
+    /// `None` if nobody wants it. A global unit has one seat a machine, and `machine` is its seat.
+    pub(super) fn owner(&self, instance: &UnitName, machine: u32) -> Option<(usize, usize)> {
+        if let Some(number) = self.unit_number(instance.as_str()) {
+            let unit = &self.units[number];
+            let seat = if unit.global { machine as usize } else { 0 };
+            return (seat < unit.placed.len() && !unit.unit.name.is_template()).then_some((number, seat));
+        }
+        let number = self.unit_number(instance.template()?.as_str())?;
+        Some((number, self.units[number].seat_of_replica(instance)?))
+    }
+
+    /// The name of the unit that `instance` follows from.
+    fn unit_of(&self, instance: UnitName) -> UnitName {
+        let owner = self.owner(&instance, 0).map(|(number, _)| self.units[number].unit.name.clone());
+        owner.unwrap_or(instance)
     }
 
     /// Where `name` (a unit, an instance, a replica) is so far, as machine numbers.
-    pub(super) fn machines_of(&self, name: &UnitName) -> Vec<u32> {
-        let seat = match self.unit_number(name) {
-            Some(number) if !name.is_template() => Some((&self.units[number], None)),
-            Some(_) => None,
-            None => name.template().and_then(|t| self.unit_number(&t)).map(|number| (&self.units[number], name.replica_number())),
-        };
-        match seat {
-            Some((seat, None)) => seat.placed.iter().copied().filter(|&m| m < SETTLING).collect(),
-            Some((seat, Some(n))) => seat.placed.get(n as usize - 1).copied().filter(|&m| m < SETTLING).into_iter().collect(),
-            None => Vec::new(),
+    pub(super) fn machines_of(&self, name: &str) -> Vec<u32> {
+        let name = UnitName::trusted(name);
+        let known = |machine: &u32| *machine < SETTLING;
+        match self.unit_number(name.as_str()).filter(|&number| self.units[number].global) {
+            Some(number) => self.units[number].placed.iter().copied().filter(known).collect(),
+            None => {
+                self.owner(&name, 0).map(|(number, seat)| self.units[number].placed[seat]).filter(known).into_iter().collect()
+            }
         }
     }
 
-    /// What beside or on the machine speaks against the instance there.
-    pub(super) fn misfit(&self, number: usize, instance: &UnitName, wants: &Constraints, slot: &Slot) -> Option<Misfit> {
-        if let Err(misfit) = constraint::suits(slot.machine, wants) {
-            return Some(misfit);
+    /// Whether `name` is on `machine` so far.
+    pub(super) fn is_on(&self, name: &str, machine: u32) -> bool {
+        let place = self.owner(&UnitName::trusted(name), machine).map(|(number, seat)| self.units[number].placed[seat]);
+        place == Some(machine)
+    }
+
+    /// What of, on or beside the machine speaks against the instance there.
+    pub(super) fn misfit(&self, number: usize, instance: &UnitName, wants: &Constraints, machine: u32) -> Option<Misfit> {
+        let slot = &self.slots[machine as usize];
+        if let Err(unsuited) = constraint::suits(slot.machine, wants) {
+            return Some(unsuited.into());
         }
-        self.crowded(number, instance, wants, slot)
+        let absent = wants.machine_of.iter().find(|name| !self.is_on(name, machine));
+        absent.map(|name| Misfit::NotBeside(name.clone())).or_else(|| self.crowded(number, instance, wants, machine))
     }
 
     /// What runs on the machine that speaks against the instance there; its labels were checked.
-    pub(super) fn crowded(&self, number: usize, instance: &UnitName, wants: &Constraints, slot: &Slot) -> Option<Misfit> {
-        if slot.bytes + entry_bytes(instance, &self.units[number].unit.name) > BUDGET_BYTES {
+    pub(super) fn crowded(&self, number: usize, instance: &UnitName, wants: &Constraints, machine: u32) -> Option<Misfit> {
+        let slot = &self.slots[machine as usize];
+        if slot.bytes + self.units[number].entry_bytes(instance) > BUDGET_BYTES {
             return Some(Misfit::Full);
         }
-        let clash = slot.here.iter().find(|(other, theirs)| constraint::conflict(instance, &wants.conflicts, other, theirs));
-        clash.map(|(other, _)| Misfit::Conflict(other.clone()))
+        // Without patterns of its own, only units that have some can be against it.
+        let clash = if wants.conflicts.is_empty() {
+            slot.declaring.iter().find_map(|other| self.clash(*other, &slot.here[other], instance, wants))
+        } else {
+            slot.here.iter().find_map(|(&other, names)| self.clash(other, names, instance, wants))
+        };
+        clash.map(|name| Misfit::Conflict(name.clone()))
+    }
+
+    /// The first of `names`, all of the unit numbered `other`, that may not share a machine with `instance`, whoever declares it.
+    fn clash<'b>(&self, other: usize, names: &'b Names, instance: &UnitName, wants: &Constraints) -> Option<&'b UnitName> {
+        let theirs = &self.units[other];
+        let hits = |patterns: &[String], name: &UnitName| patterns.iter().any(|p| glob::matches(p, name.as_str()));
+        let said_by_all = !theirs.specifiers && hits(&theirs.unit.constraints.conflicts, instance);
+        let said_by_some = theirs.specifiers && theirs.declares();
+        // All names of a unit begin alike, so most patterns are done with a whole unit at once.
+        let ours_may_hit = wants.conflicts.iter().any(|p| theirs.may_match(p));
+        if !said_by_all && !said_by_some && !ours_may_hit {
+            return None;
+        }
+        std::iter::once(&names.first).chain(&names.more).filter(|name| *name != instance).find(|name| {
+            said_by_all
+                || (ours_may_hit && hits(&wants.conflicts, name))
+                || (said_by_some && hits(&theirs.unit.constraints.expanded(name).conflicts, instance))
+        })
+    }
+
+    /// Whether the conflict with `other` stands for every instance of unit `number`: declared by the unit itself, or by a pattern
+    /// that matches all its instances. If not, it may be meant for one name alone.
+    pub(super) fn refuses_all(&self, number: usize, other: &UnitName) -> bool {
+        let unit = &self.units[number];
+        let declared_here = unit.unit.constraints.conflicts.iter().any(|p| glob::matches(p, other.as_str()));
+        let theirs = self.owner(other, 0).map(|(number, _)| &self.units[number]);
+        declared_here || theirs.is_some_and(|theirs| theirs.unit.constraints.conflicts.iter().any(|p| unit.all_match(p)))
     }
 
     /// Counts an instance as being on a machine.
     pub(super) fn take(&mut self, number: usize, seat: usize, instance: &UnitName, machine: u32) {
-        let (unit, specifiers) = (self.units[number].unit, self.units[number].specifiers);
+        let unit = &mut self.units[number];
         let slot = &mut self.slots[machine as usize];
         slot.load += 1;
-        slot.bytes += entry_bytes(instance, &unit.name);
+        slot.bytes += unit.entry_bytes(instance);
         if self.any_conflicts {
-            let wants = constraints_of(unit, instance, specifiers);
-            let conflicts = wants.map_or_else(|| unit.constraints.conflicts.clone(), |w| w.conflicts);
-            slot.here.push((instance.clone(), conflicts));
+            match slot.here.entry(number) {
+                Entry::Occupied(mut names) => names.get_mut().more.push(instance.clone()),
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Names { first: instance.clone(), more: Vec::new() });
+                    if unit.declares() {
+                        slot.declaring.push(number);
+                    }
+                }
+            }
         }
-        self.units[number].placed[seat] = machine;
+        unit.placed[seat] = machine;
     }
 
     /// Undoes [`Board::take`], for an instance that moves on.
     pub(super) fn release(&mut self, number: usize, seat: usize, instance: &UnitName) {
-        let machine = self.units[number].placed[seat];
-        let bytes = entry_bytes(instance, &self.units[number].unit.name);
+        let unit = &mut self.units[number];
+        let machine = std::mem::replace(&mut unit.placed[seat], NOWHERE);
         let slot = &mut self.slots[machine as usize];
         slot.load -= 1;
-        slot.bytes -= bytes;
-        slot.here.retain(|(name, _)| name != instance);
-        self.units[number].placed[seat] = NOWHERE;
+        slot.bytes -= unit.entry_bytes(instance);
+        let Some(names) = slot.here.get_mut(&number) else { return };
+        if names.first != *instance {
+            names.more.retain(|name| name != instance);
+        } else if let Some(next) = names.more.pop() {
+            names.first = next;
+        } else {
+            slot.here.remove(&number);
+            slot.declaring.retain(|other| *other != number);
+        }
     }
 
     /// Puts an instance on a machine and writes it down.
@@ -183,15 +255,22 @@ impl<'a> Board<'a> {
         self.plan.wake_at_ms = Some(self.plan.wake_at_ms.map_or(at_ms, |earlier| earlier.min(at_ms)));
     }
 
-    /// Notes instances that fit nowhere, with the reasons counted over all machines.
+    /// Notes instances that fit nowhere. `unsuited` are the reasons of machines that do not suit, counted; `crowded` says what
+    /// speaks against each of those that do.
     pub(super) fn unplaced(
         &mut self,
         number: usize,
         instances: Vec<UnitName>,
-        misfit: impl Fn(&Board<'a>, &Slot<'a>) -> Option<Misfit>,
+        unsuited: &[(Misfit, usize)],
+        crowded: impl Iterator<Item = Misfit>,
     ) {
-        let mut counts: BTreeMap<Misfit, usize> = BTreeMap::new();
-        for found in self.slots.iter().filter_map(|slot| misfit(self, slot)) {
+        let mut counts: BTreeMap<Misfit, usize> = unsuited.iter().cloned().collect();
+        for found in crowded {
+            // A hundred machines, each with another replica in the way, are one reason.
+            let found = match found {
+                Misfit::Conflict(other) => Misfit::Conflict(self.unit_of(other)),
+                found => found,
+            };
             *counts.entry(found).or_default() += 1;
         }
         if self.slots.is_empty() {
@@ -202,6 +281,19 @@ impl<'a> Board<'a> {
         self.plan.unplaced.push(Unplaced { unit: self.units[number].unit.name.clone(), instances, misfits });
     }
 
+    /// The machines that suit what is wanted, by number, and the reasons of the others, counted.
+    pub(super) fn suiting(&self, wants: &Constraints) -> (Vec<u32>, Vec<(Misfit, usize)>) {
+        let mut suiting = Vec::new();
+        let mut unsuited: BTreeMap<Unsuited, usize> = BTreeMap::new();
+        for (slot, machine) in self.slots.iter().zip(0..) {
+            match constraint::suits(slot.machine, wants) {
+                Ok(()) => suiting.push(machine),
+                Err(found) => *unsuited.entry(found).or_default() += 1,
+            }
+        }
+        (suiting, unsuited.into_iter().map(|(found, machines)| (found.into(), machines)).collect())
+    }
+
     /// Applies the edits to the documents.
     pub(super) fn into_plan(self) -> Plan {
         let Board { snapshot, slots, mut plan, .. } = self;
@@ -210,59 +302,19 @@ impl<'a> Board<'a> {
             let mut document =
                 old.map_or_else(|| Assignment { v: FORMAT, ..Assignment::default() }, |old| Assignment::clone(old));
             document.generation += 1;
-            for (instance, placement) in slot.edits {
-                match placement {
-                    Some(placement) => document.instances.insert(instance, placement),
-                    None => document.instances.remove(&instance),
-                };
+            if document.instances.is_empty() {
+                // Nothing can have been taken off, and a map built at once is cheaper than one built by inserting.
+                document.instances = slot.edits.into_iter().filter_map(|(name, placement)| Some((name, placement?))).collect();
+            } else {
+                for (instance, placement) in slot.edits {
+                    match placement {
+                        Some(placement) => document.instances.insert(instance, placement),
+                        None => document.instances.remove(&instance),
+                    };
+                }
             }
             plan.documents.insert(slot.id.clone(), document);
         }
         plan
     }
-}
-
-impl<'a> UnitSeat<'a> {
-    fn new(unit: &'a Arc<Unit>, snapshot: &Snapshot, machines: usize) -> UnitSeat<'a> {
-        let wanted = unit.desired != DesiredState::Inactive;
-        let seats = match unit.replicas {
-            _ if !wanted => 0,
-            _ if unit.constraints.global => machines,
-            Some(replicas) => replicas as usize,
-            None if unit.name.is_template() => 0,
-            None => 1,
-        };
-        let mut own_records = BTreeSet::new();
-        if unit.name.is_template() && seats > 0 {
-            let first = UnitName::trusted(format!("{}@", unit.name.prefix()));
-            let family = snapshot.units.range(first..).take_while(|(name, _)| name.prefix() == unit.name.prefix());
-            own_records.extend(
-                family.filter(|(name, _)| name.suffix() == unit.name.suffix()).filter_map(|(name, _)| name.replica_number()),
-            );
-        }
-        UnitSeat { unit, specifiers: unit.constraints.has_specifiers(), own_records, placed: vec![NOWHERE; seats] }
-    }
-
-    /// The seat of a replica, if it is wanted and has no record of its own.
-    pub(super) fn seat_of_replica(&self, instance: &UnitName) -> Option<usize> {
-        let number = instance.replica_number()?;
-        let free = number >= 1 && number as usize <= self.placed.len() && !self.own_records.contains(&number);
-        free.then_some(number as usize - 1)
-    }
-
-    /// The seats that nobody sits on, with the instance's name.
-    pub(super) fn empty_seats(&self) -> impl Iterator<Item = (usize, UnitName)> + '_ {
-        let name = &self.unit.name;
-        self.placed.iter().enumerate().filter(|&(_, &machine)| machine == NOWHERE).filter_map(move |(seat, _)| {
-            if !name.is_template() {
-                return Some((seat, name.clone()));
-            }
-            let number = seat as u32 + 1;
-            (!self.own_records.contains(&number)).then(|| (seat, name.replica(number)))
-        })
-    }
-}
-
-fn entry_bytes(instance: &UnitName, unit: &UnitName) -> usize {
-    instance.as_str().len() + unit.as_str().len() + ENTRY_BYTES
 }

@@ -1,120 +1,192 @@
-//! Second half of planning: put what is missing on machines. Work grows with what is missing, not with machines times units.
+//! Second part of planning: put what is missing on machines. Work grows with what is missing, not with machines times units.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::board::{Board, NOWHERE};
-use super::keep::{self, Pending};
-use super::{Retired, constraints_of};
+use super::constraints_of;
+use super::keep::{Follower, Pending};
 use crate::constraint::{self, Misfit};
-use crate::glob;
-use crate::model::{DesiredState, Why};
+use crate::model::Why;
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
 
 /// Machines by load, lowest first, then by number. Entries whose load has changed since are put right when they surface.
 type Heap = BinaryHeap<Reverse<(u32, u32)>>;
 
-/// One heap for each set of labels asked for: units that ask for the same share it.
-type Heaps<'a> = BTreeMap<&'a BTreeMap<String, BTreeSet<String>>, Heap>;
+/// The labels that a unit asks for.
+type Labels = BTreeMap<String, BTreeSet<String>>;
 
-pub(super) fn place_what_is_missing(board: &mut Board, mut pending: Pending) {
-    let mut heaps = Heaps::new();
+/// One class for each set of labels asked for: units that ask for the same share it. The hash before the labels spares most
+/// comparisons of whole maps; what it is does not matter, since the labels decide.
+type Classes<'a> = BTreeMap<(u64, &'a Labels), Class>;
+
+/// The machines that have a set of labels, and why the others have not: counted when the first unit finds no machine.
+struct Class {
+    heap: Heap,
+    unsuited: Option<Vec<(Misfit, usize)>>,
+}
+
+pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>) {
+    let mut classes = Classes::new();
+    let mut index: Option<Index> = None;
     for number in 0..board.units.len() {
-        let unit = board.units[number].unit;
-        let wants = &unit.constraints;
-        if unit.desired == DesiredState::Inactive || board.units[number].placed.is_empty() && !wants.global {
+        let unit = &board.units[number];
+        let (constraints, missing) = (&unit.unit.constraints, unit.placed.contains(&NOWHERE));
+        if !missing {
             continue;
         }
-        if wants.global {
+        if unit.global {
             place_global(board, number);
-        } else if !wants.machine_of.is_empty() {
-            let known: BTreeSet<UnitName> =
-                pending.followers.iter().filter(|(n, _, _)| *n == number).map(|(_, instance, _)| instance.clone()).collect();
-            let missing: Vec<UnitName> = board.units[number].empty_seats().map(|(_, instance)| instance).collect();
-            pending.followers.extend(missing.into_iter().filter(|i| !known.contains(i)).map(|instance| (number, instance, None)));
+        } else if !constraints.machine_of.is_empty() {
+            for (seat, instance) in unit.empty_seats() {
+                pending.followers.entry(instance).or_insert(Follower { number, seat, old: Vec::new() });
+            }
+        } else if unit.specifiers || constraints.machine_id.is_some() {
+            // Labels with specifiers, and pins, are rare and cheap to look at one by one; the rest shares heaps.
+            place_one_by_one(board, pending, number);
         } else {
-            place_unit(board, &mut heaps, &pending, number);
+            let wants = &board.units[number].unit.constraints;
+            let class = classes.entry((hash(&wants.metadata), &wants.metadata)).or_insert_with(|| {
+                let index = index.get_or_insert_with(|| index_labels(board));
+                Class::new(board, index, wants)
+            });
+            place_unit(board, class, pending, number);
         }
     }
-    place_followers(board, &mut pending);
-    move_failing(board, &pending);
+}
+
+/// The machines that have a label, by key and value.
+type Index<'a> = BTreeMap<(&'a str, &'a str), Vec<u32>>;
+
+fn index_labels<'a>(board: &Board<'a>) -> Index<'a> {
+    let mut index = Index::new();
+    for (slot, machine) in board.slots.iter().zip(0..) {
+        for (key, value) in &slot.machine.metadata {
+            index.entry((key, value)).or_default().push(machine);
+        }
+    }
+    index
+}
+
+impl Class {
+    fn new(board: &Board, index: &Index, wants: &Constraints) -> Class {
+        let entry = |machine: u32| Reverse((board.slots[machine as usize].load, machine));
+        let heap = match wants.metadata.first_key_value() {
+            None => (0..board.slots.len() as u32).map(entry).collect(),
+            Some((key, values)) => {
+                let labelled = values.iter().flat_map(|value| index.get(&(key.as_str(), value.as_str()))).flatten().copied();
+                let suits = |machine: &u32| constraint::suits(board.slots[*machine as usize].machine, wants).is_ok();
+                labelled.filter(suits).map(entry).collect()
+            }
+        };
+        Class { heap, unsuited: None }
+    }
+}
+
+/// FNV-1a over the labels: the same in every run.
+fn hash(labels: &Labels) -> u64 {
+    let texts = labels.iter().flat_map(|(key, values)| std::iter::once(key).chain(values));
+    let bytes = texts.flat_map(|text| text.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A global unit goes to every machine that suits and has nothing against it. Where it cannot go is no misfit of the unit.
 fn place_global(board: &mut Board, number: usize) {
+    let instance = board.units[number].unit.name.clone();
+    let expanded = constraints_of(board, number, &instance);
+    let wants = expanded.as_ref().unwrap_or(&board.units[number].unit.constraints);
     for machine in 0..board.slots.len() {
-        if board.units[number].placed[machine] != NOWHERE || keep::suits(board, number, machine).is_err() {
-            continue;
-        }
-        let unit = board.units[number].unit;
-        let instance = unit.name.clone();
-        if board.crowded(number, &instance, &unit.constraints, &board.slots[machine]).is_none() {
-            board.place(number, machine, instance, machine as u32, Why::Global, 0);
+        let free = board.units[number].placed[machine] == NOWHERE;
+        if free && board.misfit(number, &instance, wants, machine as u32).is_none() {
+            board.place(number, machine, instance.clone(), machine as u32, Why::Global, 0);
         }
     }
 }
 
-/// Places the missing instances of one unit, spread over machines: a machine gets a second one only when all that fit have one.
-fn place_unit<'a>(board: &mut Board<'a>, heaps: &mut Heaps<'a>, pending: &Pending, number: usize) {
+/// Puts an instance where it goes, with the reason why it is not where it was.
+fn settle(board: &mut Board, pending: &Pending, number: usize, seat: usize, instance: UnitName, machine: u32, plain: Why) {
+    let displaced = if pending.displaced.is_empty() { None } else { pending.displaced.get(&instance) };
+    let (why, moves) = displaced.map_or((plain, 0), |displaced| (displaced.why.clone(), displaced.moves));
+    board.place(number, seat, instance, machine, why, moves);
+}
+
+/// The plain way, for units whose instances differ: look at every machine.
+fn place_one_by_one(board: &mut Board, pending: &Pending, number: usize) {
+    let mut siblings = board.units[number].siblings();
     let missing: Vec<(usize, UnitName)> = board.units[number].empty_seats().collect();
-    if missing.is_empty() {
-        return;
-    }
-    let (unit, specifiers) = (board.units[number].unit, board.units[number].specifiers);
-    // Labels with specifiers, and pins, are rare and cheap to look at one by one; the rest shares heaps.
-    let one_by_one = specifiers || unit.constraints.machine_id.is_some();
-    let mut own_heap = Heap::new();
-    let heap = if one_by_one {
-        &mut own_heap
-    } else {
-        heaps.entry(&unit.constraints.metadata).or_insert_with(|| {
-            let fitting =
-                board.slots.iter().enumerate().filter(|(_, slot)| constraint::suits(slot.machine, &unit.constraints).is_ok());
-            fitting.map(|(machine, slot)| Reverse((slot.load, machine as u32))).collect()
-        })
-    };
-    let mut siblings: BTreeMap<u32, u32> = BTreeMap::new();
-    for &machine in board.units[number].placed.iter().filter(|&&machine| (machine as usize) < board.slots.len()) {
-        *siblings.entry(machine).or_default() += 1;
-    }
-    let mut round = Round { siblings, level: 0, aside: Vec::new(), refused: Vec::new() };
-    let mut unplaced: Vec<UnitName> = Vec::new();
     for (seat, instance) in missing {
-        if !unplaced.is_empty() && !specifiers {
-            unplaced.push(instance); // what no machine took once, none takes twice: loads only grow
-            continue;
-        }
-        let expanded = constraints_of(unit, &instance, specifiers);
-        let wants = expanded.as_ref().unwrap_or(&unit.constraints);
-        let displaced = pending.displaced.get(&instance);
-        let found = if one_by_one {
-            least_loaded(board, number, &instance, wants, &round.siblings)
-        } else {
-            round.next(board, heap, number, &instance, wants)
-        };
-        match found {
+        let expanded = constraints_of(board, number, &instance);
+        let wants = expanded.as_ref().unwrap_or(&board.units[number].unit.constraints);
+        let fitting = pinned_to(board, wants).filter(|&machine| board.misfit(number, &instance, wants, machine).is_none());
+        let on = |machine: &u32| siblings.get(machine).copied().unwrap_or(0);
+        match fitting.min_by_key(|machine| (on(machine), board.slots[*machine as usize].load, *machine)) {
             Some(machine) => {
                 let plain = if wants.machine_id.is_some() { Why::Pinned } else { Why::Fewest };
-                let (why, moves) = displaced.map_or((plain, 0), |d| (d.why.clone(), d.moves));
-                board.place(number, seat, instance, machine, why, moves);
-                *round.siblings.entry(machine).or_default() += 1;
-                if !one_by_one {
-                    round.aside.push(Reverse((board.slots[machine as usize].load, machine)));
+                settle(board, pending, number, seat, instance, machine, plain);
+                *siblings.entry(machine).or_default() += 1;
+            }
+            None => {
+                let (suiting, unsuited) = board.suiting(wants);
+                let against = |machine| board.crowded(number, &instance, wants, machine);
+                let crowded: Vec<Misfit> = suiting.into_iter().filter_map(against).collect();
+                board.unplaced(number, vec![instance], &unsuited, crowded.into_iter());
+            }
+        }
+    }
+}
+
+/// The machines whose id begins as `MachineID=` says: all, where it says nothing. The exact match is left to the misfit.
+fn pinned_to(board: &Board, wants: &Constraints) -> impl Iterator<Item = u32> + use<> {
+    let id = wants.machine_id.as_deref().unwrap_or("");
+    let first = board.slots.partition_point(|slot| slot.id.as_str() < id);
+    let many = board.slots[first..].iter().take_while(|slot| slot.id.as_str().starts_with(id)).count();
+    first as u32..(first + many) as u32
+}
+
+/// Places the missing instances of one unit, spread over machines: a machine gets a second one only when all that fit have one.
+fn place_unit(board: &mut Board, class: &mut Class, pending: &Pending, number: usize) {
+    let heap = &mut class.heap;
+    let mut round = Round { siblings: board.units[number].siblings(), ..Round::default() };
+    let (seats, mut text) = (board.units[number].placed.len(), String::new());
+    let mut unplaced: Vec<UnitName> = Vec::new();
+    let mut hopeless = false;
+    for seat in 0..seats {
+        let Some(instance) = board.units[number].empty_seat(seat, &mut text) else { continue };
+        if hopeless {
+            unplaced.push(instance);
+            continue;
+        }
+        match round.next(board, heap, number, &instance) {
+            Ok(machine) => {
+                settle(board, pending, number, seat, instance, machine, Why::Fewest);
+                let entry = Reverse((board.slots[machine as usize].load, machine));
+                if seats == 1 {
+                    heap.push(entry);
+                } else {
+                    *round.siblings.entry(machine).or_default() += 1;
+                    round.aside.push(entry);
                 }
             }
-            None => unplaced.push(instance),
+            Err(for_all) => {
+                hopeless = for_all;
+                unplaced.push(instance);
+            }
         }
     }
     heap.extend(round.aside);
     heap.extend(round.refused);
-    if let Some(first) = unplaced.first().cloned() {
-        let wants = unit.constraints.expanded(&first);
-        board.unplaced(number, unplaced, |board, slot| board.misfit(number, &first, &wants, slot));
+    if let Some(first) = unplaced.first() {
+        let wants = &board.units[number].unit.constraints;
+        let against = |Reverse((_, machine)): &Reverse<(u32, u32)>| board.crowded(number, first, wants, *machine);
+        let crowded: Vec<Misfit> = heap.iter().filter_map(against).collect();
+        let unsuited = class.unsuited.get_or_insert_with(|| board.suiting(wants).1);
+        board.unplaced(number, unplaced, unsuited, crowded.into_iter());
     }
 }
 
 /// The rounds of spreading one unit: in round `level`, machines that hold more than `level` siblings wait aside.
+#[derive(Default)]
 struct Round {
     siblings: BTreeMap<u32, u32>,
     level: u32,
@@ -124,7 +196,9 @@ struct Round {
 }
 
 impl Round {
-    fn next(&mut self, board: &Board, heap: &mut Heap, number: usize, instance: &UnitName, wants: &Constraints) -> Option<u32> {
+    /// The next machine for `instance`, taken out of the heap; or whether no machine will take any further instance of this unit.
+    fn next(&mut self, board: &Board, heap: &mut Heap, number: usize, instance: &UnitName) -> Result<u32, bool> {
+        let wants = &board.units[number].unit.constraints;
         // A machine refused for this instance's own name may take the next one, so it comes back after this search.
         let mut refused_once: Vec<Reverse<(u32, u32)>> = Vec::new();
         let found = loop {
@@ -132,7 +206,7 @@ impl Round {
                 let lowest = self.aside.iter().map(|Reverse((_, m))| self.siblings.get(m).copied().unwrap_or(0)).min();
                 match lowest {
                     Some(level) => self.level = level,
-                    None => break None,
+                    None => break Err(refused_once.is_empty()),
                 }
                 heap.extend(self.aside.drain(..));
                 continue;
@@ -140,126 +214,19 @@ impl Round {
             let slot = &board.slots[machine as usize];
             if load != slot.load {
                 heap.push(Reverse((slot.load, machine)));
-                continue;
-            }
-            if self.siblings.get(&machine).copied().unwrap_or(0) > self.level {
+            } else if self.siblings.get(&machine).copied().unwrap_or(0) > self.level {
                 self.aside.push(Reverse((load, machine)));
-                continue;
-            }
-            match board.crowded(number, instance, wants, slot) {
-                None => break Some(machine),
-                // Declared by the other side alone, perhaps against this one name.
-                Some(Misfit::Conflict(other)) if !wants.conflicts.iter().any(|p| glob::matches(p, other.as_str())) => {
-                    refused_once.push(Reverse((load, machine)));
+            } else {
+                match board.crowded(number, instance, wants, machine) {
+                    None => break Ok(machine),
+                    Some(Misfit::Conflict(other)) if !board.refuses_all(number, &other) => {
+                        refused_once.push(Reverse((load, machine)));
+                    }
+                    Some(_) => self.refused.push(Reverse((load, machine))),
                 }
-                Some(_) => self.refused.push(Reverse((load, machine))),
             }
         };
         heap.extend(refused_once);
         found
-    }
-}
-
-/// The plain way, for units whose instances differ: look at every machine.
-fn least_loaded(
-    board: &Board,
-    number: usize,
-    instance: &UnitName,
-    wants: &Constraints,
-    siblings: &BTreeMap<u32, u32>,
-) -> Option<u32> {
-    let fitting = board.slots.iter().enumerate().filter(|(_, slot)| board.misfit(number, instance, wants, slot).is_none());
-    fitting
-        .map(|(m, slot)| (siblings.get(&(m as u32)).copied().unwrap_or(0), slot.load, m as u32))
-        .min()
-        .map(|(_, _, machine)| machine)
-}
-
-/// Followers go where the units that they name are; a follower may be followed in turn, so go round until nothing moves.
-fn place_followers(board: &mut Board, pending: &mut Pending) {
-    let mut open = std::mem::take(&mut pending.followers);
-    open.sort_by(|a, b| a.1.cmp(&b.1));
-    loop {
-        let waiting: BTreeSet<UnitName> = open.iter().map(|(_, instance, _)| instance.clone()).collect();
-        let before = open.len();
-        let mut later = Vec::new();
-        for (number, instance, old) in open {
-            let unit = board.units[number].unit;
-            let wants = unit.constraints.expanded(&instance);
-            if wants.machine_of.iter().any(|name| waiting.contains(name.as_str())) {
-                later.push((number, instance, old));
-                continue;
-            }
-            place_follower(board, pending, number, instance, &wants, old);
-        }
-        if later.is_empty() || later.len() == before {
-            for (number, instance, old) in later {
-                if let Some((machine, _)) = old {
-                    board.retire(&instance, machine, Retired::Unfit(Misfit::Circle));
-                }
-                board.unplaced(number, vec![instance], |_, _| Some(Misfit::Circle));
-            }
-            return;
-        }
-        open = later;
-    }
-}
-
-fn place_follower(
-    board: &mut Board,
-    pending: &mut Pending,
-    number: usize,
-    instance: UnitName,
-    wants: &Constraints,
-    old: Option<(u32, crate::model::Placement)>,
-) {
-    let seat = board.units[number].seat_of_replica(&instance).unwrap_or(0);
-    let misfit = |board: &Board, machine: u32| {
-        let slot = &board.slots[machine as usize];
-        keep::beside(board, &wants.machine_of, machine).or_else(|| board.misfit(number, &instance, wants, slot))
-    };
-    if let Some((machine, placement)) = &old {
-        match misfit(board, *machine) {
-            None => {
-                board.take(number, seat, &instance, *machine);
-                board.refresh(number, &instance, *machine, placement);
-                return;
-            }
-            Some(found) => keep::displace(board, pending, &instance, *machine, placement, found),
-        }
-    }
-    let fitting = (0..board.slots.len() as u32).filter(|&machine| misfit(board, machine).is_none());
-    match fitting.min_by_key(|&machine| (board.slots[machine as usize].load, machine)) {
-        Some(machine) => {
-            let target = UnitName::trusted(wants.machine_of[0].as_str());
-            let moves = pending.displaced.get(&instance).map_or(0, |d| d.moves);
-            board.place(number, seat, instance, machine, Why::Beside(target), moves);
-        }
-        None => {
-            let found = instance.clone();
-            board.unplaced(number, vec![found], |board, slot| {
-                let machine = board.slots.iter().position(|s| s.id == slot.id).unwrap_or(0) as u32;
-                misfit(board, machine)
-            });
-        }
-    }
-}
-
-/// Instances that gave up where they are move if any other machine takes them; else they stay and go on trying.
-fn move_failing(board: &mut Board, pending: &Pending) {
-    for (number, seat, instance, placement) in &pending.failing {
-        let unit = board.units[*number].unit;
-        let wants = unit.constraints.expanded(instance);
-        let from = board.units[*number].placed[*seat];
-        let fitting = board
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(m, slot)| *m as u32 != from && board.misfit(*number, instance, &wants, slot).is_none());
-        let Some(machine) = fitting.map(|(m, slot)| (slot.load, m as u32)).min().map(|(_, m)| m) else { continue };
-        let id = board.slots[from as usize].id.clone();
-        board.release(*number, *seat, instance);
-        board.retire(instance, from, Retired::Failed);
-        board.place(*number, *seat, instance.clone(), machine, Why::Failed(id), placement.moves + 1);
     }
 }

@@ -1,0 +1,191 @@
+//! What holds for every plan, tried on random clusters. The checker below is naive on purpose: it shares no code with the board.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::plan;
+use super::script::{applied, print, snapshot};
+use crate::constraint;
+use crate::glob;
+use crate::model::{DesiredState, Placement, Snapshot, Unit};
+use crate::name::{MachineId, UnitName};
+
+/// The units that random clusters choose from: every option, names that begin alike, units that name each other.
+const UNITS: &[&str] = &[
+    "web@.service xN",
+    "web@.service xN | MachineMetadata=r=1",
+    "web@.service xN | Conflicts=web@*.service",
+    "web@2.service",
+    "web2@.service xN | Conflicts=web@1.service",
+    "db.service",
+    "db.service | Conflicts=web@*.service z?.service",
+    "side@.service xN | MachineOf=web@%i.service",
+    "side.service | MachineOf=db.service",
+    "tail.service | MachineOf=side.service | Conflicts=z1.service",
+    "near.service | MachineOf=agent.service",
+    "agent.service | Global=true",
+    "agent.service | Global=true | MachineMetadata=r=1 | Conflicts=z1.service",
+    "pin.service | MachineID=b",
+    "z1.service | MachineMetadata=r=1 | MachineMetadata=r=2 | MachineMetadata=s=1",
+    "z2.service loaded",
+    "z3.service inactive",
+    "round.service | MachineOf=robin.service",
+    "robin.service | MachineOf=round.service",
+];
+
+const INSTANCES: &[&str] = &[
+    "web@1.service",
+    "web@2.service",
+    "web@3.service",
+    "web@9.service",
+    "web2@1.service",
+    "db.service",
+    "side@1.service",
+    "side.service",
+    "tail.service",
+    "near.service",
+    "agent.service",
+    "pin.service",
+    "z1.service",
+    "z2.service",
+    "z3.service",
+    "gone.service",
+    "round.service",
+    "robin.service",
+];
+
+fn cluster() -> impl Strategy<Value = String> {
+    let units = proptest::sample::subsequence(UNITS, 0..=UNITS.len());
+    let labels = prop::collection::vec((any::<bool>(), 0..3u8, 0..2u8), 5);
+    let held = prop::collection::vec((proptest::sample::subsequence(INSTANCES, 0..=6), any::<bool>(), any::<bool>()), 5);
+    (units, labels, held, 0..5u32).prop_map(|(units, labels, held, replicas)| {
+        let mut lines: Vec<String> =
+            units.iter().map(|unit| format!("unit {}", unit.replace("xN", &format!("x{replicas}")))).collect();
+        for (index, id) in ["a", "b", "c", "d", "e"].iter().enumerate() {
+            let ((there, r, s), (instances, settling, failing)) = (labels[index], &held[index]);
+            match (there || index < 2, settling) {
+                (true, _) => lines.push(format!("machine {id} r={r} s={s}")),
+                (false, true) => lines.push(format!("settling {id}")),
+                (false, false) => {}
+            }
+            lines.push(format!("on {id}: {}", instances.join(" ")));
+            if *failing {
+                lines.push(format!("gave-up {id}: {}", instances.join(" ")));
+            }
+        }
+        lines.join("\n")
+    })
+}
+
+fn owner<'a>(snapshot: &'a Snapshot, name: &UnitName) -> Option<&'a Arc<Unit>> {
+    snapshot.units.get(name).or_else(|| {
+        let template = snapshot.units.get(&name.template()?)?;
+        (name.replica_number()? <= template.replicas.unwrap_or(0)).then_some(template)
+    })
+}
+
+/// Everything that is wrong with what the living machines are assigned.
+fn faults(snapshot: &Snapshot) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut seen: BTreeMap<&UnitName, usize> = BTreeMap::new();
+    for (id, machine) in &snapshot.machines {
+        let Some(assignment) = snapshot.assignments.get(id) else { continue };
+        for (name, placement) in &assignment.instances {
+            let Some(unit) = owner(snapshot, name).filter(|unit| unit.desired != DesiredState::Inactive) else {
+                faults.push(format!("{name} on {id} is not wanted"));
+                continue;
+            };
+            if (&placement.unit, &placement.hash, placement.state) != (&unit.name, &unit.hash, unit.desired) {
+                faults.push(format!("{name} on {id} is out of date"));
+            }
+            let wants = unit.constraints.expanded(name);
+            if !wants.global {
+                *seen.entry(name).or_default() += 1;
+            }
+            if constraint::suits(machine, &wants).is_err() {
+                faults.push(format!("{id} does not suit {name}"));
+            }
+            for peer in wants.machine_of.iter().filter(|peer| !assignment.instances.contains_key(peer.as_str())) {
+                faults.push(format!("{name} on {id} without {peer}"));
+            }
+            let hits = |other: &&UnitName| *other != name && wants.conflicts.iter().any(|p| glob::matches(p, other.as_str()));
+            faults.extend(assignment.instances.keys().filter(hits).map(|other| format!("{name} beside {other} on {id}")));
+        }
+    }
+    faults.extend(seen.iter().filter(|(_, n)| **n > 1).map(|(name, n)| format!("{name} runs {n} times")));
+    faults
+}
+
+fn places(snapshot: &Snapshot) -> BTreeSet<(MachineId, UnitName)> {
+    let all = snapshot.assignments.iter().flat_map(|(id, a)| a.instances.keys().map(move |name| (id.clone(), name.clone())));
+    all.collect()
+}
+
+fn bytes(snapshot: &Snapshot) -> String {
+    serde_json::to_string(&plan(snapshot).documents).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plan_breaks_no_rule_and_leaves_nothing_to_plan(text in cluster()) {
+        let before = snapshot(&text);
+        let planned = plan(&before);
+        let after = applied(&before, &planned);
+        prop_assert_eq!(faults(&after), Vec::<String>::new(), "{}\n\n{}", text, print(&planned));
+        let again = plan(&after);
+        prop_assert!(again.documents.is_empty(), "{}\n\n{}\n\nthen\n{}", text, print(&planned), print(&again));
+    }
+
+    #[test]
+    fn the_same_cluster_gives_the_same_bytes_however_it_was_built(text in cluster()) {
+        let mut reversed: Vec<&str> = text.lines().filter(|line| !line.starts_with("unit")).collect();
+        let units: Vec<&str> = text.lines().filter(|line| line.starts_with("unit")).collect();
+        reversed.reverse();
+        prop_assert_eq!(bytes(&snapshot(&text)), bytes(&snapshot(&text)));
+        prop_assert_eq!(bytes(&snapshot(&text)), bytes(&snapshot(&[units, reversed].concat().join("\n"))));
+    }
+
+    #[test]
+    fn losing_a_machine_takes_nothing_off_the_others(text in cluster()) {
+        let quiet: Vec<&str> = text.lines().filter(|line| !line.starts_with("gave-up")).collect();
+        let before = snapshot(&quiet.join("\n"));
+        let mut settled = applied(&before, &plan(&before));
+        settled.machines.remove("a");
+        settled.settling.clear();
+        let after = applied(&settled, &plan(&settled));
+        let lost = |id: &MachineId| !settled.machines.contains_key(id);
+        let moved: Vec<_> = places(&settled).difference(&places(&after)).filter(|(id, _)| !lost(id)).cloned().collect();
+        prop_assert!(moved.is_empty(), "{}\nmoved {:?}", text, moved);
+    }
+
+    #[test]
+    fn plain_units_go_where_a_naive_search_puts_them(loads in prop::collection::vec(0..4usize, 1..6), labelled in prop::collection::vec(any::<bool>(), 0..12)) {
+        let mut lines = Vec::new();
+        for (index, load) in loads.iter().enumerate() {
+            lines.push(format!("machine m{index} r={}", index % 2));
+            let held: Vec<String> = (0..*load).map(|n| format!("old-{index}-{n}.service")).collect();
+            lines.extend(held.iter().map(|name| format!("unit {name}")));
+            lines.push(format!("on m{index}: {}", held.join(" ")));
+        }
+        for (index, labelled) in labelled.iter().enumerate() {
+            lines.push(format!("unit unit-{index:02}.service{}", if *labelled { " | MachineMetadata=r=1" } else { "" }));
+        }
+        let before = snapshot(&lines.join("\n"));
+        let after = applied(&before, &plan(&before));
+        let mut loads = loads;
+        for (index, labelled) in labelled.iter().enumerate() {
+            let name = UnitName::trusted(format!("unit-{index:02}.service"));
+            let best = (0..loads.len()).filter(|m| !labelled || m % 2 == 1).min_by_key(|m| (loads[*m], *m));
+            let on = |m: usize| -> Option<&Placement> { after.assignments.get(format!("m{m}").as_str())?.instances.get(&name) };
+            let found = (0..loads.len()).find(|m| on(*m).is_some());
+            prop_assert_eq!(found, best, "{} in\n{}", name, lines.join("\n"));
+            if let Some(best) = best {
+                loads[best] += 1;
+            }
+        }
+    }
+}

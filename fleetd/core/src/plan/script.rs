@@ -1,0 +1,154 @@
+//! A small language for clusters, for tests: text to a snapshot, a plan to text, and a plan applied to its snapshot.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::{Change, Plan};
+use crate::model::{
+    Assignment, DesiredState, FORMAT, InstanceStatus, Machine, Placement, Report, Snapshot, Unit, UnitRecord, Unknown, Why,
+};
+use crate::name::{MachineId, UnitName};
+
+/// Reads a cluster, one item a line. A machine without a `machine` line is absent: lost, or `settling`.
+///
+/// ```text
+/// now 5000
+/// machine a region=eu                          a machine that is there, its labels
+/// settling b                                   an absent machine that gets time to return
+/// unit web@.service x3 rev=2 | Global=true     a unit: [inactive|loaded|launched] [xN] [rev=N] [restart=N], its [X-Fleet] options
+/// on a: web@1.service web@2.service/moves=1    what a machine is assigned: [/rev=N][/loaded][/moves=N][/since=MS][/unit=NAME]
+/// gave-up a: web@1.service                     what it reports as failing in vain
+/// ```
+pub(super) fn snapshot(text: &str) -> Snapshot {
+    let mut snapshot = Snapshot { now_ms: 1_000_000, ..Snapshot::default() };
+    let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.trim().split_once(' ')).collect();
+    for (_, rest) in lines.iter().filter(|(word, _)| *word == "unit") {
+        let unit = unit(rest);
+        snapshot.units.insert(unit.name.clone(), Arc::new(unit));
+    }
+    for (word, rest) in lines {
+        match word {
+            "now" => snapshot.now_ms = rest.parse().unwrap(),
+            "machine" => {
+                let machine = machine(rest);
+                snapshot.machines.insert(machine.id.clone(), Arc::new(machine));
+            }
+            "settling" => snapshot.settling.extend(rest.split_whitespace().map(MachineId::new)),
+            "on" => {
+                let (id, items) = rest.split_once(':').unwrap();
+                let instances = items.split_whitespace().map(|item| placement(&snapshot, item)).collect();
+                let assignment = Assignment { v: FORMAT, generation: 1, instances, unknown: Unknown::new() };
+                snapshot.assignments.insert(MachineId::new(id), Arc::new(assignment));
+            }
+            "gave-up" => {
+                let (id, items) = rest.split_once(':').unwrap();
+                let status = InstanceStatus { active: "failed".into(), gave_up: true, ..InstanceStatus::default() };
+                let instances = items.split_whitespace().map(|name| (UnitName::trusted(name), status.clone())).collect();
+                snapshot.reports.insert(MachineId::new(id), Arc::new(Report { instances, ..Report::default() }));
+            }
+            "unit" => {}
+            other => panic!("no such word in a cluster: {other}"),
+        }
+    }
+    snapshot
+}
+
+fn machine(rest: &str) -> Machine {
+    let mut words = rest.split_whitespace();
+    let id = MachineId::new(words.next().unwrap());
+    let metadata = words.map(|pair| pair.split_once('=').unwrap()).map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let (address, version, boot_id) = Default::default();
+    Machine {
+        v: FORMAT,
+        id,
+        address,
+        metadata,
+        capacity: Default::default(),
+        version,
+        boot_id,
+        api: None,
+        unknown: Unknown::new(),
+    }
+}
+
+fn unit(rest: &str) -> Unit {
+    let mut options = rest.split('|').map(str::trim);
+    let mut words = options.next().unwrap().split_whitespace();
+    let mut record = UnitRecord {
+        v: FORMAT,
+        name: UnitName::parse(words.next().unwrap()).unwrap(),
+        text: String::new(),
+        revision: 1,
+        desired: DesiredState::Launched,
+        replicas: None,
+        created_ms: 0,
+        restart: 0,
+        restart_of: Default::default(),
+        unknown: Unknown::new(),
+    };
+    for word in words {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("rev", n) => record.revision = n.parse().unwrap(),
+            ("restart", n) => record.restart = n.parse().unwrap(),
+            (state, "") if DesiredState::parse(state).is_some() => record.desired = DesiredState::parse(state).unwrap(),
+            (count, _) => record.replicas = Some(count.strip_prefix('x').unwrap().parse().unwrap()),
+        }
+    }
+    let options: Vec<&str> = options.collect();
+    record.text = format!("[Service]\nExecStart=/bin/v{}\n[X-Fleet]\n{}\n", record.revision, options.join("\n"));
+    Unit::from_record(&record)
+}
+
+fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
+    let mut words = item.split('/');
+    let name = UnitName::trusted(words.next().unwrap());
+    let owner = snapshot.units.get(&name).or_else(|| snapshot.units.get(&name.template()?));
+    let mut placement = Placement {
+        unit: owner.map_or_else(|| name.template().unwrap_or(name.clone()), |unit| unit.name.clone()),
+        revision: owner.map_or(1, |unit| unit.revision),
+        hash: owner.map_or("gone".into(), |unit| unit.hash.clone()),
+        state: owner.map(|unit| unit.desired).filter(|s| *s != DesiredState::Inactive).unwrap_or(DesiredState::Launched),
+        why: Why::Fewest,
+        since_ms: 0,
+        moves: 0,
+        restart: 0,
+    };
+    for word in words {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("rev", n) => placement.revision = n.parse().unwrap(),
+            ("moves", n) => placement.moves = n.parse().unwrap(),
+            ("since", n) => placement.since_ms = n.parse().unwrap(),
+            ("unit", name) => placement.unit = UnitName::trusted(name),
+            (state, _) => placement.state = DesiredState::parse(state).unwrap(),
+        }
+    }
+    (name, placement)
+}
+
+/// Prints a plan: `+` placed, `-` taken off, `~` updated, `!` fits nowhere.
+pub(super) fn print(plan: &Plan) -> String {
+    let mut text = String::new();
+    for change in &plan.changes {
+        let _ = match change {
+            Change::Place { instance, machine, why } => writeln!(text, "+ {instance} on {machine}: {why}"),
+            Change::Retire { instance, machine, why } => writeln!(text, "- {instance} off {machine}: {why:?}"),
+            Change::Update { instance, machine } => writeln!(text, "~ {instance} on {machine}"),
+        };
+    }
+    for unplaced in &plan.unplaced {
+        let names: Vec<&str> = unplaced.instances.iter().map(UnitName::as_str).collect();
+        let reasons: Vec<String> = unplaced.misfits.iter().map(|(misfit, machines)| format!("{machines} × {misfit}")).collect();
+        let _ = writeln!(text, "! {}: {}", names.join(" "), reasons.join("; "));
+    }
+    if let Some(at) = plan.wake_at_ms {
+        let _ = writeln!(text, "wake at {at}");
+    }
+    text.trim_end().to_string()
+}
+
+/// The snapshot after `plan` was committed.
+pub(super) fn applied(snapshot: &Snapshot, plan: &Plan) -> Snapshot {
+    let mut next = snapshot.clone();
+    next.assignments.extend(plan.documents.iter().map(|(id, document)| (id.clone(), Arc::new(document.clone()))));
+    next
+}

@@ -1,0 +1,132 @@
+//! What moves and when: lost, settling and returned machines, failing units.
+
+use expect_test::expect;
+
+use super::super::script::{print, snapshot};
+use super::super::{FORGET_MOVES_MS, plan};
+use super::check;
+
+#[test]
+fn units_of_a_lost_machine_run_elsewhere_and_its_document_is_emptied() {
+    check(
+        "machine a
+         machine b
+         unit db.service
+         unit old.service inactive
+         unit web@.service x3
+         on a: web@1.service
+         on b: web@2.service
+         on c: db.service old.service web@3.service",
+        expect![[r#"
+            - db.service off c: Lost
+            - old.service off c: Lost
+            - web@3.service off c: Lost
+            + db.service on a: machine c was lost
+            + web@3.service on b: machine c was lost"#]],
+    );
+}
+
+#[test]
+fn a_machine_that_may_come_back_keeps_its_units() {
+    check(
+        "machine a\nsettling b\nunit db.service\nunit web@.service x2\non b: db.service web@1.service",
+        expect!["+ web@2.service on a: fewest units of the machines that fit"],
+    );
+}
+
+#[test]
+fn a_copy_that_runs_wins_over_one_that_may_come_back() {
+    check("machine b\nsettling a\nunit db.service\non a: db.service\non b: db.service", expect![]);
+}
+
+#[test]
+fn a_machine_that_came_back_stops_what_has_moved() {
+    check("machine a\nmachine b\nunit db.service\non a: db.service\non b: db.service", expect!["- db.service off b: Twice"]);
+}
+
+#[test]
+fn a_failing_unit_moves_to_the_machine_with_fewest_siblings() {
+    check(
+        "machine a
+         machine b
+         machine c
+         unit other.service
+         unit web@.service x2
+         on a: web@1.service
+         on b: web@2.service
+         on c: other.service
+         gave-up a: web@1.service",
+        expect![[r#"
+            - web@1.service off a: Failed
+            + web@1.service on c: failed again and again on machine a"#]],
+    );
+}
+
+#[test]
+fn a_failing_unit_is_moved_again_only_after_a_growing_pause() {
+    for (moves, since) in [(0, 999_000), (1, 985_000), (3, 999_999), (20, 999_000)] {
+        let before = snapshot(&format!(
+            "machine a\nmachine b\nunit x.service\non a: x.service/moves={moves}/since={since}\ngave-up a: x.service"
+        ));
+        let wait = (10_000u64 << moves).min(3_600_000);
+        assert_eq!(print(&plan(&before)), format!("wake at {}", since + wait), "{moves}");
+    }
+}
+
+#[test]
+fn a_failing_unit_that_ran_well_for_long_is_moved_as_if_for_the_first_time() {
+    let at = |now: u64| {
+        let text = format!("now {now}\nmachine a\nmachine b\nunit x.service\non a: x.service/moves=9\ngave-up a: x.service");
+        let plan = plan(&snapshot(&text));
+        plan.documents.values().flat_map(|d| d.instances.values()).map(|p| p.moves).collect::<Vec<_>>()
+    };
+    assert_eq!((at(FORGET_MOVES_MS - 1), at(FORGET_MOVES_MS)), (vec![10], vec![1]));
+}
+
+#[test]
+fn a_failing_unit_stays_where_nothing_else_fits() {
+    check("machine a\nunit x.service\non a: x.service\ngave-up a: x.service", expect![]);
+    check("machine a d=1\nmachine b\nunit x.service | MachineMetadata=d=1\non a: x.service\ngave-up a: x.service", expect![]);
+}
+
+#[test]
+fn a_failing_unit_takes_its_followers_along() {
+    check(
+        "machine a
+         machine b
+         unit db.service
+         unit s.service | MachineOf=db.service
+         unit t.service | MachineOf=s.service
+         on a: db.service s.service t.service
+         gave-up a: db.service",
+        expect![[r#"
+            - db.service off a: Failed
+            + db.service on b: failed again and again on machine a
+            - s.service off a: Unfit(NotBeside("db.service"))
+            + s.service on b: MachineOf: db.service is here
+            - t.service off a: Unfit(NotBeside("s.service"))
+            + t.service on b: MachineOf: s.service is here"#]],
+    );
+}
+
+#[test]
+fn a_move_that_makes_room_lets_another_move() {
+    check(
+        "machine a
+         machine b
+         unit x.service | Conflicts=y.service
+         unit y.service
+         on a: x.service
+         on b: y.service
+         machine c
+         unit z.service | Conflicts=x.service
+         on c: z.service
+         gave-up a: x.service
+         gave-up b: y.service",
+        expect![[r#"
+            - y.service off b: Failed
+            + y.service on c: failed again and again on machine b
+            - x.service off a: Failed
+            + x.service on b: failed again and again on machine a"#]],
+    );
+}
