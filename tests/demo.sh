@@ -153,6 +153,7 @@ machine_returns() {
     for host in h1 h2 h3; do
         type_as "$host# " "$host" systemctl list-units --plain --no-legend 'web@*.service'
     done
+    note "$victim runs none of them: what has moved stays where it is"
 }
 
 scale_down() {
@@ -173,7 +174,7 @@ ${bold}What you saw${plain}
   - a lost machine's instances running elsewhere $took_over s later
   - its return, with nothing running twice
   - five made two
-All of it in $(since "$begin") s on this machine, and nothing of it is left. To try it yourself: \`cargo lab up 3\`,
+All of it in $(since "$begin") s on this machine; it is cleared away now. To try it yourself: \`cargo lab up 3\`,
 \`cargo lab exec h1 -- bash\`, then fleetctl; more units are in unit-examples/.
 END
 }

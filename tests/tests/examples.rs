@@ -70,7 +70,7 @@ fn every_file_is_accepted_without_a_warning_and_begins_with_a_comment_that_teach
         assert_eq!(xfleet::lint(&file), [], "{name}");
         assert_eq!(xfleet::Constraints::from_file(&file).contradiction(), None, "{name}");
         let comment: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
-        assert!(comment.len() >= 1 && text.contains("\n[Unit]\nDescription="), "{name} has no comment, or no description");
+        assert!(!comment.is_empty() && text.contains("\n[Unit]\nDescription="), "{name} has no comment, or no description");
     }
     Ok(())
 }
