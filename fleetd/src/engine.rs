@@ -109,7 +109,7 @@ impl Engine {
                 next_ms = wake_at_ms.map_or(next_ms, |at| at.min(next_ms));
             }
             let pause = Duration::from_millis(next_ms.saturating_sub(clock::now_ms()));
-            let _ = tokio::time::timeout(pause, follow(&mut mirror, &mut changes)).await.unwrap_or(Ok(()))?;
+            tokio::time::timeout(pause, follow(&mut mirror, &mut changes)).await.unwrap_or(Ok(()))?;
         }
     }
 

@@ -38,6 +38,9 @@ impl Agent {
             _ => None,
         };
         self.fetch_texts(steps.iter().filter_map(wants_text).collect()).await;
+        if self.markers.reload_is_due() && !self.reload().await {
+            return true; // a unit started now might run its old text
+        }
         let mut failed = BTreeSet::new();
         let mut jobs: Vec<(UnitName, Job, Step)> = Vec::new();
         let mut left_over = false;
@@ -49,6 +52,8 @@ impl Agent {
                 Step::Remove(_) | Step::Write { .. } | Step::Reload => None,
             };
             match job {
+                // A reload that failed is tried first in the next tick; until then nothing starts.
+                Some((_, Job::Start | Job::Restart)) if self.markers.reload_is_due() => left_over = true,
                 Some((name, _)) if failed.contains(&name) => {}
                 Some(_) if jobs.len() >= free => left_over = true,
                 Some((name, job)) => jobs.push((name, job, step)),
@@ -70,9 +75,7 @@ impl Agent {
     async fn prepare(&mut self, step: Step) -> Result<(), (UnitName, String)> {
         match step {
             Step::Reload => {
-                if let Err(error) = self.systemd.reload().await {
-                    warn!("{error}");
-                }
+                self.reload().await;
                 Ok(())
             }
             Step::Remove(name) => self.remove(&name).await.map_err(|problem| (name, problem)),
@@ -82,6 +85,15 @@ impl Agent {
             },
             Step::Stop(_) | Step::Start { .. } | Step::Restart { .. } => Ok(()),
         }
+    }
+
+    async fn reload(&mut self) -> bool {
+        let done = self.systemd.reload().await;
+        match &done {
+            Ok(()) => self.markers.note_reload(false),
+            Err(error) => warn!("{error}; units with a new text wait"),
+        }
+        done.is_ok()
     }
 
     async fn remove(&mut self, name: &UnitName) -> Result<(), String> {
@@ -102,11 +114,18 @@ impl Agent {
             return Err(format!("this machine has a {systemd_name} of its own ({path}); fleet does not overwrite it"));
         }
         let rendered = render(instance, &text).await?;
+        let old = self.markers.get(instance).map(|marker| marker.hash.clone());
+        if old.as_ref().is_some_and(|old| *old != hash) {
+            self.markers.note_reload(true);
+        }
         self.systemd.write(&systemd_name, &rendered.text, &rendered.drop_in).await.map_err(|e| e.to_string())?;
         let launched = false;
         // A text of another unit, or a new one, starts a new account of restarts.
         let restart = self.markers.get(instance).map_or(0, |marker| marker.restart);
         let marker = Marker { unit: unit.clone(), revision, hash, launched, restart, oneshot: rendered.oneshot };
+        if old.as_ref() != Some(&marker.hash) {
+            self.trouble.remove(instance); // the failures were the old text's
+        }
         self.markers.set(instance, marker).map_err(|e| e.to_string())
     }
 

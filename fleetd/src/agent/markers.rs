@@ -12,6 +12,8 @@ use tracing::warn;
 #[derive(Debug)]
 pub(super) struct Markers {
     folder: PathBuf,
+    /// Is there while files were changed that systemd has not read again, so that a crash in between forgets nothing.
+    reload_due: PathBuf,
     markers: BTreeMap<UnitName, Marker>,
 }
 
@@ -35,7 +37,23 @@ impl Markers {
                 Err(problem) => warn!("{}: {problem}; fleet will not touch this unit", path.display()),
             }
         }
-        Ok(Markers { folder: folder.to_path_buf(), markers })
+        Ok(Markers { folder: folder.to_path_buf(), reload_due: folder.join("reload-due"), markers })
+    }
+
+    pub(super) fn reload_is_due(&self) -> bool {
+        self.reload_due.exists()
+    }
+
+    pub(super) fn note_reload(&self, due: bool) {
+        let noted = match due {
+            true => std::fs::write(&self.reload_due, ""),
+            false => std::fs::remove_file(&self.reload_due),
+        };
+        if let Err(error) =
+            noted.or_else(|error| if !due && error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        {
+            warn!("{}: {error}", self.reload_due.display());
+        }
     }
 
     pub(super) fn get(&self, name: &UnitName) -> Option<&Marker> {
