@@ -76,6 +76,7 @@ pub fn router(api: Api) -> Router {
         .route("/fleet/v1", axum::routing::any(nothing))
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "") })
         .layer(DefaultBodyLimit::max(wire::MAX_BODY_BYTES))
+        .layer(from_fn(in_our_words))
         .layer(from_fn(name_the_server))
         .with_state(api)
 }
@@ -93,6 +94,23 @@ async fn version() -> impl IntoResponse {
 
 async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (api.shared.metrics)())
+}
+
+/// axum's own refusals (a body over the limit, a name that is no UTF-8) get the form of all others.
+async fn in_our_words(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if is_ours || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        let message = format!("the request is larger than {} bytes (a unit file may have 1 MiB)", wire::MAX_BODY_BYTES);
+        return ApiError::new(status, message).into_response();
+    }
+    // Cut off, since it is a sentence and not a document.
+    let text = axum::body::to_bytes(response.into_body(), 4096).await.unwrap_or_default();
+    ApiError::new(status, String::from_utf8_lossy(&text)).into_response()
 }
 
 async fn name_the_server(request: Request, next: Next) -> Response {
