@@ -85,6 +85,7 @@ fn bad_names(cluster: &Cluster, before: &str) -> Result<()> {
         (long.as_str(), "256"),
         ("a@.mount", "mount"),
         ("%C3%A4.service", "character"),
+        ("%FF.service", ""),
     ];
     for (name, says) in cases {
         put(cluster, &format!("units/{name}"), body)?.is_refused(name, &[400], &[says])?;
@@ -120,7 +121,7 @@ fn bad_requests(cluster: &Cluster, before: &str) -> Result<()> {
         }
     }
     let huge = " ".repeat(6 * 1024 * 1024);
-    put(cluster, "units/bad.service", &huge)?.is_refused("a huge body", &[413], &[])?;
+    put(cluster, "units/bad.service", &huge)?.is_refused("a huge body", &[413], &["1 MiB"])?;
     let text = r#"{"desiredState":"inactive","text":"[Service]\nExecStart=/bin/true\n"}"#;
     call(cluster, &["-X", "PUT", "-H", "Content-Type: text/plain"], "units/bad.service", text)?.is_refused(
         "another type",

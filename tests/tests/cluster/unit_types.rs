@@ -42,10 +42,7 @@ fn a_oneshot_runs_once_and_is_not_repeated(cluster: &Cluster) -> Result<()> {
 }
 
 fn a_socket_starts_its_service_when_somebody_connects(cluster: &Cluster) -> Result<()> {
-    let service =
-        on_h2("[Service]\nExecStart=/bin/sh -c 'echo hello from the socket'\nStandardInput=socket\nStandardOutput=socket\n");
-    cluster.submit("hello@.service", &service)?;
-    // Accept=yes needs the template on the host, under any instance; the plain form needs a service that is loaded.
+    // systemd's own proxy takes the socket over; where it leads does not matter here.
     let main = on_h2("[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd --exit-idle-time=60 127.0.0.1:9\n");
     let path = cluster.write_unit("door.service", &main)?;
     cluster.ctl(&["load", &path])?;
@@ -53,7 +50,7 @@ fn a_socket_starts_its_service_when_somebody_connects(cluster: &Cluster) -> Resu
     ensure!(state_of(cluster, "door.socket")? == "active listening", "{}", state_of(cluster, "door.socket")?);
     ensure!(!cluster.running_on("h2", &["door.service"])?.contains_key("door.service"), "it runs before anybody connected");
     let address = cluster.lab.address("h2")?.to_owned();
-    // The proxy behind it leads nowhere; that somebody was let in is what counts.
+    // Nobody answers behind the proxy; that it was started is what counts.
     let _ = cluster.lab.http_get(&format!("http://{address}:7000/"));
     wait_for("the service behind the socket", PATIENCE, || {
         let running = cluster.running_on("h2", &["door.service"])?;
