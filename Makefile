@@ -5,9 +5,6 @@
 # Each installs what it needs (Debian packages, as root) before it starts.
 
 CARGO ?= cargo
-# Tests that need booted hosts; they share two cores and run one after another.
-LAB_TESTS := cluster examples systemd
-
 .PHONY: all demo test check bench setup packages
 
 all:
@@ -27,12 +24,11 @@ check: packages
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
-	$(CARGO) test --workspace --lib --bins
-	$(CARGO) test --package fleetctl --package fleetd --tests
+	$(CARGO) test --package fleet-core --package fleetd --package fleetctl --lib --bins --tests
 
 test: setup
-	$(CARGO) build --workspace
-	$(CARGO) test --workspace -- --test-threads=2
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace --lib --bins --tests -- --test-threads=2
 
 bench: setup
 	@bash tests/bench.sh

@@ -90,7 +90,7 @@ impl Bare {
                 "/org/freedesktop/systemd1",
                 Some(MANAGER),
                 "ListUnitsByPatterns",
-                &(["active"], [pattern.as_str()]),
+                &(&["active"][..], &[pattern.as_str()][..]),
             )
             .await?;
         type Unit = (
