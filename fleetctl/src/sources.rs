@@ -95,7 +95,7 @@ pub(crate) fn read_optional(path: &str) -> Result<Option<String>, Error> {
     // One byte more than the limit shows that it is over it, also for a pipe or a device without an end.
     file.take(limit + 1).read_to_end(&mut bytes).map_err(|problem| cannot(problem.to_string()))?;
     if bytes.len() > MAX_UNIT_BYTES {
-        return Err(cannot(format!("the unit file is too large; the limit is {limit} bytes (1 MiB less 64 KiB for its record)")));
+        return Err(cannot(format!("the unit file is too large; the limit is {limit} bytes (1 MiB)")));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),

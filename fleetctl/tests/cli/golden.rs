@@ -317,7 +317,7 @@ fn files_that_cannot_work_are_refused_and_change_nothing() {
         rc=1
 
         $ fleetctl submit huge.service
-        err| Error creating units: huge.service: the unit file is too large; the limit is 983040 bytes (1 MiB less 64 KiB for its record)
+        err| Error creating units: huge.service: the unit file is too large; the limit is 1048576 bytes (1 MiB)
         rc=1
 
         $ fleetctl submit nofile.service
