@@ -28,10 +28,13 @@ use markers::Markers;
 
 /// How often systemd is asked for states when nothing happens: a failure is noticed within a second.
 /// Why not systemd's signals: docs/decisions/0003-listing-not-signals.md.
-const LIST_PERIOD_MS: u64 = 800;
+const LIST_PERIOD_MS: u64 = 950;
 
 /// While jobs are under way, systemd is asked no more often than this; else each of 300 ends would cost a listing.
 const BUSY_PERIOD_MS: u64 = 150;
+
+/// … and no more often than takes a tenth of the time: a listing of 4,000 units takes systemd some 20 ms.
+const LISTING_SHARE: u64 = 10;
 
 /// While jobs are under way, this many ended ones are worth a tick that queues more.
 const REFILL: usize = MAX_STARTS / 4;
@@ -61,6 +64,8 @@ pub struct Agent {
     registration: Option<Registration>,
     /// Since when there have been steps to take in every tick.
     busy_since_ms: Option<u64>,
+    /// How long the last listing took.
+    listing_ms: u64,
     /// What went wrong last, so that it is said once.
     said: String,
     /// The time up to which reports are paid for, see [`Agent::may_report`].
@@ -87,6 +92,7 @@ impl Agent {
             reported: None,
             registration: None,
             busy_since_ms: None,
+            listing_ms: 0,
             said: String::new(),
             report_credit_ms: 0,
         })
@@ -111,8 +117,8 @@ impl Agent {
                 let wait = Duration::from_millis(next_ms.saturating_sub(clock::now_ms()));
                 let job_ended = async {
                     let _ = jobs.changed().await;
-                    if busy {
-                        settle(&*systemd, &mut jobs).await;
+                    if let Some(pace) = busy {
+                        let _ = timeout(pace, settle(&*systemd, &mut jobs)).await;
                     }
                 };
                 let woken = async {
@@ -128,8 +134,8 @@ impl Agent {
         tokio::join!(follow, tick);
     }
 
-    /// One pass. Answers with when to look again, in milliseconds since 1970, and whether jobs are under way.
-    async fn tick(&mut self, now_ms: u64, newest: &Newest, registration: Option<Registration>) -> (u64, bool) {
+    /// One pass. Answers with when to look again, in milliseconds since 1970, and, while jobs are under way, how long to let them run.
+    async fn tick(&mut self, now_ms: u64, newest: &Newest, registration: Option<Registration>) -> (u64, Option<Duration>) {
         if let Some(assignment) = newest.borrow().clone() {
             self.assignment = Some(assignment);
         }
@@ -140,7 +146,7 @@ impl Agent {
         match self.pass(now_ms).await {
             Ok(next_ms) => {
                 self.said.clear();
-                (next_ms, self.systemd.jobs_in_flight() > 0)
+                (next_ms, (self.systemd.jobs_in_flight() > 0).then(|| Duration::from_millis(self.busy_period_ms())))
             }
             Err(error) => {
                 let now = error.to_string();
@@ -148,13 +154,14 @@ impl Agent {
                     warn!("{now}; trying again, nothing that runs is touched");
                     self.said = now;
                 }
-                (now_ms + LIST_PERIOD_MS, false)
+                (now_ms + LIST_PERIOD_MS, None)
             }
         }
     }
 
     async fn pass(&mut self, now_ms: u64) -> Result<u64, SystemdError> {
         let host = self.observe(now_ms).await?;
+        self.listing_ms = clock::now_ms().saturating_sub(now_ms);
         let converged = converge(self.assignment.as_deref(), &host, now_ms);
         let idle = converged.steps.is_empty();
         // Made before the steps are taken: it says what was seen, not what was asked for since.
@@ -162,13 +169,17 @@ impl Agent {
         let free = MAX_STARTS.saturating_sub(self.systemd.jobs_in_flight());
         let left_over = self.apply(converged.steps, free, now_ms).await;
         self.busy_since_ms = if idle { None } else { self.busy_since_ms.or(Some(now_ms)) };
-        let mut next_ms = now_ms + if idle && !left_over { LIST_PERIOD_MS } else { BUSY_PERIOD_MS };
+        let mut next_ms = now_ms + if idle && !left_over { LIST_PERIOD_MS } else { self.busy_period_ms() };
         // In the middle of work the next tick will know more; long work is reported as it goes.
         let worth_saying = self.busy_since_ms.is_none_or(|since| now_ms >= since + REPORT_PERIOD_MS);
         if worth_saying && !self.publish(report, now_ms).await {
             next_ms = next_ms.min(self.report_credit_ms);
         }
         Ok(converged.wake_at_ms.map_or(next_ms, |at| at.min(next_ms)))
+    }
+
+    fn busy_period_ms(&self) -> u64 {
+        BUSY_PERIOD_MS.max(self.listing_ms * LISTING_SHARE).min(LIST_PERIOD_MS)
     }
 
     /// What this host looks like: every unit that fleet wrote here or should write.
@@ -292,18 +303,15 @@ impl Agent {
     }
 }
 
-/// Waits a little for more jobs to end: until none is left, a good number has ended, or a busy while has passed.
+/// Waits for more jobs to end: until none is left, or a good number has ended. The caller limits the time.
 async fn settle(systemd: &dyn Systemd, jobs: &mut watch::Receiver<u64>) {
     let before = systemd.jobs_in_flight();
-    let enough = async {
-        loop {
-            let left = systemd.jobs_in_flight();
-            if left == 0 || left + REFILL <= before || jobs.changed().await.is_err() {
-                return;
-            }
+    loop {
+        let left = systemd.jobs_in_flight();
+        if left == 0 || left + REFILL <= before || jobs.changed().await.is_err() {
+            return;
         }
-    };
-    let _ = timeout(Duration::from_millis(BUSY_PERIOD_MS), enough).await;
+    }
 }
 
 /// Keeps `newest` at this machine's assignment: reads it, follows it, reads it again after a break. An absent key is no news.

@@ -65,7 +65,7 @@ async fn stream(
     last: &mut Option<Progress>,
 ) -> Result<(), StoreError> {
     let mut changes = api.store().watch_all(mirror.cluster().snapshot.revision).await?;
-    let mut paid_until = Instant::now();
+    let mut paid_until = Instant::now() - PACE * BURST;
     loop {
         let progress = look(&mirror, names);
         let known = last.as_ref().is_some_and(|last| last.units == progress.units && last.leader == progress.leader);
