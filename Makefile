@@ -28,7 +28,7 @@ check: packages
 
 test: setup
 	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace --lib --bins --tests -- --test-threads=2
+	FLEET_TEST_ETCD="$$(sh tests/lab/setup.sh)/root/usr/bin/etcd" $(CARGO) test --workspace --lib --bins --tests -- --test-threads=2
 
 bench: setup
 	@bash tests/bench.sh
