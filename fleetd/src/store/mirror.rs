@@ -61,11 +61,6 @@ impl Mirror {
         &self.cluster
     }
 
-    /// The same, to own.
-    pub fn into_cluster(self) -> Cluster {
-        self.cluster
-    }
-
     /// The revision of an assignment's last change; `None` if there is no such document.
     pub fn assignment_revision(&self, machine: &MachineId) -> Option<i64> {
         self.assignment_revisions.get(machine).copied()
@@ -74,11 +69,6 @@ impl Mirror {
     /// Documents that cannot be read, and why.
     pub fn corrupt(&self) -> &BTreeMap<String, String> {
         &self.corrupt
-    }
-
-    /// What an operator set for a machine.
-    pub fn settings(&self, machine: &MachineId) -> Option<&Settings> {
-        self.settings.get(machine)
     }
 
     /// Machines that left by themselves: absent, and nobody need wait for their return.

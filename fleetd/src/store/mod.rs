@@ -134,11 +134,6 @@ impl Store {
         Ok(texts)
     }
 
-    /// Whether a machine of this id is registered, with the document.
-    pub async fn machine(&self, id: &MachineId) -> Result<Option<Versioned<Machine>>, StoreError> {
-        Ok(self.read(&self.keys.machine(id)).await?.0)
-    }
-
     /// What an operator set for a machine.
     pub async fn settings(&self, id: &MachineId) -> Result<Option<Versioned<Settings>>, StoreError> {
         Ok(self.read(&self.keys.settings(id)).await?.0)
