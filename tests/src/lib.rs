@@ -1,5 +1,7 @@
-//! What tests, demo and benchmarks share: the [`lab`] of real hosts, a [`cluster`] in one, and a real etcd by itself ([`etcd`]).
+//! What tests, demo and benchmarks share: the [`lab`] of real hosts, a [`cluster`] in one, and a real etcd by itself ([`etcd`]),
+//! and the judge of what ran when ([`record`]).
 
 pub mod cluster;
 pub mod etcd;
 pub mod lab;
+pub mod record;

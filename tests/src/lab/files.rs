@@ -15,8 +15,11 @@ use super::setup::{binaries, dist_folder};
 use super::state::{Folder, HostSpec, Spec};
 
 /// Disks that outlive a boot: folder below the host's, place in the host.
-pub(crate) const DISKS: [(&str, &str); 3] =
-    [("containers", "/var/lib/containers"), ("fleet", "/var/lib/fleet"), ("etcd", "/var/lib/etcd")];
+pub(crate) const DISKS: [(&str, &str); 4] =
+    [("containers", "/var/lib/containers"), ("fleet", "/var/lib/fleet"), ("etcd", "/var/lib/etcd"), ("records", RECORDS)];
+
+/// Where test units write down when they live, see [`crate::record`].
+pub const RECORDS: &str = "/var/lib/records";
 
 /// Where `init` and `tree/` are in the host.
 pub(crate) const BOOT: &str = "/opt/lab";

@@ -22,6 +22,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
+pub use files::RECORDS;
 pub use host::exit_code;
 pub use options::{DEFAULT_NAME, Options, Store};
 pub use setup::{build, setup};
@@ -227,6 +228,11 @@ impl Lab {
     pub fn host_folder(&self, host: &str) -> Result<PathBuf> {
         self.spec.host(host)?;
         Ok(self.folder.host(host))
+    }
+
+    /// Where, on this machine, the records of the host's test units are; see [`crate::record`].
+    pub fn records(&self, host: &str) -> Result<PathBuf> {
+        Ok(self.host_folder(host)?.join("records"))
     }
 
     fn start(&self, options: &Options) -> Result<()> {
