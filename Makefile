@@ -1,11 +1,12 @@
 # make demo   boots three machines and shows the main job
 # make test   every test, on real systemd, etcd, podman
 # make check  the quick gate: fmt, clippy, docs, unit and simulation tests
+# make man    man pages and shell completions, into target/dist
 # make bench  the figures of docs/performance.md
 # Each installs what it needs (Debian packages, as root) before it starts.
 
 CARGO ?= cargo
-.PHONY: all demo test check bench setup packages
+.PHONY: all demo test check man bench setup packages
 
 all:
 	$(CARGO) build --workspace
@@ -29,6 +30,10 @@ check: packages
 test: setup
 	$(CARGO) build --workspace --bins
 	FLEET_TEST_ETCD="$$(sh tests/lab/setup.sh)/root/usr/bin/etcd" $(CARGO) test --workspace --lib --bins --tests -- --test-threads=2
+
+# target/dist/man/*.[18]; target/dist/completions/fleetctl (bash), _fleetctl (zsh), fleetctl.fish.
+man: packages
+	$(CARGO) run --quiet --package fleet-tests --bin man target/dist
 
 bench: setup
 	@bash tests/bench.sh

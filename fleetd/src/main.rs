@@ -1,33 +1,14 @@
 //! fleetd's command line: read the configuration, set up logging, run until a signal.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use fleetd::cli::Args;
 use fleetd::{config, daemon};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
-
-/// Makes the machines of a cluster one init system: runs on every machine, drives its systemd.
-///
-/// Without a configuration it manages this machine alone, with an embedded store. Give it etcd_servers, and it is one of a cluster.
-#[derive(Parser)]
-#[command(
-    version,
-    about,
-    after_help = "Each option of the configuration can also be given as FLEET_<OPTION> in the environment."
-)]
-struct Args {
-    /// The configuration file, TOML; drop-ins lie in <FILE without .conf>.conf.d/*.toml [default: /etc/fleet/fleetd.conf]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-
-    /// Check the configuration, say what is wrong with file and line, and exit
-    #[arg(long)]
-    check_config: bool,
-}
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -1,9 +1,11 @@
 //! `fleetctl cat`: prints a unit's file as it was submitted.
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use fleet_core::unit_file::UnitFile;
 
 use super::{Context, did_you_mean};
+use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
 
@@ -11,7 +13,7 @@ use crate::names::Argument;
 #[derive(Debug, Args)]
 pub(crate) struct CatArgs {
     /// The unit
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     units: Vec<String>,
 }
 

@@ -1,10 +1,12 @@
 //! `fleetctl destroy`: stops units everywhere and forgets their files.
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::activate::tell_warnings;
 use super::deactivate::find;
 use super::{Context, no_units};
+use crate::complete;
 use crate::error::Error;
 use crate::output::Outcome;
 use crate::wait::{WaitArgs, until_done};
@@ -14,7 +16,7 @@ use crate::watch::{Goal, Target};
 #[derive(Debug, Args)]
 pub(crate) struct DestroyArgs {
     /// The units; a scaled template goes with all its instances
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     units: Vec<String>,
     #[command(flatten)]
     wait: WaitArgs,

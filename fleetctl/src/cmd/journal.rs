@@ -1,9 +1,11 @@
 //! `fleetctl journal`: a unit's log, from whichever machines run it.
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::{Context, did_you_mean};
 use crate::client::{ClientError, innermost};
+use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
 
@@ -11,7 +13,7 @@ use crate::names::Argument;
 #[derive(Debug, Args)]
 pub(crate) struct JournalArgs {
     /// The unit; of a template or a global unit all instances
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     units: Vec<String>,
     /// Go on printing as lines are written
     #[arg(long, short = 'f', alias = "f")]

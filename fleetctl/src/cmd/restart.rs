@@ -1,10 +1,12 @@
 //! `fleetctl restart`: restarts units where they are.
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::activate::{instances, tell_warnings};
 use super::deactivate::is_inactive;
 use super::{Context, no_units};
+use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
 use crate::output::{Outcome, note};
@@ -16,7 +18,7 @@ use crate::watch::{Goal, Target};
 #[derive(Debug, Args)]
 pub(crate) struct RestartArgs {
     /// The units; of a template all instances, of a global unit on every machine
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     units: Vec<String>,
     #[command(flatten)]
     wait: WaitArgs,

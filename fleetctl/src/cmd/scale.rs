@@ -1,12 +1,14 @@
 //! `fleetctl scale`: says how many instances of a template the cluster keeps running.
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use fleet_core::name::UnitName;
 use fleet_core::wire::Scaled;
 
 use super::activate::tell_warnings;
 use super::{Context, no_units};
 use crate::client::Written;
+use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::ScaleArgument;
 use crate::sources;
@@ -20,7 +22,7 @@ use crate::watch::{Goal, Target};
 #[derive(Debug, Args)]
 pub(crate) struct ScaleArgs {
     /// Templates and their counts
-    #[arg(value_name = "UNIT=COUNT")]
+    #[arg(value_name = "UNIT=COUNT", add = ArgValueCompleter::new(complete::templates))]
     counts: Vec<String>,
     #[command(flatten)]
     wait: WaitArgs,

@@ -1,9 +1,11 @@
 //! `fleetctl start`: makes the cluster place units and run them.
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::activate::{self, Verb};
 use super::{Context, no_units};
+use crate::complete;
 use crate::error::Error;
 use crate::wait::WaitArgs;
 
@@ -13,7 +15,7 @@ use crate::wait::WaitArgs;
 #[derive(Debug, Args)]
 pub(crate) struct StartArgs {
     /// The units, or their files
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units_and_files))]
     units: Vec<String>,
     /// Replace a unit that the cluster has, if its local file differs
     #[arg(long)]

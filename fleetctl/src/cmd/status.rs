@@ -1,9 +1,11 @@
 //! `fleetctl status`: what systemd says of units, from whichever machines run them.
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::{Context, did_you_mean};
 use crate::client::{ClientError, innermost};
+use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
 
@@ -13,7 +15,7 @@ use crate::names::Argument;
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// The units
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     units: Vec<String>,
 }
 

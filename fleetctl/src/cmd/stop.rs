@@ -1,10 +1,12 @@
 //! `fleetctl stop`: stops units and leaves them on their machines.
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::activate::{announced, tell_warnings};
 use super::deactivate::{bracketed, find, is_inactive};
 use super::{Context, no_units};
+use crate::complete;
 use crate::error::{Error, Kind};
 use crate::output::note;
 use crate::sources::is_global;
@@ -15,7 +17,7 @@ use crate::watch::Goal;
 #[derive(Debug, Args)]
 pub(crate) struct StopArgs {
     /// The units; of a scaled template all instances
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     units: Vec<String>,
     #[command(flatten)]
     wait: WaitArgs,

@@ -1,5 +1,6 @@
 //! Runs the built fleetctl against a fake fleetd, and compares all that it prints and its exit code.
 
+mod complete;
 mod fake;
 mod golden;
 mod help;

@@ -45,6 +45,11 @@ impl Session {
         self.dir.path()
     }
 
+    /// Where the fleetd listens.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("unix://{}/fleet.sock", self.dir.path().display())
+    }
+
     /// Writes a file.
     pub(crate) fn file(&self, path: &str, text: impl AsRef<[u8]>) -> &Session {
         let path = self.dir.path().join(path);
@@ -57,7 +62,7 @@ impl Session {
     pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fleetctl"));
         command.args(arguments.split(' ').filter(|a| !a.is_empty())).current_dir(self.dir.path());
-        command.env_clear().env("FLEETCTL_ENDPOINT", format!("unix://{}/fleet.sock", self.dir.path().display()));
+        command.env_clear().env("FLEETCTL_ENDPOINT", self.endpoint());
         command
     }
 

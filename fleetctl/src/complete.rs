@@ -1,0 +1,86 @@
+//! What a shell offers at TAB: commands and options from the definitions, names of units and machines from the cluster.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap_complete::CompletionCandidate;
+use clap_complete::env::CompleteEnv;
+use fleet_core::name::UnitName;
+
+use crate::cli::{Cli, Globals};
+use crate::client::{Client, ClientError};
+
+/// How long a TAB may take: whoever waits longer types the name.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Answers a shell that asks what fits, and ends the process then. The scripts of the packages set `COMPLETE`.
+pub(crate) fn serve_shell() {
+    CompleteEnv::with_factory(Cli::command).bin("fleetctl").complete();
+}
+
+/// The units that the cluster has.
+pub(crate) fn units(current: &OsStr) -> Vec<CompletionCandidate> {
+    let names = ask(async |client| Ok(client.units().await?.into_iter().map(|unit| unit.name).collect()));
+    fitting(current, names)
+}
+
+/// The units that the cluster has, and the unit files that lie here.
+pub(crate) fn units_and_files(current: &OsStr) -> Vec<CompletionCandidate> {
+    let mut all = fitting(current, files(current));
+    all.extend(units(current));
+    all
+}
+
+/// The templates that can be scaled, up to the count.
+pub(crate) fn templates(current: &OsStr) -> Vec<CompletionCandidate> {
+    let names = ask(async |client| {
+        let templates = client.units().await?.into_iter().map(|unit| UnitName::trusted(unit.name)).filter(UnitName::is_template);
+        Ok(templates.map(|name| format!("{}=", name.prefix())).collect())
+    });
+    fitting(current, names)
+}
+
+fn fitting(current: &OsStr, names: Vec<String>) -> Vec<CompletionCandidate> {
+    let start = current.to_str().unwrap_or_default();
+    names.into_iter().filter(|name| name.starts_with(start)).map(CompletionCandidate::new).collect()
+}
+
+/// Unit files and folders beside what is typed so far.
+fn files(current: &OsStr) -> Vec<String> {
+    let typed = current.to_str().unwrap_or_default();
+    let folder = typed.rfind('/').map_or("", |slash| &typed[..=slash]);
+    let Ok(entries) = std::fs::read_dir(if folder.is_empty() { "." } else { folder }) else { return Vec::new() };
+    let mut names: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            match entry.path().is_dir() {
+                true => Some(format!("{folder}{name}/")),
+                false => UnitName::parse(&name).is_ok().then(|| format!("{folder}{name}")),
+            }
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// Asks the cluster that the command line so far means. Nobody reads an error in the middle of a line, so there is none.
+fn ask(question: impl AsyncFn(&Client) -> Result<Vec<String>, ClientError>) -> Vec<String> {
+    let Some(globals) = globals_so_far() else { return Vec::new() };
+    let Ok(client) = Client::new(&globals.endpoint, false) else { return Vec::new() };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
+    runtime.block_on(async {
+        match tokio::time::timeout(PATIENCE, question(&client)).await {
+            Ok(Ok(names)) => names,
+            _ => Vec::new(),
+        }
+    })
+}
+
+/// `--endpoint` and its like from the words typed so far; a shell passes them after `--`.
+fn globals_so_far() -> Option<Globals> {
+    let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
+    let matches: ArgMatches = Cli::command().ignore_errors(true).try_get_matches_from(words).ok()?;
+    Globals::from_arg_matches(&matches).ok()
+}

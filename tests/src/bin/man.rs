@@ -1,0 +1,54 @@
+//! Writes the man pages and shell completions of fleetd and fleetctl into a folder: `cargo run --package fleet-tests --bin man FOLDER`.
+//!
+//! `man/` gets `fleetctl.1`, one page a command, and `fleetd.8`; `completions/` gets `fleetctl` (bash), `_fleetctl` (zsh) and `fleetctl.fish`,
+//! under the names that their shells look for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap_complete::env::{EnvCompleter, Fish, Zsh};
+use clap_mangen::Man;
+
+/// bash breaks words in the middle of unit names, so it needs a script of its own.
+const BASH: &str = include_str!("../../../fleetctl/dist/fleetctl.bash");
+
+fn main() -> Result<()> {
+    let folder = PathBuf::from(std::env::args_os().nth(1).context("usage: man FOLDER")?);
+    let (man, completions) = (folder.join("man"), folder.join("completions"));
+    for folder in [&man, &completions] {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    let mut fleetctl = fleetctl::command().disable_help_subcommand(true);
+    // Gives each command its full name, by which its page is called.
+    fleetctl.build();
+    let commands = fleetctl.get_subcommands().filter(|command| !command.is_hide_set());
+    for command in std::iter::once(&fleetctl).chain(commands) {
+        render(command.clone(), "1", &man)?;
+    }
+    render(fleetd::cli::command(), "8", &man)?;
+    write(&completions.join("fleetctl"), BASH.as_bytes())?;
+    for (shell, name) in [(&Zsh as &dyn EnvCompleter, "_fleetctl"), (&Fish, "fleetctl.fish")] {
+        let mut script = Vec::new();
+        shell.write_registration("COMPLETE", "fleetctl", "fleetctl", "fleetctl", &mut script)?;
+        if name == "_fleetctl" {
+            // zsh reads the file at the first TAB, as the body of a function by its name: this makes that TAB answer, too.
+            script.extend_from_slice(b"[ \"$funcstack[1]\" = _fleetctl ] && _clap_dynamic_completer_fleetctl \"$@\"\n");
+        }
+        write(&completions.join(name), &script)?;
+    }
+    Ok(())
+}
+
+/// Writes the page `fleetctl-start.1` of the command `fleetctl start`.
+fn render(command: clap::Command, section: &str, folder: &Path) -> Result<()> {
+    let mut page = Vec::new();
+    let version = format!("fleet {}", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command).section(section).source(version).manual("fleet");
+    man.render(&mut page)?;
+    write(&folder.join(man.get_filename()), &page)
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<()> {
+    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
+}
