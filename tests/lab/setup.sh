@@ -7,7 +7,7 @@ set -eu
 here=$(dirname "$(readlink -f "$0")")
 cache=${FLEET_LAB_CACHE:-/var/cache/fleet-lab}
 # What the lab itself needs, then what building and testing fleet needs (protoc, a local etcd).
-needed="systemd-container mmdebstrap iproute2 uidmap util-linux procps busybox-static nftables curl
+needed="systemd-container mmdebstrap iproute2 uidmap util-linux procps busybox-static nftables curl libfaketime
         gcc libc6-dev protobuf-compiler libprotobuf-dev etcd-server etcd-client"
 
 say() { echo "lab setup: $*" >&2; }
