@@ -10,6 +10,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
 use crate::cmd::Command;
 use crate::error::{Error, Kind};
 use crate::output::warn;
+use crate::ssh::SshArgs;
 
 /// Where fleetd listens unless told otherwise; fleet 1.0's /var/run/fleet.sock is the same place.
 const DEFAULT_ENDPOINT: &str = "unix:///run/fleet.sock";
@@ -21,6 +22,8 @@ const DEFAULT_ENDPOINT: &str = "unix:///run/fleet.sock";
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) globals: Globals,
+    #[command(flatten)]
+    pub(crate) ssh: SshArgs,
     #[command(flatten)]
     pub(crate) retired: Retired,
     #[command(subcommand)]
@@ -51,40 +54,26 @@ pub(crate) struct Globals {
 pub(crate) struct Retired {
     #[arg(long, global = true, hide = true, env = "FLEETCTL_DRIVER")]
     driver: Option<String>,
-    #[arg(long, global = true, hide = true, env = "FLEETCTL_TUNNEL")]
-    tunnel: Option<String>,
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, hide = true, env = "FLEETCTL_ETCD_KEY_PREFIX")]
     etcd_key_prefix: Option<String>,
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, hide = true, env = "FLEETCTL_REQUEST_TIMEOUT")]
     request_timeout: Option<String>,
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, hide = true, env = "FLEETCTL_CA_FILE")]
     ca_file: Option<String>,
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, hide = true, env = "FLEETCTL_CERT_FILE")]
     cert_file: Option<String>,
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, hide = true, env = "FLEETCTL_KEY_FILE")]
     key_file: Option<String>,
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, hide = true, env = "FLEETCTL_ETCD_CAFILE")]
     etcd_cafile: Option<String>,
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, hide = true, env = "FLEETCTL_ETCD_CERTFILE")]
     etcd_certfile: Option<String>,
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, hide = true, env = "FLEETCTL_ETCD_KEYFILE")]
     etcd_keyfile: Option<String>,
-    #[arg(long, global = true, hide = true)]
-    known_hosts_file: Option<String>,
-    #[arg(long, global = true, hide = true)]
-    ssh_timeout: Option<String>,
-    #[arg(long, global = true, hide = true)]
-    ssh_username: Option<String>,
-    #[arg(long, global = true, hide = true)]
-    ssh_port: Option<String>,
-    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    strict_host_key_checking: Option<String>,
-    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, global = true, hide = true, env = "FLEETCTL_EXPERIMENTAL_API", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     experimental_api: Option<String>,
     #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sign: Option<String>,
-    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    sudo: Option<String>,
 }
 
 impl Retired {
@@ -99,10 +88,6 @@ impl Retired {
             }
             Some(other) => return Err(refused(format!("unrecognized driver \"{other}\""))),
         }
-        if let Some(host) = self.tunnel.as_deref().filter(|host| !host.is_empty()) {
-            return Err(refused("--tunnel is gone".to_string())
-                .hint(format!("run it there: ssh {host} fleetctl …; or forward the socket: ssh -L")));
-        }
         let given = [
             ("driver", &self.driver),
             ("etcd-key-prefix", &self.etcd_key_prefix),
@@ -113,14 +98,8 @@ impl Retired {
             ("etcd-cafile", &self.etcd_cafile),
             ("etcd-certfile", &self.etcd_certfile),
             ("etcd-keyfile", &self.etcd_keyfile),
-            ("known-hosts-file", &self.known_hosts_file),
-            ("ssh-timeout", &self.ssh_timeout),
-            ("ssh-username", &self.ssh_username),
-            ("ssh-port", &self.ssh_port),
-            ("strict-host-key-checking", &self.strict_host_key_checking),
             ("experimental-api", &self.experimental_api),
             ("sign", &self.sign),
-            ("sudo", &self.sudo),
         ];
         for (name, _) in given.iter().filter(|(_, value)| value.is_some()) {
             warn(&format!("--{name} does nothing any more"));
@@ -144,7 +123,21 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Sto
 
 /// fleet 1.0's switches could be written `--no-block=true`; ours are there or not.
 fn go_style_switch(arg: OsString) -> Option<OsString> {
-    const SWITCHES: &[&str] = &["full", "l", "no-legend", "no-block", "replace", "follow", "f", "debug", "json"];
+    const SWITCHES: &[&str] = &[
+        "full",
+        "l",
+        "no-legend",
+        "no-block",
+        "replace",
+        "follow",
+        "f",
+        "debug",
+        "json",
+        "sudo",
+        "forward-agent",
+        "A",
+        "version",
+    ];
     let Some((name, value)) = arg.to_str().and_then(|text| text.strip_prefix("--")).and_then(|text| text.split_once('=')) else {
         return Some(arg);
     };

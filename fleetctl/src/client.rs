@@ -12,13 +12,19 @@ use reqwest::{Method, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::cli::Globals;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::output::note;
+use crate::ssh::SshArgs;
+use crate::tunnel::Tunnel;
 
 /// How long to wait for a connection, for the first byte of an answer, and between two pieces of a body that must end.
 /// Longer than any healthy server needs, short enough that a user learns of a dead one.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// The same for a connection and the answer together: a little more, so that a connection that takes too long is told apart.
+const CONNECT_AND_SILENCE: Duration = Duration::from_secs(11);
 
 /// How many items to ask for at once; servers that do not know the wish send pages of 100.
 const PAGE_SIZE: &str = "10000";
@@ -67,27 +73,36 @@ pub(crate) struct Client {
     targets: Vec<(Endpoint, reqwest::Client)>,
     /// Which one answered last; the next request starts with it.
     current: Cell<usize>,
+    /// What the targets' sockets lead through.
+    tunnel: Option<Tunnel>,
     debug: bool,
 }
 
 impl Client {
-    /// Reads `--endpoint`; nothing is sent yet.
-    pub(crate) fn new(endpoints: &str, debug: bool) -> Result<Client, Error> {
+    /// Reads `--endpoint` and opens the tunnel, if there is to be one; nothing is sent yet.
+    pub(crate) async fn connect(globals: &Globals, ssh: &SshArgs) -> Result<Client, Error> {
+        let endpoints = Endpoint::parse_list(&globals.endpoint)?;
+        let tunnel = match ssh.tunnel_host()? {
+            Some(host) => Some(Tunnel::open(ssh, &host, &endpoints).await?),
+            None => None,
+        };
         let mut targets = Vec::new();
-        for endpoint in Endpoint::parse_list(endpoints)? {
+        for (i, endpoint) in endpoints.into_iter().enumerate() {
             // Proxies of the environment are for the world outside, not for the cluster.
             let mut builder = reqwest::Client::builder()
                 .no_proxy()
                 .connect_timeout(SILENCE)
                 .tcp_keepalive(SILENCE)
                 .user_agent(concat!("fleetctl/", env!("CARGO_PKG_VERSION")));
-            if let Endpoint::Unix(path) = &endpoint {
-                builder = builder.unix_socket(path.clone());
+            match (&tunnel, &endpoint) {
+                (Some(tunnel), _) => builder = builder.unix_socket(tunnel.socket(i)),
+                (None, Endpoint::Unix(path)) => builder = builder.unix_socket(path.clone()),
+                (None, Endpoint::Http(_)) => {}
             }
             let http = builder.build().map_err(|problem| Error::failed(format!("Unable to initialize client: {problem}")))?;
             targets.push((endpoint, http));
         }
-        Ok(Client { targets, current: Cell::new(0), debug })
+        Ok(Client { targets, current: Cell::new(0), tunnel, debug: globals.debug })
     }
 
     /// One unit, with its text; `None` if there is none of that name.
@@ -199,7 +214,8 @@ impl Client {
         }
     }
 
-    /// Sends a request to the first endpoint that takes a connection, and turns a refusal into an error.
+    /// Sends a request to the first endpoint that takes a connection, and turns a refusal into an error. What only asks is also
+    /// asked of the next endpoint when one takes it and says nothing: a write may have been done, and would be done twice.
     async fn send<B: Serialize>(
         &self,
         method: Method,
@@ -216,7 +232,7 @@ impl Client {
                 builder = builder.json(body);
             }
             let started = Instant::now();
-            let answer = tokio::time::timeout(SILENCE, builder.send()).await;
+            let answer = tokio::time::timeout(CONNECT_AND_SILENCE, builder.send()).await;
             if self.debug {
                 let outcome = match &answer {
                     Ok(Ok(answer)) => answer.status().to_string(),
@@ -227,18 +243,25 @@ impl Client {
             }
             let problem = match answer {
                 Ok(Ok(answer)) => return refused(answer, request).await,
+                Ok(Err(problem)) if problem.is_connect() && problem.is_timeout() => ClientError::Silent { request },
+                Ok(Err(problem)) if problem.is_connect() => {
+                    ClientError::Unreachable { request, endpoint: endpoint.to_string(), source: problem }
+                }
+                Ok(Err(problem)) => {
+                    let problem = self.tunnel.as_ref().and_then(Tunnel::last_words).unwrap_or_else(|| innermost(&problem));
+                    return Err(ClientError::Garbled { request, problem });
+                }
+                Err(_) if method == Method::GET => ClientError::Silent { request },
                 Err(_) => return Err(ClientError::Silent { request }),
-                Ok(Err(problem)) => problem,
             };
-            if !problem.is_connect() {
-                let problem = if problem.is_timeout() { "timed out".to_string() } else { innermost(&problem) };
-                return Err(ClientError::Garbled { request, problem });
-            }
             tries += 1;
             if tries >= self.targets.len() {
-                return Err(ClientError::Unreachable { request, endpoint: endpoint.to_string(), source: problem });
+                return Err(problem);
             }
             self.current.set((self.current.get() + 1) % self.targets.len());
+            if let ClientError::Silent { .. } = problem {
+                note(&format!("{problem}; trying {}", self.targets[self.current.get()].0));
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use fleet_core::name::UnitName;
 
 use crate::cli::{Cli, Globals};
 use crate::client::{Client, ClientError};
+use crate::ssh::SshArgs;
 
 /// How long a TAB may take: whoever waits longer types the name.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -28,6 +29,18 @@ pub(crate) fn units(current: &OsStr) -> Vec<CompletionCandidate> {
 /// The units that the cluster has, and the unit files that lie here.
 pub(crate) fn units_and_files(current: &OsStr) -> Vec<CompletionCandidate> {
     let mut all = fitting(current, files(current));
+    all.extend(units(current));
+    all
+}
+
+/// The machines of the cluster.
+pub(crate) fn machines(current: &OsStr) -> Vec<CompletionCandidate> {
+    fitting(current, ask(async |client| Ok(client.machines().await?.into_iter().map(|machine| machine.id).collect())))
+}
+
+/// Both, for `fleetctl ssh`.
+pub(crate) fn machines_and_units(current: &OsStr) -> Vec<CompletionCandidate> {
+    let mut all = machines(current);
     all.extend(units(current));
     all
 }
@@ -67,20 +80,22 @@ fn files(current: &OsStr) -> Vec<String> {
 
 /// Asks the cluster that the command line so far means. Nobody reads an error in the middle of a line, so there is none.
 fn ask(question: impl AsyncFn(&Client) -> Result<Vec<String>, ClientError>) -> Vec<String> {
-    let Some(globals) = globals_so_far() else { return Vec::new() };
-    let Ok(client) = Client::new(&globals.endpoint, false) else { return Vec::new() };
+    let Some((globals, ssh)) = options_so_far() else { return Vec::new() };
+    // ssh would take longer, and may have questions of its own.
+    if ssh.tunnel.is_some() {
+        return Vec::new();
+    }
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
-    runtime.block_on(async {
-        match tokio::time::timeout(PATIENCE, question(&client)).await {
-            Ok(Ok(names)) => names,
-            _ => Vec::new(),
-        }
-    })
+    let answer = async {
+        let client = Client::connect(&globals, &ssh).await.ok()?;
+        question(&client).await.ok()
+    };
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await }).ok().flatten().unwrap_or_default()
 }
 
 /// `--endpoint` and its like from the words typed so far; a shell passes them after `--`.
-fn globals_so_far() -> Option<Globals> {
+fn options_so_far() -> Option<(Globals, SshArgs)> {
     let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
     let matches: ArgMatches = Cli::command().ignore_errors(true).try_get_matches_from(words).ok()?;
-    Globals::from_arg_matches(&matches).ok()
+    Some((Globals::from_arg_matches(&matches).ok()?, SshArgs::from_arg_matches(&matches).ok()?))
 }

@@ -2,7 +2,8 @@
 //!
 //! Read in this order: `cli` is what a user may type, `cmd` has one file a command, `sources` finds unit files,
 //! `wait` follows the cluster until it is as asked, `watch` judges what it sees, `client` speaks HTTP, `output` and `table` print, `error` has
-//! the exit codes and hints, `complete` serves shells. What is absent: fleetctl never talks to the store, to systemd or to another machine.
+//! the exit codes and hints, `complete` serves shells, `ssh` and `tunnel` run the system's ssh. What is absent: fleetctl never talks to
+//! the store or to systemd.
 
 mod cli;
 mod client;
@@ -14,7 +15,9 @@ mod names;
 mod output;
 mod progress;
 mod sources;
+mod ssh;
 mod table;
+mod tunnel;
 mod wait;
 mod watch;
 

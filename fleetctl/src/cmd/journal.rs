@@ -2,12 +2,15 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
+use fleet_core::name::UnitName;
 
+use super::remote::{self, OverSsh};
 use super::{Context, did_you_mean};
 use crate::client::{ClientError, innermost};
 use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
+use crate::output::machine_legend;
 
 /// Print a unit's log, from whichever machines run it
 #[derive(Debug, Args)]
@@ -24,6 +27,11 @@ pub(crate) struct JournalArgs {
     /// journalctl's output format: short, short-iso, cat, json…
     #[arg(long, short = 'o', default_value = "short", value_name = "FORMAT")]
     output: String,
+    #[command(flatten)]
+    ssh: OverSsh,
+    /// Read the journal as root, over ssh; fleetd does anyway
+    #[arg(long)]
+    sudo: bool,
 }
 
 pub(crate) async fn run(context: &Context, args: JournalArgs) -> Result<u8, Error> {
@@ -34,6 +42,9 @@ pub(crate) async fn run(context: &Context, args: JournalArgs) -> Result<u8, Erro
     let lines = args.lines.to_string();
     // With --json each entry is a document, as journalctl has it.
     let format = if context.output.is_json() { "json" } else { &args.output };
+    if let Some(port) = args.ssh.ssh_port {
+        return over_ssh(context, &name, port, &lines, format, &args).await;
+    }
     let query = [("lines", lines.as_str()), ("follow", if args.follow { "true" } else { "false" }), ("output", format)];
     let mut answer = match context.client.journal(name.as_str(), &query).await {
         Ok(answer) => answer,
@@ -53,4 +64,31 @@ pub(crate) async fn run(context: &Context, args: JournalArgs) -> Result<u8, Erro
             Err(problem) => return Err(Error::failed(format!("the journal of {name} broke off: {}", innermost(&problem)))),
         }
     }
+}
+
+async fn over_ssh(
+    context: &Context,
+    name: &UnitName,
+    port: u16,
+    lines: &str,
+    format: &str,
+    args: &JournalArgs,
+) -> Result<u8, Error> {
+    let places = remote::places(context, name, "running").await?;
+    if args.follow && places.len() > 1 {
+        let machines: Vec<String> = places.iter().map(|place| machine_legend(&place.machine, &place.address, false)).collect();
+        let message = format!("{name} is in {} places, and ssh can follow one: {}", places.len(), machines.join(", "));
+        return Err(Error::failed(message).hint("without --ssh-port fleetd follows all of them as one stream"));
+    }
+    let mut worst = 0;
+    for place in places {
+        let unit = place.instance.systemd_name();
+        let mut words = vec!["journalctl", "--unit", unit.as_str(), "--no-pager", "-n", lines, "--output", format];
+        if args.sudo {
+            words.insert(0, "sudo");
+        }
+        words.extend(args.follow.then_some("-f"));
+        worst = worst.max(remote::run(context, &place, port, &words)?);
+    }
+    Ok(worst)
 }

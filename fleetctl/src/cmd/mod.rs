@@ -4,18 +4,22 @@ mod activate;
 mod cat;
 mod deactivate;
 mod destroy;
+mod fd_forward;
 mod journal;
 mod list_machines;
 mod list_unit_files;
 mod list_units;
 mod load;
+mod remote;
 mod restart;
 mod scale;
+mod ssh;
 mod start;
 mod status;
 mod stop;
 mod submit;
 mod unload;
+mod verify;
 mod version;
 
 use clap::{Args, Subcommand};
@@ -26,12 +30,15 @@ use crate::cli::Cli;
 use crate::client::Client;
 use crate::error::Error;
 use crate::output::{Output, note};
+use crate::ssh::SshArgs;
 
 /// What a command works with.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) output: Output,
+    /// How to reach machines over ssh, for the commands that do.
+    pub(crate) ssh: SshArgs,
 }
 
 /// All commands, in the order of a unit's life.
@@ -51,7 +58,11 @@ pub(crate) enum Command {
     ListUnits(list_units::ListUnitsArgs),
     ListUnitFiles(list_unit_files::ListUnitFilesArgs),
     ListMachines(list_machines::ListMachinesArgs),
+    Ssh(ssh::SshCommandArgs),
     Version(version::VersionArgs),
+    FdForward(fd_forward::FdForwardArgs),
+    #[command(hide = true)]
+    Verify(verify::VerifyArgs),
 }
 
 /// The options of all lists.
@@ -68,8 +79,16 @@ pub(crate) struct ListArgs {
 /// Runs the command; gives the exit code.
 pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
     cli.retired.check()?;
-    let client = Client::new(&cli.globals.endpoint, cli.globals.debug)?;
-    let context = Context { client, output: Output::new(cli.globals.json) };
+    let output = Output::new(cli.globals.json);
+    match cli.command {
+        // These ask no fleetd, so they need no tunnel to one.
+        Command::FdForward(args) => return fd_forward::run(args).await,
+        Command::Verify(args) => return verify::run(args),
+        Command::Version(_) if !output.is_json() => return version::own(&output),
+        _ => {}
+    }
+    let client = Client::connect(&cli.globals, &cli.ssh).await?;
+    let context = Context { client, output, ssh: cli.ssh };
     let ended = match cli.command {
         Command::Submit(args) => submit::run(&context, args).await,
         Command::Load(args) => load::run(&context, args).await,
@@ -85,7 +104,10 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
         Command::ListUnits(args) => list_units::run(&context, args).await,
         Command::ListUnitFiles(args) => list_unit_files::run(&context, args).await,
         Command::ListMachines(args) => list_machines::run(&context, args).await,
+        Command::Ssh(args) => ssh::run(&context, args).await,
         Command::Version(args) => version::run(&context, args).await,
+        Command::FdForward(args) => fd_forward::run(args).await,
+        Command::Verify(args) => verify::run(args),
     };
     if ended.is_err() {
         // What was done before the error is data all the same.

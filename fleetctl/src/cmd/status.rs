@@ -3,11 +3,13 @@
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
+use super::remote::{self, OverSsh};
 use super::{Context, did_you_mean};
 use crate::client::{ClientError, innermost};
 use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
+use crate::output::warn;
 
 /// Show what systemd says of units, on every machine that runs them
 ///
@@ -17,10 +19,21 @@ pub(crate) struct StatusArgs {
     /// The units
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     units: Vec<String>,
+    #[command(flatten)]
+    ssh: OverSsh,
+    /// Taken from scripts for fleet 1.0, which refused it
+    #[arg(long, hide = true)]
+    no_block: bool,
 }
 
 pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error> {
+    if args.no_block {
+        warn("--no-block does nothing: status does not wait");
+    }
     let arguments = Argument::parse_all(&args.units)?;
+    if let Some(port) = args.ssh.ssh_port {
+        return over_ssh(context, &arguments, port).await;
+    }
     if context.output.is_json() {
         return json(context, &arguments).await;
     }
@@ -39,6 +52,17 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error
                 worst = worst.max(code);
             }
             Err(error) => worst = worst.max(refused(context, argument, error).await.print()),
+        }
+    }
+    Ok(worst)
+}
+
+async fn over_ssh(context: &Context, arguments: &[Argument], port: u16) -> Result<u8, Error> {
+    let mut worst = 0;
+    for argument in arguments {
+        for place in remote::places(context, &argument.name, "loaded").await? {
+            let unit = place.instance.systemd_name();
+            worst = worst.max(remote::run(context, &place, port, &["systemctl", "status", "-l", "--no-pager", unit.as_str()])?);
         }
     }
     Ok(worst)

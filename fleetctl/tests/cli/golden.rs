@@ -487,7 +487,7 @@ fn a_version_and_endpoints_that_cannot_be() {
         --endpoint unix:///nonexistent/fleet.sock list-units
         --driver bogus list-units
         --driver=etcd list-units
-        --tunnel=10.0.0.1 stop hello",
+        --tunnel=10.0.0.1:x stop hello",
     );
     expect![[r#"
         $ fleetctl version
@@ -546,10 +546,10 @@ fn a_version_and_endpoints_that_cannot_be() {
         err| Hint: name a fleetd with --endpoint
         rc=1
 
-        $ fleetctl --tunnel=10.0.0.1 stop hello
-        err| Unable to initialize client: --tunnel is gone
-        err| Hint: run it there: ssh 10.0.0.1 fleetctl …; or forward the socket: ssh -L
-        rc=1
+        $ fleetctl --tunnel=10.0.0.1:x stop hello
+        err| Error: "10.0.0.1:x" is no host for ssh
+        err| Hint: write HOST, HOST:PORT or USER@HOST:PORT
+        rc=2
     "#]].assert_eq(&said);
 }
 
@@ -559,7 +559,13 @@ fn retired_options_are_taken_with_a_warning() {
         "--driver=API --experimental-api --etcd-key-prefix /x --request-timeout=3 --strict-host-key-checking=false list-units
         list-units --no-legend=true --full=false
         submit --sign
-        list-u --l",
+        --request-timeout=1.0 --etcd-cafile=x --etcd-certfile=x --etcd-keyfile=x list-units --no-legend
+        status --no-block
+        list-u --l
+        list-units --l
+        list-units -l
+        bogus
+        --bogus list-units",
     );
     expect![[r#"
         $ fleetctl --driver=API --experimental-api --etcd-key-prefix /x --request-timeout=3 --strict-host-key-checking=false list-units
@@ -567,7 +573,6 @@ fn retired_options_are_taken_with_a_warning() {
         err| WARNING: --driver does nothing any more
         err| WARNING: --etcd-key-prefix does nothing any more
         err| WARNING: --request-timeout does nothing any more
-        err| WARNING: --strict-host-key-checking does nothing any more
         err| WARNING: --experimental-api does nothing any more
         rc=0
 
@@ -579,10 +584,39 @@ fn retired_options_are_taken_with_a_warning() {
         err| No units given
         rc=0
 
+        $ fleetctl --request-timeout=1.0 --etcd-cafile=x --etcd-certfile=x --etcd-keyfile=x list-units --no-legend
+        err| WARNING: --request-timeout does nothing any more
+        err| WARNING: --etcd-cafile does nothing any more
+        err| WARNING: --etcd-certfile does nothing any more
+        err| WARNING: --etcd-keyfile does nothing any more
+        rc=0
+
+        $ fleetctl status --no-block
+        err| WARNING: --no-block does nothing: status does not wait
+        rc=0
+
         $ fleetctl list-u --l
         err| Error: unknown command "list-u" for "fleetctl"
         err| Run 'fleetctl --help' for usage.
         err| Hint: did you mean list-machines, list-unit-files, list-units?
+        rc=2
+
+        $ fleetctl list-units --l
+        out| UNIT	MACHINE	ACTIVE	SUB
+        rc=0
+
+        $ fleetctl list-units -l
+        out| UNIT	MACHINE	ACTIVE	SUB
+        rc=0
+
+        $ fleetctl bogus
+        err| Error: unknown command "bogus" for "fleetctl"
+        err| Run 'fleetctl --help' for usage.
+        rc=2
+
+        $ fleetctl --bogus list-units
+        err| Error: unknown flag: --bogus
+        err| Run 'fleetctl COMMAND --help' for usage.
         rc=2
     "#]].assert_eq(&said);
 }

@@ -28,19 +28,67 @@ fn help_shows_all_commands() {
         out|   list-units       List what systemd says of every unit on every machine
         out|   list-unit-files  List every unit that the cluster has, and what is wanted of it
         out|   list-machines    List the machines of the cluster
+        out|   ssh              Log in to a machine of the cluster, or run a command there
         out|   version          Print the version; with --json also that of fleetd
+        out|   fd-forward       Join stdin and stdout to a unix socket; fleet 1.0's --tunnel runs this on the
+        out|                    other host
         out|   help             Print this message or the help of the given subcommand(s)
         out| 
         out| Options:
-        out|   -h, --help  Print help
+        out|   -h, --help
+        out|           Print help (see a summary with '-h')
         out| 
         out| Global options:
-        out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
-        out|                         are tried in turn [env: FLEETCTL_ENDPOINT] [default: unix:///run/fleet.sock]
-        out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
-        out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
-        out|                         FLEETCTL_DEBUG]
-        out|   -v, --version         Print the version
+        out|       --endpoint <URL>
+        out|           Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas are tried in
+        out|           turn
+        out|           
+        out|           [env: FLEETCTL_ENDPOINT]
+        out|           [default: unix:///run/fleet.sock]
+        out| 
+        out|       --json
+        out|           Print data as one JSON document
+        out|           
+        out|           [env: FLEETCTL_JSON]
+        out| 
+        out|       --debug
+        out|           Say on stderr what is asked of fleetd and how long it takes
+        out|           
+        out|           [env: FLEETCTL_DEBUG]
+        out| 
+        out|   -v, --version
+        out|           Print the version
+        out| 
+        out| Options for ssh:
+        out|       --tunnel <[USER@]HOST[:PORT]>
+        out|           Reach fleetd through an ssh connection to this host
+        out|           
+        out|           [env: FLEETCTL_TUNNEL]
+        out| 
+        out|       --ssh-username <USER>
+        out|           The user to log in as
+        out|           
+        out|           [env: FLEETCTL_SSH_USERNAME]
+        out|           [default: core]
+        out| 
+        out|       --ssh-timeout <SECONDS>
+        out|           How long a connection may take, in seconds
+        out|           
+        out|           [env: FLEETCTL_SSH_TIMEOUT]
+        out|           [default: 10]
+        out| 
+        out|       --known-hosts-file <FILE>
+        out|           Where the keys of known hosts are kept; not used without --strict-host-key-checking
+        out|           
+        out|           [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|           [default: ~/.fleetctl/known_hosts]
+        out| 
+        out|       --strict-host-key-checking[=<BOOL>]
+        out|           Check each host's key: ask about a new host, refuse one whose key changed
+        out|           
+        out|           [env: FLEETCTL_STRICT_HOST_KEY_CHECKING]
+        out|           [default: true]
+        out|           [possible values: true, false]
         rc=0
     "#]]
     .assert_eq(&session.run("--help"));
@@ -109,6 +157,37 @@ fn each_command_has_help() {
         out|           Say on stderr what is asked of fleetd and how long it takes
         out|           
         out|           [env: FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --tunnel <[USER@]HOST[:PORT]>
+        out|           Reach fleetd through an ssh connection to this host
+        out|           
+        out|           [env: FLEETCTL_TUNNEL]
+        out| 
+        out|       --ssh-username <USER>
+        out|           The user to log in as
+        out|           
+        out|           [env: FLEETCTL_SSH_USERNAME]
+        out|           [default: core]
+        out| 
+        out|       --ssh-timeout <SECONDS>
+        out|           How long a connection may take, in seconds
+        out|           
+        out|           [env: FLEETCTL_SSH_TIMEOUT]
+        out|           [default: 10]
+        out| 
+        out|       --known-hosts-file <FILE>
+        out|           Where the keys of known hosts are kept; not used without --strict-host-key-checking
+        out|           
+        out|           [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|           [default: ~/.fleetctl/known_hosts]
+        out| 
+        out|       --strict-host-key-checking[=<BOOL>]
+        out|           Check each host's key: ask about a new host, refuse one whose key changed
+        out|           
+        out|           [env: FLEETCTL_STRICT_HOST_KEY_CHECKING]
+        out|           [default: true]
+        out|           [possible values: true, false]
         rc=0
 
         $ fleetctl load --help
@@ -157,6 +236,37 @@ fn each_command_has_help() {
         out|           Say on stderr what is asked of fleetd and how long it takes
         out|           
         out|           [env: FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --tunnel <[USER@]HOST[:PORT]>
+        out|           Reach fleetd through an ssh connection to this host
+        out|           
+        out|           [env: FLEETCTL_TUNNEL]
+        out| 
+        out|       --ssh-username <USER>
+        out|           The user to log in as
+        out|           
+        out|           [env: FLEETCTL_SSH_USERNAME]
+        out|           [default: core]
+        out| 
+        out|       --ssh-timeout <SECONDS>
+        out|           How long a connection may take, in seconds
+        out|           
+        out|           [env: FLEETCTL_SSH_TIMEOUT]
+        out|           [default: 10]
+        out| 
+        out|       --known-hosts-file <FILE>
+        out|           Where the keys of known hosts are kept; not used without --strict-host-key-checking
+        out|           
+        out|           [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|           [default: ~/.fleetctl/known_hosts]
+        out| 
+        out|       --strict-host-key-checking[=<BOOL>]
+        out|           Check each host's key: ask about a new host, refuse one whose key changed
+        out|           
+        out|           [env: FLEETCTL_STRICT_HOST_KEY_CHECKING]
+        out|           [default: true]
+        out|           [possible values: true, false]
         rc=0
 
         $ fleetctl start -h
@@ -180,6 +290,12 @@ fn each_command_has_help() {
         out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
         out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
         out|                         FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
+        out|       --known-hosts-file <FILE>  Where the keys of known hosts are kept; not used without
+        out|                                  --strict-host-key-checking [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|                                  [default: ~/.fleetctl/known_hosts]
         rc=0
 
         $ fleetctl scale --help
@@ -226,6 +342,37 @@ fn each_command_has_help() {
         out|           Say on stderr what is asked of fleetd and how long it takes
         out|           
         out|           [env: FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --tunnel <[USER@]HOST[:PORT]>
+        out|           Reach fleetd through an ssh connection to this host
+        out|           
+        out|           [env: FLEETCTL_TUNNEL]
+        out| 
+        out|       --ssh-username <USER>
+        out|           The user to log in as
+        out|           
+        out|           [env: FLEETCTL_SSH_USERNAME]
+        out|           [default: core]
+        out| 
+        out|       --ssh-timeout <SECONDS>
+        out|           How long a connection may take, in seconds
+        out|           
+        out|           [env: FLEETCTL_SSH_TIMEOUT]
+        out|           [default: 10]
+        out| 
+        out|       --known-hosts-file <FILE>
+        out|           Where the keys of known hosts are kept; not used without --strict-host-key-checking
+        out|           
+        out|           [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|           [default: ~/.fleetctl/known_hosts]
+        out| 
+        out|       --strict-host-key-checking[=<BOOL>]
+        out|           Check each host's key: ask about a new host, refuse one whose key changed
+        out|           
+        out|           [env: FLEETCTL_STRICT_HOST_KEY_CHECKING]
+        out|           [default: true]
+        out|           [possible values: true, false]
         rc=0
 
         $ fleetctl restart -h
@@ -240,7 +387,7 @@ fn each_command_has_help() {
         out|       --no-block            Do not wait until it is done
         out|       --block-attempts <N>  Give up waiting after N times two seconds; 0 leaves it to --timeout
         out|       --timeout <SECONDS>   Give up waiting after so many seconds; 0 waits for ever [default: 300]
-        out|   -h, --help                Print help
+        out|   -h, --help                Print help (see more with '--help')
         out| 
         out| Global options:
         out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
@@ -248,6 +395,12 @@ fn each_command_has_help() {
         out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
         out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
         out|                         FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
+        out|       --known-hosts-file <FILE>  Where the keys of known hosts are kept; not used without
+        out|                                  --strict-host-key-checking [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|                                  [default: ~/.fleetctl/known_hosts]
         rc=0
 
         $ fleetctl stop -h
@@ -262,7 +415,7 @@ fn each_command_has_help() {
         out|       --no-block            Do not wait until it is done
         out|       --block-attempts <N>  Give up waiting after N times two seconds; 0 leaves it to --timeout
         out|       --timeout <SECONDS>   Give up waiting after so many seconds; 0 waits for ever [default: 300]
-        out|   -h, --help                Print help
+        out|   -h, --help                Print help (see more with '--help')
         out| 
         out| Global options:
         out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
@@ -270,6 +423,12 @@ fn each_command_has_help() {
         out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
         out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
         out|                         FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
+        out|       --known-hosts-file <FILE>  Where the keys of known hosts are kept; not used without
+        out|                                  --strict-host-key-checking [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|                                  [default: ~/.fleetctl/known_hosts]
         rc=0
 
         $ fleetctl unload -h
@@ -284,7 +443,7 @@ fn each_command_has_help() {
         out|       --no-block            Do not wait until it is done
         out|       --block-attempts <N>  Give up waiting after N times two seconds; 0 leaves it to --timeout
         out|       --timeout <SECONDS>   Give up waiting after so many seconds; 0 waits for ever [default: 300]
-        out|   -h, --help                Print help
+        out|   -h, --help                Print help (see more with '--help')
         out| 
         out| Global options:
         out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
@@ -292,6 +451,12 @@ fn each_command_has_help() {
         out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
         out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
         out|                         FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
+        out|       --known-hosts-file <FILE>  Where the keys of known hosts are kept; not used without
+        out|                                  --strict-host-key-checking [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|                                  [default: ~/.fleetctl/known_hosts]
         rc=0
 
         $ fleetctl destroy -h
@@ -306,7 +471,7 @@ fn each_command_has_help() {
         out|       --no-block            Do not wait until it is done
         out|       --block-attempts <N>  Give up waiting after N times two seconds; 0 leaves it to --timeout
         out|       --timeout <SECONDS>   Give up waiting after so many seconds; 0 waits for ever [default: 300]
-        out|   -h, --help                Print help
+        out|   -h, --help                Print help (see more with '--help')
         out| 
         out| Global options:
         out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
@@ -314,6 +479,12 @@ fn each_command_has_help() {
         out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
         out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
         out|                         FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
+        out|       --known-hosts-file <FILE>  Where the keys of known hosts are kept; not used without
+        out|                                  --strict-host-key-checking [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|                                  [default: ~/.fleetctl/known_hosts]
         rc=0
 
         $ fleetctl status --help
@@ -328,6 +499,9 @@ fn each_command_has_help() {
         out|           The units
         out| 
         out| Options:
+        out|       --ssh-port <N>
+        out|           Ask the machines over ssh, on this TCP port, rather than through fleetd
+        out| 
         out|   -h, --help
         out|           Print help (see a summary with '-h')
         out| 
@@ -348,6 +522,37 @@ fn each_command_has_help() {
         out|           Say on stderr what is asked of fleetd and how long it takes
         out|           
         out|           [env: FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --tunnel <[USER@]HOST[:PORT]>
+        out|           Reach fleetd through an ssh connection to this host
+        out|           
+        out|           [env: FLEETCTL_TUNNEL]
+        out| 
+        out|       --ssh-username <USER>
+        out|           The user to log in as
+        out|           
+        out|           [env: FLEETCTL_SSH_USERNAME]
+        out|           [default: core]
+        out| 
+        out|       --ssh-timeout <SECONDS>
+        out|           How long a connection may take, in seconds
+        out|           
+        out|           [env: FLEETCTL_SSH_TIMEOUT]
+        out|           [default: 10]
+        out| 
+        out|       --known-hosts-file <FILE>
+        out|           Where the keys of known hosts are kept; not used without --strict-host-key-checking
+        out|           
+        out|           [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|           [default: ~/.fleetctl/known_hosts]
+        out| 
+        out|       --strict-host-key-checking[=<BOOL>]
+        out|           Check each host's key: ask about a new host, refuse one whose key changed
+        out|           
+        out|           [env: FLEETCTL_STRICT_HOST_KEY_CHECKING]
+        out|           [default: true]
+        out|           [possible values: true, false]
         rc=0
 
         $ fleetctl journal -h
@@ -362,7 +567,9 @@ fn each_command_has_help() {
         out|   -f, --follow           Go on printing as lines are written
         out|   -n, --lines <N>        How many of the newest lines to begin with [default: 10]
         out|   -o, --output <FORMAT>  journalctl's output format: short, short-iso, cat, json… [default: short]
-        out|   -h, --help             Print help
+        out|       --ssh-port <N>     Ask the machines over ssh, on this TCP port, rather than through fleetd
+        out|       --sudo             Read the journal as root, over ssh; fleetd does anyway
+        out|   -h, --help             Print help (see more with '--help')
         out| 
         out| Global options:
         out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
@@ -370,6 +577,12 @@ fn each_command_has_help() {
         out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
         out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
         out|                         FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
+        out|       --known-hosts-file <FILE>  Where the keys of known hosts are kept; not used without
+        out|                                  --strict-host-key-checking [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|                                  [default: ~/.fleetctl/known_hosts]
         rc=0
 
         $ fleetctl cat -h
@@ -381,7 +594,7 @@ fn each_command_has_help() {
         out|   [UNIT]...  The unit
         out| 
         out| Options:
-        out|   -h, --help  Print help
+        out|   -h, --help  Print help (see more with '--help')
         out| 
         out| Global options:
         out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
@@ -389,6 +602,12 @@ fn each_command_has_help() {
         out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
         out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
         out|                         FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
+        out|       --known-hosts-file <FILE>  Where the keys of known hosts are kept; not used without
+        out|                                  --strict-host-key-checking [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|                                  [default: ~/.fleetctl/known_hosts]
         rc=0
 
         $ fleetctl list-units -h
@@ -401,7 +620,7 @@ fn each_command_has_help() {
         out|       --no-legend       Do not print the column names
         out|       --fields <NAMES>  The columns, of: unit, load, active, sub, machine, hash, result, restarts,
         out|                         message [default: unit,machine,active,sub]
-        out|   -h, --help            Print help
+        out|   -h, --help            Print help (see more with '--help')
         out| 
         out| Global options:
         out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
@@ -409,6 +628,12 @@ fn each_command_has_help() {
         out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
         out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
         out|                         FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
+        out|       --known-hosts-file <FILE>  Where the keys of known hosts are kept; not used without
+        out|                                  --strict-host-key-checking [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|                                  [default: ~/.fleetctl/known_hosts]
         rc=0
 
         $ fleetctl list-unit-files -h
@@ -421,7 +646,7 @@ fn each_command_has_help() {
         out|       --no-legend       Do not print the column names
         out|       --fields <NAMES>  The columns, of: unit, hash, dstate, state, target, global, desc, replicas,
         out|                         revision, why [default: unit,hash,dstate,state,target]
-        out|   -h, --help            Print help
+        out|   -h, --help            Print help (see more with '--help')
         out| 
         out| Global options:
         out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
@@ -429,6 +654,12 @@ fn each_command_has_help() {
         out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
         out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
         out|                         FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
+        out|       --known-hosts-file <FILE>  Where the keys of known hosts are kept; not used without
+        out|                                  --strict-host-key-checking [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|                                  [default: ~/.fleetctl/known_hosts]
         rc=0
 
         $ fleetctl list-machines -h
@@ -441,7 +672,7 @@ fn each_command_has_help() {
         out|       --no-legend       Do not print the column names
         out|       --fields <NAMES>  The columns, of: machine, ip, metadata, leader, version, instances [default:
         out|                         machine,ip,metadata]
-        out|   -h, --help            Print help
+        out|   -h, --help            Print help (see more with '--help')
         out| 
         out| Global options:
         out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
@@ -449,6 +680,12 @@ fn each_command_has_help() {
         out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
         out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
         out|                         FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
+        out|       --known-hosts-file <FILE>  Where the keys of known hosts are kept; not used without
+        out|                                  --strict-host-key-checking [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|                                  [default: ~/.fleetctl/known_hosts]
         rc=0
 
         $ fleetctl version -h
@@ -457,7 +694,7 @@ fn each_command_has_help() {
         out| Usage: fleetctl version [OPTIONS]
         out| 
         out| Options:
-        out|   -h, --help  Print help
+        out|   -h, --help  Print help (see more with '--help')
         out| 
         out| Global options:
         out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
@@ -465,6 +702,12 @@ fn each_command_has_help() {
         out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
         out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
         out|                         FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
+        out|       --known-hosts-file <FILE>  Where the keys of known hosts are kept; not used without
+        out|                                  --strict-host-key-checking [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|                                  [default: ~/.fleetctl/known_hosts]
         rc=0
 
         $ fleetctl help stop
@@ -473,20 +716,72 @@ fn each_command_has_help() {
         out| Usage: fleetctl stop [OPTIONS] [UNIT]...
         out| 
         out| Arguments:
-        out|   [UNIT]...  The units; of a scaled template all instances
+        out|   [UNIT]...
+        out|           The units; of a scaled template all instances
         out| 
         out| Options:
-        out|       --no-block            Do not wait until it is done
-        out|       --block-attempts <N>  Give up waiting after N times two seconds; 0 leaves it to --timeout
-        out|       --timeout <SECONDS>   Give up waiting after so many seconds; 0 waits for ever [default: 300]
-        out|   -h, --help                Print help
+        out|       --no-block
+        out|           Do not wait until it is done
+        out| 
+        out|       --block-attempts <N>
+        out|           Give up waiting after N times two seconds; 0 leaves it to --timeout
+        out| 
+        out|       --timeout <SECONDS>
+        out|           Give up waiting after so many seconds; 0 waits for ever
+        out|           
+        out|           [default: 300]
+        out| 
+        out|   -h, --help
+        out|           Print help (see a summary with '-h')
         out| 
         out| Global options:
-        out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
-        out|                         are tried in turn [env: FLEETCTL_ENDPOINT] [default: unix:///run/fleet.sock]
-        out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
-        out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
-        out|                         FLEETCTL_DEBUG]
+        out|       --endpoint <URL>
+        out|           Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas are tried in
+        out|           turn
+        out|           
+        out|           [env: FLEETCTL_ENDPOINT]
+        out|           [default: unix:///run/fleet.sock]
+        out| 
+        out|       --json
+        out|           Print data as one JSON document
+        out|           
+        out|           [env: FLEETCTL_JSON]
+        out| 
+        out|       --debug
+        out|           Say on stderr what is asked of fleetd and how long it takes
+        out|           
+        out|           [env: FLEETCTL_DEBUG]
+        out| 
+        out| Options for ssh:
+        out|       --tunnel <[USER@]HOST[:PORT]>
+        out|           Reach fleetd through an ssh connection to this host
+        out|           
+        out|           [env: FLEETCTL_TUNNEL]
+        out| 
+        out|       --ssh-username <USER>
+        out|           The user to log in as
+        out|           
+        out|           [env: FLEETCTL_SSH_USERNAME]
+        out|           [default: core]
+        out| 
+        out|       --ssh-timeout <SECONDS>
+        out|           How long a connection may take, in seconds
+        out|           
+        out|           [env: FLEETCTL_SSH_TIMEOUT]
+        out|           [default: 10]
+        out| 
+        out|       --known-hosts-file <FILE>
+        out|           Where the keys of known hosts are kept; not used without --strict-host-key-checking
+        out|           
+        out|           [env: FLEETCTL_KNOWN_HOSTS_FILE]
+        out|           [default: ~/.fleetctl/known_hosts]
+        out| 
+        out|       --strict-host-key-checking[=<BOOL>]
+        out|           Check each host's key: ask about a new host, refuse one whose key changed
+        out|           
+        out|           [env: FLEETCTL_STRICT_HOST_KEY_CHECKING]
+        out|           [default: true]
+        out|           [possible values: true, false]
         rc=0
     "#]]
     .assert_eq(&said);
@@ -540,7 +835,7 @@ fn what_makes_no_sense_is_a_usage_error() {
 
         $ fleetctl --json
         err| Error: 'fleetctl' requires a subcommand but one was not provided
-        err|   [subcommands: submit, load, start, scale, restart, stop, unload, destroy, status, journal, cat, list-units, list-unit-files, list-machines, version, help]
+        err|   [subcommands: submit, load, start, scale, restart, stop, unload, destroy, status, journal, cat, list-units, list-unit-files, list-machines, ssh, version, fd-forward, verify, help]
         err| 
         err| Usage: fleetctl [OPTIONS] <COMMAND>
         err| 

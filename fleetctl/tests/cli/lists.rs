@@ -253,7 +253,6 @@ fn the_journals_options_reach_fleetd() {
 
         $ fleetctl journal --f --lines=7 --output short-iso --sudo glob
         out| Nov 22 21:33:16 host glob.service: hello
-        err| WARNING: --sudo does nothing any more
         rc=0
 
         $ fleetctl journal hello

@@ -7,5 +7,7 @@ mod help;
 mod lists;
 mod scale;
 mod session;
+mod ssh;
+mod sshd;
 mod trouble;
 mod waiting;

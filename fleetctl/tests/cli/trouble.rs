@@ -78,3 +78,29 @@ fn a_full_disk_is_an_error() {
     "#]]
     .assert_eq(&String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn an_endpoint_that_hangs_is_given_ten_seconds_then_the_next_is_asked() {
+    let session = Session::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let good = session.endpoint();
+    let (alone, both) = std::thread::scope(|scope| {
+        let alone = scope.spawn(|| session.run(&format!("--endpoint http://{address} list-units")));
+        let both = scope.spawn(|| session.run(&format!("--endpoint http://{address},{good} list-machines --no-legend")));
+        (alone.join().unwrap(), both.join().unwrap())
+    });
+    expect![[r#"
+        $ fleetctl --endpoint http://ADDRESS list-units
+        err| Error retrieving list of units from repository: GET http://ADDRESS/fleet/v1/state: no answer within 10 s
+        err| Hint: fleetd took the request and says nothing; see `journalctl -u fleetd` on that machine, or name another with --endpoint
+        rc=1
+    "#]].assert_eq(&alone.replace(&address, "ADDRESS"));
+    expect![[r#"
+        $ fleetctl --endpoint http://ADDRESS,unix://DIR/fleet.sock list-machines --no-legend
+        out| c2e1b518...	127.0.0.1	node=a
+        err| GET http://ADDRESS/fleet/v1/machines: no answer within 10 s; trying unix://DIR/fleet.sock
+        rc=0
+    "#]]
+    .assert_eq(&both.replace(&address, "ADDRESS"));
+}

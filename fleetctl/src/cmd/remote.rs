@@ -1,0 +1,60 @@
+//! What status and journal share where they ask the machines themselves over ssh, as fleet 1.0 did.
+
+use clap::Args;
+use fleet_core::name::UnitName;
+use fleet_core::wire::UnitState;
+
+use super::{Context, did_you_mean};
+use crate::error::{Error, Kind};
+use crate::ssh::{Host, quoted};
+
+/// The option that asks for it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OverSsh {
+    /// Ask the machines over ssh, on this TCP port, rather than through fleetd
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) ssh_port: Option<u16>,
+}
+
+/// An instance of a unit, and the machine that reports it.
+pub(crate) struct Place {
+    pub(crate) instance: UnitName,
+    pub(crate) machine: String,
+    pub(crate) address: String,
+}
+
+/// Where a unit is: of a template all instances. Nowhere is an error in fleet 1.0's words, `Unit X does not appear to be …`.
+pub(crate) async fn places(context: &Context, name: &UnitName, be: &str) -> Result<Vec<Place>, Error> {
+    match find(context, name).await? {
+        None => {
+            let error = Error::worded(Kind::Failed, format!("Unit {name} does not exist."));
+            Err(did_you_mean(&context.client, error, name).await)
+        }
+        Some(places) if places.is_empty() => Err(Error::worded(Kind::Failed, format!("Unit {name} does not appear to be {be}."))),
+        Some(places) => Ok(places),
+    }
+}
+
+/// The same; `None` if the cluster does not have the unit.
+pub(crate) async fn find(context: &Context, name: &UnitName) -> Result<Option<Vec<Place>>, Error> {
+    let failed = |error| Error::request(&format!("Error retrieving state of {name}"), error);
+    let (unit, states, machines) = tokio::join!(
+        context.client.unit(name.as_str()),
+        context.client.states(Some(name.as_str()).filter(|_| !name.is_template())),
+        context.client.machines()
+    );
+    let (unit, states, machines) = (unit.map_err(failed)?, states.map_err(failed)?, machines.map_err(failed)?);
+    let place = |state: UnitState| {
+        let instance = UnitName::trusted(state.name);
+        let is_of_it = instance == *name || instance.template().as_ref() == Some(name);
+        let machine = machines.iter().find(|machine| is_of_it && machine.id == state.machine_id)?;
+        Some(Place { instance, machine: machine.id.clone(), address: machine.primary_ip.clone() })
+    };
+    Ok(unit.map(|_| states.into_iter().filter_map(place).collect()))
+}
+
+/// Runs a command of `words` where the instance is; gives its exit status.
+pub(crate) fn run(context: &Context, place: &Place, port: u16, words: &[&str]) -> Result<u8, Error> {
+    let line: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    context.ssh.connect(&Host::new(&place.address, port))?.run(Some(&line.join(" ")))
+}

@@ -1,0 +1,290 @@
+//! ssh to machines, done by the system's OpenSSH client: today's key kinds, the agent, the user's `~/.ssh/config`; fleet 1.0's known_hosts.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Kind};
+
+/// ssh's own exit status when it could not connect, or lost the connection.
+pub(crate) const SSH_FAILED: i32 = 255;
+
+/// The global options that say how to reach machines over ssh, fleet 1.0's.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options for ssh")]
+pub(crate) struct SshArgs {
+    /// Reach fleetd through an ssh connection to this host
+    #[arg(
+        long,
+        global = true,
+        hide_short_help = true,
+        env = "FLEETCTL_TUNNEL",
+        hide_env_values = true,
+        value_name = "[USER@]HOST[:PORT]"
+    )]
+    pub(crate) tunnel: Option<String>,
+    /// The user to log in as
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_SSH_USERNAME",
+        hide_env_values = true,
+        value_name = "USER",
+        default_value = "core"
+    )]
+    ssh_username: String,
+    /// How long a connection may take, in seconds
+    #[arg(long, global = true, hide_short_help = true, env = "FLEETCTL_SSH_TIMEOUT", hide_env_values = true, value_name = "SECONDS", default_value_t = 10.0, value_parser = timeout)]
+    ssh_timeout: f64,
+    /// Where the keys of known hosts are kept; not used without --strict-host-key-checking
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_KNOWN_HOSTS_FILE",
+        hide_env_values = true,
+        value_name = "FILE",
+        default_value = "~/.fleetctl/known_hosts"
+    )]
+    known_hosts_file: PathBuf,
+    /// Check each host's key: ask about a new host, refuse one whose key changed
+    #[arg(long, global = true, hide_short_help = true, env = "FLEETCTL_STRICT_HOST_KEY_CHECKING", hide_env_values = true, value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    strict_host_key_checking: bool,
+}
+
+/// A host of an ssh connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Host {
+    user: Option<String>,
+    name: String,
+    port: u16,
+}
+
+impl Host {
+    /// Reads `[USER@]HOST[:PORT]`; an IPv6 address with a port stands in brackets.
+    pub(crate) fn parse(text: &str) -> Result<Host, Error> {
+        let (user, rest) = match text.rsplit_once('@') {
+            Some((user, rest)) => (Some(user.to_string()), rest),
+            None => (None, text),
+        };
+        let (name, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((name, "")) => (name, None),
+            Some((name, port)) => (name, port.strip_prefix(':').or(Some(port))),
+            None => match rest.split_once(':') {
+                Some((name, port)) if !port.contains(':') => (name, Some(port)),
+                _ => (rest, None),
+            },
+        };
+        let port = match port {
+            None => Some(22),
+            Some(port) => port.parse().ok().filter(|port| *port != 0),
+        };
+        // A leading dash would be an option to ssh.
+        let good = |part: &str| !part.is_empty() && !part.starts_with('-') && !part.contains(char::is_whitespace);
+        match port {
+            Some(port) if good(name) && user.as_deref().is_none_or(good) => Ok(Host { user, name: name.to_string(), port }),
+            _ => Err(Error::usage(format!("{text:?} is no host for ssh")).hint("write HOST, HOST:PORT or USER@HOST:PORT")),
+        }
+    }
+
+    /// A machine of the cluster.
+    pub(crate) fn new(name: &str, port: u16) -> Host {
+        Host { user: None, name: name.to_string(), port }
+    }
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = if self.name.contains(':') { format!("[{}]", self.name) } else { self.name.clone() };
+        if self.port == 22 { f.write_str(&name) } else { write!(f, "{name}:{}", self.port) }
+    }
+}
+
+/// One ssh to run. What ssh itself says goes to a file, so that it can be told from what the remote command says.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// ssh and its options; the remote command is to be added.
+    pub(crate) command: Command,
+    host: Host,
+    known_hosts: PathBuf,
+    log: NamedTempFile,
+}
+
+impl SshArgs {
+    /// Prepares a connection; through the tunnel's host if there is one, unless that is where it goes.
+    pub(crate) fn connect(&self, host: &Host) -> Result<Connection, Error> {
+        let known_hosts = expand_home(&self.known_hosts_file);
+        if self.strict_host_key_checking {
+            make_folder_of(&known_hosts)?;
+        }
+        let log = NamedTempFile::with_prefix("fleetctl-ssh.")
+            .map_err(|problem| Error::failed(format!("cannot write a temporary file: {problem}")))?;
+        let mut command = Command::new("ssh");
+        command.arg("-E").arg(log.path());
+        let options = self.options(&known_hosts);
+        if let Some(jump) = self.tunnel_host()?.filter(|jump| jump != host) {
+            // Not -J: that would not take our known_hosts.
+            let mut words = vec!["ssh".to_string()];
+            words.extend(options.iter().cloned());
+            words.extend(self.destination(&jump));
+            words.extend(["-W".to_string(), "[%h]:%p".to_string()]);
+            let line: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+            command.arg("-o").arg(format!("ProxyCommand={}", line.join(" ")));
+        }
+        command.args(options).args(self.destination(host));
+        Ok(Connection { command, host: host.clone(), known_hosts, log })
+    }
+
+    /// The host of `--tunnel`.
+    pub(crate) fn tunnel_host(&self) -> Result<Option<Host>, Error> {
+        self.tunnel.as_deref().filter(|text| !text.is_empty()).map(Host::parse).transpose()
+    }
+
+    fn options(&self, known_hosts: &Path) -> Vec<String> {
+        let mut options = vec![format!("ConnectTimeout={}", self.ssh_timeout.ceil().max(1.0) as u64)];
+        let (ask, file) = match self.strict_host_key_checking {
+            true => ("ask", format!("\"{}\"", known_hosts.display())),
+            false => ("no", "/dev/null".to_string()),
+        };
+        options.push(format!("StrictHostKeyChecking={ask}"));
+        options.push(format!("UserKnownHostsFile={file}"));
+        // What ssh says is read from its log, whatever the user's configuration wants to see.
+        options.extend(["GlobalKnownHostsFile=/dev/null".to_string(), "LogLevel=INFO".to_string()]);
+        options.into_iter().flat_map(|option| ["-o".to_string(), option]).collect()
+    }
+
+    fn destination(&self, host: &Host) -> [String; 5] {
+        let user = host.user.clone().unwrap_or_else(|| self.ssh_username.clone());
+        ["-l".to_string(), user, "-p".to_string(), host.port.to_string(), host.name.clone()]
+    }
+}
+
+impl Connection {
+    /// Runs a command there, the user's terminal or pipes as its own; gives its exit status. Without one it is the user's shell.
+    pub(crate) fn run(mut self, remote: Option<&str>) -> Result<u8, Error> {
+        if let Some(remote) = remote {
+            self.command.arg("--").arg(remote);
+        }
+        let status = self.command.status().map_err(|problem| cannot_run(&problem))?;
+        match status.code() {
+            Some(SSH_FAILED) => Err(self.failure()),
+            code => Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(SSH_FAILED as u8)),
+        }
+    }
+
+    /// Why ssh ended, from what it said: one error whatever its length.
+    pub(crate) fn failure(&self) -> Error {
+        let (host, file) = (&self.host, self.known_hosts.display());
+        let said = self.said();
+        let name = if host.port == 22 { host.name.clone() } else { format!("[{}]:{}", host.name, host.port) };
+        if said.contains("HOST IDENTIFICATION HAS CHANGED") {
+            let line = said.lines().find_map(|line| line.split_once("Offending ")).map_or_else(
+                || file.to_string(),
+                |(_, place)| place.split_once("key in ").map_or(place, |(_, place)| place).trim().to_string(),
+            );
+            return Error::failed(format!("the host key of {host} has changed: it is not the one in {line}")).hint(format!(
+                "if that machine was set up anew: ssh-keygen -f {file} -R '{name}', then connect again; else somebody listens in"
+            ));
+        }
+        let last = self.last_words().unwrap_or_else(|| "it said nothing".to_string());
+        let error = Error::failed(format!("cannot connect to {host} over ssh: {last}"));
+        if said.contains("Host key verification failed") {
+            let scan = if host.port == 22 { String::new() } else { format!("-p {} ", host.port) };
+            return error.hint(format!(
+                "its key is not in {file}: connect once at a terminal to say yes, or ssh-keyscan {scan}{} >> {file}",
+                host.name
+            ));
+        }
+        if said.contains("Permission denied") {
+            return error.hint("is the key in the agent (ssh-add -l), and the user right (--ssh-username)?");
+        }
+        error
+    }
+
+    /// The last line of what ssh said so far.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        self.said().lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_string)
+    }
+
+    fn said(&self) -> String {
+        let mut said = Vec::new();
+        // Without the file there is nothing to say.
+        let _ = self.log.reopen().and_then(|mut file| file.read_to_end(&mut said));
+        String::from_utf8_lossy(&said).into_owned()
+    }
+}
+
+/// There is no ssh to run.
+pub(crate) fn cannot_run(problem: &std::io::Error) -> Error {
+    let error = Error::failed(format!("cannot run ssh: {problem}"));
+    match problem.kind() {
+        std::io::ErrorKind::NotFound => error.hint("apt install openssh-client"),
+        _ => error,
+    }
+}
+
+/// A word as a shell reads it.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:@%+,".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+fn expand_home(path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::var_os("HOME").filter(|home: &OsString| !home.is_empty())) {
+        (Ok(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => path.to_path_buf(),
+    }
+}
+
+fn make_folder_of(file: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt;
+    let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|problem| {
+        Error::worded(Kind::Failed, format!("Error: cannot create {}: {problem}", folder.display()))
+            .hint("name another file with --known-hosts-file")
+    })
+}
+
+fn timeout(text: &str) -> Result<f64, String> {
+    // ssh counts in an int of seconds; an hour is longer than anybody waits.
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(seconds),
+        _ => Err("give a number of seconds above 0, at most 3600".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> String {
+        Host::parse(text).map_or_else(|_| "refused".to_string(), |host| format!("{:?} {} {}", host.user, host.name, host.port))
+    }
+
+    #[test]
+    fn a_host_may_have_a_user_and_a_port() {
+        assert_eq!(host("h1"), "None h1 22");
+        assert_eq!(host("h1:2222"), "None h1 2222");
+        assert_eq!(host("root@10.0.0.1"), "Some(\"root\") 10.0.0.1 22");
+        assert_eq!(host("[::1]:2222"), "None ::1 2222");
+        assert_eq!(host("fe80::1"), "None fe80::1 22");
+        for bad in ["", "-oProxyCommand=x", "h:", "h:0", "h:x", "a b", "@h", "[::1]2222x"] {
+            assert_eq!(host(bad), "refused", "{bad}");
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(quoted("a=b"), "a=b");
+        assert_eq!(quoted("it's $x"), r"'it'\''s $x'");
+        assert_eq!(quoted(""), "''");
+    }
+}
