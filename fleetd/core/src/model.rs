@@ -95,6 +95,8 @@ pub struct Unit {
     pub revision: u64,
     /// The short hash of its text, see [`UnitFile::short_hash`].
     pub hash: Arc<str>,
+    /// The whole hash of its text, for people.
+    pub full_hash: Arc<str>,
     /// What the user wants of it.
     pub desired: DesiredState,
     /// The wanted count, for a scaled template.
@@ -111,10 +113,12 @@ impl Unit {
     /// Parses the text of `record` once, so that planning never does.
     pub fn from_record(record: &UnitRecord) -> Unit {
         let file = UnitFile::parse_lenient(&record.text);
+        let full_hash = file.hash();
         Unit {
             name: record.name.clone(),
             revision: record.revision,
-            hash: file.short_hash().into(),
+            hash: UnitFile::shorten(&full_hash).into(),
+            full_hash: full_hash.into(),
             desired: record.desired,
             replicas: record.replicas,
             restart: record.restart,
@@ -237,6 +241,7 @@ impl Placement {
 
 /// Why an instance was put on its machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
     /// Of the machines that fit, it had the fewest units.
@@ -285,6 +290,7 @@ pub struct Report {
 
 /// What systemd says of one unit, in systemd's words.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InstanceStatus {
     /// `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
     pub load: String,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_NAME_BYTES: usize = 256;
 
 /// What may follow the last dot. `container` is a Quadlet unit: systemd knows it as a service (see [`UnitName::systemd_name`]).
-const SUFFIXES: &[&str] = &[
+pub const SUFFIXES: &[&str] = &[
     "automount",
     "busname",
     "container",
@@ -32,6 +32,7 @@ const TEMPLATE_SUFFIXES: &[&str] = &["container", "path", "service", "socket", "
 
 /// The name of a unit, template or instance: `db.service`, `web@.service`, `web@3.service`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct UnitName(Arc<str>);
 
@@ -192,6 +193,7 @@ impl Borrow<str> for UnitName {
 
 /// A machine's id: the 32 hex digits of its `/etc/machine-id`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct MachineId(Arc<str>);
 

@@ -13,11 +13,12 @@ const SHORT_HASH_DIGITS: usize = 12;
 
 /// One `Name=Value` line, in fleet 1.0's wire form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnitOption {
-    /// `Unit`, `Service`, `X-Fleet`…
-    pub section: String,
     /// The name before `=`.
     pub name: String,
+    /// `Unit`, `Service`, `X-Fleet`…
+    pub section: String,
     /// The value, continuation lines kept as written.
     pub value: String,
 }
@@ -121,9 +122,12 @@ impl UnitFile {
 
     /// The first digits of [`UnitFile::hash`], as documents carry it.
     pub fn short_hash(&self) -> String {
-        let mut hash = self.hash();
-        hash.truncate(SHORT_HASH_DIGITS);
-        hash
+        UnitFile::shorten(&self.hash()).to_string()
+    }
+
+    /// The digits of a whole hash that documents carry.
+    pub fn shorten(hash: &str) -> &str {
+        hash.get(..SHORT_HASH_DIGITS).unwrap_or(hash)
     }
 }
 
@@ -158,7 +162,7 @@ fn read(text: &str) -> (UnitFile, Vec<UnitFileError>) {
             });
             continue;
         };
-        let value = continued(value.trim_start(), &mut lines);
+        let value = continued(value, &mut lines);
         let name = name.trim().to_string();
         match &section {
             Some(_) if name.is_empty() => {
@@ -177,15 +181,20 @@ fn read(text: &str) -> (UnitFile, Vec<UnitFileError>) {
     (file, errors)
 }
 
-/// Takes the lines that a trailing backslash continues, kept verbatim inside the value as fleet 1.0 did.
+/// Takes the lines that a backslash at the very end continues, kept verbatim inside the value as fleet 1.0 did: so hashes are equal.
 fn continued<'a>(first: &str, lines: &mut impl Iterator<Item = (usize, &'a str)>) -> String {
-    let mut value = first.strip_suffix('\r').unwrap_or(first).trim_end().to_string();
+    let mut value = first.to_string();
     while value.ends_with('\\') {
         let Some((_, next)) = lines.next() else { break };
+        let next = next.strip_suffix('\r').unwrap_or(next);
         value.push('\n');
-        value.push_str(next.strip_suffix('\r').unwrap_or(next).trim_end());
+        if next.trim().is_empty() {
+            break; // a blank line ends the value, its newline kept
+        }
+        value.push_str(next);
     }
-    value
+    let trimmed = value.trim();
+    if value.ends_with('\n') { format!("{trimmed}\n") } else { trimmed.to_string() }
 }
 
 #[cfg(test)]

@@ -20,6 +20,17 @@ pub struct Cluster {
     pub leader: Option<Leader>,
 }
 
+/// One line of a machine's report.
+#[derive(Debug, Clone, Copy)]
+pub struct Reported<'a> {
+    /// The unit.
+    pub instance: &'a UnitName,
+    /// Who reports it.
+    pub machine: &'a MachineId,
+    /// What it reports.
+    pub status: &'a InstanceStatus,
+}
+
 /// Where each instance was placed, by name. Built once for a request.
 pub type Places<'a> = BTreeMap<&'a UnitName, Vec<(&'a MachineId, &'a Placement)>>;
 
@@ -56,8 +67,8 @@ impl Cluster {
     /// One unit as the API shows it; `None` if there is no such unit or replica.
     pub fn unit(&self, name: &UnitName, places: &Places) -> Option<wire::Unit> {
         let record = self.owner(name)?;
-        let file = UnitFile::parse_lenient(&record.text);
-        let global = self.snapshot.units.get(&record.name).is_some_and(|unit| unit.constraints.global);
+        let parsed = self.snapshot.units.get(&record.name);
+        let global = parsed.is_some_and(|unit| unit.constraints.global);
         let place = places.get(name).and_then(|places| places.first()).filter(|_| !global);
         let status = place.and_then(|(machine, _)| self.status(machine, name));
         let is_replica = record.name != *name;
@@ -73,8 +84,8 @@ impl Cluster {
             desired_state: record.desired.to_string(),
             machine_id: place.map(|(machine, _)| machine.to_string()).unwrap_or_default(),
             name: name.to_string(),
-            hash: file.hash(),
-            options: file.options,
+            hash: parsed.map(|unit| unit.full_hash.to_string()).unwrap_or_default(),
+            options: UnitFile::parse_lenient(&record.text).options,
             text: None,
             replicas: record.replicas.filter(|_| !is_replica),
             revision: Some(record.revision),
@@ -88,37 +99,36 @@ impl Cluster {
         self.snapshot.reports.get(machine)?.instances.get(instance)
     }
 
-    /// What systemd says of each unit on each machine, by unit, then machine.
-    pub fn states(&self) -> Vec<wire::UnitState> {
-        let mut states: Vec<wire::UnitState> = Vec::new();
-        let mut hashes: BTreeMap<&UnitName, String> = BTreeMap::new();
-        for (machine, report) in &self.snapshot.reports {
-            let placements = self.snapshot.assignments.get(machine).map(|assignment| &assignment.instances);
-            for (instance, status) in &report.instances {
-                let unit =
-                    placements.and_then(|p| p.get(instance)).map(|p| &p.unit).or_else(|| self.owner(instance).map(|r| &r.name));
-                let full = unit.and_then(|unit| self.records.get(unit).map(|record| (unit, record)));
-                let hash = full.map(|(unit, record)| {
-                    hashes.entry(unit).or_insert_with(|| UnitFile::parse_lenient(&record.text).hash()).clone()
-                });
-                states.push(wire::UnitState {
-                    // A host that still runs an older text reports that one's short hash.
-                    hash: hash.filter(|hash| hash.starts_with(&*status.hash)).unwrap_or_else(|| status.hash.to_string()),
-                    machine_id: machine.to_string(),
-                    name: instance.to_string(),
-                    systemd_active_state: status.active.clone(),
-                    systemd_load_state: status.load.clone(),
-                    systemd_sub_state: status.sub.clone(),
-                    result: status.result.clone(),
-                    code: status.code,
-                    restarts: (status.restarts > 0).then_some(status.restarts),
-                    since_ms: Some(status.since_ms),
-                    message: status.message.clone(),
-                });
-            }
-        }
-        states.sort_by(|a, b| (&a.name, &a.machine_id).cmp(&(&b.name, &b.machine_id)));
+    /// What systemd says of each unit on each machine that `wanted` takes, by unit, then machine; [`Cluster::state`] puts one in words.
+    pub fn states(&self, wanted: impl Fn(&UnitName, &MachineId) -> bool) -> Vec<Reported<'_>> {
+        let all = self.snapshot.reports.iter().flat_map(|(machine, report)| {
+            report.instances.iter().map(move |(instance, status)| Reported { instance, machine, status })
+        });
+        let mut states: Vec<Reported> = all.filter(|state| wanted(state.instance, state.machine)).collect();
+        states.sort_by_key(|state| (state.instance, state.machine));
         states
+    }
+
+    /// One state as the API shows it.
+    pub fn state(&self, reported: &Reported) -> wire::UnitState {
+        let Reported { instance, machine, status } = *reported;
+        let placed = self.snapshot.assignments.get(machine).and_then(|assignment| assignment.instances.get(instance));
+        let unit = placed.map(|placement| &placement.unit).or_else(|| self.owner(instance).map(|record| &record.name));
+        let hash = unit.and_then(|unit| self.snapshot.units.get(unit)).map(|unit| &unit.full_hash);
+        wire::UnitState {
+            // A host that still runs an older text reports that one's short hash.
+            hash: hash.filter(|hash| hash.starts_with(&*status.hash)).unwrap_or(&status.hash).to_string(),
+            machine_id: machine.to_string(),
+            name: instance.to_string(),
+            systemd_active_state: status.active.clone(),
+            systemd_load_state: status.load.clone(),
+            systemd_sub_state: status.sub.clone(),
+            result: status.result.clone(),
+            code: status.code,
+            restarts: (status.restarts > 0).then_some(status.restarts),
+            since_ms: Some(status.since_ms),
+            message: status.message.clone(),
+        }
     }
 
     /// The machines that are alive, by id.

@@ -25,6 +25,7 @@ pub const PAGE_ITEMS: usize = 100;
 
 /// A unit in `GET /units` and `GET /units/<name>`; also the body of `PUT /units/<name>`. Fields below the line are ours.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Unit {
     /// What systemd was told so far: `inactive`, `loaded`, `launched`; empty for global units.
@@ -65,6 +66,7 @@ pub struct Unit {
 
 /// `GET /units`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct UnitPage {
     /// The token of the next page; empty on the last.
@@ -77,6 +79,7 @@ pub struct UnitPage {
 
 /// What systemd says of a unit on one machine, in `GET /state`. Fields below the line are ours.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct UnitState {
     /// SHA-1 of the normalised text that it runs.
@@ -117,6 +120,7 @@ pub struct UnitState {
 
 /// `GET /state`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct UnitStatePage {
     /// The token of the next page; empty on the last.
@@ -129,6 +133,7 @@ pub struct UnitStatePage {
 
 /// A machine in `GET /machines`. Fields below the line are ours.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Machine {
     /// Its id.
@@ -160,6 +165,7 @@ pub struct Machine {
 
 /// `GET /machines`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct MachinePage {
     /// The machines, by id.
@@ -172,6 +178,7 @@ pub struct MachinePage {
 
 /// Every error's body: `{"error":{"code":404,"message":"…"}}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ErrorBody {
     /// The error.
     pub error: ErrorDetail,
@@ -179,6 +186,7 @@ pub struct ErrorBody {
 
 /// What an [`ErrorBody`] holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ErrorDetail {
     /// The HTTP status.
     pub code: u16,
@@ -188,6 +196,7 @@ pub struct ErrorDetail {
 
 /// `PUT /units/<template>/replicas`: sets the wanted count, and launches the template if it was inactive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scale {
     /// The count; with `relative`, what to add to it.
@@ -199,6 +208,7 @@ pub struct Scale {
 
 /// The answer to [`Scale`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Scaled {
     /// The template.
     pub name: UnitName,
@@ -211,6 +221,7 @@ pub struct Scaled {
 /// One line of `GET /follow?unit=a.service&unit=web@.service`: how far the units are. The stream sends one at once, and one at
 /// each change; each is whole. It never ends by itself.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Progress {
     /// The store's revision that this line shows.
@@ -223,6 +234,7 @@ pub struct Progress {
 
 /// How far one unit is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct UnitProgress {
     /// The unit or template asked for.
@@ -244,6 +256,7 @@ pub struct UnitProgress {
 
 /// How far one instance is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct InstanceProgress {
     /// `web@3.service`.
@@ -273,6 +286,7 @@ pub struct InstanceProgress {
 
 /// A reason, and for how many machines it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MisfitCount {
     /// `lacks region=eu`.
     pub reason: String,
@@ -282,6 +296,7 @@ pub struct MisfitCount {
 
 /// `GET /version`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Version {
     /// fleetd's version.
     pub version: String,

@@ -26,7 +26,7 @@ const PACE: Duration = Duration::from_millis(50);
 const BURST: u32 = 10;
 
 /// How many units one follow may name.
-const MAX_UNITS: usize = 1000;
+pub(super) const MAX_UNITS: usize = 1000;
 
 pub(super) async fn follow(State(api): State<Api>, Query(query): Query<Vec<(String, String)>>) -> Result<Response, ApiError> {
     let names =

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use fleet_core::model::{FORMAT, Settings};
 use fleet_core::name::MachineId;
 use fleet_core::wire;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::error::ApiError;
@@ -26,20 +27,34 @@ pub(super) async fn list(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<wire::MachinePage>, ApiError> {
     let page = Page::of(&query)?;
-    let (machines, next_page_token) = page.cut(api.store().read_all().await?.cluster().machines());
-    Ok(Json(wire::MachinePage { machines, next_page_token }))
+    let all = api.store().read_all().await?.cluster().machines();
+    let (machines, next_page_token) = page.cut(&all);
+    Ok(Json(wire::MachinePage { machines: machines.to_vec(), next_page_token }))
 }
 
+/// The body of a PATCH, carried out in order.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "MachineMetadataOps")]
+pub(super) struct Operations(Vec<Operation>);
+
 /// One JSON-patch operation; the value in both forms, as documented (`"x"`) and as fleet 1.0 took it (`{"value":"x"}`).
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "MachineMetadataOp")]
 struct Operation {
+    /// `add`, `replace` or `remove`.
+    #[serde(default)]
     op: String,
+    /// `/<machine id>/metadata/<key>`.
+    #[serde(default)]
     path: String,
+    /// The label's value; none for `remove`.
+    #[serde(default)]
     value: Option<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(rename = "MachineMetadataValue")]
 enum Value {
     Plain(String),
     Wrapped { value: String },
@@ -53,11 +68,7 @@ struct Edit {
 }
 
 pub(super) async fn patch(State(api): State<Api>, body: Bytes) -> Result<Response, ApiError> {
-    let operations: Vec<Operation> = serde_json::from_slice(&body).map_err(|error| {
-        ApiError::invalid(format!(
-            "unable to decode body: {error}; expected [{{\"op\":\"add\",\"path\":\"/<id>/metadata/<key>\",\"value\":\"x\"}}]"
-        ))
-    })?;
+    let Operations(operations) = decode(&body)?;
     if operations.len() > MAX_OPERATIONS {
         return Err(ApiError::invalid(format!("{} operations; the limit is {MAX_OPERATIONS}", operations.len())));
     }
@@ -70,6 +81,24 @@ pub(super) async fn patch(State(api): State<Api>, body: Bytes) -> Result<Respons
     let mut response = written(StatusCode::NO_CONTENT, revision, &[]);
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     Ok(response.into_response())
+}
+
+fn decode(body: &[u8]) -> Result<Operations, ApiError> {
+    let other = match body.trim_ascii_start().first() {
+        Some(b'{') => "object",
+        Some(b'"') => "string",
+        Some(b't' | b'f') => "bool",
+        Some(b'0'..=b'9' | b'-') => "number",
+        _ => "",
+    };
+    serde_json::from_slice(body).map_err(|error| match other {
+        _ if error.is_eof() => ApiError::invalid(if body.is_empty() { "EOF" } else { "unexpected EOF" }),
+        "" => ApiError::invalid(format!(
+            "unable to decode body: {error}; expected [{{\"op\":\"add\",\"path\":\"/<id>/metadata/<key>\",\"value\":\"x\"}}]"
+        )),
+        // fleet 1.0's words, its programming language's type and all: its clients may know them.
+        other => ApiError::invalid(format!("json: cannot unmarshal {other} into Go value of type []api.machineMetadataOp")),
+    })
 }
 
 fn check(operation: Operation) -> Result<Edit, ApiError> {

@@ -7,21 +7,25 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post, put};
 use fleet_core::name::MachineId;
 use fleet_core::wire;
 
 use crate::store::Store;
 
+mod describe;
+mod discovery;
+mod documents;
 mod error;
 mod follow;
 mod listen;
 mod machines;
+mod openapi;
 mod page;
 mod remote;
+mod routes;
 mod state;
 mod units;
 
@@ -55,37 +59,25 @@ impl Api {
 
 /// All routes, under both of fleet 1.0's prefixes.
 pub fn router(api: Api) -> Router {
-    let resources = Router::new()
-        .route("/units", only(get(units::list), "GET"))
-        .route("/units/{name}", only(get(units::show).put(units::submit).delete(units::destroy), "GET, PUT and DELETE"))
-        .route("/units/{name}/replicas", only(put(units::scale), "PUT"))
-        .route("/units/{name}/restart", only(post(units::restart), "POST"))
-        .route("/units/{name}/status", only(get(remote::status), "GET"))
-        .route("/units/{name}/journal", only(get(remote::journal), "GET"))
-        .route("/state", only(get(state::list), "GET"))
-        .route("/state/{name}", only(get(state::show), "GET"))
-        .route("/machines", only(get(machines::list).patch(machines::patch), "GET and PATCH"))
-        .route("/follow", only(get(follow::follow), "GET"))
-        .route("/version", only(get(version), "GET"));
+    let mut resources = Router::new();
+    for resource in routes::under_prefix() {
+        resources = resources.route(resource.path, resource.into_methods());
+    }
     let nothing = || async { ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "") };
-    Router::new()
+    let mut all = Router::new()
         .nest("/fleet/v1", resources.clone())
         .nest("/v1-alpha", resources)
-        .route("/metrics", only(get(metrics), "GET"))
         .route("/", axum::routing::any(nothing))
         .route("/fleet/v1", axum::routing::any(nothing))
-        .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "") })
+        .route("/v1-alpha", axum::routing::any(nothing));
+    for resource in routes::at_root() {
+        all = all.route(resource.path, resource.into_methods());
+    }
+    all.fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "") })
         .layer(DefaultBodyLimit::max(wire::MAX_BODY_BYTES))
         .layer(from_fn(in_our_words))
         .layer(from_fn(name_the_server))
         .with_state(api)
-}
-
-/// Other methods are answered in fleet 1.0's words.
-fn only(routes: MethodRouter<Api>, allowed: &'static str) -> MethodRouter<Api> {
-    routes.fallback(move |_: Method| async move {
-        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} supported against this resource"))
-    })
 }
 
 async fn version() -> impl IntoResponse {

@@ -1,4 +1,5 @@
-//! fleet 1.0's page tokens: base64 of two little-endian 16-bit numbers, the page's size and its number from 1.
+//! fleet 1.0's page tokens: base64 of two little-endian 16-bit numbers, the page's size and its number from 1. A page beyond its
+//! 65,535th has a token of six bytes, the number in 32 bits.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
@@ -7,7 +8,7 @@ use fleet_core::wire::PAGE_ITEMS;
 use super::error::ApiError;
 
 /// The largest page that a client may ask for with `pageSize`.
-const LARGEST_PAGE: usize = 10_000;
+pub(super) const LARGEST_PAGE: usize = 10_000;
 
 /// Which page a request wants.
 #[derive(Debug, Clone, Copy)]
@@ -37,37 +38,44 @@ impl Page {
         Ok(Page { size, number })
     }
 
-    /// The items of this page, and the token of the next: none after the last item.
-    pub(super) fn cut<T>(self, items: Vec<T>) -> (Vec<T>, String) {
-        let from = (self.number - 1).saturating_mul(self.size);
-        let more = items.len() > from.saturating_add(self.size);
-        let page = items.into_iter().skip(from).take(self.size).collect();
-        (page, if more { encode(self.size, self.number + 1) } else { String::new() })
+    /// The items of this page, and the token of the next: none after the last item. Cut first, then copy what the page shows.
+    pub(super) fn cut<T>(self, items: &[T]) -> (&[T], String) {
+        let from = (self.number - 1).saturating_mul(self.size).min(items.len());
+        let to = from.saturating_add(self.size).min(items.len());
+        (&items[from..to], if to < items.len() { encode(self.size, self.number + 1) } else { String::new() })
     }
 }
 
 fn encode(size: usize, number: usize) -> String {
-    let (size, number) = (size as u16, u16::try_from(number).unwrap_or(u16::MAX));
-    let [a, b] = size.to_le_bytes();
-    let [c, d] = number.to_le_bytes();
-    URL_SAFE.encode([a, b, c, d])
+    let mut bytes = (size as u16).to_le_bytes().to_vec(); // at most LARGEST_PAGE
+    match u16::try_from(number) {
+        Ok(number) => bytes.extend(number.to_le_bytes()),
+        Err(_) => bytes.extend(u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes()),
+    }
+    URL_SAFE.encode(bytes)
 }
 
 fn decode(token: &str, size: usize) -> Result<usize, ApiError> {
     let bytes = URL_SAFE.decode(token).map_err(|error| {
-        let at = token.bytes().position(|b| !(b.is_ascii_alphanumeric() || b"-_=".contains(&b))).unwrap_or(token.len());
-        match error {
-            base64::DecodeError::InvalidByte(..) => ApiError::invalid(format!("illegal base64 data at input byte {at}")),
-            other => ApiError::invalid(format!("illegal base64 data: {other}")),
-        }
+        // Go's words, whose counting a client may show: the first byte that cannot stand there, else where four should have been.
+        let wrong = token.bytes().position(|b| !(b.is_ascii_alphanumeric() || b"-_=".contains(&b)));
+        let at = wrong.unwrap_or(match error {
+            base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+            _ => token.trim_end_matches('=').len() / 4 * 4,
+        });
+        ApiError::invalid(format!("illegal base64 data at input byte {at}"))
     })?;
-    let [a, b, c, d] = bytes[..] else { return Err(ApiError::invalid("a page token holds four bytes")) };
-    if usize::from(u16::from_le_bytes([a, b])) != size {
+    let (given, number) = match bytes[..] {
+        [a, b, c, d] => (u16::from_le_bytes([a, b]), u32::from(u16::from_le_bytes([c, d]))),
+        [a, b, c, d, e, f] => (u16::from_le_bytes([a, b]), u32::from_le_bytes([c, d, e, f])),
+        _ => return Err(ApiError::invalid("a page token holds four bytes, or six")),
+    };
+    if usize::from(given) != size {
         return Err(ApiError::invalid(format!("token limit must be {size}")));
     }
-    match u16::from_le_bytes([c, d]) {
+    match number {
         0 => Err(ApiError::invalid("token page must be greater than zero")),
-        number => Ok(usize::from(number)),
+        number => Ok(number as usize),
     }
 }
 
@@ -90,9 +98,27 @@ mod tests {
     #[test]
     fn the_last_page_has_no_token_even_when_it_is_full() {
         let items: Vec<u32> = (0..200).collect();
-        let (first, token) = page("").unwrap().cut(items.clone());
+        let (first, token) = page("").unwrap().cut(&items);
         assert_eq!((first.len(), token.as_str()), (100, "ZAACAA=="));
-        let (second, token) = page(&token).unwrap().cut(items);
+        let (second, token) = page(&token).unwrap().cut(&items);
         assert_eq!((second[0], second.len(), token.as_str()), (100, 100, ""));
+    }
+
+    #[test]
+    fn pages_go_on_beyond_fleet_1_0s_last_one() {
+        let items: Vec<u32> = (0..70_000).collect();
+        let mut token = encode(1, 65_530);
+        for expected in 65_529..70_000 {
+            let query = [("pageSize", "1"), ("nextPageToken", &token)].map(|(k, v)| (k.to_string(), v.to_string()));
+            let (page, next) = Page::of(&query).unwrap().cut(&items);
+            assert_eq!(page, [expected]);
+            token = next;
+        }
+        assert_eq!(token, "");
+    }
+
+    #[test]
+    fn a_page_after_the_last_is_empty_and_ends_the_list() {
+        assert_eq!(page(&encode(100, 9)).unwrap().cut(&[1, 2, 3]), (&[][..], String::new()));
     }
 }

@@ -29,7 +29,7 @@ const MAX_INSTANCES: usize = 200;
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// journalctl's formats; a word outside this list is refused, so no option can be slipped in.
-const OUTPUTS: &[&str] = &[
+pub(super) const OUTPUTS: &[&str] = &[
     "short",
     "short-full",
     "short-iso",

@@ -15,15 +15,19 @@ pub(super) async fn list(
     let page = Page::of(&query)?;
     let wanted = |key: &str| query.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, value)| value.as_str());
     let (machine, unit) = (wanted("machineID"), wanted("unitName"));
-    let mut states = api.store().read_all().await?.cluster().states();
-    states.retain(|state| machine.is_none_or(|id| state.machine_id == id) && unit.is_none_or(|name| state.name == name));
-    let (states, next_page_token) = page.cut(states);
+    let mirror = api.store().read_all().await?;
+    let all = mirror
+        .cluster()
+        .states(|name, id| machine.is_none_or(|machine| id.as_str() == machine) && unit.is_none_or(|unit| name.as_str() == unit));
+    let (states, next_page_token) = page.cut(&all);
+    let states = states.iter().map(|reported| mirror.cluster().state(reported)).collect();
     Ok(Json(wire::UnitStatePage { next_page_token, states }))
 }
 
 /// The first state found. A unit without one answers with an empty state, not 404: fleet 1.0's own client crashes on a 404 here.
 pub(super) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<wire::UnitState>, ApiError> {
-    let states = api.store().read_all().await?.cluster().states();
-    let found = states.into_iter().find(|state| state.name == name);
-    Ok(Json(found.unwrap_or_else(|| wire::UnitState { name, ..wire::UnitState::default() })))
+    let mirror = api.store().read_all().await?;
+    let found = mirror.cluster().states(|instance, _| instance.as_str() == name);
+    let state = found.first().map(|reported| mirror.cluster().state(reported));
+    Ok(Json(state.unwrap_or_else(|| wire::UnitState { name, ..wire::UnitState::default() })))
 }

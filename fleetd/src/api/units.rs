@@ -27,7 +27,8 @@ pub(super) async fn list(
     let page = Page::of(&query)?;
     let mirror = api.store().read_all().await?;
     let cluster = mirror.cluster();
-    let (names, next_page_token) = page.cut(cluster.names().into_iter().collect());
+    let all: Vec<UnitName> = cluster.names().into_iter().collect();
+    let (names, next_page_token) = page.cut(&all);
     let places = cluster.places();
     let units = names.iter().filter_map(|name| cluster.unit(name, &places)).collect();
     Ok(Json(wire::UnitPage { next_page_token, units }))
@@ -338,7 +339,11 @@ fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::invalid("unable to decode body: expected a JSON object, not an array"));
     }
     serde_json::from_slice(body).map_err(|error| {
-        let problem = if error.is_eof() { "unexpected EOF".to_string() } else { error.to_string() };
+        let problem = match error.is_eof() {
+            true if body.is_empty() => "EOF".to_string(), // Go's word for nothing at all
+            true => "unexpected EOF".to_string(),
+            false => error.to_string(),
+        };
         ApiError::invalid(format!("unable to decode body: {problem}"))
     })
 }

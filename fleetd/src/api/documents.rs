@@ -1,0 +1,33 @@
+//! `/openapi.json` and `/discovery`: what this API is, for programs. Made once, of the routes.
+
+use std::sync::LazyLock;
+
+use axum::Json;
+use axum::extract::OriginalUri;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+use super::{discovery as discovery_format, openapi as openapi_format, routes};
+
+/// The OpenAPI document, as text.
+static OPENAPI: LazyLock<(Value, String)> = LazyLock::new(|| {
+    let document = openapi_format::document(&routes::under_prefix(), &routes::at_root());
+    let text = serde_json::to_string(&document).unwrap_or_default();
+    (document, text)
+});
+
+/// The discovery document, without the address that it was asked for at.
+static DISCOVERY: LazyLock<Value> = LazyLock::new(|| discovery_format::document(&routes::under_prefix(), &OPENAPI.0));
+
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI.1.as_str()).into_response()
+}
+
+/// The addresses in it are the ones that the request came to, so that a client generated from it reaches this API.
+pub(super) async fn discovery(OriginalUri(uri): OriginalUri, headers: HeaderMap) -> Json<Value> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
+    let origin = format!("http://{}", host.unwrap_or("localhost"));
+    let prefix = uri.path().trim_end_matches("/discovery");
+    Json(discovery_format::seen_from(&DISCOVERY, &origin, prefix))
+}

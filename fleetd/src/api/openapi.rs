@@ -1,0 +1,122 @@
+//! The OpenAPI 3.1 document, made of the routes and of the types that they take and give.
+
+use axum::http::StatusCode;
+use fleet_core::wire;
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use super::describe::{Answer, Body, Operation, Resource, path_parameters, schema_of};
+
+/// The document for the routes under fleet's prefixes, and those beside them.
+pub(super) fn document(under_prefix: &[Resource], at_root: &[Resource]) -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None; // OpenAPI 3.1's own dialect is this draft
+    });
+    let mut generator = settings.into_generator();
+    let mut paths = Map::new();
+    for resource in under_prefix {
+        paths.insert(resource.path.to_string(), path_item(resource, &mut generator));
+    }
+    for resource in at_root {
+        let mut item = path_item(resource, &mut generator);
+        item["servers"] = json!([{"url": "/"}]);
+        paths.insert(resource.path.to_string(), item);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "fleet",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "Makes the machines of a cluster one init system.",
+            "description": "fleet 1.0's API with our additions. Errors have the form `{\"error\":{\"code\":404,\"message\":\"…\"}}`.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/fleet/v1"}, {"url": "/v1-alpha", "description": "fleet's first prefix; the same."}],
+        "paths": paths,
+        "components": {"schemas": generator.take_definitions(true)},
+    })
+}
+
+fn path_item(resource: &Resource, generator: &mut SchemaGenerator) -> Value {
+    let mut item = Map::new();
+    let parameters: Vec<Value> = path_parameters(resource.path).map(path_parameter).collect();
+    if !parameters.is_empty() {
+        item.insert("parameters".to_string(), parameters.into());
+    }
+    for operation in &resource.operations {
+        item.insert(operation.method.as_str().to_lowercase(), one(operation, generator));
+    }
+    item.into()
+}
+
+fn one(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
+    let mut responses = Map::new();
+    for answer in &operation.answers {
+        responses.insert(answer.status.as_str().to_string(), good(answer, generator));
+    }
+    for status in &operation.errors {
+        let content = json!({"application/json": {"schema": schema_of::<wire::ErrorBody>(generator)}});
+        responses.insert(status.as_str().to_string(), json!({"description": meaning(*status), "content": content}));
+    }
+    let mut said = json!({"operationId": operation.id, "summary": operation.summary, "responses": responses});
+    if !operation.query.is_empty() {
+        let parameter = |p: &super::describe::Parameter| json!({"name": p.name, "in": "query", "description": p.says, "required": p.required, "schema": p.schema});
+        said["parameters"] = operation.query.iter().map(parameter).collect();
+    }
+    if let Some(takes) = operation.takes {
+        said["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": takes(generator)}}});
+    }
+    said
+}
+
+fn good(answer: &Answer, generator: &mut SchemaGenerator) -> Value {
+    let mut said = json!({"description": answer.says});
+    match answer.body {
+        Body::None => {}
+        Body::Json(schema) => said["content"] = json!({"application/json": {"schema": schema(generator)}}),
+        Body::Other(media) => said["content"] = json!({media: {"schema": {"type": "string"}}}),
+    }
+    if !answer.headers.is_empty() {
+        let header = |(name, says): &(&str, &str)| (name.to_string(), json!({"description": says, "schema": {"type": "string"}}));
+        said["headers"] = answer.headers.iter().map(header).collect::<Map<String, Value>>().into();
+    }
+    said
+}
+
+/// What stands in a path; each name means the same wherever it stands.
+fn path_parameter(name: &str) -> Value {
+    let (says, schema) = match name {
+        "unitName" => (super::describe::UNIT_NAME_SAYS, unit_name()),
+        other => panic!("say in openapi.rs what {{{other}}} in a path means"),
+    };
+    json!({"name": name, "in": "path", "required": true, "description": says, "schema": schema})
+}
+
+/// A unit's name as a schema: what `UnitName::parse` takes.
+fn unit_name() -> Value {
+    let suffixes = fleet_core::name::SUFFIXES.join("|");
+    json!({
+        "type": "string",
+        "maxLength": fleet_core::name::MAX_NAME_BYTES,
+        "pattern": format!(r"^[0-9A-Za-z:_.\\-][0-9A-Za-z:_.\\@-]*\.({suffixes})$"),
+        "examples": ["hello.service"],
+    })
+}
+
+/// What a status of an error means here.
+fn meaning(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "The request is not understood or not allowed; the message says what to change.",
+        404 => "There is no such unit.",
+        409 => "It cannot be done as the unit stands now, or somebody else changed it in between.",
+        413 => "The body, or a document made of it, is too large.",
+        415 => "The body is not said to be application/json.",
+        421 => "Another machine is meant.",
+        500 => "Something is broken and needs a person; the message says what.",
+        502 => "The machine that runs the unit does not answer.",
+        503 => "The store cannot be reached; nothing that runs is stopped. Try again.",
+        _ => "See the message.",
+    }
+}

@@ -1,0 +1,180 @@
+//! Every route, with what it takes and gives. Under fleet 1.0's two prefixes are its v1 resources and our additions.
+
+use axum::http::StatusCode;
+use fleet_core::wire;
+use serde_json::{Value, json};
+
+use super::describe::{Body, Operation, Resource};
+use super::{documents, follow, machines, page, remote, state, units};
+
+/// Answer headers of writes.
+const WRITTEN: &[(&str, &str)] = &[
+    (wire::REVISION_HEADER, "The store's revision of this write: a follow from there misses nothing."),
+    (wire::WARNING_HEADER, "One warning a value, as `line N: …`; may be absent, may come several times."),
+];
+
+/// The routes under `/fleet/v1` and `/v1-alpha`.
+pub(super) fn under_prefix() -> Vec<Resource> {
+    vec![
+        Resource::at("/units").get(
+            units::list,
+            paged(Operation::new("listUnits", "The units, by name, replicas among them."))
+                .gives::<wire::UnitPage>("A page of units.")
+                .discovered_as("Units", "List"),
+        ),
+        Resource::at("/units/{unitName}")
+            .get(
+                units::show,
+                Operation::new("getUnit", "One unit, with its text.")
+                    .gives::<wire::Unit>("The unit.")
+                    .errors([400, 404])
+                    .discovered_as("Units", "Get"),
+            )
+            .put(
+                units::submit,
+                Operation::new("setUnit", "Submits a unit, replaces its text, or changes its desired state.")
+                    .takes::<wire::Unit>()
+                    .answers(StatusCode::CREATED, "It was created, or its text replaced.", Body::None)
+                    .answers(StatusCode::NO_CONTENT, "Its desired state was set.", Body::None)
+                    .headers(WRITTEN)
+                    .errors([409, 415])
+                    .discovered_as("Units", "Set"),
+            )
+            .delete(
+                units::destroy,
+                Operation::new("destroyUnit", "Takes a unit off its machines and forgets it.")
+                    .answers(StatusCode::NO_CONTENT, "It was destroyed.", Body::None)
+                    .headers(WRITTEN)
+                    .errors([400, 404, 409])
+                    .discovered_as("Units", "Delete"),
+            ),
+        Resource::at("/units/{unitName}/replicas").put(
+            units::scale,
+            Operation::new("scaleUnit", "Sets the wanted count of a template, and launches it if it was inactive.")
+                .takes::<wire::Scale>()
+                .gives::<wire::Scaled>("The count before, and now.")
+                .headers(WRITTEN)
+                .errors([404, 409, 415]),
+        ),
+        Resource::at("/units/{unitName}/restart").post(
+            units::restart,
+            Operation::new("restartUnit", "Restarts a launched unit wherever it runs.")
+                .answers(StatusCode::ACCEPTED, "It will be restarted.", Body::None)
+                .headers(WRITTEN)
+                .errors([400, 404, 409]),
+        ),
+        Resource::at("/units/{unitName}/status").get(
+            remote::status,
+            Operation::new("getUnitStatus", "What `systemctl status` says, from the machines that run the unit.")
+                .query("machine", "The machine that is asked, as one fleetd asks another.")
+                .answers(StatusCode::OK, "systemctl's words.", Body::Other("text/plain; charset=utf-8"))
+                .headers(&[(wire::EXIT_STATUS_HEADER, "systemctl's exit status; the highest where it was asked several times.")])
+                .errors([400, 404, 409, 421, 502]),
+        ),
+        Resource::at("/units/{unitName}/journal").get(
+            remote::journal,
+            Operation::new("getUnitJournal", "The unit's journal, from the machines that run it, as one stream.")
+                .query_of(
+                    "lines",
+                    "How many lines of the past.",
+                    json!({"type": "integer", "minimum": 0, "maximum": u32::MAX, "default": 10}),
+                )
+                .query_of(
+                    "follow",
+                    "Whether to go on with each new line, for ever.",
+                    json!({"type": "boolean", "default": false}),
+                )
+                .query_of(
+                    "output",
+                    "journalctl's format.",
+                    json!({"type": "string", "enum": remote::OUTPUTS, "default": "short"}),
+                )
+                .query("machine", "The machine that is asked, as one fleetd asks another.")
+                .answers(StatusCode::OK, "Lines of the journal.", Body::Other("text/plain; charset=utf-8"))
+                .errors([400, 404, 409, 421, 502]),
+        ),
+        Resource::at("/state").get(
+            state::list,
+            paged(Operation::new("listUnitStates", "What systemd says of each unit on each machine."))
+                .query("machineID", "Only of this machine.")
+                .query("unitName", "Only of this unit.")
+                .gives::<wire::UnitStatePage>("A page of states, by unit, then machine.")
+                .discovered_as("UnitState", "List"),
+        ),
+        Resource::at("/state/{unitName}").get(
+            state::show,
+            Operation::new("getUnitState", "What systemd says of one unit, on the first machine that reports it.")
+                .gives::<wire::UnitState>("The state; one with a name alone where no machine reports any.")
+                .errors([400])
+                .discovered_as("UnitState", "Get"),
+        ),
+        Resource::at("/machines")
+            .get(
+                machines::list,
+                paged(Operation::new("listMachines", "The machines of the cluster, by id."))
+                    .gives::<wire::MachinePage>("A page of machines.")
+                    .discovered_as("Machines", "List"),
+            )
+            .patch(
+                machines::patch,
+                Operation::new("patchMachines", "Sets and removes labels of machines.")
+                    .takes::<machines::Operations>()
+                    .answers(StatusCode::NO_CONTENT, "All was carried out.", Body::None)
+                    .headers(WRITTEN)
+                    .errors([409])
+                    .discovered_as("Machines", "Patch"),
+            ),
+        Resource::at("/follow").get(
+            follow::follow,
+            Operation::new("followUnits", "How far units are: one line at once, one at each change, for ever.")
+                .query_of(
+                    "unit",
+                    "A unit to follow.",
+                    json!({"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": follow::MAX_UNITS}),
+                )
+                .required()
+                .answers(StatusCode::OK, "A JSON document a line, of the type Progress.", Body::Other("application/x-ndjson"))
+                .errors([400]),
+        ),
+        Resource::at("/version").get(
+            super::version,
+            Operation::new("getVersion", "fleetd's version.").without_store().gives::<wire::Version>("The version."),
+        ),
+        Resource::at("/discovery")
+            .get(
+                documents::discovery,
+                Operation::new("getDiscovery", "fleet 1.0's part of this API, in Google's discovery format.")
+                    .without_store()
+                    .gives::<Value>("The discovery document."),
+            )
+            .refusing(StatusCode::BAD_REQUEST, "only HTTP GET supported against this resource"),
+        Resource::at("/openapi.json").get(
+            documents::openapi,
+            Operation::new("getOpenapi", "This document.").without_store().gives::<Value>("The OpenAPI 3.1 document."),
+        ),
+    ]
+}
+
+/// The routes beside the prefixes.
+pub(super) fn at_root() -> Vec<Resource> {
+    vec![Resource::at("/metrics").get(
+        super::metrics,
+        Operation::new("getMetrics", "Counters, in Prometheus' text form.").without_store().answers(
+            StatusCode::OK,
+            "The counters.",
+            Body::Other("text/plain; version=0.0.4"),
+        ),
+    )]
+}
+
+/// A list that comes in pages.
+fn paged(operation: Operation) -> Operation {
+    operation
+        .query("nextPageToken", "Which page: the `nextPageToken` of the page before.")
+        .query_of(
+            "pageSize",
+            "How many items a page holds; the same for all pages of a list.",
+            json!({"type": "integer", "minimum": 1, "maximum": page::LARGEST_PAGE, "default": wire::PAGE_ITEMS}),
+        )
+        .errors([400])
+}

@@ -1,0 +1,84 @@
+//! fleetd's own API over the embedded store, on loopback, with one machine. Who plans and reports is the test's choice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::model::{FORMAT, InstanceStatus, Leader, Machine, Report};
+use fleet_core::name::{MachineId, UnitName};
+use fleet_core::plan::plan;
+use fleetd::api::{Api, router};
+use fleetd::store::embedded::EmbeddedKv;
+use fleetd::store::{Registration, Store, Term};
+
+/// The machine of fleet 1.0's transcripts.
+pub(crate) const MACHINE: &str = "c2e1b5180a5ec645aa037c911a0f20bb";
+
+/// Longer than any test; nobody renews the leases.
+const TTL: Duration = Duration::from_secs(3600);
+
+/// A running API. It ends with the test.
+pub(crate) struct Server {
+    /// `http://127.0.0.1:PORT`.
+    pub(crate) origin: String,
+    /// What the API serves from.
+    pub(crate) store: Store,
+    registration: Registration,
+    term: Term,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Serves an empty cluster of one machine, labelled `node=a`.
+    pub(crate) async fn start() -> Server {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kv = EmbeddedKv::open(folder.path().join("store.redb")).await.expect("a store");
+        let store = Store::new(Arc::new(kv), "/fleet/");
+        let id = MachineId::new(MACHINE);
+        let machine = Machine {
+            v: FORMAT,
+            id: id.clone(),
+            address: "127.0.0.1".into(),
+            metadata: BTreeMap::from([("node".into(), "a".into())]),
+            capacity: Default::default(),
+            version: String::new(),
+            boot_id: String::new(),
+            api: None,
+            unknown: Default::default(),
+        };
+        let lease = store.grant(TTL).await.expect("a lease");
+        let registration = store.register(&machine, lease).await.expect("registered");
+        let leader = Leader { v: FORMAT, machine: id.clone(), since_ms: 0 };
+        let term = store.campaign(&leader, lease).await.expect("an election").expect("nobody else leads");
+        let api = Api::new(store.clone(), id, || "# no counters\n".to_string());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let origin = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, router(api)).await });
+        Server { origin, store, registration, term, _folder: folder }
+    }
+
+    /// Does what a leader does once.
+    pub(crate) async fn plan(&self) {
+        let mirror = self.store.read_all().await.expect("a snapshot");
+        let plan = plan(&mirror.cluster().snapshot);
+        self.store.commit(self.term, &mirror, &plan.documents).await.expect("a commit");
+    }
+
+    /// Reports these units as running, and nothing else.
+    pub(crate) async fn report(&self, running: &[&str]) {
+        let cluster = self.store.read_all().await.expect("a snapshot");
+        let assigned = cluster.cluster().snapshot.assignments.get(MACHINE);
+        let status = |name: &UnitName| InstanceStatus {
+            load: "loaded".into(),
+            active: "active".into(),
+            sub: "running".into(),
+            hash: assigned.and_then(|a| a.instances.get(name)).map(|placement| placement.hash.clone()).unwrap_or_default(),
+            launched: true,
+            ..InstanceStatus::default()
+        };
+        let names = running.iter().map(|name| UnitName::parse(name).expect("a name"));
+        let instances = names.map(|name| (name.clone(), status(&name))).collect();
+        let report = Report { v: FORMAT, generation: 1, instances, ..Report::default() };
+        self.store.put_report(&MachineId::new(MACHINE), &report, self.registration).await.expect("a report");
+    }
+}
