@@ -2,11 +2,12 @@
 # make test   every test, on real systemd, etcd, podman
 # make check  the quick gate: fmt, clippy, docs, unit and simulation tests
 # make man    man pages and shell completions, into target/dist
+# make deb    the Debian packages fleetd and fleetctl, into target/deb
 # make bench  the figures of docs/performance.md
 # Each installs what it needs (Debian packages, as root) before it starts.
 
 CARGO ?= cargo
-.PHONY: all demo test check man bench setup packages
+.PHONY: all demo test check man deb bench setup packages
 
 all:
 	$(CARGO) build --workspace
@@ -34,6 +35,12 @@ test: setup
 # target/dist/man/*.[18]; target/dist/completions/fleetctl (bash), _fleetctl (zsh), fleetctl.fish.
 man: packages
 	$(CARGO) run --quiet --package fleet-tests --bin man target/dist
+
+# target/deb/fleetd_*.deb and fleetctl_*.deb, and nothing of an earlier version.
+deb: packages
+	$(CARGO) build --release --package fleetd --package fleetctl --package fleet-tests --bin fleetd --bin fleetctl --bin man
+	@rm -rf target/deb
+	@sh packaging/deb.sh $${CARGO_TARGET_DIR:-target}/release target/deb
 
 bench: setup
 	@bash tests/bench.sh

@@ -31,7 +31,7 @@ const EXAMPLES: &str = "Examples:
 
 Hosts are h1, h2, … In a host the services are named fleetd and etcd, fleetctl is on the PATH, and podman
 has the image localhost/busybox. Files: /var/lib/fleet-lab (FLEET_LAB_STATE), /var/cache/fleet-lab
-(FLEET_LAB_CACHE). FLEET_BIN_DIR names a folder with fleetd and fleetctl other than cargo's.";
+(FLEET_LAB_CACHE). The hosts have fleet's packages, built from cargo's programs or those in FLEET_BIN_DIR.";
 
 #[derive(Subcommand)]
 enum Cmd {
@@ -51,7 +51,7 @@ enum Cmd {
         /// A line for every host's fleetd configuration; may be given several times
         #[arg(long, value_name = "TOML")]
         config: Vec<String>,
-        /// Take fleetd and fleetctl as they were built last
+        /// Take fleet's programs as they were built last
         #[arg(long)]
         no_build: bool,
     },

@@ -1,17 +1,16 @@
-//! What a host finds on its disks: its identity, fleet's units, configuration and binaries, etcd's unit.
+//! What a host finds on its disks: its identity, fleet's configuration, etcd's unit.
 //!
-//! The image is shared and read-only. All that is a host's own lies in `tree/` and is copied over the
+//! The image, with fleet's packages installed, is shared and read-only. All that is a host's own lies in `tree/` and is copied over the
 //! root in memory by `init`, before systemd starts; so it is there at every boot.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::options::Options;
 use super::process::run;
-use super::setup::{binaries, dist_folder};
 use super::state::{Folder, HostSpec, Spec};
 
 /// Disks that outlive a boot: folder below the host's, place in the host.
@@ -24,8 +23,8 @@ pub const RECORDS: &str = "/var/lib/records";
 /// Where `init` and `tree/` are in the host.
 pub(crate) const BOOT: &str = "/opt/lab";
 
-/// Where the binaries are in the host; a folder, so that a binary can be replaced while the host runs.
-pub(crate) const BIN: &str = "/opt/fleet/bin";
+/// Where a host finds what this machine hands it while it runs: packages, libraries.
+pub(crate) const HANDED: &str = "/opt/lab-files";
 
 /// Lays out the host's folder.
 pub(crate) fn lay_out(folder: &Folder, spec: &Spec, host: &HostSpec, options: &Options) -> Result<()> {
@@ -35,7 +34,7 @@ pub(crate) fn lay_out(folder: &Folder, spec: &Spec, host: &HostSpec, options: &O
     write_init(&base.join("boot/init"), host)?;
     write_identity(&tree, spec, host)?;
     write_etcd(&tree, spec, host)?;
-    write_fleet(&tree, spec, host, options)?;
+    write_config(&tree, spec, host, options)?;
     for (disk, _) in DISKS {
         if disk != "containers" {
             fs::create_dir_all(base.join(disk))?;
@@ -44,21 +43,17 @@ pub(crate) fn lay_out(folder: &Folder, spec: &Spec, host: &HostSpec, options: &O
     // A copy of the store with the busybox image: faster than an import at every first boot.
     let store = spec.image.join("containers");
     run("cp", &[Path::new("-a"), &store, &base.join("containers")])?;
-    fs::create_dir_all(base.join("bin"))?;
-    for (name, path) in binaries()? {
-        install_binary(folder, &host.name, name, &path)?;
-    }
+    fs::create_dir_all(base.join("files"))?;
     Ok(())
 }
 
-/// Puts a program into the host as /usr/bin/NAME, also while the one before it runs.
-pub(crate) fn install_binary(folder: &Folder, host: &str, name: &str, from: &Path) -> Result<()> {
-    let bin = folder.host(host).join("bin");
-    let beside = bin.join(format!(".{name}.new"));
+/// Hands a file to the host, also while it runs and uses an earlier one of the name. Returns its path there.
+pub(crate) fn hand(folder: &Folder, host: &str, name: &str, from: &Path) -> Result<String> {
+    let files = folder.host(host).join("files");
+    let beside = files.join(format!(".{name}.new"));
     fs::copy(from, &beside).with_context(|| format!("copy {} into {host}", from.display()))?;
-    fs::set_permissions(&beside, fs::Permissions::from_mode(0o755))?;
-    fs::rename(&beside, bin.join(name))?;
-    Ok(())
+    fs::rename(&beside, files.join(name))?;
+    Ok(format!("{HANDED}/{name}"))
 }
 
 /// nspawn mounts the v1 controllers read-only; systemd in the host needs to write to them.
@@ -123,26 +118,7 @@ fn write_etcd(tree: &Path, spec: &Spec, host: &HostSpec) -> Result<()> {
     enable(tree, "multi-user.target", "etcd.service", "/etc/systemd/system")
 }
 
-fn write_fleet(tree: &Path, spec: &Spec, host: &HostSpec, options: &Options) -> Result<()> {
-    let dist = dist_folder();
-    let mut found = Vec::new();
-    for unit in ["fleetd.service", "fleetd.socket"] {
-        let from = dist.join(unit);
-        if from.is_file() {
-            let to = tree.join("usr/lib/systemd/system").join(unit);
-            fs::create_dir_all(to.parent().unwrap_or(tree))?;
-            fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
-            found.push(unit);
-        }
-    }
-    ensure!(found.contains(&"fleetd.service"), "{}/fleetd.service is missing", dist.display());
-    for unit in found {
-        let target = if unit.ends_with(".socket") { "sockets.target" } else { "multi-user.target" };
-        enable(tree, target, unit, "/usr/lib/systemd/system")?;
-    }
-    for name in ["fleetd", "fleetctl"] {
-        link(&format!("{BIN}/{name}"), &tree.join("usr/bin").join(name))?;
-    }
+fn write_config(tree: &Path, spec: &Spec, host: &HostSpec, options: &Options) -> Result<()> {
     let config = tree.join("etc/fleet/fleetd.conf.d/10-lab.toml");
     write(&config, &config_text(spec, host, options))
 }

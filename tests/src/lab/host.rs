@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::cgroup;
-use super::files::{BIN, BOOT, DISKS};
+use super::files::{BOOT, DISKS, HANDED};
 use super::network::BRIDGE;
 use super::options::MAX_HOSTS;
 use super::process::Process;
@@ -134,7 +134,7 @@ fn launcher(folder: &Folder, spec: &Spec, host: &HostSpec) -> Result<Command> {
         command.arg(format!("--bind={}:{place}", base.join(disk).display()));
     }
     command.arg(format!("--bind-ro={}:{BOOT}", base.join("boot").display()));
-    command.arg(format!("--bind-ro={}:{BIN}", base.join("bin").display()));
+    command.arg(format!("--bind-ro={}:{HANDED}", base.join("files").display()));
     // Without the animated list of jobs the console log is readable.
     let mut kernel_line = "systemd.show_status=no".to_owned();
     if !cgroup::is_pure_v2() {

@@ -25,7 +25,7 @@ use serde::Serialize;
 pub use files::RECORDS;
 pub use host::exit_code;
 pub use options::{DEFAULT_NAME, Options, Store};
-pub use setup::{build, setup};
+pub use setup::{bin_folder, build, packages, setup};
 pub use wait::wait_for;
 
 use state::{Folder, HostSpec, Spec};
@@ -74,8 +74,7 @@ impl Lab {
     /// host does not come up, and on SIGINT, SIGTERM and SIGHUP takes the lab down and ends the program.
     pub fn up(options: &Options) -> Result<Lab> {
         options.check()?;
-        setup::binaries()?;
-        let image = setup()?;
+        let image = setup::install(&setup()?)?;
         let folder = Folder::new(&options.name)?;
         clear_abandoned(&folder)?;
         ensure!(
@@ -218,13 +217,13 @@ impl Lab {
         members.map(|member| format!("http://{}:2379", member.address)).collect()
     }
 
-    /// Puts another program in place of the host's fleetd or fleetctl; a running one is not touched.
-    pub fn install_binary(&self, host: &str, name: &str, from: &Path) -> Result<()> {
+    /// Hands a file of this machine to the host, which may be running. Returns its path there.
+    pub fn hand(&self, host: &str, name: &str, from: &Path) -> Result<String> {
         self.spec.host(host)?;
-        files::install_binary(&self.folder, host, name, from)
+        files::hand(&self.folder, host, name, from)
     }
 
-    /// The folder of the host's disks, binaries and console log, on this machine.
+    /// The folder of the host's disks and console log, on this machine.
     pub fn host_folder(&self, host: &str) -> Result<PathBuf> {
         self.spec.host(host)?;
         Ok(self.folder.host(host))

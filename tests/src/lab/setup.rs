@@ -1,4 +1,4 @@
-//! What must be there before a lab can start: packages, the hosts' image, fleet's binaries.
+//! What must be there before a lab can start: Debian packages, the hosts' image, fleet's own packages in it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,49 +6,55 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// The programs that a host gets from this build.
-const BINARIES: [&str; 2] = ["fleetd", "fleetctl"];
+/// What fleet's packages are built from; `man` writes the man pages and completions.
+const PROGRAMS: [&str; 3] = ["fleetd", "fleetctl", "man"];
 
 /// Installs missing packages, builds the image if its recipe is new, and returns the image's folder.
 ///
 /// The work is in `tests/lab/setup.sh`, which a machine without Rust can run too.
 pub fn setup() -> Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/setup.sh");
-    let output =
-        Command::new("sh").arg(&script).stderr(Stdio::inherit()).output().with_context(|| format!("run {}", script.display()))?;
+    folder_from("setup.sh", &[])
+}
+
+/// The image with fleet's packages installed in it, built from the programs in `FLEET_BIN_DIR`, or beside the running program.
+pub(crate) fn install(image: &Path) -> Result<PathBuf> {
+    let programs = bin_folder()?;
+    for name in PROGRAMS {
+        let path = programs.join(name);
+        if !path.is_file() {
+            let release = if profile(&programs) == "release" { " --release" } else { "" };
+            bail!(
+                "{} is missing; run `cargo build{release} --workspace --bins`, or set FLEET_BIN_DIR to the folder that has it",
+                path.display()
+            );
+        }
+    }
+    folder_from("install.sh", &[image, &programs])
+}
+
+/// Builds the packages in `folder` as the hosts have them, of the programs in `programs`, as if they were of `version`.
+pub fn packages(programs: &Path, version: &str, folder: &Path) -> Result<Vec<PathBuf>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/deb.sh");
+    let output = Command::new("sh").arg(&script).args(["--fast", "--version", version]).args([programs, folder]).output()?;
+    if !output.status.success() {
+        bail!("{} failed: {}", script.display(), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?.lines().map(PathBuf::from).collect())
+}
+
+/// Runs a script of the lab that prints a folder, and talks on stderr.
+fn folder_from(script: &str, args: &[&Path]) -> Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab").join(script);
+    let output = Command::new("sh").arg(&script).args(args).stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("run {}", script.display()))?;
     if !output.status.success() {
         bail!("{} failed; its last line says why", script.display());
     }
-    let path = String::from_utf8(output.stdout).context("the image's path")?;
+    let path = String::from_utf8(output.stdout).context("the folder's path")?;
     Ok(PathBuf::from(path.trim()))
 }
 
-/// The unit files that a package of fleetd would install.
-pub(crate) fn dist_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fleetd/dist")
-}
-
-/// The built fleetd and fleetctl: in `FLEET_BIN_DIR`, or beside the running program.
-pub(crate) fn binaries() -> Result<Vec<(&'static str, PathBuf)>> {
-    let folder = bin_folder()?;
-    BINARIES
-        .into_iter()
-        .map(|name| {
-            let path = folder.join(name);
-            if !path.is_file() {
-                let release = if profile(&folder) == "release" { " --release" } else { "" };
-                bail!(
-                    "{} is missing; run `cargo build{release} -p fleetd -p fleetctl`, \
-                     or set FLEET_BIN_DIR to the folder that has it",
-                    path.display()
-                );
-            }
-            Ok((name, path))
-        })
-        .collect()
-}
-
-/// Builds fleetd and fleetctl as the running program was built, when cargo started it.
+/// Builds the programs of fleet's packages as the running program was built, when cargo started it.
 pub fn build() -> Result<()> {
     if env::var_os("FLEET_BIN_DIR").is_some() {
         return Ok(());
@@ -60,20 +66,22 @@ pub fn build() -> Result<()> {
     let target = folder.parent().context("the build's target folder")?;
     let status = Command::new(cargo)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--package", "fleetd", "--package", "fleetctl", "--bins"])
+        .args(["build", "--quiet", "--package", "fleetd", "--package", "fleetctl", "--package", "fleet-tests"])
+        .args(PROGRAMS.iter().flat_map(|name| ["--bin", *name]))
         .args(["--profile", profile(&folder)])
         .arg("--target-dir")
         .arg(target)
         .stdout(Stdio::null())
         .status()
-        .context("run cargo build for fleetd and fleetctl")?;
+        .context("run cargo build")?;
     if !status.success() {
-        bail!("fleetd and fleetctl do not build; cargo's errors are above");
+        bail!("fleet does not build; cargo's errors are above");
     }
     Ok(())
 }
 
-fn bin_folder() -> Result<PathBuf> {
+/// Where the built programs are.
+pub fn bin_folder() -> Result<PathBuf> {
     if let Some(folder) = env::var_os("FLEET_BIN_DIR") {
         return Ok(PathBuf::from(folder));
     }

@@ -4,7 +4,7 @@
 //! /var/lib/fleet-lab/NAME/state.json         what the lab is; written once, by `up`
 //! /var/lib/fleet-lab/NAME/net                the network namespace is mounted here
 //! /var/lib/fleet-lab/NAME/hosts/h1/run.json  its processes; there while it runs
-//! /var/lib/fleet-lab/NAME/hosts/h1/...       its disks, its binaries, its console log
+//! /var/lib/fleet-lab/NAME/hosts/h1/...       its disks, files handed to it, its console log
 //! ```
 
 use std::env;

@@ -14,6 +14,7 @@ mod leaving;
 mod lost_machines;
 mod no_surprises;
 mod outages;
+mod packages;
 mod placement;
 mod thrift;
 mod unit_types;

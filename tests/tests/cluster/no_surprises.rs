@@ -1,6 +1,5 @@
-//! fleetd is killed, restarted, replaced: nothing that runs notices.
+//! fleetd is killed and restarted: nothing that runs notices. Upgrades are in `packages`.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -15,7 +14,7 @@ const ALL: &[&str] = &["web@*.service", "everywhere.service", "once.service"];
 const WATCH: Duration = Duration::from_secs(AGENT_LEASE.as_secs() + 5);
 
 #[test]
-fn killing_restarting_or_upgrading_fleetd_changes_no_pid_and_moves_nothing() -> Result<()> {
+fn killing_or_restarting_fleetd_changes_no_pid_and_moves_nothing() -> Result<()> {
     scenario(&lab("calm", 3), |cluster| {
         cluster.submit("web@.service", SLEEPER)?;
         cluster.ctl(&["scale", "web=6"])?;
@@ -25,7 +24,6 @@ fn killing_restarting_or_upgrading_fleetd_changes_no_pid_and_moves_nothing() -> 
         ensure!(before.len() == 6 + 3 + 1, "{before:?}");
         kill_9(cluster, &before)?;
         restart(cluster, &before)?;
-        upgrade(cluster, &before)?;
         fleet_still_works(cluster)
     })
 }
@@ -56,19 +54,6 @@ fn restart(cluster: &Cluster, before: &Running) -> Result<()> {
         ensure!(machines.len() == 3, "after a restart in {host} there are {machines:?}");
     }
     cluster.nothing_happens(ALL, before, Duration::from_secs(3))?;
-    cluster.wait_until_ready()
-}
-
-fn upgrade(cluster: &Cluster, before: &Running) -> Result<()> {
-    for host in cluster.hosts() {
-        let installed = cluster.lab.host_folder(&host)?.join("bin/fleetd");
-        // The same program, but another file: what a package's upgrade does.
-        let copy = tempfile::NamedTempFile::new()?;
-        std::fs::copy(&installed, copy.path())?;
-        cluster.lab.install_binary(&host, "fleetd", Path::new(copy.path()))?;
-        cluster.lab.sh(&host, "systemctl restart fleetd")?;
-    }
-    cluster.nothing_happens(ALL, before, WATCH)?;
     cluster.wait_until_ready()
 }
 

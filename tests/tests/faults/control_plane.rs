@@ -119,12 +119,14 @@ fn two_members_are_away(cluster: &Cluster) -> Result<()> {
 fn the_clock_jumps(cluster: &Cluster, by: &str) -> Result<()> {
     let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
     for host in HOSTS {
-        cluster.lab.install_binary(host, "libfaketime.so.1", library.as_ref())?;
+        let library = cluster.lab.hand(host, "libfaketime.so.1", library.as_ref())?;
         cluster.write(
             host,
             "/run/systemd/system/fleetd.service.d/clock.conf",
-            "[Service]\nEnvironment=LD_PRELOAD=/opt/fleet/bin/libfaketime.so.1 FAKETIME_DONT_FAKE_MONOTONIC=1\n\
-             Environment=FAKETIME_TIMESTAMP_FILE=/etc/faketime FAKETIME_NO_CACHE=1\n",
+            &format!(
+                "[Service]\nEnvironment=LD_PRELOAD={library} FAKETIME_DONT_FAKE_MONOTONIC=1\n\
+                 Environment=FAKETIME_TIMESTAMP_FILE=/etc/faketime FAKETIME_NO_CACHE=1\n"
+            ),
         )?;
         cluster.write(host, "/etc/faketime", "+0s\n")?;
         cluster.lab.sh(host, "systemctl daemon-reload && systemctl restart fleetd")?;
