@@ -31,7 +31,7 @@ pub(crate) struct Cli {
 }
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
     /// Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas are tried in turn
@@ -46,6 +46,13 @@ pub(crate) struct Globals {
     /// Print the version
     #[arg(short = 'v', long, action = ArgAction::Version)]
     version: Option<bool>,
+}
+
+impl Globals {
+    /// The same for another fleetd.
+    pub(crate) fn at(&self, endpoint: &str) -> Globals {
+        Globals { endpoint: endpoint.to_string(), ..self.clone() }
+    }
 }
 
 /// fleet 1.0's options that do nothing any more. Scripts pass them, so they are taken with a warning; those that

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
     EXIT_STATUS_HEADER, ErrorBody, Machine, MachinePage, REVISION_HEADER, Scale, Scaled, Unit, UnitPage, UnitState,
     UnitStatePage, Version, WARNING_HEADER,
@@ -162,6 +163,18 @@ impl Client {
     pub(crate) async fn restart(&self, name: &str) -> Result<Written, ClientError> {
         let answer = self.send::<()>(Method::POST, &["units", name, "restart"], &[], None).await?;
         Ok(written(answer.headers()))
+    }
+
+    /// Everything that makes up the cluster but for what runs where.
+    pub(crate) async fn export(&self) -> Result<Export, ClientError> {
+        self.get_json(&["export"], &[]).await
+    }
+
+    /// Takes an exported cluster, all or nothing; a dry run only says what would change.
+    pub(crate) async fn import(&self, export: &Export, dry_run: bool, replace: bool) -> Result<Imported, ClientError> {
+        let word = |flag| if flag { "true" } else { "false" };
+        let query = [("dryRun", word(dry_run)), ("replace", word(replace))];
+        decode(self.send(Method::POST, &["import"], &query, Some(export)).await?).await
     }
 
     /// A stream of `Progress` lines, the first not older than `revision`.

@@ -11,6 +11,8 @@ mod cmd;
 mod complete;
 mod endpoint;
 mod error;
+mod fleet1;
+mod folder;
 mod names;
 mod output;
 mod progress;

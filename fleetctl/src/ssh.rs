@@ -140,6 +140,11 @@ impl SshArgs {
         Ok(Connection { command, host: host.clone(), known_hosts, log })
     }
 
+    /// The same, straight to where it goes.
+    pub(crate) fn without_tunnel(&self) -> SshArgs {
+        SshArgs { tunnel: None, ..self.clone() }
+    }
+
     /// The host of `--tunnel`.
     pub(crate) fn tunnel_host(&self) -> Result<Option<Host>, Error> {
         self.tunnel.as_deref().filter(|text| !text.is_empty()).map(Host::parse).transpose()

@@ -119,6 +119,10 @@ impl Engine {
             error!("not planning while the document {key} cannot be read: {problem}; repair or delete it with etcdctl");
             return Ok((None, None));
         }
+        if mirror.importing() {
+            // Whoever decided it may have died since. Half of it is nothing to plan for.
+            return Ok((Some(self.store.finish_import().await?), None));
+        }
         let mut snapshot = mirror.cluster().snapshot.clone();
         snapshot.now_ms = now_ms;
         let settled_at_ms = self.health.settled_at_ms(self.settle);

@@ -4,7 +4,9 @@ mod activate;
 mod cat;
 mod deactivate;
 mod destroy;
+mod export;
 mod fd_forward;
+mod import;
 mod journal;
 mod list_machines;
 mod list_unit_files;
@@ -26,7 +28,7 @@ use clap::{Args, Subcommand};
 use fleet_core::name::UnitName;
 use fleet_core::wire::Unit;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Globals};
 use crate::client::Client;
 use crate::error::Error;
 use crate::output::{Output, note};
@@ -37,6 +39,8 @@ use crate::ssh::SshArgs;
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) output: Output,
+    /// The options of every command.
+    pub(crate) globals: Globals,
     /// How to reach machines over ssh, for the commands that do.
     pub(crate) ssh: SshArgs,
 }
@@ -59,6 +63,8 @@ pub(crate) enum Command {
     ListUnitFiles(list_unit_files::ListUnitFilesArgs),
     ListMachines(list_machines::ListMachinesArgs),
     Ssh(ssh::SshCommandArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
     Version(version::VersionArgs),
     FdForward(fd_forward::FdForwardArgs),
     #[command(hide = true)]
@@ -88,7 +94,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
         _ => {}
     }
     let client = Client::connect(&cli.globals, &cli.ssh).await?;
-    let context = Context { client, output, ssh: cli.ssh };
+    let context = Context { client, output, globals: cli.globals, ssh: cli.ssh };
     let ended = match cli.command {
         Command::Submit(args) => submit::run(&context, args).await,
         Command::Load(args) => load::run(&context, args).await,
@@ -105,6 +111,8 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
         Command::ListUnitFiles(args) => list_unit_files::run(&context, args).await,
         Command::ListMachines(args) => list_machines::run(&context, args).await,
         Command::Ssh(args) => ssh::run(&context, args).await,
+        Command::Export(args) => export::run(&context, args).await,
+        Command::Import(args) => import::run(&context, args).await,
         Command::Version(args) => version::run(&context, args).await,
         Command::FdForward(args) => fd_forward::run(args).await,
         Command::Verify(args) => verify::run(args),

@@ -127,13 +127,13 @@ fn json_is_one_document_of_the_apis_fields() {
         out|   "name": "hello.service",
         out|   "options": [
         out|     {
-        out|       "section": "Unit",
         out|       "name": "Description",
+        out|       "section": "Unit",
         out|       "value": "Hello World"
         out|     },
         out|     {
-        out|       "section": "Service",
         out|       "name": "ExecStart",
+        out|       "section": "Service",
         out|       "value": "/bin/bash -c \"while true; do echo Hello, World!; sleep 2; done\""
         out|     }
         out|   ],

@@ -9,5 +9,6 @@ mod scale;
 mod session;
 mod ssh;
 mod sshd;
+mod transfer;
 mod trouble;
 mod waiting;

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`name`] and [`model`] are the nouns, [`unit_file`] and [`xfleet`] parse what users write,
 //! [`constraint`] says whether a machine can take a unit, [`plan`] decides for the cluster, [`converge`] for one host,
-//! [`wire`] holds the HTTP bodies.
+//! [`wire`] holds the HTTP bodies, [`transfer`] a whole cluster as one document.
 //!
 //! **Architecture invariant:** nothing here can fail for an outside reason, and the same input gives the same bytes.
 //! `clippy.toml` beside this crate bans the clock, the disk, the environment and unordered maps.
@@ -13,6 +13,7 @@ pub mod glob;
 pub mod model;
 pub mod name;
 pub mod plan;
+pub mod transfer;
 pub mod unit_file;
 pub mod view;
 pub mod wire;

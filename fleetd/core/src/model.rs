@@ -174,6 +174,7 @@ pub struct Capacity {
 
 /// `settings/<id>`: what an operator set for a machine over the API. An empty value masks a configured label, as in fleet 1.0.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Settings {
     /// The format, [`FORMAT`].
     pub v: u32,

@@ -68,7 +68,8 @@ async fn stream(
     let mut paid_until = Instant::now() - PACE * BURST;
     loop {
         let progress = look(&mirror, names);
-        let known = last.as_ref().is_some_and(|last| last.units == progress.units && last.leader == progress.leader);
+        let known = mirror.importing()
+            || last.as_ref().is_some_and(|last| last.units == progress.units && last.leader == progress.leader);
         if !known {
             let mut line = serde_json::to_vec(&progress).unwrap_or_default();
             line.push(b'\n');

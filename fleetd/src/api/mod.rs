@@ -20,6 +20,7 @@ mod discovery;
 mod documents;
 mod error;
 mod follow;
+mod import;
 mod listen;
 mod machines;
 mod openapi;

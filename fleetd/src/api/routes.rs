@@ -1,11 +1,13 @@
 //! Every route, with what it takes and gives. Under fleet 1.0's two prefixes are its v1 resources and our additions.
 
+use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
 use axum::http::StatusCode;
-use fleet_core::wire;
+use fleet_core::{transfer, wire};
 use serde_json::{Value, json};
 
 use super::describe::{Body, Operation, Resource};
-use super::{documents, follow, machines, page, remote, state, units};
+use super::{documents, follow, import, machines, page, remote, state, units};
 
 /// Answer headers of writes.
 const WRITTEN: &[(&str, &str)] = &[
@@ -124,6 +126,25 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                     .errors([409])
                     .discovered_as("Machines", "Patch"),
             ),
+        Resource::at("/export").get(
+            import::export,
+            Operation::new("exportCluster", "Units with what is wanted of them, and machines' settings, all of one revision.")
+                .gives::<transfer::Export>("The cluster, but for what runs where."),
+        ),
+        Resource::at("/import").post(
+            import::import.layer(DefaultBodyLimit::max(transfer::MAX_IMPORT_BYTES)),
+            Operation::new("importCluster", "Takes an exported cluster, all of it or nothing.")
+                .query_of("dryRun", "Only say what would change.", json!({"type": "boolean", "default": false}))
+                .query_of(
+                    "replace",
+                    "Replace units that are there and differ; else they refuse the import.",
+                    json!({"type": "boolean", "default": false}),
+                )
+                .takes::<transfer::Export>()
+                .gives::<transfer::Imported>("What changes.")
+                .headers(&[(wire::REVISION_HEADER, "The store's revision of the last write; absent on a dry run.")])
+                .errors([409, 415]),
+        ),
         Resource::at("/follow").get(
             follow::follow,
             Operation::new("followUnits", "How far units are: one line at once, one at each change, for ever.")

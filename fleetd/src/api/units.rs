@@ -321,7 +321,7 @@ fn text_of(options: Vec<fleet_core::unit_file::UnitOption>) -> Result<String, Ap
     }
 }
 
-fn json_only(headers: &HeaderMap) -> Result<(), ApiError> {
+pub(super) fn json_only(headers: &HeaderMap) -> Result<(), ApiError> {
     let given: Vec<_> = headers.get_all(header::CONTENT_TYPE).iter().collect();
     let [one] = given[..] else {
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("expected 1 Content-Type, got {}", given.len())));
@@ -333,7 +333,7 @@ fn json_only(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     // serde also reads a struct from an array, field by field: `[]` would be a unit with nothing in it.
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(ApiError::invalid("unable to decode body: expected a JSON object, not an array"));

@@ -7,6 +7,7 @@ use fleet_core::name::{MachineId, UnitName};
 pub(super) struct Keys {
     root: String,
     texts: String,
+    stage: String,
 }
 
 /// A key, read back.
@@ -19,14 +20,15 @@ pub(super) enum Key {
     Report(MachineId),
     Left(MachineId),
     Leader,
+    Import,
 }
 
 impl Keys {
     /// `prefix` is `/fleet/` or what the configuration says; a missing slash at either end is added.
     pub(super) fn new(prefix: &str) -> Keys {
         let name = prefix.trim_matches('/');
-        // Texts lie beside the root, not under it: whoever reads or watches everything has no use for old texts.
-        Keys { root: format!("/{name}/"), texts: format!("/{name}.revisions/") }
+        // Texts and what an import stages lie beside the root, not under it: whoever reads or watches everything has no use for them.
+        Keys { root: format!("/{name}/"), texts: format!("/{name}.revisions/"), stage: format!("/{name}.import") }
     }
 
     pub(super) fn root(&self) -> &str {
@@ -70,6 +72,24 @@ impl Keys {
         format!("{}leader", self.root)
     }
 
+    /// The lock of an import.
+    pub(super) fn import(&self) -> String {
+        format!("{}import", self.root)
+    }
+
+    /// Where an import stages its documents, each under its whole key.
+    pub(super) fn stage(&self) -> &str {
+        &self.stage
+    }
+
+    pub(super) fn staged(&self, key: &str) -> String {
+        format!("{}{key}", self.stage)
+    }
+
+    pub(super) fn unstaged<'a>(&self, key: &'a str) -> Option<&'a str> {
+        key.strip_prefix(&self.stage)
+    }
+
     /// What a key under the root is; `None` for keys of a later version, which are left alone.
     pub(super) fn read(&self, key: &str) -> Option<Key> {
         let path = key.strip_prefix(&self.root)?;
@@ -81,6 +101,7 @@ impl Keys {
             Some(("reports", id)) => Some(Key::Report(MachineId::new(id))),
             Some(("left", id)) => Some(Key::Left(MachineId::new(id))),
             None if path == "leader" => Some(Key::Leader),
+            None if path == "import" => Some(Key::Import),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ use fleet_core::name::MachineId;
 use fleet_core::view::Cluster;
 use serde::de::DeserializeOwned;
 
+use super::import;
 use super::keys::{Key, Keys};
 use super::kv::{KeyValue, Range, WatchBatch, WatchEvent};
 
@@ -19,6 +20,8 @@ pub struct Mirror {
     /// Each machine as it registered, before the operator's settings.
     machines: BTreeMap<MachineId, Machine>,
     settings: BTreeMap<MachineId, Settings>,
+    /// Whether an import is decided, and not yet carried out.
+    importing: bool,
     /// Machines that said goodbye.
     left: BTreeSet<MachineId>,
     /// The revision of each assignment's last change.
@@ -34,6 +37,7 @@ impl Mirror {
             cluster: Cluster::default(),
             machines: BTreeMap::new(),
             settings: BTreeMap::new(),
+            importing: false,
             left: BTreeSet::new(),
             assignment_revisions: BTreeMap::new(),
             corrupt: BTreeMap::new(),
@@ -71,6 +75,16 @@ impl Mirror {
         &self.corrupt
     }
 
+    /// Whether an import is half-way. Nobody should plan or answer then, but finish it: see [`Store::finish_import`](super::Store::finish_import).
+    pub fn importing(&self) -> bool {
+        self.importing
+    }
+
+    /// What an operator set for machines.
+    pub fn settings(&self) -> &BTreeMap<MachineId, Settings> {
+        &self.settings
+    }
+
     /// Machines that left by themselves: absent, and nobody need wait for their return.
     pub fn left(&self) -> &BTreeSet<MachineId> {
         &self.left
@@ -103,6 +117,7 @@ impl Mirror {
                 Ok(())
             }
             Key::Leader => parse::<Leader>(&kv.value).map(|leader| self.cluster.leader = Some(leader)),
+            Key::Import => import::is_decided(&kv.value).map(|decided| self.importing = decided),
         };
         match read {
             Ok(()) => self.corrupt.remove(&kv.key),
@@ -136,6 +151,7 @@ impl Mirror {
                 self.left.remove(&id);
             }
             Some(Key::Leader) => self.cluster.leader = None,
+            Some(Key::Import) => self.importing = false,
             None => {}
         }
     }

@@ -13,10 +13,12 @@ use serde::de::DeserializeOwned;
 
 pub mod embedded;
 pub mod etcd;
+mod import;
 mod keys;
 pub mod kv;
 mod mirror;
 
+pub use import::UnitsLock;
 use keys::Keys;
 use kv::{Change, Compare, Kv, MAX_TXN_OPS, WatchStream};
 pub use kv::{LeaseId, StoreError};
@@ -71,10 +73,15 @@ impl Store {
         Store { kv, keys: Keys::new(prefix) }
     }
 
-    /// Everything, at one revision.
+    /// Everything, at one revision. An import that is decided and was cut short is finished first.
     pub async fn read_all(&self) -> Result<Mirror, StoreError> {
-        let range = self.kv.range(self.keys.root()).await?;
-        Ok(Mirror::load(&self.keys, range))
+        loop {
+            let mirror = Mirror::load(&self.keys, self.kv.range(self.keys.root()).await?);
+            if !mirror.importing() {
+                return Ok(mirror);
+            }
+            self.finish_import().await?;
+        }
     }
 
     /// Every change after `revision`, for a [`Mirror`].
@@ -103,16 +110,16 @@ impl Store {
                 changes.push(text);
             } else {
                 // Too large for one request: the text goes first, where nobody looks for it before the record names it.
-                self.apply(&[unchanged(&key, old)], &[text], &key).await?;
+                self.apply_unlocked(&[unchanged(&key, old)], &[text], &key).await?;
             }
         }
-        self.apply(&[unchanged(&key, old)], &changes, &key).await
+        self.apply_unlocked(&[unchanged(&key, old)], &changes, &key).await
     }
 
     /// Removes a unit and its texts, if it still is as it was read.
     pub async fn delete_unit(&self, name: &UnitName, old: i64) -> Result<i64, StoreError> {
         let key = self.keys.unit(name);
-        let revision = self.apply(&[unchanged(&key, Some(old))], &[Change::Delete { key: key.clone() }], &key).await?;
+        let revision = self.apply_unlocked(&[unchanged(&key, Some(old))], &[Change::Delete { key: key.clone() }], &key).await?;
         // The texts go after the record: if this is cut short, stray texts are harmless, a record without its text is not.
         let texts = self.kv.range(&self.keys.texts_of(name)).await?;
         for chunk in texts.kvs.chunks(MAX_TXN_OPS) {
@@ -142,7 +149,7 @@ impl Store {
     /// Rewrites what an operator set for a machine, if it still is as it was read.
     pub async fn put_settings(&self, id: &MachineId, settings: &Settings, old: Option<i64>) -> Result<i64, StoreError> {
         let key = self.keys.settings(id);
-        self.apply(&[unchanged(&key, old)], &[put(&key, settings, None)?], &key).await
+        self.apply_unlocked(&[unchanged(&key, old)], &[put(&key, settings, None)?], &key).await
     }
 
     /// Registers a machine under its lease. A key that is there must be under the same lease: else another fleetd has this id,

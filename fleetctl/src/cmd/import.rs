@@ -1,0 +1,69 @@
+//! `fleetctl import`: takes the units and settings of another cluster, all or nothing, and says before what it would change.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+
+use super::Context;
+use crate::error::Error;
+use crate::output::{note, warn};
+use crate::{fleet1, folder};
+
+/// Take the units and settings of an exported cluster, or of a running fleet 1.0: all or nothing
+///
+/// Without --yes it only says what would change. What the cluster has and the import does not name stays as it is.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct ImportArgs {
+    /// A folder that `fleetctl export` wrote
+    #[arg(value_name = "FOLDER", value_hint = ValueHint::DirPath, required_unless_present = "from_fleet1", conflicts_with = "from_fleet1")]
+    folder: Option<PathBuf>,
+    /// Read a fleet 1.0 that listens there: unix:///PATH, http://HOST:PORT, https://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    from_fleet1: Option<String>,
+    /// Replace units that the cluster has and that differ
+    #[arg(long)]
+    replace: bool,
+    /// Do it
+    #[arg(long, short = 'y')]
+    yes: bool,
+    /// Only say what would change, which is what happens without --yes
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+}
+
+pub(crate) async fn run(context: &Context, args: ImportArgs) -> Result<u8, Error> {
+    let export = match (&args.folder, &args.from_fleet1) {
+        (_, Some(url)) => fleet1::read(context, url).await?,
+        (Some(folder), None) => folder::read(folder)?,
+        (None, None) => return Err(Error::usage("name a folder, or --from-fleet1=URL")),
+    };
+    let failed = |error| Error::request("Error importing, nothing was changed", error);
+    // The refusal of what differs comes after it was shown, so the plan is asked for first.
+    let mut answer = context.client.import(&export, true, args.replace).await.map_err(failed)?;
+    let conflicts = answer.changes.iter().filter(|change| change.kind == "conflict").count();
+    let go = args.yes && conflicts == 0;
+    if go {
+        answer = context.client.import(&export, false, args.replace).await.map_err(failed)?;
+    }
+    if context.output.is_json() {
+        context.output.document(&answer)?;
+    }
+    for change in &answer.changes {
+        if !context.output.is_json() {
+            context.output.text(&format!("{} {}: {}\n", change.kind, change.name, change.details.join(", ")))?;
+        }
+        change.warnings.iter().for_each(|warning| warn(&format!("Unit {}: {warning}", change.name)));
+    }
+    if conflicts > 0 {
+        let differ = if conflicts == 1 { "1 unit differs".to_string() } else { format!("{conflicts} units differ") };
+        let message = format!("{differ} from what the cluster has; nothing was changed");
+        return Err(Error::failed(message).hint("--replace takes the imported ones"));
+    }
+    let (changes, unchanged) = (answer.changes.len(), answer.unchanged);
+    match go {
+        true => note(&format!("Imported: {changes} changes, {unchanged} unchanged.")),
+        false => note(&format!("Would import: {changes} changes, {unchanged} unchanged. Nothing was changed; --yes does it.")),
+    }
+    Ok(0)
+}

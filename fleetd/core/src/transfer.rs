@@ -1,0 +1,374 @@
+//! A whole cluster as one document, for backups, moves between stores and move-ins; and what importing one changes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{self, DesiredState, MAX_REPLICAS, Settings, UnitRecord, Unknown};
+use crate::name::{MachineId, UnitName};
+use crate::unit_file::UnitFile;
+use crate::view::Cluster;
+use crate::xfleet::{self, Constraints};
+
+/// The format of an [`Export`].
+pub const FORMAT: u32 = 1;
+
+/// The largest import, in bytes: some 20,000 units with files of 2 KiB.
+pub const MAX_IMPORT_BYTES: usize = 64 * 1024 * 1024;
+
+/// How many problems one refusal lists.
+const PROBLEMS_SHOWN: usize = 20;
+
+/// `GET /export`, and the body of `POST /import`: units with what is wanted of them, and what an operator set for machines.
+/// What runs where is not in it: the cluster that takes it decides anew.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Export {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The units, by name.
+    #[serde(default)]
+    pub units: BTreeMap<String, ExportedUnit>,
+    /// The settings of machines, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub machines: BTreeMap<String, Settings>,
+}
+
+/// One unit of an [`Export`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ExportedUnit {
+    /// The unit file; in a folder it is a file of its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// `inactive`, `loaded` or `launched`; empty is inactive.
+    #[serde(default)]
+    pub desired_state: String,
+    /// The wanted count of a scaled template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// When it was first submitted, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_ms: Option<u64>,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// The answer to `POST /import`: what it changes, or with `dryRun=true` would change.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Imported {
+    /// Whether it was done. All of it was then, else nothing.
+    pub applied: bool,
+    /// What changes, units by name, then machines.
+    pub changes: Vec<ImportChange>,
+    /// How many units and machines are there already, as they should be.
+    pub unchanged: usize,
+}
+
+/// One line of [`Imported`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImportChange {
+    /// A unit's name, or a machine's id.
+    pub name: String,
+    /// `create`, `replace`; `conflict` for what is there, differs, and was not to be replaced; `machine`.
+    pub kind: String,
+    /// What differs: `text`, `inactive → launched`, `3 → 5 replicas`, `region=eu`.
+    pub details: Vec<String>,
+    /// What the user should know of the unit file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What an import writes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Import {
+    /// Records to write, each with whether its text is new.
+    pub records: Vec<(UnitRecord, bool)>,
+    /// Settings to write.
+    pub settings: Vec<(MachineId, Settings)>,
+    /// The same for the user.
+    pub answer: Imported,
+}
+
+/// Everything that makes up the cluster but for what runs where.
+pub fn export(cluster: &Cluster, settings: &BTreeMap<MachineId, Settings>) -> Export {
+    let unit = |record: &UnitRecord| ExportedUnit {
+        text: record.text.clone(),
+        desired_state: record.desired.to_string(),
+        replicas: record.replicas,
+        created_ms: Some(record.created_ms),
+        unknown: record.unknown.clone(),
+    };
+    Export {
+        format: FORMAT,
+        units: cluster.records.values().map(|record| (record.name.to_string(), unit(record))).collect(),
+        machines: settings.iter().map(|(id, settings)| (id.to_string(), settings.clone())).collect(),
+    }
+}
+
+/// What importing `export` into `cluster` changes. The error is every problem that it has, one a line: one bad unit refuses all.
+/// With `replace`, what is there and differs is replaced; what is there and not in `export` always stays.
+pub fn import(
+    cluster: &Cluster,
+    settings: &BTreeMap<MachineId, Settings>,
+    export: &Export,
+    replace: bool,
+    now_ms: u64,
+) -> Result<Import, String> {
+    if export.format != FORMAT {
+        return Err(format!("format {} is not known here; this fleetd reads format {FORMAT}", export.format));
+    }
+    let mut problems = twins(cluster, export);
+    let mut import = Import::default();
+    for (name, unit) in &export.units {
+        match check(name, unit) {
+            Err(problem) => problems.push(format!("{name}: {problem}")),
+            Ok(checked) => add_unit(&mut import, cluster, checked, unit, replace, now_ms),
+        }
+    }
+    for (id, new) in &export.machines {
+        match check_machine(id, new) {
+            Err(problem) => problems.push(format!("machine {id:?}: {problem}")),
+            Ok(id) => add_machine(&mut import, settings.get(&id), id, new),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(import);
+    }
+    let more = problems.len().saturating_sub(PROBLEMS_SHOWN);
+    problems.truncate(PROBLEMS_SHOWN);
+    problems.extend((more > 0).then(|| format!("… and {more} problems more")));
+    Err(problems.join("\n"))
+}
+
+struct Checked {
+    name: UnitName,
+    desired: DesiredState,
+    warnings: Vec<String>,
+}
+
+/// The same checks as for one submitted unit.
+fn check(name: &str, unit: &ExportedUnit) -> Result<Checked, String> {
+    let name = UnitName::parse(name).map_err(|problem| problem.to_string())?;
+    let file = UnitFile::parse(&unit.text).map_err(|problem| problem.to_string())?;
+    let constraints = Constraints::from_file(&file);
+    if let Some(contradiction) = constraints.contradiction() {
+        return Err(contradiction);
+    }
+    let desired = match unit.desired_state.as_str() {
+        "" => DesiredState::Inactive,
+        word => DesiredState::parse(word)
+            .ok_or_else(|| format!("invalid desired state {word:?}: expect inactive, loaded, or launched"))?,
+    };
+    match unit.replicas {
+        Some(_) if !name.is_template() => return Err("only a template can have a count".to_string()),
+        Some(_) if constraints.global => return Err("it is Global, and has a count".to_string()),
+        Some(count) if count > MAX_REPLICAS => return Err(format!("{count} replicas; expect 0 to {MAX_REPLICAS}")),
+        None if name.is_template() && desired != DesiredState::Inactive => {
+            return Err(format!("cannot activate template {:?}", name.as_str()));
+        }
+        _ => {}
+    }
+    let warnings = xfleet::lint(&file).iter().map(ToString::to_string).collect();
+    Ok(Checked { name, desired, warnings })
+}
+
+/// Units that would run under one name in systemd: `web.container` and `web.service`.
+fn twins(cluster: &Cluster, export: &Export) -> Vec<String> {
+    let mut by_name: BTreeMap<UnitName, UnitName> =
+        cluster.records.keys().map(|name| (name.systemd_name(), name.clone())).collect();
+    let mut problems = Vec::new();
+    for name in export.units.keys().filter_map(|name| UnitName::parse(name).ok()) {
+        let known = by_name.insert(name.systemd_name(), name.clone());
+        if let Some(twin) = known.filter(|known| *known != name) {
+            problems.push(format!("{name}: it and {twin} would both run as {}", name.systemd_name()));
+        }
+    }
+    problems
+}
+
+fn add_unit(import: &mut Import, cluster: &Cluster, checked: Checked, unit: &ExportedUnit, replace: bool, now_ms: u64) {
+    let Checked { name, desired, warnings } = checked;
+    let new = UnitRecord {
+        v: model::FORMAT,
+        name: name.clone(),
+        text: unit.text.clone(),
+        revision: 1,
+        desired,
+        replicas: unit.replicas,
+        created_ms: unit.created_ms.unwrap_or(now_ms),
+        restart: 0,
+        restart_of: BTreeMap::new(),
+        unknown: unit.unknown.clone(),
+    };
+    let count = |replicas: Option<u32>| replicas.map_or("no".to_string(), |count| count.to_string());
+    let mut details = Vec::new();
+    let Some(old) = cluster.records.get(&name) else {
+        details.push(desired.to_string());
+        details.extend(unit.replicas.map(|count| format!("{count} replicas")));
+        import.answer.changes.push(ImportChange { name: name.to_string(), kind: "create".to_string(), details, warnings });
+        import.records.push((new, true));
+        return;
+    };
+    let new_text = old.text != new.text;
+    details.extend(new_text.then(|| "text".to_string()));
+    details.extend((old.desired != desired).then(|| format!("{} → {desired}", old.desired)));
+    details.extend((old.replicas != new.replicas).then(|| format!("{} → {} replicas", count(old.replicas), count(new.replicas))));
+    if details.is_empty() {
+        import.answer.unchanged += 1;
+        return;
+    }
+    let kind = if replace { "replace" } else { "conflict" };
+    import.answer.changes.push(ImportChange { name: name.to_string(), kind: kind.to_string(), details, warnings });
+    let mut record = UnitRecord { created_ms: old.created_ms, restart: old.restart, ..new };
+    record.revision = old.revision + u64::from(new_text);
+    record.restart_of.clone_from(&old.restart_of);
+    record.restart_of.retain(|instance, _| instance.replica_number().is_some_and(|n| n <= record.replicas.unwrap_or(0)));
+    import.records.push((record, new_text));
+}
+
+fn check_machine(id: &str, settings: &Settings) -> Result<MachineId, String> {
+    let good = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    if !good(id) {
+        return Err("that is no machine's id".to_string());
+    }
+    match settings.metadata.keys().find(|key| !good(key)) {
+        Some(key) => Err(format!("{key:?} is no name for a label")),
+        None => Ok(MachineId::new(id)),
+    }
+}
+
+/// What is set here and not there stays: an import adds, and the newer value wins.
+fn add_machine(import: &mut Import, old: Option<&Settings>, id: MachineId, new: &Settings) {
+    let mut merged = old.cloned().unwrap_or_default();
+    merged.v = model::FORMAT;
+    merged.metadata.extend(new.metadata.clone());
+    merged.unknown.extend(new.unknown.clone());
+    if old == Some(&merged) {
+        import.answer.unchanged += 1;
+        return;
+    }
+    let details = new.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    import.answer.changes.push(ImportChange { name: id.to_string(), kind: "machine".to_string(), details, warnings: Vec::new() });
+    import.settings.push((id, merged));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# why\n[Service]\nExecStart=/bin/true\n";
+
+    fn unit(text: &str, desired: &str, replicas: Option<u32>) -> ExportedUnit {
+        ExportedUnit { text: text.to_string(), desired_state: desired.to_string(), replicas, ..ExportedUnit::default() }
+    }
+
+    fn exported(units: &[(&str, ExportedUnit)]) -> Export {
+        let units = units.iter().map(|(name, unit)| (name.to_string(), unit.clone())).collect();
+        Export { format: FORMAT, units, ..Export::default() }
+    }
+
+    fn take(cluster: &Cluster, export: &Export, replace: bool) -> Result<Import, String> {
+        import(cluster, &BTreeMap::new(), export, replace, 7)
+    }
+
+    /// The cluster after an import, as the store would have it.
+    fn after(import: Import) -> Cluster {
+        let mut cluster = Cluster::default();
+        for (record, _) in import.records {
+            cluster.records.insert(record.name.clone(), record.into());
+        }
+        cluster
+    }
+
+    fn lines(import: &Import) -> Vec<String> {
+        import.answer.changes.iter().map(|c| format!("{} {}: {}", c.kind, c.name, c.details.join(", "))).collect()
+    }
+
+    #[test]
+    fn what_was_exported_is_imported_as_it_was() {
+        let first = exported(&[("a.service", unit(TEXT, "launched", None)), ("w@.service", unit(TEXT, "launched", Some(3)))]);
+        let cluster = after(take(&Cluster::default(), &first, false).unwrap());
+        let settings = BTreeMap::from([(
+            MachineId::new("m1"),
+            Settings { v: 1, metadata: BTreeMap::from([("region".to_string(), "eu".to_string())]), ..Settings::default() },
+        )]);
+        let out = export(&cluster, &settings);
+        let import = import(&Cluster::default(), &BTreeMap::new(), &out, false, 99).unwrap();
+        assert_eq!(
+            lines(&import),
+            ["create a.service: launched", "create w@.service: launched, 3 replicas", "machine m1: region=eu"]
+        );
+        assert_eq!(export(&after(import.clone()), &import.settings.into_iter().collect()), out);
+        // And a second time nothing is left to do.
+        let again = super::import(&cluster, &settings, &out, false, 99).unwrap();
+        assert_eq!((again.answer.changes.len(), again.answer.unchanged), (0, 3));
+    }
+
+    #[test]
+    fn what_is_there_and_differs_is_a_conflict_unless_it_may_be_replaced() {
+        let cluster = after(take(&Cluster::default(), &exported(&[("a.service", unit(TEXT, "inactive", None))]), false).unwrap());
+        let new = exported(&[("a.service", unit("[Service]\nExecStart=/bin/false\n", "launched", None))]);
+        assert_eq!(lines(&take(&cluster, &new, false).unwrap()), ["conflict a.service: text, inactive → launched"]);
+        let replaced = take(&cluster, &new, true).unwrap();
+        assert_eq!(lines(&replaced), ["replace a.service: text, inactive → launched"]);
+        assert_eq!((replaced.records[0].0.revision, replaced.records[0].1), (2, true));
+    }
+
+    #[test]
+    fn one_bad_unit_refuses_all_and_every_problem_is_named() {
+        let bad = exported(&[
+            ("a b.service", unit(TEXT, "", None)),
+            ("empty.service", unit("", "", None)),
+            ("good.service", unit(TEXT, "launched", None)),
+            ("q.container", unit("[Container]\nImage=x\n", "", None)),
+            ("q.service", unit(TEXT, "", None)),
+            ("state.service", unit(TEXT, "running", None)),
+            ("t@.service", unit(TEXT, "launched", None)),
+            ("one.service", unit(TEXT, "launched", Some(2))),
+        ]);
+        let problems = take(&Cluster::default(), &bad, false).unwrap_err();
+        let problems: Vec<&str> = problems.lines().collect();
+        assert_eq!(
+            problems,
+            [
+                "q.service: it and q.container would both run as q.service",
+                "a b.service: invalid character ' ' in unit name",
+                "empty.service: the unit file has no options; it needs at least a section and one Name=Value line",
+                "one.service: only a template can have a count",
+                "state.service: invalid desired state \"running\": expect inactive, loaded, or launched",
+                "t@.service: cannot activate template \"t@.service\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_field_of_a_record_is_exported_or_left_out_on_purpose() {
+        let import = take(&Cluster::default(), &exported(&[("w@.service", unit(TEXT, "launched", Some(3)))]), false).unwrap();
+        let mut record = import.records[0].0.clone();
+        record.restart = 1;
+        record.restart_of.insert(UnitName::trusted("w@1.service"), 1);
+        record.unknown.insert("later".to_string(), 1.into());
+        let serde_json::Value::Object(record_fields) = serde_json::to_value(&record).unwrap() else { panic!("an object") };
+        let cluster = after(Import { records: vec![(record, true)], ..Import::default() });
+        let out = serde_json::to_value(export(&cluster, &BTreeMap::new())).unwrap();
+        let exported = out["units"]["w@.service"].as_object().unwrap();
+        // Counters of this cluster's history, and what is said elsewhere.
+        let left_out = ["v", "name", "revision", "restart", "restart_of"];
+        let renamed = |field: &str| match field {
+            "desired" => "desiredState".to_string(),
+            "created_ms" => "createdMs".to_string(),
+            other => other.to_string(),
+        };
+        for field in record_fields.keys().filter(|field| !left_out.contains(&field.as_str())) {
+            assert!(exported.contains_key(&renamed(field)), "{field} is not exported");
+        }
+    }
+}

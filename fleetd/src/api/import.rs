@@ -1,0 +1,76 @@
+//! `/export` and `/import`: a whole cluster as one document, taken in whole or not at all.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use fleet_core::transfer::{self, Export, Import};
+use fleet_core::wire::REVISION_HEADER;
+
+use super::Api;
+use super::error::ApiError;
+use super::units::{decode, json_only};
+use crate::clock;
+use crate::store::Mirror;
+
+/// The most differing units that a refusal names.
+const NAMED: usize = 5;
+
+pub(super) async fn export(State(api): State<Api>) -> Result<Json<Export>, ApiError> {
+    let mirror = api.store().read_all().await?;
+    Ok(Json(transfer::export(mirror.cluster(), mirror.settings())))
+}
+
+pub(super) async fn import(
+    State(api): State<Api>,
+    Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    json_only(&headers)?;
+    let flag = |name: &str| query.iter().any(|(key, value)| key == name && (value == "true" || value == "1"));
+    let (dry_run, replace) = (flag("dryRun"), flag("replace"));
+    let export: Export = decode(&body)?;
+    if dry_run {
+        let planned = plan(&api.store().read_all().await?, &export, replace)?;
+        return Ok(Json(planned.answer).into_response());
+    }
+    // Under the lock, so that what is checked is what is there when it is written.
+    let lock = api.store().lock_units().await?;
+    let planned = match api.store().read_all().await.map_err(ApiError::from).and_then(|mirror| checked(&mirror, &export, replace))
+    {
+        Ok(planned) => planned,
+        Err(error) => {
+            api.store().unlock_units(lock).await?;
+            return Err(error);
+        }
+    };
+    let revision = api.store().import(lock, &planned.records, &planned.settings).await?;
+    let mut answer = planned.answer;
+    answer.applied = true;
+    let mut response = Json(answer).into_response();
+    response.headers_mut().insert(REVISION_HEADER, revision.into());
+    Ok(response)
+}
+
+fn plan(mirror: &Mirror, export: &Export, replace: bool) -> Result<Import, ApiError> {
+    transfer::import(mirror.cluster(), mirror.settings(), export, replace, clock::now_ms()).map_err(ApiError::invalid)
+}
+
+/// The plan, if nothing that is there would be replaced against the user's will.
+fn checked(mirror: &Mirror, export: &Export, replace: bool) -> Result<Import, ApiError> {
+    let planned = plan(mirror, export, replace)?;
+    let differing: Vec<&str> =
+        planned.answer.changes.iter().filter(|change| change.kind == "conflict").map(|change| change.name.as_str()).collect();
+    match differing.len() {
+        0 => Ok(planned),
+        n => {
+            let more = if n > NAMED { format!(" and {} more", n - NAMED) } else { String::new() };
+            let named = differing[..n.min(NAMED)].join(", ");
+            Err(ApiError::conflict(format!(
+                "the cluster has other versions of {named}{more}, and nothing was asked to be replaced"
+            )))
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Writing many documents as one: nothing of them is there until all are, whatever dies in between. Why so: docs/decisions/0005.
+//!
+//! The lock `/fleet/import` keeps everybody else from writing units and settings. What fits one transaction is written in one, which also
+//! removes the lock. More is staged beside the root, where nobody reads; then the lock is marked as decided, in one write, and from there
+//! on whoever reads everything (the API, the leader) first finishes it. Until it is decided, the lock is under a lease and dies with its owner.
+
+use std::time::Duration;
+
+use fleet_core::model::{MAX_DOCUMENT_BYTES, Settings, UnitRecord};
+use fleet_core::name::MachineId;
+use serde::{Deserialize, Serialize};
+
+use super::kv::{Change, Compare, LeaseId};
+use super::{Batch, COMMIT_BYTES, COMMIT_DOCUMENTS, MAX_RECORD_BYTES, Store, StoreError, encode, mirror};
+
+/// How long the lock outlives its owner. Staging 20,000 units takes some seconds; nobody can write units for that long.
+const LOCK_TTL: Duration = Duration::from_secs(30);
+
+/// How long a write waits before it tries again while an import is being staged.
+const LOCKED_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many documents one step of finishing takes: each is a put and a removal.
+const FINISH_DOCUMENTS: usize = COMMIT_DOCUMENTS / 2;
+
+/// The right to import, see [`Store::lock_units`].
+#[derive(Debug)]
+pub struct UnitsLock {
+    lease: LeaseId,
+    create_revision: i64,
+}
+
+/// The lock's document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Lock {
+    v: u32,
+    /// Whether what is staged holds, and only has to be moved.
+    pub(super) decided: bool,
+}
+
+impl Store {
+    /// Keeps everybody else from writing units and settings until [`Store::import`] or [`Store::unlock_units`].
+    /// [`StoreError::Conflict`] while another import holds the lock.
+    pub async fn lock_units(&self) -> Result<UnitsLock, StoreError> {
+        let key = self.keys.import();
+        let lease = self.grant(LOCK_TTL).await?;
+        let lock = Change::Put { key: key.clone(), value: encode(&key, &Lock { v: 1, decided: false }, 64)?, lease: Some(lease) };
+        match self.apply(&[Compare::Absent(key)], &[lock], "the units (another import is running)").await {
+            Ok(create_revision) => Ok(UnitsLock { lease, create_revision }),
+            Err(error) => {
+                let _ = self.revoke(lease).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the lock back, nothing imported.
+    pub async fn unlock_units(&self, lock: UnitsLock) -> Result<(), StoreError> {
+        self.revoke(lock.lease).await
+    }
+
+    /// Writes all of it, or nothing; `records` each with whether its text is new. Read after [`Store::lock_units`], they overwrite what is there.
+    pub async fn import(
+        &self,
+        lock: UnitsLock,
+        records: &[(UnitRecord, bool)],
+        settings: &[(MachineId, Settings)],
+    ) -> Result<i64, StoreError> {
+        let written = self.write_import(&lock, records, settings).await;
+        // The lock is gone or decided by now, and decided it is under no lease; after an error it goes here.
+        let _ = self.revoke(lock.lease).await;
+        written
+    }
+
+    async fn write_import(
+        &self,
+        lock: &UnitsLock,
+        records: &[(UnitRecord, bool)],
+        settings: &[(MachineId, Settings)],
+    ) -> Result<i64, StoreError> {
+        let documents = self.documents(records, settings)?;
+        let key = self.keys.import();
+        let ours = Compare::CreateRevision(key.clone(), lock.create_revision);
+        let lost = "the units (the import took too long)";
+        let bytes: usize = documents.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if documents.len() < COMMIT_DOCUMENTS && bytes <= COMMIT_BYTES {
+            let puts = documents.into_iter().map(|(key, value)| Change::Put { key, value, lease: None });
+            let changes: Vec<Change> = puts.chain([Change::Delete { key }]).collect();
+            return self.apply(&[ours], &changes, lost).await;
+        }
+        self.clear_stage(&ours, lost).await?;
+        let mut batch = Batch::new(&ours);
+        for (key, value) in documents {
+            if batch.is_full(value.len()) {
+                self.apply(&batch.compares, &batch.changes, lost).await?;
+                batch = Batch::new(&ours);
+            }
+            batch.bytes += value.len();
+            batch.changes.push(Change::Put { key: self.keys.staged(&key), value, lease: None });
+        }
+        self.apply(&batch.compares, &batch.changes, lost).await?;
+        let decided = Change::Put { key: key.clone(), value: encode(&key, &Lock { v: 1, decided: true }, 64)?, lease: None };
+        self.apply(&[ours], &[decided], lost).await?;
+        self.finish_import().await
+    }
+
+    /// Moves what is staged to where it belongs, if that is decided; any number of fleetds may do so at once. Answers with the last revision.
+    pub async fn finish_import(&self) -> Result<i64, StoreError> {
+        loop {
+            let (lock, mut revision) = self.read::<Lock>(&self.keys.import()).await?;
+            let Some(lock) = lock.filter(|lock| lock.value.decided) else { return Ok(revision) };
+            let decided = Compare::ModRevision(self.keys.import(), lock.revision);
+            let staged = self.kv.range(self.keys.stage()).await?;
+            let mut batch = Batch::new(&decided);
+            for kv in staged.kvs {
+                let Some(key) = self.keys.unstaged(&kv.key) else { continue };
+                if batch.is_full(kv.value.len()) || batch.changes.len() >= 2 * FINISH_DOCUMENTS {
+                    // Somebody else may be as far: then the removal of the same keys is the conflict, and the next look sees what is left.
+                    if !self.kv.txn(&batch.compares, &batch.changes).await?.applied {
+                        break;
+                    }
+                    batch = Batch::new(&decided);
+                }
+                batch.bytes += kv.value.len();
+                batch.compares.push(Compare::ModRevision(kv.key.clone(), kv.mod_revision));
+                batch.changes.push(Change::Put { key: key.to_string(), value: kv.value, lease: None });
+                batch.changes.push(Change::Delete { key: kv.key });
+            }
+            if !batch.changes.is_empty() && !self.kv.txn(&batch.compares, &batch.changes).await?.applied {
+                continue;
+            }
+            if self.kv.range(self.keys.stage()).await?.kvs.is_empty() {
+                let outcome = self.kv.txn(&[decided], &[Change::Delete { key: self.keys.import() }]).await?;
+                revision = outcome.revision;
+                if outcome.applied {
+                    return Ok(revision);
+                }
+            }
+        }
+    }
+
+    /// One guarded write of a unit or settings: not while an import has the lock. Waits a little for it, so that a caller who tries again does not spin.
+    pub(super) async fn apply_unlocked(&self, compares: &[Compare], changes: &[Change], what: &str) -> Result<i64, StoreError> {
+        let key = self.keys.import();
+        let mut guarded = compares.to_vec();
+        guarded.push(Compare::Absent(key.clone()));
+        let written = self.apply(&guarded, changes, what).await;
+        if let Err(StoreError::Conflict(_)) = written
+            && let (Some(lock), _) = self.read::<Lock>(&key).await?
+        {
+            match lock.value.decided {
+                true => drop(self.finish_import().await?),
+                false => tokio::time::sleep(LOCKED_PAUSE).await,
+            }
+        }
+        written
+    }
+
+    /// Removes what an import left that never was decided.
+    async fn clear_stage(&self, ours: &Compare, lost: &str) -> Result<(), StoreError> {
+        let strays = self.kv.range(self.keys.stage()).await?;
+        for chunk in strays.kvs.chunks(COMMIT_DOCUMENTS) {
+            let removals: Vec<Change> = chunk.iter().map(|kv| Change::Delete { key: kv.key.clone() }).collect();
+            self.apply(std::slice::from_ref(ours), &removals, lost).await?;
+        }
+        Ok(())
+    }
+
+    fn documents(
+        &self,
+        records: &[(UnitRecord, bool)],
+        settings: &[(MachineId, Settings)],
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut documents = Vec::new();
+        for (record, new_text) in records {
+            let key = self.keys.unit(&record.name);
+            let value = encode(&key, record, MAX_RECORD_BYTES)?;
+            documents.push((key, value));
+            if *new_text {
+                documents.push((self.keys.text(&record.name, record.revision), record.text.clone().into_bytes()));
+            }
+        }
+        for (id, settings) in settings {
+            let key = self.keys.settings(id);
+            let value = encode(&key, settings, MAX_DOCUMENT_BYTES)?;
+            documents.push((key, value));
+        }
+        Ok(documents)
+    }
+}
+
+/// Whether the lock's document says that what is staged holds.
+pub(super) fn is_decided(value: &[u8]) -> Result<bool, String> {
+    mirror::parse::<Lock>(value).map(|lock| lock.decided)
+}

@@ -1,0 +1,183 @@
+//! Imports are whole wherever their writer dies.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleet_core::model::{DesiredState, FORMAT, Settings, UnitRecord};
+use fleet_core::name::{MachineId, UnitName};
+use fleetd::store::kv::{Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, WatchStream};
+
+use crate::{Case, Store, cases};
+
+pub(crate) const CASES: &[Case] = cases![
+    an_import_is_whole_wherever_its_writer_dies
+    what_fits_one_transaction_is_one_revision
+    nobody_else_writes_units_while_an_import_has_the_lock
+    an_import_whose_lock_ran_out_changes_nothing
+];
+
+/// More than fit one transaction: two documents each.
+const MANY: usize = 150;
+
+/// A store whose transactions stop after some number, as if the process had died: the last one not done, or done and its answer lost.
+struct Dying {
+    inner: Arc<dyn Kv>,
+    left: AtomicUsize,
+    done: bool,
+}
+
+#[async_trait]
+impl Kv for Dying {
+    async fn range(&self, prefix: &str) -> Result<Range, StoreError> {
+        self.inner.range(prefix).await
+    }
+
+    async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError> {
+        self.inner.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[String]) -> Result<(Vec<Option<KeyValue>>, i64), StoreError> {
+        self.inner.get_many(keys).await
+    }
+
+    async fn txn(&self, compares: &[Compare], changes: &[Change]) -> Result<Outcome, StoreError> {
+        let dead = || StoreError::Unavailable("the process died".to_string());
+        let left = self.left.load(SeqCst);
+        if left == 0 {
+            return Err(dead());
+        }
+        self.left.store(left - 1, SeqCst);
+        match (left, self.done) {
+            (1, false) => Err(dead()),
+            (1, true) => self.inner.txn(compares, changes).await.and(Err(dead())),
+            _ => self.inner.txn(compares, changes).await,
+        }
+    }
+
+    async fn watch(&self, prefix: &str, from: i64) -> Result<WatchStream, StoreError> {
+        self.inner.watch(prefix, from).await
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        self.inner.grant(ttl).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
+        self.inner.keep_alive(lease).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        match self.left.load(SeqCst) {
+            0 => Err(StoreError::Unavailable("the process died".to_string())),
+            _ => self.inner.revoke(lease).await,
+        }
+    }
+}
+
+fn records(count: usize) -> Vec<(UnitRecord, bool)> {
+    let record = |n: usize| UnitRecord {
+        v: FORMAT,
+        name: UnitName::trusted(format!("u{n:04}.service")),
+        text: format!("[Service]\nExecStart=/bin/echo {n}\n"),
+        revision: 1,
+        desired: DesiredState::Launched,
+        replicas: None,
+        created_ms: 1,
+        restart: 0,
+        restart_of: BTreeMap::new(),
+        unknown: BTreeMap::new(),
+    };
+    (0..count).map(|n| (record(n), true)).collect()
+}
+
+fn settings() -> Vec<(MachineId, Settings)> {
+    vec![(MachineId::new("m1"), Settings { v: FORMAT, ..Settings::default() })]
+}
+
+fn typed(kv: &Arc<dyn Kv>, prefix: &str) -> fleetd::store::Store {
+    fleetd::store::Store::new(kv.clone(), prefix)
+}
+
+/// What a fleetd that comes after sees: how many units.
+async fn seen(store: &fleetd::store::Store) -> usize {
+    let mirror = store.read_all().await.expect("a read");
+    assert!(!mirror.importing() && mirror.corrupt().is_empty());
+    assert_eq!(mirror.settings().len(), usize::from(!mirror.cluster().records.is_empty()));
+    mirror.cluster().records.len()
+}
+
+async fn an_import_is_whole_wherever_its_writer_dies(store: Store, p: String) {
+    for done in [false, true] {
+        let mut outcomes = Vec::new();
+        for deaths in 1.. {
+            let prefix = format!("{p}{done}{deaths}");
+            let dying: Arc<dyn Kv> = Arc::new(Dying { inner: store.kv.clone(), left: AtomicUsize::new(deaths), done });
+            let importer = typed(&dying, &prefix);
+            let imported = match importer.lock_units().await {
+                Ok(lock) => importer.import(lock, &records(MANY), &settings()).await,
+                Err(error) => Err(error),
+            };
+            let after = typed(&store.kv, &prefix);
+            let units = seen(&after).await;
+            assert!(units == 0 || units == MANY, "{units} units after transaction {deaths}");
+            outcomes.push(units);
+            // The dead writer's lease runs out; then everybody can write again, and import.
+            let lock = store.kv.get(&format!("/{}/import", prefix.trim_matches('/'))).await.expect("a read").0;
+            if let Some(lease) = lock.and_then(|lock| lock.lease) {
+                store.kv.revoke(lease).await.expect("the lease's end");
+            }
+            let lock = after.lock_units().await.expect("the lock");
+            after.import(lock, &records(MANY), &settings()).await.expect("a second import");
+            assert_eq!(seen(&after).await, MANY);
+            let names: Vec<(UnitName, u64)> = records(MANY).into_iter().map(|(record, _)| (record.name, 1)).collect();
+            assert!(after.texts(&names).await.expect("texts").iter().all(Option::is_some));
+            if imported.is_ok() {
+                break;
+            }
+        }
+        // There is one moment before which nothing is there and after which everything is.
+        assert!(outcomes.is_sorted() && outcomes[0] == 0 && outcomes.len() > 8, "{outcomes:?}");
+    }
+}
+
+async fn what_fits_one_transaction_is_one_revision(store: Store, p: String) {
+    let typed = typed(&store.kv, &p);
+    let lock = typed.lock_units().await.expect("the lock");
+    let before = crate::now(&store).await;
+    let revision = typed.import(lock, &records(20), &settings()).await.expect("an import");
+    let kvs = store.kv.range(&format!("/{}", p.trim_matches('/'))).await.expect("a range").kvs;
+    assert_eq!(kvs.len(), 20 + 20 + 1, "records, texts and settings, and no lock");
+    assert!(revision > before && kvs.iter().all(|kv| kv.mod_revision == revision));
+}
+
+async fn nobody_else_writes_units_while_an_import_has_the_lock(store: Store, p: String) {
+    let typed = typed(&store.kv, &p);
+    let (record, _) = records(1).remove(0);
+    let lock = typed.lock_units().await.expect("the lock");
+    let conflict = |answer: Result<i64, StoreError>| matches!(answer, Err(StoreError::Conflict(_)));
+    assert!(conflict(typed.put_unit(&record, None, true).await));
+    assert!(conflict(typed.put_settings(&MachineId::new("m1"), &Settings::default(), None).await));
+    assert!(matches!(typed.lock_units().await, Err(StoreError::Conflict(_))), "one import at a time");
+    typed.unlock_units(lock).await.expect("unlocked");
+    let revision = typed.put_unit(&record, None, true).await.expect("a write");
+    let lock = typed.lock_units().await.expect("the lock");
+    assert!(conflict(typed.delete_unit(&record.name, revision).await));
+    typed.unlock_units(lock).await.expect("unlocked");
+    typed.delete_unit(&record.name, revision).await.expect("a removal");
+}
+
+async fn an_import_whose_lock_ran_out_changes_nothing(store: Store, p: String) {
+    for count in [3, MANY] {
+        let typed = typed(&store.kv, &format!("{p}{count}"));
+        let lock = typed.lock_units().await.expect("the lock");
+        let key = format!("/{}{count}/import", p.trim_start_matches('/'));
+        let lease = store.kv.get(&key).await.expect("a read").0.and_then(|lock| lock.lease).expect("the lock's lease");
+        store.kv.revoke(lease).await.expect("the lease's end");
+        let late = typed.import(lock, &records(count), &settings()).await;
+        assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
+        assert_eq!(seen(&typed).await, 0);
+    }
+}
