@@ -58,7 +58,7 @@ pub enum NameError {
     #[error("invalid unit type for template: \"{0}\"")]
     NoTemplateType(String),
     /// A byte that systemd does not allow in names.
-    #[error("invalid character '{0}' in unit name")]
+    #[error("invalid character {0:?} in unit name")]
     BadCharacter(char),
     /// Nothing stands before the `@`.
     #[error("unit name cannot start in \"@\"")]
@@ -85,6 +85,9 @@ impl UnitName {
         if !SUFFIXES.contains(&suffix) {
             return Err(NameError::UnknownType(suffix.to_string()));
         }
+        if stem.contains('@') && !TEMPLATE_SUFFIXES.contains(&suffix) {
+            return Err(NameError::NoTemplateType(suffix.to_string()));
+        }
         let allowed = |c: &char| c.is_ascii_alphanumeric() || ":_.\\@-".contains(*c);
         if let Some(bad) = stem.chars().find(|c| !allowed(c)) {
             return Err(NameError::BadCharacter(bad));
@@ -94,9 +97,6 @@ impl UnitName {
         }
         if stem.is_empty() {
             return Err(NameError::NoStem);
-        }
-        if stem.contains('@') && !TEMPLATE_SUFFIXES.contains(&suffix) {
-            return Err(NameError::NoTemplateType(suffix.to_string()));
         }
         Ok(UnitName(text.into()))
     }
@@ -241,22 +241,43 @@ impl Borrow<str> for MachineId {
 mod tests {
     use super::*;
 
-    fn refusal(text: &str) -> String {
-        UnitName::parse(text).expect_err(text).to_string()
+    #[test]
+    fn refusals_use_the_words_and_the_order_of_fleet_1_0() {
+        let longest = format!("{}.service", "a".repeat(MAX_NAME_BYTES - ".service".len()));
+        for (name, expected) in [
+            ("", "unit name cannot be empty"),
+            (&format!("a{longest}"), "unit name exceeds maximum length (256)"),
+            ("a", "unit name must contain \".\""),
+            ("a.", "unit name cannot end in \".\""),
+            ("a.foo", "invalid unit type: \"foo\""),
+            ("a.Service", "invalid unit type: \"Service\""),
+            ("x@1.mount", "invalid unit type for template: \"mount\""),
+            ("x y@1.mount", "invalid unit type for template: \"mount\""),
+            ("a b.service", "invalid character ' ' in unit name"),
+            ("a'b.service", "invalid character '\\'' in unit name"),
+            ("ä.service", "invalid character 'ä' in unit name"),
+            ("../../etc/x.service", "invalid character '/' in unit name"),
+            ("@.service", "unit name cannot start in \"@\""),
+            (".service", "unit name cannot start in \".\""),
+            (&longest, ""),
+            ("a.b:c-d_e\\x2d.service", ""),
+        ] {
+            let said = UnitName::parse(name).err().map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(said, expected, "{name:?}");
+        }
     }
 
     #[test]
-    fn refusals_use_the_words_of_fleet_1_0() {
-        assert_eq!(refusal(""), "unit name cannot be empty");
-        assert_eq!(refusal("a"), "unit name must contain \".\"");
-        assert_eq!(refusal("a."), "unit name cannot end in \".\"");
-        assert_eq!(refusal("a.foo"), "invalid unit type: \"foo\"");
-        assert_eq!(refusal("x@1.mount"), "invalid unit type for template: \"mount\"");
-        assert_eq!(refusal("a b.service"), "invalid character ' ' in unit name");
-        assert_eq!(refusal("@.service"), "unit name cannot start in \"@\"");
-        assert_eq!(refusal("../../etc/x.service"), "invalid character '/' in unit name");
-        assert_eq!(refusal(".service"), "unit name cannot start in \".\"");
-        assert_eq!(refusal(&format!("{}.service", "a".repeat(256))), "unit name exceeds maximum length (256)");
+    fn each_unit_type_is_known_and_some_may_be_templates() {
+        let types = |template: &str| -> Vec<&str> {
+            let takes = |suffix: &&&str| UnitName::parse(&format!("a{template}.{suffix}")).is_ok();
+            SUFFIXES.iter().filter(takes).copied().collect()
+        };
+        assert_eq!(
+            types("").join(" "),
+            "automount busname container device mount path scope service slice snapshot socket swap target timer"
+        );
+        assert_eq!(types("@").join(" "), "container path service socket target timer");
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct UnitFile {
     pub options: Vec<UnitOption>,
     /// The line of each option, from 1.
     pub lines: Vec<usize>,
+    /// What systemd and fleet 1.0 pass over: lines before the first section.
+    pub passed_over: Vec<UnitFileError>,
 }
 
 /// What is wrong with a unit file, and where.
@@ -72,7 +74,7 @@ impl UnitFile {
     /// Builds a file from options, as old clients send them.
     pub fn from_options(options: Vec<UnitOption>) -> UnitFile {
         let lines = vec![0; options.len()];
-        UnitFile { options, lines }
+        UnitFile { options, lines, passed_over: Vec::new() }
     }
 
     /// The values of `name` in `section`, in order, with systemd's rule that an empty value resets left to the caller.
@@ -141,41 +143,33 @@ fn read(text: &str) -> (UnitFile, Vec<UnitFileError>) {
     while let Some((number, raw)) = lines.next() {
         let line = raw.strip_suffix('\r').unwrap_or(raw);
         let trimmed = line.trim();
+        let wrong = |problem: String| UnitFileError { line: number + 1, problem };
         if trimmed.is_empty() || trimmed.starts_with('#') || trimmed.starts_with(';') {
             continue;
         }
         if let Some(name) = trimmed.strip_prefix('[') {
             match name.strip_suffix(']').filter(|name| !name.is_empty() && !name.contains(['[', ']'])) {
                 Some(name) => section = Some(name.to_string()),
-                None => errors.push(UnitFileError {
-                    line: number + 1,
-                    problem: format!("malformed section header {trimmed:?}; write it as [Name]"),
-                }),
+                None => errors.push(wrong(format!("malformed section header {trimmed:?}; write it as [Name]"))),
             }
             continue;
         }
+        let shown: String = trimmed.chars().take(60).collect();
+        let Some(section) = &section else {
+            file.passed_over.push(wrong(format!("{shown:?} stands before the first [Section] and is ignored")));
+            continue;
+        };
         let Some((name, value)) = line.split_once('=') else {
-            let shown: String = trimmed.chars().take(60).collect();
-            errors.push(UnitFileError {
-                line: number + 1,
-                problem: format!("{shown:?} is neither a section, a comment nor a Name=Value option"),
-            });
+            errors.push(wrong(format!("{shown:?} is neither a section, a comment nor a Name=Value option")));
             continue;
         };
         let value = continued(value, &mut lines);
         let name = name.trim().to_string();
-        match &section {
-            Some(_) if name.is_empty() => {
-                errors.push(UnitFileError { line: number + 1, problem: "an option without a name before \"=\"".to_string() })
-            }
-            Some(section) => {
-                file.options.push(UnitOption { section: section.clone(), name, value });
-                file.lines.push(number + 1);
-            }
-            None => errors.push(UnitFileError {
-                line: number + 1,
-                problem: format!("the option {name:?} stands before the first [Section]"),
-            }),
+        if name.is_empty() {
+            errors.push(wrong("an option without a name before \"=\"".to_string()));
+        } else {
+            file.options.push(UnitOption { section: section.clone(), name, value });
+            file.lines.push(number + 1);
         }
     }
     (file, errors)
@@ -215,10 +209,56 @@ mod tests {
     }
 
     #[test]
-    fn continuation_lines_stay_in_the_value() {
-        let file = UnitFile::parse("[Service]\nExecStart=/bin/echo a \\\n  b\nRestart=always\n").unwrap();
-        assert_eq!(file.options[0].value, "/bin/echo a \\\n  b");
-        assert_eq!((file.options[1].name.as_str(), file.lines[1]), ("Restart", 4));
+    fn values_are_read_as_fleet_1_0_read_them() {
+        for (lines, expected) in [
+            ("A=b", "b"),
+            ("A =  b \t", "b"),
+            ("A=", ""),
+            ("A=b=c", "b=c"),
+            ("A=a \\\n  b", "a \\\n  b"),
+            ("A=a \\\n# no comment \\\n  b  ", "a \\\n# no comment \\\n  b"),
+            ("A=a \\\r\n  b\r", "a \\\n  b"),
+            ("A=a \\ ", "a \\"), // a space after it: no continuation, for systemd neither
+            ("A=a \\\n\nB=c", "a \\\n"),
+            ("A=a \\", "a \\"),
+        ] {
+            let file = UnitFile::parse(&format!("[S]\n{lines}")).unwrap();
+            assert_eq!(file.options[0].value, expected, "{lines:?}");
+            // A backslash at the end of a value cannot be written down: what follows would continue it.
+            if !expected.ends_with('\\') {
+                assert_eq!(
+                    UnitFile::parse(&file.normalised()).unwrap().options,
+                    file.options,
+                    "{lines:?} written and read again"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn each_option_knows_its_line() {
+        let file = UnitFile::parse("# note\n[Service]\nExecStart=/bin/echo a \\\n  b\nRestart=always\n").unwrap();
+        assert_eq!(file.lines, [3, 5]);
+    }
+
+    #[test]
+    fn sections_are_grouped_in_the_normal_form() {
+        let file = UnitFile::parse("[B]\nx=1\n[A]\ny=2\n;note\n[B]\nz=3").unwrap();
+        assert_eq!(file.normalised(), "[B]\nx=1\nz=3\n\n[A]\ny=2\n");
+    }
+
+    #[test]
+    fn text_before_the_first_section_is_passed_over_and_said() {
+        let file = UnitFile::parse("by hand\nA=b\n[Service]\nExecStart=/bin/true\n").unwrap();
+        assert_eq!(file.options.len(), 1);
+        assert_eq!(file.passed_over[1].to_string(), "line 2: \"A=b\" stands before the first [Section] and is ignored");
+    }
+
+    #[test]
+    fn a_line_may_be_longer_than_fleet_1_0_took() {
+        let line = format!("ExecStart=/bin/echo {}", "x".repeat(2_049 - 20));
+        assert_eq!(line.len(), 2_049);
+        assert_eq!(UnitFile::parse(&format!("[Service]\n{line}\n")).unwrap().options[0].value.len(), 2_039);
     }
 
     #[test]
@@ -227,7 +267,7 @@ mod tests {
             ("", "the unit file has no options; it needs at least a section and one Name=Value line"),
             ("[Service\nA=b\n", "line 1: malformed section header \"[Service\"; write it as [Name]"),
             ("[Service]\nA=b\nnonsense\n", "line 3: \"nonsense\" is neither a section, a comment nor a Name=Value option"),
-            ("A=b\n", "line 1: the option \"A\" stands before the first [Section]"),
+            ("A=b\n", "the unit file has no options; it needs at least a section and one Name=Value line"),
             ("[Service]\n=b\n", "line 2: an option without a name before \"=\""),
             ("[Service]\nA=\0\n", "line 2: a NUL byte: this is not a text file"),
         ] {

@@ -126,7 +126,7 @@ impl Constraints {
 
 /// What a user should know of a file's `[X-Fleet]` section before it is accepted: unknown options, values that do nothing.
 pub fn lint(file: &UnitFile) -> Vec<UnitFileError> {
-    let mut notes = Vec::new();
+    let mut notes = file.passed_over.clone();
     for (option, &line) in file.options.iter().zip(&file.lines).filter(|(o, _)| o.section == SECTION) {
         if !KNOWN.contains(&option.name.as_str()) {
             let nearest = KNOWN
@@ -159,13 +159,24 @@ fn metadata_pair(pair: &str) -> Option<(&str, &str)> {
     (!key.is_empty() && !value.is_empty() && !value.contains('=')).then_some((key, value))
 }
 
-/// A value that starts and ends with a quote holds several quoted values: `"a=b" "c=d"`.
+/// A value that starts and ends with a quote holds several: `"a=b" "c=d"`. What stands between quotes keeps its spaces.
 fn unquote(value: &str) -> Vec<String> {
-    let value = value.trim();
-    if value.len() < 2 || !value.starts_with('"') || !value.ends_with('"') {
+    if !value.starts_with('"') || !value.ends_with('"') {
         return vec![value.to_string()];
     }
-    value[1..value.len() - 1].split("\" \"").map(str::to_string).collect()
+    let mut values = vec![String::new()];
+    let mut inside = false;
+    for c in value.chars() {
+        match c {
+            '"' => inside = !inside,
+            space if space.is_whitespace() && !inside => values.push(String::new()),
+            other => values.last_mut().expect("never empty").push(other),
+        }
+    }
+    if values.len() > 1 {
+        values.retain(|value| !value.is_empty()); // two spaces between values
+    }
+    values
 }
 
 fn is_true(value: &str) -> bool {
@@ -193,39 +204,103 @@ mod tests {
     }
 
     #[test]
-    fn quoted_values_split_and_keys_with_several_values_are_alternatives() {
-        let c = constraints(
-            "MachineMetadata=\"region=eu\" \"disk=ssd\"\nMachineMetadata=region=us\nMachineMetadata=bad\nX-ConditionMachineMetadata=a=b=c",
-        );
-        assert_eq!(format!("{:?}", c.metadata), r#"{"disk": {"ssd"}, "region": {"eu", "us"}}"#);
+    fn each_option_and_its_legacy_names_mean_what_they_meant() {
+        for (section, expected) in [
+            // The first value wins, the present name before the legacy ones.
+            ("MachineID=a\nMachineID=b", "id=a"),
+            ("X-ConditionMachineBootID=c\nX-ConditionMachineID=b\nMachineID=a", "id=a"),
+            ("X-ConditionMachineBootID=c\nX-ConditionMachineID=b", "id=b"),
+            ("X-ConditionMachineBootID=c", "id=c"),
+            ("MachineID=", ""),
+            // Exact names: neither split at spaces nor patterns.
+            ("MachineOf=a.service\nMachineOf=b.service", "of=[a.service] of=[b.service]"),
+            ("MachineOf=a.service b.service", "of=[a.service b.service]"),
+            (
+                "X-ConditionMachineOf=a.service\nMachineOf=\"b.service\" \"c.service\"",
+                "of=[a.service] of=[b.service] of=[c.service]",
+            ),
+            // Keys are all needed, of one key's values any; what is malformed is ignored.
+            (
+                "MachineMetadata=region=eu\nMachineMetadata=region=us\nMachineMetadata=disk=ssd",
+                "disk={\"ssd\"} region={\"eu\", \"us\"}",
+            ),
+            (
+                "MachineMetadata=\"region=eu\" \"disk=ssd\"\nX-ConditionMachineMetadata=region=us",
+                "disk={\"ssd\"} region={\"eu\", \"us\"}",
+            ),
+            ("MachineMetadata=\"a=b\"  \"c=d\"\t\"e=f g\"", "a={\"b\"} c={\"d\"} e={\"f g\"}"),
+            ("MachineMetadata=bad\nMachineMetadata=a=b=c\nMachineMetadata==c\nMachineMetadata=a=", ""),
+            // Split at spaces, repeatable, both names together.
+            (
+                "Conflicts=a.* b.*\nX-Conflicts=c.*\nConflicts=\"d.* e.*\" \"f.*\"",
+                "not=a.* not=b.* not=c.* not=d.* not=e.* not=f.*",
+            ),
+            // The last value wins.
+            ("Global=true\nGlobal=no", ""),
+            ("Global=no\nGlobal=YES", "global"),
+            ("Global=1", "global"),
+            ("Global=On", "global"),
+            ("Global=t", "global"),
+            ("Global=y", ""),
+            // Patterns, not split at spaces.
+            ("Replaces=a.* b.*\nReplaces=\"c.*\" \"d.*\"", "replaces=[a.* b.*] replaces=[c.*] replaces=[d.*]"),
+            ("X-Replaces=a.*", ""),
+        ] {
+            assert_eq!(said(&constraints(section)), expected, "{section}");
+        }
     }
 
-    #[test]
-    fn legacy_names_and_lists_work() {
-        let c = constraints(
-            "X-Conflicts=a.* b.*\nConflicts=c.*\nX-ConditionMachineOf=db.service\nX-ConditionMachineBootID=abc\nGlobal=no\nGlobal=Yes",
-        );
-        assert_eq!(c.conflicts, ["a.*", "b.*", "c.*"]);
-        assert_eq!((c.machine_of.len(), c.machine_id.as_deref(), c.global), (1, Some("abc"), true));
+    /// Constraints as one line.
+    fn said(c: &Constraints) -> String {
+        let mut words: Vec<String> = c.machine_id.iter().map(|id| format!("id={id}")).collect();
+        words.extend(c.machine_of.iter().map(|peer| format!("of=[{peer}]")));
+        words.extend(c.metadata.iter().map(|(key, values)| format!("{key}={values:?}")));
+        words.extend(c.conflicts.iter().map(|pattern| format!("not={pattern}")));
+        words.extend(c.global.then(|| "global".to_string()));
+        words.extend(c.replaces.iter().map(|pattern| format!("replaces=[{pattern}]")));
+        words.join(" ")
     }
 
     #[test]
     fn specifiers_are_put_in_for_each_instance() {
-        let c = constraints("Conflicts=%p@*.service\nMachineOf=db@%i.service").expanded(&UnitName::trusted("web@3.service"));
-        assert_eq!((c.conflicts[0].as_str(), c.machine_of[0].as_str()), ("web@*.service", "db@3.service"));
+        let text = "MachineID=%i\nMachineOf=%n %N %p %i %H %%\nMachineMetadata=%p=%i\nConflicts=%p@*.service\nReplaces=%N.*";
+        let wants = constraints(text);
+        assert!(wants.has_specifiers());
+        for (instance, expected) in [
+            ("web@3.service", "id=3 of=[web@3.service web@3 web 3 %H %%] web={\"3\"} not=web@*.service replaces=[web@3.*]"),
+            ("db.service", "id= of=[db.service db db  %H %%] db={\"\"} not=db@*.service replaces=[db.*]"),
+        ] {
+            assert_eq!(said(&wants.expanded(&UnitName::trusted(instance))), expected);
+        }
     }
 
     #[test]
-    fn contradictions_are_refused_in_fleets_words() {
-        let said = |section: &str| constraints(section).contradiction().unwrap_or_default();
-        assert_eq!(
-            said("MachineOf=a.service\nConflicts=a.*"),
-            "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\""
-        );
-        assert_eq!(said("MachineID=x\nGlobal=true"), "MachineID cannot be used with Global");
-        assert_eq!(said("MachineID=x\nMachineOf=a.service"), "MachineID cannot be used with Peers");
-        assert_eq!(said("Conflicts=a.*\nReplaces=b.*"), "Conflicts cannot be used with Replaces");
-        assert_eq!(said("Global=true\nMachineMetadata=a=b"), "");
+    fn contradictions_are_refused_in_fleets_words_and_order() {
+        for (section, expected) in [
+            ("MachineOf=a.service\nConflicts=a.*", "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\""),
+            ("MachineOf=a.service\nReplaces=a.*", "unresolvable requirements: peer \"a.service\" matches replace \"a.*\""),
+            (
+                "MachineID=x\nMachineOf=a.service\nConflicts=a.*",
+                "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\"",
+            ),
+            ("MachineID=x\nMachineOf=a.service", "MachineID cannot be used with Peers"),
+            ("MachineID=x\nConflicts=a.*", "MachineID cannot be used with Conflicts"),
+            ("MachineID=x\nGlobal=true", "MachineID cannot be used with Global"),
+            ("MachineID=x\nReplaces=a.*", "MachineID cannot be used with Replaces"),
+            ("Global=true\nMachineOf=a.service", "Global cannot be used with Peers"),
+            ("Global=true\nReplaces=a.*", "Global cannot be used with Replaces"),
+            ("Conflicts=a.*\nReplaces=b.*", "Conflicts cannot be used with Replaces"),
+            ("MachineID=x\nMachineOf=a.service\nGlobal=true\nReplaces=b.*", "MachineID cannot be used with Peers"),
+            ("Global=true\nConflicts=a.*\nReplaces=b.*", "Global cannot be used with Replaces"),
+            ("X-ConditionMachineBootID=x\nX-Conflicts=a.*", "MachineID cannot be used with Conflicts"),
+            ("MachineID=x\nMachineMetadata=a=b", ""),
+            ("Global=true\nMachineMetadata=a=b\nConflicts=a.*", ""),
+            ("MachineOf=a.service\nConflicts=b.*\nMachineMetadata=a=b", ""),
+            ("MachineOf=a.service\nReplaces=b.*", ""),
+            ("MachineOf=a.service\nConflicts=[", ""),
+        ] {
+            assert_eq!(constraints(section).contradiction().unwrap_or_default(), expected, "{section}");
+        }
     }
 
     #[test]
