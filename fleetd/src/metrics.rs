@@ -86,6 +86,8 @@ impl Metrics {
             ("{kind=\"stop\"}", systemd.stop),
             ("{kind=\"restart\"}", systemd.restart),
             ("{kind=\"reset-failed\"}", systemd.reset_failed),
+            ("{kind=\"enable\"}", systemd.enable),
+            ("{kind=\"disable\"}", systemd.disable),
             ("{kind=\"upkeep\"}", systemd.upkeep),
         ];
         one(

@@ -252,6 +252,63 @@ async fn the_hosts_own_units_are_told_with_their_path(host: Host) {
     host.systemd.remove(&ours).await.unwrap();
 }
 
+const WANTED: &str = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=fleettest-wants.target\n";
+
+async fn an_enabled_unit_starts_with_its_target_until_it_is_disabled(host: Host) {
+    let [target, wanted] = ["fleettest-wants.target", "fleettest-wanted@1.service"].map(unit);
+    host.write(&target, "[Unit]\nDescription=t\n").await;
+    host.write(&wanted, WANTED).await;
+    for _ in 0..2 {
+        host.systemd.enable(&wanted).await.unwrap();
+    }
+    host.queue(&target, Job::Start).await;
+    host.until(&target, "active active").await;
+    host.until(&wanted, "active running").await;
+    for name in [&target, &wanted] {
+        host.queue(name, Job::Stop).await;
+        host.until(name, "inactive dead").await;
+    }
+    assert_eq!(host.counters().reload, 0, "a target that is not loaded needs none");
+    for _ in 0..2 {
+        host.systemd.disable(&wanted).await.unwrap();
+    }
+    host.systemd.reload().await.unwrap();
+    host.queue(&target, Job::Start).await;
+    host.until(&target, "active active").await;
+    host.until_no_jobs().await;
+    assert_eq!(host.now(&wanted).await.active, "inactive");
+    for name in [&target, &wanted] {
+        host.clear(name).await;
+    }
+    host.systemd.disable(&wanted).await.unwrap(); // of what is gone
+}
+
+async fn a_loaded_target_heeds_an_enabled_unit_after_a_reload(host: Host) {
+    let [target, wanted] = ["fleettest-wants.target", "fleettest-wanted@2.service"].map(unit);
+    host.write(&target, "[Unit]\nDescription=t\n").await;
+    host.queue(&target, Job::Start).await;
+    host.until(&target, "active active").await;
+    host.write(&wanted, WANTED).await;
+    host.systemd.enable(&wanted).await.unwrap();
+    host.queue(&target, Job::Start).await;
+    host.until_no_jobs().await;
+    assert_eq!(host.now(&wanted).await.active, "inactive");
+    host.systemd.reload().await.unwrap();
+    host.queue(&target, Job::Start).await;
+    host.until(&wanted, "active running").await;
+    host.systemd.disable(&wanted).await.unwrap();
+    for name in [&target, &wanted] {
+        host.clear(name).await;
+    }
+}
+
+async fn a_unit_without_a_file_cannot_be_enabled(host: Host) {
+    let missing = unit("fleettest-nofile.service");
+    assert!(
+        problem(host.systemd.enable(&missing).await).starts_with("systemd refused to enable fleettest-nofile.service: Unit ")
+    );
+}
+
 /// Runs each case on both.
 macro_rules! both {
     ($($case:ident)*) => {
@@ -277,6 +334,9 @@ both! {
     a_list_has_only_units_that_are_not_at_rest
     a_hanging_start_has_a_job_until_it_is_stopped
     the_hosts_own_units_are_told_with_their_path
+    an_enabled_unit_starts_with_its_target_until_it_is_disabled
+    a_loaded_target_heeds_an_enabled_unit_after_a_reload
+    a_unit_without_a_file_cannot_be_enabled
 }
 
 #[tokio::test]

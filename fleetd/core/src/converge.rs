@@ -38,6 +38,9 @@ pub struct Marker {
     pub restart: u64,
     /// Whether its text says that it ends by itself (`Type=oneshot`).
     pub oneshot: bool,
+    /// Whether it was enabled, as its `[Install]` section says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enabled: bool,
 }
 
 /// One unit of this host that fleet wrote or should write.

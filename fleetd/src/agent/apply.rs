@@ -11,10 +11,14 @@ use tracing::{debug, warn};
 
 use super::Agent;
 use super::dropin::drop_in;
+use crate::clock;
 use crate::systemd::{Job, MAX_CALLS, quadlet};
 
 /// How many texts are kept, so that a thousand replicas fetch their text once.
 const KEPT_TEXTS: usize = 256;
+
+/// Reloads for the sake of enabled units take at most a tenth of the time: one of 5,000 loaded units takes systemd 15 s.
+const RELOADING_SHARE: u64 = 10;
 
 /// Texts by unit, revision and hash: a unit that was destroyed and submitted again counts its revisions anew.
 #[derive(Default)]
@@ -27,6 +31,8 @@ struct Rendered {
     text: String,
     drop_in: String,
     oneshot: bool,
+    /// Whether it has an `[Install]` section.
+    installs: bool,
 }
 
 impl Agent {
@@ -87,10 +93,19 @@ impl Agent {
         }
     }
 
+    /// Has targets learn of enabled units, once the host is quiet: a reload is dear, and nothing that fleet starts waits for it.
+    pub(super) async fn tell_targets(&mut self, now_ms: u64) {
+        if self.markers.links_are_due() && now_ms >= self.no_links_before_ms && self.systemd.jobs_in_flight() == 0 {
+            self.reload().await;
+            let now = clock::now_ms();
+            self.no_links_before_ms = now + now.saturating_sub(now_ms) * RELOADING_SHARE;
+        }
+    }
+
     async fn reload(&mut self) -> bool {
         let done = self.systemd.reload().await;
         match &done {
-            Ok(()) => self.markers.note_reload(false),
+            Ok(()) => self.markers.note_reloaded(),
             Err(error) => warn!("{error}; units with a new text wait"),
         }
         done.is_ok()
@@ -99,6 +114,9 @@ impl Agent {
     async fn remove(&mut self, name: &UnitName) -> Result<(), String> {
         let systemd_name = name.systemd_name();
         self.systemd.reset_failed(&systemd_name).await.map_err(|e| e.to_string())?;
+        if self.markers.get(name).is_some_and(|marker| marker.enabled) {
+            self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?;
+        }
         self.systemd.remove(&systemd_name).await.map_err(|e| e.to_string())?;
         self.markers.remove(name).map_err(|e| e.to_string())
     }
@@ -116,13 +134,26 @@ impl Agent {
         let rendered = render(instance, &text).await?;
         let old = self.markers.get(instance).map(|marker| marker.hash.clone());
         if old.as_ref().is_some_and(|old| *old != hash) {
-            self.markers.note_reload(true);
+            self.markers.note_reload_due();
+        }
+        if self.markers.get(instance).is_some_and(|marker| marker.enabled) {
+            self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?; // the old text's links
         }
         self.systemd.write(&systemd_name, &rendered.text, &rendered.drop_in).await.map_err(|e| e.to_string())?;
+        let enabled = rendered.installs;
+        if enabled && let Err(error) = self.systemd.enable(&systemd_name).await {
+            if old.is_none() {
+                self.systemd.remove(&systemd_name).await.map_err(|e| e.to_string())?;
+            }
+            return Err(error.to_string());
+        }
+        if enabled {
+            self.markers.note_links_due();
+        }
         let launched = false;
         // A text of another unit, or a new one, starts a new account of restarts.
         let restart = self.markers.get(instance).map_or(0, |marker| marker.restart);
-        let marker = Marker { unit: unit.clone(), revision, hash, launched, restart, oneshot: rendered.oneshot };
+        let marker = Marker { unit: unit.clone(), revision, hash, launched, restart, oneshot: rendered.oneshot, enabled };
         if old.as_ref() != Some(&marker.hash) {
             self.trouble.remove(instance); // the failures were the old text's
         }
@@ -211,5 +242,6 @@ impl Agent {
 async fn render(instance: &UnitName, text: &str) -> Result<Rendered, String> {
     let text = if instance.is_quadlet() { quadlet::translate(instance, text).await? } else { text.to_string() };
     let file = UnitFile::parse_lenient(&text);
-    Ok(Rendered { drop_in: drop_in(instance, &file), oneshot: file.last("Service", "Type") == Some("oneshot"), text })
+    let oneshot = file.last("Service", "Type") == Some("oneshot");
+    Ok(Rendered { drop_in: drop_in(instance, &file), oneshot, installs: file.has_section("Install"), text })
 }

@@ -14,6 +14,8 @@ pub(super) struct Markers {
     folder: PathBuf,
     /// Is there while files were changed that systemd has not read again, so that a crash in between forgets nothing.
     reload_due: PathBuf,
+    /// Is there while units were enabled whose targets do not know it yet; that can wait for a quiet time.
+    links_due: PathBuf,
     markers: BTreeMap<UnitName, Marker>,
 }
 
@@ -37,22 +39,35 @@ impl Markers {
                 Err(problem) => warn!("{}: {problem}; fleet will not touch this unit", path.display()),
             }
         }
-        Ok(Markers { folder: folder.to_path_buf(), reload_due: folder.join("reload-due"), markers })
+        let (reload_due, links_due) = (folder.join("reload-due"), folder.join("links-due"));
+        Ok(Markers { folder: folder.to_path_buf(), reload_due, links_due, markers })
     }
 
     pub(super) fn reload_is_due(&self) -> bool {
         self.reload_due.exists()
     }
 
-    pub(super) fn note_reload(&self, due: bool) {
-        let noted = match due {
-            true => std::fs::write(&self.reload_due, ""),
-            false => std::fs::remove_file(&self.reload_due),
-        };
-        if let Err(error) =
-            noted.or_else(|error| if !due && error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-        {
-            warn!("{}: {error}", self.reload_due.display());
+    /// Notes that files were changed that systemd must read again before it starts anything.
+    pub(super) fn note_reload_due(&self) {
+        note(&self.reload_due, std::fs::write(&self.reload_due, ""));
+    }
+
+    /// Whether targets should learn of units that were enabled.
+    pub(super) fn links_are_due(&self) -> bool {
+        self.links_due.exists()
+    }
+
+    pub(super) fn note_links_due(&self) {
+        note(&self.links_due, std::fs::write(&self.links_due, ""));
+    }
+
+    /// systemd has read all its files.
+    pub(super) fn note_reloaded(&self) {
+        for due in [&self.reload_due, &self.links_due] {
+            match std::fs::remove_file(due) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => note(due, Err(error)),
+                _ => {}
+            }
         }
     }
 
@@ -89,5 +104,11 @@ impl Markers {
 
     fn path(&self, name: &UnitName) -> PathBuf {
         self.folder.join(format!("{name}.json"))
+    }
+}
+
+fn note(path: &Path, noted: io::Result<()>) {
+    if let Err(error) = noted {
+        warn!("{}: {error}", path.display());
     }
 }

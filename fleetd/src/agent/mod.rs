@@ -66,6 +66,8 @@ pub struct Agent {
     busy_since_ms: Option<u64>,
     /// How long the last listing took.
     listing_ms: u64,
+    /// Not before is systemd told again of links, see [`Agent::tell_targets`].
+    no_links_before_ms: u64,
     /// What went wrong last, so that it is said once.
     said: String,
     /// The time up to which reports are paid for, see [`Agent::may_report`].
@@ -93,6 +95,7 @@ impl Agent {
             registration: None,
             busy_since_ms: None,
             listing_ms: 0,
+            no_links_before_ms: 0,
             said: String::new(),
             report_credit_ms: 0,
         })
@@ -168,6 +171,9 @@ impl Agent {
         let report = self.report(&host, now_ms).await;
         let free = MAX_STARTS.saturating_sub(self.systemd.jobs_in_flight());
         let left_over = self.apply(converged.steps, free, now_ms).await;
+        if idle && !left_over {
+            self.tell_targets(now_ms).await;
+        }
         self.busy_since_ms = if idle { None } else { self.busy_since_ms.or(Some(now_ms)) };
         let mut next_ms = now_ms + if idle && !left_over { LIST_PERIOD_MS } else { self.busy_period_ms() };
         // In the middle of work the next tick will know more; long work is reported as it goes.

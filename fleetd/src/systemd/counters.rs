@@ -19,6 +19,10 @@ pub struct Counters {
     pub restart: u64,
     /// `ResetFailedUnit` calls.
     pub reset_failed: u64,
+    /// `EnableUnitFiles` calls.
+    pub enable: u64,
+    /// `DisableUnitFiles` calls.
+    pub disable: u64,
     /// Calls for the connection's own upkeep: the search path, and the check for lost job ends.
     pub upkeep: u64,
     /// Units written.
@@ -36,7 +40,8 @@ pub struct Counters {
 impl Counters {
     /// All bus calls.
     pub fn calls(&self) -> u64 {
-        self.list + self.outcome + self.reload + self.start + self.stop + self.restart + self.reset_failed + self.upkeep
+        let asked = self.list + self.outcome + self.reload + self.upkeep;
+        asked + self.start + self.stop + self.restart + self.reset_failed + self.enable + self.disable
     }
 }
 

@@ -43,6 +43,15 @@ pub trait Systemd: Send + Sync + 'static {
     /// Clears the failed state, so that systemd forgets the unit. `Ok` if it is not loaded.
     async fn reset_failed(&self, name: &UnitName) -> Result<(), SystemdError>;
 
+    /// Links the unit where its `[Install]` section says (`WantedBy=`, `Alias=`…), until the next boot. Written before.
+    ///
+    /// A target that is loaded heeds the link after a [`Systemd::reload`], one that is not at its next start. A link of somebody else
+    /// is not replaced: that is [`SystemdError::Refused`], as is a section that systemd does not take.
+    async fn enable(&self, name: &UnitName) -> Result<(), SystemdError>;
+
+    /// Takes back [`Systemd::enable`]; before the unit is removed. `Ok` if there is no link.
+    async fn disable(&self, name: &UnitName) -> Result<(), SystemdError>;
+
     /// Where a unit of this name is defined by the host itself, outside fleet's own folder: its file's path, else `None`.
     async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError>;
 

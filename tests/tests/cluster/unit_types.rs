@@ -14,6 +14,7 @@ fn services_sockets_timers_paths_targets_and_mounts_run_and_a_hosts_own_units_ar
         a_timer_starts_its_service(cluster)?;
         a_path_starts_its_service(cluster)?;
         a_target_brings_nothing_else(cluster)?;
+        an_installed_unit_is_enabled_while_it_is_loaded(cluster)?;
         a_mount_is_mounted_and_unmounted(cluster)?;
         an_instance_can_be_started_by_name(cluster)?;
         cluster.clean()?;
@@ -92,6 +93,25 @@ fn a_target_brings_nothing_else(cluster: &Cluster) -> Result<()> {
     cluster.ctl(&["stop", "stage.target"])?;
     ensure!(state_of(cluster, "stage.target")? == "inactive dead", "{}", state_of(cluster, "stage.target")?);
     Ok(())
+}
+
+fn an_installed_unit_is_enabled_while_it_is_loaded(cluster: &Cluster) -> Result<()> {
+    let path = cluster.write_unit("night.service", &on_h2(&format!("{SLEEPER}\n[Install]\nWantedBy=night.target\n")))?;
+    cluster.ctl(&["load", &path])?;
+    ensure!(cluster.lab.sh("h2", "systemctl is-enabled night.service")? == "enabled-runtime");
+    ensure!(state_of(cluster, "night.service")? == "inactive dead");
+    cluster.start("night.target", &on_h2("[Unit]\nDescription=the night shift\n"))?;
+    wait_for("the target to start its service", PATIENCE, || {
+        let state = state_of(cluster, "night.service")?;
+        ensure!(state == "active running", "{state}");
+        Ok(())
+    })?;
+    cluster.ctl(&["destroy", "night.target", "night.service"])?;
+    wait_for("the link to go", PATIENCE, || {
+        let left = cluster.lab.sh("h2", "ls -d /run/systemd/system/night* /run/systemd/system/*/night* 2>/dev/null || true")?;
+        ensure!(left.is_empty(), "{left}");
+        Ok(())
+    })
 }
 
 fn a_mount_is_mounted_and_unmounted(cluster: &Cluster) -> Result<()> {

@@ -50,6 +50,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         launched: false,
         restart: 0,
         oneshot: false,
+        enabled: false,
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {

@@ -163,6 +163,19 @@ impl Systemd for DbusSystemd {
         }
     }
 
+    async fn enable(&self, name: &UnitName) -> Result<(), SystemdError> {
+        // In memory only, and no link of somebody else replaced.
+        let body = (vec![name.as_str()], true, false);
+        let reply = self.link.manager("EnableUnitFiles", &body, |c| c.enable += 1).await;
+        reply.map(drop).map_err(|error| refused("enable", name, error))
+    }
+
+    async fn disable(&self, name: &UnitName) -> Result<(), SystemdError> {
+        let body = (vec![name.as_str()], true);
+        let reply = self.link.manager("DisableUnitFiles", &body, |c| c.disable += 1).await;
+        reply.map(drop).map_err(|error| refused("disable", name, error))
+    }
+
     async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {
         Ok(self.files.host_defines(name, self.search_path().await?))
     }

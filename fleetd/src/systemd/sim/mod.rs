@@ -2,9 +2,10 @@
 //!
 //! It has no time of its own: jobs and restarts take tokio's time, so with a paused clock everything is at once and in one order.
 //! It knows what fleet's tests need of unit files: `Type=oneshot`, `RemainAfterExit=`, `Restart=`, `RestartSec=`, the start limit, and
-//! that a service needs an `ExecStart=`. Dependencies between units are absent: a slice, `BindsTo=` or `Conflicts=` does nothing.
+//! that a service needs an `ExecStart=`, and `WantedBy=`. Other dependencies between units are absent: a slice, `BindsTo=` or `Conflicts=`
+//! does nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -131,6 +132,11 @@ impl SimSystemd {
         self.manager().files.clone()
     }
 
+    /// What each target wants, by the links of enabled units.
+    pub fn links(&self) -> BTreeMap<UnitName, BTreeSet<UnitName>> {
+        self.manager().links.clone()
+    }
+
     /// All units that systemd has loaded.
     pub fn loaded(&self) -> BTreeMap<UnitName, Listed> {
         self.manager().all()
@@ -217,6 +223,18 @@ impl Systemd for SimSystemd {
     async fn reset_failed(&self, name: &UnitName) -> Result<(), SystemdError> {
         self.call(|c| c.reset_failed += 1).await?;
         self.manager().reset_failed(name);
+        Ok(())
+    }
+
+    async fn enable(&self, name: &UnitName) -> Result<(), SystemdError> {
+        self.call(|c| c.enable += 1).await?;
+        let enabled = self.manager().enable(name);
+        enabled.map_err(|problem| SystemdError::Refused { what: "enable", name: name.clone(), problem })
+    }
+
+    async fn disable(&self, name: &UnitName) -> Result<(), SystemdError> {
+        self.call(|c| c.disable += 1).await?;
+        self.manager().disable(name);
         Ok(())
     }
 

@@ -1,9 +1,10 @@
 //! The simulated manager: the state of each unit, and what jobs, ends of processes and elapsed times make of it. No task, no lock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::unit_file::UnitFile;
 use tokio::time::Instant;
 
 use super::*;
@@ -34,6 +35,8 @@ struct Unit {
     job: Option<u32>,
     outcome: JobOutcome,
     starts: VecDeque<Instant>,
+    /// The links as they were when it was loaded, or at the last reload.
+    wants: BTreeSet<UnitName>,
     /// Changes with each step; a timer of an older one does nothing.
     epoch: u64,
 }
@@ -44,6 +47,8 @@ pub(super) struct Manager {
     /// What the host brings: path and text.
     pub(super) host_files: BTreeMap<UnitName, (String, String)>,
     pub(super) behaviours: BTreeMap<UnitName, Behaviour>,
+    /// The links on disk: who wants whom.
+    pub(super) links: BTreeMap<UnitName, BTreeSet<UnitName>>,
     pub(super) timers: Vec<Timer>,
     units: BTreeMap<UnitName, Unit>,
     jobs: Arc<Jobs>,
@@ -57,6 +62,7 @@ impl Manager {
             files: BTreeMap::new(),
             host_files: BTreeMap::new(),
             behaviours: BTreeMap::new(),
+            links: BTreeMap::new(),
             timers: Vec::new(),
             units: BTreeMap::new(),
             jobs,
@@ -83,7 +89,9 @@ impl Manager {
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
         for name in names {
             let settings = self.settings(&name);
+            let wants = self.links.get(&name).cloned().unwrap_or_default();
             let Some(unit) = self.units.get_mut(&name) else { continue };
+            unit.wants = wants;
             unit.load = settings.as_ref().map_or("not-found", |settings| settings.load);
             if let Some(settings) = settings {
                 unit.settings = settings;
@@ -102,8 +110,28 @@ impl Manager {
         self.forget_if_idle(name);
     }
 
+    /// Links a unit that fleet wrote, as its `[Install]` section says.
+    pub(super) fn enable(&mut self, name: &UnitName) -> Result<(), String> {
+        let Some((text, _)) = self.files.get(name) else { return Err(format!("Unit {name} does not exist")) };
+        let file = UnitFile::parse_lenient(text);
+        let by =
+            ["WantedBy", "RequiredBy"].into_iter().flat_map(|key| file.values("Install", key)).flat_map(str::split_whitespace);
+        for target in by {
+            self.links.entry(UnitName::trusted(target)).or_default().insert(name.clone());
+        }
+        Ok(())
+    }
+
+    pub(super) fn disable(&mut self, name: &UnitName) {
+        self.links.retain(|_, wanted| {
+            wanted.remove(name);
+            !wanted.is_empty()
+        });
+    }
+
     pub(super) fn reboot(&mut self) {
         self.units.clear();
+        self.links.clear();
         self.files.clear();
         self.timers.clear();
     }
@@ -127,6 +155,9 @@ impl Manager {
         match (job, unit.active) {
             (Job::Start, "active") | (Job::Stop, "inactive" | "failed") => {
                 self.step(name, None, None);
+                if job == Job::Start {
+                    self.start_wanted(name); // for systemd too, also when it runs already
+                }
                 self.end_job(name);
                 self.forget_if_idle(name);
             }
@@ -170,6 +201,16 @@ impl Manager {
         unit.starts.push_back(now);
         let hangs = self.behaviours.get(name) == Some(&Behaviour::Hangs);
         self.step(name, Some(("activating", "start")), (!hangs).then_some((Then::Started, None)));
+        self.start_wanted(name);
+    }
+
+    fn start_wanted(&mut self, name: &UnitName) {
+        let wanted = self.units.get(name).map(|unit| unit.wants.clone()).unwrap_or_default();
+        for other in wanted.iter().filter(|other| *other != name) {
+            if !self.is_up(other) {
+                let _ = self.queue(other, Job::Start); // a wish: it may fail
+            }
+        }
     }
 
     fn started(&mut self, name: &UnitName) {
@@ -253,7 +294,8 @@ impl Manager {
         let settings = self.settings(name)?;
         let outcome = JobOutcome { result: "success".to_string(), ..JobOutcome::default() };
         let (load, starts) = (settings.load, VecDeque::new());
-        let unit = Unit { settings, load, active: "inactive", sub: "dead", job: None, outcome, starts, epoch: 0 };
+        let wants = self.links.get(name).cloned().unwrap_or_default();
+        let unit = Unit { settings, load, active: "inactive", sub: "dead", job: None, outcome, starts, wants, epoch: 0 };
         self.units.insert(name.clone(), unit);
         Some(load)
     }
