@@ -259,6 +259,8 @@ pub enum Why {
     Failed(MachineId),
     /// Its old machine fits no longer.
     Unfit(MachineId),
+    /// A unit on that machine replaces it (`Replaces=`).
+    Replaced(MachineId),
 }
 
 impl fmt::Display for Why {
@@ -270,6 +272,7 @@ impl fmt::Display for Why {
             Why::Global => f.write_str("global unit"),
             Why::Lost(machine) => write!(f, "machine {} was lost", machine.short()),
             Why::Failed(machine) => write!(f, "failed again and again on machine {}", machine.short()),
+            Why::Replaced(machine) => write!(f, "a unit on machine {} replaces it", machine.short()),
             Why::Unfit(machine) => write!(f, "machine {} fits no longer", machine.short()),
         }
     }

@@ -18,6 +18,7 @@ mod keep;
 mod place;
 #[cfg(test)]
 mod properties;
+mod replace;
 #[cfg(test)]
 mod script;
 mod seat;
@@ -97,6 +98,8 @@ pub enum Retired {
     Unfit(Misfit),
     /// It failed again and again.
     Failed,
+    /// That unit is there, and replaces it.
+    Replaced(UnitName),
     /// Another machine runs it already.
     Twice,
 }
@@ -119,6 +122,12 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut kept = follow::keep_followers(&mut board, &mut pending);
     failing::move_failing(&mut board, &mut pending, &mut kept);
     place::place_what_is_missing(&mut board, &mut pending);
+    while replace::push_replaced(&mut board, &mut pending, &mut kept) {
+        // What was pushed off made room.
+        failing::move_failing(&mut board, &mut pending, &mut kept);
+        board.plan.unplaced.clear();
+        place::place_what_is_missing(&mut board, &mut pending);
+    }
     follow::place_followers(&mut board, pending);
     board.into_plan()
 }

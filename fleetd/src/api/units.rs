@@ -108,10 +108,7 @@ impl Submission {
         if let Some(contradiction) = constraints.contradiction() {
             return Err(ApiError::invalid(contradiction));
         }
-        let mut warnings: Vec<String> = xfleet::lint(&file).iter().map(ToString::to_string).collect();
-        if !constraints.replaces.is_empty() {
-            warnings.push("Replaces= is read but not carried out yet".to_string());
-        }
+        let warnings: Vec<String> = xfleet::lint(&file).iter().map(ToString::to_string).collect();
         Ok(Submission { hash: file.hash(), text: Some(text), desired, warnings })
     }
 

@@ -225,6 +225,33 @@ impl<'a> Board<'a> {
         slot.edits.push((instance.clone(), None));
     }
 
+    /// Takes an instance off its machine because `by` replaces it: undoes its placing by this very plan, else retires it. Answers with
+    /// why it goes elsewhere, and how often it was moved because it failed.
+    pub(super) fn push_off(&mut self, number: usize, seat: usize, instance: &UnitName, by: UnitName) -> (Why, u32) {
+        let machine = self.units[number].placed[seat];
+        self.release(number, seat, instance);
+        let slot = &mut self.slots[machine as usize];
+        if let Some(at) = slot.edits.iter().rposition(|(name, placement)| name == instance && placement.is_some()) {
+            slot.edits.remove(at);
+            let here = |change: &Change| match change {
+                Change::Place { instance: name, machine, .. } | Change::Update { instance: name, machine } => {
+                    name == instance && machine == slot.id
+                }
+                Change::Retire { .. } => false,
+            };
+            if let Some(at) = self.plan.changes.iter().rposition(here)
+                && let Change::Place { why, .. } = self.plan.changes.remove(at)
+            {
+                return (why, 0);
+            }
+        }
+        let placement = self.snapshot.assignments.get(slot.id).and_then(|assignment| assignment.instances.get(instance));
+        let moves = placement.map_or(0, |placement| placement.moves);
+        let why = Why::Replaced(slot.id.clone());
+        self.retire(instance, machine, Retired::Replaced(by));
+        (why, moves)
+    }
+
     /// Brings the document's entry of an instance that stays up to date with its unit.
     pub(super) fn refresh(&mut self, number: usize, instance: &UnitName, machine: u32, old: &Placement) {
         let unit = self.units[number].unit;

@@ -18,6 +18,7 @@ pub(super) fn move_failing<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>,
         let mut siblings = Siblings { number: usize::MAX, on: BTreeMap::new() };
         open.retain(|failing| !move_one(board, &mut siblings, failing));
         if open.len() == before {
+            pending.failing = open; // they may move once more room is made
             return;
         }
         follow::release_followers(board, pending, kept);

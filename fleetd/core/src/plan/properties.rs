@@ -11,6 +11,7 @@ use crate::constraint;
 use crate::glob;
 use crate::model::{DesiredState, Placement, Snapshot, Unit};
 use crate::name::{MachineId, UnitName};
+use crate::xfleet::Constraints;
 
 /// The units that random clusters choose from: every option, names that begin alike, units that name each other.
 const UNITS: &[&str] = &[
@@ -31,6 +32,10 @@ const UNITS: &[&str] = &[
     "z1.service | MachineMetadata=r=1 | MachineMetadata=r=2 | MachineMetadata=s=1",
     "z2.service loaded",
     "z3.service inactive",
+    "new.service | Replaces=db.service | Replaces=z?.service",
+    "newer@.service xN | Replaces=new.service | Replaces=newer@*.service | Replaces=web@%i.service",
+    "newest.service | Replaces=newer@?.service | MachineMetadata=s=1",
+    "oldest.service | Replaces=newest.service",
     "round.service | MachineOf=robin.service",
     "robin.service | MachineOf=round.service",
 ];
@@ -51,6 +56,11 @@ const INSTANCES: &[&str] = &[
     "z1.service",
     "z2.service",
     "z3.service",
+    "new.service",
+    "newer@1.service",
+    "newer@2.service",
+    "newest.service",
+    "oldest.service",
     "gone.service",
     "round.service",
     "robin.service",
@@ -114,8 +124,38 @@ fn faults(snapshot: &Snapshot) -> Vec<String> {
             faults.extend(assignment.instances.keys().filter(hits).map(|other| format!("{name} beside {other} on {id}")));
         }
     }
+    faults.extend(unmoved(snapshot));
     faults.extend(seen.iter().filter(|(_, n)| **n > 1).map(|(name, n)| format!("{name} runs {n} times")));
     faults
+}
+
+/// Instances beside one that replaces them, though another machine would take them.
+fn unmoved(snapshot: &Snapshot) -> Vec<String> {
+    let names = snapshot.assignments.values().flat_map(|a| a.instances.keys());
+    let known: BTreeMap<&UnitName, Constraints> =
+        names.filter_map(|name| Some((name, owner(snapshot, name)?.constraints.expanded(name)))).collect();
+    let none = Constraints::default();
+    let wants = |name: &UnitName| known.get(name).unwrap_or(&none);
+    let hits = |patterns: &[String], name: &UnitName| patterns.iter().any(|p| glob::matches(p, name.as_str()));
+    let pushes = |one: &UnitName, other: &UnitName| {
+        one != other && hits(&wants(one).replaces, other) && !hits(&wants(other).replaces, one)
+    };
+    let clash = |one: &UnitName, other: &UnitName| hits(&wants(one).conflicts, other) || hits(&wants(other).conflicts, one);
+    let on = |id: &MachineId| snapshot.assignments.get(id).into_iter().flat_map(|a| a.instances.keys());
+    let mut unmoved = Vec::new();
+    for id in snapshot.machines.keys() {
+        let stays = |name: &&UnitName| !wants(name).global && wants(name).machine_of.is_empty();
+        for name in on(id).filter(stays).filter(|name| on(id).any(|by| pushes(by, name))) {
+            let takes = |other: &MachineId, machine| {
+                other != id
+                    && constraint::suits(machine, wants(name)).is_ok()
+                    && on(other).all(|there| !clash(name, there) && !pushes(there, name) && !pushes(name, there))
+            };
+            let to = snapshot.machines.iter().find(|(other, machine)| takes(other, machine)).map(|(other, _)| other);
+            unmoved.extend(to.map(|to| format!("{name} on {id} is replaced and fits on {to}")));
+        }
+    }
+    unmoved
 }
 
 fn places(snapshot: &Snapshot) -> BTreeSet<(MachineId, UnitName)> {
@@ -151,7 +191,9 @@ proptest! {
 
     #[test]
     fn losing_a_machine_takes_nothing_off_the_others(text in cluster()) {
-        let quiet: Vec<&str> = text.lines().filter(|line| !line.starts_with("gave-up")).collect();
+        // A unit that has to come here may push one off that it replaces.
+        let quiet: Vec<&str> =
+            text.lines().filter(|line| !line.starts_with("gave-up") && !line.contains("Replaces")).collect();
         let before = snapshot(&quiet.join("\n"));
         let mut settled = applied(&before, &plan(&before));
         settled.machines.remove("a");

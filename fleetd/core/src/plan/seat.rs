@@ -93,6 +93,16 @@ impl<'a> UnitSeat<'a> {
         Some(UnitName::trusted(text.as_str()))
     }
 
+    /// The seats whose instance is on a machine, with its name.
+    pub(super) fn taken_seats(&self) -> impl Iterator<Item = (usize, UnitName)> + '_ {
+        let (head, tail) = self.unit.name.as_str().split_at(self.number_at);
+        let taken = self.placed.iter().enumerate().filter(|(_, machine)| **machine < SETTLING);
+        taken.map(move |(seat, _)| match tail {
+            "" => (seat, self.unit.name.clone()),
+            tail => (seat, UnitName::trusted(format!("{head}{}{tail}", seat + 1))),
+        })
+    }
+
     /// How many of its instances are on each machine.
     pub(super) fn siblings(&self) -> BTreeMap<u32, u32> {
         let mut siblings = BTreeMap::new();

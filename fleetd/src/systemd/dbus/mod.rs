@@ -21,6 +21,9 @@ mod link;
 /// The error name for a unit that is not loaded and cannot be.
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
+/// The error name for a unit that has no file; which of the two it is depends on systemd's version.
+const NO_SUCH_FILE: &str = "org.freedesktop.DBus.Error.FileNotFound";
+
 /// Which bus systemd is on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bus {
@@ -172,8 +175,11 @@ impl Systemd for DbusSystemd {
 
     async fn disable(&self, name: &UnitName) -> Result<(), SystemdError> {
         let body = (vec![name.as_str()], true);
-        let reply = self.link.manager("DisableUnitFiles", &body, |c| c.disable += 1).await;
-        reply.map(drop).map_err(|error| refused("disable", name, error))
+        match self.link.manager("DisableUnitFiles", &body, |c| c.disable += 1).await {
+            Err(CallError::Refused(error, _)) if error == NO_SUCH_UNIT || error == NO_SUCH_FILE => Ok(()),
+            Err(error) => Err(refused("disable", name, error)),
+            Ok(_) => Ok(()),
+        }
     }
 
     async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {

@@ -203,3 +203,104 @@ fn a_template_is_never_global() {
         expect!["+ web@1.service on a: fewest units of the machines that fit"],
     );
 }
+
+#[test]
+fn a_unit_pushes_what_it_replaces_to_where_its_own_constraints_let_it_run() {
+    check(
+        "machine a
+         machine b
+         machine c disk=ssd
+         unit old.service | MachineMetadata=disk=ssd
+         unit other.service
+         unit old@.service x2
+         unit new.service | Replaces=old*.service | MachineID=a
+         on a: old@1.service
+         on b: other.service
+         on c: old.service old@2.service",
+        expect![[r#"
+            + new.service on a: MachineID names this machine
+            - old@1.service off a: Replaced(new.service)
+            + old@1.service on b: a unit on machine a replaces it"#]],
+    );
+}
+
+#[test]
+fn what_is_replaced_stays_where_nothing_else_takes_it_and_moves_when_something_does() {
+    let cluster =
+        "machine a disk=ssd\nmachine b\nunit old.service | MachineMetadata=disk=ssd\nunit new.service | Replaces=old.service";
+    check(&format!("{cluster}\non a: old.service new.service"), expect![]);
+    check(
+        &format!("{cluster}\nmachine c disk=ssd\non a: old.service new.service"),
+        expect![[r#"
+            - old.service off a: Replaced(new.service)
+            + old.service on c: a unit on machine a replaces it"#]],
+    );
+}
+
+#[test]
+fn two_that_replace_each_other_leave_each_other_alone() {
+    check(
+        "machine a\nmachine b\nunit x.service | Replaces=y.*\nunit y.service | Replaces=x.*\non a: x.service y.service",
+        expect![],
+    );
+    // Nor does a round of three on two machines go on for ever.
+    check(
+        "machine a
+         machine b
+         unit x.service | Replaces=y.*
+         unit y.service | Replaces=z.*
+         unit z.service | Replaces=x.*
+         on a: x.service y.service
+         on b: z.service",
+        expect![],
+    );
+}
+
+#[test]
+fn what_is_new_goes_at_once_where_nobody_replaces_it() {
+    check(
+        "machine a
+         machine b
+         unit busy.service
+         unit busy2.service
+         unit new.service | Replaces=old.service
+         unit old.service
+         on a: new.service
+         on b: busy.service busy2.service",
+        expect!["+ old.service on b: fewest units of the machines that fit"],
+    );
+}
+
+#[test]
+fn what_is_replaced_takes_its_followers_along_and_leaves_global_units() {
+    check(
+        "machine a
+         machine b
+         unit agent.service | Global=true
+         unit new.service | Replaces=old.service | Replaces=agent.service | Replaces=new.service
+         unit old.service
+         unit side.service | MachineOf=old.service
+         on a: agent.service new.service old.service side.service
+         on b: agent.service",
+        expect![[r#"
+            - old.service off a: Replaced(new.service)
+            + old.service on b: a unit on machine a replaces it
+            - side.service off a: Unfit(NotBeside("old.service"))
+            + side.service on b: MachineOf: old.service is here"#]],
+    );
+}
+
+#[test]
+fn a_follower_pushes_too() {
+    check(
+        "machine a
+         machine b
+         unit db.service
+         unit old.service
+         unit side.service | MachineOf=db.service | Replaces=old.service
+         on a: db.service old.service side.service",
+        expect![[r#"
+            - old.service off a: Replaced(side.service)
+            + old.service on b: a unit on machine a replaces it"#]],
+    );
+}

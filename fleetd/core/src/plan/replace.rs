@@ -1,0 +1,132 @@
+//! `Replaces=`: a unit pushes those that it replaces off its machine, each to where its own constraints let it run.
+//!
+//! What fits nowhere else stays beside: a unit is not stopped to make room. Two that replace each other leave each other alone. Not
+//! pushed are global units, which belong on every machine, and followers, which belong beside theirs. A follower pushes too, but one
+//! that was placed by this very plan only in the next.
+
+use std::collections::BTreeMap;
+
+use super::board::Board;
+use super::constraints_of;
+use super::follow::{self, Kept};
+use super::keep::Pending;
+use crate::glob;
+use crate::name::UnitName;
+
+/// Moves what is replaced, and what follows it; true if anything moved. What is pushed goes where it pushes nobody itself: so each move leaves fewer units
+/// beside one that replaces them, this ends, and the next plan has nothing to move.
+pub(super) fn push_replaced<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>, kept: &mut Kept<'a>) -> bool {
+    let mut pushers = Pushers::of(board);
+    if pushers.on.is_empty() {
+        return false;
+    }
+    let (mut pushed, mut moving) = (false, true);
+    while moving {
+        moving = false;
+        for number in 0..board.units.len() {
+            let unit = &board.units[number];
+            if unit.global || !unit.unit.constraints.machine_of.is_empty() || !pushers.patterns.iter().any(|p| unit.may_match(p))
+            {
+                continue;
+            }
+            let seats: Vec<(usize, UnitName)> = unit.taken_seats().collect();
+            for (seat, instance) in seats {
+                if push_one(board, &mut pushers, number, seat, &instance) {
+                    moving = true;
+                    // Where it failed, it is no more.
+                    pending.failing.retain(|failing| (failing.number, failing.seat) != (number, seat));
+                }
+            }
+        }
+        pushed |= moving;
+    }
+    if pushed {
+        follow::release_followers(board, pending, kept);
+    }
+    pushed
+}
+
+/// The instances that replace others, by the machine that they are on.
+struct Pushers {
+    on: BTreeMap<u32, Vec<Pusher>>,
+    /// All their patterns.
+    patterns: Vec<String>,
+}
+
+struct Pusher {
+    name: UnitName,
+    patterns: Vec<String>,
+}
+
+impl Pushers {
+    fn of(board: &Board) -> Pushers {
+        let mut pushers = Pushers { on: BTreeMap::new(), patterns: Vec::new() };
+        for unit in board.units.iter().filter(|seat| !seat.unit.constraints.replaces.is_empty() && !seat.global) {
+            for (seat, name) in unit.taken_seats() {
+                let patterns = unit.unit.constraints.expanded(&name).replaces;
+                pushers.patterns.extend(patterns.iter().cloned());
+                pushers.on.entry(unit.placed[seat]).or_default().push(Pusher { name, patterns });
+            }
+        }
+        pushers.patterns.sort();
+        pushers.patterns.dedup();
+        pushers
+    }
+
+    /// Who on `machine` replaces `instance`, which itself replaces what `own` match.
+    fn against(&self, machine: u32, instance: &UnitName, own: &[String]) -> Option<&UnitName> {
+        let pushes =
+            |pusher: &&Pusher| replaces(&pusher.name, &pusher.patterns, instance) && !replaces(instance, own, &pusher.name);
+        self.on.get(&machine)?.iter().find(pushes).map(|pusher| &pusher.name)
+    }
+
+    fn moved(&mut self, name: &UnitName, from: u32, to: u32) {
+        let Some(here) = self.on.get_mut(&from) else { return };
+        if let Some(at) = here.iter().position(|pusher| pusher.name == *name) {
+            let pusher = here.swap_remove(at);
+            self.on.entry(to).or_default().push(pusher);
+        }
+    }
+}
+
+fn replaces(name: &UnitName, patterns: &[String], other: &UnitName) -> bool {
+    name != other && patterns.iter().any(|pattern| glob::matches(pattern, other.as_str()))
+}
+
+fn push_one(board: &mut Board, pushers: &mut Pushers, number: usize, seat: usize, instance: &UnitName) -> bool {
+    let expanded = constraints_of(board, number, instance);
+    let wants = expanded.as_ref().unwrap_or(&board.units[number].unit.constraints);
+    let from = board.units[number].placed[seat];
+    let Some(by) = pushers.against(from, instance, &wants.replaces).cloned() else { return false };
+    let fits = |machine: &u32| {
+        *machine != from
+            && pushers.against(*machine, instance, &wants.replaces).is_none()
+            && board.misfit(number, instance, wants, *machine).is_none()
+            && !pushes_anybody(board, instance, &wants.replaces, *machine)
+    };
+    let siblings = board.units[number].siblings();
+    let on = |machine: &u32| siblings.get(machine).copied().unwrap_or(0);
+    let fitting = (0..board.slots.len() as u32).filter(fits);
+    let Some(to) = fitting.min_by_key(|machine| (on(machine), board.slots[*machine as usize].load, *machine)) else {
+        return false;
+    };
+    let (why, moves) = board.push_off(number, seat, instance, by);
+    board.place(number, seat, instance.clone(), to, why, moves);
+    pushers.moved(instance, from, to);
+    true
+}
+
+/// Whether anything on `machine` would have to make room for `instance`. Only asked of one that replaces others itself.
+fn pushes_anybody(board: &Board, instance: &UnitName, patterns: &[String], machine: u32) -> bool {
+    let there = |number: usize| {
+        let unit = &board.units[number];
+        let mut names = unit.taken_seats().filter(|(seat, _)| unit.placed[*seat] == machine).map(|(_, name)| name);
+        names.any(|name| {
+            let theirs = constraints_of(board, number, &name);
+            let theirs = &theirs.as_ref().unwrap_or(&unit.unit.constraints).replaces;
+            replaces(instance, patterns, &name) && !replaces(&name, theirs, instance)
+        })
+    };
+    !patterns.is_empty()
+        && (0..board.units.len()).any(|number| patterns.iter().any(|p| board.units[number].may_match(p)) && there(number))
+}
