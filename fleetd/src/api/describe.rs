@@ -32,6 +32,8 @@ pub(super) struct Operation {
     pub(super) query: Vec<Parameter>,
     /// The body that it takes.
     pub(super) takes: Option<SchemaOf>,
+    /// A body that it takes, for people and for programs that try it.
+    pub(super) example: Option<Value>,
     /// What it answers when all is well.
     pub(super) answers: Vec<Answer>,
     /// The statuses of its errors.
@@ -143,6 +145,7 @@ impl Operation {
             summary,
             query: Vec::new(),
             takes: None,
+            example: None,
             answers: Vec::new(),
             errors: vec![StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE],
             discovery: None,
@@ -177,6 +180,11 @@ impl Operation {
     pub(super) fn takes<T: JsonSchema>(mut self) -> Operation {
         self.takes = Some(schema_of::<T>);
         self.errors([400, 413])
+    }
+
+    /// An example of what it takes.
+    pub(super) fn example(self, body: Value) -> Operation {
+        Operation { example: Some(body), ..self }
     }
 
     /// It may fail with these statuses.

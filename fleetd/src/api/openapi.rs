@@ -66,7 +66,11 @@ fn one(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         said["parameters"] = operation.query.iter().map(parameter).collect();
     }
     if let Some(takes) = operation.takes {
-        said["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": takes(generator)}}});
+        let mut content = json!({"schema": takes(generator)});
+        if let Some(example) = &operation.example {
+            content["example"] = example.clone();
+        }
+        said["requestBody"] = json!({"required": true, "content": {"application/json": content}});
     }
     said
 }

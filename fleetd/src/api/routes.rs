@@ -36,6 +36,10 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                 units::submit,
                 Operation::new("setUnit", "Submits a unit, replaces its text, or changes its desired state.")
                     .takes::<wire::Unit>()
+                    .example(json!({
+                        "desiredState": "launched",
+                        "options": [{"section": "Service", "name": "ExecStart", "value": "/bin/sleep infinity"}],
+                    }))
                     .answers(StatusCode::CREATED, "It was created, or its text replaced.", Body::None)
                     .answers(StatusCode::NO_CONTENT, "Its desired state was set.", Body::None)
                     .headers(WRITTEN)
@@ -54,6 +58,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
             units::scale,
             Operation::new("scaleUnit", "Sets the wanted count of a template, and launches it if it was inactive.")
                 .takes::<wire::Scale>()
+                .example(json!({"replicas": 5}))
                 .gives::<wire::Scaled>("The count before, and now.")
                 .headers(WRITTEN)
                 .errors([404, 409, 415]),
@@ -121,6 +126,11 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                 machines::patch,
                 Operation::new("patchMachines", "Sets and removes labels of machines.")
                     .takes::<machines::Operations>()
+                    .example(json!([{
+                        "op": "add",
+                        "path": "/c2e1b5180a5ec645aa037c911a0f20bb/metadata/region",
+                        "value": "eu",
+                    }]))
                     .answers(StatusCode::NO_CONTENT, "All was carried out.", Body::None)
                     .headers(WRITTEN)
                     .errors([409])

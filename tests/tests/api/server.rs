@@ -64,6 +64,25 @@ impl Server {
         self.store.commit(self.term, &mirror, &plan.documents).await.expect("a commit");
     }
 
+    /// Submits a unit that runs from then on.
+    pub(crate) async fn run(&self, name: &str) {
+        let body = r#"{"desiredState":"launched","options":[{"section":"Service","name":"ExecStart","value":"/bin/sleep 1"}]}"#;
+        let url = format!("{}/fleet/v1/units/{name}", self.origin);
+        let request = reqwest::Client::new().put(url).header("content-type", "application/json").body(body);
+        request.send().await.expect("an answer").error_for_status().expect("a unit");
+        self.plan().await;
+        self.report(&[name]).await;
+    }
+
+    /// Plans whenever anything changes.
+    pub(crate) async fn lead(self: Arc<Server>) {
+        let revision = self.store.read_all().await.expect("a snapshot").cluster().snapshot.revision;
+        let mut changes = self.store.watch_all(revision).await.expect("a watch");
+        while let Some(Ok(_)) = changes.recv().await {
+            self.plan().await;
+        }
+    }
+
     /// Reports these units as running, and nothing else.
     pub(crate) async fn report(&self, running: &[&str]) {
         let cluster = self.store.read_all().await.expect("a snapshot");
