@@ -19,6 +19,7 @@ use crate::machine;
 use crate::metrics::Metrics;
 use crate::session::{self, Session};
 use crate::store::Store;
+use crate::store::counted::{self, Counted};
 use crate::store::embedded::EmbeddedKv;
 use crate::store::etcd::{EtcdKv, EtcdOptions};
 use crate::store::kv::Kv;
@@ -38,7 +39,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     for folder in [&settings.data_dir, &settings.run_dir] {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
-    let store = Store::new(open_store(&settings).await?, &settings.key_prefix);
+    let asked = Arc::<counted::Counts>::default();
+    let kv = Counted::new(open_store(&settings).await?, asked.clone());
+    let store = Store::new(Arc::new(kv), &settings.key_prefix);
     let health = Arc::new(Health::default());
     let systemd = Arc::new(DbusSystemd::new(dbus::Options { unit_dir: settings.unit_dir.clone(), ..dbus::Options::default() }));
     let session = Session::new(store.clone(), machine.clone(), settings.agent_ttl, &settings.data_dir, health.clone());
@@ -49,8 +52,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
 
     let metrics = Arc::new(Metrics::default());
-    let counted = metrics.clone();
-    let api = Api::new(store.clone(), machine.id.clone(), move || counted.render(&systemd.counters()));
+    let rendered = metrics.clone();
+    let api = Api::new(store.clone(), machine.id.clone(), move || rendered.render(&systemd.counters(), &asked));
     let listeners = api::listen(&settings.socket, &settings.listen)?;
     let serving = tokio::spawn(api::serve(api, listeners, stop.clone()));
     let engine = Engine {

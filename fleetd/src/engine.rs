@@ -134,7 +134,9 @@ impl Engine {
         if plan.documents.is_empty() {
             return Ok((None, wake_at_ms));
         }
-        let revision = self.store.commit(term, mirror, &plan.documents).await?;
+        let committed = self.store.commit(term, mirror, &plan.documents).await;
+        self.metrics.commit_failures.fetch_add(u64::from(committed.is_err()), Relaxed);
+        let revision = committed?;
         self.metrics.committed(&plan);
         log(&plan);
         Ok((revision, wake_at_ms))

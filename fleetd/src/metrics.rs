@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use fleet_core::plan::{Change, Plan};
 
+use crate::store::counted::{Counts, Total};
 use crate::systemd::counters::Counters;
 
 /// What this fleetd has done since it started.
@@ -18,6 +19,8 @@ pub struct Metrics {
     pub tick_failures: AtomicU64,
     /// Time spent in passes, in microseconds.
     pub tick_us: AtomicU64,
+    /// Commits that failed.
+    pub commit_failures: AtomicU64,
     placed: AtomicU64,
     retired: AtomicU64,
     updated: AtomicU64,
@@ -38,8 +41,8 @@ impl Metrics {
         self.documents.fetch_add(plan.documents.len() as u64, Relaxed);
     }
 
-    /// All of it as text, with what was asked of systemd.
-    pub fn render(&self, systemd: &Counters) -> String {
+    /// All of it as text, with what was asked of systemd and of the store.
+    pub fn render(&self, systemd: &Counters, store: &Counts) -> String {
         let mut text = String::new();
         let mut one = |name: &str, kind: &str, help: &str, samples: &[(&str, f64)]| {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -59,14 +62,39 @@ impl Metrics {
             "fleet_engine_reconcile_failure_count_total",
             "counter",
             "Passes of the engine that failed.",
-            &[("", read(&self.tick_failures))],
+            &[("{type=\"tick\"}", read(&self.tick_failures))],
         );
         one(
-            "fleet_engine_reconcile_duration_seconds_total",
-            "counter",
-            "Time spent in passes.",
-            &[("", read(&self.tick_us) / 1e6)],
+            "fleet_engine_reconcile_duration_second",
+            "summary",
+            "How long passes took.",
+            &[("_sum", read(&self.tick_us) / 1e6), ("_count", read(&self.ticks))],
         );
+        one(
+            "fleet_engine_task_failure_count_total",
+            "counter",
+            "Commits that failed; what they held is planned anew.",
+            &[("{type=\"commit\"}", read(&self.commit_failures))],
+        );
+        let asked = store.read();
+        let by_kind = |suffix: &str, of: fn(&Total) -> f64| -> Vec<(String, f64)> {
+            asked.iter().map(|(kind, total)| (format!("{suffix}{{type=\"{kind}\"}}"), of(total))).collect()
+        };
+        let mut several = |name: &str, kind: &str, help: &str, samples: Vec<(String, f64)>| {
+            let samples: Vec<(&str, f64)> = samples.iter().map(|(labels, value)| (labels.as_str(), *value)).collect();
+            one(name, kind, help, &samples);
+        };
+        let done = |total: &Total| total.done as f64;
+        several("fleet_registry_operation_count_total", "counter", "Operations on the store.", by_kind("", done));
+        several(
+            "fleet_registry_operation_failed_count_total",
+            "counter",
+            "Operations on the store that failed.",
+            by_kind("", |total| total.failed as f64),
+        );
+        let mut durations = by_kind("_sum", |total| total.micros as f64 / 1e6);
+        durations.extend(by_kind("_count", done));
+        several("fleet_registry_operation_duration_second", "summary", "How long operations on the store took.", durations);
         one(
             "fleet_engine_task_count_total",
             "counter",
@@ -110,5 +138,33 @@ impl Metrics {
             &[("", systemd.most_jobs as f64)],
         );
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_fleet_1_0_is_there_and_each_line_is_a_comment_or_a_sample() {
+        let text = Metrics::default().render(&Counters::default(), &Counts::default());
+        for name in [
+            "fleet_engine_leader_start_time",
+            "fleet_engine_task_count_total{type=",
+            "fleet_engine_task_failure_count_total{type=",
+            "fleet_engine_reconcile_count_total",
+            "fleet_engine_reconcile_duration_second_sum",
+            "fleet_engine_reconcile_failure_count_total{type=",
+            "fleet_registry_operation_count_total{type=\"txn\"}",
+            "fleet_registry_operation_failed_count_total{type=\"get\"}",
+            "fleet_registry_operation_duration_second_sum{type=\"range\"}",
+            "fleet_registry_operation_duration_second_count{type=\"range\"}",
+        ] {
+            assert!(text.lines().any(|line| line.starts_with(name)), "{name}");
+        }
+        for line in text.lines().filter(|line| !line.starts_with("# ")) {
+            let value = line.rsplit_once(' ').map(|(_, value)| value.parse::<f64>());
+            assert!(matches!(value, Some(Ok(_))), "{line}");
+        }
     }
 }

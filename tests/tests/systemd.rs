@@ -309,6 +309,16 @@ async fn a_unit_without_a_file_cannot_be_enabled(host: Host) {
     );
 }
 
+/// A BOM, CRLF, a line over 2,048 bytes, no newline at the end: files as other systems make them.
+async fn odd_files_run(host: Host) {
+    let name = unit("fleettest-odd.service");
+    let long = format!("Environment=LONG={}", "x".repeat(2_049));
+    host.write(&name, &format!("\u{feff}# by hand\r\n[Service]\r\n{long}\r\nExecStart=/bin/sleep \\\r\n  infinity")).await;
+    host.queue(&name, Job::Start).await;
+    host.until(&name, "active running").await;
+    host.clear(&name).await;
+}
+
 /// Runs each case on both.
 macro_rules! both {
     ($($case:ident)*) => {
@@ -337,6 +347,7 @@ both! {
     an_enabled_unit_starts_with_its_target_until_it_is_disabled
     a_loaded_target_heeds_an_enabled_unit_after_a_reload
     a_unit_without_a_file_cannot_be_enabled
+    odd_files_run
 }
 
 #[tokio::test]

@@ -58,6 +58,8 @@ impl UnitFile {
         let (file, errors) = read(text);
         match errors.into_iter().next() {
             Some(error) => Err(error),
+            // Something is there, but nothing that anybody would read.
+            None if file.options.is_empty() && !file.passed_over.is_empty() => Err(file.passed_over[0].clone()),
             None if file.options.is_empty() => {
                 let problem = "the unit file has no options; it needs at least a section and one Name=Value line".to_string();
                 Err(UnitFileError { line: 0, problem })
@@ -267,7 +269,8 @@ mod tests {
             ("", "the unit file has no options; it needs at least a section and one Name=Value line"),
             ("[Service\nA=b\n", "line 1: malformed section header \"[Service\"; write it as [Name]"),
             ("[Service]\nA=b\nnonsense\n", "line 3: \"nonsense\" is neither a section, a comment nor a Name=Value option"),
-            ("A=b\n", "the unit file has no options; it needs at least a section and one Name=Value line"),
+            ("A=b\n", "line 1: \"A=b\" stands before the first [Section] and is ignored"),
+            ("\nwritten by hand\n", "line 2: \"written by hand\" stands before the first [Section] and is ignored"),
             ("[Service]\n=b\n", "line 2: an option without a name before \"=\""),
             ("[Service]\nA=\0\n", "line 2: a NUL byte: this is not a text file"),
         ] {

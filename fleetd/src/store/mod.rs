@@ -11,6 +11,7 @@ use fleet_core::name::{MachineId, UnitName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub mod counted;
 pub mod embedded;
 pub mod etcd;
 mod import;

@@ -3,4 +3,5 @@
 mod clients;
 mod documents;
 mod exchanges;
+mod odd_files;
 mod server;
