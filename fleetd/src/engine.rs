@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use fleet_core::fence::Silence;
 use fleet_core::model::Snapshot;
-use fleet_core::name::MachineId;
+use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Change, Plan, plan};
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
@@ -69,8 +70,9 @@ impl Engine {
 
     /// Plans until another leads.
     async fn lead(&self, term: Term) {
+        let mut memory = Memory::default();
         loop {
-            match self.lead_until_cut_off(term).await {
+            match self.lead_until_cut_off(term, &mut memory).await {
                 Ok(()) => return,
                 Err(StoreError::Unavailable(problem)) => debug!("reading the store again: {problem}"),
                 Err(StoreError::Compacted(revision)) => debug!("reading the store again: history before {revision} is gone"),
@@ -81,7 +83,7 @@ impl Engine {
     }
 
     /// Copies the store and follows it. Ends well when another leads, with an error when the copy must be made anew.
-    async fn lead_until_cut_off(&self, term: Term) -> Result<(), StoreError> {
+    async fn lead_until_cut_off(&self, term: Term, memory: &mut Memory) -> Result<(), StoreError> {
         let mut mirror = self.store.read_all().await?;
         let mut changes = self.store.watch_all(mirror.cluster().snapshot.revision).await?;
         let mut committed = 0;
@@ -90,7 +92,7 @@ impl Engine {
             // Until our own last commit has come round, the copy is older than what we know: planning it would only conflict.
             if mirror.cluster().snapshot.revision >= committed {
                 let begin = Instant::now();
-                let ticked = self.tick(term, &mirror, clock::now_ms()).await;
+                let ticked = self.tick(term, &mirror, memory, clock::now_ms()).await;
                 self.metrics.ticks.fetch_add(1, Relaxed);
                 self.metrics.tick_failures.fetch_add(u64::from(ticked.is_err()), Relaxed);
                 self.metrics.tick_us.fetch_add(begin.elapsed().as_micros() as u64, Relaxed);
@@ -114,7 +116,13 @@ impl Engine {
     }
 
     /// One pass: plans what is, and commits what must change. Answers with the commit's revision and when to look again.
-    pub async fn tick(&self, term: Term, mirror: &Mirror, now_ms: u64) -> Result<(Option<i64>, Option<u64>), StoreError> {
+    pub async fn tick(
+        &self,
+        term: Term,
+        mirror: &Mirror,
+        memory: &mut Memory,
+        now_ms: u64,
+    ) -> Result<(Option<i64>, Option<u64>), StoreError> {
         if let Some((key, problem)) = mirror.corrupt().iter().next() {
             error!("not planning while the document {key} cannot be read: {problem}; repair or delete it with etcdctl");
             return Ok((None, None));
@@ -125,21 +133,43 @@ impl Engine {
         }
         let mut snapshot = mirror.cluster().snapshot.clone();
         snapshot.now_ms = now_ms;
+        memory.silence.note(&mut snapshot);
         let settled_at_ms = self.health.settled_at_ms(self.settle);
         let settling = settled_at_ms.is_none_or(|at| now_ms < at);
         snapshot.settling = if settling { absent_machines(&snapshot, mirror.left()) } else { BTreeSet::new() };
         let wake_for_settling = settled_at_ms.filter(|_| !snapshot.settling.is_empty());
         let plan = plan(&snapshot);
+        memory.say_what_waits(&plan);
         let wake_at_ms = [plan.wake_at_ms, wake_for_settling].into_iter().flatten().min();
         if plan.documents.is_empty() {
             return Ok((None, wake_at_ms));
         }
-        let committed = self.store.commit(term, mirror, &plan.documents).await;
+        let committed = self.store.commit(term, mirror, &plan).await;
         self.metrics.commit_failures.fetch_add(u64::from(committed.is_err()), Relaxed);
         let revision = committed?;
         self.metrics.committed(&plan);
         log(&plan);
         Ok((revision, wake_at_ms))
+    }
+}
+
+/// What a leader remembers from tick to tick, and no successor takes over.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// For how long each keeper has been away.
+    silence: Silence,
+    /// The fenced instances that wait, so that each is said once.
+    waiting: BTreeSet<(UnitName, MachineId)>,
+}
+
+impl Memory {
+    fn say_what_waits(&mut self, plan: &Plan) {
+        let waiting: BTreeSet<_> = plan.held.iter().map(|held| (held.instance.clone(), held.machine.clone())).collect();
+        let new = plan.held.iter().filter(|held| !self.waiting.contains(&(held.instance.clone(), held.machine.clone())));
+        for held in new.take(LOGGED_CHANGES) {
+            info!(unit = %held.instance, machine = %held.machine, "{}: {held}", held.instance);
+        }
+        self.waiting = waiting;
     }
 }
 
@@ -155,7 +185,8 @@ async fn follow(mirror: &mut Mirror, changes: &mut WatchStream) -> Result<(), St
 
 /// Machines that should run something, are not there, and did not say goodbye.
 fn absent_machines(snapshot: &Snapshot, left: &BTreeSet<MachineId>) -> BTreeSet<MachineId> {
-    let assigned = snapshot.assignments.iter().filter(|(_, assignment)| !assignment.instances.is_empty());
+    let assigned =
+        snapshot.assignments.iter().filter(|(_, assignment)| !assignment.instances.is_empty() || !assignment.off.is_empty());
     assigned.map(|(id, _)| id).filter(|id| !snapshot.machines.contains_key(*id) && !left.contains(*id)).cloned().collect()
 }
 

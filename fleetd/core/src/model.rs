@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fence::{Fenced, KeeperState, Off, StopTerms};
 use crate::name::{MachineId, UnitName};
 use crate::unit_file::UnitFile;
 use crate::xfleet::Constraints;
@@ -107,6 +108,8 @@ pub struct Unit {
     pub restart_of: BTreeMap<UnitName, u64>,
     /// What its `[X-Fleet]` section demands, specifiers unexpanded.
     pub constraints: Constraints,
+    /// How long its stop may take and what waits for that: for fenced units, and those that a fenced one's stop may wait for.
+    pub stop: Option<StopTerms>,
 }
 
 impl Unit {
@@ -114,6 +117,8 @@ impl Unit {
     pub fn from_record(record: &UnitRecord) -> Unit {
         let file = UnitFile::parse_lenient(&record.text);
         let full_hash = file.hash();
+        let constraints = Constraints::from_file(&file);
+        let stop = Some(StopTerms::from_file(&record.name, &file));
         Unit {
             name: record.name.clone(),
             revision: record.revision,
@@ -123,8 +128,14 @@ impl Unit {
             replicas: record.replicas,
             restart: record.restart,
             restart_of: record.restart_of.clone(),
-            constraints: Constraints::from_file(&file),
+            stop: stop.filter(|stop| constraints.fence || !stop.after.is_empty()),
+            constraints,
         }
+    }
+
+    /// The terms of its stop, if at most one copy of it may be alive.
+    pub fn fence(&self) -> Option<&StopTerms> {
+        self.stop.as_ref().filter(|_| self.constraints.fence && !self.constraints.global)
     }
 
     /// How often `instance` of this unit was asked to restart.
@@ -205,6 +216,9 @@ pub struct Assignment {
     pub generation: u64,
     /// Instance to placement.
     pub instances: BTreeMap<UnitName, Placement>,
+    /// Fenced instances that were taken off, until they are known to have ended here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub off: BTreeMap<UnitName, Off>,
     /// What a later version wrote.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -231,6 +245,9 @@ pub struct Placement {
     /// Restarts asked for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restart: u64,
+    /// How it is fenced, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Fenced>,
 }
 
 impl Placement {
@@ -365,6 +382,8 @@ pub struct Snapshot {
     pub reports: BTreeMap<MachineId, Arc<Report>>,
     /// Machines that are absent but not called lost yet: the store was away, and they get time to return.
     pub settling: BTreeSet<MachineId>,
+    /// The keepers of fenced units, for each machine that ever had one.
+    pub keepers: BTreeMap<MachineId, KeeperState>,
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -3,8 +3,10 @@
 //! Rules, in order: what fits stays; what no longer fits, was lost or gave up moves; what is missing goes to the fitting machine with
 //! the fewest instances of the same template, then the fewest instances at all, then the lowest id.
 //! Planning the planned state changes nothing.
+//! A fenced instance moves in two plans: off its machine, and when it has surely ended there, onto another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::constraint::Misfit;
 use crate::model::{Assignment, Snapshot, Why};
@@ -13,6 +15,7 @@ use crate::xfleet::Constraints;
 
 mod board;
 mod failing;
+mod fencing;
 mod follow;
 mod keep;
 mod place;
@@ -44,6 +47,13 @@ pub struct Plan {
     pub unplaced: Vec<Unplaced>,
     /// The next version of each document that changes: what the engine commits.
     pub documents: BTreeMap<MachineId, Assignment>,
+    /// Fenced instances that wait, because another copy of theirs may still be alive.
+    pub held: Vec<Held>,
+    /// What must hold when a document is written, beside the document itself: the life of that machine's keeper (0: it never had one),
+    /// and that it is away. Write these documents first: the others build on them.
+    pub guards: BTreeMap<MachineId, i64>,
+    /// The documents that put a fenced instance on a machine where it was not: no two such writes may pass each other.
+    pub fenced: BTreeSet<MachineId>,
     /// When to look again even if nothing happens, in milliseconds since 1970: a pause ends then.
     pub wake_at_ms: Option<u64>,
 }
@@ -104,6 +114,44 @@ pub enum Retired {
     Twice,
 }
 
+/// A fenced instance that waits for its other copy to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The instance.
+    pub instance: UnitName,
+    /// Where the other copy may be alive.
+    pub machine: MachineId,
+    /// What is waited for.
+    pub until: Until,
+}
+
+/// What ends the wait of a fenced instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The machine is there: its report that the copy is gone.
+    Report,
+    /// The machine is silent: its keeper still holds its lease, so systemd lets the copy run.
+    KeeperEnds,
+    /// The machine is silent and its keeper gone: systemd has surely ended the copy at this time, in milliseconds since 1970.
+    Time(u64),
+    /// The machine is silent, and a unit that starts after this one may take for ever to stop.
+    Ever,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let machine = self.machine.short();
+        match self.until {
+            Until::Report => write!(f, "fenced: waits until machine {machine} reports its copy stopped"),
+            Until::KeeperEnds => {
+                write!(f, "fenced: machine {machine} is silent, but its keeper holds its lease and the copy there runs on")
+            }
+            Until::Time(_) => write!(f, "fenced: waits until its copy on the lost machine {machine} has surely ended"),
+            Until::Ever => write!(f, "fenced: what starts after it on the lost machine {machine} may take for ever to stop"),
+        }
+    }
+}
+
 /// Instances of one unit that fit nowhere, and why: each reason with the number of machines that it holds for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unplaced {
@@ -119,6 +167,7 @@ pub struct Unplaced {
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut board = board::Board::new(snapshot);
     let mut pending = keep::keep_what_fits(&mut board);
+    fencing::hold(&mut board, &mut pending);
     let mut kept = follow::keep_followers(&mut board, &mut pending);
     failing::move_failing(&mut board, &mut pending, &mut kept);
     place::place_what_is_missing(&mut board, &mut pending);

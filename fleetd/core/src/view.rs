@@ -199,6 +199,22 @@ impl Cluster {
                 });
             }
         }
+        for held in
+            plan.held.iter().filter(|held| concerns(&held.instance, &held.instance.template().unwrap_or(held.instance.clone())))
+        {
+            let waits = wire::MisfitCount { reason: held.to_string(), machines: 1 };
+            let on_lost_machine =
+                |i: &&mut wire::InstanceProgress| i.name == held.instance.as_str() && i.machine.as_ref() == Some(&held.machine);
+            match instances.iter_mut().find(on_lost_machine) {
+                Some(instance) => instance.misfits.push(waits),
+                None => instances.push(wire::InstanceProgress {
+                    name: held.instance.to_string(),
+                    wanted: true,
+                    misfits: vec![waits],
+                    ..wire::InstanceProgress::default()
+                }),
+            }
+        }
         instances.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)).then_with(|| a.machine.cmp(&b.machine)));
         let planned = planned.iter().any(|i| *i == name || (scaled && i.template().as_ref() == Some(name)));
         wire::UnitProgress {

@@ -17,6 +17,7 @@ const KNOWN: &[&str] = &[
     "Conflicts",
     "Global",
     "Replaces",
+    "Fence",
     "X-ConditionMachineID",
     "X-ConditionMachineBootID",
     "X-ConditionMachineOf",
@@ -39,6 +40,8 @@ pub struct Constraints {
     pub global: bool,
     /// Patterns of units that it pushes off its machine.
     pub replaces: Vec<String>,
+    /// Whether at most one copy of it may be alive.
+    pub fence: bool,
 }
 
 impl Constraints {
@@ -68,6 +71,7 @@ impl Constraints {
             conflicts: split(values(&["Conflicts", "X-Conflicts"])),
             global: values(&["Global"]).last().is_some_and(|v| is_true(v)),
             replaces: values(&["Replaces"]).into_iter().filter(|v| !v.is_empty()).collect(),
+            fence: values(&["Fence"]).last().is_some_and(|v| is_true(v)),
         }
     }
 
@@ -81,6 +85,7 @@ impl Constraints {
             conflicts: self.conflicts.iter().map(one).collect(),
             global: self.global,
             replaces: self.replaces.iter().map(one).collect(),
+            fence: self.fence,
         }
     }
 
@@ -131,7 +136,7 @@ pub fn lint(file: &UnitFile) -> Vec<UnitFileError> {
         if !KNOWN.contains(&option.name.as_str()) {
             let nearest = KNOWN
                 .iter()
-                .take(6)
+                .take_while(|known| !known.starts_with("X-"))
                 .map(|known| (strsim::jaro_winkler(&known.to_lowercase(), &option.name.to_lowercase()), known))
                 .max_by(|a, b| a.0.total_cmp(&b.0));
             let hint = nearest
@@ -179,11 +184,12 @@ fn unquote(value: &str) -> Vec<String> {
     values
 }
 
-fn is_true(value: &str) -> bool {
+pub(crate) fn is_true(value: &str) -> bool {
     ["true", "yes", "1", "on", "t"].contains(&value.to_lowercase().as_str())
 }
 
-fn expand(text: &str, instance: &UnitName) -> String {
+/// Puts `%n`, `%N`, `%p` and `%i` of `instance` into `text`.
+pub(crate) fn expand(text: &str, instance: &UnitName) -> String {
     if !text.contains('%') {
         return text.to_string();
     }

@@ -5,6 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fleet_core::fence;
 use fleet_core::model::{DesiredState, FORMAT, MAX_REPLICAS, UnitRecord};
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
@@ -55,7 +56,7 @@ pub(super) async fn submit(
         return Err(ApiError::invalid(format!("name in URL {name:?} differs from unit name in request body {:?}", body.name)));
     }
     let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
-    let submission = Submission::read(body)?;
+    let submission = Submission::read(&name, body)?;
     for _ in 0..RETRIES {
         match submission.write(api.store(), &name).await {
             Err(Failed::Store(StoreError::Conflict(_))) => {}
@@ -87,7 +88,7 @@ impl From<StoreError> for Failed {
 }
 
 impl Submission {
-    fn read(body: wire::Unit) -> Result<Submission, ApiError> {
+    fn read(name: &UnitName, body: wire::Unit) -> Result<Submission, ApiError> {
         let desired = match body.desired_state.as_str() {
             "" => None,
             word => Some(DesiredState::parse(word).ok_or_else(|| {
@@ -107,6 +108,9 @@ impl Submission {
         let constraints = Constraints::from_file(&file);
         if let Some(contradiction) = constraints.contradiction() {
             return Err(ApiError::invalid(contradiction));
+        }
+        if let Some(refusal) = fence::refusals(name, &file).first() {
+            return Err(ApiError::invalid(refusal.to_string()));
         }
         let warnings: Vec<String> = xfleet::lint(&file).iter().map(ToString::to_string).collect();
         Ok(Submission { hash: file.hash(), text: Some(text), desired, warnings })

@@ -19,6 +19,9 @@ pub(super) enum Key {
     Assignment(MachineId),
     Report(MachineId),
     Left(MachineId),
+    Keeper(MachineId),
+    Fence(MachineId),
+    FencedCommits,
     Leader,
     Import,
 }
@@ -68,6 +71,18 @@ impl Keys {
         format!("{}left/{machine}", self.root)
     }
 
+    pub(super) fn keeper(&self, machine: &MachineId) -> String {
+        format!("{}keepers/{machine}", self.root)
+    }
+
+    pub(super) fn fence(&self, machine: &MachineId) -> String {
+        format!("{}fences/{machine}", self.root)
+    }
+
+    pub(super) fn fenced_commits(&self) -> String {
+        format!("{}fenced-commits", self.root)
+    }
+
     pub(super) fn leader(&self) -> String {
         format!("{}leader", self.root)
     }
@@ -100,6 +115,9 @@ impl Keys {
             Some(("assignments", id)) => Some(Key::Assignment(MachineId::new(id))),
             Some(("reports", id)) => Some(Key::Report(MachineId::new(id))),
             Some(("left", id)) => Some(Key::Left(MachineId::new(id))),
+            Some(("keepers", id)) => Some(Key::Keeper(MachineId::new(id))),
+            Some(("fences", id)) => Some(Key::Fence(MachineId::new(id))),
+            None if path == "fenced-commits" => Some(Key::FencedCommits),
             None if path == "leader" => Some(Key::Leader),
             None if path == "import" => Some(Key::Import),
             _ => None,

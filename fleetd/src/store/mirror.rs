@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use fleet_core::fence::{Fence, Keeper, KeeperState};
 use fleet_core::model::{Leader, Machine, Settings, Unit, UnitRecord};
 use fleet_core::name::MachineId;
 use fleet_core::view::Cluster;
@@ -26,6 +27,8 @@ pub struct Mirror {
     left: BTreeSet<MachineId>,
     /// The revision of each assignment's last change.
     assignment_revisions: BTreeMap<MachineId, i64>,
+    /// The revision of the last commit that placed anything fenced.
+    fenced_commit: Option<i64>,
     /// Documents that cannot be read, with what is wrong. While there are any, nobody should plan.
     corrupt: BTreeMap<String, String>,
 }
@@ -40,6 +43,7 @@ impl Mirror {
             importing: false,
             left: BTreeSet::new(),
             assignment_revisions: BTreeMap::new(),
+            fenced_commit: None,
             corrupt: BTreeMap::new(),
         };
         for kv in range.kvs {
@@ -68,6 +72,11 @@ impl Mirror {
     /// The revision of an assignment's last change; `None` if there is no such document.
     pub fn assignment_revision(&self, machine: &MachineId) -> Option<i64> {
         self.assignment_revisions.get(machine).copied()
+    }
+
+    /// The revision of the last commit that placed anything fenced; `None` if there was none.
+    pub fn fenced_commit(&self) -> Option<i64> {
+        self.fenced_commit
     }
 
     /// Documents that cannot be read, and why.
@@ -116,6 +125,15 @@ impl Mirror {
                 self.left.insert(id);
                 Ok(())
             }
+            Key::Keeper(id) => parse::<Keeper>(&kv.value).map(|_| self.keeper(id).held = true),
+            Key::Fence(id) => parse::<Fence>(&kv.value).map(|fence| {
+                let keeper = self.keeper(id);
+                (keeper.life, keeper.watchdog_ms, keeper.released) = (kv.mod_revision, fence.watchdog_ms, fence.released);
+            }),
+            Key::FencedCommits => {
+                self.fenced_commit = Some(kv.mod_revision);
+                Ok(())
+            }
             Key::Leader => parse::<Leader>(&kv.value).map(|leader| self.cluster.leader = Some(leader)),
             Key::Import => import::is_decided(&kv.value).map(|decided| self.importing = decided),
         };
@@ -150,10 +168,20 @@ impl Mirror {
             Some(Key::Left(id)) => {
                 self.left.remove(&id);
             }
+            Some(Key::Keeper(id)) => self.keeper(id).held = false,
+            // Somebody who knows that the machine will not return took it away by hand.
+            Some(Key::Fence(id)) => {
+                self.cluster.snapshot.keepers.remove(&id);
+            }
+            Some(Key::FencedCommits) => self.fenced_commit = None,
             Some(Key::Leader) => self.cluster.leader = None,
             Some(Key::Import) => self.importing = false,
             None => {}
         }
+    }
+
+    fn keeper(&mut self, id: MachineId) -> &mut KeeperState {
+        self.cluster.snapshot.keepers.entry(id).or_default()
     }
 
     /// A machine in the snapshot is what it registered as, with the operator's settings on top.

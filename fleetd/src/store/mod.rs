@@ -2,18 +2,19 @@
 //!
 //! **Architecture invariant:** nothing here knows what a good placement is, or what systemd is; nothing outside knows a key.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::model::{Assignment, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Settings, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
+use fleet_core::plan::Plan;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub mod counted;
 pub mod embedded;
 pub mod etcd;
+mod fencing;
 mod import;
 mod keys;
 pub mod kv;
@@ -27,6 +28,9 @@ pub use mirror::Mirror;
 
 /// How many documents one commit transaction holds at most; each takes a compare and a put.
 const COMMIT_DOCUMENTS: usize = MAX_TXN_OPS - 8;
+
+/// … and how many compares: one more for the leader, and three for a document that is guarded.
+const COMMIT_COMPARES: usize = MAX_TXN_OPS - 4;
 
 /// The largest unit record, in bytes: a unit file at its limit, escaped as JSON, in one of etcd's requests.
 const MAX_RECORD_BYTES: usize = 1_450_000;
@@ -219,25 +223,35 @@ impl Store {
 
     /// Writes the documents of a plan, in as few transactions as the limits allow, each only if this term still leads and each
     /// document still is as in `mirror`. On a conflict the documents before it are written; look again. Answers with the last revision.
-    pub async fn commit(
-        &self,
-        term: Term,
-        mirror: &Mirror,
-        documents: &BTreeMap<MachineId, Assignment>,
-    ) -> Result<Option<i64>, StoreError> {
+    ///
+    /// Guarded documents go first: what they take off lost machines may be in the others. A write that places anything fenced also
+    /// compares the last such write, so that one whose answer was lost cannot arrive behind it.
+    pub async fn commit(&self, term: Term, mirror: &Mirror, plan: &Plan) -> Result<Option<i64>, StoreError> {
         let fence = Compare::CreateRevision(self.keys.leader(), term.create_revision);
-        let mut last = None;
+        let (mut last, mut fenced_commit) = (None, mirror.fenced_commit());
         let mut batch = Batch::new(&fence);
-        for (machine, document) in documents {
+        let (guarded, plain): (Vec<_>, Vec<_>) = plan.documents.iter().partition(|(id, _)| plan.guards.contains_key(*id));
+        for (machine, document) in guarded.into_iter().chain(plain) {
             let key = self.keys.assignment(machine);
             let value = encode(&key, document, MAX_DOCUMENT_BYTES)?;
             if batch.is_full(value.len()) {
-                last = Some(self.apply(&batch.compares, &batch.changes, "the leader key or an assignment").await?);
-                batch = Batch::new(&fence);
+                let revision = self.apply(&batch.compares, &batch.changes, "the leader key or an assignment").await?;
+                fenced_commit = if batch.fenced { Some(revision) } else { fenced_commit };
+                (last, batch) = (Some(revision), Batch::new(&fence));
             }
             batch.bytes += value.len();
             batch.compares.push(unchanged(&key, mirror.assignment_revision(machine)));
             batch.changes.push(Change::Put { key, value, lease: None });
+            if let Some(life) = plan.guards.get(machine) {
+                batch.compares.push(Compare::Absent(self.keys.keeper(machine)));
+                batch.compares.push(unchanged(&self.keys.fence(machine), Some(*life).filter(|life| *life > 0)));
+            }
+            if plan.fenced.contains(machine) && !batch.fenced {
+                let key = self.keys.fenced_commits();
+                batch.compares.push(unchanged(&key, fenced_commit));
+                batch.changes.push(Change::Put { key, value: b"{\"v\":1}".to_vec(), lease: None });
+                batch.fenced = true;
+            }
         }
         if !batch.changes.is_empty() {
             last = Some(self.apply(&batch.compares, &batch.changes, "the leader key or an assignment").await?);
@@ -278,15 +292,18 @@ struct Batch {
     compares: Vec<Compare>,
     changes: Vec<Change>,
     bytes: usize,
+    /// Whether it places anything fenced.
+    fenced: bool,
 }
 
 impl Batch {
     fn new(fence: &Compare) -> Batch {
-        Batch { compares: vec![fence.clone()], changes: Vec::new(), bytes: 0 }
+        Batch { compares: vec![fence.clone()], changes: Vec::new(), bytes: 0, fenced: false }
     }
 
     fn is_full(&self, next_bytes: usize) -> bool {
-        !self.changes.is_empty() && (self.changes.len() >= COMMIT_DOCUMENTS || self.bytes + next_bytes > COMMIT_BYTES)
+        let full = self.changes.len() >= COMMIT_DOCUMENTS || self.compares.len() >= COMMIT_COMPARES;
+        !self.changes.is_empty() && (full || self.bytes + next_bytes > COMMIT_BYTES)
     }
 }
 

@@ -61,7 +61,7 @@ impl Server {
     pub(crate) async fn plan(&self) {
         let mirror = self.store.read_all().await.expect("a snapshot");
         let plan = plan(&mirror.cluster().snapshot);
-        self.store.commit(self.term, &mirror, &plan.documents).await.expect("a commit");
+        self.store.commit(self.term, &mirror, &plan).await.expect("a commit");
     }
 
     /// Submits a unit that runs from then on.

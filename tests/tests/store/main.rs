@@ -2,6 +2,7 @@
 
 mod embedded;
 mod etcd;
+mod fencing;
 mod imports;
 mod leases;
 mod suite;
@@ -38,7 +39,7 @@ macro_rules! cases {
 /// Runs every case; fails with the names of those that failed (their panics are printed above).
 pub(crate) async fn run_suite(label: &str, store: Store) {
     let mut failed = Vec::new();
-    for (name, case) in suite::CASES.iter().chain(watches::CASES).chain(imports::CASES) {
+    for (name, case) in suite::CASES.iter().chain(watches::CASES).chain(imports::CASES).chain(fencing::CASES) {
         if tokio::spawn(case(store.clone(), format!("{name}/"))).await.is_err() {
             failed.push(*name);
         }

@@ -26,6 +26,7 @@ fn check(text: &str, expected: Expect) {
                 since_ms: 0,
                 moves: 0,
                 restart,
+                fence: None,
             };
             assignment.instances.insert(name.clone(), placement);
         }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::seat::UnitSeat;
-use super::{Change, Plan, Retired, Unplaced};
+use super::{Change, Plan, Retired, Unplaced, fencing};
 use crate::constraint::{self, Misfit, Unsuited};
+use crate::fence::Off;
 use crate::glob;
 use crate::model::{Assignment, DesiredState, FORMAT, MAX_DOCUMENT_BYTES, Machine, Placement, Snapshot, Why};
 use crate::name::{MachineId, UnitName};
@@ -16,7 +17,7 @@ const BUDGET_BYTES: usize = MAX_DOCUMENT_BYTES - 16 * 1024;
 
 /// No machine.
 pub(super) const NOWHERE: u32 = u32::MAX;
-/// On a machine that is absent but not called lost.
+/// On a machine that is absent but not called lost; or fenced, with a copy that may still be alive somewhere.
 pub(super) const SETTLING: u32 = u32::MAX - 1;
 
 pub(super) struct Board<'a> {
@@ -43,6 +44,8 @@ pub(super) struct Slot<'a> {
     declaring: Vec<usize>,
     /// Changes to the document, `None` = removed. Applied at the end, in order.
     edits: Vec<(UnitName, Option<Placement>)>,
+    /// Changes to what was taken off and may be alive, `None` = it is not.
+    off: Vec<(UnitName, Option<Off>)>,
 }
 
 /// The instances of one unit on one machine; most often there is one, which needs no list.
@@ -61,6 +64,7 @@ impl<'a> Board<'a> {
             here: BTreeMap::new(),
             declaring: Vec::new(),
             edits: Vec::new(),
+            off: Vec::new(),
         };
         let slots: Vec<Slot> = snapshot.machines.iter().map(slot).collect();
         let units: Vec<UnitSeat> = snapshot.units.values().map(|unit| UnitSeat::new(unit, snapshot, slots.len())).collect();
@@ -212,14 +216,19 @@ impl<'a> Board<'a> {
             since_ms: self.snapshot.now_ms,
             moves,
             restart: unit.restarts_asked(&instance),
+            fence: unit.fence().map(|terms| fencing::fenced(terms, &instance, self.snapshot.revision)),
         };
         let slot = &mut self.slots[machine as usize];
+        if placement.fence.is_some() {
+            self.plan.fenced.insert(slot.id.clone());
+        }
         self.plan.changes.push(Change::Place { instance: instance.clone(), machine: slot.id.clone(), why });
         slot.edits.push((instance, Some(placement)));
     }
 
-    /// Takes an instance off a machine that can be planned on, and writes it down.
+    /// Takes an instance off a machine that can be planned on, and writes it down. A fenced one is then placed nowhere in this plan.
     pub(super) fn retire(&mut self, instance: &UnitName, machine: u32, why: Retired) {
+        fencing::take_off(self, instance, machine, &why);
         let slot = &mut self.slots[machine as usize];
         self.plan.changes.push(Change::Retire { instance: instance.clone(), machine: slot.id.clone(), why });
         slot.edits.push((instance.clone(), None));
@@ -252,14 +261,36 @@ impl<'a> Board<'a> {
         (why, moves)
     }
 
+    /// Notes in a machine's document that a fenced instance may be alive there, or, with `None`, that it surely is not.
+    pub(super) fn note_off(&mut self, instance: &UnitName, machine: u32, off: Option<Off>) {
+        self.slots[machine as usize].off.push((instance.clone(), off));
+    }
+
+    /// Keeps an instance from being placed: a copy of it may be alive somewhere.
+    pub(super) fn block(&mut self, instance: &UnitName) {
+        // A global unit has no seat on a machine that is not there.
+        if let Some((number, seat)) = self.owner(instance, NOWHERE)
+            && self.units[number].placed[seat] == NOWHERE
+        {
+            self.units[number].placed[seat] = SETTLING;
+        }
+    }
+
+    /// Counts what is not placed but stands in a machine's document all the same.
+    pub(super) fn fill(&mut self, machine: u32, bytes: usize) {
+        self.slots[machine as usize].bytes += bytes;
+    }
+
     /// Brings the document's entry of an instance that stays up to date with its unit.
     pub(super) fn refresh(&mut self, number: usize, instance: &UnitName, machine: u32, old: &Placement) {
         let unit = self.units[number].unit;
         let restart = if unit.restart == 0 && unit.restart_of.is_empty() { 0 } else { unit.restarts_asked(instance) };
+        let fence = unit.fence().map(|terms| fencing::refreshed(terms, instance, self.snapshot.revision, old.fence.as_ref()));
         let same = old.revision == unit.revision
             && old.hash == unit.hash
             && old.state == unit.desired
             && old.restart == restart
+            && old.fence == fence
             && old.unit == unit.name;
         if same {
             return;
@@ -270,6 +301,7 @@ impl<'a> Board<'a> {
             hash: unit.hash.clone(),
             state: unit.desired,
             restart,
+            fence,
             ..old.clone()
         };
         let slot = &mut self.slots[machine as usize];
@@ -324,7 +356,7 @@ impl<'a> Board<'a> {
     /// Applies the edits to the documents.
     pub(super) fn into_plan(self) -> Plan {
         let Board { snapshot, slots, mut plan, .. } = self;
-        for slot in slots.into_iter().filter(|slot| !slot.edits.is_empty()) {
+        for slot in slots.into_iter().filter(|slot| !slot.edits.is_empty() || !slot.off.is_empty()) {
             let old = snapshot.assignments.get(slot.id);
             let mut document =
                 old.map_or_else(|| Assignment { v: FORMAT, ..Assignment::default() }, |old| Assignment::clone(old));
@@ -339,6 +371,12 @@ impl<'a> Board<'a> {
                         None => document.instances.remove(&instance),
                     };
                 }
+            }
+            for (instance, off) in slot.off {
+                match off {
+                    Some(off) => document.off.insert(instance, off),
+                    None => document.off.remove(&instance),
+                };
             }
             plan.documents.insert(slot.id.clone(), document);
         }

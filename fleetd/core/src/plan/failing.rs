@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::board::Board;
+use super::board::{Board, SETTLING};
 use super::follow::{self, Kept};
 use super::keep::{Failing, Pending};
 use super::{Retired, constraints_of};
@@ -48,8 +48,11 @@ fn move_one(board: &mut Board, siblings: &mut Siblings, failing: &Failing) -> bo
     let why = Why::Failed(board.slots[from as usize].id.clone());
     board.release(*number, *seat, instance);
     board.retire(instance, from, Retired::Failed);
-    board.place(*number, *seat, instance.clone(), to, why, *moves);
     siblings.on.entry(from).and_modify(|n| *n -= 1);
+    if board.units[*number].placed[*seat] == SETTLING {
+        return true; // fenced: it is placed when it has ended where it is
+    }
+    board.place(*number, *seat, instance.clone(), to, why, *moves);
     *siblings.on.entry(to).or_default() += 1;
     true
 }

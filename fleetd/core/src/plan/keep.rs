@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::board::{Board, NOWHERE, SETTLING};
-use super::{Change, Retired, constraints_of, move_pause_ms};
+use super::board::{Board, NOWHERE};
+use super::{Change, Retired, constraints_of, fencing, move_pause_ms};
 use crate::constraint::Misfit;
 use crate::model::{Assignment, FORMAT, Placement, Report, Why};
 use crate::name::{MachineId, UnitName};
@@ -53,7 +53,7 @@ pub(super) fn keep_what_fits<'a>(board: &mut Board<'a>) -> Pending<'a> {
     for (id, assignment) in snapshot.assignments.iter().filter(|(id, _)| !machines.contains_key(id)) {
         if snapshot.settling.contains(id) {
             keep_settling(board, assignment);
-        } else if !assignment.instances.is_empty() {
+        } else if !assignment.instances.is_empty() || !assignment.off.is_empty() {
             lose_machine(board, &mut pending, id, assignment);
         }
     }
@@ -140,26 +140,33 @@ pub(super) fn displace(
 /// The instances of a machine that gets time to return stay where they are; the document is left alone.
 fn keep_settling(board: &mut Board, assignment: &Assignment) {
     for instance in assignment.instances.keys() {
-        // A global unit has no seat on a machine that is not there.
-        if let Some((number, seat)) = board.owner(instance, NOWHERE)
-            && board.units[number].placed[seat] == NOWHERE
-        {
-            board.units[number].placed[seat] = SETTLING;
-        }
+        board.block(instance);
     }
 }
 
+/// What a lost machine ran is planned anew. A fenced instance stays in its document until it has surely ended there.
 fn lose_machine(board: &mut Board, pending: &mut Pending, id: &MachineId, assignment: &Assignment) {
+    let mut left = Assignment { v: FORMAT, generation: assignment.generation + 1, ..Assignment::default() };
+    left.unknown.clone_from(&assignment.unknown);
     for (instance, placement) in &assignment.instances {
+        if let Some(fence) = &placement.fence
+            && !fencing::has_ended(board, id, instance, fence)
+        {
+            left.instances.insert(instance.clone(), placement.clone());
+            continue;
+        }
         let displaced = Displaced { why: Why::Lost(id.clone()), moves: placement.moves };
         pending.displaced.insert(instance.clone(), displaced);
         board.plan.changes.push(Change::Retire { instance: instance.clone(), machine: id.clone(), why: Retired::Lost });
     }
-    let emptied = Assignment {
-        v: FORMAT,
-        generation: assignment.generation + 1,
-        unknown: assignment.unknown.clone(),
-        ..Assignment::default()
-    };
-    board.plan.documents.insert(id.clone(), emptied);
+    for (instance, off) in &assignment.off {
+        if !fencing::has_ended(board, id, instance, &off.fence) {
+            left.off.insert(instance.clone(), off.clone());
+        } else if let Some(why) = &off.why {
+            pending.displaced.insert(instance.clone(), Displaced { why: why.clone(), moves: off.moves });
+        }
+    }
+    if (left.instances.len(), left.off.len()) != (assignment.instances.len(), assignment.off.len()) {
+        board.plan.documents.insert(id.clone(), left);
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::board::Board;
+use super::board::{Board, SETTLING};
 use super::constraints_of;
 use super::follow::{self, Kept};
 use super::keep::Pending;
@@ -111,6 +111,10 @@ fn push_one(board: &mut Board, pushers: &mut Pushers, number: usize, seat: usize
         return false;
     };
     let (why, moves) = board.push_off(number, seat, instance, by);
+    if board.units[number].placed[seat] == SETTLING {
+        pushers.moved(instance, from, SETTLING);
+        return true; // fenced: it is placed when it has ended where it is
+    }
     board.place(number, seat, instance.clone(), to, why, moves);
     pushers.moved(instance, from, to);
     true

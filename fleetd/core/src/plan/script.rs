@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use super::fencing::fenced;
 use super::{Change, Plan};
+use crate::fence::{Fenced, KeeperState, Off};
 use crate::model::{
     Assignment, DesiredState, FORMAT, InstanceStatus, Machine, Placement, Report, Snapshot, Unit, UnitRecord, Unknown, Why,
 };
@@ -18,9 +20,12 @@ use crate::name::{MachineId, UnitName};
 /// unit web@.service x3 rev=2 | Global=true     a unit: [inactive|loaded|launched] [xN] [rev=N] [restart=N], its [X-Fleet] options
 /// on a: web@1.service web@2.service/moves=1    what a machine is assigned: [/rev=N][/loaded][/moves=N][/since=MS][/unit=NAME]
 /// gave-up a: web@1.service                     what it reports as failing in vain
+/// off a: db.service/gen=3                      a fenced instance taken off and maybe alive: [/gen=N]
+/// report a gen=3: web@1.service                what it reports, and of which generation
+/// keeper a life=9 silent=5000                  the keeper of fenced units: [held|released] [life=N] [silent=MS], WatchdogSec=8
 /// ```
 pub(super) fn snapshot(text: &str) -> Snapshot {
-    let mut snapshot = Snapshot { now_ms: 1_000_000, ..Snapshot::default() };
+    let mut snapshot = Snapshot { now_ms: 1_000_000, revision: 100, ..Snapshot::default() };
     let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.trim().split_once(' ')).collect();
     for (_, rest) in lines.iter().filter(|(word, _)| *word == "unit") {
         let unit = unit(rest);
@@ -37,7 +42,7 @@ pub(super) fn snapshot(text: &str) -> Snapshot {
             "on" => {
                 let (id, items) = rest.split_once(':').unwrap();
                 let instances = items.split_whitespace().map(|item| placement(&snapshot, item)).collect();
-                let assignment = Assignment { v: FORMAT, generation: 1, instances, unknown: Unknown::new() };
+                let assignment = Assignment { v: FORMAT, generation: 1, instances, ..Assignment::default() };
                 snapshot.assignments.insert(MachineId::new(id), Arc::new(assignment));
             }
             "gave-up" => {
@@ -46,11 +51,48 @@ pub(super) fn snapshot(text: &str) -> Snapshot {
                 let instances = items.split_whitespace().map(|name| (UnitName::trusted(name), status.clone())).collect();
                 snapshot.reports.insert(MachineId::new(id), Arc::new(Report { instances, ..Report::default() }));
             }
+            "off" => {
+                let (id, items) = rest.split_once(':').unwrap();
+                let assignment = snapshot.assignments.entry(MachineId::new(id)).or_default();
+                Arc::make_mut(assignment).off = items.split_whitespace().map(off).collect();
+            }
+            "report" => {
+                let (head, items) = rest.split_once(':').unwrap();
+                let (id, generation) = head.split_once(" gen=").unwrap();
+                let status = InstanceStatus { active: "active".into(), ..InstanceStatus::default() };
+                let instances = items.split_whitespace().map(|name| (UnitName::trusted(name), status.clone())).collect();
+                let report = Report { generation: generation.parse().unwrap(), instances, ..Report::default() };
+                snapshot.reports.insert(MachineId::new(id), Arc::new(report));
+            }
+            "keeper" => {
+                let (id, words) = rest.split_once(' ').unwrap();
+                snapshot.keepers.insert(MachineId::new(id), keeper(words));
+            }
             "unit" => {}
             other => panic!("no such word in a cluster: {other}"),
         }
     }
     snapshot
+}
+
+fn off(item: &str) -> (UnitName, Off) {
+    let (name, generation) = item.split_once("/gen=").unwrap();
+    let fence = Fenced { token: 1, stop_ms: 90_000, after: Vec::new() };
+    let off = Off { generation: generation.parse().unwrap(), fence, why: Some(Why::Unfit(MachineId::new("a"))), moves: 0 };
+    (UnitName::trusted(name), off)
+}
+
+fn keeper(words: &str) -> KeeperState {
+    let mut keeper = KeeperState { life: 7, watchdog_ms: 8_000, ..KeeperState::default() };
+    for word in words.split_whitespace() {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("held", _) => keeper.held = true,
+            ("released", _) => keeper.released = true,
+            ("life", n) => keeper.life = n.parse().unwrap(),
+            (_, n) => keeper.silent_ms = n.parse().unwrap(),
+        }
+    }
+    keeper
 }
 
 fn machine(rest: &str) -> Machine {
@@ -112,6 +154,7 @@ fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
         since_ms: 0,
         moves: 0,
         restart: 0,
+        fence: owner.and_then(|unit| unit.fence()).map(|terms| fenced(terms, &name, 1)),
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
@@ -125,7 +168,7 @@ fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
     (name, placement)
 }
 
-/// Prints a plan: `+` placed, `-` taken off, `~` updated, `!` fits nowhere.
+/// Prints a plan: `+` placed, `-` taken off, `~` updated, `…` waits for its other copy, `!` fits nowhere.
 pub(super) fn print(plan: &Plan) -> String {
     let mut text = String::new();
     for change in &plan.changes {
@@ -134,6 +177,12 @@ pub(super) fn print(plan: &Plan) -> String {
             Change::Retire { instance, machine, why } => writeln!(text, "- {instance} off {machine}: {why:?}"),
             Change::Update { instance, machine } => writeln!(text, "~ {instance} on {machine}"),
         };
+    }
+    for held in &plan.held {
+        let _ = writeln!(text, "… {}: {held}", held.instance);
+    }
+    for (machine, life) in &plan.guards {
+        let _ = writeln!(text, "if the keeper of {machine} is away in its life {life}");
     }
     for unplaced in &plan.unplaced {
         let names: Vec<&str> = unplaced.instances.iter().map(UnitName::as_str).collect();

@@ -46,7 +46,8 @@ impl<'a> UnitSeat<'a> {
         // A backslash takes two bytes in JSON, in the unit's name, the instance's and those that a follower's reason may name.
         let escapes = |text: &str| text.bytes().filter(|b| *b == b'\\').count();
         let beside = unit.constraints.machine_of.first().map_or(0, |peer| 2 * peer.len() + name.len());
-        let entry_bytes = ENTRY_BYTES + name.len() + 2 * escapes(name) + beside;
+        let fence = if unit.fence().is_some() { super::fencing::FENCE_BYTES } else { 0 };
+        let entry_bytes = ENTRY_BYTES + fence + name.len() + 2 * escapes(name) + beside;
         let specifiers = unit.constraints.has_specifiers();
         let placed = vec![NOWHERE; seats];
         let mut seat = UnitSeat { unit, specifiers, global, own_records: BTreeSet::new(), placed, number_at, entry_bytes };

@@ -6,6 +6,8 @@ use super::plan;
 use super::script::{applied, print, snapshot};
 
 mod beside;
+mod fencing;
+mod fencing_lives;
 mod moves;
 
 fn check(text: &str, expected: Expect) {

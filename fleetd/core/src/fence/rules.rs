@@ -1,0 +1,266 @@
+//! Which units can be fenced, and how long systemd may take to stop one: both read from the unit file.
+//!
+//! The stop times are those of systemd.service(5): one `TimeoutStopSec=` for each `ExecStop=`, one from SIGTERM to SIGKILL, and for
+//! each `ExecStopPost=` one more.
+
+use crate::name::UnitName;
+use crate::unit_file::{UnitFile, UnitFileError};
+use crate::xfleet::SECTION;
+
+/// systemd's own `DefaultTimeoutStopSec=`, in milliseconds. fleet writes it beside units that set none, so that a host's other default
+/// does not count.
+const DEFAULT_STOP_MS: u64 = 90_000;
+
+/// The longest stop of a fenced unit, in milliseconds: so long its place stays empty after its machine was lost.
+const MAX_STOP_MS: u64 = 600_000;
+
+/// What is known of a unit's stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopTerms {
+    /// How long it may take, in milliseconds; `u64::MAX` for ever.
+    pub stop_ms: u64,
+    /// The `TimeoutStopSec=` that this counts with, in milliseconds.
+    pub timeout_ms: u64,
+    /// What it starts after, targets left out, specifiers unexpanded.
+    pub after: Vec<String>,
+}
+
+impl StopTerms {
+    /// Reads them from a unit's file.
+    pub fn from_file(name: &UnitName, file: &UnitFile) -> StopTerms {
+        let (mut stop, mut abort, mut abort_mode) = (DEFAULT_STOP_MS, None, false);
+        for option in file.options.iter().filter(|option| option.section == "Service") {
+            match option.name.as_str() {
+                "TimeoutStopSec" | "TimeoutSec" => stop = timeout_ms(&option.value).unwrap_or(u64::MAX),
+                "TimeoutAbortSec" => abort = Some(timeout_ms(&option.value).unwrap_or(u64::MAX)),
+                "TimeoutStopFailureMode" => abort_mode = option.value.trim() == "abort",
+                _ => {}
+            }
+        }
+        // A core dump on the way costs a time of its own.
+        let dump = abort.unwrap_or(if abort_mode { stop } else { 0 });
+        let count = |option: &str| file.values("Service", option).flat_map(commands).count() as u64;
+        // Quadlet's generator adds one of each.
+        let quadlet = u64::from(name.is_quadlet());
+        let (before, behind) = (count("ExecStop") + quadlet, count("ExecStopPost") + quadlet);
+        let end = stop.saturating_add(dump);
+        let behind = if behind == 0 { 0 } else { stop.saturating_mul(behind).saturating_add(end) };
+        let stop_ms = stop.saturating_mul(before).saturating_add(end).saturating_add(behind);
+        StopTerms { stop_ms, timeout_ms: stop, after: names(file, "After") }
+    }
+}
+
+/// Why a unit that asks for `Fence=yes` cannot be fenced, each with its line; empty when it can, or does not ask.
+pub fn refusals(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
+    let Some(fence) = find(file, SECTION, "Fence").filter(|_| is_fenced(file)) else { return Vec::new() };
+    let mut found: Vec<UnitFileError> = Vec::new();
+    let refused = |line: usize, problem: &str| UnitFileError { line, problem: format!("Fence=yes: {problem}") };
+    if name.systemd_name().suffix() != "service" {
+        found.push(refused(fence.1, &format!("{name} is no service; only processes can be fenced")));
+    }
+    for (option, &line) in file.options.iter().zip(&file.lines) {
+        let value = option.value.trim();
+        let given = format!("{}={value}", option.name);
+        let reason = match (option.section.as_str(), option.name.as_str()) {
+            (SECTION, "Global") if crate::xfleet::is_true(value) => "runs on every machine, so there is no one copy to keep",
+            ("Service", "TimeoutStopSec" | "TimeoutSec" | "TimeoutAbortSec") => match timeout_ms(value) {
+                Some(u64::MAX) => "lets a stop take for ever, so nobody could ever say that the copy has ended",
+                Some(_) => continue,
+                None => "is no time that fleet can read; write it in seconds",
+            },
+            ("Service", "SendSIGKILL") if !crate::xfleet::is_true(value) => "leaves processes alive that ignore SIGTERM",
+            ("Service", "KillMode") if !["control-group", "mixed", ""].contains(&value) => {
+                "leaves the unit's other processes alive"
+            }
+            ("Service", "FinalKillSignal") if !["SIGKILL", "KILL", "9"].contains(&value) => {
+                "can be ignored by the unit's processes"
+            }
+            ("Service", "RemainAfterExit") if crate::xfleet::is_true(value) => {
+                "keeps the unit active without a process, so that there is nothing to end"
+            }
+            ("Service", "PAMName") => "lets the login session take the processes out of the unit's control group",
+            ("Unit", "SurviveFinalKillSignal") if crate::xfleet::is_true(value) => "lets processes live on over a soft reboot",
+            ("Unit", "Before") if value.split_whitespace().any(|unit| !unit.ends_with(".target")) => {
+                "makes this unit's stop wait for theirs; write After= into those units instead"
+            }
+            ("Service", exec) if exec.starts_with("Exec") => match commands(value).find_map(escapes) {
+                Some(reason) => {
+                    found.push(refused(line, reason));
+                    continue;
+                }
+                None => continue,
+            },
+            ("Container", "PodmanArgs") if value.contains("--cgroups") => {
+                "may take the container out of the unit's control group"
+            }
+            _ => continue,
+        };
+        found.push(refused(line, &format!("{given} {reason}")));
+    }
+    let stop_ms = StopTerms::from_file(name, file).stop_ms;
+    if stop_ms > MAX_STOP_MS && found.is_empty() {
+        let line = ["TimeoutStopSec", "TimeoutSec"].iter().find_map(|option| find(file, "Service", option)).map_or(0, |f| f.1);
+        let problem = format!(
+            "its stop may take {} s by TimeoutStopSec=, ExecStop= and ExecStopPost=; the limit is {} s, since it is nowhere for so long when its machine is lost",
+            stop_ms / 1000,
+            MAX_STOP_MS / 1000
+        );
+        found.push(refused(line, &problem));
+    }
+    found
+}
+
+/// Whether the unit asks to be fenced.
+pub(crate) fn is_fenced(file: &UnitFile) -> bool {
+    file.last(SECTION, "Fence").is_some_and(crate::xfleet::is_true)
+}
+
+/// The commands of one `Exec…=` line.
+fn commands(value: &str) -> impl Iterator<Item = &str> {
+    value.split(" ; ").map(str::trim).filter(|command| !command.is_empty())
+}
+
+/// A command that starts its processes elsewhere, where systemd does not end them with the unit.
+fn escapes(command: &str) -> Option<&'static str> {
+    let mut words = command.trim_start_matches(['@', '-', ':', '+', '!', '|']).split_whitespace();
+    let program = words.next()?.rsplit('/').next()?;
+    let rest: Vec<&str> = words.collect();
+    match program {
+        "docker" if rest.contains(&"run") || rest.contains(&"start") => Some(
+            "docker's containers run in its daemon's control groups and outlive this unit; use podman run --cgroups=split, or a .container unit",
+        ),
+        "podman" if (rest.contains(&"run") || rest.contains(&"start")) && !rest.iter().any(|word| CONTAINED.contains(word)) => {
+            Some(
+                "podman puts the container into a control group of its own, which outlives this unit; add --cgroups=split (and Delegate=yes)",
+            )
+        }
+        "systemd-run" | "machinectl" => Some("what it starts runs in another unit and outlives this one"),
+        _ => None,
+    }
+}
+
+/// How podman is told to stay in the unit's control group.
+const CONTAINED: [&str; 3] = ["--cgroups=split", "--cgroups=disabled", "--cgroups=no-conmon"];
+
+fn find<'a>(file: &'a UnitFile, section: &str, name: &str) -> Option<(&'a str, usize)> {
+    let options = file.options.iter().zip(&file.lines);
+    options.filter(|(o, _)| o.section == section && o.name == name).map(|(o, line)| (o.value.as_str(), *line)).next_back()
+}
+
+/// The unit names of a list option, without targets: nothing of fleet's is one that processes wait for.
+fn names(file: &UnitFile, option: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for value in file.values("Unit", option) {
+        if value.trim().is_empty() {
+            names.clear();
+        }
+        names.extend(value.split_whitespace().filter(|name| !name.ends_with(".target")).map(str::to_string));
+    }
+    names
+}
+
+/// A time of systemd.time(7) in milliseconds, rounded up; `u64::MAX` for `infinity` and for 0, which systemd takes for it here.
+/// `None` for what cannot be read.
+fn timeout_ms(value: &str) -> Option<u64> {
+    let text = value.trim();
+    if text == "infinity" {
+        return Some(u64::MAX);
+    }
+    if text.is_empty() {
+        return Some(DEFAULT_STOP_MS); // an empty value sets the default again
+    }
+    let mut total_us = 0.0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = rest[digits..].trim_start();
+        let letters = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
+        total_us += number * unit_us(&rest[..letters])?;
+        rest = rest[letters..].trim_start();
+    }
+    let ms = (total_us / 1000.0).ceil();
+    match ms {
+        0.0 => Some(u64::MAX),
+        ms if ms < 1e15 => Some(ms as u64),
+        _ => Some(u64::MAX),
+    }
+}
+
+fn unit_us(word: &str) -> Option<f64> {
+    Some(match word {
+        "us" | "usec" | "µs" | "μs" => 1.0,
+        "ms" | "msec" => 1e3,
+        "" | "s" | "sec" | "second" | "seconds" => 1e6,
+        "m" | "min" | "minute" | "minutes" => 60e6,
+        "h" | "hr" | "hour" | "hours" => 3600e6,
+        "d" | "day" | "days" => 86_400e6,
+        "w" | "week" | "weeks" => 604_800e6,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(lines: &str) -> UnitFile {
+        UnitFile::parse(&format!("[Service]\n{lines}\n[X-Fleet]\nFence=yes\n")).unwrap()
+    }
+
+    fn said(lines: &str) -> String {
+        let said: Vec<String> =
+            refusals(&UnitName::trusted("a.service"), &service(lines)).iter().map(|e| e.to_string()).collect();
+        said.join("\n")
+    }
+
+    fn stop_s(lines: &str) -> u64 {
+        StopTerms::from_file(&UnitName::trusted("a.service"), &service(lines)).stop_ms / 1000
+    }
+
+    #[test]
+    fn times_are_read_as_systemd_reads_them() {
+        let read = ["90", "1min 30s", "1.5m", "500ms", "2h", "1 min", "10sec"].map(|text| timeout_ms(text).unwrap());
+        assert_eq!(read, [90_000, 90_000, 90_000, 500, 7_200_000, 60_000, 10_000]);
+        assert_eq!(["infinity", "0"].map(timeout_ms), [Some(u64::MAX); 2]);
+        assert_eq!(["soon", "5 parsecs", "-1", "%i"].map(timeout_ms), [None; 4]);
+    }
+
+    #[test]
+    fn a_stop_takes_one_timeout_for_each_command_and_one_for_the_kill() {
+        assert_eq!(stop_s("ExecStart=/bin/a"), 90);
+        assert_eq!(stop_s("TimeoutStopSec=5\nExecStart=/bin/a"), 5);
+        assert_eq!(stop_s("TimeoutSec=7\nTimeoutStopSec=5\nExecStop=/bin/b\nExecStop=/bin/c"), 15);
+        assert_eq!(stop_s("TimeoutStopSec=5\nExecStopPost=/bin/b"), 15);
+        assert_eq!(stop_s("TimeoutStopSec=5\nTimeoutAbortSec=20"), 25);
+        let file = UnitFile::parse("[Container]\nImage=a\n[Service]\nTimeoutStopSec=5\n[X-Fleet]\nFence=yes\n").unwrap();
+        assert_eq!(StopTerms::from_file(&UnitName::trusted("a.container"), &file).stop_ms, 20_000);
+    }
+
+    #[test]
+    fn what_would_defeat_the_fence_is_refused_with_its_line_and_reason() {
+        assert_eq!(
+            said("ExecStart=/bin/a\nTimeoutStopSec=infinity"),
+            "line 3: Fence=yes: TimeoutStopSec=infinity lets a stop take for ever, so nobody could ever say that the copy has ended"
+        );
+        assert!(said("TimeoutSec=0").contains("for ever"));
+        assert!(said("SendSIGKILL=no").starts_with("line 2: Fence=yes: SendSIGKILL=no leaves processes alive"));
+        assert!(said("KillMode=process").contains("other processes alive") && said("KillMode=none").contains("alive"));
+        assert!(said("RemainAfterExit=yes").contains("without a process"));
+        assert!(said("TimeoutStopSec=11min").contains("its stop may take 660 s"));
+        assert!(said("PAMName=login").contains("login session"));
+        assert!(said("ExecStart=/usr/bin/docker run -a web").contains("docker's containers"));
+        assert!(said("ExecStart=-/usr/bin/podman run web").contains("--cgroups=split"));
+        assert_eq!(said("ExecStart=/usr/bin/podman run --cgroups=split web\nKillMode=mixed\nTimeoutStopSec=9min"), "");
+    }
+
+    #[test]
+    fn only_services_that_run_once_can_be_fenced() {
+        let refused = |name: &str, text: &str| refusals(&UnitName::trusted(name), &UnitFile::parse(text).unwrap()).len();
+        assert_eq!(refused("a.socket", "[Socket]\nListenStream=1\n[X-Fleet]\nFence=yes\n"), 1);
+        assert_eq!(refused("a.service", "[Service]\nExecStart=/a\n[X-Fleet]\nFence=yes\nGlobal=yes\n"), 1);
+        assert_eq!(refused("a.service", "[Unit]\nBefore=b.service\n[Service]\nExecStart=/a\n[X-Fleet]\nFence=yes\n"), 1);
+        assert_eq!(refused("a.service", "[Unit]\nBefore=b.service\n[Service]\nKillMode=none\n[X-Fleet]\nFence=no\n"), 0);
+        assert_eq!(refused("a@.container", "[Container]\nImage=a\n[X-Fleet]\nFence=yes\n"), 0);
+    }
+}
