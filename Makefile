@@ -1,13 +1,16 @@
 # make demo   boots three machines and shows the main job
 # make test   every test, on real systemd, etcd, podman
-# make check  the quick gate: fmt, clippy, docs, unit and simulation tests
+# make check  the quick gate: fmt, clippy, docs, unit and simulation tests, half a minute of two fuzzers
+# make fuzz   the fuzzers alone, FUZZ_SECONDS=30
 # make man    man pages and shell completions, into target/dist
 # make deb    the Debian packages fleetd and fleetctl, into target/deb
 # make bench  the figures of docs/performance.md
 # Each installs what it needs (Debian packages, as root) before it starts.
 
 CARGO ?= cargo
-.PHONY: all demo test check man deb bench setup packages
+FUZZ_SECONDS ?= 30
+STEP := @sh tests/step.sh
+.PHONY: all demo test check fuzz man deb bench setup packages
 
 all:
 	$(CARGO) build --workspace
@@ -23,14 +26,19 @@ demo: setup
 	@bash tests/demo.sh
 
 check: packages
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
-	$(CARGO) test --package fleet-core --package fleetd --package fleetctl --lib --bins --tests
+	$(STEP) fmt $(CARGO) fmt --all --check
+	$(STEP) clippy $(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(STEP) docs env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	$(STEP) "unit tests" $(CARGO) test --package fleet-core --package fleetd --package fleetctl --package fleet-fuzz --lib --bins --tests
+	$(STEP) fuzz bash tests/fuzz.sh $(FUZZ_SECONDS)
+
+fuzz: packages
+	@bash tests/fuzz.sh $(FUZZ_SECONDS)
 
 test: setup
-	$(CARGO) build --workspace --bins
-	FLEET_TEST_ETCD="$$(sh tests/lab/setup.sh)/root/usr/bin/etcd" $(CARGO) test --workspace --lib --bins --tests -- --test-threads=2
+	$(STEP) "build programs" $(CARGO) build --workspace --bins
+	$(STEP) "build tests" $(CARGO) test --workspace --lib --bins --tests --no-run
+	$(STEP) "all tests" env FLEET_TEST_ETCD="$$(sh tests/lab/setup.sh)/root/usr/bin/etcd" $(CARGO) test --workspace --lib --bins --tests -- --test-threads=2
 
 # target/dist/man/*.[18]; target/dist/completions/fleetctl (bash), _fleetctl (zsh), fleetctl.fish.
 man: packages
