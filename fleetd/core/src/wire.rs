@@ -33,6 +33,7 @@ pub struct Unit {
     pub current_state: String,
     /// What the user wants.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["inactive", "loaded", "launched"])))]
     pub desired_state: String,
     /// Where it was placed.
     #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]

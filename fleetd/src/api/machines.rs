@@ -41,11 +41,13 @@ pub(super) struct Operations(Vec<Operation>);
 #[derive(Deserialize, JsonSchema)]
 #[schemars(rename = "MachineMetadataOp")]
 struct Operation {
-    /// `add`, `replace` or `remove`.
+    /// What to do.
     #[serde(default)]
+    #[schemars(extend("enum" = ["add", "replace", "remove"]))]
     op: String,
     /// `/<machine id>/metadata/<key>`.
     #[serde(default)]
+    #[schemars(regex(pattern = "^/[0-9A-Za-z_.-]+/metadata/[0-9A-Za-z_.-]+$"))]
     path: String,
     /// The label's value; none for `remove`.
     #[serde(default)]

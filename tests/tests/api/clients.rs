@@ -56,7 +56,9 @@ async fn the_server_answers_as_the_openapi_document_says() {
         .args(["run", &format!("{}/fleet/v1/openapi.json", server.origin)])
         // It never ends once it is asked well.
         .args(["--exclude-operation-id", "followUnits"])
-        .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"])
+        // Left out: schemas say less than fleet 1.0's rules, some of it is taken that they forbid, and its discovery refuses methods with 400.
+        .args(["--checks", "all"])
+        .args(["--exclude-checks", "positive_data_acceptance,negative_data_rejection,unsupported_method"])
         .args(["--max-examples", EXAMPLES, "--seed", &std::env::var("FLEET_TEST_SEED").unwrap_or(SEED.into())])
         .args(["--request-timeout", "10", "--continue-on-failure", "--no-color"])
         .env("SCHEMATHESIS_HOOKS", "hooks")
