@@ -189,6 +189,34 @@ async fn the_drop_in_is_part_of_the_unit(host: Host) {
     host.clear(&name).await;
 }
 
+async fn instances_share_their_templates_file_until_one_gets_its_own(host: Host) {
+    let [template, one, two] =
+        ["fleettest-shared@.service", "fleettest-shared@1.service", "fleettest-shared@2.service"].map(unit);
+    host.write(&template, RUNS).await;
+    // The drop-in of its own takes the place of the template's for this one, and here it says that it ends by itself.
+    host.systemd.share(&one, None).await.unwrap();
+    host.systemd
+        .share(&two, Some("[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=\nExecStart=/bin/true\n"))
+        .await
+        .unwrap();
+    host.queue(&one, Job::Start).await;
+    host.queue(&two, Job::Start).await;
+    host.until(&one, "active running").await;
+    host.until(&two, "active exited").await;
+    host.systemd.unshare(&one).await.unwrap();
+    host.write(&template, RUNS_ONCE).await;
+    host.systemd.reload().await.unwrap();
+    host.queue(&one, Job::Restart).await;
+    host.until(&one, "active running").await;
+    host.systemd.share(&one, None).await.unwrap();
+    host.systemd.reload().await.unwrap();
+    host.queue(&one, Job::Restart).await;
+    host.until(&one, "active exited").await;
+    host.clear(&one).await;
+    host.clear(&two).await;
+    host.systemd.remove(&template).await.unwrap();
+}
+
 async fn refusals_are_in_systemds_words(host: Host) {
     let (missing, bad) = (unit("fleettest-missing@1.service"), unit("fleettest-bad.service"));
     host.write(&bad, "[Service]\nType=simple\n").await;
@@ -339,6 +367,7 @@ both! {
     a_failed_unit_tells_why_until_it_is_reset
     a_unit_that_restarts_itself_too_often_fails
     the_drop_in_is_part_of_the_unit
+    instances_share_their_templates_file_until_one_gets_its_own
     refusals_are_in_systemds_words
     what_is_not_there_can_be_stopped_reset_and_removed
     a_list_has_only_units_that_are_not_at_rest

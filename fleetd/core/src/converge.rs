@@ -41,6 +41,9 @@ pub struct Marker {
     /// Whether it was enabled, as its `[Install]` section says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enabled: bool,
+    /// Whether it has no file of its own but runs its template's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 /// One unit of this host that fleet wrote or should write.

@@ -10,9 +10,8 @@ use futures_util::stream::{self, StreamExt};
 use tracing::{debug, warn};
 
 use super::Agent;
-use super::dropin::drop_in;
 use crate::clock;
-use crate::systemd::{Job, MAX_CALLS, quadlet};
+use crate::systemd::{Job, MAX_CALLS};
 
 /// How many texts are kept, so that a thousand replicas fetch their text once.
 const KEPT_TEXTS: usize = 256;
@@ -24,16 +23,8 @@ const RELOADING_SHARE: u64 = 10;
 #[derive(Default)]
 pub(super) struct Texts(BTreeMap<TextKey, Arc<str>>);
 
-type TextKey = (UnitName, u64, Arc<str>);
-
-/// A unit file ready to be written on this host.
-struct Rendered {
-    text: String,
-    drop_in: String,
-    oneshot: bool,
-    /// Whether it has an `[Install]` section.
-    installs: bool,
-}
+/// A unit, the number of its text and that text's hash.
+pub(super) type TextKey = (UnitName, u64, Arc<str>);
 
 impl Agent {
     /// Carries out `steps`, at most `free` jobs of them; true if some were left for the next tick. A step that fails gives its
@@ -47,6 +38,8 @@ impl Agent {
         if self.markers.reload_is_due() && !self.reload().await {
             return true; // a unit started now might run its old text
         }
+        let written = steps.iter().filter_map(|step| if let Step::Write { instance, .. } = step { Some(instance) } else { None });
+        self.rewriting = written.cloned().collect();
         let mut failed = BTreeSet::new();
         let mut jobs: Vec<(UnitName, Job, Step)> = Vec::new();
         let mut left_over = false;
@@ -118,11 +111,16 @@ impl Agent {
             self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?;
         }
         self.systemd.remove(&systemd_name).await.map_err(|e| e.to_string())?;
-        self.markers.remove(name).map_err(|e| e.to_string())
+        self.markers.remove(name).map_err(|e| e.to_string())?;
+        match systemd_name.template() {
+            Some(template) => self.drop_unshared(&template).await,
+            None => Ok(()),
+        }
     }
 
     async fn write(&mut self, instance: &UnitName, unit: &UnitName, revision: u64, hash: Arc<str>) -> Result<(), String> {
-        let Some(text) = self.texts.0.get(&(unit.clone(), revision, hash.clone())).cloned() else {
+        let key = (unit.clone(), revision, hash.clone());
+        let Some(text) = self.texts.0.get(&key).cloned() else {
             return Err(format!("the text of {unit}, revision {revision}, cannot be had from the store yet"));
         };
         let systemd_name = instance.systemd_name();
@@ -131,7 +129,7 @@ impl Agent {
         {
             return Err(format!("this machine has a {systemd_name} of its own ({path}); fleet does not overwrite it"));
         }
-        let rendered = render(instance, &text).await?;
+        let rendered = self.render(instance, &key, &text).await?;
         let old = self.markers.get(instance).map(|marker| marker.hash.clone());
         if old.as_ref().is_some_and(|old| *old != hash) {
             self.markers.note_reload_due();
@@ -139,7 +137,7 @@ impl Agent {
         if self.markers.get(instance).is_some_and(|marker| marker.enabled) {
             self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?; // the old text's links
         }
-        self.systemd.write(&systemd_name, &rendered.text, &rendered.drop_in).await.map_err(|e| e.to_string())?;
+        let shared = self.put_files(instance, &key, &rendered).await?;
         let enabled = rendered.installs;
         if enabled && let Err(error) = self.systemd.enable(&systemd_name).await {
             if old.is_none() {
@@ -153,11 +151,15 @@ impl Agent {
         let launched = false;
         // A text of another unit, or a new one, starts a new account of restarts.
         let restart = self.markers.get(instance).map_or(0, |marker| marker.restart);
-        let marker = Marker { unit: unit.clone(), revision, hash, launched, restart, oneshot: rendered.oneshot, enabled };
+        let marker = Marker { unit: unit.clone(), revision, hash, launched, restart, oneshot: rendered.oneshot, enabled, shared };
         if old.as_ref() != Some(&marker.hash) {
             self.trouble.remove(instance); // the failures were the old text's
         }
-        self.markers.set(instance, marker).map_err(|e| e.to_string())
+        self.markers.set(instance, marker).map_err(|e| e.to_string())?;
+        match systemd_name.template() {
+            Some(template) if !shared => self.drop_unshared(&template).await,
+            _ => Ok(()),
+        }
     }
 
     /// Queues jobs, many calls at once, and notes what was asked for.
@@ -236,12 +238,4 @@ impl Agent {
             Err(error) => debug!("unit files wait: {error}"),
         }
     }
-}
-
-/// A unit's text as this host runs it: Quadlet units become services here, by podman's own generator.
-async fn render(instance: &UnitName, text: &str) -> Result<Rendered, String> {
-    let text = if instance.is_quadlet() { quadlet::translate(instance, text).await? } else { text.to_string() };
-    let file = UnitFile::parse_lenient(&text);
-    let oneshot = file.last("Service", "Type") == Some("oneshot");
-    Ok(Rendered { drop_in: drop_in(instance, &file), oneshot, installs: file.has_section("Install"), text })
 }

@@ -1,12 +1,24 @@
-//! What fleet wrote on this host: one small file a unit under `/run/fleet/units`, gone with a reboot like the units themselves.
+//! What fleet wrote on this host: one small file a unit under `/run/fleet/units`, and one a template whose file is shared; gone with
+//! a reboot like the units themselves.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fleet_core::converge::Marker;
 use fleet_core::name::UnitName;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tracing::warn;
+
+/// Whose text the file of a template has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Template {
+    pub(super) unit: UnitName,
+    pub(super) hash: Arc<str>,
+}
 
 /// The markers, in memory and on disk. A restarted fleetd adopts what runs by them.
 #[derive(Debug)]
@@ -17,30 +29,25 @@ pub(super) struct Markers {
     /// Is there while units were enabled whose targets do not know it yet; that can wait for a quiet time.
     links_due: PathBuf,
     markers: BTreeMap<UnitName, Marker>,
+    /// By the name that systemd knows the template by.
+    templates: BTreeMap<UnitName, Template>,
 }
 
 impl Markers {
-    /// Reads what an earlier fleetd left. A file that cannot be read is said and passed over: its unit then is the host's.
+    /// Reads what an earlier fleetd left.
     pub(super) fn open(folder: &Path) -> io::Result<Markers> {
         std::fs::create_dir_all(folder)?;
-        let mut markers = BTreeMap::new();
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json")) else {
-                continue;
-            };
-            let read = std::fs::read(&path)
-                .map_err(|e| e.to_string())
-                .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string()));
-            match read {
-                Ok(marker) => {
-                    markers.insert(UnitName::trusted(name), marker);
-                }
-                Err(problem) => warn!("{}: {problem}; fleet will not touch this unit", path.display()),
+        let mut markers: BTreeMap<UnitName, Marker> = read_all(folder, ".json")?;
+        let templates: BTreeMap<UnitName, Template> = read_all(folder, ".template")?;
+        for (name, marker) in markers.iter_mut().filter(|(_, marker)| marker.shared) {
+            // An earlier fleetd died while it wrote the template anew: whoever had not followed yet is to be written again.
+            let template = name.systemd_name().template().and_then(|template| templates.get(&template));
+            if template.is_none_or(|template| template.hash != marker.hash) {
+                marker.hash = Arc::default();
             }
         }
         let (reload_due, links_due) = (folder.join("reload-due"), folder.join("links-due"));
-        Ok(Markers { folder: folder.to_path_buf(), reload_due, links_due, markers })
+        Ok(Markers { folder: folder.to_path_buf(), reload_due, links_due, markers, templates })
     }
 
     pub(super) fn reload_is_due(&self) -> bool {
@@ -83,27 +90,94 @@ impl Markers {
         if self.markers.get(name) == Some(&marker) {
             return Ok(());
         }
-        // /run is memory: no sync; the rename keeps a crash of fleetd from leaving half a file.
-        let path = self.path(name);
-        let temporary = path.with_extension("new");
-        std::fs::write(&temporary, serde_json::to_vec(&marker)?)?;
-        std::fs::rename(&temporary, &path)?;
+        write(&self.path(name), &marker)?;
         self.markers.insert(name.clone(), marker);
         Ok(())
     }
 
     pub(super) fn remove(&mut self, name: &UnitName) -> io::Result<()> {
-        match std::fs::remove_file(self.path(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => {
-                self.markers.remove(name);
-                Ok(())
+        remove(&self.path(name))?;
+        self.markers.remove(name);
+        Ok(())
+    }
+
+    /// Whose text the file of this template has, if it is fleet's.
+    pub(super) fn template(&self, name: &UnitName) -> Option<&Template> {
+        self.templates.get(name)
+    }
+
+    /// Notes whose text it has from now on. What shared its file with another text counts as not written, until it is.
+    pub(super) fn set_template(&mut self, name: &UnitName, template: Template) -> io::Result<()> {
+        write(&self.template_path(name), &template)?;
+        let stale = |(_, marker): &(&UnitName, &Marker)| marker.hash != template.hash;
+        let stale: Vec<UnitName> = self.sharing(name).filter(stale).map(|(name, _)| name.clone()).collect();
+        for name in stale {
+            if let Some(marker) = self.markers.get_mut(&name) {
+                marker.hash = Arc::default();
             }
         }
+        self.templates.insert(name.clone(), template);
+        Ok(())
+    }
+
+    pub(super) fn remove_template(&mut self, name: &UnitName) -> io::Result<()> {
+        remove(&self.template_path(name))?;
+        self.templates.remove(name);
+        Ok(())
+    }
+
+    /// The instances that share the file of this template.
+    pub(super) fn sharers<'a>(&'a self, template: &'a UnitName) -> impl Iterator<Item = &'a UnitName> {
+        self.sharing(template).map(|(name, _)| name)
+    }
+
+    fn sharing<'a>(&'a self, template: &'a UnitName) -> impl Iterator<Item = (&'a UnitName, &'a Marker)> {
+        let head = template.stem();
+        let family = self.markers.range::<str, _>((Bound::Included(head), Bound::Unbounded));
+        let family = family.take_while(move |(name, _)| name.as_str().starts_with(head));
+        family.filter(move |(name, marker)| marker.shared && name.systemd_name().template().as_ref() == Some(template))
     }
 
     fn path(&self, name: &UnitName) -> PathBuf {
         self.folder.join(format!("{name}.json"))
+    }
+
+    fn template_path(&self, name: &UnitName) -> PathBuf {
+        self.folder.join(format!("{name}.template"))
+    }
+}
+
+/// Reads what an earlier fleetd left. A file that cannot be read is said and passed over: its unit then is the host's.
+fn read_all<T: DeserializeOwned>(folder: &Path, ending: &str) -> io::Result<BTreeMap<UnitName, T>> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(ending)) else {
+            continue;
+        };
+        let bytes = std::fs::read(&path).map_err(|e| e.to_string());
+        match bytes.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string())) {
+            Ok(value) => {
+                all.insert(UnitName::trusted(name), value);
+            }
+            Err(problem) => warn!("{}: {problem}; fleet will not touch this unit", path.display()),
+        }
+    }
+    Ok(all)
+}
+
+/// /run is memory: no sync; the rename keeps a crash of fleetd from leaving half a file.
+fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    std::fs::write(&temporary, serde_json::to_vec(value)?)?;
+    std::fs::rename(&temporary, path)
+}
+
+/// There may be no such file.
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -23,6 +23,9 @@ use crate::systemd::{JobOutcome, Listed, MAX_STARTS, Systemd, SystemdError};
 mod apply;
 mod dropin;
 mod markers;
+mod templates;
+#[cfg(test)]
+mod tests;
 
 use markers::Markers;
 
@@ -59,6 +62,10 @@ pub struct Agent {
     since: BTreeMap<UnitName, (String, u64)>,
     outcomes: BTreeMap<UnitName, JobOutcome>,
     texts: apply::Texts,
+    /// The template that was rendered last.
+    rendered: Option<(apply::TextKey, Arc<templates::Rendered>)>,
+    /// The instances that the present pass writes.
+    rewriting: BTreeSet<UnitName>,
     reported: Option<Report>,
     /// Under which registration that was; a new one starts with an empty report.
     registration: Option<Registration>,
@@ -91,6 +98,8 @@ impl Agent {
             since: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             texts: apply::Texts::default(),
+            rendered: None,
+            rewriting: BTreeSet::new(),
             reported: None,
             registration: None,
             busy_since_ms: None,

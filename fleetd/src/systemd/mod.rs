@@ -61,7 +61,14 @@ pub trait Systemd: Send + Sync + 'static {
     /// write, so write all that is to be started first and queue the starts then.
     async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError>;
 
-    /// Removes what [`Systemd::write`] wrote. `Ok` if there is nothing.
+    /// Lets an instance run the file that [`Systemd::write`] wrote for its template: its own file, if any, goes, and `drop_in` takes the
+    /// place of the template's drop-in for it, if the two differ. Without either nothing is written, and systemd's folder stays as it is.
+    async fn share(&self, name: &UnitName, drop_in: Option<&str>) -> Result<(), SystemdError>;
+
+    /// Gives an instance that shares its template's file a copy of its own, so that the template's can be written anew.
+    async fn unshare(&self, name: &UnitName) -> Result<(), SystemdError>;
+
+    /// Removes what [`Systemd::write`] or [`Systemd::share`] wrote. `Ok` if there is nothing.
     async fn remove(&self, name: &UnitName) -> Result<(), SystemdError>;
 
     /// How many jobs queued through this value have not ended yet: at most [`MAX_JOBS`].

@@ -52,6 +52,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         restart: 0,
         oneshot: false,
         enabled: false,
+        shared: false,
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {

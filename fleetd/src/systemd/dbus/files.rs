@@ -37,24 +37,54 @@ impl Files {
         self.mark_changed()
     }
 
+    /// Leaves the instance to its template's file; whether anything had to be written or removed for that.
+    ///
+    /// A drop-in of the same name in the instance's own folder takes the place of the template's: all of it stands in either.
+    pub(super) fn share(&self, name: &UnitName, drop_in: Option<&str>) -> Result<bool, SystemdError> {
+        let (folder, own) = (self.drop_in_folder(name), self.dir.join(name.as_str()));
+        let mut changed = false;
+        match drop_in {
+            Some(text) => {
+                fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
+                self.replace(&folder, DROP_IN, text)?;
+                changed = true;
+            }
+            None => changed |= delete(&folder.join(DROP_IN))?,
+        }
+        changed |= delete(&own)?;
+        if drop_in.is_none() && changed {
+            self.remove_folder(&folder)?;
+        }
+        if changed {
+            self.mark_changed()?;
+        }
+        Ok(changed)
+    }
+
+    /// Copies the template's file and drop-in for the instance.
+    pub(super) fn unshare(&self, name: &UnitName) -> Result<(), SystemdError> {
+        let template = name.template().unwrap_or_else(|| name.clone());
+        let read = |path: PathBuf| fs::read_to_string(&path).map_err(|source| failed(&path, source));
+        let text = read(self.dir.join(template.as_str()))?;
+        let own = self.drop_in_folder(name).join(DROP_IN);
+        let drop_in = read(if own.exists() { own } else { self.drop_in_folder(&template).join(DROP_IN) })?;
+        self.write(name, &text, &drop_in)
+    }
+
     pub(super) fn remove(&self, name: &UnitName) -> Result<(), SystemdError> {
         let folder = self.drop_in_folder(name);
-        let (unit, drop_in) = (self.dir.join(name.as_str()), folder.join(DROP_IN));
-        let mut changed = false;
         // The unit file first: a half-removed unit must not run without its drop-in.
-        for file in [unit, drop_in] {
-            match fs::remove_file(&file) {
-                Ok(()) => changed = true,
-                Err(error) if error.kind() == ErrorKind::NotFound => (),
-                Err(source) => return Err(failed(&file, source)),
-            }
-        }
-        match fs::remove_dir(&folder) {
+        let changed = delete(&self.dir.join(name.as_str()))? | delete(&folder.join(DROP_IN))?;
+        self.remove_folder(&folder)?;
+        if changed { self.mark_changed() } else { Ok(()) }
+    }
+
+    fn remove_folder(&self, folder: &Path) -> Result<(), SystemdError> {
+        match fs::remove_dir(folder) {
             // The host may keep drop-ins of its own there.
             Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
-                Err(failed(&folder, error))
+                Err(failed(folder, error))
             }
-            _ if changed => self.mark_changed(),
             _ => Ok(()),
         }
     }
@@ -109,6 +139,15 @@ impl Files {
     }
 }
 
+/// Whether there was such a file.
+fn delete(file: &Path) -> Result<bool, SystemdError> {
+    match fs::remove_file(file) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(failed(file, source)),
+    }
+}
+
 fn failed(path: &Path, source: io::Error) -> SystemdError {
     SystemdError::File { path: path.display().to_string(), source }
 }
@@ -150,6 +189,27 @@ mod tests {
         files.remove(&web).unwrap();
         files.remove(&web).unwrap();
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_instance_that_shares_its_templates_file_writes_nothing_and_a_copy_of_its_own_is_the_same() {
+        let Host { root, files } = host();
+        let dir = root.path().join("run/units");
+        let read = |path: &str| fs::read_to_string(dir.join(path)).unwrap();
+        let (template, one, two) = (name("web@.service"), name("web@1.service"), name("web@2.service"));
+        files.write(&template, "text", "first slice").unwrap();
+        files.write(&one, "older text", "older").unwrap();
+        assert!(files.share(&one, None).unwrap(), "its own file goes");
+        assert!(!files.share(&one, None).unwrap());
+        assert!(files.share(&two, Some("second slice")).unwrap());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 3, "the template, its drop-in, and a drop-in of the second");
+        for (instance, slice) in [(&one, "first slice"), (&two, "second slice")] {
+            files.unshare(instance).unwrap();
+            assert_eq!(read(instance.as_str()), "text");
+            assert_eq!(read(&format!("{instance}.d/{DROP_IN}")), slice);
+            files.remove(instance).unwrap();
+        }
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
     }
 
     #[test]

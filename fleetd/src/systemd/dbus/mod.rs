@@ -191,6 +191,18 @@ impl Systemd for DbusSystemd {
         self.files.write(name, text, drop_in)
     }
 
+    async fn share(&self, name: &UnitName, drop_in: Option<&str>) -> Result<(), SystemdError> {
+        if self.files.share(name, drop_in)? {
+            self.tally.count(|c| c.write += 1);
+        }
+        Ok(())
+    }
+
+    async fn unshare(&self, name: &UnitName) -> Result<(), SystemdError> {
+        self.tally.count(|c| c.write += 1);
+        self.files.unshare(name)
+    }
+
     async fn remove(&self, name: &UnitName) -> Result<(), SystemdError> {
         self.tally.count(|c| c.remove += 1);
         self.files.remove(name)

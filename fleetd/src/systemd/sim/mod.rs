@@ -250,9 +250,37 @@ impl Systemd for SimSystemd {
         Ok(())
     }
 
+    async fn share(&self, name: &UnitName, drop_in: Option<&str>) -> Result<(), SystemdError> {
+        let mut manager = self.manager();
+        let had_file = manager.files.remove(name).is_some();
+        let had_drop_in = manager.drop_ins.remove(name).is_some();
+        if let Some(drop_in) = drop_in {
+            manager.drop_ins.insert(name.clone(), drop_in.to_string());
+        }
+        if had_file || had_drop_in || drop_in.is_some() {
+            self.tally.count(|c| c.write += 1);
+        }
+        Ok(())
+    }
+
+    async fn unshare(&self, name: &UnitName) -> Result<(), SystemdError> {
+        self.tally.count(|c| c.write += 1);
+        let mut manager = self.manager();
+        let shared = name.template().and_then(|template| manager.files.get(&template).cloned());
+        let Some((text, drop_in)) = shared else {
+            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(SystemdError::File { path: name.to_string(), source });
+        };
+        let drop_in = manager.drop_ins.remove(name).unwrap_or(drop_in);
+        manager.files.insert(name.clone(), (text, drop_in));
+        Ok(())
+    }
+
     async fn remove(&self, name: &UnitName) -> Result<(), SystemdError> {
         self.tally.count(|c| c.remove += 1);
-        self.manager().files.remove(name);
+        let mut manager = self.manager();
+        manager.files.remove(name);
+        manager.drop_ins.remove(name);
         Ok(())
     }
 

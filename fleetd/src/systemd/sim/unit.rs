@@ -44,6 +44,8 @@ struct Unit {
 pub(super) struct Manager {
     /// What fleet wrote: text and drop-in.
     pub(super) files: BTreeMap<UnitName, (String, String)>,
+    /// Drop-ins of instances that share their template's file.
+    pub(super) drop_ins: BTreeMap<UnitName, String>,
     /// What the host brings: path and text.
     pub(super) host_files: BTreeMap<UnitName, (String, String)>,
     pub(super) behaviours: BTreeMap<UnitName, Behaviour>,
@@ -60,6 +62,7 @@ impl Manager {
     pub(super) fn new(jobs: Arc<Jobs>) -> Manager {
         Manager {
             files: BTreeMap::new(),
+            drop_ins: BTreeMap::new(),
             host_files: BTreeMap::new(),
             behaviours: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -133,6 +136,7 @@ impl Manager {
         self.units.clear();
         self.links.clear();
         self.files.clear();
+        self.drop_ins.clear();
         self.timers.clear();
     }
 
@@ -305,7 +309,7 @@ impl Manager {
         let ours = names.iter().flatten().find_map(|name| self.files.get(name));
         let hosts = names.iter().flatten().find_map(|name| self.host_files.get(name));
         match (ours, hosts) {
-            (Some((text, drop_in)), _) => Some(Settings::read(name, text, drop_in)),
+            (Some((text, drop_in)), _) => Some(Settings::read(name, text, self.drop_ins.get(name).unwrap_or(drop_in))),
             (None, Some((_, text))) => Some(Settings::read(name, text, "")),
             (None, None) => None,
         }

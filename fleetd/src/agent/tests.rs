@@ -1,0 +1,183 @@
+//! The agent's files on a simulated host: who shares a template's file, who has one of its own, and what a restarted fleetd makes of it.
+
+use std::path::PathBuf;
+
+use fleet_core::model::{DesiredState, Placement, UnitRecord, Why};
+
+use super::*;
+use crate::store::embedded::EmbeddedKv;
+use crate::systemd::sim::SimSystemd;
+
+const OLD: &str = "[Service]\nExecStart=/bin/old\n";
+const NEW: &str = "[Service]\nExecStart=/bin/new\n";
+
+struct Host {
+    folder: tempfile::TempDir,
+    store: Store,
+    sim: SimSystemd,
+    agent: Agent,
+    now_ms: u64,
+}
+
+impl Host {
+    async fn new() -> Host {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(Arc::new(EmbeddedKv::open(folder.path().join("store.redb")).await.unwrap()), "/fleet/");
+        let sim = SimSystemd::default();
+        let agent = Host::agent(folder.path().join("run"), &store, &sim);
+        Host { folder, store, sim, agent, now_ms: 1_000 }
+    }
+
+    fn agent(run_dir: PathBuf, store: &Store, sim: &SimSystemd) -> Agent {
+        Agent::new(MachineId::new("m"), store.clone(), Arc::new(sim.clone()), &run_dir).unwrap()
+    }
+
+    fn restart_fleetd(&mut self) {
+        self.agent = Host::agent(self.folder.path().join("run"), &self.store, &self.sim);
+    }
+
+    /// Submits a text and answers with a placement of it.
+    async fn text(&self, unit: &str, revision: u64, text: &str) -> Placement {
+        let name = UnitName::parse(unit).unwrap();
+        let record = UnitRecord {
+            v: FORMAT,
+            name: name.clone(),
+            text: text.to_string(),
+            revision,
+            desired: DesiredState::Launched,
+            replicas: None,
+            created_ms: 0,
+            restart: 0,
+            restart_of: BTreeMap::new(),
+            unknown: BTreeMap::new(),
+        };
+        let old = self.store.unit(&name).await.unwrap().0.map(|old| old.revision);
+        self.store.put_unit(&record, old, true).await.unwrap();
+        let hash = fleet_core::unit_file::UnitFile::parse_lenient(text).short_hash().into();
+        let (state, why) = (DesiredState::Launched, Why::Fewest);
+        Placement { unit: name, revision, hash, state, why, since_ms: 0, moves: 0, restart: 0, fence: None }
+    }
+
+    /// Assigns, and ticks until nothing is left to do.
+    async fn run(&mut self, wanted: &[(&str, &Placement)]) {
+        let instances = wanted.iter().map(|(name, placement)| (UnitName::parse(name).unwrap(), (*placement).clone())).collect();
+        self.agent.assignment = Some(Arc::new(Assignment { instances, ..Assignment::default() }));
+        let mut jobs = self.sim.changes();
+        for _ in 0..20 {
+            self.now_ms += 10_000;
+            self.agent.pass(self.now_ms).await.unwrap();
+            jobs.wait_for(|_| self.sim.jobs_in_flight() == 0).await.unwrap();
+        }
+    }
+
+    /// The files, one a word: `web@.service=new web@1.service=old`.
+    fn files(&self) -> String {
+        let command = |text: &str| if text == NEW { "new" } else { "old" };
+        let files: Vec<String> = self.sim.files().iter().map(|(name, (text, _))| format!("{name}={}", command(text))).collect();
+        files.join(" ")
+    }
+
+    /// What runs.
+    fn running(&self) -> String {
+        let loaded = self.sim.loaded();
+        let running = loaded.iter().filter(|(_, unit)| unit.active == "active");
+        running.map(|(name, _)| name.to_string()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[tokio::test]
+async fn replicas_of_one_text_share_their_templates_file_and_the_last_takes_it_along() {
+    let mut host = Host::new().await;
+    let web = host.text("web@.service", 1, OLD).await;
+    host.run(&[("web@1.service", &web), ("web@2.service", &web), ("web@70.service", &web)]).await;
+    assert_eq!(host.files(), "web@.service=old");
+    assert_eq!(host.running(), "web@1.service web@2.service web@70.service");
+    let (writes, starts) = (host.sim.counters().write, host.sim.counters().start);
+    host.run(&[("web@1.service", &web), ("web@2.service", &web), ("web@3.service", &web), ("web@70.service", &web)]).await;
+    assert_eq!((host.sim.counters().write, host.sim.counters().start), (writes, starts + 1), "one more writes nothing");
+    host.run(&[("web@70.service", &web)]).await;
+    assert_eq!(host.files(), "web@.service=old");
+    host.run(&[]).await;
+    assert_eq!((host.files(), host.running()), (String::new(), String::new()));
+    assert_eq!(host.sim.counters().reload, 0);
+}
+
+#[tokio::test]
+async fn a_unit_submitted_by_name_has_a_file_of_its_own_beside_the_templates() {
+    let mut host = Host::new().await;
+    let (web, own) = (host.text("web@.service", 1, OLD).await, host.text("web@2.service", 1, NEW).await);
+    host.run(&[("web@1.service", &web), ("web@2.service", &own)]).await;
+    assert_eq!(host.files(), "web@.service=old web@2.service=new");
+    host.run(&[("web@2.service", &own)]).await;
+    assert_eq!(host.files(), "web@2.service=new");
+    host.run(&[("web@2.service", &web)]).await;
+    assert_eq!((host.files().as_str(), host.running().as_str()), ("web@.service=old", "web@2.service"));
+}
+
+#[tokio::test]
+async fn a_new_text_for_all_is_one_file_and_one_reload() {
+    let mut host = Host::new().await;
+    let old = host.text("web@.service", 1, OLD).await;
+    host.run(&[("web@1.service", &old), ("web@2.service", &old)]).await;
+    let new = host.text("web@.service", 2, NEW).await;
+    host.run(&[("web@1.service", &new), ("web@2.service", &new)]).await;
+    let counters = host.sim.counters();
+    assert_eq!((host.files().as_str(), counters.reload, counters.restart), ("web@.service=new", 1, 2));
+}
+
+#[tokio::test]
+async fn in_a_rolling_update_those_that_wait_keep_their_text_in_files_of_their_own() {
+    let mut host = Host::new().await;
+    let old = host.text("web@.service", 1, OLD).await;
+    host.run(&[("web@1.service", &old), ("web@2.service", &old), ("web@3.service", &old)]).await;
+    let new = host.text("web@.service", 2, NEW).await;
+    host.run(&[("web@1.service", &new), ("web@2.service", &old), ("web@3.service", &old)]).await;
+    assert_eq!(host.files(), "web@.service=new web@2.service=old web@3.service=old");
+    assert_eq!(host.sim.counters().restart, 1, "nobody else is touched");
+    host.run(&[("web@1.service", &new), ("web@2.service", &new), ("web@3.service", &new)]).await;
+    assert_eq!((host.files().as_str(), host.sim.counters().restart), ("web@.service=new", 3));
+}
+
+#[tokio::test]
+async fn files_of_an_older_fleetd_are_adopted_untouched_and_shared_at_the_next_text() {
+    let mut host = Host::new().await;
+    let old = host.text("web@.service", 1, OLD).await;
+    let (one, two) = (UnitName::trusted("web@1.service"), UnitName::trusted("web@2.service"));
+    host.run(&[("web@1.service", &old)]).await;
+    // What 0.1 wrote: a file for each, and a marker without a word of sharing.
+    let marker = host.folder.path().join("run/units/web@1.service.json");
+    let text = std::fs::read_to_string(&marker).unwrap();
+    std::fs::write(&marker, text.replace(",\"shared\":true", "")).unwrap();
+    std::fs::remove_file(host.folder.path().join("run/units/web@.service.template")).unwrap();
+    host.sim.unshare(&one).await.unwrap();
+    host.sim.remove(&UnitName::trusted("web@.service")).await.unwrap();
+    let before = host.sim.counters();
+    host.restart_fleetd();
+    host.run(&[("web@1.service", &old), ("web@2.service", &old)]).await;
+    let after = host.sim.counters();
+    assert_eq!(host.files(), "web@.service=old web@1.service=old");
+    assert_eq!(
+        (after.start, after.restart, after.reload),
+        (before.start + 1, before.restart, before.reload),
+        "only {two} starts"
+    );
+    let new = host.text("web@.service", 2, NEW).await;
+    host.run(&[("web@1.service", &new), ("web@2.service", &new)]).await;
+    assert_eq!(host.files(), "web@.service=new");
+}
+
+#[tokio::test]
+async fn a_fleetd_that_died_while_it_wrote_a_template_anew_goes_on_with_it() {
+    let mut host = Host::new().await;
+    let old = host.text("web@.service", 1, OLD).await;
+    host.run(&[("web@1.service", &old), ("web@2.service", &old)]).await;
+    let new = host.text("web@.service", 2, NEW).await;
+    // It had written the template and noted that, but no instance yet; meanwhile the user took the text back.
+    let template = UnitName::trusted("web@.service");
+    host.sim.write(&template, NEW, "").await.unwrap();
+    let noted = format!("{{\"unit\":\"web@.service\",\"hash\":\"{}\"}}", new.hash);
+    std::fs::write(host.folder.path().join("run/units/web@.service.template"), noted).unwrap();
+    host.restart_fleetd();
+    host.run(&[("web@1.service", &old), ("web@2.service", &old)]).await;
+    assert_eq!((host.files().as_str(), host.running().as_str()), ("web@.service=old", "web@1.service web@2.service"));
+}
