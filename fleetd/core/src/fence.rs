@@ -26,7 +26,7 @@ pub const SLACK_MS: u64 = 5_000;
 pub const CLOCK_RATE_PERCENT: u64 = 1;
 
 /// How a placement is fenced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fenced {
     /// The store's revision when it was placed: greater with each placement of the unit. The unit has it in its environment.
     pub token: u64,

@@ -7,6 +7,7 @@
 //! **Architecture invariant:** nothing here can fail for an outside reason, and the same input gives the same bytes.
 //! `clippy.toml` beside this crate bans the clock, the disk, the environment and unordered maps.
 
+mod compact;
 pub mod constraint;
 pub mod converge;
 pub mod fence;

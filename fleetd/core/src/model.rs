@@ -214,7 +214,8 @@ pub struct Assignment {
     pub v: u32,
     /// Counts the versions of this document.
     pub generation: u64,
-    /// Instance to placement.
+    /// Instance to placement. In JSON what many have in common stands once, see the top of `compact.rs`.
+    #[serde(with = "crate::compact")]
     pub instances: BTreeMap<UnitName, Placement>,
     /// Fenced instances that were taken off, until they are known to have ended here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -258,7 +259,7 @@ impl Placement {
 }
 
 /// Why an instance was put on its machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
@@ -302,7 +303,8 @@ pub struct Report {
     pub v: u32,
     /// The generation of the assignment that this report has seen and acted on.
     pub generation: u64,
-    /// Instance to what systemd says of it.
+    /// Instance to what systemd says of it. In JSON as in an assignment.
+    #[serde(with = "crate::compact")]
     pub instances: BTreeMap<UnitName, InstanceStatus>,
     /// What a later version wrote.
     #[serde(flatten)]
@@ -310,7 +312,7 @@ pub struct Report {
 }
 
 /// What systemd says of one unit, in systemd's words.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InstanceStatus {
     /// `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
@@ -386,11 +388,11 @@ pub struct Snapshot {
     pub keepers: BTreeMap<MachineId, KeeperState>,
 }
 
-fn is_zero(n: &u64) -> bool {
+pub(crate) fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-fn is_zero_u32(n: &u32) -> bool {
+pub(crate) fn is_zero_u32(n: &u32) -> bool {
     *n == 0
 }
 

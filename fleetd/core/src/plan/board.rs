@@ -1,5 +1,6 @@
 //! The board that planning plays on: machines and units by number, what is on each machine so far, and the changes made.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -14,6 +15,9 @@ use crate::xfleet::Constraints;
 
 /// What is left of a document's limit for entries: its frame, and fields that a later version may add.
 const BUDGET_BYTES: usize = MAX_DOCUMENT_BYTES - 16 * 1024;
+
+/// The most instances on one machine: as many as its report, in which each may differ from all others, can tell of.
+const MAX_INSTANCES: usize = 10_000;
 
 /// No machine.
 pub(super) const NOWHERE: u32 = u32::MAX;
@@ -37,7 +41,10 @@ pub(super) struct Slot<'a> {
     pub(super) machine: &'a Machine,
     /// Its instances so far, kept and placed.
     pub(super) load: u32,
-    bytes: usize,
+    /// What its document takes at most, counted by [`UnitSeat::entry_bytes`] or, once that exceeded the budget, measured.
+    bytes: Cell<usize>,
+    /// What it took when it was measured last; 0 if it never was. Since then all that its present document holds is in `bytes`.
+    measured: Cell<usize>,
     /// What is here, by unit number; kept only if any unit has conflicts.
     here: BTreeMap<usize, Names>,
     /// Which of those units declare conflicts.
@@ -60,7 +67,8 @@ impl<'a> Board<'a> {
             id,
             machine,
             load: 0,
-            bytes: 0,
+            bytes: Cell::new(0),
+            measured: Cell::new(0),
             here: BTreeMap::new(),
             declaring: Vec::new(),
             edits: Vec::new(),
@@ -126,7 +134,7 @@ impl<'a> Board<'a> {
     /// What runs on the machine that speaks against the instance there; its labels were checked.
     pub(super) fn crowded(&self, number: usize, instance: &UnitName, wants: &Constraints, machine: u32) -> Option<Misfit> {
         let slot = &self.slots[machine as usize];
-        if slot.bytes + self.units[number].entry_bytes(instance) > BUDGET_BYTES {
+        if !self.has_room(slot, self.units[number].entry_bytes(instance), instance) {
             return Some(Misfit::Full);
         }
         // Without patterns of its own, only units that have some can be against it.
@@ -136,6 +144,26 @@ impl<'a> Board<'a> {
             slot.here.iter().find_map(|(&other, names)| self.clash(other, names, instance, wants))
         };
         clash.map(|name| Misfit::Conflict(name.clone()))
+    }
+
+    /// Whether the machine's document can take one more entry. What it holds already stays.
+    fn has_room(&self, slot: &Slot, bytes: usize, instance: &UnitName) -> bool {
+        let has_room = || (slot.load as usize) < MAX_INSTANCES && slot.bytes.get() + bytes <= BUDGET_BYTES;
+        if has_room() {
+            return true;
+        }
+        let present = self.snapshot.assignments.get(slot.id);
+        if present.is_some_and(|present| present.instances.contains_key(instance)) {
+            return true;
+        }
+        // The count takes each entry for a group of its own; most stand in a row with others. Measured whenever it grew, though that costs
+        // milliseconds: whoever plans the planned state must find the same room. With each measurement less than half as much is left.
+        if slot.bytes.get() > slot.measured.get() {
+            let size = encoded_size(&document(present.map(|present| &**present), slot.edits.iter().cloned()));
+            slot.bytes.set(size);
+            slot.measured.set(size);
+        }
+        has_room()
     }
 
     /// The first of `names`, all of the unit numbered `other`, that may not share a machine with `instance`, whoever declares it.
@@ -170,7 +198,9 @@ impl<'a> Board<'a> {
         let unit = &mut self.units[number];
         let slot = &mut self.slots[machine as usize];
         slot.load += 1;
-        slot.bytes += unit.entry_bytes(instance);
+        if slot.measured.get() == 0 {
+            slot.bytes.set(slot.bytes.get() + unit.entry_bytes(instance));
+        }
         if self.any_conflicts {
             match slot.here.entry(number) {
                 Entry::Occupied(mut names) => names.get_mut().more.push(instance.clone()),
@@ -191,7 +221,9 @@ impl<'a> Board<'a> {
         let machine = std::mem::replace(&mut unit.placed[seat], NOWHERE);
         let slot = &mut self.slots[machine as usize];
         slot.load -= 1;
-        slot.bytes -= unit.entry_bytes(instance);
+        if slot.measured.get() == 0 {
+            slot.bytes.set(slot.bytes.get() - unit.entry_bytes(instance));
+        }
         let Some(names) = slot.here.get_mut(&number) else { return };
         if names.first != *instance {
             names.more.retain(|name| name != instance);
@@ -205,6 +237,10 @@ impl<'a> Board<'a> {
 
     /// Puts an instance on a machine and writes it down.
     pub(super) fn place(&mut self, number: usize, seat: usize, instance: UnitName, machine: u32, why: Why, moves: u32) {
+        let slot = &self.slots[machine as usize];
+        if slot.measured.get() > 0 {
+            slot.bytes.set(slot.bytes.get() + self.units[number].entry_bytes(&instance));
+        }
         self.take(number, seat, &instance, machine);
         let unit = self.units[number].unit;
         let placement = Placement {
@@ -278,7 +314,8 @@ impl<'a> Board<'a> {
 
     /// Counts what is not placed but stands in a machine's document all the same.
     pub(super) fn fill(&mut self, machine: u32, bytes: usize) {
-        self.slots[machine as usize].bytes += bytes;
+        let slot = &self.slots[machine as usize];
+        slot.bytes.set(slot.bytes.get() + bytes);
     }
 
     /// Brings the document's entry of an instance that stays up to date with its unit.
@@ -358,20 +395,8 @@ impl<'a> Board<'a> {
         let Board { snapshot, slots, mut plan, .. } = self;
         for slot in slots.into_iter().filter(|slot| !slot.edits.is_empty() || !slot.off.is_empty()) {
             let old = snapshot.assignments.get(slot.id);
-            let mut document =
-                old.map_or_else(|| Assignment { v: FORMAT, ..Assignment::default() }, |old| Assignment::clone(old));
+            let mut document = document(old.map(|old| &**old), slot.edits);
             document.generation += 1;
-            if document.instances.is_empty() {
-                // Nothing can have been taken off, and a map built at once is cheaper than one built by inserting.
-                document.instances = slot.edits.into_iter().filter_map(|(name, placement)| Some((name, placement?))).collect();
-            } else {
-                for (instance, placement) in slot.edits {
-                    match placement {
-                        Some(placement) => document.instances.insert(instance, placement),
-                        None => document.instances.remove(&instance),
-                    };
-                }
-            }
             for (instance, off) in slot.off {
                 match off {
                     Some(off) => document.off.insert(instance, off),
@@ -382,4 +407,25 @@ impl<'a> Board<'a> {
         }
         plan
     }
+}
+
+/// The document with `edits` applied in order.
+fn document(old: Option<&Assignment>, edits: impl IntoIterator<Item = (UnitName, Option<Placement>)>) -> Assignment {
+    let mut document = old.map_or_else(|| Assignment { v: FORMAT, ..Assignment::default() }, Assignment::clone);
+    if document.instances.is_empty() {
+        // Nothing can have been taken off, and a map built at once is cheaper than one built by inserting.
+        document.instances = edits.into_iter().filter_map(|(name, placement)| Some((name, placement?))).collect();
+        return document;
+    }
+    for (instance, placement) in edits {
+        match placement {
+            Some(placement) => document.instances.insert(instance, placement),
+            None => document.instances.remove(&instance),
+        };
+    }
+    document
+}
+
+fn encoded_size(document: &Assignment) -> usize {
+    serde_json::to_vec(document).map_or(usize::MAX, |text| text.len())
 }

@@ -241,11 +241,18 @@ fn a_new_text_a_state_and_a_restart_update_in_place() {
 #[test]
 fn a_full_machine_takes_no_more_and_its_document_stays_below_the_limit() {
     let name = "a-name-that-is-long-enough-to-fill-a-document-soon".repeat(3);
-    let before = snapshot(&format!("machine a\nunit {name}@.service x10000"));
-    let planned = plan(&before);
-    let document = planned.documents.values().next().unwrap();
-    assert!(serde_json::to_vec(document).unwrap().len() < crate::model::MAX_DOCUMENT_BYTES);
-    let reasons = &planned.unplaced[0].misfits;
-    assert_eq!(format!("{reasons:?}"), "[(Full, 1)]");
-    assert_eq!(document.instances.len() + planned.unplaced[0].instances.len(), 10_000);
+    // Replicas stand in a row of a few bytes each, so their number is the limit; units of their own fill the document.
+    let singles: String = (0..7_000).map(|n| format!("unit {name}-{n}.service\n")).collect();
+    for (units, most) in [(format!("unit {name}@.service x10050"), 10_000), (singles, 6_900)] {
+        let before = snapshot(&format!("machine a\n{units}"));
+        let planned = plan(&before);
+        let document = planned.documents.values().next().unwrap();
+        let size = serde_json::to_vec(document).unwrap().len();
+        assert!(size < crate::model::MAX_DOCUMENT_BYTES, "{size}");
+        let placed = document.instances.len();
+        assert!((5_000..=most).contains(&placed), "{placed}");
+        assert!(planned.unplaced.iter().all(|unplaced| format!("{:?}", unplaced.misfits) == "[(Full, 1)]"));
+        let after = applied(&before, &planned);
+        assert!(plan(&after).documents.is_empty(), "what is there stays");
+    }
 }
