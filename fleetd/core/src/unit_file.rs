@@ -156,13 +156,13 @@ fn read(text: &str) -> (UnitFile, Vec<UnitFileError>) {
             }
             continue;
         }
-        let shown: String = trimmed.chars().take(60).collect();
+        let shown = || trimmed.chars().take(60).collect::<String>();
         let Some(section) = &section else {
-            file.passed_over.push(wrong(format!("{shown:?} stands before the first [Section] and is ignored")));
+            file.passed_over.push(wrong(format!("{:?} stands before the first [Section] and is ignored", shown())));
             continue;
         };
         let Some((name, value)) = line.split_once('=') else {
-            errors.push(wrong(format!("{shown:?} is neither a section, a comment nor a Name=Value option")));
+            errors.push(wrong(format!("{:?} is neither a section, a comment nor a Name=Value option", shown())));
             continue;
         };
         let value = continued(value, &mut lines);
@@ -179,6 +179,9 @@ fn read(text: &str) -> (UnitFile, Vec<UnitFileError>) {
 
 /// Takes the lines that a backslash at the very end continues, kept verbatim inside the value as fleet 1.0 did: so hashes are equal.
 fn continued<'a>(first: &str, lines: &mut impl Iterator<Item = (usize, &'a str)>) -> String {
+    if !first.ends_with('\\') {
+        return first.trim().to_string();
+    }
     let mut value = first.to_string();
     while value.ends_with('\\') {
         let Some((_, next)) = lines.next() else { break };
