@@ -46,7 +46,8 @@ man: packages
 
 # target/deb/fleetd_*.deb and fleetctl_*.deb, and nothing of an earlier version.
 deb: packages
-	$(CARGO) build --release --package fleetd --package fleetctl --package fleet-tests --bin fleetd --bin fleetctl --bin man
+	$(CARGO) build --release --package fleetd --package fleetctl --package fleet-tests \
+		$$(sh packaging/deb.sh --programs | sed 's/[^ ]*/--bin &/g')
 	@rm -rf target/deb
 	@sh packaging/deb.sh $${CARGO_TARGET_DIR:-target}/release target/deb
 

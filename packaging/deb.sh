@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the Debian packages fleetd and fleetctl from built programs: `packaging/deb.sh [OPTION]... BIN_DIR OUT_DIR`.
-# BIN_DIR has fleetd, fleetctl and man (which writes the man pages and completions). Prints the packages' paths.
+# BIN_DIR has what `packaging/deb.sh --programs` lists; man writes the man pages and completions. Prints the packages' paths.
 #   --version V   instead of Cargo.toml's
 #   --fast        neither stripped nor compressed: for hosts of the lab, which live for minutes
 # Needs dpkg-deb, and without --fast binutils; no root. The same input gives the same bytes.
@@ -9,6 +9,14 @@ set -eu
 top=$(dirname "$(dirname "$(readlink -f "$0")")")
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -n 1)
 fast=""
+
+# What fleetd's units start.
+fleetd_programs() { sed -n 's|^ExecStart=/usr/bin/\([a-z-]*\).*|\1|p' "$top"/fleetd/dist/*.service | sort -u; }
+
+if [ "${1:-}" = --programs ]; then
+    echo $(fleetd_programs) fleetctl man
+    exit
+fi
 while [ $# -gt 2 ]; do
     case $1 in
     --version) version=$2; shift 2 ;;
@@ -34,8 +42,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 main() {
-    for program in fleetd fleetctl man; do
-        [ -x "$bin/$program" ] || { echo "deb.sh: $bin/$program is missing; build fleetd, fleetctl and fleet-tests' man first" >&2; exit 1; }
+    for program in $(fleetd_programs) fleetctl man; do
+        [ -x "$bin/$program" ] || { echo "deb.sh: $bin/$program is missing; build it first" >&2; exit 1; }
     done
     mkdir -p "$out"
     "$bin/man" "$work/pages"
@@ -45,7 +53,9 @@ main() {
 
 fleetd_package() {
     root=$work/fleetd
-    program fleetd
+    for program in $(fleetd_programs); do
+        program "$program"
+    done
     for unit in "$top"/fleetd/dist/*.service "$top"/fleetd/dist/*.socket; do
         put "$unit" usr/lib/systemd/system
     done
@@ -111,7 +121,7 @@ build() {
         chmod 755 "$root/DEBIAN/${script##*.}"
     done
     size=$(du -sk --exclude=DEBIAN "$root" | cut -f 1)
-    libraries=$(libraries_of "$root/usr/bin/$1")
+    libraries=$(libraries_of "$root"/usr/bin/*)
     cat > "$root/DEBIAN/control" <<CONTROL
 Package: $1
 Source: fleet
@@ -132,12 +142,12 @@ CONTROL
     echo "$deb"
 }
 
-# What the program is linked against, as a Depends= field: glibc in the version whose symbols it uses, and gcc's unwinder.
+# What the programs are linked against, as a Depends= field: glibc in the version whose symbols they use, and gcc's unwinder.
 libraries_of() {
     [ -z "$fast" ] || { echo libc6, libgcc-s1; return; } # built on this machine for hosts that are not older
-    others=$(objdump -p "$1" | awk '$1 == "NEEDED" && $2 !~ /^(libc|libm|libdl|libpthread|librt|libgcc_s|ld-linux.*)\.so/ { print $2 }')
-    [ -z "$others" ] || { echo "deb.sh: $1 needs" $others "and no package is known for it; name it in libraries_of" >&2; exit 1; }
-    newest=$(objdump -T "$1" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1)
+    others=$(objdump -p "$@" | awk '$1 == "NEEDED" && $2 !~ /^(libc|libm|libdl|libpthread|librt|libgcc_s|ld-linux.*)\.so/ { print $2 }')
+    [ -z "$others" ] || { echo "deb.sh: no package is known for" $others "that $* need; name it in libraries_of" >&2; exit 1; }
+    newest=$(objdump -T "$@" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1)
     echo "libc6 (>= ${newest#GLIBC_}), libgcc-s1 (>= 4.2)"
 }
 

@@ -28,7 +28,9 @@ main() {
 
 # What the result depends on. The programs by size and time, since reading 60 MB takes longer than all the rest.
 inputs() {
-    stat -L --format='%n %s %y' "$bin/fleetd" "$bin/fleetctl"
+    for program in $(sh "$top/packaging/deb.sh" --programs); do
+        stat -L --format='%n %s %y' "$bin/$program"
+    done
     echo "$image"
     cat "$0" "$top"/packaging/* "$top"/fleetd/dist/* "$top"/fleetctl/dist/*
 }

@@ -1,13 +1,11 @@
 //! What must be there before a lab can start: Debian packages, the hosts' image, fleet's own packages in it.
 
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-
-/// What fleet's packages are built from; `man` writes the man pages and completions.
-const PROGRAMS: [&str; 3] = ["fleetd", "fleetctl", "man"];
 
 /// Installs missing packages, builds the image if its recipe is new, and returns the image's folder.
 ///
@@ -18,28 +16,40 @@ pub fn setup() -> Result<PathBuf> {
 
 /// The image with fleet's packages installed in it, built from the programs in `FLEET_BIN_DIR`, or beside the running program.
 pub(crate) fn install(image: &Path) -> Result<PathBuf> {
-    let programs = bin_folder()?;
-    for name in PROGRAMS {
-        let path = programs.join(name);
+    let folder = bin_folder()?;
+    for name in programs()? {
+        let path = folder.join(name);
         if !path.is_file() {
-            let release = if profile(&programs) == "release" { " --release" } else { "" };
+            let release = if profile(&folder) == "release" { " --release" } else { "" };
             bail!(
                 "{} is missing; run `cargo build{release} --workspace --bins`, or set FLEET_BIN_DIR to the folder that has it",
                 path.display()
             );
         }
     }
-    folder_from("install.sh", &[image, &programs])
+    folder_from("install.sh", &[image, &folder])
 }
 
-/// Builds the packages in `folder` as the hosts have them, of the programs in `programs`, as if they were of `version`.
-pub fn packages(programs: &Path, version: &str, folder: &Path) -> Result<Vec<PathBuf>> {
+/// Builds the packages in `folder` as the hosts have them, of the programs in `from`, as if they were of `version`.
+pub fn packages(from: &Path, version: &str, folder: &Path) -> Result<Vec<PathBuf>> {
+    let args = ["--fast", "--version", version].map(OsStr::new);
+    let said = deb(&[&args[..], &[from.as_os_str(), folder.as_os_str()]].concat())?;
+    Ok(said.lines().map(PathBuf::from).collect())
+}
+
+/// The programs that the packages are built from.
+pub fn programs() -> Result<Vec<String>> {
+    Ok(deb(&[OsStr::new("--programs")])?.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Runs the script that makes the packages, and answers with what it prints.
+fn deb(args: &[&OsStr]) -> Result<String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/deb.sh");
-    let output = Command::new("sh").arg(&script).args(["--fast", "--version", version]).args([programs, folder]).output()?;
+    let output = Command::new("sh").arg(&script).args(args).output().with_context(|| format!("run {}", script.display()))?;
     if !output.status.success() {
-        bail!("{} failed: {}", script.display(), String::from_utf8_lossy(&output.stderr));
+        bail!("{} failed: {}", script.display(), String::from_utf8_lossy(&output.stderr).trim());
     }
-    Ok(String::from_utf8(output.stdout)?.lines().map(PathBuf::from).collect())
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Runs a script of the lab that prints a folder, and talks on stderr.
@@ -67,7 +77,7 @@ pub fn build() -> Result<()> {
     let status = Command::new(cargo)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["build", "--quiet", "--package", "fleetd", "--package", "fleetctl", "--package", "fleet-tests"])
-        .args(PROGRAMS.iter().flat_map(|name| ["--bin", *name]))
+        .args(programs()?.iter().flat_map(|name| ["--bin", name]))
         .args(["--profile", profile(&folder)])
         .arg("--target-dir")
         .arg(target)

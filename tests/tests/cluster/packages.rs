@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fleet_tests::cluster::{Cluster, PATIENCE, Said, scenario};
-use fleet_tests::lab::{Options, Store, bin_folder, packages, wait_for};
+use fleet_tests::lab::{Options, Store, bin_folder, packages, programs, wait_for};
 
 use crate::{AGENT_LEASE, SLEEPER, lab};
 
@@ -163,22 +163,22 @@ fn next_version() -> String {
 
 /// The built programs, saying that they are of another version: a second build of everything would take minutes.
 fn other_version(folder: &Path, version: &str) -> Result<PathBuf> {
-    let (programs, here) = (folder.join("bin"), env!("CARGO_PKG_VERSION").as_bytes());
-    std::fs::create_dir(&programs)?;
-    for name in ["fleetd", "fleetctl", "man"] {
-        let from = bin_folder()?.join(name);
+    let (others, here) = (folder.join("bin"), env!("CARGO_PKG_VERSION").as_bytes());
+    std::fs::create_dir(&others)?;
+    for name in programs()? {
+        let from = bin_folder()?.join(&name);
         let mut bytes = std::fs::read(&from)?;
         let mut at = 0;
         while let Some(found) = bytes[at..].windows(here.len()).position(|window| window == here) {
             at += found;
             bytes[at..at + here.len()].copy_from_slice(version.as_bytes());
         }
-        ensure!(at > 0, "{} does not say its version", from.display());
-        let to = programs.join(name);
+        ensure!(at > 0 || name != "fleetd", "{} does not say its version", from.display());
+        let to = others.join(name);
         std::fs::write(&to, bytes)?;
         std::fs::set_permissions(&to, std::fs::metadata(&from)?.permissions())?;
     }
-    Ok(programs)
+    Ok(others)
 }
 
 /// Hands the packages to the host, and answers with their paths there.
