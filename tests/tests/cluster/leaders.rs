@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use fleet_core::model::Assignment;
 use fleet_tests::cluster::{Cluster, PATIENCE, replicas, scenario, within};
 use serde_json::Value;
 
@@ -85,9 +86,8 @@ fn placed(cluster: &Cluster) -> Result<Vec<String>> {
     let mut all = Vec::new();
     let text = cluster.lab.sh("h1", "ETCDCTL_API=3 etcdctl get --prefix /fleet/assignments/ --print-value-only")?;
     for line in text.lines().filter(|line| !line.is_empty()) {
-        let document: Value = serde_json::from_str(line)?;
-        let instances = document["instances"].as_object().context("instances")?;
-        all.extend(instances.keys().cloned());
+        let document: Assignment = serde_json::from_str(line)?;
+        all.extend(document.instances.keys().map(ToString::to_string));
     }
     all.sort();
     let count = all.len();
