@@ -7,10 +7,10 @@ use fleet_core::converge::{Marker, Step};
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::UnitFile;
 use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Agent;
-use crate::clock;
 use crate::systemd::{Job, MAX_CALLS};
 
 /// How many texts are kept, so that a thousand replicas fetch their text once.
@@ -89,9 +89,9 @@ impl Agent {
     /// Has targets learn of enabled units, once the host is quiet: a reload is dear, and nothing that fleet starts waits for it.
     pub(super) async fn tell_targets(&mut self, now_ms: u64) {
         if self.markers.links_are_due() && now_ms >= self.no_links_before_ms && self.systemd.jobs_in_flight() == 0 {
+            let begin = Instant::now();
             self.reload().await;
-            let now = clock::now_ms();
-            self.no_links_before_ms = now + now.saturating_sub(now_ms) * RELOADING_SHARE;
+            self.no_links_before_ms = now_ms + begin.elapsed().as_millis() as u64 * RELOADING_SHARE;
         }
     }
 

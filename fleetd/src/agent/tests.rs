@@ -181,3 +181,26 @@ async fn a_fleetd_that_died_while_it_wrote_a_template_anew_goes_on_with_it() {
     host.run(&[("web@1.service", &old), ("web@2.service", &old)]).await;
     assert_eq!((host.files().as_str(), host.running().as_str()), ("web@.service=old", "web@1.service web@2.service"));
 }
+
+fn wanted_by(target: &str) -> String {
+    format!("{OLD}[Install]\nWantedBy={target}\n")
+}
+
+#[tokio::test]
+async fn a_unit_with_an_install_section_is_linked_while_it_is_here() {
+    let mut host = Host::new().await;
+    let (web, db) = (host.text("web@.service", 1, &wanted_by("a.target")).await, host.text("db.service", 1, OLD).await);
+    host.run(&[("web@1.service", &web), ("web@2.service", &web), ("db.service", &db)]).await;
+    let links = |host: &Host| format!("{:?}", host.sim.links());
+    assert_eq!(links(&host), "{a.target: {web@1.service, web@2.service}}");
+    assert_eq!(host.running(), "db.service web@1.service web@2.service");
+    let counters = host.sim.counters();
+    assert_eq!((counters.enable, counters.reload), (2, 1), "targets learn of all of them at once");
+    // A new text takes its links along, also after a restart of fleetd.
+    host.restart_fleetd();
+    let web = host.text("web@.service", 2, &wanted_by("b.target").replace("old", "new")).await;
+    host.run(&[("web@1.service", &web), ("db.service", &db)]).await;
+    assert_eq!(links(&host), "{b.target: {web@1.service}}");
+    host.run(&[]).await;
+    assert_eq!((links(&host), host.files()), ("{}".to_string(), String::new()));
+}
