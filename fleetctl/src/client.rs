@@ -3,9 +3,10 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use fleet_core::check::StoreCheck;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
-    EXIT_STATUS_HEADER, ErrorBody, Machine, MachinePage, REVISION_HEADER, Scale, Scaled, Unit, UnitPage, UnitState,
+    EXIT_STATUS_HEADER, ErrorBody, EventPage, Machine, MachinePage, REVISION_HEADER, Scale, Scaled, Unit, UnitPage, UnitState,
     UnitStatePage, Version, WARNING_HEADER,
 };
 use reqwest::header::HeaderMap;
@@ -183,6 +184,28 @@ impl Client {
         let query: Vec<(&str, &str)> =
             units.iter().map(|unit| ("unit", unit.as_str())).chain([("revision", revision.as_str())]).collect();
         self.send::<()>(Method::GET, &["follow"], &query, None).await
+    }
+
+    /// What the leaders decided, oldest first.
+    pub(crate) async fn events(&self, query: &[(&str, &str)]) -> Result<EventPage, ClientError> {
+        self.get_json(&["events"], query).await
+    }
+
+    /// The same as a stream that goes on, an event a line.
+    pub(crate) async fn follow_events(&self, query: &[(&str, &str)]) -> Result<Response, ClientError> {
+        let query: Vec<_> = query.iter().copied().chain([("follow", "true")]).collect();
+        self.send::<()>(Method::GET, &["events"], &query, None).await
+    }
+
+    /// What the leader planned last, or the plan with this digest, as the leader wrote it.
+    pub(crate) async fn snapshot(&self, plan: Option<&str>) -> Result<Vec<u8>, ClientError> {
+        let query: Vec<_> = plan.map(|digest| ("plan", digest)).into_iter().collect();
+        collect(self.send::<()>(Method::GET, &["debug", "snapshot"], &query, None).await?).await
+    }
+
+    /// What is in the store, and what is wrong with it.
+    pub(crate) async fn check_store(&self) -> Result<StoreCheck, ClientError> {
+        self.get_json(&["store", "check"], &[]).await
     }
 
     /// `systemctl status` of a unit wherever it is, as a stream of text, and its exit status.

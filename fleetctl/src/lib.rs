@@ -19,6 +19,7 @@ mod progress;
 mod sources;
 mod ssh;
 mod table;
+mod time;
 mod tunnel;
 mod wait;
 mod watch;

@@ -22,6 +22,10 @@ pub struct Args {
     /// Check the configuration, say what is wrong with file and line, and exit
     #[arg(long)]
     pub check_config: bool,
+
+    /// Read every document of the configured store, say what is wrong, and exit; the embedded store only while no fleetd runs
+    #[arg(long)]
+    pub check_store: bool,
 }
 
 /// The command line's definition, for the man page.

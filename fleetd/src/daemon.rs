@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use fleet_core::check::StoreCheck;
 use fleet_core::name::UnitName;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
@@ -17,6 +18,7 @@ use crate::engine::Engine;
 use crate::health::Health;
 use crate::machine;
 use crate::metrics::Metrics;
+use crate::replays::Replays;
 use crate::session::{self, Session};
 use crate::store::Store;
 use crate::store::counted::{self, Counted};
@@ -29,6 +31,9 @@ use crate::systemd::own_job::own_job;
 
 /// How long after the store is back an absent machine may not yet be called lost, on top of the agents' lease.
 const SETTLE_MARGIN: Duration = Duration::from_secs(2);
+
+/// The embedded store, in `data_dir`.
+const STORE_FILE: &str = "store.redb";
 
 /// The unit that fleetd itself runs as, whose job tells a restart from a stop.
 const OWN_UNIT: &str = "fleetd.service";
@@ -53,7 +58,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let metrics = Arc::new(Metrics::default());
     let rendered = metrics.clone();
+    let replays = Arc::new(Replays::default());
     let api = Api::new(store.clone(), machine.id.clone(), move || rendered.render(&systemd.counters(), &asked));
+    let api = api.with_replays(replays.clone());
     let listeners = api::listen(&settings.socket, &settings.listen)?;
     let serving = tokio::spawn(api::serve(api, listeners, stop.clone()));
     let engine = Engine {
@@ -63,6 +70,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         settle: settings.agent_ttl + SETTLE_MARGIN,
         health,
         metrics,
+        replays,
     };
     let engine = (!settings.disable_engine).then(|| tokio::spawn(engine.run(stop.clone())));
     let session = tokio::spawn(session.run());
@@ -100,9 +108,19 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Looks at every document of the configured store. The embedded one must not be in use, and must be there: nothing is created.
+pub async fn check_store(settings: &Settings) -> anyhow::Result<StoreCheck> {
+    let file = settings.data_dir.join(STORE_FILE);
+    if settings.etcd_servers.is_empty() && !file.exists() {
+        anyhow::bail!("there is no embedded store {} yet; fleetd creates it when it starts", file.display());
+    }
+    let store = Store::new(open_store(settings).await?, &settings.key_prefix);
+    Ok(store.check().await?)
+}
+
 async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Kv>> {
     if settings.etcd_servers.is_empty() {
-        let path = settings.data_dir.join("store.redb");
+        let path = settings.data_dir.join(STORE_FILE);
         return Ok(Arc::new(EmbeddedKv::open(&path).await?));
     }
     let mut options = EtcdOptions::new(settings.etcd_servers.clone());

@@ -6,14 +6,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use fleet_core::fence::Silence;
-use fleet_core::model::Snapshot;
+use fleet_core::model::{FORMAT, Snapshot};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Change, Plan, plan};
-use tokio::time::sleep;
+use fleet_core::replay::Saved;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 
+use crate::event_log::{self, EventLog};
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::repeated::Repeated;
+use crate::replays::Replays;
 use crate::store::kv::WatchStream;
 use crate::store::{Mirror, Store, StoreError, Term};
 use crate::{clock, leader};
@@ -23,6 +27,9 @@ const PERIOD_MS: u64 = 30_000;
 
 /// How long to wait before an unreachable store is read again.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// How long a leader that stops tries to say so.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// How many changes of one plan are logged one by one; the rest is counted.
 const LOGGED_CHANGES: usize = 20;
@@ -41,6 +48,8 @@ pub struct Engine {
     pub health: Arc<Health>,
     /// What the engine counts.
     pub metrics: Arc<Metrics>,
+    /// What it planned last.
+    pub replays: Arc<Replays>,
 }
 
 impl Engine {
@@ -55,6 +64,7 @@ impl Engine {
             self.metrics.leader_since_s.store(clock::now_ms() / 1000, Relaxed);
             tokio::select! {
                 () = stop.cancelled() => {
+                    self.resign(term).await;
                     if let Err(error) = self.store.revoke(term.lease).await {
                         warn!("cannot resign: {error}; the next leader comes when the lease has run out");
                     }
@@ -64,19 +74,33 @@ impl Engine {
                 () = self.lead(term) => {}
             }
             self.metrics.leader_since_s.store(0, Relaxed);
+            self.replays.clear();
             info!(term = term.create_revision, "leading no longer");
+        }
+    }
+
+    /// Tells that the term ends by itself; whoever waits for the next leader does not wait long for that.
+    async fn resign(&self, term: Term) {
+        let told = timeout(LAST_WORD, event_log::resign(&self.store, term, &self.machine, clock::now_ms())).await;
+        if !matches!(told, Ok(Ok(()))) {
+            debug!("could not tell that this machine leads no longer: {told:?}");
         }
     }
 
     /// Plans until another leads.
     async fn lead(&self, term: Term) {
         let mut memory = Memory::default();
+        let mut repeated = Repeated::default();
         loop {
             match self.lead_until_cut_off(term, &mut memory).await {
                 Ok(()) => return,
                 Err(StoreError::Unavailable(problem)) => debug!("reading the store again: {problem}"),
                 Err(StoreError::Compacted(revision)) => debug!("reading the store again: history before {revision} is gone"),
-                Err(error) => error!("cannot plan: {error}"),
+                Err(error) => {
+                    if let Some(problem) = repeated.fresh(error.to_string()) {
+                        error!("cannot plan: {problem}; what runs goes on");
+                    }
+                }
             }
             sleep(RETRY).await;
         }
@@ -85,6 +109,7 @@ impl Engine {
     /// Copies the store and follows it. Ends well when another leads, with an error when the copy must be made anew.
     async fn lead_until_cut_off(&self, term: Term, memory: &mut Memory) -> Result<(), StoreError> {
         let mut mirror = self.store.read_all().await?;
+        let mut events = EventLog::open(&self.store, term, &self.machine, &mirror).await?;
         let mut changes = self.store.watch_all(mirror.cluster().snapshot.revision).await?;
         let mut committed = 0;
         loop {
@@ -92,7 +117,7 @@ impl Engine {
             // Until our own last commit has come round, the copy is older than what we know: planning it would only conflict.
             if mirror.cluster().snapshot.revision >= committed {
                 let begin = Instant::now();
-                let ticked = self.tick(term, &mirror, memory, clock::now_ms()).await;
+                let ticked = self.tick(&mut events, &mirror, memory, clock::now_ms()).await;
                 self.metrics.ticks.fetch_add(1, Relaxed);
                 self.metrics.tick_failures.fetch_add(u64::from(ticked.is_err()), Relaxed);
                 self.metrics.tick_us.fetch_add(begin.elapsed().as_micros() as u64, Relaxed);
@@ -115,10 +140,10 @@ impl Engine {
         }
     }
 
-    /// One pass: plans what is, and commits what must change. Answers with the commit's revision and when to look again.
+    /// One pass: plans what is, commits what must change, and tells what is new. Answers with the commit's revision and when to look again.
     pub async fn tick(
         &self,
-        term: Term,
+        events: &mut EventLog,
         mirror: &Mirror,
         memory: &mut Memory,
         now_ms: u64,
@@ -139,16 +164,25 @@ impl Engine {
         snapshot.settling = if settling { absent_machines(&snapshot, mirror.left()) } else { BTreeSet::new() };
         let wake_for_settling = settled_at_ms.filter(|_| !snapshot.settling.is_empty());
         let plan = plan(&snapshot);
+        let saved = Arc::new(Saved {
+            v: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            leader: self.machine.clone(),
+            term: events.term(),
+            plan: plan.digest(),
+            snapshot,
+        });
+        self.replays.planned(saved.clone());
         memory.say_what_waits(&plan);
         let wake_at_ms = [plan.wake_at_ms, wake_for_settling].into_iter().flatten().min();
-        if plan.documents.is_empty() {
-            return Ok((None, wake_at_ms));
-        }
-        let committed = self.store.commit(term, mirror, &plan).await;
+        let committed = events.commit(mirror, &saved, &plan).await;
         self.metrics.commit_failures.fetch_add(u64::from(committed.is_err()), Relaxed);
         let revision = committed?;
-        self.metrics.committed(&plan);
-        log(&plan);
+        if revision.is_some() {
+            self.replays.committed(saved);
+            self.metrics.committed(&plan);
+            log(&plan);
+        }
         Ok((revision, wake_at_ms))
     }
 }
@@ -197,7 +231,7 @@ fn log(plan: &Plan) {
                 info!(unit = %instance, machine = %machine, "placed {instance} on {}: {why}", machine.short())
             }
             Change::Retire { instance, machine, why } => {
-                info!(unit = %instance, machine = %machine, "took {instance} off {}: {why:?}", machine.short())
+                info!(unit = %instance, machine = %machine, "took {instance} off {}: {why}", machine.short())
             }
             Change::Update { instance, machine } => {
                 info!(unit = %instance, machine = %machine, "updated {instance} on {}", machine.short())

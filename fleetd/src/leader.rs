@@ -5,9 +5,10 @@ use std::time::Duration;
 use fleet_core::model::{FORMAT, Leader};
 use fleet_core::name::MachineId;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::clock;
+use crate::repeated::Repeated;
 use crate::store::kv::WatchEvent;
 use crate::store::{LeaseId, Store, StoreError, Term};
 
@@ -19,10 +20,18 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Returns when this machine has been elected. Until then it watches the leader key and nothing else.
 pub async fn campaign(store: &Store, machine: &MachineId, ttl: Duration) -> Term {
+    let mut repeated = Repeated::default();
     loop {
         match try_campaign(store, machine, ttl).await {
             Ok(Some(term)) => return term,
             Ok(None) => {}
+            // A store that is away is said by the session; one that refuses needs a person.
+            Err(StoreError::Refused(problem)) => {
+                if let Some(problem) = repeated.fresh(problem) {
+                    error!("this machine cannot lead: the store refused: {problem}");
+                }
+                sleep(RETRY).await;
+            }
             Err(error) => {
                 debug!("the election waits: {error}");
                 sleep(RETRY).await;

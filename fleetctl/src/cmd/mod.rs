@@ -3,7 +3,9 @@
 mod activate;
 mod cat;
 mod deactivate;
+mod debug;
 mod destroy;
+mod events;
 mod export;
 mod fd_forward;
 mod import;
@@ -19,6 +21,7 @@ mod ssh;
 mod start;
 mod status;
 mod stop;
+mod store;
 mod submit;
 mod unload;
 mod verify;
@@ -62,9 +65,12 @@ pub(crate) enum Command {
     ListUnits(list_units::ListUnitsArgs),
     ListUnitFiles(list_unit_files::ListUnitFilesArgs),
     ListMachines(list_machines::ListMachinesArgs),
+    Events(events::EventsArgs),
     Ssh(ssh::SshCommandArgs),
     Export(export::ExportArgs),
     Import(import::ImportArgs),
+    Store(store::StoreArgs),
+    Debug(debug::DebugArgs),
     Version(version::VersionArgs),
     FdForward(fd_forward::FdForwardArgs),
     #[command(hide = true)]
@@ -90,6 +96,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
         // These ask no fleetd, so they need no tunnel to one.
         Command::FdForward(args) => return fd_forward::run(args).await,
         Command::Verify(args) => return verify::run(args),
+        Command::Debug(debug::DebugArgs { command: debug::DebugCommand::Replay(args) }) => return debug::replay(&output, args),
         Command::Version(_) if !output.is_json() => return version::own(&output),
         _ => {}
     }
@@ -110,9 +117,12 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
         Command::ListUnits(args) => list_units::run(&context, args).await,
         Command::ListUnitFiles(args) => list_unit_files::run(&context, args).await,
         Command::ListMachines(args) => list_machines::run(&context, args).await,
+        Command::Events(args) => events::run(&context, args).await,
         Command::Ssh(args) => ssh::run(&context, args).await,
         Command::Export(args) => export::run(&context, args).await,
         Command::Import(args) => import::run(&context, args).await,
+        Command::Store(args) => store::run(&context, args).await,
+        Command::Debug(args) => debug::run(&context, args).await,
         Command::Version(args) => version::run(&context, args).await,
         Command::FdForward(args) => fd_forward::run(args).await,
         Command::Verify(args) => verify::run(args),

@@ -11,8 +11,11 @@ use axum::extract::{Path as Named, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use fleet_core::check::StoreCheck;
+use fleet_core::event::Event;
 use fleet_core::model::InstanceStatus;
 use fleet_core::name::{MachineId, UnitName};
+use fleet_core::replay::Saved;
 use fleet_core::unit_file::UnitFile;
 use fleet_core::wire::*;
 use fleet_core::xfleet::{Constraints, lint};
@@ -36,6 +39,12 @@ pub(crate) struct Cluster {
     pub(crate) journals: Vec<String>,
     /// Told of each follow.
     pub(crate) on_follow: Option<std::sync::mpsc::Sender<()>>,
+    /// What the leaders told.
+    pub(crate) events: Vec<Event>,
+    /// What checking the store finds.
+    pub(crate) check: StoreCheck,
+    /// What the leader planned last.
+    pub(crate) saved: Option<Saved>,
     machines: Vec<Machine>,
 }
 
@@ -66,6 +75,9 @@ impl Fake {
             .route("/fleet/v1/units/{name}/status", get(status))
             .route("/fleet/v1/units/{name}/journal", get(journal))
             .route("/fleet/v1/follow", get(follow))
+            .route("/fleet/v1/events", get(events))
+            .route("/fleet/v1/store/check", get(async |State(fake): Cl| Json(fake.cluster().check.clone())))
+            .route("/fleet/v1/debug/snapshot", get(snapshot))
             .route("/fleet/v1/version", get(async || Json(Version { version: "2.0.0".to_string() })))
             .with_state(fake.clone());
         std::thread::spawn(move || {
@@ -342,4 +354,29 @@ async fn follow(State(fake): Cl, query: axum::extract::RawQuery) -> Response {
     let lines = [line(true), line(false)];
     let forever = futures_util::stream::pending();
     Body::from_stream(futures_util::StreamExt::chain(futures_util::stream::iter(lines), forever)).into_response()
+}
+
+async fn events(State(fake): Cl, Query(query): Query<BTreeMap<String, String>>) -> Response {
+    let unit = query.get("unit").map(|unit| UnitName::trusted(unit.as_str()));
+    let events = fake.cluster().events.clone().into_iter();
+    let mut events: Vec<Event> =
+        events.filter_map(|event| event.about(unit.as_ref(), query.get("machine").map(String::as_str))).collect();
+    let lines = query.get("lines").map_or(usize::MAX, |lines| lines.parse().expect("a number"));
+    events.drain(..events.len().saturating_sub(lines));
+    match query.contains_key("follow") {
+        false => Json(EventPage { events }).into_response(),
+        true => {
+            let lines: Vec<String> =
+                events.iter().map(|event| format!("{}\n", serde_json::to_string(event).expect("JSON"))).collect();
+            lines.concat().into_response()
+        }
+    }
+}
+
+async fn snapshot(State(fake): Cl, Query(query): Query<BTreeMap<String, String>>) -> Response {
+    let saved = fake.cluster().saved.clone().filter(|saved| query.get("plan").is_none_or(|digest| *digest == saved.plan));
+    match saved {
+        Some(saved) => Json(saved).into_response(),
+        None => refusal(StatusCode::NOT_FOUND, "the leader no longer has the snapshot of this plan; it keeps the last few"),
+    }
 }

@@ -28,11 +28,14 @@ fn help_shows_all_commands() {
         out|   list-units       List what systemd says of every unit on every machine
         out|   list-unit-files  List every unit that the cluster has, and what is wanted of it
         out|   list-machines    List the machines of the cluster
+        out|   events           Show what the leaders decided and saw, and why, oldest first
         out|   ssh              Log in to a machine of the cluster, or run a command there
         out|   export           Write the cluster's units and settings into a folder: a backup, or the way to
         out|                    another store
         out|   import           Take the units and settings of an exported cluster, or of a running fleet 1.0:
         out|                    all or nothing
+        out|   store            Look after the store
+        out|   debug            Save what the leader planned, and plan it again
         out|   version          Print the version; with --json also that of fleetd
         out|   fd-forward       Join stdin and stdout to a unix socket; fleet 1.0's --tunnel runs this on the
         out|                    other host
@@ -839,7 +842,7 @@ fn what_makes_no_sense_is_a_usage_error() {
 
         $ fleetctl --json
         err| Error: 'fleetctl' requires a subcommand but one was not provided
-        err|   [subcommands: submit, load, start, scale, restart, stop, unload, destroy, status, journal, cat, list-units, list-unit-files, list-machines, ssh, export, import, version, fd-forward, verify, help]
+        err|   [subcommands: submit, load, start, scale, restart, stop, unload, destroy, status, journal, cat, list-units, list-unit-files, list-machines, events, ssh, export, import, store, debug, version, fd-forward, verify, help]
         err| 
         err| Usage: fleetctl [OPTIONS] <COMMAND>
         err| 

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::model::Machine;
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
 
 /// Why a machine cannot take an instance.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Misfit {
     /// `MachineID=` names another machine.
     OtherMachine(String),

@@ -82,7 +82,7 @@ pub struct Fence {
 }
 
 /// A machine's keeper as the planner sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct KeeperState {
     /// The revision of `fences/<id>`; 0 if there is none.
     pub life: i64,

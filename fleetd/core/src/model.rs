@@ -88,7 +88,7 @@ pub struct UnitRecord {
 }
 
 /// A unit as the planner needs it: its record without the text, and its constraints parsed once.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unit {
     /// Its name.
     pub name: UnitName,
@@ -367,8 +367,9 @@ pub struct Leader {
     pub since_ms: u64,
 }
 
-/// Everything that the planner sees, at one revision of the store, with the time as a value.
-#[derive(Debug, Clone, Default)]
+/// Everything that the planner sees, at one revision of the store, with the time as a value. Written as JSON and read again it gives
+/// the same plan; it holds no unit's text, so no secrets.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The store's revision.
     pub revision: i64,

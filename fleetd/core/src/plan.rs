@@ -8,6 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::Serialize;
+use sha1::{Digest, Sha1};
+
 use crate::constraint::Misfit;
 use crate::model::{Assignment, Snapshot, Why};
 use crate::name::{MachineId, UnitName};
@@ -23,7 +26,7 @@ mod place;
 mod properties;
 mod replace;
 #[cfg(test)]
-mod script;
+pub(crate) mod script;
 mod seat;
 #[cfg(test)]
 mod tests;
@@ -38,7 +41,7 @@ pub const LONGEST_MOVE_PAUSE_MS: u64 = 3_600_000;
 const FORGET_MOVES_MS: u64 = 2 * LONGEST_MOVE_PAUSE_MS;
 
 /// The planner's answer.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[must_use = "a plan that nobody commits changes nothing"]
 pub struct Plan {
     /// What changes and why, for people.
@@ -58,8 +61,19 @@ pub struct Plan {
     pub wake_at_ms: Option<u64>,
 }
 
+impl Plan {
+    /// The first 12 digits of the SHA-1 of the plan as JSON: two plans with the same digest are the same, byte for byte.
+    pub fn digest(&self) -> String {
+        let mut sha1 = Sha1::new();
+        // Nothing of a plan can fail to be written, and a hash takes every byte.
+        let _ = serde_json::to_writer(std::io::BufWriter::new(&mut sha1), self);
+        sha1.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 /// One item of a plan.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Change {
     /// An instance is put on a machine.
     Place {
@@ -98,7 +112,8 @@ impl Change {
 }
 
 /// Why an instance is taken off a machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Retired {
     /// Its unit was destroyed, unloaded or scaled below its number.
     Unwanted,
@@ -115,7 +130,7 @@ pub enum Retired {
 }
 
 /// A fenced instance that waits for its other copy to end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Held {
     /// The instance.
     pub instance: UnitName,
@@ -126,7 +141,8 @@ pub struct Held {
 }
 
 /// What ends the wait of a fenced instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Until {
     /// The machine is there: its report that the copy is gone.
     Report,
@@ -152,8 +168,21 @@ impl fmt::Display for Held {
     }
 }
 
+impl fmt::Display for Retired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Retired::Unwanted => f.write_str("no longer wanted there"),
+            Retired::Lost => f.write_str("the machine was lost"),
+            Retired::Unfit(misfit) => write!(f, "the machine {misfit}"),
+            Retired::Failed => f.write_str("failed there again and again"),
+            Retired::Replaced(other) => write!(f, "{other} is there and replaces it"),
+            Retired::Twice => f.write_str("another machine runs it already"),
+        }
+    }
+}
+
 /// Instances of one unit that fit nowhere, and why: each reason with the number of machines that it holds for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Unplaced {
     /// The unit or template.
     pub unit: UnitName,

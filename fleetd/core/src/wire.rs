@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::Event;
 use crate::model::{InstanceStatus, Why};
 use crate::name::{MachineId, UnitName};
 use crate::unit_file::UnitOption;
@@ -293,6 +294,14 @@ pub struct MisfitCount {
     pub reason: String,
     /// How many machines.
     pub machines: usize,
+}
+
+/// `GET /events`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct EventPage {
+    /// The events, oldest first.
+    pub events: Vec<Event>,
 }
 
 /// `GET /version`.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::glob;
 use crate::name::UnitName;
 use crate::unit_file::{UnitFile, UnitFileError};
@@ -26,7 +28,7 @@ const KNOWN: &[&str] = &[
 ];
 
 /// What a unit demands of its machine.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Constraints {
     /// The machine that it must run on, whole or short id.
     pub machine_id: Option<String>,

@@ -13,12 +13,15 @@ use axum::response::{IntoResponse, Response};
 use fleet_core::name::MachineId;
 use fleet_core::wire;
 
+use crate::replays::Replays;
 use crate::store::Store;
 
+mod debug;
 mod describe;
 mod discovery;
 mod documents;
 mod error;
+mod events;
 mod follow;
 mod import;
 mod listen;
@@ -38,6 +41,8 @@ use error::ApiError;
 #[derive(Clone)]
 pub struct Api {
     shared: Arc<Shared>,
+    /// What this machine planned last, if it leads.
+    replays: Arc<Replays>,
 }
 
 struct Shared {
@@ -50,7 +55,13 @@ struct Shared {
 impl Api {
     /// An API over `store`, on this machine. `metrics` gives the text of `/metrics`.
     pub fn new(store: Store, machine: MachineId, metrics: impl Fn() -> String + Send + Sync + 'static) -> Api {
-        Api { shared: Arc::new(Shared { store, machine, http: remote::client(), metrics: Box::new(metrics) }) }
+        let shared = Shared { store, machine, http: remote::client(), metrics: Box::new(metrics) };
+        Api { shared: Arc::new(shared), replays: Arc::default() }
+    }
+
+    /// With the snapshots that this machine's engine plans.
+    pub fn with_replays(self, replays: Arc<Replays>) -> Api {
+        Api { replays, ..self }
     }
 
     fn store(&self) -> &Store {

@@ -239,16 +239,17 @@ fn places(api: &Api, cluster: &Cluster, name: &UnitName) -> Result<Vec<Place>, A
 }
 
 async fn ask(api: &Api, place: &Place, what: &str) -> Result<reqwest::Response, ApiError> {
-    let base = place.api.as_deref().unwrap_or_default();
-    let url = format!(
-        "{base}/fleet/v1/units/{}/{what}{}machine={}",
-        place.instance,
-        if what.contains('?') { "&" } else { "?" },
-        place.machine
-    );
+    let joint = if what.contains('?') { "&" } else { "?" };
+    let path = format!("units/{}/{what}{joint}machine={}", place.instance, place.machine);
+    ask_machine(api, &place.machine, place.api.as_deref().unwrap_or_default(), &path).await
+}
+
+/// Asks another machine's API at `base` for a resource.
+pub(super) async fn ask_machine(api: &Api, machine: &MachineId, base: &str, path: &str) -> Result<reqwest::Response, ApiError> {
     let away = |problem: String| {
-        ApiError::new(StatusCode::BAD_GATEWAY, format!("machine {} at {base} did not answer: {problem}", place.machine))
+        ApiError::new(StatusCode::BAD_GATEWAY, format!("machine {machine} at {base} did not answer: {problem}"))
     };
+    let url = format!("{base}/fleet/v1/{path}");
     let answer = tokio::time::timeout(STATUS_TIMEOUT, api.shared.http.get(url).send()).await;
     let answer = answer.map_err(|_| away("timed out".to_string()))?.map_err(|error| away(error.to_string()))?;
     match answer.status().is_success() {

@@ -3,11 +3,12 @@
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::StatusCode;
+use fleet_core::check::StoreCheck;
 use fleet_core::{transfer, wire};
 use serde_json::{Value, json};
 
 use super::describe::{Body, Operation, Resource};
-use super::{documents, follow, import, machines, page, remote, state, units};
+use super::{debug, documents, events, follow, import, machines, page, remote, state, units};
 
 /// Answer headers of writes.
 const WRITTEN: &[(&str, &str)] = &[
@@ -166,6 +167,32 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                 .required()
                 .answers(StatusCode::OK, "A JSON document a line, of the type Progress.", Body::Other("application/x-ndjson"))
                 .errors([400]),
+        ),
+        Resource::at("/events").get(
+            events::list,
+            Operation::new("listEvents", "What the leaders decided and why, oldest first.")
+                .query("unit", "Only what concerns this unit: of a template all replicas.")
+                .query("machine", "Only what concerns this machine, by its whole or short id.")
+                .query_of("lines", "Only so many of the newest.", json!({"type": "integer", "minimum": 0}))
+                .query_of(
+                    "follow",
+                    "Whether to answer with a JSON document a line, of the type Event, and to go on with each new one, for ever.",
+                    json!({"type": "boolean", "default": false}),
+                )
+                .gives::<wire::EventPage>("The events.")
+                .errors([400]),
+        ),
+        Resource::at("/store/check").get(
+            debug::check,
+            Operation::new("checkStore", "Reads every document, and says what is wrong.").gives::<StoreCheck>("What was found."),
+        ),
+        Resource::at("/debug/snapshot").get(
+            debug::snapshot,
+            Operation::new("getSnapshot", "Everything that the leader's last plan saw, and the plan's digest.")
+                .query("plan", "The digest of another plan, as events name it; the leader keeps the last few.")
+                .query("machine", "The machine that is asked, as one fleetd asks another.")
+                .gives::<Value>("The snapshot, for `fleetctl debug replay`; its form is this version's own.")
+                .errors([404, 502]),
         ),
         Resource::at("/version").get(
             super::version,

@@ -8,6 +8,7 @@ pub(super) struct Keys {
     root: String,
     texts: String,
     stage: String,
+    events: String,
 }
 
 /// A key, read back.
@@ -31,7 +32,13 @@ impl Keys {
     pub(super) fn new(prefix: &str) -> Keys {
         let name = prefix.trim_matches('/');
         // Texts and what an import stages lie beside the root, not under it: whoever reads or watches everything has no use for them.
-        Keys { root: format!("/{name}/"), texts: format!("/{name}.revisions/"), stage: format!("/{name}.import") }
+        // Events too: the leader's watch need not bring its own words back to it.
+        Keys {
+            root: format!("/{name}/"),
+            texts: format!("/{name}.revisions/"),
+            stage: format!("/{name}.import"),
+            events: format!("/{name}.events/"),
+        }
     }
 
     pub(super) fn root(&self) -> &str {
@@ -49,6 +56,20 @@ impl Keys {
 
     pub(super) fn texts_of(&self, name: &UnitName) -> String {
         format!("{}{name}/", self.texts)
+    }
+
+    /// The prefix of all texts.
+    pub(super) fn texts(&self) -> &str {
+        &self.texts
+    }
+
+    /// The prefix of all events.
+    pub(super) fn events(&self) -> &str {
+        &self.events
+    }
+
+    pub(super) fn event(&self, id: &str) -> String {
+        format!("{}{id}", self.events)
     }
 
     pub(super) fn settings(&self, machine: &MachineId) -> String {

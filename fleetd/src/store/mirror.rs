@@ -23,6 +23,8 @@ pub struct Mirror {
     settings: BTreeMap<MachineId, Settings>,
     /// Whether an import is decided, and not yet carried out.
     importing: bool,
+    /// The revision that created each machine's key: a new one is a new registration.
+    machines_created: BTreeMap<MachineId, i64>,
     /// Machines that said goodbye.
     left: BTreeSet<MachineId>,
     /// The revision of each assignment's last change.
@@ -41,6 +43,7 @@ impl Mirror {
             machines: BTreeMap::new(),
             settings: BTreeMap::new(),
             importing: false,
+            machines_created: BTreeMap::new(),
             left: BTreeSet::new(),
             assignment_revisions: BTreeMap::new(),
             fenced_commit: None,
@@ -94,6 +97,11 @@ impl Mirror {
         &self.settings
     }
 
+    /// The revision that created each present machine's key.
+    pub fn machines_created(&self) -> &BTreeMap<MachineId, i64> {
+        &self.machines_created
+    }
+
     /// Machines that left by themselves: absent, and nobody need wait for their return.
     pub fn left(&self) -> &BTreeSet<MachineId> {
         &self.left
@@ -111,6 +119,7 @@ impl Mirror {
                 self.merge(&id);
             }),
             Key::Machine(id) => parse(&kv.value).map(|machine| {
+                self.machines_created.insert(id.clone(), kv.create_revision);
                 self.machines.insert(id.clone(), machine);
                 self.merge(&id);
             }),
@@ -156,6 +165,7 @@ impl Mirror {
             }
             Some(Key::Machine(id)) => {
                 self.machines.remove(&id);
+                self.machines_created.remove(&id);
                 self.merge(&id);
             }
             Some(Key::Assignment(id)) => {

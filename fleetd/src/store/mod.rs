@@ -7,19 +7,23 @@ use std::time::Duration;
 
 use fleet_core::model::{Assignment, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Settings, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
-use fleet_core::plan::Plan;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+mod check;
+mod commit;
 pub mod counted;
 pub mod embedded;
 pub mod etcd;
+mod events;
 mod fencing;
 mod import;
 mod keys;
 pub mod kv;
 mod mirror;
 
+pub use commit::{Commit, CommitBatch};
+pub use events::StoredEvent;
 pub use import::UnitsLock;
 use keys::Keys;
 use kv::{Change, Compare, Kv, MAX_TXN_OPS, WatchStream};
@@ -221,44 +225,6 @@ impl Store {
         self.kv.watch(&self.keys.leader(), revision + 1).await
     }
 
-    /// Writes the documents of a plan, in as few transactions as the limits allow, each only if this term still leads and each
-    /// document still is as in `mirror`. On a conflict the documents before it are written; look again. Answers with the last revision.
-    ///
-    /// Guarded documents go first: what they take off lost machines may be in the others. A write that places anything fenced also
-    /// compares the last such write, so that one whose answer was lost cannot arrive behind it.
-    pub async fn commit(&self, term: Term, mirror: &Mirror, plan: &Plan) -> Result<Option<i64>, StoreError> {
-        let fence = Compare::CreateRevision(self.keys.leader(), term.create_revision);
-        let (mut last, mut fenced_commit) = (None, mirror.fenced_commit());
-        let mut batch = Batch::new(&fence);
-        let (guarded, plain): (Vec<_>, Vec<_>) = plan.documents.iter().partition(|(id, _)| plan.guards.contains_key(*id));
-        for (machine, document) in guarded.into_iter().chain(plain) {
-            let key = self.keys.assignment(machine);
-            let value = encode(&key, document, MAX_DOCUMENT_BYTES)?;
-            if batch.is_full(value.len()) {
-                let revision = self.apply(&batch.compares, &batch.changes, "the leader key or an assignment").await?;
-                fenced_commit = if batch.fenced { Some(revision) } else { fenced_commit };
-                (last, batch) = (Some(revision), Batch::new(&fence));
-            }
-            batch.bytes += value.len();
-            batch.compares.push(unchanged(&key, mirror.assignment_revision(machine)));
-            batch.changes.push(Change::Put { key, value, lease: None });
-            if let Some(life) = plan.guards.get(machine) {
-                batch.compares.push(Compare::Absent(self.keys.keeper(machine)));
-                batch.compares.push(unchanged(&self.keys.fence(machine), Some(*life).filter(|life| *life > 0)));
-            }
-            if plan.fenced.contains(machine) && !batch.fenced {
-                let key = self.keys.fenced_commits();
-                batch.compares.push(unchanged(&key, fenced_commit));
-                batch.changes.push(Change::Put { key, value: b"{\"v\":1}".to_vec(), lease: None });
-                batch.fenced = true;
-            }
-        }
-        if !batch.changes.is_empty() {
-            last = Some(self.apply(&batch.compares, &batch.changes, "the leader key or an assignment").await?);
-        }
-        Ok(last)
-    }
-
     /// A new lease, see [`Kv::grant`].
     pub async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
         self.kv.grant(ttl).await
@@ -287,7 +253,7 @@ impl Store {
     }
 }
 
-/// One transaction of a commit.
+/// One transaction of several.
 struct Batch {
     compares: Vec<Compare>,
     changes: Vec<Change>,

@@ -3,6 +3,8 @@
 //! The stop times are those of systemd.service(5): one `TimeoutStopSec=` for each `ExecStop=`, one from SIGTERM to SIGKILL, and for
 //! each `ExecStopPost=` one more.
 
+use serde::{Deserialize, Serialize};
+
 use crate::name::UnitName;
 use crate::unit_file::{UnitFile, UnitFileError};
 use crate::xfleet::SECTION;
@@ -15,7 +17,7 @@ const DEFAULT_STOP_MS: u64 = 90_000;
 const MAX_STOP_MS: u64 = 600_000;
 
 /// What is known of a unit's stop.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopTerms {
     /// How long it may take, in milliseconds; `u64::MAX` for ever.
     pub stop_ms: u64,

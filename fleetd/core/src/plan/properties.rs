@@ -190,6 +190,14 @@ proptest! {
     }
 
     #[test]
+    fn a_snapshot_read_back_from_json_gives_the_same_bytes(text in cluster()) {
+        let before = snapshot(&text);
+        let read: Snapshot = serde_json::from_str(&serde_json::to_string(&before).unwrap()).unwrap();
+        prop_assert_eq!(serde_json::to_string(&plan(&read)).unwrap(), serde_json::to_string(&plan(&before)).unwrap());
+        prop_assert_eq!(plan(&read).digest(), plan(&before).digest());
+    }
+
+    #[test]
     fn losing_a_machine_takes_nothing_off_the_others(text in cluster()) {
         // A unit that has to come here may push one off that it replaces.
         let quiet: Vec<&str> =

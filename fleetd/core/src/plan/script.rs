@@ -24,7 +24,7 @@ use crate::name::{MachineId, UnitName};
 /// report a gen=3: web@1.service                what it reports, and of which generation
 /// keeper a life=9 silent=5000                  the keeper of fenced units: [held|released] [life=N] [silent=MS], WatchdogSec=8
 /// ```
-pub(super) fn snapshot(text: &str) -> Snapshot {
+pub(crate) fn snapshot(text: &str) -> Snapshot {
     let mut snapshot = Snapshot { now_ms: 1_000_000, revision: 100, ..Snapshot::default() };
     let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.trim().split_once(' ')).collect();
     for (_, rest) in lines.iter().filter(|(word, _)| *word == "unit") {
@@ -169,7 +169,7 @@ fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
 }
 
 /// Prints a plan: `+` placed, `-` taken off, `~` updated, `…` waits for its other copy, `!` fits nowhere.
-pub(super) fn print(plan: &Plan) -> String {
+pub(crate) fn print(plan: &Plan) -> String {
     let mut text = String::new();
     for change in &plan.changes {
         let _ = match change {
@@ -196,7 +196,7 @@ pub(super) fn print(plan: &Plan) -> String {
 }
 
 /// The snapshot after `plan` was committed.
-pub(super) fn applied(snapshot: &Snapshot, plan: &Plan) -> Snapshot {
+pub(crate) fn applied(snapshot: &Snapshot, plan: &Plan) -> Snapshot {
     let mut next = snapshot.clone();
     next.assignments.extend(plan.documents.iter().map(|(id, document)| (id.clone(), Arc::new(document.clone()))));
     next

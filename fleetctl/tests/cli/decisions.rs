@@ -1,0 +1,264 @@
+//! What was decided and why: events, a plan planned again, the store's check.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use expect_test::expect;
+use fleet_core::check::{Problem, StoreCheck};
+use fleet_core::event::{Event, Item, What};
+use fleet_core::model::{FORMAT, Machine, Snapshot, Unit, Unknown};
+use fleet_core::name::{MachineId, UnitName};
+use fleet_core::replay::Saved;
+use serde_json::json;
+
+use crate::session::Session;
+
+const A: &str = "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1";
+const B: &str = "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2";
+
+fn told(session: &Session) {
+    let placed = |machine: &str, numbers: &str| Item {
+        what: What::Placed,
+        machine: Some(MachineId::new(machine)),
+        units: BTreeMap::from([(UnitName::trusted("web@.service"), numbers.parse().unwrap())]),
+        why: "fewest units of the machines that fit".to_string(),
+    };
+    let event = |at_ms: u64, items: Vec<Item>| Event {
+        id: format!("0000000000000007-{at_ms:09}"),
+        at_ms: 1_795_534_800_000 + 1000 * at_ms,
+        leader: MachineId::new(A),
+        term: 7,
+        revision: 40,
+        plan: "0123456789ab".to_string(),
+        ..Event::new(items)
+    };
+    session.fake.cluster().events = vec![
+        event(1, vec![Item::of_machine(What::Leads, MachineId::new(A), "the first to do so")]),
+        event(2, vec![placed(A, "1-99/2"), placed(B, "2-100/2")]),
+        Event { left_out: 3, ..event(3, vec![Item::of_machine(What::Lost, MachineId::new(B), "it ran 50 units")]) },
+    ];
+}
+
+#[test]
+fn events_are_lines_with_reasons_picked_by_unit_and_machine() {
+    let session = Session::of_three();
+    told(&session);
+    let said = session.transcript(
+        "events
+        events --unit web@4
+        events --machine a1a1a1a1...
+        events -n 1
+        events --unit nosuch
+        events --unit nosuch --json",
+    );
+    expect![[r#"
+        $ fleetctl events
+        out| 2026-11-24T15:40:01Z machine a1a1a1a1 leads: the first to do so
+        out| 2026-11-24T15:40:02Z placed web@{1-99/2}.service on a1a1a1a1: fewest units of the machines that fit
+        out| 2026-11-24T15:40:02Z placed web@{2-100/2}.service on b2b2b2b2: fewest units of the machines that fit
+        out| 2026-11-24T15:40:03Z machine b2b2b2b2 was lost: it ran 50 units
+        out| 2026-11-24T15:40:03Z … and 3 lines more, which did not fit into one event
+        rc=0
+
+        $ fleetctl events --unit web@4
+        out| 2026-11-24T15:40:02Z placed web@{2-100/2}.service on b2b2b2b2: fewest units of the machines that fit
+        rc=0
+
+        $ fleetctl events --machine a1a1a1a1...
+        out| 2026-11-24T15:40:01Z machine a1a1a1a1 leads: the first to do so
+        out| 2026-11-24T15:40:02Z placed web@{1-99/2}.service on a1a1a1a1: fewest units of the machines that fit
+        rc=0
+
+        $ fleetctl events -n 1
+        out| 2026-11-24T15:40:03Z machine b2b2b2b2 was lost: it ran 50 units
+        out| 2026-11-24T15:40:03Z … and 3 lines more, which did not fit into one event
+        rc=0
+
+        $ fleetctl events --unit nosuch
+        rc=0
+
+        $ fleetctl events --unit nosuch --json
+        out| []
+        rc=0
+    "#]]
+    .assert_eq(&said);
+}
+
+#[test]
+fn events_in_json_are_one_list_and_followed_one_a_line() {
+    let session = Session::of_three();
+    told(&session);
+    let said = session.transcript(
+        "events --json -n 1
+        events -f -n 2
+        events -f -n 1 --json",
+    );
+    expect![[r#"
+        $ fleetctl events --json -n 1
+        out| [
+        out|   {
+        out|     "v": 1,
+        out|     "id": "0000000000000007-000000003",
+        out|     "at_ms": 1795534803000,
+        out|     "leader": "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1",
+        out|     "term": 7,
+        out|     "revision": 40,
+        out|     "plan": "0123456789ab",
+        out|     "items": [
+        out|       {
+        out|         "what": "lost",
+        out|         "machine": "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2",
+        out|         "why": "it ran 50 units"
+        out|       }
+        out|     ],
+        out|     "left_out": 3
+        out|   }
+        out| ]
+        rc=0
+
+        $ fleetctl events -f -n 2
+        out| 2026-11-24T15:40:02Z placed web@{1-99/2}.service on a1a1a1a1: fewest units of the machines that fit
+        out| 2026-11-24T15:40:02Z placed web@{2-100/2}.service on b2b2b2b2: fewest units of the machines that fit
+        out| 2026-11-24T15:40:03Z machine b2b2b2b2 was lost: it ran 50 units
+        out| 2026-11-24T15:40:03Z … and 3 lines more, which did not fit into one event
+        err| Error: the events broke off: fleetd closed the connection
+        rc=1
+
+        $ fleetctl events -f -n 1 --json
+        out| {"v":1,"id":"0000000000000007-000000003","at_ms":1795534803000,"leader":"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1","term":7,"revision":40,"plan":"0123456789ab","items":[{"what":"lost","machine":"b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2","why":"it ran 50 units"}],"left_out":3}
+        err| Error: the events broke off: fleetd closed the connection
+        rc=1
+    "#]].assert_eq(&said);
+}
+
+fn saved() -> Saved {
+    let machine = json!({"v": 1, "id": A, "metadata": {"disk": "ssd"}});
+    let machine: Machine = serde_json::from_value(machine).unwrap();
+    let unit = |name: &str, wants: &str| {
+        let record = json!({"v": 1, "name": name, "text": format!("[X-Fleet]\n{wants}\n"), "revision": 1, "desired": "launched", "replicas": 3, "created_ms": 0});
+        (UnitName::trusted(name), Arc::new(Unit::from_record(&serde_json::from_value(record).unwrap())))
+    };
+    let snapshot = Snapshot {
+        revision: 40,
+        now_ms: 1_795_534_800_000,
+        machines: BTreeMap::from([(machine.id.clone(), Arc::new(machine))]),
+        units: BTreeMap::from([
+            unit("web@.service", "MachineMetadata=disk=ssd"),
+            unit("eu@.service", "MachineMetadata=region=eu"),
+        ]),
+        ..Snapshot::default()
+    };
+    let mut saved =
+        Saved { v: FORMAT, version: "2.0.0".to_string(), leader: MachineId::new(A), term: 7, plan: String::new(), snapshot };
+    saved.plan = saved.replay().digest();
+    saved
+}
+
+#[test]
+fn a_saved_snapshot_is_planned_again() {
+    let session = Session::of_three();
+    let saved = saved();
+    let digest = saved.plan.clone();
+    session.fake.cluster().saved = Some(saved.clone());
+    session.file("other.json", serde_json::to_string(&Saved { plan: "0123456789ab".into(), ..saved.clone() }).unwrap());
+    session.file("none.json", "{}");
+    let said = session.transcript(&format!(
+        "debug snapshot now.json
+        debug replay now.json
+        debug snapshot --plan {digest} named.json
+        debug snapshot --plan 000000000000 gone.json
+        debug replay other.json
+        debug replay none.json
+        debug replay nosuch.json"
+    ));
+    let said = said.replace(&digest, "DIGEST").replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    expect![[r#"
+        $ fleetctl debug snapshot now.json
+        err| Saved the snapshot in now.json; `fleetctl debug replay` plans it again.
+        rc=0
+
+        $ fleetctl debug replay now.json
+        out| placed web@{1-3}.service on a1a1a1a1: fewest units of the machines that fit
+        out| no machine can run eu@{1-3}.service: lacks the metadata region=eu
+        err| The same plan as the leader's at revision 40: DIGEST.
+        rc=0
+
+        $ fleetctl debug snapshot --plan DIGEST named.json
+        err| Saved the snapshot in named.json; `fleetctl debug replay` plans it again.
+        rc=0
+
+        $ fleetctl debug snapshot --plan 000000000000 gone.json
+        err| Error: the leader no longer has the snapshot of this plan; it keeps the last few
+        rc=1
+
+        $ fleetctl debug replay other.json
+        out| placed web@{1-3}.service on a1a1a1a1: fewest units of the machines that fit
+        out| no machine can run eu@{1-3}.service: lacks the metadata region=eu
+        err| Error: at revision 40 this fleetctl plans DIGEST, the leader planned 0123456789ab
+        err| Caused by:
+        err|   the leader was fleetd 2.0.0, this is VERSION
+        rc=1
+
+        $ fleetctl debug replay none.json
+        err| Error: none.json is no snapshot of this version: missing field `v` at line 1 column 2
+        err| Hint: `fleetctl debug snapshot FILE` writes one
+        rc=1
+
+        $ fleetctl debug replay nosuch.json
+        err| Error: cannot read nosuch.json: No such file or directory (os error 2)
+        rc=1
+    "#]]
+    .assert_eq(&said);
+    let output = session.command("debug replay --json now.json").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(printed.trim_end(), serde_json::to_string(&saved.replay()).unwrap(), "byte for byte");
+    let printed = session.command("debug snapshot").output().unwrap().stdout;
+    assert_eq!(printed, std::fs::read(session.path().join("now.json")).unwrap());
+}
+
+#[test]
+fn the_stores_check_says_what_is_wrong_and_what_to_do() {
+    let session = Session::new();
+    let mut check = StoreCheck { revision: 77, ..StoreCheck::default() };
+    check.count("units", "/fleet/units/a.service", 120);
+    check.count("units", "/fleet/units/b.service", 90);
+    check.count("reports", "/fleet/reports/x", 3000);
+    session.fake.cluster().check = check.clone();
+    let sound = session.run("store check");
+    let problem = |harms| Problem {
+        key: "/fleet/units/a.service".into(),
+        problem: "it cannot be read: expected value at line 1 column 1".into(),
+        remedy: "repair it or delete it".into(),
+        harms,
+    };
+    session.fake.cluster().check.problems = vec![problem(true), problem(false)];
+    let unsound = session.run("store check");
+    expect![[r#"
+        $ fleetctl store check
+        out| units              2 keys         254 bytes, the largest 120
+        out| reports            1 keys        3016 bytes, the largest 3000
+        out| The store is sound at revision 77.
+        rc=0
+
+        $ fleetctl store check
+        out| units              2 keys         254 bytes, the largest 120
+        out| reports            1 keys        3016 bytes, the largest 3000
+        out| BAD  /fleet/units/a.service: it cannot be read: expected value at line 1 column 1; repair it or delete it
+        out| note /fleet/units/a.service: it cannot be read: expected value at line 1 column 1; repair it or delete it
+        out| 1 document needs a person at revision 77.
+        rc=1
+    "#]]
+    .assert_eq(&format!("{sound}\n{unsound}"));
+    let output = session.command("store check --json").output().unwrap();
+    let printed: StoreCheck = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((printed.problems.len(), printed.parts), (2, check.parts));
+}
+
+#[test]
+fn an_unknown_field_of_a_snapshot_is_no_trouble() {
+    let mut value = serde_json::to_value(saved()).unwrap();
+    value["mood"] = json!("good");
+    let read: Saved = serde_json::from_value(value).unwrap();
+    assert_eq!(read, saved());
+    assert!(read.snapshot.machines.values().all(|machine| machine.unknown == Unknown::new()));
+}

@@ -1,0 +1,203 @@
+//! What happened besides decisions: machines that came and went, units that gave up or fit nowhere. Each is told once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Event, Gathered, Item, What};
+use crate::model::{Report, Snapshot};
+use crate::name::{MachineId, UnitName};
+use crate::plan::{Plan, Unplaced};
+
+/// What was told so far. Rebuilt from the events in the store by [`News::told`], so a new leader neither repeats nor forgets.
+#[derive(Debug, Clone, Default)]
+pub struct News {
+    /// What was last said of each machine, and the revision that created its key where it is there.
+    machines: BTreeMap<MachineId, (What, i64)>,
+    /// Units that gave up, where.
+    gave_up: BTreeMap<MachineId, BTreeSet<UnitName>>,
+    /// The reports that `gave_up` was read from: most of them do not change between two looks.
+    reports: BTreeMap<MachineId, Arc<Report>>,
+    /// Fenced units that wait for a copy, where.
+    waiting: BTreeSet<(MachineId, UnitName)>,
+    /// What fits nowhere: how many instances, and why.
+    nowhere: BTreeMap<UnitName, (usize, String)>,
+}
+
+impl News {
+    /// What `events` (all of them, in order) have told already. Machines created up to the last revision that they saw are known.
+    pub fn told<'a>(events: impl IntoIterator<Item = &'a Event>, created: &BTreeMap<MachineId, i64>) -> News {
+        let mut news = News::default();
+        let mut seen = 0;
+        for event in events {
+            seen = seen.max(event.revision);
+            event.items.iter().for_each(|item| news.note(item));
+        }
+        for (machine, created) in created.iter().filter(|(_, created)| **created <= seen) {
+            news.machines.insert(machine.clone(), (What::Registered, *created));
+        }
+        news
+    }
+
+    /// What is new in `snapshot` and its plan, and what will have been told once that is written. `created` are the revisions of the
+    /// machines' keys, `left` the machines that said goodbye.
+    pub fn look(
+        &self,
+        snapshot: &Snapshot,
+        plan: &Plan,
+        created: &BTreeMap<MachineId, i64>,
+        left: &BTreeSet<MachineId>,
+    ) -> (Vec<Item>, News) {
+        let mut items = Vec::new();
+        let machines = self.machines(snapshot, created, left, &mut items);
+        let gave_up = self.failures(snapshot, &mut items);
+        let waiting = self.held(plan, &mut items);
+        let nowhere = self.misfits(plan, &mut items);
+        (items, News { machines, gave_up, reports: snapshot.reports.clone(), waiting, nowhere })
+    }
+
+    fn note(&mut self, item: &Item) {
+        match (item.what, &item.machine) {
+            (What::Registered | What::Settling | What::Lost | What::Left, Some(machine)) => {
+                self.machines.insert(machine.clone(), (item.what, 0));
+            }
+            (What::GaveUp, Some(machine)) => self.gave_up.entry(machine.clone()).or_default().extend(instances(item)),
+            (What::Waits, Some(machine)) => {
+                self.waiting.extend(instances(item).into_iter().map(|instance| (machine.clone(), instance)));
+            }
+            (What::Nowhere, _) => {
+                self.nowhere.extend(item.units.iter().map(|(unit, n)| (unit.clone(), (n.len().max(1), item.why.clone()))));
+            }
+            _ => {}
+        }
+    }
+
+    fn machines(
+        &self,
+        snapshot: &Snapshot,
+        created: &BTreeMap<MachineId, i64>,
+        left: &BTreeSet<MachineId>,
+        items: &mut Vec<Item>,
+    ) -> BTreeMap<MachineId, (What, i64)> {
+        let mut now = BTreeMap::new();
+        for (id, machine) in &snapshot.machines {
+            let created = created.get(id).copied().unwrap_or(0);
+            match self.machines.get(id) {
+                Some((What::Registered, known)) if *known == created => {}
+                Some((What::Settling, _)) => items.push(Item::of_machine(What::Registered, id.clone(), "it is back")),
+                _ => items.push(Item::of_machine(What::Registered, id.clone(), machine.address.clone())),
+            }
+            now.insert(id.clone(), (What::Registered, created));
+        }
+        let assigned = |id: &MachineId| snapshot.assignments.get(id).map_or(0, |assignment| assignment.instances.len());
+        // Known by what was said of them, or by what they should run.
+        let mut absent: BTreeSet<&MachineId> = self.machines.keys().collect();
+        absent.extend(snapshot.assignments.iter().filter(|(_, a)| !a.instances.is_empty()).map(|(id, _)| id));
+        for id in absent.into_iter().filter(|id| !snapshot.machines.contains_key(*id)) {
+            let (before, known) = self.machines.get(id).copied().unwrap_or((What::Other, 0));
+            let what = match () {
+                () if left.contains(id) => What::Left,
+                () if snapshot.settling.contains(id) => What::Settling,
+                () => What::Lost,
+            };
+            // A machine that left and is called lost later has not done anything new.
+            if before != what && !(before == What::Left && assigned(id) == 0) {
+                let why = match assigned(id) {
+                    0 => "it ran nothing".to_string(),
+                    1 => "it ran 1 unit".to_string(),
+                    n => format!("it ran {n} units"),
+                };
+                items.push(Item::of_machine(what, id.clone(), why));
+            }
+            now.insert(id.clone(), (what, known));
+        }
+        now
+    }
+
+    fn failures(&self, snapshot: &Snapshot, items: &mut Vec<Item>) -> BTreeMap<MachineId, BTreeSet<UnitName>> {
+        let mut now: BTreeMap<MachineId, BTreeSet<UnitName>> = BTreeMap::new();
+        let none = BTreeSet::new();
+        for (machine, report) in &snapshot.reports {
+            let before = self.gave_up.get(machine).unwrap_or(&none);
+            if self.reports.get(machine).is_some_and(|known| Arc::ptr_eq(known, report)) {
+                if !before.is_empty() {
+                    now.insert(machine.clone(), before.clone());
+                }
+                continue;
+            }
+            let mut fresh: BTreeMap<String, Gathered> = BTreeMap::new();
+            for (instance, status) in report.instances.iter().filter(|(_, status)| status.gave_up) {
+                now.entry(machine.clone()).or_default().insert(instance.clone());
+                if !before.contains(instance) {
+                    let why = match status.code {
+                        _ if status.result.is_empty() => format!("it failed again after {} restarts", status.restarts),
+                        Some(code) => format!("{} ({code}) after {} restarts", status.result, status.restarts),
+                        None => format!("{} after {} restarts", status.result, status.restarts),
+                    };
+                    fresh.entry(why).or_default().add(instance);
+                }
+            }
+            let item = |(why, units): (String, Gathered)| Item {
+                what: What::GaveUp,
+                machine: Some(machine.clone()),
+                units: units.into_units(),
+                why,
+            };
+            items.extend(fresh.into_iter().map(item));
+        }
+        now
+    }
+
+    fn held(&self, plan: &Plan, items: &mut Vec<Item>) -> BTreeSet<(MachineId, UnitName)> {
+        let mut fresh: BTreeMap<(&MachineId, String), Gathered> = BTreeMap::new();
+        let mut now = BTreeSet::new();
+        for held in &plan.held {
+            let key = (held.machine.clone(), held.instance.clone());
+            if !self.waiting.contains(&key) {
+                fresh.entry((&held.machine, held.to_string())).or_default().add(&held.instance);
+            }
+            now.insert(key);
+        }
+        let item = |((machine, why), units): ((&MachineId, String), Gathered)| Item {
+            what: What::Waits,
+            machine: Some(machine.clone()),
+            units: units.into_units(),
+            why,
+        };
+        items.extend(fresh.into_iter().map(item));
+        now
+    }
+
+    fn misfits(&self, plan: &Plan, items: &mut Vec<Item>) -> BTreeMap<UnitName, (usize, String)> {
+        let mut now = BTreeMap::new();
+        for unplaced in &plan.unplaced {
+            let misfit = (unplaced.instances.len(), reasons(unplaced));
+            if self.nowhere.get(&unplaced.unit) != Some(&misfit) {
+                items.push(nowhere(unplaced));
+            }
+            now.insert(unplaced.unit.clone(), misfit);
+        }
+        now
+    }
+}
+
+/// Every instance that an item tells of.
+fn instances(item: &Item) -> Vec<UnitName> {
+    let one = |(unit, numbers): (&UnitName, &super::Numbers)| match unit.is_template() {
+        true => numbers.iter().map(|number| unit.replica(number)).collect(),
+        false => vec![unit.clone()],
+    };
+    item.units.iter().flat_map(one).collect()
+}
+
+/// What fits nowhere, as an item.
+pub(super) fn nowhere(unplaced: &Unplaced) -> Item {
+    let mut units = Gathered::default();
+    unplaced.instances.iter().for_each(|instance| units.add(instance));
+    Item { what: What::Nowhere, machine: None, units: units.into_units(), why: reasons(unplaced) }
+}
+
+/// The reasons without the counts of machines: a machine more that does not suit is no news.
+fn reasons(unplaced: &Unplaced) -> String {
+    let reasons: BTreeSet<String> = unplaced.misfits.iter().map(|(misfit, _)| misfit.to_string()).collect();
+    reasons.into_iter().collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,171 @@
+//! The leader's log: commits a plan with the events that tell of it, tells what else happened, and keeps the events within bounds.
+
+use std::collections::VecDeque;
+
+use fleet_core::event::{Event, Item, News, What, decisions};
+use fleet_core::model::Snapshot;
+use fleet_core::name::MachineId;
+use fleet_core::plan::Plan;
+use fleet_core::replay::Saved;
+
+use crate::store::{Mirror, Store, StoreError, StoredEvent, Term};
+
+/// The most events kept: weeks of a quiet cluster, hours of a busy one.
+pub const MAX_EVENTS: usize = 1000;
+
+/// The most bytes kept, keys and values: one read of all of them stays quick.
+pub const MAX_BYTES: usize = 4 << 20;
+
+/// How many events are dropped at once, so that one transaction in a hundred trims.
+const TRIMMED: usize = 100;
+
+/// The number of the event that ends a term; sorts behind all others of the term.
+const LAST: u64 = 999_999_999;
+
+/// One term's log. Made anew whenever the store is read anew: what was told lies in the store.
+pub struct EventLog {
+    store: Store,
+    term: Term,
+    leader: MachineId,
+    /// Name and bytes of each event in the store, oldest first.
+    kept: VecDeque<(String, usize)>,
+    bytes: usize,
+    /// The number of this term's next event.
+    next: u64,
+    /// That this machine leads, until it is told.
+    opening: Option<Item>,
+    news: News,
+}
+
+impl EventLog {
+    /// Reads what was told before.
+    pub async fn open(store: &Store, term: Term, leader: &MachineId, mirror: &Mirror) -> Result<EventLog, StoreError> {
+        let (stored, _) = store.events().await?;
+        let events: Vec<&Event> = stored.iter().filter_map(|stored| stored.event.as_ref()).collect();
+        let news = News::told(events.iter().copied(), mirror.machines_created());
+        let own = events.iter().filter(|event| event.term == term.create_revision);
+        let next = own.filter_map(|event| number(&event.id)).max().map_or(1, |last| last + 1);
+        let opening = (next == 1).then(|| Item::of_machine(What::Leads, leader.clone(), after(events.last().copied())));
+        let kept: VecDeque<_> = stored.iter().map(|StoredEvent { id, bytes, .. }| (id.clone(), *bytes)).collect();
+        let bytes = kept.iter().map(|(_, bytes)| bytes).sum();
+        Ok(EventLog { store: store.clone(), term, leader: leader.clone(), kept, bytes, next, opening, news })
+    }
+
+    /// The term that this log is of, by the revision that began it.
+    pub fn term(&self) -> i64 {
+        self.term.create_revision
+    }
+
+    /// Writes the documents of a plan, in as few transactions as the limits allow, each with its event; what else is new goes with the
+    /// first, or alone if nothing changes. Answers with the revision of the last document; a conflict means to look again.
+    pub async fn commit(&mut self, mirror: &Mirror, saved: &Saved, plan: &Plan) -> Result<Option<i64>, StoreError> {
+        let snapshot = &saved.snapshot;
+        let (news, told) = self.news.look(snapshot, plan, mirror.machines_created(), mirror.left());
+        let mut told = Some(told);
+        let mut items: Vec<Item> = self.opening.iter().cloned().chain(news).collect();
+        let digest = if plan.documents.is_empty() { "" } else { &saved.plan };
+        let mut decided = decisions(plan, snapshot);
+        let store = self.store.clone();
+        let mut commit = store.begin_commit(self.term, mirror, plan);
+        let mut last = None;
+        while let Some(batch) = commit.next_batch()? {
+            items.extend(batch.machines.iter().filter_map(|machine| decided.remove(*machine)).flatten());
+            let event = self.event(snapshot, digest, std::mem::take(&mut items));
+            self.make_room(&event).await?;
+            last = Some(commit.write(batch, Some(&event)).await?);
+            self.written(&event, told.take());
+        }
+        if !items.is_empty() {
+            let event = self.event(snapshot, digest, items);
+            self.make_room(&event).await?;
+            self.store.put_event(self.term, &event).await?;
+            self.written(&event, told.take());
+        } else if let Some(told) = told {
+            self.news = told; // nothing was worth a word, but what is known may have changed
+        }
+        Ok(last)
+    }
+
+    fn event(&self, snapshot: &Snapshot, digest: &str, items: Vec<Item>) -> Event {
+        Event {
+            id: id(self.term, self.next),
+            at_ms: snapshot.now_ms,
+            leader: self.leader.clone(),
+            term: self.term.create_revision,
+            revision: snapshot.revision,
+            plan: digest.to_string(),
+            ..Event::new(items)
+        }
+    }
+
+    /// Drops the oldest events, so that with the next one there are neither too many nor too large ones.
+    async fn make_room(&mut self, next: &Event) -> Result<(), StoreError> {
+        let next = size(next);
+        if self.kept.len() < MAX_EVENTS && self.bytes + next <= MAX_BYTES {
+            return Ok(());
+        }
+        let (mut dropped, mut freed) = (0, 0);
+        for (_, bytes) in &self.kept {
+            if dropped >= TRIMMED && self.bytes + next <= MAX_BYTES + freed {
+                break;
+            }
+            dropped += 1;
+            freed += bytes;
+        }
+        let ids: Vec<String> = self.kept.iter().take(dropped).map(|(id, _)| id.clone()).collect();
+        self.store.delete_events(self.term, &ids).await?;
+        self.kept.drain(..dropped);
+        self.bytes -= freed;
+        Ok(())
+    }
+
+    fn written(&mut self, event: &Event, told: Option<News>) {
+        self.kept.push_back((event.id.clone(), size(event)));
+        self.bytes += size(event);
+        self.next += 1;
+        if let Some(told) = told {
+            self.news = told;
+            self.opening = None;
+        }
+    }
+}
+
+/// Tells that a term ends by itself.
+pub async fn resign(store: &Store, term: Term, leader: &MachineId, now_ms: u64) -> Result<(), StoreError> {
+    let item = Item::of_machine(What::Resigned, leader.clone(), "it stops");
+    let event = Event {
+        id: id(term, LAST),
+        at_ms: now_ms,
+        leader: leader.clone(),
+        term: term.create_revision,
+        revision: term.create_revision, // it looked at nothing
+        ..Event::new(vec![item])
+    };
+    store.put_event(term, &event).await.map(drop)
+}
+
+/// Names sort by time: terms by the revision that began them, then by number.
+fn id(term: Term, number: u64) -> String {
+    format!("{:016}-{number:09}", term.create_revision)
+}
+
+fn number(id: &str) -> Option<u64> {
+    id.rsplit_once('-')?.1.parse().ok()
+}
+
+/// How the last term ended, as far as the last event says.
+fn after(last: Option<&Event>) -> String {
+    match last {
+        None => "the first to do so".to_string(),
+        Some(event) if event.items.iter().any(|item| item.what == What::Resigned) => {
+            format!("after machine {}", event.leader.short())
+        }
+        Some(event) => format!("after machine {}, which fell silent", event.leader.short()),
+    }
+}
+
+/// At most what it takes in the store: the key's prefix is the operator's choice, but short.
+fn size(event: &Event) -> usize {
+    const KEY_BYTES: usize = 128;
+    serde_json::to_vec(event).map_or(0, |text| text.len()) + KEY_BYTES
+}

@@ -1,0 +1,153 @@
+//! Looks at every document: can it be read, is it of this format, is it near its limit, does it belong to anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet_core::check::{Problem, StoreCheck};
+use fleet_core::event::Event;
+use fleet_core::model::{Assignment, FORMAT, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Settings, UnitRecord};
+use fleet_core::name::UnitName;
+use serde::de::DeserializeOwned;
+
+use super::keys::Key;
+use super::kv::KeyValue;
+use super::{MAX_RECORD_BYTES, Store, StoreError, mirror};
+
+/// From this share of its limit on a document is named, in percent: time is left to do something about it.
+const NEAR_PERCENT: usize = 80;
+
+impl Store {
+    /// Reads everything that is fleet's and says what is wrong with it. Changes nothing.
+    pub async fn check(&self) -> Result<StoreCheck, StoreError> {
+        let documents = self.kv.range(self.keys.root()).await?;
+        let mut look =
+            Look { check: StoreCheck { revision: documents.revision, ..StoreCheck::default() }, units: BTreeMap::new() };
+        for kv in &documents.kvs {
+            look.document(kv, self.keys.read(&kv.key));
+        }
+        let texts = self.kv.range(self.keys.texts()).await?;
+        look.texts(&texts.kvs, self.keys.texts());
+        for kv in &self.kv.range(self.keys.events()).await?.kvs {
+            look.check.count("events", &kv.key, kv.value.len());
+            look.readable::<Event>(kv, "delete it; events are for people only");
+        }
+        for kv in &self.kv.range(self.keys.stage()).await?.kvs {
+            look.check.count("import", &kv.key, kv.value.len());
+        }
+        look.check.problems.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(look.check)
+    }
+}
+
+struct Look {
+    check: StoreCheck,
+    /// Each readable unit's newest text.
+    units: BTreeMap<UnitName, u64>,
+}
+
+impl Look {
+    fn document(&mut self, kv: &KeyValue, key: Option<Key>) {
+        const REPAIR: &str = "repair it or delete it (`etcdctl get`, `etcdctl put`); nothing new is planned before";
+        const RESTART: &str = "delete it and restart fleetd on that machine, which writes it anew; nothing new is planned before";
+        let (kind, limit) = match key {
+            Some(Key::Unit(_)) => ("units", MAX_RECORD_BYTES),
+            Some(Key::Settings(_)) => ("settings", MAX_DOCUMENT_BYTES),
+            Some(Key::Machine(_)) => ("machines", MAX_DOCUMENT_BYTES),
+            Some(Key::Assignment(_)) => ("assignments", MAX_DOCUMENT_BYTES),
+            Some(Key::Report(_)) => ("reports", MAX_DOCUMENT_BYTES),
+            Some(_) => ("other", MAX_DOCUMENT_BYTES),
+            None => ("unknown", MAX_DOCUMENT_BYTES),
+        };
+        self.check.count(kind, &kv.key, kv.value.len());
+        if kv.value.len() * 100 > limit * NEAR_PERCENT {
+            self.note(
+                kv,
+                format!("{} of {limit} bytes", kv.value.len()),
+                "spread its units over more machines, or make them smaller",
+            );
+        }
+        match key {
+            Some(Key::Unit(name)) => {
+                if let Some(record) = self.readable::<UnitRecord>(kv, REPAIR) {
+                    self.named(kv, record.name.as_str(), name.as_str());
+                    self.units.insert(name, record.revision);
+                }
+            }
+            Some(Key::Machine(id)) => {
+                if let Some(machine) = self.readable::<Machine>(kv, RESTART) {
+                    self.named(kv, machine.id.as_str(), id.as_str());
+                }
+            }
+            Some(Key::Settings(_)) => drop(self.readable::<Settings>(kv, REPAIR)),
+            Some(Key::Assignment(_)) => drop(self.readable::<Assignment>(kv, REPAIR)),
+            Some(Key::Report(_)) => drop(self.readable::<Report>(kv, RESTART)),
+            Some(Key::Leader) => drop(self.readable::<Leader>(kv, "delete it; another leader is elected")),
+            Some(_) => {}
+            None => self.note(kv, "this fleetd does not know what it is".into(), "a later version may; else delete it"),
+        }
+    }
+
+    /// A text without its unit is litter; a unit without its newest text cannot be started anywhere.
+    fn texts(&mut self, texts: &[KeyValue], prefix: &str) {
+        let mut stored: BTreeSet<(UnitName, u64)> = BTreeSet::new();
+        for kv in texts {
+            self.check.count("texts", &kv.key, kv.value.len());
+            let path = kv.key.strip_prefix(prefix).unwrap_or_default();
+            let Some((name, number)) = path.rsplit_once('/').and_then(|(name, number)| Some((name, number.parse().ok()?))) else {
+                self.note(kv, "this fleetd does not know what it is".into(), "a later version may; else delete it");
+                continue;
+            };
+            let name = UnitName::trusted(name);
+            if !self.units.contains_key(&name) {
+                self.note(kv, format!("a text of {name}, which is no unit any more"), "delete it, it only takes space");
+            }
+            if std::str::from_utf8(&kv.value).is_err() {
+                self.bad(kv, "it is no UTF-8".into(), "submit the unit again");
+            }
+            stored.insert((name, number));
+        }
+        let missing = self.units.iter().filter(|(name, newest)| !stored.contains(&((*name).clone(), **newest)));
+        let missing = missing.map(|(name, newest)| Problem {
+            key: format!("{prefix}{name}/{newest:010}"),
+            problem: format!("text {newest} of {name} is missing"),
+            remedy: "submit the unit again with another text; where it runs it goes on".into(),
+            harms: true,
+        });
+        self.check.problems.extend(missing.collect::<Vec<_>>());
+    }
+
+    fn readable<T: DeserializeOwned>(&mut self, kv: &KeyValue, remedy: &str) -> Option<T> {
+        #[derive(serde::Deserialize)]
+        struct Format {
+            v: u32,
+        }
+        let format = mirror::parse::<Format>(&kv.value).map(|format| format.v);
+        if let Ok(later) = format
+            && later > FORMAT
+        {
+            let problem = format!("it has format {later}, this fleetd knows {FORMAT}");
+            self.bad(kv, problem, "a newer fleetd wrote it; upgrade this one");
+            return None;
+        }
+        match mirror::parse(&kv.value) {
+            Ok(document) => Some(document),
+            Err(problem) => {
+                self.bad(kv, format!("it cannot be read: {problem}"), remedy);
+                None
+            }
+        }
+    }
+
+    fn named(&mut self, kv: &KeyValue, inside: &str, key: &str) {
+        if inside != key {
+            self.bad(kv, format!("it calls itself {inside}"), "somebody copied it by hand; delete it");
+        }
+    }
+
+    fn bad(&mut self, kv: &KeyValue, problem: String, remedy: &str) {
+        self.check.problems.push(Problem { key: kv.key.clone(), problem, remedy: remedy.to_string(), harms: true });
+    }
+
+    fn note(&mut self, kv: &KeyValue, problem: String, remedy: &str) {
+        self.check.problems.push(Problem { key: kv.key.clone(), problem, remedy: remedy.to_string(), harms: false });
+    }
+}

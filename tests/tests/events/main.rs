@@ -1,0 +1,6 @@
+//! What the engine tells of its decisions, and that what it planned can be planned again: the real engine over the embedded store.
+
+mod bounds;
+mod cluster;
+mod replay;
+mod story;

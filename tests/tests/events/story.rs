@@ -1,0 +1,107 @@
+//! What is told, once, whoever leads, and never by somebody who leads no longer.
+
+use expect_test::expect;
+use fleet_core::event::What;
+use fleet_core::name::MachineId;
+use fleetd::event_log::resign;
+use fleetd::store::StoreError;
+
+use crate::cluster::{Cluster, NOW_MS};
+
+const SLEEPER: &str = "[Service]\nExecStart=/bin/sleep 1d\n";
+
+fn names(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn a_clusters_story_is_told_with_reasons_and_once() {
+    let mut cluster = Cluster::start().await;
+    cluster.join(names(&["a", "bb"])).await;
+    let mut leader = cluster.elect("a").await;
+    cluster.submit("web@.service", Some(3), SLEEPER).await;
+    leader.tick(&cluster).await.unwrap();
+    cluster.submit("web@.service", Some(3), "[Service]\nExecStart=/bin/sleep 2d\n").await;
+    cluster.submit("ssd.service", None, &format!("{SLEEPER}[X-Fleet]\nMachineMetadata=disk=ssd\n")).await;
+    leader.tick(&cluster).await.unwrap();
+    cluster.give_up("bb", &["web@2.service"]).await;
+    leader.tick_at(&cluster, NOW_MS).await.unwrap();
+    leader.reopen(&cluster).await;
+    leader.tick_at(&cluster, NOW_MS).await.unwrap();
+    // The next leader repeats nothing, and tells what happened while nobody led.
+    leader.fall_silent().await;
+    cluster.lose("bb").await;
+    let mut leader = cluster.elect("a").await;
+    leader.tick(&cluster).await.unwrap();
+    resign(&cluster.store, leader.term, &MachineId::new("a"), NOW_MS).await.unwrap();
+    leader.fall_silent().await;
+    cluster.join(names(&["bb"])).await;
+    cluster.leave("bb").await;
+    cluster.join(names(&["ccc"])).await;
+    let mut leader = cluster.elect("ccc").await;
+    leader.tick(&cluster).await.unwrap();
+    cluster.leave("a").await;
+    leader.tick(&cluster).await.unwrap();
+    expect![[r#"
+        machine a leads: the first to do so
+        machine a registered: 10.0.0.1
+        machine bb registered: 10.0.0.2
+        placed web@{1,3}.service on a: fewest units of the machines that fit
+        placed web@2.service on bb: fewest units of the machines that fit
+        no machine can run ssd.service: lacks the metadata disk=ssd
+        updated web@{1,3}.service on a: text 1 to 2
+        updated web@2.service on bb: text 1 to 2
+        web@2.service gave up on bb: exit-code (7) after 5 restarts
+        machine a leads: after machine a, which fell silent
+        machine bb was lost: it ran 1 unit
+        placed web@2.service on a: machine bb was lost
+        took web@2.service off bb: the machine was lost
+        machine a leads no longer: it stops
+        machine ccc leads: after machine a
+        machine ccc registered: 10.0.0.3
+        machine bb left: it ran nothing
+        machine a left: it ran 3 units
+        took web@{1-3}.service off a: the machine was lost
+        placed web@{1-3}.service on ccc: machine a was lost"#]]
+    .assert_eq(&cluster.told(0).await);
+    let events = cluster.events().await;
+    assert!(events.iter().all(|event| event.left_out == 0 && event.term > 0));
+    assert!(events.is_sorted_by_key(|event| (event.term, event.id.clone())), "they are named in order");
+    assert!(events.iter().filter(|event| event.items.iter().any(|i| i.what == What::Placed)).all(|event| event.plan.len() == 12));
+}
+
+#[tokio::test]
+async fn a_steady_cluster_writes_nothing() {
+    let mut cluster = Cluster::start().await;
+    cluster.join(names(&["a", "b"])).await;
+    let mut leader = cluster.elect("a").await;
+    cluster.submit("web@.service", Some(10), SLEEPER).await;
+    leader.tick(&cluster).await.unwrap();
+    leader.tick(&cluster).await.unwrap();
+    let revision = cluster.revision().await;
+    for _ in 0..10 {
+        leader.tick(&cluster).await.unwrap();
+        leader.reopen(&cluster).await;
+    }
+    assert_eq!(cluster.revision().await, revision);
+}
+
+#[tokio::test]
+async fn who_leads_no_longer_tells_nothing_any_more() {
+    let mut cluster = Cluster::start().await;
+    cluster.join(names(&["a", "b"])).await;
+    let mut old = cluster.elect("a").await;
+    old.tick(&cluster).await.unwrap();
+    old.fall_silent().await;
+    let mut new = cluster.elect("b").await;
+    new.tick(&cluster).await.unwrap();
+    let told = cluster.told(0).await;
+    // Both with a decision and with mere news.
+    cluster.join(names(&["c"])).await;
+    assert!(matches!(old.tick(&cluster).await, Err(StoreError::Conflict(_))));
+    cluster.submit("db.service", None, SLEEPER).await;
+    assert!(matches!(old.tick(&cluster).await, Err(StoreError::Conflict(_))));
+    assert!(matches!(resign(&cluster.store, old.term, &MachineId::new("a"), NOW_MS).await, Err(StoreError::Conflict(_))));
+    assert_eq!(cluster.told(0).await, told);
+    assert!(cluster.mirror().await.cluster().snapshot.assignments.is_empty());
+}
