@@ -24,6 +24,8 @@ pub(super) fn document(under_prefix: &[Resource], at_root: &[Resource]) -> Value
         item["servers"] = json!([{"url": "/"}]);
         paths.insert(resource.path.to_string(), item);
     }
+    let mut schemas = Value::Object(generator.take_definitions(true));
+    drop_empty_defaults(&mut schemas);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -35,8 +37,30 @@ pub(super) fn document(under_prefix: &[Resource], at_root: &[Resource]) -> Value
         },
         "servers": [{"url": "/fleet/v1"}, {"url": "/v1-alpha", "description": "fleet's first prefix; the same."}],
         "paths": paths,
-        "components": {"schemas": generator.take_definitions(true)},
+        "components": {"schemas": schemas},
     })
+}
+
+/// An absent field is empty: no need to say so, and `""` is none of the words that some fields take.
+fn drop_empty_defaults(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            let empty = |default: &Value| match default {
+                Value::Null | Value::Bool(false) => true,
+                Value::String(text) => text.is_empty(),
+                Value::Array(items) => items.is_empty(),
+                Value::Object(fields) => fields.is_empty(),
+                _ => false,
+            };
+            // A field called `default` has a schema, which is not empty.
+            if map.get("default").is_some_and(empty) {
+                map.remove("default");
+            }
+            map.values_mut().for_each(drop_empty_defaults);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_empty_defaults),
+        _ => {}
+    }
 }
 
 fn path_item(resource: &Resource, generator: &mut SchemaGenerator) -> Value {

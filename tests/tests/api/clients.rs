@@ -1,4 +1,5 @@
-//! Programs of others against this API: Google's client made of the discovery document, schemathesis with the OpenAPI document.
+//! Programs of others against this API: Google's client made of the discovery document; a validator and schemathesis with the OpenAPI
+//! document.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -42,6 +43,15 @@ async fn a_client_generated_from_the_discovery_document_works() {
     for prefix in ["fleet/v1", "v1-alpha"] {
         succeed(tool("python").await.arg(folder().join("discovery_client.py")).args([&server.origin, prefix])).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_openapi_document_keeps_to_its_standard() {
+    let server = Server::start().await;
+    let document = reqwest::get(format!("{}/fleet/v1/openapi.json", server.origin)).await.expect("an answer");
+    let file = tempfile::NamedTempFile::with_suffix(".json").expect("a file");
+    std::fs::write(file.path(), document.bytes().await.expect("a body")).expect("written");
+    succeed(tool("openapi-spec-validator").await.args(["--schema", "3.1"]).arg(file.path())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
