@@ -4,13 +4,14 @@
 # make fuzz   the fuzzers alone, FUZZ_SECONDS=30
 # make man    man pages and shell completions, into target/dist
 # make deb    the Debian packages fleetd and fleetctl, into target/deb
+# make sim    SEEDS=N BASE=B: simulated clusters, seeds B to B+N-1; KEEP= and PLANTED= as a failure prints them
 # make bench  the figures of docs/performance.md
 # Each installs what it needs (Debian packages, as root) before it starts.
 
 CARGO ?= cargo
 FUZZ_SECONDS ?= 30
 STEP := @sh tests/step.sh
-.PHONY: all demo test check fuzz man deb bench setup packages
+.PHONY: all demo test check fuzz man deb bench setup packages sim
 
 all:
 	$(CARGO) build --workspace
@@ -29,7 +30,8 @@ check: packages
 	$(STEP) fmt $(CARGO) fmt --all --check
 	$(STEP) clippy $(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(STEP) docs env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
-	$(STEP) "unit tests" $(CARGO) test --package fleet-core --package fleetd --package fleetctl --package fleet-fuzz --lib --bins --tests
+	$(STEP) "unit tests" $(CARGO) test --package fleet-core --package fleetd --package fleetctl --package fleet-fuzz --package fleet-sim --lib --bins --tests
+	$(STEP) simulation $(MAKE) --no-print-directory sim SEEDS=300
 	$(STEP) fuzz bash tests/fuzz.sh $(FUZZ_SECONDS)
 
 fuzz: packages
@@ -50,6 +52,9 @@ deb: packages
 		$$(sh packaging/deb.sh --programs | sed 's/[^ ]*/--bin &/g')
 	@rm -rf target/deb
 	@sh packaging/deb.sh $${CARGO_TARGET_DIR:-target}/release target/deb
+
+sim: packages
+	$(CARGO) run --quiet --package fleet-sim -- --seeds $(or $(SEEDS),300) --base $(or $(BASE),1) $(if $(KEEP),--keep $(KEEP)) $(if $(PLANTED),--planted $(PLANTED))
 
 bench: setup
 	@bash tests/bench.sh

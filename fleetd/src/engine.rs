@@ -57,12 +57,14 @@ impl Engine {
     pub async fn run(self, stop: tokio_util::sync::CancellationToken) {
         loop {
             let term = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 term = leader::campaign(&self.store, &self.machine, self.leader_ttl) => term,
             };
             info!(term = term.create_revision, "leading");
             self.metrics.leader_since_s.store(clock::now_ms() / 1000, Relaxed);
             tokio::select! {
+                biased; // the same order in each run of the simulator
                 () = stop.cancelled() => {
                     self.resign(term).await;
                     if let Err(error) = self.store.revoke(term.lease).await {

@@ -135,6 +135,7 @@ impl Agent {
                 };
                 let woken = async {
                     tokio::select! {
+                        biased; // the same order in each run of the simulator
                         () = job_ended => {}
                         _ = newest.changed() => {}
                         _ = registered.changed() => {}

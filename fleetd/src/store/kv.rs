@@ -202,7 +202,7 @@ pub enum StoreError {
 }
 
 /// Refuses a transaction that is over a limit or names a key twice, alike in all backends, before anything is sent. Its size.
-pub(super) fn check(compares: &[Compare], changes: &[Change]) -> Result<usize, StoreError> {
+pub fn check(compares: &[Compare], changes: &[Change]) -> Result<usize, StoreError> {
     check_count("compares", compares.len())?;
     check_count("changes", changes.len())?;
     let mut seen = BTreeSet::new();
@@ -232,7 +232,7 @@ pub(super) fn check(compares: &[Compare], changes: &[Change]) -> Result<usize, S
 }
 
 /// Refuses more than [`MAX_TXN_OPS`] of something.
-pub(super) fn check_count(what: &str, count: usize) -> Result<(), StoreError> {
+pub fn check_count(what: &str, count: usize) -> Result<(), StoreError> {
     if count > MAX_TXN_OPS {
         return Err(StoreError::Refused(format!(
             "{count} {what} in one transaction, at most {MAX_TXN_OPS} are allowed, which is a bug"
@@ -242,7 +242,7 @@ pub(super) fn check_count(what: &str, count: usize) -> Result<(), StoreError> {
 }
 
 /// Refuses the empty key.
-pub(super) fn check_key(key: &str) -> Result<(), StoreError> {
+pub fn check_key(key: &str) -> Result<(), StoreError> {
     if key.is_empty() {
         return Err(StoreError::Refused("a key is empty, which is a bug".into()));
     }

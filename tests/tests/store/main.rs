@@ -5,6 +5,7 @@ mod etcd;
 mod fencing;
 mod imports;
 mod leases;
+mod model;
 mod suite;
 mod watches;
 

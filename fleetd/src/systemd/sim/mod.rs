@@ -43,6 +43,9 @@ pub struct Times {
     pub job: Duration,
 }
 
+/// Hears each state that a unit enters: its name and its active state, `inactive` for all that ran when the host went down.
+pub type Observer = Box<dyn Fn(&UnitName, &str) + Send>;
+
 /// The simulated systemd. Clones are one host.
 #[derive(Clone)]
 pub struct SimSystemd {
@@ -67,6 +70,11 @@ impl SimSystemd {
             reachable: Arc::new(AtomicBool::new(true)),
             times,
         }
+    }
+
+    /// Tells `observer` of each step of each unit, as it happens. It must not call back.
+    pub fn observe(&self, observer: Observer) {
+        self.manager().observer = Some(observer);
     }
 
     /// What was asked so far.
@@ -135,6 +143,11 @@ impl SimSystemd {
     /// What each target wants, by the links of enabled units.
     pub fn links(&self) -> BTreeMap<UnitName, BTreeSet<UnitName>> {
         self.manager().links.clone()
+    }
+
+    /// The text that an active unit was started with: its file may have changed since.
+    pub fn running_text(&self, name: &UnitName) -> Option<String> {
+        self.manager().running_text(name)
     }
 
     /// All units that systemd has loaded.

@@ -8,6 +8,8 @@ use fleet_core::unit_file::UnitFile;
 /// A unit file with its drop-in, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Settings {
+    /// The file that it was read from.
+    pub(super) text: String,
     /// `loaded` or `bad-setting`.
     pub(super) load: &'static str,
     pub(super) oneshot: bool,
@@ -33,6 +35,7 @@ impl Settings {
         let window = time("Unit", "StartLimitIntervalSec", Duration::from_secs(10));
         let burst = last("Unit", "StartLimitBurst").and_then(|burst| burst.parse().ok()).unwrap_or(5);
         Settings {
+            text: text.to_string(),
             load: if works { "loaded" } else { "bad-setting" },
             oneshot,
             remain_after_exit: matches!(last("Service", "RemainAfterExit"), Some("yes" | "true" | "on" | "1")),

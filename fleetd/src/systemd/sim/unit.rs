@@ -29,6 +29,8 @@ enum Then {
 
 struct Unit {
     settings: Settings,
+    /// The text that its process was started with.
+    runs: String,
     load: &'static str,
     active: &'static str,
     sub: &'static str,
@@ -52,6 +54,7 @@ pub(super) struct Manager {
     /// The links on disk: who wants whom.
     pub(super) links: BTreeMap<UnitName, BTreeSet<UnitName>>,
     pub(super) timers: Vec<Timer>,
+    pub(super) observer: Option<Observer>,
     units: BTreeMap<UnitName, Unit>,
     jobs: Arc<Jobs>,
     last_job: u32,
@@ -67,6 +70,7 @@ impl Manager {
             behaviours: BTreeMap::new(),
             links: BTreeMap::new(),
             timers: Vec::new(),
+            observer: None,
             units: BTreeMap::new(),
             jobs,
             last_job: 0,
@@ -81,6 +85,10 @@ impl Manager {
 
     pub(super) fn all(&self) -> BTreeMap<UnitName, Listed> {
         self.units.keys().filter_map(|name| Some((name.clone(), self.listed(name)?))).collect()
+    }
+
+    pub(super) fn running_text(&self, name: &UnitName) -> Option<String> {
+        self.units.get(name).filter(|unit| unit.active == "active").map(|unit| unit.runs.clone())
     }
 
     pub(super) fn outcome(&self, name: &UnitName) -> JobOutcome {
@@ -133,6 +141,9 @@ impl Manager {
     }
 
     pub(super) fn reboot(&mut self) {
+        for name in self.units.keys() {
+            self.observer.iter().for_each(|observer| observer(name, "inactive"));
+        }
         self.units.clear();
         self.links.clear();
         self.files.clear();
@@ -203,6 +214,7 @@ impl Manager {
             }
         }
         unit.starts.push_back(now);
+        unit.runs.clone_from(&unit.settings.text);
         let hangs = self.behaviours.get(name) == Some(&Behaviour::Hangs);
         self.step(name, Some(("activating", "start")), (!hangs).then_some((Then::Started, None)));
         self.start_wanted(name);
@@ -267,6 +279,7 @@ impl Manager {
         unit.epoch = epoch;
         if let Some((active, sub)) = state {
             (unit.active, unit.sub) = (active, sub);
+            self.observer.iter().for_each(|observer| observer(name, active));
         }
         if let Some((then, delay)) = next {
             self.timers.push(Timer { delay, name: name.clone(), epoch, then });
@@ -299,7 +312,18 @@ impl Manager {
         let outcome = JobOutcome { result: "success".to_string(), ..JobOutcome::default() };
         let (load, starts) = (settings.load, VecDeque::new());
         let wants = self.links.get(name).cloned().unwrap_or_default();
-        let unit = Unit { settings, load, active: "inactive", sub: "dead", job: None, outcome, starts, wants, epoch: 0 };
+        let unit = Unit {
+            settings,
+            runs: String::new(),
+            load,
+            active: "inactive",
+            sub: "dead",
+            job: None,
+            outcome,
+            starts,
+            wants,
+            epoch: 0,
+        };
         self.units.insert(name.clone(), unit);
         Some(load)
     }

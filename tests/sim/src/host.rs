@@ -1,0 +1,256 @@
+//! One simulated machine: its disk, its systemd, its clock, and the lives of its fleetd, wired as `fleetd::daemon` does.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::Router;
+use fleet_core::model::{Capacity, FORMAT, Machine};
+use fleet_core::name::MachineId;
+use fleetd::agent::Agent;
+use fleetd::api::{self, Api};
+use fleetd::clock::{Clock, with_clock};
+use fleetd::engine::Engine;
+use fleetd::health::Health;
+use fleetd::metrics::Metrics;
+use fleetd::session::{self, Session};
+use fleetd::store::{Registration, Store};
+use fleetd::systemd::Systemd;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::etcd::{Etcd, Origin};
+use crate::gate::Gated;
+use crate::judge::SharedJudge;
+use crate::link::Link;
+use crate::network::RemoteKv;
+use crate::planted::Planted;
+use crate::systemd::HostSystemd;
+
+/// fleetd's own defaults, in seconds.
+pub const AGENT_TTL: Duration = Duration::from_secs(10);
+const LEADER_TTL: Duration = Duration::from_secs(3);
+const SETTLE_MARGIN: Duration = Duration::from_secs(2);
+
+/// When the simulation begins, in milliseconds since 1970.
+pub const EPOCH_MS: u64 = 1_800_000_000_000;
+
+/// What differs between machines.
+#[derive(Debug, Clone, Copy)]
+pub struct Traits {
+    /// How fast its clock runs, in millionths more than real time.
+    pub rate_ppm: i64,
+    /// Its fleetd is of a later version, which writes fields that ours does not know.
+    pub later: bool,
+}
+
+/// A machine.
+pub struct Host {
+    /// Its number.
+    pub number: usize,
+    /// Its id.
+    pub id: MachineId,
+    /// Its network, disk and crash points.
+    pub link: Arc<Link>,
+    /// Its systemd.
+    pub systemd: Arc<HostSystemd>,
+    /// Its API; it outlives fleetd's lives, as clients take a cut connection for a lost answer.
+    pub router: Router,
+    etcd: Etcd,
+    folder: PathBuf,
+    traits: Traits,
+    planted: Option<Planted>,
+    began: Instant,
+    judge: SharedJudge,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    life: Option<Life>,
+    lives: u64,
+    boots: u64,
+    /// How far the wall clock is off, in milliseconds.
+    offset_ms: i64,
+}
+
+struct Life {
+    tasks: Vec<AbortHandle>,
+    engine: JoinHandle<()>,
+    stop: CancellationToken,
+    registration: watch::Receiver<Option<Registration>>,
+    agent: Arc<AsyncMutex<Agent>>,
+    store: Store,
+    clock: Clock,
+}
+
+impl Host {
+    /// A machine that was just booted, its fleetd not yet started. `folder` is its disk.
+    pub fn new(
+        number: usize,
+        etcd: &Etcd,
+        folder: PathBuf,
+        seed: u64,
+        traits: Traits,
+        run: &crate::run::Options,
+        judge: &SharedJudge,
+    ) -> Arc<Host> {
+        let link = Arc::new(Link::new(seed));
+        let id = MachineId::new(format!("{:08x}{:024x}", 0xa000_0000_u32 + number as u32, number));
+        let systemd = Arc::new(HostSystemd::new(number, link.clone(), judge.clone()));
+        let kv = RemoteKv::new(etcd.asked_by(Origin { machine: number, life: 0 }), link.clone(), 0, run.planted);
+        let router = api::router(Api::new(Store::new(Arc::new(kv), "/fleet/"), id.clone(), String::new));
+        let (etcd, judge) = (etcd.clone(), judge.clone());
+        let state = Mutex::default();
+        Arc::new(Host {
+            number,
+            id,
+            link,
+            systemd,
+            router,
+            etcd,
+            folder,
+            traits,
+            planted: run.planted,
+            began: Instant::now(),
+            judge,
+            state,
+        })
+    }
+
+    /// Starts fleetd, unless it runs.
+    pub fn start(&self) {
+        let mut state = self.state();
+        if state.life.is_some() {
+            return;
+        }
+        state.lives += 1;
+        let origin = Origin { machine: self.number, life: state.lives };
+        {
+            let mut judge = self.judge.lock();
+            judge.stays(self.number);
+            judge.note(format!("machine {}: fleetd starts, life {}", self.number, state.lives));
+        }
+        state.life = Some(self.live(origin, state.boots, state.offset_ms));
+    }
+
+    /// The wiring of `fleetd::daemon::run`.
+    fn live(&self, origin: Origin, boots: u64, offset_ms: i64) -> Life {
+        let gate = self.link.new_gate();
+        let clock = self.clock(offset_ms);
+        let rate = 1.0 + self.traits.rate_ppm as f64 / 1e6;
+        // Whole milliseconds, also of a third: tokio's timers round what is between by the host's own clock.
+        let mistimed = |time: Duration| Duration::from_millis((time.as_secs_f64() * 1e3 / rate / 3.0).floor() as u64 * 3);
+        let (data_dir, run_dir) = (self.folder.join("data"), self.folder.join("run"));
+        for folder in [&data_dir, &run_dir] {
+            std::fs::create_dir_all(folder).expect("a folder in memory");
+        }
+        if self.planted == Some(Planted::ForgetsItsLease) {
+            let _ = std::fs::remove_file(data_dir.join("session.json"));
+        }
+        let kv = RemoteKv::new(self.etcd.asked_by(origin), self.link.clone(), self.traits.rate_ppm, self.planted);
+        let store = Store::new(Arc::new(kv), "/fleet/");
+        let health = Arc::new(Health::default());
+        let session = Session::new(store.clone(), self.machine(boots), mistimed(AGENT_TTL), &data_dir, health.clone());
+        let registration = session.registration();
+        let systemd = self.systemd.clone() as Arc<dyn Systemd>;
+        let agent = Agent::new(self.id.clone(), store.clone(), systemd, &run_dir).expect("markers in memory");
+        let agent = Arc::new(AsyncMutex::new(agent));
+        let stop = CancellationToken::new();
+        let settle = if self.planted == Some(Planted::NoSettling) { Duration::ZERO } else { mistimed(AGENT_TTL + SETTLE_MARGIN) };
+        let engine = Engine {
+            store: store.clone(),
+            machine: self.id.clone(),
+            leader_ttl: mistimed(LEADER_TTL),
+            settle,
+            health,
+            metrics: Arc::new(Metrics::default()),
+        };
+        let engine = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), engine.run(stop.clone()))));
+        let session = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), session.run())));
+        let working = tokio::spawn(Gated::new(gate, with_clock(clock.clone(), Agent::run(agent.clone(), registration.clone()))));
+        let tasks = vec![session.abort_handle(), working.abort_handle(), engine.abort_handle()];
+        Life { tasks, engine, stop, registration, agent, store, clock }
+    }
+
+    /// Ends fleetd as SIGKILL does. False if it was not running.
+    pub fn kill(&self) -> bool {
+        let life = self.state().life.take();
+        if let Some(life) = &life {
+            self.judge.lock().note(format!("machine {}: fleetd is gone", self.number));
+            life.tasks.iter().for_each(AbortHandle::abort);
+        }
+        life.is_some()
+    }
+
+    /// Power loss: fleetd and all units end, and what lay in memory is gone.
+    pub fn power_off(&self) {
+        self.kill();
+        self.judge.lock().note(format!("machine {}: power off", self.number));
+        self.state().boots += 1;
+        self.systemd.inner.crash_host();
+        let _ = std::fs::remove_dir_all(self.folder.join("run"));
+    }
+
+    /// Ends fleetd as SIGTERM does: `leaving` hands the units over first, else they run on and the machine stays registered.
+    pub async fn stop(&self, leaving: bool) {
+        let Some(life) = self.state().life.take() else { return };
+        self.judge.lock().note(format!("machine {}: fleetd {}", self.number, if leaving { "leaves" } else { "stops" }));
+        let Life { tasks, engine, stop, registration, agent, store, clock } = life;
+        stop.cancel();
+        // systemd would kill it after its TimeoutStopSec.
+        let _ = timeout(Duration::from_secs(90), engine).await;
+        tasks.iter().for_each(AbortHandle::abort);
+        let held = *registration.borrow();
+        if leaving {
+            self.judge.lock().leaves(self.number);
+            let goodbye = async {
+                if let Some(registration) = held {
+                    session::leave(&store, &self.id, registration).await;
+                }
+                agent.lock().await.stop_everything().await;
+            };
+            let _ = timeout(Duration::from_secs(90), with_clock(clock, goodbye)).await;
+        }
+    }
+
+    /// Steps the wall clock; fleetd hears of it when it starts next.
+    pub fn step_clock(&self, by_ms: i64) {
+        self.state().offset_ms += by_ms;
+    }
+
+    /// The clock of this machine, for what serves its API.
+    pub fn wall_clock(&self) -> Clock {
+        self.clock(self.state().offset_ms)
+    }
+
+    fn clock(&self, offset_ms: i64) -> Clock {
+        let (started, rate_ppm) = (Instant::now(), self.traits.rate_ppm);
+        let wall_ms = (EPOCH_MS + self.began.elapsed().as_millis() as u64).saturating_add_signed(offset_ms);
+        Arc::new(move || {
+            let passed_ms = started.elapsed().as_millis() as i64;
+            wall_ms.saturating_add_signed(passed_ms + passed_ms * rate_ppm / 1_000_000)
+        })
+    }
+
+    fn machine(&self, boots: u64) -> Machine {
+        let unknown = if self.traits.later { [("x-later".to_string(), 1.into())].into() } else { Default::default() };
+        Machine {
+            v: FORMAT,
+            id: self.id.clone(),
+            address: format!("10.0.0.{}", self.number + 1),
+            metadata: [("zone".to_string(), (self.number % 2).to_string())].into(),
+            capacity: Capacity { cpus: 2, memory_bytes: 4 << 30 },
+            version: if self.traits.later { "99.0.0" } else { env!("CARGO_PKG_VERSION") }.to_string(),
+            boot_id: format!("boot-{boots}"),
+            api: None,
+            unknown,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic inside a machine")
+    }
+}

@@ -1,0 +1,226 @@
+//! The judge: hears each write of the store and each step of each systemd, keeps the history, and says what must not have happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use fleet_core::model::{Assignment, DesiredState};
+use fleet_core::name::UnitName;
+use fleetd::store::kv::{WatchBatch, WatchEvent};
+use fleetd::systemd::Job;
+use tokio::time::Instant;
+
+use crate::etcd::{Origin, key};
+
+/// How long after it was decided a stop may still be carried out: the longest fault, and the longest pause after a failed step.
+const STOP_STANDS: Duration = Duration::from_secs(180);
+
+/// Three commits of one leader with no other write between them are one too many, unless time made it: a pause that ended. The first may
+/// have been planned before the last write was seen, the second was not: it waited for the first to come round.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// The judge, as its witnesses share it.
+#[derive(Clone)]
+pub struct SharedJudge(Arc<Mutex<Judge>>);
+
+impl SharedJudge {
+    /// Nothing has happened yet. Needs a tokio runtime, whose time it notes.
+    pub fn new() -> SharedJudge {
+        SharedJudge(Arc::new(Mutex::new(Judge {
+            began: Instant::now(),
+            history: Vec::new(),
+            hash: 0xcbf2_9ce4_8422_2325,
+            verdict: None,
+            leader: None,
+            assignments: BTreeMap::new(),
+            committed: (0, None, Instant::now()),
+            stops: BTreeMap::new(),
+            live: BTreeMap::new(),
+            fenced: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            undisturbed: false,
+        })))
+    }
+
+    /// Whoever holds it must not wait.
+    pub fn lock(&self) -> MutexGuard<'_, Judge> {
+        self.0.lock().expect("no panic before the judge")
+    }
+}
+
+impl Default for SharedJudge {
+    fn default() -> SharedJudge {
+        SharedJudge::new()
+    }
+}
+
+/// What was seen so far.
+pub struct Judge {
+    began: Instant,
+    history: Vec<String>,
+    hash: u64,
+    verdict: Option<String>,
+    /// Which life of which machine created the leader key that stands.
+    leader: Option<Origin>,
+    assignments: BTreeMap<String, Assignment>,
+    /// How many of the last revisions were commits of one leader, by whom, and when the last one was.
+    committed: (usize, Option<Origin>, Instant),
+    /// When the leader last decided that an instance stops or restarts on a machine.
+    stops: BTreeMap<(usize, UnitName), Instant>,
+    /// On which machines each unit has a process.
+    live: BTreeMap<UnitName, BTreeSet<usize>>,
+    /// The units that may live once at most.
+    fenced: BTreeSet<UnitName>,
+    leaving: BTreeSet<usize>,
+    /// Whether no unit may stop: nobody asked for it, and no machine is lost.
+    undisturbed: bool,
+}
+
+impl Judge {
+    /// Writes a line into the history.
+    pub fn note(&mut self, line: String) {
+        let line = format!("{:>9.3} {line}", self.began.elapsed().as_secs_f64());
+        self.hash = line.bytes().fold(self.hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        self.history.push(line);
+    }
+
+    /// Something that must not be. The first one is the verdict.
+    pub fn fail(&mut self, what: String) {
+        self.note(format!("!!! {what}"));
+        self.verdict.get_or_insert(what);
+    }
+
+    /// The first thing that was wrong.
+    pub fn verdict(&self) -> Option<&String> {
+        self.verdict.as_ref()
+    }
+
+    /// What happened, and its hash.
+    pub fn history(&self) -> (&[String], u64) {
+        (&self.history, self.hash)
+    }
+
+    /// Which life of which machine leads by the store's word.
+    pub fn leader(&self) -> Option<Origin> {
+        self.leader
+    }
+
+    /// These live once at most.
+    pub fn fence(&mut self, names: impl IntoIterator<Item = UnitName>) {
+        self.fenced.extend(names);
+    }
+
+    /// From now on no unit may stop, or: again it may.
+    pub fn undisturbed(&mut self, undisturbed: bool) {
+        self.note(format!("--- units may {}", if undisturbed { "not stop" } else { "stop" }));
+        self.undisturbed = undisturbed;
+    }
+
+    /// A machine leaves: it stops what it runs.
+    pub fn leaves(&mut self, machine: usize) {
+        self.leaving.insert(machine);
+    }
+
+    /// A machine goes on in the cluster.
+    pub fn stays(&mut self, machine: usize) {
+        self.leaving.remove(&machine);
+    }
+
+    /// A revision was written.
+    pub fn wrote(&mut self, origin: Option<Origin>, batch: &WatchBatch) {
+        let who = origin.map_or("store".to_string(), |origin| format!("m{}.{}", origin.machine, origin.life));
+        let mut line = format!("rev {} by {who}:", batch.revision);
+        for event in &batch.events {
+            line += if matches!(event, WatchEvent::Put(_)) { " +" } else { " -" };
+            line += key(event).strip_prefix("/fleet").unwrap_or(key(event));
+        }
+        self.note(line);
+        let commit = batch.events.iter().any(|event| key(event).starts_with("/fleet/assignments/"));
+        let (row, by, at) = self.committed;
+        let row = if !commit {
+            0
+        } else if by == origin && at.elapsed() < AT_ONCE {
+            row + 1
+        } else {
+            1
+        };
+        self.committed = (row, origin, Instant::now());
+        if row > 2 {
+            self.fail("the plan of a planned state was not empty: three commits in a row with nothing between them".to_string());
+        }
+        for event in &batch.events {
+            let key = key(event);
+            let value = if let WatchEvent::Put(kv) = event { Some(kv.value.as_slice()) } else { None };
+            if key == "/fleet/leader" {
+                self.leader = value.and(origin);
+            } else if let Some(machine) = key.strip_prefix("/fleet/assignments/") {
+                self.assigned(origin, machine, value);
+            }
+        }
+    }
+
+    fn assigned(&mut self, origin: Option<Origin>, machine: &str, value: Option<&[u8]>) {
+        if origin.is_some() && origin != self.leader {
+            self.fail(format!("{origin:?} wrote an assignment in the term of {:?}", self.leader));
+        }
+        let Some(value) = value else { return drop(self.assignments.remove(machine)) };
+        let Ok(new) = serde_json::from_slice::<Assignment>(value) else {
+            return self.fail(format!("the assignment of {machine} cannot be read"));
+        };
+        let old = self.assignments.insert(machine.to_string(), new.clone()).unwrap_or_default();
+        if new.generation <= old.generation {
+            self.fail(format!("generation {} of {machine}'s assignment came after {}", new.generation, old.generation));
+        }
+        let number = usize::from_str_radix(&machine[24..], 16).unwrap_or(usize::MAX);
+        let now = Instant::now();
+        let mut line = format!("    machine {number} generation {}:", new.generation);
+        for (name, was) in &old.instances {
+            let stays = new.instances.get(name).is_some_and(|is| {
+                is.state == was.state && is.hash == was.hash && is.restart == was.restart && is.unit == was.unit
+            });
+            if !stays {
+                line += &format!(" -{name}");
+                self.stops.insert((number, name.clone()), now);
+            }
+        }
+        for (name, is) in &new.instances {
+            if old.instances.get(name) != Some(is) {
+                line += &format!(" +{name} {} r{}", is.state, is.revision);
+            }
+        }
+        self.note(line);
+    }
+
+    /// fleetd asked its systemd for a job.
+    pub fn asked(&mut self, machine: usize, name: &UnitName, job: Job) {
+        self.note(format!("m{machine} {} {name}", job.verb()));
+        if job == Job::Start || self.leaving.contains(&machine) {
+            return;
+        }
+        let decided = self.stops.get(&(machine, name.clone())).is_some_and(|at| at.elapsed() < STOP_STANDS);
+        let unwanted = || {
+            let id = |id: &&String| usize::from_str_radix(&id[24..], 16) == Ok(machine);
+            let assignment = self.assignments.keys().find(id).and_then(|id| self.assignments.get(id));
+            let placement = assignment.and_then(|assignment| assignment.instances.get(name));
+            assignment.is_some() && placement.is_none_or(|placement| placement.state != DesiredState::Launched)
+        };
+        if !decided && !unwanted() {
+            self.fail(format!("machine {machine} asked to {} {name}, which nobody had decided", job.verb()));
+        }
+    }
+
+    /// A unit entered a state.
+    pub fn entered(&mut self, machine: usize, name: &UnitName, active: &str) {
+        self.note(format!("m{machine} {name} {active}"));
+        let lives = matches!(active, "activating" | "active" | "reloading" | "deactivating");
+        let machines = self.live.entry(name.clone()).or_default();
+        if !lives {
+            machines.remove(&machine);
+        } else if machines.insert(machine) && machines.len() > 1 && self.fenced.contains(name) {
+            self.fail(format!("{name} is fenced and lives on machines {:?}", self.live[name]));
+        }
+        if self.undisturbed && !matches!(active, "active" | "activating") {
+            self.fail(format!("{name} on machine {machine} became {active}, though nobody asked for it"));
+        }
+    }
+}

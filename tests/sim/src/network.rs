@@ -1,0 +1,157 @@
+//! A machine's way to the store: the `Kv` that its fleetd is given, with latency, cuts, late and lost messages in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleetd::store::kv::{
+    Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, WatchBatch, WatchEvent, WatchStream,
+};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use crate::etcd::Etcd;
+use crate::link::{Fate, Link};
+use crate::planted::Planted;
+
+/// fleetd's own default.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a silent connection is trusted: fleetd's ping interval and timeout.
+const SILENCE: Duration = Duration::from_secs(8);
+
+/// etcd gives up a request that finds no quorum after this long.
+const NO_QUORUM: Duration = Duration::from_secs(5);
+
+/// The store as one life of one machine reaches it.
+pub struct RemoteKv {
+    etcd: Etcd,
+    link: Arc<Link>,
+    /// How fast this machine's clock runs, in millionths: its times in requests are scaled back.
+    rate_ppm: i64,
+    planted: Option<Planted>,
+}
+
+impl RemoteKv {
+    /// `etcd` must name its asker.
+    pub fn new(etcd: Etcd, link: Arc<Link>, rate_ppm: i64, planted: Option<Planted>) -> RemoteKv {
+        RemoteKv { etcd, link, rate_ppm, planted }
+    }
+
+    /// One exchange. The request goes its way even if nobody waits for its answer any more.
+    async fn call<T, F>(&self, operation: impl FnOnce(Etcd) -> F + Send + 'static) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        self.link.point().await;
+        let (etcd, link) = (self.etcd.clone(), self.link.clone());
+        let exchange = tokio::spawn(async move {
+            arrive(link.request()).await;
+            if timeout(NO_QUORUM, etcd.quorum()).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            let answer = operation(etcd).await;
+            arrive(link.answer()).await;
+            answer
+        });
+        let answer = match timeout(REQUEST_TIMEOUT, exchange).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(StoreError::Unavailable("the simulation ends".to_string())),
+            Err(_) => Err(StoreError::Unavailable("no answer in time".to_string())),
+        };
+        self.link.point().await;
+        answer
+    }
+}
+
+async fn arrive(fate: Fate) {
+    match fate {
+        Fate::Arrives(latency) => sleep(latency).await,
+        Fate::Lost => std::future::pending().await,
+    }
+}
+
+#[async_trait]
+impl Kv for RemoteKv {
+    async fn range(&self, prefix: &str) -> Result<Range, StoreError> {
+        let prefix = prefix.to_string();
+        self.call(move |etcd| async move { etcd.range(&prefix).await }).await
+    }
+
+    async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError> {
+        let asked = key.to_string();
+        let answer = self.call(move |etcd| async move { etcd.get(&asked).await }).await;
+        Planted::read(self.planted, key, answer)
+    }
+
+    async fn get_many(&self, keys: &[String]) -> Result<(Vec<Option<KeyValue>>, i64), StoreError> {
+        let keys = keys.to_vec();
+        self.call(move |etcd| async move { etcd.get_many(&keys).await }).await
+    }
+
+    async fn txn(&self, compares: &[Compare], changes: &[Change]) -> Result<Outcome, StoreError> {
+        let (compares, changes) = (Planted::compares(self.planted, compares), changes.to_vec());
+        self.call(move |etcd| async move { etcd.txn(&compares, &changes).await }).await
+    }
+
+    async fn watch(&self, prefix: &str, from: i64) -> Result<WatchStream, StoreError> {
+        let prefix = prefix.to_string();
+        let opened = self.call(move |etcd| async move { etcd.watch(&prefix, from).await }).await?;
+        let (sender, receiver) = mpsc::channel(64);
+        tokio::spawn(carry(self.link.clone(), opened, sender, self.planted));
+        Ok(receiver)
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        // fleetd was told its times by a clock that is wrong; etcd hears what it meant.
+        let ttl = Duration::from_millis((ttl.as_secs_f64() * 1e3 * (1.0 + self.rate_ppm as f64 / 1e6)).round() as u64);
+        self.call(move |etcd| async move { etcd.grant(ttl).await }).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
+        self.call(move |etcd| async move { etcd.keep_alive(lease).await }).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.call(move |etcd| async move { etcd.revoke(lease).await }).await
+    }
+}
+
+/// Carries a watch over the link: late, in order, and broken once it was silent for long.
+async fn carry(
+    link: Arc<Link>,
+    mut from: WatchStream,
+    to: mpsc::Sender<Result<WatchBatch, StoreError>>,
+    planted: Option<Planted>,
+) {
+    let carried = async {
+        while let Some(item) = from.recv().await {
+            link.answers_pass().await;
+            if let Fate::Arrives(latency) = link.request() {
+                sleep(latency).await;
+            }
+            link.answers_pass().await;
+            if planted.is_some_and(|bug| bug.drops_batch(&item)) {
+                continue;
+            }
+            if to.send(item).await.is_err() {
+                return;
+            }
+        }
+    };
+    let broken = tokio::select! {
+        biased;
+        () = to.closed() => false,
+        () = link.silent(SILENCE) => true,
+        () = carried => false,
+    };
+    if broken {
+        let _ = to.send(Err(StoreError::Unavailable("the connection was silent for too long".to_string()))).await;
+    }
+}
+
+/// Whether an item deletes a key.
+pub(crate) fn deletes(item: &Result<WatchBatch, StoreError>) -> bool {
+    item.as_ref().is_ok_and(|batch| batch.events.iter().any(|event| matches!(event, WatchEvent::Delete(_))))
+}

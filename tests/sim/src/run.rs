@@ -1,0 +1,291 @@
+//! One run: a cluster in simulated time, the script's faults and users, then healing, which must converge.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::name::UnitName;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::etcd::Etcd;
+use crate::host::{EPOCH_MS, Host, Traits};
+use crate::judge::SharedJudge;
+use crate::planted::Planted;
+use crate::script::{Action, FAULTS_FROM_MS, Script, UNITS, Wish};
+use crate::settled::{nothing_lost, settled};
+use crate::users::{self, Ledgers};
+
+/// How long after the last fault everything must be as wanted: the leases and the settling time (22 s), then a failing unit's longest
+/// pauses: on its machine (60 s), and before it is moved again.
+const HEALING: Duration = Duration::from_secs(240);
+
+/// How long it must then stay so.
+const STEADY: Duration = Duration::from_secs(5);
+
+/// systemd starts a fleetd that crashed again after this time.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// How a seed is run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A bug to plant.
+    pub planted: Option<Planted>,
+    /// The actions to keep, by number; all if none is said.
+    pub keep: Option<BTreeSet<usize>>,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// What was wrong, if anything.
+    pub verdict: Option<String>,
+    /// What happened, line by line.
+    pub history: Vec<String>,
+    /// The history's hash: the same for the same seed and options.
+    pub hash: u64,
+    /// How long healing took, in seconds of simulated time.
+    pub healed_s: f64,
+}
+
+/// Runs one seed.
+pub fn run(seed: u64, options: &Options) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(simulate(seed, Script::of(seed), options))
+}
+
+struct World {
+    etcd: Etcd,
+    hosts: Vec<Arc<Host>>,
+    judge: SharedJudge,
+    ledgers: Ledgers,
+    users: Vec<mpsc::UnboundedSender<(usize, Wish)>>,
+    began: Instant,
+}
+
+async fn simulate(seed: u64, script: Script, options: &Options) -> Outcome {
+    // The paused clock began some microseconds after the timers': half a millisecond on, that rounds alike in each run.
+    tokio::time::advance(Duration::from_micros(500)).await;
+    let disk = tempfile::Builder::new().prefix("fleet-sim-").tempdir_in(in_memory()).expect("a folder in memory");
+    let world = Arc::new(World::new(seed, &script, options, disk.path()));
+    world.drive(&script, options).await;
+    world.judge.lock().note("--- healing".to_string());
+    world.heal();
+    let healing = Instant::now();
+    let verdict = world.converge().await;
+    let mut judge = world.judge.lock();
+    if let Err(problem) = verdict {
+        judge.fail(problem);
+    }
+    let (history, hash) = judge.history();
+    Outcome {
+        verdict: judge.verdict().cloned(),
+        history: history.to_vec(),
+        hash,
+        healed_s: healing.elapsed().as_secs_f64() - STEADY.as_secs_f64(),
+    }
+}
+
+/// Where nothing is written to a disk.
+fn in_memory() -> &'static std::path::Path {
+    let shm = std::path::Path::new("/dev/shm");
+    if shm.is_dir() { shm } else { std::path::Path::new("/tmp") }
+}
+
+impl World {
+    fn new(seed: u64, script: &Script, options: &Options, disk: &std::path::Path) -> World {
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
+        let (etcd, judge) = (Etcd::new(), SharedJudge::new());
+        let witness = judge.clone();
+        etcd.set_witness(Box::new(move |origin, batch| witness.lock().wrote(origin, batch)));
+        let hosts: Vec<Arc<Host>> = (0..script.machines)
+            .map(|number| {
+                let traits = Traits { rate_ppm: random.i64(-MAX_RATE_PPM..=MAX_RATE_PPM), later: random.u8(0..5) == 0 };
+                let folder = disk.join(number.to_string());
+                Host::new(number, &etcd, folder, random.u64(..), traits, options, &judge)
+            })
+            .collect();
+        let ledgers = Ledgers::default();
+        let users = (0..2).map(|number| users::user(number, hosts.clone(), ledgers.clone(), judge.clone())).collect();
+        World { etcd, hosts, judge, ledgers, users, began: Instant::now() }
+    }
+
+    async fn drive(self: &Arc<World>, script: &Script, options: &Options) {
+        for host in &self.hosts {
+            host.start();
+            tokio::spawn(revive(host.clone()));
+        }
+        let mut calm_yet = false;
+        for (number, timed) in script.actions.iter().enumerate() {
+            if options.keep.as_ref().is_some_and(|keep| !keep.contains(&number)) {
+                continue;
+            }
+            if script.calm && !calm_yet && timed.at_ms >= FAULTS_FROM_MS {
+                sleep_until(self.began + Duration::from_millis(FAULTS_FROM_MS)).await;
+                self.judge.lock().undisturbed(true);
+                calm_yet = true;
+            }
+            sleep_until(self.began + Duration::from_millis(timed.at_ms)).await;
+            self.judge.lock().note(format!("=== action {number}: {:?}", timed.action));
+            self.act(&timed.action);
+        }
+        sleep_until(self.began + Duration::from_millis(script.faults_until_ms())).await;
+    }
+
+    fn act(self: &Arc<World>, action: &Action) {
+        let host = |number: &usize| self.hosts[*number].clone();
+        let time = |ms: &u64| Duration::from_millis(*ms);
+        match action {
+            Action::User { user, over, wish } => drop(self.users[*user].send((*over, wish.clone()))),
+            Action::Cut { machine, requests, answers, ms } => host(machine).link.cut(*requests, *answers, time(ms)),
+            Action::CutAll { ms } => self.hosts.iter().for_each(|host| host.link.cut(true, true, time(ms))),
+            Action::CutLeader { requests, answers, ms } => {
+                if let Some(machine) = self.leader() {
+                    host(&machine).link.cut(*requests, *answers, time(ms));
+                }
+            }
+            Action::PauseLeader { ms } => {
+                if let Some(machine) = self.leader() {
+                    self.act(&Action::Pause { machine, ms: *ms });
+                }
+            }
+            Action::LoseAnswers { machine, per_mille, ms } => host(machine).link.lose_answers(*per_mille, time(ms)),
+            Action::Delay { machine, ms } => host(machine).link.delay(time(ms)),
+            Action::SlowDisk { machine, ms } => host(machine).link.slow_disk(time(ms)),
+            Action::ClockStep { machine, by_ms } => host(machine).step_clock(*by_ms),
+            Action::NewStoreLeader => self.etcd.change_leader(),
+            Action::Compact => self.etcd.compact(self.etcd.revision()),
+            Action::CrashAtCall { machine, calls } => host(machine).link.arm(*calls),
+            Action::LaterFields { unit } => self.add_later_fields(unit),
+            Action::Pause { machine, ms } => {
+                let (gate, time) = (host(machine).link.gate(), time(ms));
+                gate.close();
+                tokio::spawn(async move {
+                    sleep(time).await;
+                    gate.open();
+                });
+            }
+            Action::NoQuorum { ms } => {
+                let (etcd, time) = (self.etcd.clone(), time(ms));
+                etcd.set_quorum(false);
+                tokio::spawn(async move {
+                    sleep(time).await;
+                    etcd.set_quorum(true);
+                });
+            }
+            Action::NoBus { machine, ms } => {
+                let (host, time) = (host(machine), time(ms));
+                host.systemd.inner.set_reachable(false);
+                tokio::spawn(async move {
+                    sleep(time).await;
+                    host.systemd.inner.set_reachable(true);
+                });
+            }
+            Action::UnitFails { unit, machine, ms } => {
+                let (host, time, name) = (host(machine), time(ms), instance(unit));
+                host.systemd.inner.fail(&name, "exit-code", 1);
+                tokio::spawn(async move {
+                    sleep(time).await;
+                    host.systemd.inner.heal(&name);
+                });
+            }
+            Action::Crash { machine, down_ms } => self.down(host(machine), time(down_ms), |host| {
+                let _ = host.kill();
+            }),
+            Action::PowerLoss { machine, down_ms } => self.down(host(machine), time(down_ms), |host| host.power_off()),
+            Action::Upgrade { machine } => drop(tokio::spawn(again(host(machine), false, RESTART))),
+            Action::Leave { machine, away_ms } => drop(tokio::spawn(again(host(machine), true, time(away_ms)))),
+        }
+    }
+
+    fn leader(&self) -> Option<usize> {
+        self.judge.lock().leader().map(|origin| origin.machine)
+    }
+
+    fn down(&self, host: Arc<Host>, time: Duration, how: impl FnOnce(&Host)) {
+        how(&host);
+        tokio::spawn(async move {
+            sleep(time).await;
+            host.start();
+        });
+    }
+
+    /// Writes as a later version of fleet would: a field more in every document.
+    fn add_later_fields(&self, unit: &str) {
+        let etcd = self.etcd.clone();
+        let units = [format!("/fleet/units/{unit}")];
+        let keys = units.into_iter().chain(etcd.peek_all("/fleet/settings/").into_iter().map(|kv| kv.key));
+        let found: Vec<_> = keys.filter_map(|key| etcd.peek(&key)).collect();
+        tokio::spawn(async move {
+            use fleetd::store::kv::{Change, Compare, Kv};
+            for kv in found {
+                let Ok(mut document) = serde_json::from_slice::<serde_json::Value>(&kv.value) else { continue };
+                document["x-later"] = 1.into();
+                let value = document.to_string().into_bytes();
+                let unchanged = Compare::ModRevision(kv.key.clone(), kv.mod_revision);
+                let _ = etcd.txn(&[unchanged], &[Change::Put { key: kv.key, value, lease: None }]).await;
+            }
+        });
+    }
+
+    fn heal(&self) {
+        self.judge.lock().undisturbed(false);
+        self.etcd.set_quorum(true);
+        for host in &self.hosts {
+            host.link.heal();
+            host.systemd.inner.set_reachable(true);
+            for (unit, _) in UNITS {
+                host.systemd.inner.heal(&instance(unit));
+            }
+            host.start();
+        }
+    }
+
+    /// Waits until all is as wanted and stays so.
+    async fn converge(&self) -> Result<(), String> {
+        let deadline = Instant::now() + HEALING;
+        let mut steady_since = None;
+        loop {
+            if let Some(verdict) = self.judge.lock().verdict() {
+                return Err(verdict.clone());
+            }
+            let now_ms = EPOCH_MS + self.began.elapsed().as_millis() as u64;
+            match (settled(&self.etcd, &self.hosts, now_ms).await, steady_since) {
+                (Ok(()), None) => steady_since = Some(Instant::now()),
+                (Ok(()), Some(since)) if since.elapsed() >= STEADY => break,
+                (Ok(()), Some(_)) => {}
+                (Err(problem), _) if Instant::now() > deadline => {
+                    return Err(format!("not as wanted {} s after the last fault: {problem}", HEALING.as_secs()));
+                }
+                (Err(_), _) => steady_since = None,
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+        nothing_lost(&self.etcd, &self.ledgers)
+    }
+}
+
+/// How wrong a clock's rate may be: what Linux' NTP discipline allows at most, in millionths.
+const MAX_RATE_PPM: i64 = 500;
+
+/// The instance that an action on a unit means: a template's first replica.
+fn instance(unit: &str) -> UnitName {
+    UnitName::trusted(unit.replace('@', "@1"))
+}
+
+/// systemd, which starts a fleetd that crashed again.
+async fn revive(host: Arc<Host>) {
+    loop {
+        host.link.crashed.notified().await;
+        host.kill();
+        sleep(RESTART).await;
+        host.start();
+    }
+}
+
+/// Stops fleetd in good order, and starts it again after a while.
+async fn again(host: Arc<Host>, leaving: bool, after: Duration) {
+    host.stop(leaving).await;
+    sleep(after).await;
+    host.start();
+}

@@ -1,0 +1,307 @@
+//! What happens in a run: actions at times, all chosen by the seed before it begins. A shorter script is one with actions left out.
+
+use std::fmt;
+
+use fleet_core::model::DesiredState;
+
+/// A run's script.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// How many machines there are.
+    pub machines: usize,
+    /// Whether the faults are such that no unit may notice: none that loses a machine, and no user acts meanwhile.
+    pub calm: bool,
+    /// What happens, in order of time.
+    pub actions: Vec<Timed>,
+}
+
+/// An action and when it begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timed {
+    /// In milliseconds since the run began.
+    pub at_ms: u64,
+    /// What.
+    pub action: Action,
+}
+
+/// One fault or one user's wish. Times are in milliseconds.
+#[allow(missing_docs)] // the fields are the sentence's words
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// A user's request, over one machine's API. Each of the two users waits for an answer before the next.
+    User { user: usize, over: usize, wish: Wish },
+    /// A machine is cut off from the store, for its requests, its answers or both.
+    Cut { machine: usize, requests: bool, answers: bool, ms: u64 },
+    /// All machines are cut off from the store, which runs on: leases end.
+    CutAll { ms: u64 },
+    /// The leader's machine is cut off from the store.
+    CutLeader { requests: bool, answers: bool, ms: u64 },
+    /// The leader's fleetd is stopped by SIGSTOP for a while.
+    PauseLeader { ms: u64 },
+    /// Some of a machine's answers are lost: what was asked for is done.
+    LoseAnswers { machine: usize, per_mille: u64, ms: u64 },
+    /// Some of a machine's messages are late, and overtake each other.
+    Delay { machine: usize, ms: u64 },
+    /// fleetd is stopped by SIGSTOP for a while.
+    Pause { machine: usize, ms: u64 },
+    /// fleetd is killed and started again.
+    Crash { machine: usize, down_ms: u64 },
+    /// fleetd crashes at its nth call from now on to the store or to systemd, and is started again.
+    CrashAtCall { machine: usize, calls: u32 },
+    /// fleetd is stopped and started as in an upgrade.
+    Upgrade { machine: usize },
+    /// A machine leaves the cluster, and comes back.
+    Leave { machine: usize, away_ms: u64 },
+    /// A machine loses power, and boots again.
+    PowerLoss { machine: usize, down_ms: u64 },
+    /// A machine's disk and systemd are slow.
+    SlowDisk { machine: usize, ms: u64 },
+    /// A machine's D-Bus does not answer.
+    NoBus { machine: usize, ms: u64 },
+    /// A machine's wall clock jumps; fleetd hears of it at its next start.
+    ClockStep { machine: usize, by_ms: i64 },
+    /// The store has no quorum.
+    NoQuorum { ms: u64 },
+    /// Another member of the store leads.
+    NewStoreLeader,
+    /// The store forgets its history up to the present.
+    Compact,
+    /// A later version of fleet adds a field to a unit's record, to the operator's settings and to assignments.
+    LaterFields { unit: &'static str },
+    /// Wherever it runs, a unit's process fails for a while.
+    UnitFails { unit: &'static str, machine: usize, ms: u64 },
+}
+
+/// What a user wants.
+#[allow(missing_docs)] // the fields are the sentence's words
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wish {
+    /// To submit a unit, in one of its texts.
+    Submit { unit: &'static str, text: usize, desired: Option<DesiredState> },
+    /// Another desired state.
+    Desire { unit: &'static str, desired: DesiredState },
+    /// A count.
+    Scale { unit: &'static str, replicas: u32 },
+    /// A restart.
+    Restart { unit: &'static str },
+    /// No unit.
+    Destroy { unit: &'static str },
+    /// A label on a machine.
+    Label { machine: usize, value: u8 },
+}
+
+/// The units that users choose from, each with its texts' `[X-Fleet]` sections.
+pub const UNITS: &[(&str, &[&str])] = &[
+    ("web@.service", &["", "Conflicts=web@*.service", "MachineMetadata=zone=1", ""]),
+    ("api@.service", &["", "MachineMetadata=disk=1"]),
+    ("db.service", &["", "Conflicts=api@*.service"]),
+    ("side.service", &["MachineOf=db.service"]),
+    ("agent.service", &["Global=true", "Global=true\nMachineMetadata=zone=0"]),
+];
+
+/// The text of a unit's `number`th version.
+pub fn text(unit: &str, number: usize) -> String {
+    let section = UNITS.iter().find(|(name, _)| *name == unit).and_then(|(_, texts)| texts.get(number)).unwrap_or(&"");
+    format!("[Service]\nExecStart=/usr/bin/sleep {number}000\n\n[X-Fleet]\n{section}\n")
+}
+
+/// When the cluster is up and has what was submitted first.
+pub const FAULTS_FROM_MS: u64 = 20_000;
+
+impl Script {
+    /// The script of a seed.
+    pub fn of(seed: u64) -> Script {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let machines = random.usize(3..=5);
+        let calm = random.u8(0..4) == 0;
+        let mut script = Script { machines, calm, actions: Vec::new() };
+        script.set_up(&mut random);
+        let end_ms = FAULTS_FROM_MS + random.u64(30_000..120_000);
+        if calm {
+            script.trouble_nobody(&mut random, end_ms)
+        } else {
+            script.trouble(&mut random, end_ms)
+        }
+        script.actions.sort_by_key(|timed| timed.at_ms);
+        script
+    }
+
+    /// When the last fault begins or ends.
+    pub fn faults_until_ms(&self) -> u64 {
+        self.actions.iter().map(|timed| timed.at_ms + timed.action.lasts_ms()).max().unwrap_or(0).max(FAULTS_FROM_MS) + 1_000
+    }
+
+    fn push(&mut self, at_ms: u64, action: Action) {
+        self.actions.push(Timed { at_ms, action });
+    }
+
+    /// Users submit what the cluster runs before anything goes wrong.
+    fn set_up(&mut self, random: &mut fastrand::Rng) {
+        let machines = self.machines;
+        for (unit, texts) in UNITS {
+            let at_ms = random.u64(1_000..8_000);
+            let template = unit.contains('@');
+            let (user, over, text) = (random.usize(0..2), random.usize(0..machines), random.usize(0..texts.len()));
+            let desired = (!template).then_some(DesiredState::Launched);
+            self.push(at_ms, Action::User { user, over, wish: Wish::Submit { unit, text, desired } });
+            if template {
+                let replicas = random.u32(1..=2 * machines as u32);
+                self.push(at_ms + 1, Action::User { user, over, wish: Wish::Scale { unit, replicas } });
+            }
+        }
+        for machine in 0..machines {
+            if random.bool() {
+                let wish = Wish::Label { machine, value: 1 };
+                self.push(random.u64(1_000..8_000), Action::User { user: 0, over: machine, wish });
+            }
+        }
+    }
+
+    /// Anything at any time.
+    fn trouble(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        for _ in 0..random.usize(1..=14) {
+            let at_ms = random.u64(FAULTS_FROM_MS..end_ms);
+            let fault = self.fault(random);
+            self.push(at_ms, fault);
+        }
+        for _ in 0..random.usize(0..=12) {
+            let at_ms = random.u64(FAULTS_FROM_MS..end_ms);
+            let (user, over) = (random.usize(0..2), random.usize(0..self.machines));
+            let wish = self.wish(random);
+            self.push(at_ms, Action::User { user, over, wish });
+        }
+        if random.bool() {
+            let at_ms = random.u64(FAULTS_FROM_MS..end_ms);
+            self.depose(random, at_ms);
+        }
+        // Two users at one unit at one moment.
+        if random.bool() {
+            let (at_ms, unit) = (random.u64(FAULTS_FROM_MS..end_ms), "web@.service");
+            let (text, replicas) = (random.usize(0..4), random.u32(0..=8));
+            let [a, b] = [random.usize(0..self.machines), random.usize(0..self.machines)];
+            self.push(at_ms, Action::User { user: 0, over: a, wish: Wish::Submit { unit, text, desired: None } });
+            self.push(at_ms, Action::User { user: 1, over: b, wish: Wish::Scale { unit, replicas } });
+        }
+    }
+
+    /// The leader is cut off or stopped, and what it was told to do is taken back meanwhile: nothing of the first may come late.
+    fn depose(&mut self, random: &mut fastrand::Rng, at_ms: u64) {
+        let ms = random.u64(4_000..12_000);
+        let cut = Action::CutLeader { requests: true, answers: random.bool(), ms };
+        self.push(at_ms, if random.u8(0..4) == 0 { Action::PauseLeader { ms } } else { cut });
+        let (unit, before) = ("api@.service", random.u32(1..=6));
+        for (after_ms, replicas) in [(0, before), (random.u64(50..600), before + 1), (random.u64(700..2_500), before)] {
+            let (user, over) = (random.usize(0..2), random.usize(0..self.machines));
+            let at_ms = (at_ms + after_ms).saturating_sub(if after_ms == 0 { 1_000 } else { 0 });
+            self.push(at_ms, Action::User { user, over, wish: Wish::Scale { unit, replicas } });
+        }
+    }
+
+    fn fault(&self, random: &mut fastrand::Rng) -> Action {
+        let machine = random.usize(0..self.machines);
+        let longest = random.u64(1_000..45_000); // so that short ones are common
+        let ms = random.u64(200..=longest);
+        match random.u8(0..20) {
+            0 | 1 => Action::Cut { machine, requests: true, answers: true, ms },
+            2 => Action::Cut { machine, requests: true, answers: false, ms },
+            3 => Action::Cut { machine, requests: false, answers: true, ms },
+            4 => Action::CutAll { ms },
+            5 => Action::LoseAnswers { machine, per_mille: random.u64(50..700), ms },
+            6 => Action::Delay { machine, ms },
+            7 | 8 => Action::Pause { machine, ms },
+            9 => Action::Crash { machine, down_ms: ms },
+            10 | 11 => Action::CrashAtCall { machine, calls: random.u32(1..60) },
+            12 => Action::Leave { machine, away_ms: ms },
+            13 | 14 => Action::PowerLoss { machine, down_ms: ms },
+            15 => Action::SlowDisk { machine, ms },
+            16 => Action::NoBus { machine, ms },
+            17 => Action::NoQuorum { ms },
+            18 => Action::UnitFails { unit: UNITS[random.usize(0..UNITS.len())].0, machine, ms },
+            _ => self.small_fault(random),
+        }
+    }
+
+    /// Faults that no lease notices.
+    fn small_fault(&self, random: &mut fastrand::Rng) -> Action {
+        let machine = random.usize(0..self.machines);
+        let ms = random.u64(200..3_000);
+        match random.u8(0..11) {
+            0 => Action::NewStoreLeader,
+            1 => Action::Compact,
+            2 => Action::LaterFields { unit: UNITS[random.usize(0..UNITS.len())].0 },
+            3 => Action::ClockStep { machine, by_ms: random.i64(-3_600_000..3_600_000) },
+            4 => Action::Upgrade { machine },
+            5 => Action::Cut { machine, requests: random.bool(), answers: random.bool(), ms },
+            6 => Action::Pause { machine, ms },
+            7 => Action::Crash { machine, down_ms: ms },
+            8 => Action::CrashAtCall { machine, calls: random.u32(1..20) },
+            9 => Action::SlowDisk { machine, ms },
+            _ => Action::Cut { machine, requests: true, answers: true, ms },
+        }
+    }
+
+    /// One fault after the other, each with time to pass: nothing that runs may notice.
+    fn trouble_nobody(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        let mut at_ms = FAULTS_FROM_MS + 2_000;
+        while at_ms < end_ms {
+            let action = match random.u8(0..8) {
+                0 => Action::NoQuorum { ms: random.u64(1_000..60_000) },
+                1 => Action::CutAll { ms: random.u64(1_000..60_000) },
+                _ => self.small_fault(random),
+            };
+            let lasts_ms = action.lasts_ms();
+            self.push(at_ms, action);
+            at_ms += lasts_ms + random.u64(15_000..25_000);
+        }
+    }
+
+    fn wish(&self, random: &mut fastrand::Rng) -> Wish {
+        let (unit, texts) = UNITS[random.usize(0..UNITS.len())];
+        let template = unit.contains('@');
+        let desired = [DesiredState::Inactive, DesiredState::Loaded, DesiredState::Launched][random.usize(0..3)];
+        let text = random.usize(0..texts.len());
+        match random.u8(0..10) {
+            0..=2 if template => Wish::Scale { unit, replicas: random.u32(0..=3 * self.machines as u32) },
+            0 | 1 => Wish::Desire { unit, desired },
+            2 | 3 => Wish::Submit { unit, text, desired: (!template).then_some(DesiredState::Launched) },
+            4 | 5 => Wish::Submit { unit, text, desired: None },
+            6 => Wish::Restart { unit },
+            7 => Wish::Destroy { unit },
+            _ => Wish::Label { machine: random.usize(0..self.machines), value: random.u8(0..2) },
+        }
+    }
+}
+
+impl Action {
+    /// How long it goes on, in milliseconds.
+    pub fn lasts_ms(&self) -> u64 {
+        match self {
+            Action::Cut { ms, .. }
+            | Action::CutAll { ms }
+            | Action::CutLeader { ms, .. }
+            | Action::PauseLeader { ms }
+            | Action::LoseAnswers { ms, .. }
+            | Action::Delay { ms, .. }
+            | Action::Pause { ms, .. }
+            | Action::SlowDisk { ms, .. }
+            | Action::NoBus { ms, .. }
+            | Action::NoQuorum { ms }
+            | Action::UnitFails { ms, .. } => *ms,
+            Action::Crash { down_ms, .. } | Action::PowerLoss { down_ms, .. } => *down_ms,
+            Action::Leave { away_ms, .. } => *away_ms,
+            Action::User { .. }
+            | Action::CrashAtCall { .. }
+            | Action::Upgrade { .. }
+            | Action::ClockStep { .. }
+            | Action::NewStoreLeader
+            | Action::Compact
+            | Action::LaterFields { .. } => 0,
+        }
+    }
+}
+
+impl fmt::Display for Timed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {:>7.3} s {:?}", self.at_ms as f64 / 1e3, self.action)
+    }
+}

@@ -1,0 +1,123 @@
+//! A machine's systemd as its fleetd reaches it: fleetd's own simulated one, with slow answers, crash points and the judge's ear.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleet_core::name::UnitName;
+use fleetd::systemd::sim::{SimSystemd, Times};
+use fleetd::systemd::{Job, JobOutcome, Listed, Systemd, SystemdError};
+use tokio::sync::watch;
+
+use crate::judge::SharedJudge;
+use crate::link::Link;
+
+/// How long systemd takes, as measured (docs/performance.md).
+const TIMES: Times = Times { call: Duration::from_millis(1), job: Duration::from_millis(30) };
+
+/// systemd on one machine.
+pub struct HostSystemd {
+    /// The simulated one.
+    pub inner: SimSystemd,
+    number: usize,
+    link: Arc<Link>,
+    judge: SharedJudge,
+}
+
+impl HostSystemd {
+    /// A freshly booted one.
+    pub fn new(number: usize, link: Arc<Link>, judge: SharedJudge) -> HostSystemd {
+        let inner = SimSystemd::new(TIMES);
+        let judged = judge.clone();
+        inner.observe(Box::new(move |name, active| judged.lock().entered(number, name, active)));
+        HostSystemd { inner, number, link, judge }
+    }
+}
+
+#[async_trait]
+impl Systemd for HostSystemd {
+    async fn list(&self, wanted: &[UnitName]) -> Result<BTreeMap<UnitName, Listed>, SystemdError> {
+        self.link.disk().await;
+        let listed = self.inner.list(wanted).await;
+        self.link.point().await;
+        listed
+    }
+
+    async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError> {
+        self.link.point().await;
+        self.inner.outcome(name).await
+    }
+
+    async fn reload(&self) -> Result<(), SystemdError> {
+        self.link.point().await;
+        self.link.disk().await;
+        let done = self.inner.reload().await;
+        self.link.point().await;
+        done
+    }
+
+    async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError> {
+        self.link.point().await;
+        self.judge.lock().asked(self.number, name, job);
+        let done = self.inner.queue(name, job).await;
+        self.link.point().await;
+        done
+    }
+
+    async fn reset_failed(&self, name: &UnitName) -> Result<(), SystemdError> {
+        self.link.point().await;
+        self.inner.reset_failed(name).await
+    }
+
+    async fn enable(&self, name: &UnitName) -> Result<(), SystemdError> {
+        self.link.point().await;
+        self.inner.enable(name).await
+    }
+
+    async fn disable(&self, name: &UnitName) -> Result<(), SystemdError> {
+        self.link.point().await;
+        self.inner.disable(name).await
+    }
+
+    async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {
+        self.inner.host_defines(name).await
+    }
+
+    async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError> {
+        self.link.point().await;
+        self.link.disk().await;
+        let done = self.inner.write(name, text, drop_in).await;
+        self.link.point().await;
+        done
+    }
+
+    async fn share(&self, name: &UnitName, drop_in: Option<&str>) -> Result<(), SystemdError> {
+        self.link.point().await;
+        let done = self.inner.share(name, drop_in).await;
+        self.link.point().await;
+        done
+    }
+
+    async fn unshare(&self, name: &UnitName) -> Result<(), SystemdError> {
+        self.link.point().await;
+        let done = self.inner.unshare(name).await;
+        self.link.point().await;
+        done
+    }
+
+    async fn remove(&self, name: &UnitName) -> Result<(), SystemdError> {
+        self.link.point().await;
+        let done = self.inner.remove(name).await;
+        self.link.point().await;
+        done
+    }
+
+    fn jobs_in_flight(&self) -> usize {
+        self.inner.jobs_in_flight()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes()
+    }
+}
