@@ -13,6 +13,7 @@ use fleetd::clock::{Clock, with_clock};
 use fleetd::engine::Engine;
 use fleetd::health::Health;
 use fleetd::metrics::Metrics;
+use fleetd::replays::Replays;
 use fleetd::session::{self, Session};
 use fleetd::store::{Registration, Store};
 use fleetd::systemd::Systemd;
@@ -167,6 +168,7 @@ impl Host {
             settle,
             health,
             metrics: Arc::new(Metrics::default()),
+            replays: Arc::new(Replays::default()),
         };
         let engine = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), engine.run(stop.clone()))));
         let session = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), session.run())));
