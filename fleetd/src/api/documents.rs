@@ -2,10 +2,11 @@
 
 use std::sync::LazyLock;
 
-use axum::Json;
 use axum::extract::OriginalUri;
+use axum::http::uri::Scheme;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::Value;
 
 use super::{discovery as discovery_format, openapi as openapi_format, routes};
@@ -24,10 +25,16 @@ pub(super) async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI.1.as_str()).into_response()
 }
 
-/// The addresses in it are the ones that the request came to, so that a client generated from it reaches this API.
-pub(super) async fn discovery(OriginalUri(uri): OriginalUri, headers: HeaderMap) -> Json<Value> {
+/// The addresses in it are the ones that the request came to, so that a client generated from it reaches this API. A listener with TLS
+/// says so by the extension [`Scheme`].
+pub(super) async fn discovery(
+    OriginalUri(uri): OriginalUri,
+    scheme: Option<Extension<Scheme>>,
+    headers: HeaderMap,
+) -> Json<Value> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
-    let origin = format!("http://{}", host.unwrap_or("localhost"));
+    let scheme = scheme.map_or(Scheme::HTTP, |Extension(scheme)| scheme);
+    let origin = format!("{scheme}://{}", host.unwrap_or("localhost"));
     let prefix = uri.path().trim_end_matches("/discovery");
     Json(discovery_format::seen_from(&DISCOVERY, &origin, prefix))
 }

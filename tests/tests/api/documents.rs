@@ -44,6 +44,16 @@ async fn the_discovery_document_names_fleet_1_0s_methods_and_types() {
 }
 
 #[tokio::test]
+async fn the_discovery_document_names_the_address_that_it_was_asked_at() {
+    let server = Server::start_with(|routes| routes.layer(axum::Extension(axum::http::uri::Scheme::HTTPS))).await;
+    let request =
+        reqwest::Client::new().get(format!("{}/v1-alpha/discovery", server.origin)).header("host", "fleet.example:4100");
+    let document: Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!(document["rootUrl"], "https://fleet.example:4100/");
+    assert_eq!(document["baseUrl"], "https://fleet.example:4100/v1-alpha/");
+}
+
+#[tokio::test]
 async fn each_reference_in_the_documents_leads_somewhere() {
     let server = Server::start().await;
     for (path, types) in [("/fleet/v1/openapi.json", "/components/schemas"), ("/fleet/v1/discovery", "/schemas")] {

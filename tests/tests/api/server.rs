@@ -31,6 +31,11 @@ pub(crate) struct Server {
 impl Server {
     /// Serves an empty cluster of one machine, labelled `node=a`.
     pub(crate) async fn start() -> Server {
+        Server::start_with(|router| router).await
+    }
+
+    /// The same, with something around the routes.
+    pub(crate) async fn start_with(around: impl FnOnce(axum::Router) -> axum::Router) -> Server {
         let folder = tempfile::tempdir().expect("a folder");
         let kv = EmbeddedKv::open(folder.path().join("store.redb")).await.expect("a store");
         let store = Store::new(Arc::new(kv), "/fleet/");
@@ -53,7 +58,8 @@ impl Server {
         let api = Api::new(store.clone(), id, || "# no counters\n".to_string());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let origin = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(async move { axum::serve(listener, router(api)).await });
+        let routes = around(router(api));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
         Server { origin, store, registration, term, _folder: folder }
     }
 
