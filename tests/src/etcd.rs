@@ -18,6 +18,8 @@ pub struct Etcd {
     binary: PathBuf,
     folder: TempDir,
     ports: [u16; 2],
+    /// Options beside those that every one gets.
+    options: Vec<String>,
     child: Option<Child>,
 }
 
@@ -36,11 +38,18 @@ pub fn binaries() -> anyhow::Result<Vec<PathBuf>> {
 impl Etcd {
     /// Starts an empty one and waits until it answers.
     pub async fn start(binary: &Path) -> anyhow::Result<Etcd> {
+        Etcd::start_with(binary, &[]).await
+    }
+
+    /// The same, with further options.
+    pub async fn start_with(binary: &Path, options: &[&str]) -> anyhow::Result<Etcd> {
+        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         // Another process may take a free port before etcd does; then etcd exits and others are tried.
         let mut problem = None;
         for _ in 0..5 {
             let ports = [free_port()?, free_port()?];
-            let mut etcd = Etcd { binary: binary.into(), folder: tempfile::tempdir()?, ports, child: None };
+            let mut etcd =
+                Etcd { binary: binary.into(), folder: tempfile::tempdir()?, ports, options: options.clone(), child: None };
             match etcd.run().await {
                 Ok(()) => return Ok(etcd),
                 Err(error) => problem = Some(error),
@@ -64,7 +73,7 @@ impl Etcd {
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--name", "test", "--initial-cluster", &format!("test={peer}")]);
         // What is tested is fleet, not etcd's durability, and the machine's disk is shared.
-        command.arg("--unsafe-no-fsync");
+        command.arg("--unsafe-no-fsync").args(&self.options);
         self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?);
         let deadline = Instant::now() + START;
         loop {

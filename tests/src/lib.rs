@@ -5,3 +5,4 @@ pub mod cluster;
 pub mod etcd;
 pub mod lab;
 pub mod record;
+pub mod slow;

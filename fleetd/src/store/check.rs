@@ -40,8 +40,8 @@ impl Store {
 
 struct Look {
     check: StoreCheck,
-    /// Each readable unit's newest text.
-    units: BTreeMap<UnitName, u64>,
+    /// Each unit's newest text; `None` if its record cannot be read.
+    units: BTreeMap<UnitName, Option<u64>>,
 }
 
 impl Look {
@@ -59,18 +59,17 @@ impl Look {
         };
         self.check.count(kind, &kv.key, kv.value.len());
         if kv.value.len() * 100 > limit * NEAR_PERCENT {
-            self.note(
-                kv,
-                format!("{} of {limit} bytes", kv.value.len()),
-                "spread its units over more machines, or make them smaller",
-            );
+            let remedy = match key {
+                Some(Key::Assignment(_) | Key::Report(_)) => "give the cluster more machines, or that machine fewer units",
+                _ => "make it smaller",
+            };
+            self.note(kv, format!("{} of {limit} bytes", kv.value.len()), remedy);
         }
         match key {
             Some(Key::Unit(name)) => {
-                if let Some(record) = self.readable::<UnitRecord>(kv, REPAIR) {
-                    self.named(kv, record.name.as_str(), name.as_str());
-                    self.units.insert(name, record.revision);
-                }
+                let record = self.readable::<UnitRecord>(kv, REPAIR);
+                let record = record.filter(|record| self.named(kv, record.name.as_str(), name.as_str()));
+                self.units.insert(name, record.map(|record| record.revision));
             }
             Some(Key::Machine(id)) => {
                 if let Some(machine) = self.readable::<Machine>(kv, RESTART) {
@@ -105,7 +104,8 @@ impl Look {
             }
             stored.insert((name, number));
         }
-        let missing = self.units.iter().filter(|(name, newest)| !stored.contains(&((*name).clone(), **newest)));
+        let known = self.units.iter().filter_map(|(name, newest)| Some((name, (*newest)?)));
+        let missing = known.filter(|(name, newest)| !stored.contains(&((*name).clone(), *newest)));
         let missing = missing.map(|(name, newest)| Problem {
             key: format!("{prefix}{name}/{newest:010}"),
             problem: format!("text {newest} of {name} is missing"),
@@ -137,10 +137,12 @@ impl Look {
         }
     }
 
-    fn named(&mut self, kv: &KeyValue, inside: &str, key: &str) {
+    /// Whether a document's name is that of its key.
+    fn named(&mut self, kv: &KeyValue, inside: &str, key: &str) -> bool {
         if inside != key {
             self.bad(kv, format!("it calls itself {inside}"), "somebody copied it by hand; delete it");
         }
+        inside == key
     }
 
     fn bad(&mut self, kv: &KeyValue, problem: String, remedy: &str) {

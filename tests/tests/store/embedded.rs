@@ -1,9 +1,6 @@
 //! The suite on the embedded store, and what becomes of its file.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,9 +8,6 @@ use fleetd::store::embedded::EmbeddedKv;
 use fleetd::store::kv::{Kv, StoreError};
 
 use crate::{PATIENCE, Store, next, put, put_leased, run_suite};
-
-/// Tells the child of [`every_acknowledged_write_survives_a_kill`] where to write.
-const CHILD_FILE: &str = "FLEET_TEST_STORE_FILE";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_store_keeps_the_contract() {
@@ -110,64 +104,6 @@ async fn a_closed_store_ends_its_watches() {
 }
 
 #[tokio::test]
-async fn every_acknowledged_write_survives_a_kill() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
-    let mut acknowledged = BTreeMap::new();
-    for round in 0..3 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "embedded::child_that_writes_until_it_is_killed", "--ignored", "--nocapture"])
-            .env(CHILD_FILE, &path)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let mut wanted = 200 + 50 * round;
-        for line in lines.by_ref() {
-            let Some((key, value)) = line.strip_prefix("wrote ").and_then(|line| line.split_once(' ')) else { continue };
-            acknowledged.insert(key.to_string(), value.to_string());
-            wanted -= 1;
-            if wanted == 0 {
-                child.kill().unwrap();
-            }
-        }
-        child.wait().unwrap();
-        assert!(wanted <= 0, "the child ended by itself");
-    }
-    let stored = open(&path).await.range("").await.unwrap().kvs;
-    let stored: BTreeMap<_, _> =
-        stored.into_iter().map(|kv| (kv.key, String::from_utf8(kv.value).unwrap().parse::<u64>().unwrap())).collect();
-    for (key, value) in acknowledged {
-        // The last write may have been on the disk, but not yet acknowledged.
-        assert!(stored[&key] >= value.parse().unwrap(), "{key}: {} < {value}", stored[&key]);
-    }
-}
-
-#[test]
-#[ignore = "the child of every_acknowledged_write_survives_a_kill"]
-fn child_that_writes_until_it_is_killed() {
-    let path = std::env::var_os(CHILD_FILE).expect("run by the test, not by hand");
-    tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let kv = Arc::new(open(Path::new(&path)).await);
-        let mut writers = tokio::task::JoinSet::new();
-        for writer in 0..4 {
-            let kv = kv.clone();
-            writers.spawn(async move {
-                let key = format!("writer-{writer}");
-                let last = kv.get(&key).await.unwrap().0.map_or(0, |kv| String::from_utf8(kv.value).unwrap().parse().unwrap());
-                for value in last + 1..u64::MAX {
-                    kv.txn(&[], &[put(&key, &value.to_string())]).await.unwrap();
-                    // One write, so that lines do not mix.
-                    std::io::stdout().write_all(format!("\nwrote {key} {value}\n").as_bytes()).unwrap();
-                }
-            });
-        }
-        writers.join_all().await;
-    });
-}
-
-#[tokio::test]
 async fn a_second_opener_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
@@ -187,24 +123,6 @@ async fn a_file_that_is_no_store_is_refused_and_left_alone() {
         let problem = EmbeddedKv::open(&path).await.err().unwrap().to_string();
         assert!(problem.contains(&format!("{} is not a fleet store, or is damaged", path.display())), "{problem}");
         assert_eq!(std::fs::read(&path).unwrap(), garbage);
-    }
-}
-
-#[tokio::test]
-async fn a_damaged_file_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
-    let kv = open(&path).await;
-    for i in 0..100 {
-        kv.txn(&[], &[put(&format!("key-{i}"), &"x".repeat(10_000))]).await.unwrap();
-    }
-    kv.close().await;
-    let sound = std::fs::read(&path).unwrap();
-    let zeroed = |from: usize| [&sound[..from], &vec![0; sound.len() - from]].concat();
-    for damaged in [sound[..sound.len() / 2].to_vec(), zeroed(4096), zeroed(64)] {
-        std::fs::write(&path, &damaged).unwrap();
-        let problem = EmbeddedKv::open(&path).await.err().expect("it was opened").to_string();
-        assert!(problem.contains(&path.display().to_string()), "{problem}");
     }
 }
 

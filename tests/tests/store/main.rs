@@ -1,11 +1,15 @@
 //! Both stores keep the contract of `fleetd::store::kv`: one suite for all, then what only one of them has.
 
+mod check;
+mod damage;
 mod embedded;
 mod etcd;
 mod fencing;
 mod imports;
+mod kills;
 mod leases;
 mod model;
+mod stress;
 mod suite;
 mod watches;
 

@@ -12,6 +12,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_watch_sees_the_same_as_a_read
     a_slow_reader_misses_nothing
     a_dropped_watch_disturbs_nobody
+    compaction_under_a_slow_reader_loses_nothing
     a_watch_from_a_compacted_revision_says_so
 ];
 
@@ -102,6 +103,41 @@ async fn a_dropped_watch_disturbs_nobody(store: Store, key: String) {
     }
     apply(&store, &[put(&key, "1")]).await;
     assert_eq!(next(&mut kept).await.unwrap().revision, start);
+}
+
+async fn compaction_under_a_slow_reader_loses_nothing(store: Store, p: String) {
+    const CHANGES: i64 = 200; // of 100 kB, several times what any queue and socket holds
+    let start = now(&store).await + 1;
+    let mut watch = store.kv.watch(&p, start).await.unwrap();
+    for i in 0..CHANGES {
+        apply(&store, &[put(&format!("{p}{}", i % 7), &format!("{i} {}", "x".repeat(100_000)))]).await;
+    }
+    let last = start + CHANGES - 1;
+    (store.compact)(last).await;
+    let mut seen = std::collections::BTreeMap::new();
+    let mut revision = start - 1;
+    while revision < last {
+        match next(&mut watch).await {
+            Ok(batch) => {
+                assert!(batch.revision == revision + 1, "a gap after {revision}: {}", batch.revision);
+                revision = batch.revision;
+                for event in batch.events {
+                    let WatchEvent::Put(kv) = event else { panic!("nothing was deleted") };
+                    seen.insert(kv.key, kv.value);
+                }
+            }
+            // As whoever follows does it: list again, go on from there.
+            Err(StoreError::Compacted(_)) => {
+                let range = store.kv.range(&p).await.unwrap();
+                revision = range.revision;
+                seen = range.kvs.into_iter().map(|kv| (kv.key, kv.value)).collect();
+                watch = store.kv.watch(&p, revision + 1).await.unwrap();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let stored = store.kv.range(&p).await.unwrap().kvs.into_iter().map(|kv| (kv.key, kv.value)).collect();
+    assert!(seen == stored, "what was followed is not what is there");
 }
 
 async fn a_watch_from_a_compacted_revision_says_so(store: Store, key: String) {

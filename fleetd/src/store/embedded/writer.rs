@@ -103,7 +103,9 @@ impl Writer {
     }
 
     fn apply(&self, expired: &[LeaseId], group: &[Request], now: Instant) -> Result<(Vec<Answer>, Vec<WatchBatch>), redb::Error> {
-        let write = self.file.database.begin_write()?;
+        let mut write = self.file.database.begin_write()?;
+        // One fsync more, and damage to the last commit is told from a commit that was cut short: see decision 10.
+        write.set_two_phase_commit(true);
         let mut answers = Vec::with_capacity(group.len());
         // A block, since the tables borrow `write`.
         let (revision, batches, changed) = {

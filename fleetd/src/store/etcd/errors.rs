@@ -34,7 +34,7 @@ pub(super) fn store_error(url: &str, error: &Error) -> StoreError {
                     limit: MAX_TXN_BYTES,
                 },
                 _ if message.contains("database space exceeded") => StoreError::Refused(format!(
-                    "{url}: its database is full; compact and defragment it, then run `etcdctl alarm disarm` ({message})"
+                    "{url}: its database is full (alarm NOSPACE): it takes no writes; what runs goes on. Compact and defragment it, then `etcdctl alarm disarm` ({message})"
                 )),
                 // The users were changed while the request was under way.
                 _ if message.contains("revision in header is old") => StoreError::Unavailable(told()),

@@ -1,0 +1,87 @@
+//! `Store::check`: says of each document what is wrong, and nothing of a sound store.
+
+use std::sync::Arc;
+
+use expect_test::expect;
+use fleet_core::model::{DesiredState, FORMAT, UnitRecord};
+use fleet_core::name::UnitName;
+use fleetd::store::Store;
+use fleetd::store::embedded::EmbeddedKv;
+use fleetd::store::kv::Kv;
+
+use crate::put;
+
+async fn submit(store: &Store, name: &str, text: &str) {
+    let record = UnitRecord {
+        v: FORMAT,
+        name: UnitName::trusted(name),
+        text: text.to_string(),
+        revision: 1,
+        desired: DesiredState::Launched,
+        replicas: None,
+        created_ms: 0,
+        restart: 0,
+        restart_of: Default::default(),
+        unknown: Default::default(),
+    };
+    store.put_unit(&record, None, true).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sound_store_has_nothing_to_say_and_a_spoilt_one_names_each_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let kv = Arc::new(EmbeddedKv::open(folder.path().join("store")).await.unwrap());
+    let store = Store::new(kv.clone(), "/fleet/");
+    for name in ["a.service", "b.service", "c.service"] {
+        submit(&store, name, "[Service]\nExecStart=/bin/a\n").await;
+    }
+    let sound = store.check().await.unwrap();
+    expect![[r#"
+        units              3 keys         408 bytes, the largest 114
+        texts              3 keys         192 bytes, the largest 27
+        The store is sound at revision 4.
+    "#]]
+    .assert_eq(&sound.to_string());
+    assert!(sound.is_sound());
+
+    submit(&store, "large.service", &"#x".repeat(600_000)).await;
+    let record = String::from_utf8(kv.get("/fleet/units/a.service").await.unwrap().0.unwrap().value).unwrap();
+    let changes = [
+        put("/fleet/units/b.service", "half a docu"),
+        put("/fleet/units/c.service", &record.replace("\"v\":1", "\"v\":9")),
+        put("/fleet/units/d.service", &record),
+        put("/fleet/machines/x", "{\"v\":1,\"id\":\"y\"}"),
+        put("/fleet/assignments/x", "{}"),
+        put("/fleet/moods/x", "good"),
+        put("/fleet.events/nonsense", "nonsense"),
+        put("/fleet.revisions/gone.service/0000000003", "[Service]\n"),
+        put("/fleet.revisions/stray", "[Service]\n"),
+        fleetd::store::kv::Change::Delete { key: "/fleet.revisions/a.service/0000000001".into() },
+    ];
+    kv.txn(&[], &changes).await.unwrap();
+    let spoilt = store.check().await.unwrap();
+    expect![[r#"
+        assignments        1 keys          22 bytes, the largest 2
+        machines           1 keys          33 bytes, the largest 16
+        unknown            1 keys          18 bytes, the largest 4
+        units              5 keys     1200556 bytes, the largest 1200089
+        texts              5 keys     1200251 bytes, the largest 1200000
+        events             1 keys          30 bytes, the largest 8
+        BAD  /fleet.events/nonsense: it cannot be read: expected ident at line 1 column 2; delete it; events are for people only
+        BAD  /fleet.revisions/a.service/0000000001: text 1 of a.service is missing; submit the unit again with another text; where it runs it goes on
+        note /fleet.revisions/gone.service/0000000003: a text of gone.service, which is no unit any more; delete it, it only takes space
+        note /fleet.revisions/stray: this fleetd does not know what it is; a later version may; else delete it
+        BAD  /fleet/assignments/x: it cannot be read: missing field `v` at line 1 column 2; repair it or delete it (`etcdctl get`, `etcdctl put`); nothing new is planned before
+        BAD  /fleet/machines/x: it calls itself y; somebody copied it by hand; delete it
+        note /fleet/moods/x: this fleetd does not know what it is; a later version may; else delete it
+        BAD  /fleet/units/b.service: it cannot be read: expected value at line 1 column 1; repair it or delete it (`etcdctl get`, `etcdctl put`); nothing new is planned before
+        BAD  /fleet/units/c.service: it has format 9, this fleetd knows 1; a newer fleetd wrote it; upgrade this one
+        BAD  /fleet/units/d.service: it calls itself a.service; somebody copied it by hand; delete it
+        note /fleet/units/large.service: 1200089 of 1450000 bytes; make it smaller
+        7 documents need a person at revision 7.
+    "#]].assert_eq(&spoilt.to_string());
+    assert!(!spoilt.is_sound());
+    // What a person mends is no longer named.
+    kv.txn(&[], &[put("/fleet/units/b.service", &record.replace("a.service", "b.service"))]).await.unwrap();
+    assert!(store.check().await.unwrap().problems.iter().all(|problem| problem.key != "/fleet/units/b.service"));
+}
