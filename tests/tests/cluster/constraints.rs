@@ -19,6 +19,7 @@ fn units_run_where_their_x_fleet_section_says() -> Result<()> {
         a_pinned_unit_runs_on_its_machine(cluster)?;
         labels_choose_the_machine(cluster)?;
         units_that_conflict_are_kept_apart(cluster)?;
+        a_unit_makes_room_for_the_one_that_replaces_it_and_a_global_one_keeps_away(cluster)?;
         what_fits_no_machine_is_said_at_once(cluster)?;
         a_companion_follows_its_unit(cluster)
     })
@@ -76,6 +77,25 @@ fn units_that_conflict_are_kept_apart(cluster: &Cluster) -> Result<()> {
         said.code == 1 && said.err.contains("no machine can run alone@4.service") && said.err.contains("conflicts with alone@"),
         "{said:?}"
     );
+    cluster.clean()
+}
+
+fn a_unit_makes_room_for_the_one_that_replaces_it_and_a_global_one_keeps_away(cluster: &Cluster) -> Result<()> {
+    cluster.start("old.service", &with("MachineMetadata=disk=ssd"))?;
+    let first = places(cluster, "old.service")?;
+    let (region, other) = if first == set(&["h2"]) { ("eu", "h3") } else { ("us", "h2") };
+    cluster
+        .start("new.service", &with(&format!("MachineMetadata=\"region={region}\"\nMachineMetadata=disk=ssd\nReplaces=old.*")))?;
+    // Not to h1, which is empty and has no such disk.
+    wait_for("the replaced unit on the other machine that fits", PATIENCE, || {
+        let (old, new) = (places(cluster, "old.service")?, places(cluster, "new.service")?);
+        ensure!(old == set(&[other]) && new == first, "{old:?} {new:?}");
+        Ok(())
+    })?;
+    cluster.start("shy.service", &with("Global=true\nConflicts=old.service"))?;
+    let mut away = set(&["h1", "h2", "h3"]);
+    away.remove(other);
+    ensure!(places(cluster, "shy.service")? == away, "{:?}", places(cluster, "shy.service")?);
     cluster.clean()
 }
 
