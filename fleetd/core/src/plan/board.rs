@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use super::seat::UnitSeat;
 use super::{Change, Plan, Retired, Unplaced, fencing};
@@ -45,8 +44,8 @@ pub(super) struct Slot<'a> {
     bytes: Cell<usize>,
     /// What it took when it was measured last; 0 if it never was. Since then all that its present document holds is in `bytes`.
     measured: Cell<usize>,
-    /// What is here, by unit number; kept only if any unit has conflicts.
-    here: BTreeMap<usize, Names>,
+    /// What is here, in the order of unit numbers; kept only if any unit has conflicts.
+    here: Vec<(usize, Names)>,
     /// Which of those units declare conflicts.
     declaring: Vec<usize>,
     /// Changes to the document, `None` = removed. Applied at the end, in order.
@@ -61,6 +60,20 @@ struct Names {
     more: Vec<UnitName>,
 }
 
+impl Slot<'_> {
+    /// Where the unit stands among what is here, or would. Units are most often taken in their order.
+    fn find(&self, number: usize) -> Result<usize, usize> {
+        match self.here.last() {
+            Some((last, _)) if *last >= number => self.here.binary_search_by_key(&number, |(other, _)| *other),
+            _ => Err(self.here.len()),
+        }
+    }
+
+    fn names(&self, number: usize) -> Option<&Names> {
+        self.find(number).ok().map(|at| &self.here[at].1)
+    }
+}
+
 impl<'a> Board<'a> {
     pub(super) fn new(snapshot: &'a Snapshot) -> Board<'a> {
         let slot = |(id, machine): (&'a MachineId, &'a std::sync::Arc<Machine>)| Slot {
@@ -69,7 +82,7 @@ impl<'a> Board<'a> {
             load: 0,
             bytes: Cell::new(0),
             measured: Cell::new(0),
-            here: BTreeMap::new(),
+            here: Vec::new(),
             declaring: Vec::new(),
             edits: Vec::new(),
             off: Vec::new(),
@@ -139,9 +152,9 @@ impl<'a> Board<'a> {
         }
         // Without patterns of its own, only units that have some can be against it.
         let clash = if wants.conflicts.is_empty() {
-            slot.declaring.iter().find_map(|other| self.clash(*other, &slot.here[other], instance, wants))
+            slot.declaring.iter().find_map(|&other| self.clash(other, slot.names(other)?, instance, wants))
         } else {
-            slot.here.iter().find_map(|(&other, names)| self.clash(other, names, instance, wants))
+            slot.here.iter().find_map(|(other, names)| self.clash(*other, names, instance, wants))
         };
         clash.map(|name| Misfit::Conflict(name.clone()))
     }
@@ -193,6 +206,18 @@ impl<'a> Board<'a> {
         declared_here || theirs.is_some_and(|theirs| theirs.unit.constraints.conflicts.iter().any(|p| unit.all_match(p)))
     }
 
+    /// Makes room for what is missing at once, since a list that grows is copied again and again.
+    pub(super) fn expect(&mut self, missing: usize) {
+        self.plan.changes.reserve(missing);
+        let each = missing.div_ceil(self.slots.len().max(1));
+        for slot in &mut self.slots {
+            slot.edits.reserve(each + each / 4);
+            if self.any_conflicts {
+                slot.here.reserve(each + each / 4);
+            }
+        }
+    }
+
     /// Counts an instance as being on a machine.
     pub(super) fn take(&mut self, number: usize, seat: usize, instance: &UnitName, machine: u32) {
         let unit = &mut self.units[number];
@@ -202,10 +227,10 @@ impl<'a> Board<'a> {
             slot.bytes.set(slot.bytes.get() + unit.entry_bytes(instance));
         }
         if self.any_conflicts {
-            match slot.here.entry(number) {
-                Entry::Occupied(mut names) => names.get_mut().more.push(instance.clone()),
-                Entry::Vacant(vacant) => {
-                    vacant.insert(Names { first: instance.clone(), more: Vec::new() });
+            match slot.find(number) {
+                Ok(at) => slot.here[at].1.more.push(instance.clone()),
+                Err(at) => {
+                    slot.here.insert(at, (number, Names { first: instance.clone(), more: Vec::new() }));
                     if unit.declares() {
                         slot.declaring.push(number);
                     }
@@ -224,13 +249,14 @@ impl<'a> Board<'a> {
         if slot.measured.get() == 0 {
             slot.bytes.set(slot.bytes.get() - unit.entry_bytes(instance));
         }
-        let Some(names) = slot.here.get_mut(&number) else { return };
+        let Ok(at) = slot.find(number) else { return };
+        let names = &mut slot.here[at].1;
         if names.first != *instance {
             names.more.retain(|name| name != instance);
         } else if let Some(next) = names.more.pop() {
             names.first = next;
         } else {
-            slot.here.remove(&number);
+            slot.here.remove(at);
             slot.declaring.retain(|other| *other != number);
         }
     }

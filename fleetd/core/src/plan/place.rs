@@ -1,6 +1,7 @@
 //! Second part of planning: put what is missing on machines. Work grows with what is missing, not with machines times units.
 
 use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::board::{Board, NOWHERE};
@@ -12,7 +13,22 @@ use crate::name::UnitName;
 use crate::xfleet::Constraints;
 
 /// Machines by load, lowest first, then by number. Entries whose load has changed since are put right when they surface.
-type Heap = BinaryHeap<Reverse<(u32, u32)>>;
+type Heap = BinaryHeap<Entry>;
+
+/// A load and a machine's number in one number, which is compared at once.
+type Entry = Reverse<u64>;
+
+fn entry(load: u32, machine: u32) -> Entry {
+    Reverse(u64::from(load) << 32 | u64::from(machine))
+}
+
+fn load_of(Reverse(entry): Entry) -> u32 {
+    (entry >> 32) as u32
+}
+
+fn machine_of(Reverse(entry): Entry) -> u32 {
+    entry as u32
+}
 
 /// The labels that a unit asks for.
 type Labels = BTreeMap<String, BTreeSet<String>>;
@@ -29,7 +45,10 @@ struct Class {
 
 pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>) {
     let mut classes = Classes::new();
+    let mut anywhere: Option<Class> = None;
     let mut index: Option<Index> = None;
+    let missing = |seat: &super::seat::UnitSeat| seat.placed.iter().filter(|machine| **machine == NOWHERE).count();
+    board.expect(board.units.iter().filter(|seat| !seat.global).map(missing).sum());
     for number in 0..board.units.len() {
         let unit = &board.units[number];
         let (constraints, missing) = (&unit.unit.constraints, unit.placed.contains(&NOWHERE));
@@ -47,11 +66,15 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
             place_one_by_one(board, pending, number);
         } else {
             let wants = &board.units[number].unit.constraints;
-            let class = classes.entry((hash(&wants.metadata), &wants.metadata)).or_insert_with(|| {
-                let index = index.get_or_insert_with(|| index_labels(board));
-                Class::new(board, index, wants)
-            });
-            place_unit(board, class, pending, number);
+            let new = || Class::new(board, index.get_or_insert_with(|| index_labels(board)), wants);
+            let class = match wants.metadata.is_empty() {
+                true => anywhere.get_or_insert_with(new),
+                false => classes.entry((hash(&wants.metadata), &wants.metadata)).or_insert_with(new),
+            };
+            match board.units[number].placed.len() {
+                1 => place_one(board, class, pending, number),
+                _ => place_unit(board, class, pending, number),
+            }
         }
     }
 }
@@ -71,7 +94,7 @@ fn index_labels<'a>(board: &Board<'a>) -> Index<'a> {
 
 impl Class {
     fn new(board: &Board, index: &Index, wants: &Constraints) -> Class {
-        let entry = |machine: u32| Reverse((board.slots[machine as usize].load, machine));
+        let entry = |machine: u32| entry(board.slots[machine as usize].load, machine);
         let heap = match wants.metadata.first_key_value() {
             None => (0..board.slots.len() as u32).map(entry).collect(),
             Some((key, values)) => {
@@ -144,6 +167,32 @@ fn pinned_to(board: &Board, wants: &Constraints) -> impl Iterator<Item = u32> + 
     first as u32..(first + many) as u32
 }
 
+/// Places a unit of one instance, which needs no rounds.
+fn place_one(board: &mut Board, class: &mut Class, pending: &Pending, number: usize) {
+    let Some(instance) = board.units[number].empty_seat(0, &mut String::new()) else { return };
+    let mut refused: Vec<Entry> = Vec::new();
+    let mut open = Some(instance);
+    while let Some(instance) = open.take_if(|_| !class.heap.is_empty())
+        && let Some(mut top) = class.heap.peek_mut()
+    {
+        let machine = machine_of(*top);
+        let load = board.slots[machine as usize].load;
+        if load_of(*top) == load && board.crowded(number, &instance, &board.units[number].unit.constraints, machine).is_none() {
+            settle(board, pending, number, 0, instance, machine, Why::Fewest);
+            *top = entry(board.slots[machine as usize].load, machine);
+            continue;
+        }
+        if load_of(*top) == load {
+            refused.push(PeekMut::pop(top));
+        } else {
+            *top = entry(load, machine);
+        }
+        open = Some(instance);
+    }
+    class.heap.extend(refused);
+    give_up(board, class, number, open.into_iter().collect());
+}
+
 /// Places the missing instances of one unit, spread over machines: a machine gets a second one only when all that fit have one.
 fn place_unit(board: &mut Board, class: &mut Class, pending: &Pending, number: usize) {
     let heap = &mut class.heap;
@@ -160,13 +209,8 @@ fn place_unit(board: &mut Board, class: &mut Class, pending: &Pending, number: u
         match round.next(board, heap, number, &instance) {
             Ok(machine) => {
                 settle(board, pending, number, seat, instance, machine, Why::Fewest);
-                let entry = Reverse((board.slots[machine as usize].load, machine));
-                if seats == 1 {
-                    heap.push(entry);
-                } else {
-                    *round.siblings.entry(machine).or_default() += 1;
-                    round.aside.push(entry);
-                }
+                *round.siblings.entry(machine).or_default() += 1;
+                round.aside.push(entry(board.slots[machine as usize].load, machine));
             }
             Err(for_all) => {
                 hopeless = for_all;
@@ -176,13 +220,17 @@ fn place_unit(board: &mut Board, class: &mut Class, pending: &Pending, number: u
     }
     heap.extend(round.aside);
     heap.extend(round.refused);
-    if let Some(first) = unplaced.first() {
-        let wants = &board.units[number].unit.constraints;
-        let against = |Reverse((_, machine)): &Reverse<(u32, u32)>| board.crowded(number, first, wants, *machine);
-        let crowded: Vec<Misfit> = heap.iter().filter_map(against).collect();
-        let unsuited = class.unsuited.get_or_insert_with(|| board.suiting(wants).1);
-        board.unplaced(number, unplaced, unsuited, crowded.into_iter());
-    }
+    give_up(board, class, number, unplaced);
+}
+
+/// Notes what fits nowhere; all machines of the class are in its heap again.
+fn give_up(board: &mut Board, class: &mut Class, number: usize, unplaced: Vec<UnitName>) {
+    let Some(first) = unplaced.first() else { return };
+    let wants = &board.units[number].unit.constraints;
+    let against = |entry: &Entry| board.crowded(number, first, wants, machine_of(*entry));
+    let crowded: Vec<Misfit> = class.heap.iter().filter_map(against).collect();
+    let unsuited = class.unsuited.get_or_insert_with(|| board.suiting(wants).1);
+    board.unplaced(number, unplaced, unsuited, crowded.into_iter());
 }
 
 /// The rounds of spreading one unit: in round `level`, machines that hold more than `level` siblings wait aside.
@@ -190,9 +238,9 @@ fn place_unit(board: &mut Board, class: &mut Class, pending: &Pending, number: u
 struct Round {
     siblings: BTreeMap<u32, u32>,
     level: u32,
-    aside: Vec<Reverse<(u32, u32)>>,
+    aside: Vec<Entry>,
     /// Machines that something speaks against; nothing that this unit's placing does will change that.
-    refused: Vec<Reverse<(u32, u32)>>,
+    refused: Vec<Entry>,
 }
 
 impl Round {
@@ -200,10 +248,10 @@ impl Round {
     fn next(&mut self, board: &Board, heap: &mut Heap, number: usize, instance: &UnitName) -> Result<u32, bool> {
         let wants = &board.units[number].unit.constraints;
         // A machine refused for this instance's own name may take the next one, so it comes back after this search.
-        let mut refused_once: Vec<Reverse<(u32, u32)>> = Vec::new();
+        let mut refused_once: Vec<Entry> = Vec::new();
         let found = loop {
-            let Some(Reverse((load, machine))) = heap.pop() else {
-                let lowest = self.aside.iter().map(|Reverse((_, m))| self.siblings.get(m).copied().unwrap_or(0)).min();
+            let Some(mut top) = heap.peek_mut() else {
+                let lowest = self.aside.iter().map(|entry| self.siblings.get(&machine_of(*entry)).copied().unwrap_or(0)).min();
                 match lowest {
                     Some(level) => self.level = level,
                     None => break Err(refused_once.is_empty()),
@@ -211,18 +259,22 @@ impl Round {
                 heap.extend(self.aside.drain(..));
                 continue;
             };
-            let slot = &board.slots[machine as usize];
-            if load != slot.load {
-                heap.push(Reverse((slot.load, machine)));
-            } else if self.siblings.get(&machine).copied().unwrap_or(0) > self.level {
-                self.aside.push(Reverse((load, machine)));
+            let machine = machine_of(*top);
+            let load = board.slots[machine as usize].load;
+            if load_of(*top) != load {
+                *top = entry(load, machine);
+                continue;
+            }
+            let entry = PeekMut::pop(top);
+            if self.siblings.get(&machine).copied().unwrap_or(0) > self.level {
+                self.aside.push(entry);
             } else {
                 match board.crowded(number, instance, wants, machine) {
                     None => break Ok(machine),
                     Some(Misfit::Conflict(other)) if !board.refuses_all(number, &other) => {
-                        refused_once.push(Reverse((load, machine)));
+                        refused_once.push(entry);
                     }
-                    Some(_) => self.refused.push(Reverse((load, machine))),
+                    Some(_) => self.refused.push(entry),
                 }
             }
         };

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
 use super::board::{NOWHERE, SETTLING};
 use crate::glob;
 use crate::model::{DesiredState, MAX_REPLICAS, Snapshot, Unit};
@@ -25,7 +27,7 @@ pub(super) struct UnitSeat<'a> {
     /// Numbers of a scaled template that have a record of their own, which wins.
     own_records: BTreeSet<u32>,
     /// By replica number less one, by machine number for a global unit, one entry for others: the machine it is on, or [`NOWHERE`].
-    pub(super) placed: Vec<u32>,
+    pub(super) placed: SmallVec<[u32; 1]>,
     /// Where a replica's number stands in its name; the whole length for units that are no templates.
     number_at: usize,
     /// The size of an entry without the instance's name, as JSON.
@@ -34,7 +36,7 @@ pub(super) struct UnitSeat<'a> {
 
 impl<'a> UnitSeat<'a> {
     pub(super) fn new(unit: &'a Arc<Unit>, snapshot: &Snapshot, machines: usize) -> UnitSeat<'a> {
-        let template = unit.name.is_template();
+        let template = unit.name.as_str().as_bytes().contains(&b'@') && unit.name.is_template();
         let global = unit.constraints.global && !template;
         let seats = match unit.desired {
             DesiredState::Inactive => 0,
@@ -45,12 +47,12 @@ impl<'a> UnitSeat<'a> {
         let name = unit.name.as_str();
         let number_at = if template { name.len() - unit.name.suffix().len() - 1 } else { name.len() };
         // A backslash takes two bytes in JSON, in the unit's name, the instance's and those that a follower's reason may name.
-        let escapes = |text: &str| text.bytes().filter(|b| *b == b'\\').count();
+        let escapes = if name.contains('\\') { name.bytes().filter(|b| *b == b'\\').count() } else { 0 };
         let beside = unit.constraints.machine_of.first().map_or(0, |peer| 2 * peer.len() + name.len());
         let fence = if unit.fence().is_some() { super::fencing::FENCE_BYTES } else { 0 };
-        let entry_bytes = ENTRY_BYTES + fence + name.len() + 2 * escapes(name) + beside;
+        let entry_bytes = ENTRY_BYTES + fence + name.len() + 2 * escapes + beside;
         let specifiers = unit.constraints.has_specifiers();
-        let placed = vec![NOWHERE; seats];
+        let placed = smallvec![NOWHERE; seats];
         let mut seat = UnitSeat { unit, specifiers, global, own_records: BTreeSet::new(), placed, number_at, entry_bytes };
         if template && seats > 0 {
             let family = snapshot.units.range::<str, _>((Bound::Included(&name[..number_at]), Bound::Unbounded));
