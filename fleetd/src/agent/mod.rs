@@ -36,8 +36,8 @@ const LIST_PERIOD_MS: u64 = 950;
 /// While jobs are under way, systemd is asked no more often than this; else each of 300 ends would cost a listing.
 const BUSY_PERIOD_MS: u64 = 150;
 
-/// … and no more often than takes a tenth of the time: a listing of 4,000 units takes systemd some 20 ms.
-const LISTING_SHARE: u64 = 10;
+/// … and no more often than takes a twentieth of the time: a listing of 4,000 units takes systemd some 20 ms.
+const LISTING_SHARE: u64 = 20;
 
 /// While jobs are under way, this many ended ones are worth a tick that queues more.
 const REFILL: usize = MAX_STARTS / 4;

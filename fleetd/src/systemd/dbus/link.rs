@@ -90,6 +90,16 @@ impl Link {
         self.get(MANAGER_PATH, MANAGER, name, |c| c.upkeep += 1).await
     }
 
+    /// Reads one of the manager's counters, for a listing.
+    pub(super) async fn manager_count(&self, name: &str) -> Result<u32, CallError> {
+        self.get(MANAGER_PATH, MANAGER, name, |c| c.list += 1).await
+    }
+
+    /// How many connections were made so far.
+    pub(super) fn connections(&self) -> u64 {
+        self.tally.read().connect
+    }
+
     async fn call<B>(
         &self,
         path: &str,

@@ -1,21 +1,22 @@
 //! The host's real systemd, over the system bus.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use fleet_core::name::UnitName;
 use tokio::sync::{OnceCell, watch};
-use zbus::zvariant::ObjectPath;
 
 use super::counters::{Counters, Tally};
 use super::jobs::Jobs;
 use super::{Job, JobOutcome, Listed, Systemd, SystemdError};
 use files::Files;
+use glance::Glance;
 use link::{CallError, Link, read};
 
 mod files;
+mod glance;
 mod link;
 
 /// The error name for a unit that is not loaded and cannot be.
@@ -55,6 +56,7 @@ impl Default for Options {
 /// systemd over D-Bus. Connects at the first call, and again at the first call after the connection was lost.
 pub struct DbusSystemd {
     link: Link,
+    glance: Glance,
     files: Files,
     jobs: Arc<Jobs>,
     tally: Arc<Tally>,
@@ -69,6 +71,7 @@ impl DbusSystemd {
         let jobs = Jobs::new(Arc::clone(&tally));
         DbusSystemd {
             link: Link::new(options.bus, Arc::clone(&jobs), Arc::clone(&tally)),
+            glance: Glance::default(),
             files: Files::new(options.root, options.unit_dir),
             jobs,
             tally,
@@ -96,19 +99,9 @@ impl DbusSystemd {
 #[async_trait]
 impl Systemd for DbusSystemd {
     async fn list(&self, wanted: &[UnitName]) -> Result<BTreeMap<UnitName, Listed>, SystemdError> {
-        // Not ListUnitsByNames: it loads each unit that is not loaded, at 0.4 ms of PID 1 a name and again at every call. Not by
-        // patterns: that compares each unit with each pattern, 8 ms for 300 of 1,000. This is 1.7 ms at 1,000 loaded units.
-        let reply = self.link.manager("ListUnits", &(), |c| c.list += 1).await?;
-        type Line<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str, ObjectPath<'a>, u32, &'a str, ObjectPath<'a>);
-        let body = reply.body();
-        let lines: Vec<Line<'_>> = body.deserialize().map_err(|error| SystemdError::Unavailable(error.to_string()))?;
-        let by_name: HashMap<&str, &Line<'_>> = lines.iter().map(|line| (line.0, line)).collect();
-        let listed = wanted.iter().filter_map(|name| {
-            let (_, _, load, active, sub, _, _, job, _, _) = by_name.get(name.as_str())?;
-            let listed = Listed { load: load.to_string(), active: active.to_string(), sub: sub.to_string(), job: *job != 0 };
-            (listed.active != "inactive" || listed.job).then(|| (name.clone(), listed))
-        });
-        Ok(listed.collect())
+        // Not ListUnitsByNames: it loads each unit that is not loaded, at 0.4 ms of PID 1 a name and again at every call.
+        let listed = self.glance.list(&self.link, wanted).await?;
+        Ok(listed.into_iter().filter(|(_, unit)| unit.active != "inactive" || unit.job).collect())
     }
 
     async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError> {
