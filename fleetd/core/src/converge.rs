@@ -44,6 +44,9 @@ pub struct Marker {
     /// Whether it has no file of its own but runs its template's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
+    /// Whether an older text of it had been started when it was written, and was neither stopped nor restarted since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
 }
 
 /// One unit of this host that fleet wrote or should write.
@@ -281,8 +284,9 @@ impl Sorted {
             if phase == Phase::Moving || self.held_back(seen, now_ms) {
                 return;
             }
-            // It runs though this text was never started: an older text runs, and its restart was not taken yet.
-            let older = matches!(phase, Phase::Up | Phase::Activating);
+            // It runs though this text was never noted as started: an older text runs, and its restart was not taken yet. Else it is our
+            // own start, which a crash kept from being noted, or a socket's or timer's: a start then only notes it.
+            let older = marker.outdated && matches!(phase, Phase::Up | Phase::Activating);
             self.starts.push(if older { restart() } else { start(false) });
             return;
         }

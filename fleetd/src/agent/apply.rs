@@ -149,9 +149,21 @@ impl Agent {
             self.markers.note_links_due();
         }
         let launched = false;
+        let outdated =
+            self.markers.get(instance).is_some_and(|marker| marker.outdated || (marker.launched && marker.hash != hash));
         // A text of another unit, or a new one, starts a new account of restarts.
         let restart = self.markers.get(instance).map_or(0, |marker| marker.restart);
-        let marker = Marker { unit: unit.clone(), revision, hash, launched, restart, oneshot: rendered.oneshot, enabled, shared };
+        let marker = Marker {
+            unit: unit.clone(),
+            revision,
+            hash,
+            launched,
+            restart,
+            oneshot: rendered.oneshot,
+            enabled,
+            shared,
+            outdated,
+        };
         if old.as_ref() != Some(&marker.hash) {
             self.trouble.remove(instance); // the failures were the old text's
         }
@@ -187,6 +199,7 @@ impl Agent {
 
     fn note(&mut self, name: &UnitName, step: Step, now_ms: u64) {
         let Some(mut marker) = self.markers.get(name).cloned() else { return };
+        marker.outdated = false;
         let trouble = self.trouble.entry(name.clone()).or_default();
         match step {
             Step::Start { restart, again, .. } => {

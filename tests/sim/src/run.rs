@@ -50,8 +50,13 @@ pub struct Outcome {
 
 /// Runs one seed.
 pub fn run(seed: u64, options: &Options) -> Outcome {
+    run_script(seed, Script::of(seed), options)
+}
+
+/// Runs a script that was written by hand; the seed still chooses latencies and losses.
+pub fn run_script(seed: u64, script: Script, options: &Options) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    runtime.block_on(simulate(seed, Script::of(seed), options))
+    runtime.block_on(simulate(seed, script, options))
 }
 
 struct World {
