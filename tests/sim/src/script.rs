@@ -187,13 +187,22 @@ impl Script {
     /// The leader is cut off or stopped, and what it was told to do is taken back meanwhile: nothing of the first may come late.
     fn depose(&mut self, random: &mut fastrand::Rng, at_ms: u64) {
         let ms = random.u64(4_000..12_000);
-        let cut = Action::CutLeader { requests: true, answers: random.bool(), ms };
+        // It still hears what it should do, so that it sends a commit which arrives late.
+        let cut = Action::CutLeader { requests: true, answers: random.u8(0..4) == 0, ms };
         self.push(at_ms, if random.u8(0..4) == 0 { Action::PauseLeader { ms } } else { cut });
         let (unit, before) = ("api@.service", random.u32(1..=6));
-        for (after_ms, replicas) in [(0, before), (random.u64(50..600), before + 1), (random.u64(700..2_500), before)] {
+        let submit = Wish::Submit { unit, text: 0, desired: None };
+        let scale = |replicas| Wish::Scale { unit, replicas };
+        let back_ms = at_ms + random.u64(700..2_500);
+        let wishes = [
+            (at_ms - 2_000, submit),
+            (at_ms - 1_000, scale(before)),
+            (at_ms + random.u64(50..600), scale(before + 1)),
+            (back_ms, scale(before)),
+        ];
+        for (at_ms, wish) in wishes {
             let (user, over) = (random.usize(0..2), random.usize(0..self.machines));
-            let at_ms = (at_ms + after_ms).saturating_sub(if after_ms == 0 { 1_000 } else { 0 });
-            self.push(at_ms, Action::User { user, over, wish: Wish::Scale { unit, replicas } });
+            self.push(at_ms, Action::User { user, over, wish });
         }
     }
 
