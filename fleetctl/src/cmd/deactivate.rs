@@ -1,11 +1,100 @@
-//! What stop, unload, destroy and restart share: find the units that the cluster has.
+//! What stop and unload share: ask for a lower state and wait; and what destroy and restart share with them: find the units.
 
 use fleet_core::wire::Unit;
 
 use super::Context;
-use crate::error::Error;
+use super::activate::{announced, tell_warnings};
+use crate::error::{Error, Kind};
 use crate::names::Argument;
 use crate::output::note;
+use crate::sources::is_global;
+use crate::wait::{WaitArgs, until_done};
+use crate::watch::Goal;
+
+/// Which of the two it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Stop,
+    Unload,
+}
+
+impl Verb {
+    fn word(self) -> &'static str {
+        match self {
+            Verb::Stop => "stop",
+            Verb::Unload => "unload",
+        }
+    }
+
+    fn doing(self) -> &'static str {
+        match self {
+            Verb::Stop => "stopping",
+            Verb::Unload => "unloading",
+        }
+    }
+
+    fn done(self) -> &'static str {
+        match self {
+            Verb::Stop => "stopped",
+            Verb::Unload => "unloaded",
+        }
+    }
+
+    fn goal(self) -> (Goal, &'static str) {
+        match self {
+            Verb::Stop => (Goal::Loaded, "loaded"),
+            Verb::Unload => (Goal::Inactive, "inactive"),
+        }
+    }
+
+    /// Whether there is nothing to do. As in fleet 1.0, to stop what is on no machine is an error, to unload it is not.
+    fn is_done(self, unit: &Unit) -> Result<bool, Error> {
+        match self {
+            Verb::Stop if is_inactive(unit) => {
+                Err(Error::worded(Kind::Failed, format!("Unable to stop unit {} in state inactive", unit.name)))
+            }
+            Verb::Stop => Ok(unit.desired_state == "loaded" && !is_global(unit)),
+            Verb::Unload => Ok(is_inactive(unit) && !is_global(unit)),
+        }
+    }
+}
+
+/// Runs the command.
+pub(super) async fn run(context: &Context, verb: Verb, names: &[String], wait: &WaitArgs) -> Result<u8, Error> {
+    let units = find(context, names).await?;
+    if units.is_empty() {
+        return Ok(0);
+    }
+    let (goal, state) = verb.goal();
+    let mut targets = Vec::new();
+    let mut revision = 0;
+    let mut done = Vec::new();
+    for unit in &units {
+        if verb.is_done(unit)? {
+            continue;
+        }
+        let written = context
+            .client
+            .set_desired(&unit.name, state)
+            .await
+            .map_err(|error| Error::request(&format!("Error {} units", verb.doing()), error))?;
+        tell_warnings(&unit.name, &written);
+        revision = revision.max(written.revision);
+        let mut target = announced(context, verb.word(), unit, goal, wait.blocks())?;
+        target.nowhere_will_do = verb == Verb::Stop;
+        targets.push(target);
+        if !is_global(unit) {
+            done.push(unit.name.clone());
+        }
+    }
+    if wait.blocks() {
+        until_done(&context.client, &context.output, targets, revision, wait).await?;
+    }
+    context.output.all_results()?;
+    // Go's way to print a list.
+    note(&format!("Successfully {} units [{}].", verb.done(), done.join(" ")));
+    Ok(0)
+}
 
 /// The units named, in the order named. As in fleet 1.0, those that the cluster does not have are passed over with a word.
 pub(super) async fn find(context: &Context, units: &[String]) -> Result<Vec<Unit>, Error> {
@@ -30,9 +119,4 @@ pub(super) async fn find(context: &Context, units: &[String]) -> Result<Vec<Unit
 pub(super) fn is_inactive(unit: &Unit) -> bool {
     let inactive = |state: &str| state.is_empty() || state == "inactive";
     inactive(&unit.desired_state) && inactive(&unit.current_state)
-}
-
-/// Go's way to print a list.
-pub(super) fn bracketed(names: &[String]) -> String {
-    format!("[{}]", names.join(" "))
 }

@@ -32,7 +32,7 @@ fn session() -> Session {
 #[test]
 fn bash_completes_commands_and_options() {
     let session = session();
-    assert_eq!(bash(&session, "fleetctl sto"), ["stop"]);
+    assert_eq!(bash(&session, "fleetctl sub"), ["submit"]);
     assert_eq!(bash(&session, "fleetctl list-units --no-l"), ["--no-legend"]);
 }
 
