@@ -31,6 +31,9 @@ const CONNECT_AND_SILENCE: Duration = Duration::from_secs(11);
 /// How many items to ask for at once; servers that do not know the wish send pages of 100.
 const PAGE_SIZE: &str = "10000";
 
+/// The wish for a list without what costs the server most; servers that do not know it send everything.
+const BRIEF: (&str, &str) = ("brief", "true");
+
 /// A request that did not work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
@@ -115,6 +118,11 @@ impl Client {
         }
     }
 
+    /// All units, by name, without their options where the server can leave them out.
+    pub(crate) async fn brief_units(&self) -> Result<Vec<Unit>, ClientError> {
+        self.pages("units", &[BRIEF], |page: UnitPage| (page.units, page.next_page_token)).await
+    }
+
     /// All units, by name.
     pub(crate) async fn units(&self) -> Result<Vec<Unit>, ClientError> {
         self.pages("units", &[], |page: UnitPage| (page.units, page.next_page_token)).await
@@ -124,6 +132,11 @@ impl Client {
     pub(crate) async fn states(&self, unit: Option<&str>) -> Result<Vec<UnitState>, ClientError> {
         let filter: Vec<(&str, &str)> = unit.map(|name| ("unitName", name)).into_iter().collect();
         self.pages("state", &filter, |page: UnitStatePage| (page.states, page.next_page_token)).await
+    }
+
+    /// The same of all units, perhaps with the first digits of hashes alone.
+    pub(crate) async fn brief_states(&self) -> Result<Vec<UnitState>, ClientError> {
+        self.pages("state", &[BRIEF], |page: UnitStatePage| (page.states, page.next_page_token)).await
     }
 
     /// All machines, by id.

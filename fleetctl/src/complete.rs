@@ -22,7 +22,7 @@ pub(crate) fn serve_shell() {
 
 /// The units that the cluster has.
 pub(crate) fn units(current: &OsStr) -> Vec<CompletionCandidate> {
-    let names = ask(async |client| Ok(client.units().await?.into_iter().map(|unit| unit.name).collect()));
+    let names = ask(async |client| Ok(client.brief_units().await?.into_iter().map(|unit| unit.name).collect()));
     fitting(current, names)
 }
 
@@ -48,7 +48,8 @@ pub(crate) fn machines_and_units(current: &OsStr) -> Vec<CompletionCandidate> {
 /// The templates that can be scaled, up to the count.
 pub(crate) fn templates(current: &OsStr) -> Vec<CompletionCandidate> {
     let names = ask(async |client| {
-        let templates = client.units().await?.into_iter().map(|unit| UnitName::trusted(unit.name)).filter(UnitName::is_template);
+        let templates =
+            client.brief_units().await?.into_iter().map(|unit| UnitName::trusted(unit.name)).filter(UnitName::is_template);
         Ok(templates.map(|name| format!("{}=", name.prefix())).collect())
     });
     fitting(current, names)

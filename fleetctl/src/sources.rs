@@ -7,7 +7,7 @@ use std::path::Path;
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
 use fleet_core::wire::Unit;
-use fleet_core::xfleet::Constraints;
+use fleet_core::xfleet::{self, Constraints};
 
 use crate::client::Client;
 use crate::error::{Error, Kind};
@@ -114,7 +114,7 @@ pub(crate) fn hash(unit: &Unit) -> String {
 
 /// Whether a unit runs on every machine that fits.
 pub(crate) fn is_global(unit: &Unit) -> bool {
-    Constraints::from_file(&UnitFile::from_options(unit.options.clone())).global
+    unit.global || xfleet::is_global(&unit.options)
 }
 
 /// The cluster has the unit: is there a local file, and does it differ?

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use clap::Args;
-use fleet_core::unit_file::UnitFile;
 use fleet_core::wire::Unit;
 
 use super::{Context, ListArgs};
@@ -28,7 +27,9 @@ pub(crate) async fn run(context: &Context, args: ListUnitFilesArgs) -> Result<u8
         warn("The \"tmachine\" field is deprecated. Use \"target\" instead");
     }
     let failed = |error| Error::request("Error retrieving list of units from repository", error);
-    let (units, machines) = tokio::join!(context.client.units(), context.client.machines());
+    let whole = context.output.is_json() || args.fields.split(',').any(|field| field == "desc");
+    let units = async { if whole { context.client.units().await } else { context.client.brief_units().await } };
+    let (units, machines) = tokio::join!(units, context.client.machines());
     let mut units = units.map_err(failed)?;
     let addresses: HashMap<String, String> =
         machines.map_err(failed)?.into_iter().map(|machine| (machine.id, machine.primary_ip)).collect();
@@ -69,5 +70,6 @@ fn target(unit: &Unit, addresses: &HashMap<String, String>, full: bool) -> Cell 
 }
 
 fn description(unit: &Unit) -> Cell {
-    UnitFile::from_options(unit.options.clone()).last("Unit", "Description").unwrap_or_default().into()
+    let last = unit.options.iter().rev().find(|option| option.section == "Unit" && option.name == "Description");
+    last.map_or("", |option| option.value.as_str()).into()
 }

@@ -23,7 +23,10 @@ pub(crate) struct ListUnitsArgs {
 pub(crate) async fn run(context: &Context, args: ListUnitsArgs) -> Result<u8, Error> {
     pick(&columns(&HashMap::new()), &args.fields)?;
     let failed = |error| Error::request("Error retrieving list of units from repository", error);
-    let (states, machines) = tokio::join!(context.client.states(None), context.client.machines());
+    // Only whole hashes take everything.
+    let whole = context.output.is_json() || (args.list.full && args.fields.split(',').any(|field| field == "hash"));
+    let states = async { if whole { context.client.states(None).await } else { context.client.brief_states().await } };
+    let (states, machines) = tokio::join!(states, context.client.machines());
     let mut states = states.map_err(failed)?;
     let addresses: HashMap<String, String> =
         machines.map_err(failed)?.into_iter().map(|machine| (machine.id, machine.primary_ip)).collect();

@@ -1,4 +1,4 @@
-//! The commands, one file each; what several of them share is in [`activate`] and [`deactivate`].
+//! The commands, one file each; what several of them share is in [`activate`], [`deactivate`] and [`remote`].
 
 mod activate;
 mod cat;
@@ -137,7 +137,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
 /// The names that a user may have meant: `web@.service` for `web.service`. For an error's hint only, so it may fail quietly.
 async fn did_you_mean(client: &Client, error: Error, name: &UnitName) -> Error {
     let same_prefix = |unit: &Unit| UnitName::trusted(unit.name.as_str()).prefix() == name.prefix();
-    let near: Vec<String> = match client.units().await {
+    let near: Vec<String> = match client.brief_units().await {
         Ok(units) => units.into_iter().filter(same_prefix).map(|unit| unit.name).take(3).collect(),
         Err(_) => Vec::new(),
     };

@@ -1,7 +1,5 @@
 //! systemd unit files: text to a list of options with their lines, and back to fleet 1.0's normal form, whose SHA-1 is the unit's hash.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
@@ -107,9 +105,9 @@ impl UnitFile {
             if i > 0 {
                 text.push('\n');
             }
-            let _ = writeln!(text, "[{section}]");
+            ["[", section, "]\n"].iter().for_each(|part| text.push_str(part));
             for option in self.options.iter().filter(|o| o.section == *section) {
-                let _ = writeln!(text, "{}={}", option.name, option.value);
+                [&option.name, "=", &option.value, "\n"].iter().for_each(|part| text.push_str(part));
             }
         }
         text
@@ -118,10 +116,8 @@ impl UnitFile {
     /// SHA-1 of the normal form, as 40 hex digits: equal to fleet 1.0's, so comments do not change it.
     pub fn hash(&self) -> String {
         let digest = Sha1::digest(self.normalised().as_bytes());
-        digest.iter().fold(String::with_capacity(40), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        let digit = |four_bits: u8| char::from(b"0123456789abcdef"[usize::from(four_bits)]);
+        digest.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 
     /// The first digits of [`UnitFile::hash`], as documents carry it.

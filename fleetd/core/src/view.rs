@@ -66,6 +66,13 @@ impl Cluster {
 
     /// One unit as the API shows it; `None` if there is no such unit or replica.
     pub fn unit(&self, name: &UnitName, places: &Places) -> Option<wire::Unit> {
+        let mut unit = self.brief_unit(name, places)?;
+        unit.options = UnitFile::parse_lenient(&self.owner(name)?.text).options;
+        Some(unit)
+    }
+
+    /// The same without its options, which are most of the work.
+    pub fn brief_unit(&self, name: &UnitName, places: &Places) -> Option<wire::Unit> {
         let record = self.owner(name)?;
         let parsed = self.snapshot.units.get(&record.name);
         let global = parsed.is_some_and(|unit| unit.constraints.global);
@@ -85,12 +92,13 @@ impl Cluster {
             machine_id: place.map(|(machine, _)| machine.to_string()).unwrap_or_default(),
             name: name.to_string(),
             hash: parsed.map(|unit| unit.full_hash.to_string()).unwrap_or_default(),
-            options: UnitFile::parse_lenient(&record.text).options,
+            options: Vec::new(),
             text: None,
             replicas: record.replicas.filter(|_| !is_replica),
             revision: Some(record.revision),
             template: if is_replica { record.name.to_string() } else { String::new() },
             why: place.map(|(_, placement)| placement.why.clone()),
+            global,
         })
     }
 

@@ -64,6 +64,9 @@ pub struct Unit {
     /// Why it was placed where it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Why>,
+    /// Whether it runs on every machine that fits: what its options say, also where a brief list leaves them out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub global: bool,
 }
 
 /// `GET /units`.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::glob;
 use crate::name::UnitName;
-use crate::unit_file::{UnitFile, UnitFileError};
+use crate::unit_file::{UnitFile, UnitFileError, UnitOption};
 
 /// The section that fleet reads; systemd passes over sections that start with `X-`.
 pub const SECTION: &str = "X-Fleet";
@@ -71,7 +71,7 @@ impl Constraints {
             machine_of: values(&["MachineOf", "X-ConditionMachineOf"]).into_iter().filter(|v| !v.is_empty()).collect(),
             metadata,
             conflicts: split(values(&["Conflicts", "X-Conflicts"])),
-            global: values(&["Global"]).last().is_some_and(|v| is_true(v)),
+            global: is_global(&file.options),
             replaces: values(&["Replaces"]).into_iter().filter(|v| !v.is_empty()).collect(),
             fence: values(&["Fence"]).last().is_some_and(|v| is_true(v)),
         }
@@ -129,6 +129,12 @@ impl Constraints {
         let has = |name: &str| if name == "MachineID" { self.machine_id.is_some() } else { is(name) };
         pairs.iter().find(|(a, b)| has(a) && has(b)).map(|(a, b)| format!("{a} cannot be used with {b}"))
     }
+}
+
+/// Whether these options make a unit run on every machine that fits; the last word counts.
+pub fn is_global(options: &[UnitOption]) -> bool {
+    let given = options.iter().rev().filter(|option| option.section == SECTION && option.name == "Global");
+    given.filter_map(|option| unquote(&option.value).pop()).next().is_some_and(|value| is_true(&value))
 }
 
 /// What a user should know of a file's `[X-Fleet]` section before it is accepted: unknown options, values that do nothing.

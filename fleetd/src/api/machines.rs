@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::error::ApiError;
 use super::page::Page;
 use super::{Api, written};
-use crate::store::{StoreError, Versioned};
+use crate::store::{Part, StoreError, Versioned};
 
 /// How often a write that somebody else overtook is tried again.
 const RETRIES: usize = 5;
@@ -27,7 +27,7 @@ pub(super) async fn list(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<wire::MachinePage>, ApiError> {
     let page = Page::of(&query)?;
-    let all = api.store().read_all().await?.cluster().machines();
+    let all = api.store().read(&[Part::Machines, Part::Assignments]).await?.cluster().machines();
     let (machines, next_page_token) = page.cut(&all);
     Ok(Json(wire::MachinePage { machines: machines.to_vec(), next_page_token }))
 }

@@ -10,6 +10,11 @@ use super::error::ApiError;
 /// The largest page that a client may ask for with `pageSize`.
 pub(super) const LARGEST_PAGE: usize = 10_000;
 
+/// Whether a request wants a list without what costs most: our own `brief`.
+pub(super) fn is_brief(query: &[(String, String)]) -> bool {
+    query.iter().any(|(key, value)| key == "brief" && (value == "true" || value == "1"))
+}
+
 /// Which page a request wants.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Page {

@@ -22,6 +22,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
         Resource::at("/units").get(
             units::list,
             paged(Operation::new("listUnits", "The units, by name, replicas among them."))
+                .query_of("brief", "Whether to leave out their options.", json!({"type": "boolean", "default": false}))
                 .gives::<wire::UnitPage>("A page of units.")
                 .discovered_as("Units", "List"),
         ),
@@ -106,6 +107,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
             paged(Operation::new("listUnitStates", "What systemd says of each unit on each machine."))
                 .query("machineID", "Only of this machine.")
                 .query("unitName", "Only of this unit.")
+                .query_of("brief", "Whether the first digits of hashes will do.", json!({"type": "boolean", "default": false}))
                 .gives::<wire::UnitStatePage>("A page of states, by unit, then machine.")
                 .discovered_as("UnitState", "List"),
         ),

@@ -13,10 +13,13 @@ use fleet_core::wire;
 use fleet_core::xfleet::{self, Constraints};
 
 use super::error::ApiError;
-use super::page::Page;
+use super::page::{Page, is_brief};
 use super::{Api, written};
 use crate::clock;
-use crate::store::{Store, StoreError, Versioned};
+use crate::store::{Part, Store, StoreError, Versioned};
+
+/// Assignments and reports say where units are, and how far.
+const PARTS: &[Part] = &[Part::Units, Part::Assignments, Part::Reports];
 
 /// How often a write that somebody else overtook is tried again.
 const RETRIES: usize = 8;
@@ -26,17 +29,21 @@ pub(super) async fn list(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<wire::UnitPage>, ApiError> {
     let page = Page::of(&query)?;
-    let mirror = api.store().read_all().await?;
+    let mirror = api.store().read(PARTS).await?;
     let cluster = mirror.cluster();
     let all: Vec<UnitName> = cluster.names().into_iter().collect();
     let (names, next_page_token) = page.cut(&all);
     let places = cluster.places();
-    let units = names.iter().filter_map(|name| cluster.unit(name, &places)).collect();
+    let units = match is_brief(&query) {
+        true => names.iter().filter_map(|name| cluster.brief_unit(name, &places)).collect(),
+        false => names.iter().filter_map(|name| cluster.unit(name, &places)).collect(),
+    };
+    mirror.drop_later();
     Ok(Json(wire::UnitPage { next_page_token, units }))
 }
 
 pub(super) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<wire::Unit>, ApiError> {
-    let mirror = api.store().read_all().await?;
+    let mirror = api.store().read(PARTS).await?;
     let cluster = mirror.cluster();
     let name = UnitName::trusted(name.as_str());
     let mut unit = cluster.unit(&name, &cluster.places()).ok_or_else(ApiError::no_such_unit)?;

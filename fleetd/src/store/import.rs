@@ -106,7 +106,7 @@ impl Store {
     /// Moves what is staged to where it belongs, if that is decided; any number of fleetds may do so at once. Answers with the last revision.
     pub async fn finish_import(&self) -> Result<i64, StoreError> {
         loop {
-            let (lock, mut revision) = self.read::<Lock>(&self.keys.import()).await?;
+            let (lock, mut revision) = self.document::<Lock>(&self.keys.import()).await?;
             let Some(lock) = lock.filter(|lock| lock.value.decided) else { return Ok(revision) };
             let decided = Compare::ModRevision(self.keys.import(), lock.revision);
             let staged = self.kv.range(self.keys.stage()).await?;
@@ -145,7 +145,7 @@ impl Store {
         guarded.push(Compare::Absent(key.clone()));
         let written = self.apply(&guarded, changes, what).await;
         if let Err(StoreError::Conflict(_)) = written
-            && let (Some(lock), _) = self.read::<Lock>(&key).await?
+            && let (Some(lock), _) = self.document::<Lock>(&key).await?
         {
             match lock.value.decided {
                 true => drop(self.finish_import().await?),

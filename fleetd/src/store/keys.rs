@@ -11,6 +11,19 @@ pub(super) struct Keys {
     events: String,
 }
 
+/// A part of what is under the root, for those who need no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The units' records.
+    Units,
+    /// The machines, what was set for them, and who leads.
+    Machines,
+    /// What each machine should run.
+    Assignments,
+    /// What each machine observed.
+    Reports,
+}
+
 /// A key, read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Key {
@@ -124,6 +137,17 @@ impl Keys {
 
     pub(super) fn unstaged<'a>(&self, key: &'a str) -> Option<&'a str> {
         key.strip_prefix(&self.stage)
+    }
+
+    /// Where the documents of a part lie.
+    pub(super) fn part(&self, part: Part) -> Vec<String> {
+        let folders: &[&str] = match part {
+            Part::Units => &["units/"],
+            Part::Machines => &["machines/", "settings/", "leader"],
+            Part::Assignments => &["assignments/"],
+            Part::Reports => &["reports/"],
+        };
+        folders.iter().map(|folder| format!("{}{folder}", self.root)).collect()
     }
 
     /// What a key under the root is; `None` for keys of a later version, which are left alone.

@@ -67,6 +67,11 @@ impl Mirror {
         self.cluster.snapshot.revision = batch.revision;
     }
 
+    /// Frees it, but not in front of an answer: tens of thousands of documents take as long to free as to read.
+    pub fn drop_later(self) {
+        drop(tokio::task::spawn_blocking(move || drop(self)));
+    }
+
     /// What is mirrored. Its snapshot's time and settling machines are the reader's to fill in.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster

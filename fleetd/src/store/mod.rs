@@ -26,6 +26,7 @@ pub use commit::{Commit, CommitBatch};
 pub use events::StoredEvent;
 pub use import::UnitsLock;
 use keys::Keys;
+pub use keys::Part;
 use kv::{Change, Compare, Kv, MAX_TXN_OPS, WatchStream};
 pub use kv::{LeaseId, StoreError};
 pub use mirror::Mirror;
@@ -93,6 +94,19 @@ impl Store {
         }
     }
 
+    /// Some parts of everything, at one revision; the others are empty. As for [`Store::read_all`], an import is finished first.
+    pub async fn read(&self, parts: &[Part]) -> Result<Mirror, StoreError> {
+        let mut prefixes: Vec<String> = parts.iter().flat_map(|part| self.keys.part(*part)).collect();
+        prefixes.push(self.keys.import());
+        loop {
+            let mirror = Mirror::load(&self.keys, self.kv.ranges(&prefixes).await?);
+            if !mirror.importing() {
+                return Ok(mirror);
+            }
+            self.finish_import().await?;
+        }
+    }
+
     /// Every change after `revision`, for a [`Mirror`].
     pub async fn watch_all(&self, revision: i64) -> Result<WatchStream, StoreError> {
         self.kv.watch(self.keys.root(), revision + 1).await
@@ -100,7 +114,7 @@ impl Store {
 
     /// One unit's record, and the store's revision.
     pub async fn unit(&self, name: &UnitName) -> Result<(Option<Versioned<UnitRecord>>, i64), StoreError> {
-        self.read(&self.keys.unit(name)).await
+        self.document(&self.keys.unit(name)).await
     }
 
     /// Writes a unit's record, if it still is as `old` says (`None`: absent), and with `new_text` its text. Answers with the revision.
@@ -152,7 +166,7 @@ impl Store {
 
     /// What an operator set for a machine.
     pub async fn settings(&self, id: &MachineId) -> Result<Option<Versioned<Settings>>, StoreError> {
-        Ok(self.read(&self.keys.settings(id)).await?.0)
+        Ok(self.document(&self.keys.settings(id)).await?.0)
     }
 
     /// Rewrites what an operator set for a machine, if it still is as it was read.
@@ -194,7 +208,7 @@ impl Store {
 
     /// A machine's assignment, and the store's revision to watch from.
     pub async fn assignment(&self, id: &MachineId) -> Result<(Option<Versioned<Assignment>>, i64), StoreError> {
-        self.read(&self.keys.assignment(id)).await
+        self.document(&self.keys.assignment(id)).await
     }
 
     /// Every change of a machine's assignment after `revision`. Read it with [`Store::read_assignment`].
@@ -216,7 +230,7 @@ impl Store {
 
     /// Who leads, and the store's revision to watch from.
     pub async fn leader(&self) -> Result<(Option<Leader>, i64), StoreError> {
-        let (leader, revision) = self.read(&self.keys.leader()).await?;
+        let (leader, revision) = self.document(&self.keys.leader()).await?;
         Ok((leader.map(|leader| leader.value), revision))
     }
 
@@ -240,7 +254,7 @@ impl Store {
         self.kv.revoke(lease).await
     }
 
-    async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<(Option<Versioned<T>>, i64), StoreError> {
+    async fn document<T: DeserializeOwned>(&self, key: &str) -> Result<(Option<Versioned<T>>, i64), StoreError> {
         let (kv, revision) = self.kv.get(key).await?;
         let Some(kv) = kv else { return Ok((None, revision)) };
         let value = mirror::parse(&kv.value).map_err(|problem| StoreError::Corrupt { key: key.to_string(), problem })?;

@@ -11,6 +11,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_range_is_ordered_and_tells_its_revision
     a_prefix_ends_where_it_ends
     the_empty_prefix_is_everything
+    several_prefixes_come_in_the_order_asked_and_at_one_revision
     several_keys_come_in_the_order_asked
     absent_holds_only_for_an_absent_key
     a_mod_revision_holds_until_the_next_change
@@ -40,6 +41,16 @@ async fn a_range_is_ordered_and_tells_its_revision(store: Store, p: String) {
     assert_eq!(keys, ["a", "b", "c/d"]);
     assert_eq!(range.kvs[2].value, b"3");
     assert_eq!(range.revision, revision);
+}
+
+async fn several_prefixes_come_in_the_order_asked_and_at_one_revision(store: Store, p: String) {
+    let keys = ["a/1", "a/2", "b", "c/1", "d/1", "lock"].map(|key| format!("{p}{key}"));
+    let revision = apply(&store, &keys.each_ref().map(|key| put(key, "x"))).await;
+    let asked = ["d/", "a/", "nothing/", "lock"].map(|prefix| format!("{p}{prefix}"));
+    let range = store.kv.ranges(&asked).await.unwrap();
+    let found: Vec<_> = range.kvs.iter().map(|kv| kv.key.strip_prefix(&p).unwrap()).collect();
+    assert_eq!((found, range.revision >= revision), (vec!["d/1", "a/1", "a/2", "lock"], true));
+    assert!(store.kv.ranges(&[]).await.unwrap().kvs.is_empty());
 }
 
 async fn a_prefix_ends_where_it_ends(store: Store, p: String) {

@@ -107,15 +107,18 @@ impl File {
         Ok(Stored { revision: revision(&read)?, leases: leases.into_values().collect() })
     }
 
-    pub(super) fn range(&self, prefix: &str) -> Result<Range, redb::Error> {
+    pub(super) fn ranges(&self, prefixes: &[String]) -> Result<Range, redb::Error> {
         let read = self.database.begin_read()?;
+        let table = read.open_table(KEYS)?;
         let mut kvs = Vec::new();
-        for entry in read.open_table(KEYS)?.range(prefix..)? {
-            let (key, row) = entry?;
-            if !key.value().starts_with(prefix) {
-                break;
+        for prefix in prefixes {
+            for entry in table.range(prefix.as_str()..)? {
+                let (key, row) = entry?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                kvs.push(key_value(key.value(), row.value()));
             }
-            kvs.push(key_value(key.value(), row.value()));
         }
         Ok(Range { kvs, revision: revision(&read)? })
     }

@@ -113,8 +113,13 @@ impl EmbeddedKv {
 #[async_trait]
 impl Kv for EmbeddedKv {
     async fn range(&self, prefix: &str) -> Result<Range, StoreError> {
-        let prefix = prefix.to_string();
-        self.read(move |file| file.range(&prefix)).await
+        self.ranges(&[prefix.to_string()]).await
+    }
+
+    async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError> {
+        check_count("prefixes", prefixes.len())?;
+        let prefixes = prefixes.to_vec();
+        self.read(move |file| file.ranges(&prefixes)).await
     }
 
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError> {

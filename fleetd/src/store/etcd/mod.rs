@@ -73,6 +73,22 @@ impl Kv for EtcdKv {
         Ok(Range { kvs: response.take_kvs().into_iter().map(key_value).collect(), revision })
     }
 
+    async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError> {
+        check_count("prefixes", prefixes.len())?;
+        let gets: Vec<TxnOp> = match prefixes {
+            [] => vec![linearised()],
+            prefixes => {
+                prefixes.iter().map(|prefix| TxnOp::get(prefix.as_str(), Some(GetOptions::new().with_prefix()))).collect()
+            }
+        };
+        let (answers, revision) = self.read(Txn::new().and_then(gets)).await?;
+        let kvs = answers.into_iter().take(prefixes.len()).flat_map(|answer| match answer {
+            TxnOpResponse::Get(mut get) => get.take_kvs(),
+            _ => Vec::new(),
+        });
+        Ok(Range { kvs: kvs.map(key_value).collect(), revision })
+    }
+
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError> {
         check_key(key)?;
         let mut response = self.endpoints.call(Repeat::Always, |client| async move { kv(&client).get(key, None).await }).await?;
