@@ -30,7 +30,7 @@ check: packages
 	$(STEP) fmt $(CARGO) fmt --all --check
 	$(STEP) clippy $(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(STEP) docs env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
-	$(STEP) "unit tests" $(CARGO) test --package fleet-core --package fleetd --package fleetctl --package fleet-fuzz --package fleet-sim --lib --bins --tests
+	$(STEP) "unit tests" $(CARGO) test --package fleet-core --package fleet-tls --package fleetd --package fleetctl --package fleet-fuzz --package fleet-sim --lib --bins --tests
 	$(STEP) simulation $(MAKE) --no-print-directory sim SEEDS=300
 	$(STEP) fuzz bash tests/fuzz.sh $(FUZZ_SECONDS)
 

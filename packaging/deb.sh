@@ -59,6 +59,7 @@ fleetd_package() {
     for unit in "$top"/fleetd/dist/*.service "$top"/fleetd/dist/*.socket; do
         put "$unit" usr/lib/systemd/system
     done
+    put "$top/fleetd/dist/user/fleetd.service" usr/lib/systemd/user
     pages 'fleetd*.8' man8
     # Configuration is what an administrator puts here; the package brings none, since the defaults are a working machine.
     mkdir -p "$root/etc/fleet/fleetd.conf.d"

@@ -2,12 +2,15 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
+use fleet_tls::Files;
 
 use crate::cmd::Command;
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind};
 use crate::output::warn;
 use crate::ssh::SshArgs;
@@ -34,9 +37,21 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
-    /// Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas are tried in turn
+    /// Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT; several with commas are tried in turn
     #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", default_value = DEFAULT_ENDPOINT, hide_env_values = true, value_name = "URL")]
     pub(crate) endpoint: String,
+    /// For https: the CA that fleetd's certificate must be from [default: those that this machine trusts]
+    #[arg(long, global = true, env = "FLEETCTL_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// For https: your certificate
+    #[arg(long, global = true, env = "FLEETCTL_CERT_FILE", hide_env_values = true, value_name = "FILE")]
+    pub(crate) cert_file: Option<PathBuf>,
+    /// For https: its key
+    #[arg(long, global = true, env = "FLEETCTL_KEY_FILE", hide_env_values = true, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
+    #[arg(long, global = true)]
+    pub(crate) user: bool,
     /// Print data as one JSON document
     #[arg(long, global = true, env = "FLEETCTL_JSON", hide_env_values = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) json: bool,
@@ -49,6 +64,24 @@ pub(crate) struct Globals {
 }
 
 impl Globals {
+    /// Where fleetd listens, of this user or of the machine.
+    pub(crate) fn endpoints(&self) -> Result<Vec<Endpoint>, Error> {
+        if !self.user || self.endpoint != DEFAULT_ENDPOINT {
+            return Endpoint::parse_list(&self.endpoint);
+        }
+        let folder = std::env::var("XDG_RUNTIME_DIR").map_err(|_| {
+            Error::failed("--user: XDG_RUNTIME_DIR is not set, so there is no fleetd of this user")
+                .hint("log in as that user, or name the socket with --endpoint")
+        })?;
+        Endpoint::parse_list(&format!("unix://{folder}/fleet.sock"))
+    }
+
+    /// The certificates for https; an empty text, as from the environment, is none.
+    pub(crate) fn tls(&self) -> Files {
+        let given = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        Files { ca: given(&self.ca_file), cert: given(&self.cert_file), key: given(&self.key_file) }
+    }
+
     /// The same for another fleetd.
     pub(crate) fn at(&self, endpoint: &str) -> Globals {
         Globals { endpoint: endpoint.to_string(), ..self.clone() }
@@ -65,12 +98,6 @@ pub(crate) struct Retired {
     etcd_key_prefix: Option<String>,
     #[arg(long, global = true, hide = true, env = "FLEETCTL_REQUEST_TIMEOUT")]
     request_timeout: Option<String>,
-    #[arg(long, global = true, hide = true, env = "FLEETCTL_CA_FILE")]
-    ca_file: Option<String>,
-    #[arg(long, global = true, hide = true, env = "FLEETCTL_CERT_FILE")]
-    cert_file: Option<String>,
-    #[arg(long, global = true, hide = true, env = "FLEETCTL_KEY_FILE")]
-    key_file: Option<String>,
     #[arg(long, global = true, hide = true, env = "FLEETCTL_ETCD_CAFILE")]
     etcd_cafile: Option<String>,
     #[arg(long, global = true, hide = true, env = "FLEETCTL_ETCD_CERTFILE")]
@@ -99,9 +126,6 @@ impl Retired {
             ("driver", &self.driver),
             ("etcd-key-prefix", &self.etcd_key_prefix),
             ("request-timeout", &self.request_timeout),
-            ("ca-file", &self.ca_file),
-            ("cert-file", &self.cert_file),
-            ("key-file", &self.key_file),
             ("etcd-cafile", &self.etcd_cafile),
             ("etcd-certfile", &self.etcd_certfile),
             ("etcd-keyfile", &self.etcd_keyfile),

@@ -9,6 +9,7 @@ use fleet_core::wire::{
     EXIT_STATUS_HEADER, ErrorBody, EventPage, Machine, MachinePage, REVISION_HEADER, Scale, Scaled, Unit, UnitPage, UnitState,
     UnitStatePage, Version, WARNING_HEADER,
 };
+use fleet_tls::Files;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Serialize;
@@ -17,7 +18,7 @@ use serde::de::DeserializeOwned;
 use crate::cli::Globals;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::output::note;
+use crate::output::{note, warn};
 use crate::ssh::SshArgs;
 use crate::tunnel::Tunnel;
 
@@ -40,6 +41,9 @@ pub(crate) enum ClientError {
     /// No connection, so nothing was sent.
     #[error("{request}: {}", innermost(source))]
     Unreachable { request: String, endpoint: String, source: reqwest::Error },
+    /// No connection, since one side does not like the other's certificate; the problem has its next move.
+    #[error("{endpoint}: {problem}")]
+    Tls { endpoint: String, problem: String },
     /// Connected, and then nothing for 10 s.
     #[error("{request}: no answer within {} s", SILENCE.as_secs())]
     Silent { request: String },
@@ -59,7 +63,7 @@ impl ClientError {
 
     /// Whether asking again may help.
     pub(crate) fn is_passing(&self) -> bool {
-        !matches!(self, ClientError::Api { code, .. } if *code < 500)
+        !matches!(self, ClientError::Api { code, .. } if *code < 500) && !matches!(self, ClientError::Tls { .. })
     }
 }
 
@@ -80,13 +84,19 @@ pub(crate) struct Client {
     current: Cell<usize>,
     /// What the targets' sockets lead through.
     tunnel: Option<Tunnel>,
+    /// What https shows and trusts.
+    tls: Files,
     debug: bool,
 }
 
 impl Client {
     /// Reads `--endpoint` and opens the tunnel, if there is to be one; nothing is sent yet.
     pub(crate) async fn connect(globals: &Globals, ssh: &SshArgs) -> Result<Client, Error> {
-        let endpoints = Endpoint::parse_list(&globals.endpoint)?;
+        let endpoints = globals.endpoints()?;
+        let tls = globals.tls();
+        if !tls.is_empty() && !endpoints.iter().any(Endpoint::is_tls) {
+            warn("no endpoint is https://, so --ca-file, --cert-file and --key-file are not used");
+        }
         let tunnel = match ssh.tunnel_host()? {
             Some(host) => Some(Tunnel::open(ssh, &host, &endpoints).await?),
             None => None,
@@ -94,7 +104,10 @@ impl Client {
         let mut targets = Vec::new();
         for (i, endpoint) in endpoints.into_iter().enumerate() {
             // Proxies of the environment are for the world outside, not for the cluster.
+            let files = if endpoint.is_tls() { fleet_tls::client(&tls) } else { Ok(fleet_tls::plain()) };
+            let config = files.map_err(|problem| Error::failed(problem.to_string()))?;
             let mut builder = reqwest::Client::builder()
+                .tls_backend_preconfigured(config)
                 .no_proxy()
                 .connect_timeout(SILENCE)
                 .tcp_keepalive(SILENCE)
@@ -107,7 +120,7 @@ impl Client {
             let http = builder.build().map_err(|problem| Error::failed(format!("Unable to initialize client: {problem}")))?;
             targets.push((endpoint, http));
         }
-        Ok(Client { targets, current: Cell::new(0), tunnel, debug: globals.debug })
+        Ok(Client { targets, current: Cell::new(0), tunnel, tls, debug: globals.debug })
     }
 
     /// One unit, with its text; `None` if there is none of that name.
@@ -285,7 +298,7 @@ impl Client {
             if self.debug {
                 let outcome = match &answer {
                     Ok(Ok(answer)) => answer.status().to_string(),
-                    Ok(Err(problem)) => innermost(problem),
+                    Ok(Err(problem)) => fleet_tls::explain(problem, &self.tls).unwrap_or_else(|| innermost(problem)),
                     Err(_) => "no answer".to_string(),
                 };
                 note(&format!("DEBUG: {request}: {outcome} after {} ms", started.elapsed().as_millis()));
@@ -293,6 +306,9 @@ impl Client {
             let problem = match answer {
                 Ok(Ok(answer)) => return refused(answer, request).await,
                 Ok(Err(problem)) if problem.is_connect() && problem.is_timeout() => ClientError::Silent { request },
+                Ok(Err(problem)) if let Some(problem) = fleet_tls::explain(&problem, &self.tls) => {
+                    ClientError::Tls { endpoint: endpoint.to_string(), problem }
+                }
                 Ok(Err(problem)) if problem.is_connect() => {
                     ClientError::Unreachable { request, endpoint: endpoint.to_string(), source: problem }
                 }

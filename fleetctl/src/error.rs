@@ -162,7 +162,7 @@ fn hints_for(error: &ClientError) -> Vec<String> {
             "a template runs as instances: `fleetctl scale web=3` keeps three, `fleetctl start web@1` starts one".to_string()
         }
         ClientError::Garbled { .. } => "is that a fleetd? `fleetctl version --json` shows both versions".to_string(),
-        ClientError::Api { .. } => return Vec::new(),
+        ClientError::Api { .. } | ClientError::Tls { .. } => return Vec::new(),
     };
     vec![hint]
 }

@@ -1,5 +1,6 @@
 //! fleetd's command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser};
@@ -15,7 +16,8 @@ use clap::{CommandFactory, Parser};
     after_help = "Each option of the configuration can also be given as FLEET_<OPTION> in the environment."
 )]
 pub struct Args {
-    /// The configuration file, TOML; drop-ins lie in <FILE without .conf>.conf.d/*.toml [default: /etc/fleet/fleetd.conf]
+    /// The configuration file, TOML or fleet 1.0's; drop-ins lie in <FILE without .conf>.conf.d/*.toml [default:
+    /// /etc/fleet/fleetd.conf, over fleet 1.0's /etc/fleet/fleet.conf]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -26,9 +28,41 @@ pub struct Args {
     /// Read every document of the configured store, say what is wrong, and exit; the embedded store only while no fleetd runs
     #[arg(long)]
     pub check_store: bool,
+
+    /// Drive this user's own systemd, without root; the configuration is ~/.config/fleet/fleetd.conf
+    #[arg(long)]
+    pub user: bool,
+}
+
+/// Takes fleet 1.0's forms too: `-config FILE`, `-version` and `version`.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Args {
+    Args::parse_from(args.into_iter().enumerate().map(|(i, arg)| in_todays_form(i, arg)))
+}
+
+fn in_todays_form(i: usize, arg: OsString) -> OsString {
+    match arg.to_str() {
+        Some("version") if i == 1 => "--version".into(),
+        Some(text) if text == "-version" || text == "-config" || text.starts_with("-config=") => format!("-{text}").into(),
+        _ => arg,
+    }
 }
 
 /// The command line's definition, for the man page.
 pub fn command() -> clap::Command {
     Args::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fleet_1_0_s_flags_are_ours() {
+        let parse = |args: &[&str]| parse(["fleetd"].iter().chain(args).map(OsString::from)).config;
+        assert_eq!(parse(&["-config", "/a"]), Some("/a".into()));
+        assert_eq!(parse(&["-config=/a"]), Some("/a".into()));
+        assert_eq!(parse(&["--config", "/a"]), Some("/a".into()));
+        let form = |i, arg: &str| in_todays_form(i, OsString::from(arg));
+        assert_eq!([form(1, "version"), form(1, "-version"), form(2, "version")], ["--version", "--version", "version"]);
+    }
 }

@@ -1,5 +1,6 @@
 //! Wiring: builds the parts, says what talks to what, and ends them in order. No decisions live here but one: leave or stay.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::engine::Engine;
 use crate::health::Health;
 use crate::machine;
 use crate::metrics::Metrics;
+use crate::reload::{EngineSwitch, Reloadable, Source};
 use crate::replays::Replays;
 use crate::session::{self, Session};
 use crate::store::Store;
@@ -26,7 +28,7 @@ use crate::store::embedded::EmbeddedKv;
 use crate::store::etcd::{EtcdKv, EtcdOptions};
 use crate::store::kv::Kv;
 use crate::systemd::Systemd;
-use crate::systemd::dbus::{self, DbusSystemd};
+use crate::systemd::dbus::{self, Bus, DbusSystemd};
 use crate::systemd::own_job::own_job;
 
 /// How long after the store is back an absent machine may not yet be called lost, on top of the agents' lease.
@@ -38,19 +40,22 @@ const STORE_FILE: &str = "store.redb";
 /// The unit that fleetd itself runs as, whose job tells a restart from a stop.
 const OWN_UNIT: &str = "fleetd.service";
 
-/// Runs until SIGTERM or SIGINT.
-pub async fn run(settings: Settings) -> anyhow::Result<()> {
+/// Runs until SIGTERM or SIGINT. `source` is where the settings came from, for SIGHUP.
+pub async fn run(settings: Settings, source: Source) -> anyhow::Result<()> {
     let machine = machine::this_machine(&settings)?;
-    for folder in [&settings.data_dir, &settings.run_dir] {
+    for folder in [&settings.data_dir, &settings.run_dir, &settings.unit_dir] {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
+    let (kv, etcd) = open_store(&settings).await?;
     let asked = Arc::<counted::Counts>::default();
-    let kv = Counted::new(open_store(&settings).await?, asked.clone());
+    let kv = Counted::new(kv, asked.clone());
     let store = Store::new(Arc::new(kv), &settings.key_prefix);
     let health = Arc::new(Health::default());
-    let systemd = Arc::new(DbusSystemd::new(dbus::Options { unit_dir: settings.unit_dir.clone(), ..dbus::Options::default() }));
+    let bus = if settings.systemd_user { Bus::User } else { Bus::System };
+    let options = dbus::Options { bus: bus.clone(), unit_dir: settings.unit_dir.clone(), ..dbus::Options::default() };
+    let systemd = Arc::new(DbusSystemd::new(options));
     let session = Session::new(store.clone(), machine.clone(), settings.agent_ttl, &settings.data_dir, health.clone());
-    let registration = session.registration();
+    let (registration, presence) = (session.registration(), session.presence());
     let agent = Agent::new(machine.id.clone(), store.clone(), systemd.clone() as Arc<dyn Systemd>, &settings.run_dir)
         .context("cannot read what an earlier fleetd left")?;
     let agent = Arc::new(Mutex::new(agent));
@@ -61,18 +66,23 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let replays = Arc::new(Replays::default());
     let api = Api::new(store.clone(), machine.id.clone(), move || rendered.render(&systemd.counters(), &asked));
     let api = api.with_replays(replays.clone());
-    let listeners = api::listen(&settings.socket, &settings.listen)?;
-    let serving = tokio::spawn(api::serve(api, listeners, stop.clone()));
-    let engine = Engine {
-        store: store.clone(),
-        machine: machine.id.clone(),
+    let api = if settings.systemd_user { api.of_user() } else { api };
+    api.set_tls(settings.tls.clone())?;
+    let secure = settings.listen.iter().any(|listen| listen.tls);
+    let server_tls = secure.then(|| api::server_tls(settings.tls.clone())).transpose()?;
+    let listeners = api::listen(&settings.socket, &settings.listen, server_tls.as_ref())?;
+    let serving = tokio::spawn(api::serve(api.clone(), listeners, stop.clone()));
+    let (engine_store, id) = (store.clone(), machine.id.clone());
+    let mut engine = EngineSwitch::new(move |settings| Engine {
+        store: engine_store.clone(),
+        machine: id.clone(),
         leader_ttl: settings.leader_ttl,
         settle: settings.agent_ttl + SETTLE_MARGIN,
-        health,
-        metrics,
-        replays,
-    };
-    let engine = (!settings.disable_engine).then(|| tokio::spawn(engine.run(stop.clone())));
+        health: health.clone(),
+        metrics: metrics.clone(),
+        replays: replays.clone(),
+    });
+    engine.set(&settings).await;
     let session = tokio::spawn(session.run());
     let working = tokio::spawn(Agent::run(agent.clone(), registration.clone()));
 
@@ -81,18 +91,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let watchdog = tokio::spawn(feed_watchdog());
 
-    let signal = wait_for_signal().await?;
+    let mut reloadable = Reloadable { settings, source, presence, api, server_tls, etcd, engine };
+    let signal = serve_signals(&mut reloadable, &agent).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    let leaving = signal == "SIGTERM" && own_job_is_stop().await;
+    let leaving = signal == "SIGTERM" && own_job_is_stop(&bus).await;
     info!(
         "{signal}: {}",
         if leaving { "leaving; units are handed over" } else { "stopping; units keep running, the machine stays registered" }
     );
     // The next leader first, then this machine's lease: whoever plans then sees it gone.
     stop.cancel();
-    if let Some(engine) = engine {
-        let _ = engine.await;
-    }
+    reloadable.engine.stop().await;
     session.abort();
     working.abort();
     let _ = working.await;
@@ -114,37 +123,48 @@ pub async fn check_store(settings: &Settings) -> anyhow::Result<StoreCheck> {
     if settings.etcd_servers.is_empty() && !file.exists() {
         anyhow::bail!("there is no embedded store {} yet; fleetd creates it when it starts", file.display());
     }
-    let store = Store::new(open_store(settings).await?, &settings.key_prefix);
+    let store = Store::new(open_store(settings).await?.0, &settings.key_prefix);
     Ok(store.check().await?)
 }
 
-async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Kv>> {
+/// The store, and etcd's client by itself if it is that.
+async fn open_store(settings: &Settings) -> anyhow::Result<(Arc<dyn Kv>, Option<Arc<EtcdKv>>)> {
     if settings.etcd_servers.is_empty() {
         let path = settings.data_dir.join(STORE_FILE);
-        return Ok(Arc::new(EmbeddedKv::open(&path).await?));
+        return Ok((Arc::new(EmbeddedKv::open(&path).await?), None));
     }
     let mut options = EtcdOptions::new(settings.etcd_servers.clone());
     options.credentials.clone_from(&settings.etcd_auth);
+    options.tls.clone_from(&settings.etcd_tls);
     options.request_timeout = settings.etcd_request_timeout;
-    Ok(Arc::new(EtcdKv::connect(options)?))
+    let etcd = Arc::new(EtcdKv::connect(options)?);
+    Ok((etcd.clone(), Some(etcd)))
 }
 
-async fn wait_for_signal() -> anyhow::Result<&'static str> {
+/// Does what signals ask for until one of them asks for the end.
+async fn serve_signals(reloadable: &mut Reloadable, agent: &Mutex<Agent>) -> anyhow::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let mut dump = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok("SIGTERM"),
             _ = interrupt.recv() => return Ok("SIGINT"),
-            _ = hangup.recv() => warn!("SIGHUP: the configuration is read at start only; use systemctl restart fleetd, which stops no unit"),
+            _ = hangup.recv() => reloadable.reload().await,
+            _ = dump.recv() => {
+                let machine = reloadable.presence.borrow().machine.clone();
+                let state = serde_json::json!({ "machine": machine, "agent": agent.lock().await.state() });
+                // As fleet 1.0 did it; nobody is left to tell of a closed stdout.
+                let _ = writeln!(std::io::stdout(), "{state}");
+            }
         }
     }
 }
 
 /// Whether systemd is stopping fleetd (or the host), rather than restarting it. Without systemd's word it is no leave.
-async fn own_job_is_stop() -> bool {
-    match own_job(&UnitName::trusted(OWN_UNIT)).await {
+async fn own_job_is_stop(bus: &Bus) -> bool {
+    match own_job(bus, &UnitName::trusted(OWN_UNIT)).await {
         Ok(Some(job)) => job == "stop",
         Ok(None) => false,
         Err(error) => {

@@ -15,6 +15,7 @@ pub mod health;
 pub mod leader;
 pub mod machine;
 pub mod metrics;
+pub mod reload;
 pub mod repeated;
 pub mod replays;
 pub mod session;

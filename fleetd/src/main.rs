@@ -4,16 +4,16 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
 use fleetd::cli::Args;
-use fleetd::config::Settings;
-use fleetd::{config, daemon};
+use fleetd::config::{Places, Settings};
+use fleetd::reload::{SetLog, Source};
+use fleetd::{cli, config, daemon};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = cli::parse(std::env::args_os());
     match run(&args) {
         Ok(code) => code,
         Err(error) => {
@@ -24,19 +24,31 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let settings = config::load(args.config.as_deref(), std::env::vars())?;
+    let environment = std::env::vars().collect();
+    let places = Places::new(args.config.as_deref(), args.user, &environment);
+    let (settings, warnings) = match config::load(&places, &environment) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            error.warnings.iter().for_each(|warning| eprintln!("Warning: {warning}"));
+            let problems = error.problems.len();
+            eprintln!("{error}");
+            anyhow::bail!("the configuration has {problems} {}", if problems == 1 { "problem" } else { "problems" });
+        }
+    };
     if args.check_config {
+        warnings.iter().for_each(|warning| eprintln!("Warning: {warning}"));
         eprintln!("The configuration is good.");
         return Ok(ExitCode::SUCCESS);
     }
     if args.check_store {
         return check_store(&settings);
     }
-    start_logging(&settings.log)?;
+    let set_log = start_logging(&settings.log)?;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     // Two threads: the work is waiting for systemd and the store, and the host's cores belong to its units.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(daemon::run(settings))?;
+    runtime.block_on(daemon::run(settings, Source { places, environment, set_log }))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -48,15 +60,21 @@ fn check_store(settings: &Settings) -> anyhow::Result<ExitCode> {
     Ok(if check.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// To the journal with fields (`UNIT=web@1.service`) under systemd, else to stderr.
-fn start_logging(filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)
-        .with_context(|| format!("log = {filter:?} is not a filter such as \"info\" or \"fleetd=debug\""))?;
+/// To the journal with fields (`UNIT=web@1.service`) under systemd, else to stderr. Answers with what changes the filter.
+fn start_logging(filter: &str) -> anyhow::Result<SetLog> {
+    let parse = |filter: &str| {
+        EnvFilter::try_new(filter)
+            .with_context(|| format!("log = {filter:?} is not a filter such as \"info\" or \"fleetd=debug\""))
+    };
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(parse(filter)?);
     let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
     let layer = match journal {
         Some(journal) => journal.with_field_prefix(None).with_syslog_identifier("fleetd".to_string()).boxed(),
         None => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).boxed(),
     };
     tracing_subscriber::registry().with(layer.with_filter(filter)).init();
-    Ok(())
+    Ok(Box::new(move |filter| {
+        let changed = parse(filter).and_then(|filter| handle.reload(filter).context("cannot change what is logged"));
+        changed.unwrap_or_else(|error| tracing::error!("{error:#}"));
+    }))
 }

@@ -5,7 +5,7 @@ set -eux
 folder=$1
 root=$folder/root
 suite=trixie
-packages=systemd,systemd-sysv,dbus,iproute2,podman,runc,etcd-server,etcd-client,curl,procps,iputils-ping,nftables
+packages=systemd,systemd-sysv,libpam-systemd,dbus,dbus-user-session,iproute2,podman,runc,etcd-server,etcd-client,curl,procps,iputils-ping,nftables
 
 # The mirror and the proxies that this machine's apt uses.
 codename=$(. /etc/os-release && echo "$VERSION_CODENAME")

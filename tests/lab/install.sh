@@ -32,7 +32,7 @@ inputs() {
         stat -L --format='%n %s %y' "$bin/$program"
     done
     echo "$image"
-    cat "$0" "$top"/packaging/* "$top"/fleetd/dist/* "$top"/fleetctl/dist/*
+    cat "$0" "$top"/packaging/* "$top"/fleetd/dist/*.* "$top"/fleetd/dist/user/* "$top"/fleetctl/dist/*
 }
 
 install() {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use fleet_tls::Files;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tempfile::TempDir;
 
@@ -21,6 +22,7 @@ pub struct Etcd {
     /// Options beside those that every one gets.
     options: Vec<String>,
     child: Option<Child>,
+    tls: Option<Files>,
 }
 
 /// The etcds to test with: `etcd` in PATH and every path in `FLEET_TEST_ETCD`, separated by colons. An error says what to install.
@@ -43,13 +45,24 @@ impl Etcd {
 
     /// The same, with further options.
     pub async fn start_with(binary: &Path, options: &[&str]) -> anyhow::Result<Etcd> {
+        Etcd::start_secured(binary, None, options).await
+    }
+
+    /// The same over TLS: `tls` is etcd's certificate with its CA, from which a client must have one, too.
+    pub async fn start_secured(binary: &Path, tls: Option<Files>, options: &[&str]) -> anyhow::Result<Etcd> {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         // Another process may take a free port before etcd does; then etcd exits and others are tried.
         let mut problem = None;
         for _ in 0..5 {
             let ports = [free_port()?, free_port()?];
-            let mut etcd =
-                Etcd { binary: binary.into(), folder: tempfile::tempdir()?, ports, options: options.clone(), child: None };
+            let mut etcd = Etcd {
+                binary: binary.into(),
+                folder: tempfile::tempdir()?,
+                ports,
+                options: options.clone(),
+                child: None,
+                tls: tls.clone(),
+            };
             match etcd.run().await {
                 Ok(()) => return Ok(etcd),
                 Err(error) => problem = Some(error),
@@ -60,7 +73,8 @@ impl Etcd {
 
     /// Where clients reach it.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports[0])
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.ports[0])
     }
 
     /// Starts it again, with its data, where it was.
@@ -72,12 +86,17 @@ impl Etcd {
         command.args(["--listen-client-urls", &self.url(), "--advertise-client-urls", &self.url()]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--name", "test", "--initial-cluster", &format!("test={peer}")]);
+        if let Some(Files { ca: Some(ca), cert: Some(cert), key: Some(key) }) = &self.tls {
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(ca);
+            command.arg("--cert-file").arg(cert).arg("--key-file").arg(key);
+        }
         // What is tested is fleet, not etcd's durability, and the machine's disk is shared.
         command.arg("--unsafe-no-fsync").args(&self.options);
         self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?);
         let deadline = Instant::now() + START;
         loop {
-            let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(1)).build()?;
+            let tls = self.tls.as_ref().map_or(Ok(fleet_tls::plain()), fleet_tls::client)?;
+            let client = crate::http_with(tls).timeout(Duration::from_secs(1)).build()?;
             match client.get(format!("{}/health", self.url())).send().await {
                 Ok(answer) if answer.status().is_success() => return Ok(()),
                 _ if Instant::now() > deadline => bail!("no answer within {START:?}: {}", self.log()),

@@ -147,6 +147,11 @@ impl Agent {
         tokio::join!(follow, tick);
     }
 
+    /// What this agent knows, for a look from outside (SIGUSR1).
+    pub fn state(&self) -> serde_json::Value {
+        serde_json::json!({ "assignment": self.assignment.as_deref(), "reported": &self.reported })
+    }
+
     /// One pass. Answers with when to look again, in milliseconds since 1970, and, while jobs are under way, how long to let them run.
     async fn tick(&mut self, now_ms: u64, newest: &Newest, registration: Option<Registration>) -> (u64, Option<Duration>) {
         if let Some(assignment) = newest.borrow().clone() {

@@ -1,6 +1,5 @@
 //! Where the API listens: sockets that systemd hands over, else a unix socket; and TCP, if configured.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context;
@@ -8,17 +7,21 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use super::tls::{ServerTls, TlsListener};
 use super::{Api, router};
+use crate::config::Listen;
 
 /// Open listeners.
 pub struct Listeners {
     unix: Vec<UnixListener>,
     tcp: Vec<TcpListener>,
+    tls: Vec<TlsListener>,
 }
 
-/// Takes over systemd's sockets; where there are none, binds `socket`. Binds each of `addresses`.
-pub fn listen(socket: &Path, addresses: &[SocketAddr]) -> anyhow::Result<Listeners> {
-    let mut listeners = Listeners { unix: Vec::new(), tcp: Vec::new() };
+/// Takes over systemd's sockets; where there are none, binds `socket`. Binds each of `addresses`;
+/// `tls` is for those that want it.
+pub fn listen(socket: &Path, addresses: &[Listen], tls: Option<&ServerTls>) -> anyhow::Result<Listeners> {
+    let mut listeners = Listeners { unix: Vec::new(), tcp: Vec::new(), tls: Vec::new() };
     let mut handed = listenfd::ListenFd::from_env();
     for index in 0..handed.len() {
         if let Ok(Some(unix)) = handed.take_unix_listener(index) {
@@ -32,11 +35,19 @@ pub fn listen(socket: &Path, addresses: &[SocketAddr]) -> anyhow::Result<Listene
     if listeners.unix.is_empty() && listeners.tcp.is_empty() {
         listeners.unix.push(bind_unix(socket)?);
     }
-    for address in addresses {
-        let tcp = std::net::TcpListener::bind(address).with_context(|| format!("cannot listen on http://{address}"))?;
+    for Listen { address, tls: secure } in addresses {
+        let url = format!("{}://{address}", if *secure { "https" } else { "http" });
+        let tcp = std::net::TcpListener::bind(address).with_context(|| format!("cannot listen on {url}"))?;
         tcp.set_nonblocking(true)?;
-        info!("listening on http://{address}");
-        listeners.tcp.push(TcpListener::from_std(tcp)?);
+        let tcp = TcpListener::from_std(tcp)?;
+        match secure {
+            false => listeners.tcp.push(tcp),
+            true => {
+                let tls = tls.with_context(|| format!("{url} without a certificate"))?;
+                listeners.tls.push(TlsListener::new(tcp, tls.clone())?);
+            }
+        }
+        info!("listening on {url}");
     }
     Ok(listeners)
 }
@@ -66,6 +77,10 @@ pub async fn serve(api: Api, listeners: Listeners, stop: CancellationToken) {
     for tcp in listeners.tcp {
         let app = app.clone();
         servers.spawn(async move { axum::serve(tcp, app).await });
+    }
+    for tls in listeners.tls {
+        let app = app.clone();
+        servers.spawn(async move { axum::serve(tls, app).await });
     }
     tokio::select! {
         () = stop.cancelled() => {}

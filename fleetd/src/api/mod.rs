@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::MachineId;
 use fleet_core::wire;
+use fleet_tls::{Files, TlsError};
 
 use crate::replays::Replays;
 use crate::store::Store;
@@ -31,9 +32,11 @@ mod page;
 mod remote;
 mod routes;
 mod state;
+mod tls;
 mod units;
 
 pub use listen::{Listeners, listen, serve};
+pub use tls::{ServerTls, server_tls};
 
 use error::ApiError;
 
@@ -48,20 +51,36 @@ pub struct Api {
 struct Shared {
     store: Store,
     machine: MachineId,
-    http: reqwest::Client,
+    peers: remote::Peers,
+    /// Whether the units are a user's.
+    user: bool,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
 }
 
 impl Api {
     /// An API over `store`, on this machine. `metrics` gives the text of `/metrics`.
     pub fn new(store: Store, machine: MachineId, metrics: impl Fn() -> String + Send + Sync + 'static) -> Api {
-        let shared = Shared { store, machine, http: remote::client(), metrics: Box::new(metrics) };
+        let shared = Shared { store, machine, peers: remote::Peers::new(), user: false, metrics: Box::new(metrics) };
         Api { shared: Arc::new(shared), replays: Arc::default() }
     }
 
     /// With the snapshots that this machine's engine plans.
     pub fn with_replays(self, replays: Arc<Replays>) -> Api {
         Api { replays, ..self }
+    }
+
+    /// For a user's own systemd. Before it is cloned.
+    #[must_use]
+    pub fn of_user(mut self) -> Api {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.user = true;
+        }
+        self
+    }
+
+    /// Talks to other machines with these certificates from now on.
+    pub fn set_tls(&self, files: Files) -> Result<(), TlsError> {
+        self.shared.peers.change(files)
     }
 
     fn store(&self) -> &Store {

@@ -10,11 +10,13 @@ use axum::response::{IntoResponse, Response};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::view::Cluster;
 use fleet_core::wire;
+use fleet_tls::{Files, Reloading, TlsError};
 use tokio::io::AsyncBufReadExt;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::warn;
 
 use super::Api;
 use super::error::ApiError;
@@ -47,10 +49,50 @@ pub(super) const OUTPUTS: &[&str] = &[
     "with-unit",
 ];
 
-/// The client for other machines' APIs.
-pub(super) fn client() -> reqwest::Client {
-    // The builder fails only where TLS does, and there is none.
-    reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).build().unwrap_or_default()
+/// The client for other machines' APIs. Over https it shows this machine's certificate, and reads it again when the files change.
+pub(super) struct Peers {
+    client: Reloading<reqwest::Client>,
+}
+
+impl Peers {
+    /// Without certificates.
+    pub(super) fn new() -> Peers {
+        Peers { client: Reloading::new(Files::default(), make_client).expect("no files, so none is wrong") }
+    }
+
+    pub(super) fn change(&self, files: Files) -> Result<(), TlsError> {
+        self.client.change(files)
+    }
+
+    fn current(&self) -> reqwest::Client {
+        let (client, reloaded) = self.client.current();
+        if let Some(Err(error)) = reloaded {
+            warn!("{error}; other machines are asked with the certificate that was there before");
+        }
+        client
+    }
+
+    /// What went wrong, innermost.
+    fn explain(&self, error: &reqwest::Error) -> String {
+        let cause = || {
+            let mut inner: &dyn std::error::Error = error;
+            while let Some(source) = inner.source() {
+                inner = source;
+            }
+            inner.to_string()
+        };
+        fleet_tls::explain(error, &self.client.files()).unwrap_or_else(cause)
+    }
+}
+
+fn make_client(files: &Files) -> Result<reqwest::Client, TlsError> {
+    let config = match files.is_empty() {
+        true => fleet_tls::plain(),
+        false => fleet_tls::client(files)?,
+    };
+    // Proxies of the environment are for the world outside, not for the cluster.
+    let builder = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).tls_backend_preconfigured(config);
+    Ok(builder.build().expect("a client without files of its own"))
 }
 
 /// An instance and the machine that runs it.
@@ -84,7 +126,10 @@ pub(super) async fn journal(
             None => {
                 let mut command = Command::new("journalctl");
                 command.args(["--no-pager", "--quiet", "--lines", &lines.to_string(), "--output", output]);
-                command.args(follow.then_some("--follow")).arg("--unit").arg(place.instance.systemd_name().as_str());
+                command
+                    .args(follow.then_some("--follow"))
+                    .arg(if api.shared.user { "--user-unit" } else { "--unit" })
+                    .arg(place.instance.systemd_name().as_str());
                 let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn();
                 let child = child.map_err(|error| {
                     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot run journalctl: {error}"))
@@ -152,7 +197,7 @@ pub(super) async fn status(
     let (mut text, mut worst) = (String::new(), 0);
     for place in places {
         let (part, code) = match &place.api {
-            None => local_status(&place.instance).await?,
+            None => local_status(&api, &place.instance).await?,
             Some(_) => {
                 let answer = ask(&api, &place, "status").await?;
                 let code =
@@ -176,9 +221,10 @@ pub(super) async fn status(
     Ok(response)
 }
 
-async fn local_status(instance: &UnitName) -> Result<(String, i32), ApiError> {
+async fn local_status(api: &Api, instance: &UnitName) -> Result<(String, i32), ApiError> {
     let mut command = Command::new("systemctl");
     command
+        .args(api.shared.user.then_some("--user"))
         .args(["status", "--full", "--no-pager", "--"])
         .arg(instance.systemd_name().as_str())
         .stdin(Stdio::null())
@@ -228,7 +274,7 @@ fn places(api: &Api, cluster: &Cluster, name: &UnitName) -> Result<Vec<Place>, A
             let here = *id == api.shared.machine;
             if !here && machine.api.is_none() {
                 let problem = format!(
-                    "{instance} runs on machine {id}, whose API cannot be reached from here; set listen = [\"http://ADDRESS:PORT\"] in its configuration"
+                    "{instance} runs on machine {id}, whose API cannot be reached from here; set listen = [\"https://ADDRESS:PORT\"] in its configuration"
                 );
                 return Err(ApiError::new(StatusCode::BAD_GATEWAY, problem));
             }
@@ -250,8 +296,8 @@ pub(super) async fn ask_machine(api: &Api, machine: &MachineId, base: &str, path
         ApiError::new(StatusCode::BAD_GATEWAY, format!("machine {machine} at {base} did not answer: {problem}"))
     };
     let url = format!("{base}/fleet/v1/{path}");
-    let answer = tokio::time::timeout(STATUS_TIMEOUT, api.shared.http.get(url).send()).await;
-    let answer = answer.map_err(|_| away("timed out".to_string()))?.map_err(|error| away(error.to_string()))?;
+    let answer = tokio::time::timeout(STATUS_TIMEOUT, api.shared.peers.current().get(url).send()).await;
+    let answer = answer.map_err(|_| away("timed out".to_string()))?.map_err(|error| away(api.shared.peers.explain(&error)))?;
     match answer.status().is_success() {
         true => Ok(answer),
         false => Err(away(answer.text().await.unwrap_or_default())),

@@ -190,6 +190,19 @@ impl Store {
         Ok(Registration { lease, create_revision: created.unwrap_or(revision) })
     }
 
+    /// Puts a machine's registration and its report under another lease, at once, if that registration still holds.
+    pub async fn change_lease(&self, machine: &Machine, held: Registration, lease: LeaseId) -> Result<Registration, StoreError> {
+        let (key, report) = (self.keys.machine(&machine.id), self.keys.report(&machine.id));
+        let mut compares = vec![Compare::CreateRevision(key.clone(), held.create_revision)];
+        let mut changes = vec![put(&key, machine, Some(lease))?];
+        if let (Some(found), _) = self.kv.get(&report).await? {
+            compares.push(Compare::ModRevision(report.clone(), found.mod_revision));
+            changes.push(Change::Put { key: report, value: found.value, lease: Some(lease) });
+        }
+        self.apply(&compares, &changes, &key).await?;
+        Ok(Registration { lease, ..held })
+    }
+
     /// Ends a machine's registration, and leaves word that it is no silence: nobody need wait for its return.
     pub async fn leave(&self, id: &MachineId, registration: Registration) -> Result<i64, StoreError> {
         let key = self.keys.machine(id);

@@ -4,6 +4,7 @@ use fleet_core::name::UnitName;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 
 use super::SystemdError;
+use super::dbus::Bus;
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
@@ -11,9 +12,9 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// The type of the job that systemd runs for `unit` now: `stop`, `restart`, `start`…; `None` if there is no job.
 ///
 /// Asked once, on SIGTERM, over a connection of its own: by then the agent's may be busy.
-pub async fn own_job(unit: &UnitName) -> Result<Option<String>, SystemdError> {
+pub async fn own_job(bus: &Bus, unit: &UnitName) -> Result<Option<String>, SystemdError> {
     let away = |error: zbus::Error| SystemdError::Unavailable(error.to_string());
-    let bus = zbus::Connection::system().await.map_err(away)?;
+    let bus = bus.connect(None).await.map_err(away)?;
     let manager = "/org/freedesktop/systemd1";
     let reply = bus
         .call_method(Some(SYSTEMD), manager, Some("org.freedesktop.systemd1.Manager"), "GetUnit", &(unit.as_str(),))

@@ -48,7 +48,13 @@ async fn a_client_generated_from_the_discovery_document_works() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_openapi_document_keeps_to_its_standard() {
     let server = Server::start().await;
-    let document = reqwest::get(format!("{}/fleet/v1/openapi.json", server.origin)).await.expect("an answer");
+    let document = fleet_tests::http()
+        .build()
+        .unwrap()
+        .get(format!("{}/fleet/v1/openapi.json", server.origin))
+        .send()
+        .await
+        .expect("an answer");
     let file = tempfile::NamedTempFile::with_suffix(".json").expect("a file");
     std::fs::write(file.path(), document.bytes().await.expect("a body")).expect("written");
     succeed(tool("openapi-spec-validator").await.args(["--schema", "3.1"]).arg(file.path())).await;

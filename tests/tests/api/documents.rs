@@ -6,7 +6,7 @@ use super::server::Server;
 
 async fn get(server: &Server, path: &str) -> Value {
     let url = format!("{}{path}", server.origin);
-    reqwest::get(url).await.unwrap().error_for_status().unwrap().json().await.unwrap()
+    fleet_tests::http().build().unwrap().get(url).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
 }
 
 #[tokio::test]
@@ -46,8 +46,11 @@ async fn the_discovery_document_names_fleet_1_0s_methods_and_types() {
 #[tokio::test]
 async fn the_discovery_document_names_the_address_that_it_was_asked_at() {
     let server = Server::start_with(|routes| routes.layer(axum::Extension(axum::http::uri::Scheme::HTTPS))).await;
-    let request =
-        reqwest::Client::new().get(format!("{}/v1-alpha/discovery", server.origin)).header("host", "fleet.example:4100");
+    let request = fleet_tests::http()
+        .build()
+        .unwrap()
+        .get(format!("{}/v1-alpha/discovery", server.origin))
+        .header("host", "fleet.example:4100");
     let document: Value = request.send().await.unwrap().json().await.unwrap();
     assert_eq!(document["rootUrl"], "https://fleet.example:4100/");
     assert_eq!(document["baseUrl"], "https://fleet.example:4100/v1-alpha/");

@@ -24,7 +24,7 @@ const SCRIPT: &str = include_str!("exchanges.txt");
 #[tokio::test]
 async fn every_exchange_of_fleet_1_0_is_answered_as_it_was() {
     let server = Server::start().await;
-    let client = reqwest::Client::new();
+    let client = fleet_tests::http().build().unwrap();
     let script = SCRIPT.replace("$MACHINE", MACHINE);
     let mut wrong = Vec::new();
     for block in script.split("\n\n") {
@@ -102,7 +102,7 @@ fn holds(got: &Value, expected: &Value) -> bool {
 #[tokio::test]
 async fn pages_end_without_an_empty_one() {
     let server = Server::start().await;
-    let client = reqwest::Client::new();
+    let client = fleet_tests::http().build().unwrap();
     for number in 0..200 {
         let body = r#"{"options":[{"section":"Service","name":"ExecStart","value":"/bin/true"}]}"#;
         let request = client.put(format!("{}/fleet/v1/units/p{number}.service", server.origin)).body(body);

@@ -10,13 +10,22 @@ const HELLO: &str =
 const HASH: &str = "12538882634ecdba3dc6ddab70473ebc073de4e7";
 
 async fn put(server: &Server, name: &str, body: Value) -> (u16, Value) {
-    let request = reqwest::Client::new().put(format!("{}/fleet/v1/units/{name}", server.origin));
+    let request = fleet_tests::http().build().unwrap().put(format!("{}/fleet/v1/units/{name}", server.origin));
     let answer = request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap_or_default())
 }
 
 async fn get(server: &Server, name: &str) -> Value {
-    reqwest::get(format!("{}/fleet/v1/units/{name}", server.origin)).await.unwrap().json().await.unwrap()
+    fleet_tests::http()
+        .build()
+        .unwrap()
+        .get(format!("{}/fleet/v1/units/{name}", server.origin))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap()
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ impl Server {
     pub(crate) async fn run(&self, name: &str) {
         let body = r#"{"desiredState":"launched","options":[{"section":"Service","name":"ExecStart","value":"/bin/sleep 1"}]}"#;
         let url = format!("{}/fleet/v1/units/{name}", self.origin);
-        let request = reqwest::Client::new().put(url).header("content-type", "application/json").body(body);
+        let request = fleet_tests::http().build().unwrap().put(url).header("content-type", "application/json").body(body);
         request.send().await.expect("an answer").error_for_status().expect("a unit");
         self.plan().await;
         self.report(&[name]).await;

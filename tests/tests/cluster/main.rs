@@ -4,6 +4,7 @@
 //! sleeps for a time to make something happen: it waits for a state, or watches for a time that nothing happens.
 
 mod bad_input;
+mod configuration;
 mod constraints;
 mod containers;
 mod embedded;

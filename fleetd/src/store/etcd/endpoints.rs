@@ -2,15 +2,21 @@
 //!
 //! The crate's own balancing over one channel is not used: it picks endpoints at random and keeps picking one that hangs.
 
+use std::path::Path;
+use std::sync::Mutex as StdMutex;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::{Client, ConnectOptions, Identity, TlsOptions};
+use fleet_tls::{Files, Reloading, TlsError};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
+use tracing::{info, warn};
 
 use super::EtcdOptions;
-use super::errors::{never_sent, store_error};
+use super::errors::{is_a_close, never_sent, store_error};
+use super::probe;
 use crate::store::kv::StoreError;
 
 /// How often a connection with open streams is pinged. etcd takes pings closer than 5 s (`--grpc-keepalive-min-time`) for an attack
@@ -32,6 +38,9 @@ pub(super) enum Repeat {
 /// The endpoints, and which one is asked next.
 pub(super) struct Endpoints {
     options: EtcdOptions,
+    credentials: StdMutex<Option<(String, String)>>,
+    /// What TLS wants, from the files as they are now; `None` where no endpoint is https.
+    tls: Reloading<Option<TlsOptions>>,
     slots: Vec<Mutex<Slot>>,
     /// Counts failures; the endpoint asked is this modulo their number.
     turn: AtomicUsize,
@@ -50,12 +59,31 @@ impl Endpoints {
         }
         for url in &options.endpoints {
             let scheme = url.split_once("://").map_or("http", |(scheme, _)| scheme);
-            if scheme != "http" {
-                return Err(StoreError::Refused(format!("the etcd endpoint {url} is {scheme}; only http is supported")));
+            if !["http", "https"].contains(&scheme) {
+                return Err(StoreError::Refused(format!("the etcd endpoint {url} is {scheme}; write http:// or https://")));
             }
         }
         let slots = options.endpoints.iter().map(|_| Mutex::default()).collect();
-        Ok(Endpoints { options, slots, turn: AtomicUsize::new(0) })
+        let secure = options.endpoints.iter().any(|url| is_https(url));
+        let make = move |files: &Files| if secure { tls_options(files).map(Some) } else { Ok(None) };
+        let tls = Reloading::new(options.tls.clone(), make).map_err(|error| StoreError::Refused(error.to_string()))?;
+        let credentials = StdMutex::new(options.credentials.clone());
+        Ok(Endpoints { options, credentials, tls, slots, turn: AtomicUsize::new(0) })
+    }
+
+    /// Logs in and proves itself with these from now on, in new connections: open watches go on in theirs.
+    pub(super) async fn change(&self, credentials: Option<(String, String)>, tls: Files) -> Result<(), TlsError> {
+        self.tls.change(tls)?;
+        *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
+        self.hang_up().await;
+        Ok(())
+    }
+
+    /// Makes the next calls connect anew.
+    async fn hang_up(&self) {
+        for slot in &self.slots {
+            slot.lock().await.client = None;
+        }
     }
 
     /// Asks the endpoint whose turn it is; within the request timeout also the others, as `repeat` allows. One that did not answer, or
@@ -75,7 +103,7 @@ impl Endpoints {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => {
                     let repeatable = repeat == Repeat::Always || never_sent(&error);
-                    (store_error(url, &error), repeatable)
+                    (self.judged(url, &error).await, repeatable)
                 }
                 Err(_) => {
                     let problem = format!("{url} did not answer within {:?}", self.options.request_timeout);
@@ -93,9 +121,29 @@ impl Endpoints {
         }
     }
 
+    async fn judged(&self, url: &str, error: &etcd_client::Error) -> StoreError {
+        let files = self.tls.files();
+        if is_https(url)
+            && is_a_close(error)
+            && let Some(problem) = probe::refusal(url, &files).await
+        {
+            return StoreError::Unavailable(format!("{url}: {problem}"));
+        }
+        store_error(url, error, &files)
+    }
+
     /// The turn's client. Building one does no more than parse, unless there are credentials: then it logs in.
     async fn client(&self, turn: usize) -> Result<Client, etcd_client::Error> {
         let index = turn % self.slots.len();
+        let (tls, reloaded) = self.tls.current();
+        match reloaded {
+            Some(Ok(())) => {
+                info!("the certificates for etcd were read anew");
+                self.hang_up().await;
+            }
+            Some(Err(error)) => warn!("{error}; etcd is asked with the certificates that were there before"),
+            None => {}
+        }
         let mut slot = self.slots[index].lock().await;
         if let Some(client) = &slot.client {
             return Ok(client.clone());
@@ -108,10 +156,15 @@ impl Endpoints {
             // A member that lost its cluster must say so, instead of serving a watch that nothing will ever come from.
             .with_require_leader(true)
             .with_auto_token_refresh(true);
-        if let Some((user, password)) = &self.options.credentials {
+        let credentials = self.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((user, password)) = credentials {
             options = options.with_user(user, password);
         }
-        let client = Client::connect([&self.options.endpoints[index]], Some(options)).await?;
+        let url = &self.options.endpoints[index];
+        if let Some(tls) = tls.filter(|_| is_https(url)) {
+            options = options.with_tls(tls);
+        }
+        let client = Client::connect([url], Some(options)).await?;
         slot.client = Some(client.clone());
         Ok(client)
     }
@@ -123,4 +176,18 @@ impl Endpoints {
             self.slots[turn % self.slots.len()].lock().await.client = None;
         }
     }
+}
+
+fn is_https(url: &str) -> bool {
+    url.starts_with("https://")
+}
+
+/// The files for tonic. It has no words of its own for what is wrong with them, so they are read into rustls first.
+fn tls_options(files: &Files) -> Result<TlsOptions, TlsError> {
+    fleet_tls::client(files)?;
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|error| TlsError::new(format!("cannot read {}: {error}", path.display())));
+    let options = TlsOptions::new().trust_anchors(files.roots()?.roots);
+    let (Some(cert), Some(key)) = (&files.cert, &files.key) else { return Ok(options) };
+    Ok(options.identity(Identity::from_pem(read(cert)?, read(key)?)))
 }

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 
 use etcd_client::Error;
+use fleet_tls::Files;
 
 use crate::store::kv::{MAX_TXN_BYTES, StoreError};
 
@@ -20,8 +21,16 @@ mod code {
     pub(super) const UNAUTHENTICATED: i32 = 16;
 }
 
-/// The error for the caller; `url` is the endpoint that was asked.
-pub(super) fn store_error(url: &str, error: &Error) -> StoreError {
+/// The error for the caller; `url` is the endpoint that was asked, over TLS with `files`.
+pub(super) fn store_error(url: &str, error: &Error, files: &Files) -> StoreError {
+    // The crate does not give the status as its error's source.
+    let told_by: &(dyn std::error::Error + 'static) = match error {
+        Error::GRpcStatus(status) => status,
+        error => error,
+    };
+    if let Some(problem) = fleet_tls::explain(told_by, files) {
+        return StoreError::Unavailable(format!("{url}: {problem}"));
+    }
     let told = || format!("{url}: {}", chain(error));
     match error {
         Error::GRpcStatus(status) => {
@@ -36,13 +45,20 @@ pub(super) fn store_error(url: &str, error: &Error) -> StoreError {
                 _ if message.contains("database space exceeded") => StoreError::Refused(format!(
                     "{url}: its database is full (alarm NOSPACE): it takes no writes; what runs goes on. Compact and defragment it, then `etcdctl alarm disarm` ({message})"
                 )),
+                _ if message.contains("authentication failed") || message.contains("user name is empty") => {
+                    StoreError::Refused(format!(
+                        "{url}: etcd wants a user and a password that it knows ({message}); see etcd_username and etcd_password"
+                    ))
+                }
+                code::PERMISSION_DENIED => StoreError::Refused(format!(
+                    "{url}: etcd does not allow this user to do that ({message}); grant its role readwrite on the prefix of the keys, or see etcd_username and etcd_password"
+                )),
                 // The users were changed while the request was under way.
                 _ if message.contains("revision in header is old") => StoreError::Unavailable(told()),
                 code::RESOURCE_EXHAUSTED if message.contains("too many requests") => StoreError::Unavailable(told()),
                 code::INVALID_ARGUMENT
                 | code::NOT_FOUND
                 | code::ALREADY_EXISTS
-                | code::PERMISSION_DENIED
                 | code::FAILED_PRECONDITION
                 | code::OUT_OF_RANGE
                 | code::UNIMPLEMENTED
@@ -64,6 +80,12 @@ pub(super) fn is_lease_not_found(error: &Error) -> bool {
         Error::LeaseKeepAliveError(message) => message == "lease not found",
         _ => false,
     }
+}
+
+/// Whether the connection ended without a word of why: an etcd that restarts, or one that refused our certificate.
+pub(super) fn is_a_close(error: &Error) -> bool {
+    let closed = ["connection closed", "operation was canceled", "Connection reset", "Broken pipe", "broken pipe"];
+    matches!(error, Error::GRpcStatus(_)) && closed.iter().any(|words| chain(error).contains(words))
 }
 
 /// Whether no connection came about, so that etcd cannot have seen the request. The crates do not export the type of this error; the

@@ -2,12 +2,14 @@
 
 mod endpoints;
 mod errors;
+mod probe;
 mod watch;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{Client, CompareOp, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use fleet_tls::{Files, TlsError};
 
 use self::endpoints::{Endpoints, Repeat};
 use super::kv::{Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, WatchStream, check, check_count, check_key};
@@ -19,6 +21,8 @@ pub struct EtcdOptions {
     pub endpoints: Vec<String>,
     /// User and password, if etcd asks for them.
     pub credentials: Option<(String, String)>,
+    /// For `https://` endpoints: their CA, and our certificate if they ask for one. They are always verified.
+    pub tls: Files,
     /// The time a whole call may take, whatever number of endpoints it tries.
     pub request_timeout: Duration,
     /// The time one endpoint has to accept a connection; shorter than `request_timeout`, so that a call can still try another one.
@@ -31,6 +35,7 @@ impl EtcdOptions {
         EtcdOptions {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
             credentials: None,
+            tls: Files::default(),
             request_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(1),
         }
@@ -39,15 +44,21 @@ impl EtcdOptions {
 
 /// A client of an etcd cluster. It connects when it is first used, and again whenever a connection broke.
 ///
-/// Absent: TLS, learning further endpoints from the cluster, retries beyond one call's time.
+/// Absent: learning further endpoints from the cluster, retries beyond one call's time.
 pub struct EtcdKv {
     endpoints: Endpoints,
 }
 
 impl EtcdKv {
-    /// Checks the options; does not connect. [`StoreError::Refused`] for an empty list or a URL that is not `http://`.
+    /// Checks the options; does not connect. [`StoreError::Refused`] for an empty list, a URL that is neither
+    /// `http://` nor `https://`, and certificate files that will not do.
     pub fn connect(options: EtcdOptions) -> Result<EtcdKv, StoreError> {
         Ok(EtcdKv { endpoints: Endpoints::new(options)? })
+    }
+
+    /// Logs in as somebody else and uses other certificate files from now on.
+    pub async fn change(&self, credentials: Option<(String, String)>, tls: Files) -> Result<(), TlsError> {
+        self.endpoints.change(credentials, tls).await
     }
 
     async fn txn_once(&self, repeat: Repeat, txn: Txn) -> Result<TxnResponse, StoreError> {

@@ -1,6 +1,7 @@
 //! One watch on etcd: responses in, one batch per revision out.
 
 use etcd_client::{Client, EventType, WatchOptions, WatchResponse};
+use fleet_tls::Files;
 use tokio::sync::mpsc;
 
 use super::endpoints::{Endpoints, Repeat};
@@ -55,7 +56,7 @@ fn read(response: Result<Option<WatchResponse>, etcd_client::Error>) -> (Vec<Wat
     let response = match response {
         Ok(Some(response)) => response,
         Ok(None) => return (vec![], Some(StoreError::Unavailable("etcd closed the watch".into()))),
-        Err(error) => return (vec![], Some(store_error("the watch", &error))),
+        Err(error) => return (vec![], Some(store_error("the watch", &error, &Files::default()))),
     };
     let end = match (response.canceled(), response.compact_revision()) {
         (false, _) => None,

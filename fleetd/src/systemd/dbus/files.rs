@@ -14,18 +14,22 @@ use crate::systemd::{DROP_IN, SystemdError};
 /// The unit folder. Its calls block, but for microseconds: the folder is in memory, so nothing is synced either.
 pub(super) struct Files {
     root: PathBuf,
-    /// Where systemd sees the folder.
+    /// Where systemd sees the folder that it finds units in.
     seen_at: PathBuf,
     dir: PathBuf,
+    /// Where the texts lie, if that is another folder, as systemd sees it: `dir` then has links to them.
+    texts_at: Option<PathBuf>,
 }
 
 /// Numbers temporary files, so that two writes never share one.
 static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
 impl Files {
-    pub(super) fn new(root: PathBuf, unit_dir: PathBuf) -> Files {
-        let dir = root.join(unit_dir.strip_prefix("/").unwrap_or(&unit_dir));
-        Files { root, seen_at: unit_dir, dir }
+    /// `runtime` is systemd's own folder for units of this boot, `unit_dir` the one to write to.
+    pub(super) fn new(root: PathBuf, runtime: &Path, unit_dir: PathBuf) -> Files {
+        // Compared by components, so that a slash at the end does not matter.
+        let texts_at = (unit_dir != runtime).then_some(unit_dir);
+        Files { dir: below(&root, runtime), root, seen_at: runtime.to_path_buf(), texts_at }
     }
 
     /// The drop-in comes first: once systemd finds the unit file, all of the unit is there.
@@ -33,15 +37,31 @@ impl Files {
         let folder = self.drop_in_folder(name);
         fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
         self.replace(&folder, DROP_IN, drop_in)?;
-        self.replace(&self.dir, name.as_str(), text)?;
+        match &self.texts_at {
+            None => self.replace(&self.dir, name.as_str(), text)?,
+            Some(texts_at) => {
+                self.replace(&below(&self.root, texts_at), name.as_str(), text)?;
+                self.link(name, &texts_at.join(name.as_str()))?;
+            }
+        }
         self.mark_changed()
+    }
+
+    fn link(&self, name: &UnitName, text: &Path) -> Result<(), SystemdError> {
+        let link = self.dir.join(name.as_str());
+        if fs::read_link(&link).is_ok_and(|target| target == text) {
+            return Ok(());
+        }
+        let temporary = self.temporary(&self.dir);
+        let linked = std::os::unix::fs::symlink(text, &temporary).and_then(|()| fs::rename(&temporary, &link));
+        linked.map_err(|source| failed(&link, source))
     }
 
     /// Leaves the instance to its template's file; whether anything had to be written or removed for that.
     ///
     /// A drop-in of the same name in the instance's own folder takes the place of the template's: all of it stands in either.
     pub(super) fn share(&self, name: &UnitName, drop_in: Option<&str>) -> Result<bool, SystemdError> {
-        let (folder, own) = (self.drop_in_folder(name), self.dir.join(name.as_str()));
+        let folder = self.drop_in_folder(name);
         let mut changed = false;
         match drop_in {
             Some(text) => {
@@ -51,7 +71,7 @@ impl Files {
             }
             None => changed |= delete(&folder.join(DROP_IN))?,
         }
-        changed |= delete(&own)?;
+        changed |= self.delete_unit(name)?;
         if drop_in.is_none() && changed {
             self.remove_folder(&folder)?;
         }
@@ -74,9 +94,15 @@ impl Files {
     pub(super) fn remove(&self, name: &UnitName) -> Result<(), SystemdError> {
         let folder = self.drop_in_folder(name);
         // The unit file first: a half-removed unit must not run without its drop-in.
-        let changed = delete(&self.dir.join(name.as_str()))? | delete(&folder.join(DROP_IN))?;
+        let changed = self.delete_unit(name)? | delete(&folder.join(DROP_IN))?;
         self.remove_folder(&folder)?;
         if changed { self.mark_changed() } else { Ok(()) }
+    }
+
+    /// The unit's file, and the text that it is a link to.
+    fn delete_unit(&self, name: &UnitName) -> Result<bool, SystemdError> {
+        let text = self.texts_at.as_ref().map(|texts_at| below(&self.root, texts_at).join(name.as_str()));
+        Ok(delete(&self.dir.join(name.as_str()))? | text.map_or(Ok(false), |text| delete(&text))?)
     }
 
     fn remove_folder(&self, folder: &Path) -> Result<(), SystemdError> {
@@ -93,8 +119,8 @@ impl Files {
     pub(super) fn host_defines(&self, name: &UnitName, search: &[String]) -> Option<String> {
         let names = [Some(name.clone()), name.template()];
         for dir in search {
-            let ours = Path::new(dir) == self.seen_at;
-            let dir = self.root.join(dir.strip_prefix('/').unwrap_or(dir));
+            let ours = Path::new(dir) == self.seen_at || Some(Path::new(dir)) == self.texts_at.as_deref();
+            let dir = below(&self.root, Path::new(dir));
             for name in names.iter().flatten() {
                 let file = dir.join(name.as_str());
                 // A link counts as it is: a mask points to /dev/null, and an enabled unit's link may point anywhere.
@@ -114,8 +140,7 @@ impl Files {
     /// Writes beside and renames. The temporary name has no unit suffix, so that systemd passes over it.
     fn replace(&self, folder: &Path, name: &str, text: &str) -> Result<(), SystemdError> {
         let target = folder.join(name);
-        let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
-        let temporary = folder.join(format!(".fleet-{}-{number}.tmp", std::process::id()));
+        let temporary = self.temporary(folder);
         let written = (|| {
             let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
             io::Write::write_all(&mut file, text.as_bytes())?;
@@ -127,6 +152,11 @@ impl Files {
             let _ = fs::remove_file(&temporary);
             failed(&target, source)
         })
+    }
+
+    fn temporary(&self, folder: &Path) -> PathBuf {
+        let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
+        folder.join(format!(".fleet-{}-{number}.tmp", std::process::id()))
     }
 
     /// Gives the folder a modification time of its own.
@@ -148,6 +178,11 @@ fn delete(file: &Path) -> Result<bool, SystemdError> {
     }
 }
 
+/// A path as this process sees it.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
 fn failed(path: &Path, source: io::Error) -> SystemdError {
     SystemdError::File { path: path.display().to_string(), source }
 }
@@ -167,7 +202,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("run/units")).unwrap();
         fs::create_dir_all(root.path().join("etc/units")).unwrap();
-        let files = Files::new(root.path().to_path_buf(), PathBuf::from("/run/units"));
+        let files = Files::new(root.path().to_path_buf(), Path::new("/run/units"), PathBuf::from("/run/units/"));
         Host { root, files }
     }
 
@@ -210,6 +245,24 @@ mod tests {
             files.remove(instance).unwrap();
         }
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn another_folder_than_systemd_s_has_the_texts_and_systemd_s_has_links() {
+        let Host { root, .. } = host();
+        let count = |dir: &Path| fs::read_dir(dir).unwrap().count();
+        fs::create_dir_all(root.path().join("run/fleet/units")).unwrap();
+        let files = Files::new(root.path().to_path_buf(), Path::new("/run/units"), PathBuf::from("/run/fleet/units/"));
+        let web = name("web@1.service");
+        files.write(&web, "old", "old").unwrap();
+        files.write(&web, "new", "[Unit]\n").unwrap();
+        let (dir, texts) = (root.path().join("run/units"), root.path().join("run/fleet/units"));
+        assert_eq!(fs::read_to_string(texts.join("web@1.service")).unwrap(), "new");
+        assert_eq!(fs::read_link(dir.join("web@1.service")).unwrap().to_str(), Some("/run/fleet/units/web@1.service"));
+        assert!(dir.join("web@1.service.d/10-fleet.conf").exists());
+        assert_eq!(files.host_defines(&web, &["/run/units".to_string(), "/run/fleet/units".to_string()]), None);
+        files.remove(&web).unwrap();
+        assert_eq!((count(&dir), count(&texts)), (0, 0));
     }
 
     #[test]

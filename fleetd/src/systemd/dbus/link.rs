@@ -161,12 +161,7 @@ impl Link {
 
 impl Live {
     async fn connect(bus: &Bus, jobs: &Arc<Jobs>, tally: &Arc<Tally>) -> zbus::Result<Live> {
-        let builder = match bus {
-            Bus::System => zbus::connection::Builder::system()?,
-            Bus::User => zbus::connection::Builder::session()?,
-            Bus::Address(address) => zbus::connection::Builder::address(address.as_str())?,
-        };
-        let connection = builder.method_timeout(CALL_TIMEOUT).build().await?;
+        let connection = bus.connect(Some(CALL_TIMEOUT)).await?;
         // Without `Subscribe` systemd sends the ends of our own jobs and nothing else, which starts units 29 % faster.
         let job_removed = MatchRule::builder()
             .msg_type(Type::Signal)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use fleet_core::name::UnitName;
@@ -30,10 +31,25 @@ const NO_SUCH_FILE: &str = "org.freedesktop.DBus.Error.FileNotFound";
 pub enum Bus {
     /// The machine's. The only one for a daemon: zbus cannot talk to systemd's private socket.
     System,
-    /// The user's, to try things out.
+    /// The user's.
     User,
     /// `unix:path=…`, such as a container's.
     Address(String),
+}
+
+impl Bus {
+    /// Connects; a call may take as long as given.
+    pub(super) async fn connect(&self, call_timeout: Option<Duration>) -> zbus::Result<zbus::Connection> {
+        let builder = match self {
+            Bus::System => zbus::connection::Builder::system()?,
+            Bus::User => zbus::connection::Builder::session()?,
+            Bus::Address(address) => zbus::connection::Builder::address(address.as_str())?,
+        };
+        match call_timeout {
+            Some(timeout) => builder.method_timeout(timeout).build().await,
+            None => builder.build().await,
+        }
+    }
 }
 
 /// Where systemd is.
@@ -41,7 +57,8 @@ pub enum Bus {
 pub struct Options {
     /// Its bus.
     pub bus: Bus,
-    /// The folder for fleet's unit files, as systemd sees it; on its search path, and in memory, so that a reboot empties it.
+    /// The folder for fleet's unit files, as systemd sees it; in memory, so that a reboot empties it. If it is not systemd's own
+    /// folder for units of this boot, there are links to the files in that.
     pub unit_dir: PathBuf,
     /// Where this process sees systemd's `/`. Only tests, which look into containers, have another.
     pub root: PathBuf,
@@ -67,12 +84,16 @@ pub struct DbusSystemd {
 impl DbusSystemd {
     /// Does not talk to the bus yet.
     pub fn new(options: Options) -> DbusSystemd {
+        let runtime_folder = match (&options.bus, std::env::var_os("XDG_RUNTIME_DIR")) {
+            (Bus::User, Some(folder)) => PathBuf::from(folder).join("systemd/user"),
+            _ => PathBuf::from("/run/systemd/system"),
+        };
         let tally = Arc::<Tally>::default();
         let jobs = Jobs::new(Arc::clone(&tally));
         DbusSystemd {
             link: Link::new(options.bus, Arc::clone(&jobs), Arc::clone(&tally)),
             glance: Glance::default(),
-            files: Files::new(options.root, options.unit_dir),
+            files: Files::new(options.root, &runtime_folder, options.unit_dir),
             jobs,
             tally,
             search: OnceCell::new(),

@@ -13,7 +13,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) fn connect(lab: &Lab, host: &str) -> Result<Fleet> {
         let socket = lab.path_in(host, "/run/fleet.sock")?;
-        Ok(Fleet { http: reqwest::Client::builder().unix_socket(socket).timeout(Duration::from_secs(300)).build()? })
+        Ok(Fleet { http: fleet_tests::http().unix_socket(socket).timeout(Duration::from_secs(300)).build()? })
     }
 
     pub(crate) async fn put(&self, name: &str, text: &str, desired: &str) -> Result<()> {
