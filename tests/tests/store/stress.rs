@@ -156,3 +156,33 @@ async fn quickest_read(store: &fleetd::store::Store) -> Duration {
 fn client(url: String) -> EtcdKv {
     EtcdKv::connect(EtcdOptions::new([url])).unwrap()
 }
+
+#[tokio::test]
+async fn a_token_that_ran_out_is_renewed_without_a_failed_call() {
+    const TTL: Duration = Duration::from_secs(1);
+    for binary in binaries().unwrap() {
+        let etcd = Etcd::start_with(&binary, &["--auth-token-ttl", &TTL.as_secs().to_string()]).await.unwrap();
+        let mut admin = Client::connect([etcd.url()], None).await.unwrap();
+        admin.user_add("root", "secret", None).await.unwrap();
+        admin.role_add("root").await.unwrap();
+        admin.user_grant_role("root", "root").await.unwrap();
+        admin.auth_enable().await.unwrap();
+        let credentials = Some(("root".to_string(), "secret".to_string()));
+        let kv = EtcdKv::connect(EtcdOptions { credentials, ..EtcdOptions::new([etcd.url()]) }).unwrap();
+        let lease = kv.grant(PATIENCE).await.unwrap();
+        let revision = kv.txn(&[], &[put_leased("a", lease)]).await.unwrap().revision;
+        let mut watch = kv.watch("", revision + 1).await.unwrap();
+        // Each first call after a silence that outlives the token is another one.
+        for call in 0..5 {
+            assert!(timeout(3 * TTL, watch.recv()).await.is_err(), "the watch ended, or somebody wrote");
+            match call {
+                0 => assert!(kv.keep_alive(lease).await.unwrap()),
+                1 => assert!(kv.get("a").await.unwrap().0.is_some()),
+                2 => drop(kv.watch("", 1).await.unwrap()),
+                3 => drop(kv.grant(PATIENCE).await.unwrap()),
+                _ => assert!(kv.txn(&[], &[put("b", "1")]).await.unwrap().applied),
+            }
+        }
+        assert_eq!(next(&mut watch).await.unwrap().revision, revision + 1);
+    }
+}
