@@ -7,6 +7,7 @@ mod bad_input;
 mod configuration;
 mod constraints;
 mod containers;
+mod decisions;
 mod embedded;
 mod failures;
 mod fleetctl;
