@@ -1,20 +1,45 @@
 #!/usr/bin/env bash
-# The figures of docs/performance.md: `tests/bench.sh [plan] [lists] [host] [three] [idle] [leader]`; all of them without an argument.
+# The figures of docs/performance.md: `tests/bench.sh [plan] [lists] [systemd] [host] [three] [idle] [leader]`; all of them without an
+# argument.
 # Those of docs/reliability.md take half an hour and are asked for by name: `tests/bench.sh reliability [FAULT]… [--runs N]`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-echo "building (release)" >&2
-cargo build --release --quiet --workspace --bins
-if [ "${1-}" = reliability ]; then
-    exec target/release/bench_reliability "${@:2}"
-fi
-# These need no lab; the rest of the words goes to the one that does.
-rest=()
-for word in "${@:-}"; do
-    case $word in
-    plan | lists) target/release/bench_"$word" ;;
-    "") target/release/bench_plan && target/release/bench_lists && target/release/bench_cluster ;;
-    *) rest+=("$word") ;;
+for part in "${@:-plan}"; do
+    case $part in
+        plan | lists | systemd | host | three | idle | leader | reliability) ;;
+        *) [ "${1-}" = reliability ] || { echo "no such part: $part" >&2; exit 2; } ;;
     esac
 done
-[ ${#rest[@]} = 0 ] || target/release/bench_cluster "${rest[@]}"
+bin=${FLEET_BENCH_BIN:-target/release} # another folder with the programs: they are not built then
+if [ "$bin" = target/release ]; then
+    echo "building (release)" >&2
+    cargo build --release --quiet --workspace --bins
+fi
+if [ "${1-}" = reliability ]; then
+    exec "$bin/bench_reliability" "${@:2}"
+fi
+
+# fleetd's systemd part alone, on a host of its own with fleetd stopped.
+systemd() {
+    lab() { "$bin/lab" --name benchs "$@"; }
+    trap 'lab down' EXIT
+    lab up 1 --store embedded --no-build >&2
+    lab exec h1 -- systemctl stop fleetd.socket fleetd
+    pid=$(lab ls --json | tr -d ' \n' | sed 's/.*"init_pid":\([0-9]*\).*/\1/')
+    for part in rate list; do
+        FLEET_TEST_SYSTEMD_ROOT=/proc/$pid/root "$bin/bench_systemd" "$part"
+    done
+    lab down
+    trap - EXIT
+}
+
+[ $# -gt 0 ] || set -- plan lists systemd host three idle leader
+cluster=()
+for part in "$@"; do
+    case $part in
+        plan | lists) "$bin/bench_$part" ;;
+        systemd) systemd ;;
+        host | three | idle | leader) cluster+=("$part") ;;
+    esac
+done
+[ ${#cluster[@]} = 0 ] || "$bin/bench_cluster" "${cluster[@]}"
