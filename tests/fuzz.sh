@@ -23,7 +23,9 @@ RUSTC_WORKSPACE_WRAPPER=$PWD/tests/fuzz/rustc.sh cargo build --quiet --workspace
 
 if [ "${1:-}" = --merge ]; then
     for name in $targets; do
-        "$target/debug/fuzz_$name" -set_cover_merge=1 -use_counters=0 -max_len=4096 "tests/fuzz/corpus/$name" "$found/$name" 2>&1 | tail -n 1
+        mkdir -p "$target/fuzz"
+        "$target/debug/fuzz_$name" -set_cover_merge=1 -use_counters=0 -max_len=4096 -artifact_prefix="$target/fuzz/$name-" \
+            "tests/fuzz/corpus/$name" "$found/$name" 2>&1 | tail -n 1
     done
     exit
 fi
