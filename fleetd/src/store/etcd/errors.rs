@@ -82,9 +82,11 @@ pub(super) fn is_lease_not_found(error: &Error) -> bool {
     }
 }
 
-/// Whether the connection ended without a word of why: an etcd that restarts, or one that refused our certificate.
+/// Whether the connection ended without a word of why, or with one that HTTP/2 has made a mere text of: an etcd that restarts, or one
+/// that refused our certificate.
 pub(super) fn is_a_close(error: &Error) -> bool {
-    let closed = ["connection closed", "operation was canceled", "Connection reset", "Broken pipe", "broken pipe"];
+    let closed =
+        ["received fatal alert", "connection closed", "operation was canceled", "Connection reset", "Broken pipe", "broken pipe"];
     matches!(error, Error::GRpcStatus(_)) && closed.iter().any(|words| chain(error).contains(words))
 }
 

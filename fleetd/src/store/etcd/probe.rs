@@ -9,8 +9,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// A server that refuses our certificate says so within a round trip of the handshake.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// A server that refuses our certificate says so within a round trip of the handshake; a busy one needs some time for that.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the endpoint has against us, in one sentence; `None` if nothing about TLS comes of it.
 pub(super) async fn refusal(url: &str, files: &Files) -> Option<String> {
