@@ -221,7 +221,8 @@ fn no_machine(unit: &UnitProgress) -> Option<Error> {
 fn failure(instance: &InstanceProgress, goal: Goal) -> Option<Error> {
     let status = instance.status.as_ref().filter(|_| instance.wanted && instance.acknowledged && !instance.done)?;
     let failed = status.active == "failed" && goal == Goal::Launched;
-    if !failed && status.message.is_none() {
+    // What is on its way up says only what it waits for.
+    if !failed && (status.message.is_none() || status.active == "activating") {
         return None;
     }
     let mut reasons: Vec<String> = Vec::new();

@@ -30,3 +30,8 @@ fn host_ms() -> u64 {
     });
     wall_ms + start.elapsed().as_millis() as u64
 }
+
+/// Milliseconds since 1970 by the wall clock, which may be set at any time: to show, not to count with.
+pub fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}

@@ -57,7 +57,9 @@ pub async fn run(settings: Settings, source: Source) -> anyhow::Result<()> {
     let session = Session::new(store.clone(), machine.clone(), settings.agent_ttl, &settings.data_dir, health.clone());
     let (registration, presence) = (session.registration(), session.presence());
     let agent = Agent::new(machine.id.clone(), store.clone(), systemd.clone() as Arc<dyn Systemd>, &settings.run_dir)
-        .context("cannot read what an earlier fleetd left")?;
+        .and_then(|agent| agent.with_memory(&settings.data_dir))
+        .context("cannot read what an earlier fleetd left")?
+        .with_keeper(settings.keeper_dir(), settings.etcd_servers.is_empty());
     let agent = Arc::new(Mutex::new(agent));
     let stop = CancellationToken::new();
 
@@ -129,16 +131,26 @@ pub async fn check_store(settings: &Settings) -> anyhow::Result<StoreCheck> {
 
 /// The store, and etcd's client by itself if it is that.
 async fn open_store(settings: &Settings) -> anyhow::Result<(Arc<dyn Kv>, Option<Arc<EtcdKv>>)> {
+    match open_etcd(settings)? {
+        Some(etcd) => Ok((etcd.clone(), Some(etcd))),
+        None => Ok((Arc::new(EmbeddedKv::open(&settings.data_dir.join(STORE_FILE)).await?), None)),
+    }
+}
+
+/// The store of a cluster, for the keeper; `None` where this machine is the cluster and fleetd alone has the store open.
+pub fn open_cluster_store(settings: &Settings) -> anyhow::Result<Option<Store>> {
+    Ok(open_etcd(settings)?.map(|etcd| Store::new(etcd, &settings.key_prefix)))
+}
+
+fn open_etcd(settings: &Settings) -> anyhow::Result<Option<Arc<EtcdKv>>> {
     if settings.etcd_servers.is_empty() {
-        let path = settings.data_dir.join(STORE_FILE);
-        return Ok((Arc::new(EmbeddedKv::open(&path).await?), None));
+        return Ok(None);
     }
     let mut options = EtcdOptions::new(settings.etcd_servers.clone());
     options.credentials.clone_from(&settings.etcd_auth);
     options.tls.clone_from(&settings.etcd_tls);
     options.request_timeout = settings.etcd_request_timeout;
-    let etcd = Arc::new(EtcdKv::connect(options)?);
-    Ok((etcd.clone(), Some(etcd)))
+    Ok(Some(Arc::new(EtcdKv::connect(options)?)))
 }
 
 /// Does what signals ask for until one of them asks for the end.

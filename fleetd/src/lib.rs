@@ -12,6 +12,7 @@ pub mod engine;
 pub mod event_log;
 pub mod files;
 pub mod health;
+pub mod keeper;
 pub mod leader;
 pub mod machine;
 pub mod metrics;

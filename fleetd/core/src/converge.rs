@@ -36,6 +36,9 @@ pub struct Marker {
     pub launched: bool,
     /// How many of the restarts asked for were carried out.
     pub restart: u64,
+    /// What it was started under, if it is fenced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<FencedBy>,
     /// Whether its text says that it ends by itself (`Type=oneshot`).
     pub oneshot: bool,
     /// Whether it was enabled, as its `[Install]` section says.
@@ -47,6 +50,15 @@ pub struct Marker {
     /// Whether an older text of it had been started when it was written, and was neither stopped nor restarted since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub outdated: bool,
+}
+
+/// What a fenced unit on a host is started under; both stand in its drop-in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FencedBy {
+    /// Its placement's token.
+    pub token: u64,
+    /// The life of the keeper. systemd starts it in no other one.
+    pub life: i64,
 }
 
 /// One unit of this host that fleet wrote or should write.
@@ -123,6 +135,8 @@ pub enum Step {
         revision: u64,
         /// The text's short hash.
         hash: Arc<str>,
+        /// What it is to be started under, if it is fenced.
+        fence: Option<FencedBy>,
     },
     /// Have systemd read changed files: once, however many changed.
     Reload,
@@ -155,9 +169,12 @@ pub struct Converged {
 
 /// Decides for this host. Without an assignment there is no opinion, and nothing is touched: a store that lost its data, or a
 /// machine that was never assigned anything, stops nothing.
-pub fn converge(assignment: Option<&Assignment>, host: &BTreeMap<UnitName, Seen>, now_ms: u64) -> Converged {
+///
+/// `keeper` is the life of this host's keeper, if the assignment is known to be no older than it: only then may it start what is
+/// fenced. Else the leader may have given up on this machine since, and the unit run elsewhere.
+pub fn converge(assignment: Option<&Assignment>, host: &BTreeMap<UnitName, Seen>, keeper: Option<i64>, now_ms: u64) -> Converged {
     let Some(assignment) = assignment else { return Converged::default() };
-    let mut out = Sorted::default();
+    let mut out = Sorted { keeper, ..Sorted::default() };
     for (instance, seen) in host {
         if !assignment.instances.contains_key(instance) {
             out.retire(instance, seen, now_ms);
@@ -203,6 +220,7 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
 /// Steps by kind, so that one reload stands between all writes and all starts.
 #[derive(Default)]
 struct Sorted {
+    keeper: Option<i64>,
     stops: Vec<Step>,
     removes: Vec<Step>,
     writes: Vec<Step>,
@@ -226,9 +244,19 @@ impl Sorted {
 
     fn keep(&mut self, instance: &UnitName, placement: &Placement, seen: &Seen, now_ms: u64) {
         let phase = phase(seen);
+        let fence = match (&placement.fence, self.keeper) {
+            (None, _) => None,
+            (Some(fence), Some(life)) => Some(FencedBy { token: fence.token, life }),
+            (Some(_), None) => {
+                if placement.state != DesiredState::Launched && running_by_us(seen) && !self.held_back(seen, now_ms) {
+                    self.stops.push(Step::Stop(instance.clone()));
+                }
+                return; // what runs is bound to the keeper, and that is enough
+            }
+        };
         // systemd knows nothing of a unit whose start was refused: its file may be gone, so it is written again.
         let lost = seen.systemd.is_none() && seen.trouble.message.is_some();
-        let current = seen.marker.as_ref().filter(|marker| marker.hash == placement.hash && !lost);
+        let current = seen.marker.as_ref().filter(|marker| marker.hash == placement.hash && marker.fence == fence && !lost);
         let Some(marker) = current else {
             // A new text need not wait for the pause of the old one's failures, only for that of a failed step.
             if self.held_back(seen, now_ms) {
@@ -243,9 +271,10 @@ impl Sorted {
                 unit: placement.unit.clone(),
                 revision: placement.revision,
                 hash: placement.hash.clone(),
+                fence,
             });
             // systemd reads a new name by itself; what it may have loaded already it reads again only when told.
-            self.reload |= seen.marker.as_ref().is_some_and(|marker| marker.hash != placement.hash);
+            self.reload |= seen.marker.as_ref().is_some_and(|marker| marker.hash != placement.hash || marker.fence != fence);
             if placement.state == DesiredState::Launched {
                 let restart = placement.restart;
                 let running = matches!(phase, Phase::Up | Phase::Activating | Phase::Moving) && seen.marker.is_some();

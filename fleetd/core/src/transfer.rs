@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fence;
 use crate::model::{self, DesiredState, MAX_REPLICAS, Settings, UnitRecord, Unknown};
 use crate::name::{MachineId, UnitName};
 use crate::unit_file::UnitFile;
@@ -161,6 +162,9 @@ fn check(name: &str, unit: &ExportedUnit) -> Result<Checked, String> {
     let constraints = Constraints::from_file(&file);
     if let Some(contradiction) = constraints.contradiction() {
         return Err(contradiction);
+    }
+    if let Some(refusal) = fence::refusals(&name, &file).first() {
+        return Err(refusal.to_string());
     }
     let desired = match unit.desired_state.as_str() {
         "" => DesiredState::Inactive,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleet_core::converge::{Marker, Step};
+use fleet_core::converge::{FencedBy, Marker, Step};
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::UnitFile;
 use futures_util::stream::{self, StreamExt};
@@ -78,10 +78,12 @@ impl Agent {
                 Ok(())
             }
             Step::Remove(name) => self.remove(&name).await.map_err(|problem| (name, problem)),
-            Step::Write { instance, unit, revision, hash } => match self.write(&instance, &unit, revision, hash).await {
-                Ok(()) => Ok(()),
-                Err(problem) => Err((instance, problem)),
-            },
+            Step::Write { instance, unit, revision, hash, fence } => {
+                match self.write(&instance, &unit, (revision, hash), fence).await {
+                    Ok(()) => Ok(()),
+                    Err(problem) => Err((instance, problem)),
+                }
+            }
             Step::Stop(_) | Step::Start { .. } | Step::Restart { .. } => Ok(()),
         }
     }
@@ -118,7 +120,13 @@ impl Agent {
         }
     }
 
-    async fn write(&mut self, instance: &UnitName, unit: &UnitName, revision: u64, hash: Arc<str>) -> Result<(), String> {
+    async fn write(
+        &mut self,
+        instance: &UnitName,
+        unit: &UnitName,
+        (revision, hash): (u64, Arc<str>),
+        fence: Option<FencedBy>,
+    ) -> Result<(), String> {
         let key = (unit.clone(), revision, hash.clone());
         let Some(text) = self.texts.0.get(&key).cloned() else {
             return Err(format!("the text of {unit}, revision {revision}, cannot be had from the store yet"));
@@ -131,13 +139,13 @@ impl Agent {
         }
         let rendered = self.render(instance, &key, &text).await?;
         let old = self.markers.get(instance).map(|marker| marker.hash.clone());
-        if old.as_ref().is_some_and(|old| *old != hash) {
+        if self.markers.get(instance).is_some_and(|marker| marker.hash != hash || marker.fence != fence) {
             self.markers.note_reload_due();
         }
         if self.markers.get(instance).is_some_and(|marker| marker.enabled) {
             self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?; // the old text's links
         }
-        let shared = self.put_files(instance, &key, &rendered).await?;
+        let shared = self.put_files(instance, &key, &rendered, fence).await?;
         let enabled = rendered.installs;
         if enabled && let Err(error) = self.systemd.enable(&systemd_name).await {
             if old.is_none() {
@@ -149,8 +157,8 @@ impl Agent {
             self.markers.note_links_due();
         }
         let launched = false;
-        let outdated =
-            self.markers.get(instance).is_some_and(|marker| marker.outdated || (marker.launched && marker.hash != hash));
+        let changed = |marker: &Marker| marker.hash != hash || marker.fence != fence;
+        let outdated = self.markers.get(instance).is_some_and(|marker| marker.outdated || (marker.launched && changed(marker)));
         // A text of another unit, or a new one, starts a new account of restarts.
         let restart = self.markers.get(instance).map_or(0, |marker| marker.restart);
         let marker = Marker {
@@ -160,6 +168,7 @@ impl Agent {
             launched,
             restart,
             oneshot: rendered.oneshot,
+            fence,
             enabled,
             shared,
             outdated,
@@ -240,15 +249,21 @@ impl Agent {
             self.texts.0.retain(|key, _| wanted.contains(key));
         }
         let keys: Vec<(UnitName, u64)> = missing.iter().map(|(unit, revision, _)| (unit.clone(), *revision)).collect();
-        match self.store.texts(&keys).await {
-            Ok(texts) => {
-                for (key, text) in missing.into_iter().zip(texts) {
-                    if let Some(text) = text.filter(|text| UnitFile::parse_lenient(text).short_hash() == *key.2) {
-                        self.texts.0.insert(key, text.into());
-                    }
-                }
+        let texts = match self.store.texts(&keys).await {
+            Ok(texts) => texts.into_iter().map(|text| text.map(Arc::from)).collect(),
+            Err(error) => {
+                debug!("unit files from the disk: {error}");
+                let from_disk = |(_, _, hash): &TextKey| self.remembered.as_ref()?.text(hash);
+                missing.iter().map(from_disk).collect::<Vec<Option<Arc<str>>>>()
             }
-            Err(error) => debug!("unit files wait: {error}"),
+        };
+        for (key, text) in missing.into_iter().zip(texts) {
+            if let Some(text) = text.filter(|text| UnitFile::parse_lenient(text).short_hash() == *key.2) {
+                if let Some(remembered) = &self.remembered {
+                    remembered.keep_text(&key.2, &text);
+                }
+                self.texts.0.insert(key, text);
+            }
         }
     }
 }

@@ -22,12 +22,16 @@ use crate::systemd::{JobOutcome, Listed, MAX_STARTS, Systemd, SystemdError};
 
 mod apply;
 mod dropin;
+mod fence;
 mod markers;
+mod remembered;
 mod templates;
 #[cfg(test)]
 mod tests;
 
+use fence::KeeperOfHost;
 use markers::Markers;
+use remembered::Remembered;
 
 /// How often systemd is asked for states when nothing happens: a failure is noticed within a second.
 /// Why not systemd's signals: docs/decisions/0003-listing-not-signals.md.
@@ -46,6 +50,10 @@ const REFILL: usize = MAX_STARTS / 4;
 const REPORT_PERIOD_MS: u64 = 500;
 const REPORT_BURST: u64 = 2;
 
+/// How long the store may take for its first answer before the agent starts from what it remembers, in milliseconds: longer than a
+/// store that is there ever takes, and short for whoever waits for a rebooted machine.
+const DISK_PATIENCE_MS: u64 = 5_000;
+
 /// How long leaving waits for units to stop. Below fleetd's own TimeoutStopSec (90 s).
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(75);
 
@@ -57,6 +65,18 @@ pub struct Agent {
     markers: Markers,
     /// The last assignment that the store showed; kept while the store is away.
     assignment: Option<Arc<Assignment>>,
+    /// The store's revision that it was true at; 0 where the store did not show it.
+    as_of: i64,
+    /// The revision at which it should be known.
+    wanted: watch::Sender<i64>,
+    /// The keeper of fenced units, where this fleetd runs any.
+    keeper: Option<KeeperOfHost>,
+    /// What outlives a reboot.
+    remembered: Option<Remembered>,
+    /// Since when the store is asked for the first assignment of this run.
+    asked_since_ms: Option<u64>,
+    /// Whether the assignment is the one from before, since the store does not answer.
+    from_disk: bool,
     trouble: BTreeMap<UnitName, Trouble>,
     /// Each instance's active state, and since when.
     since: BTreeMap<UnitName, (String, u64)>,
@@ -81,8 +101,18 @@ pub struct Agent {
     report_credit_ms: u64,
 }
 
-/// The assignment as the watch last showed it, for the agent's next tick.
-type Newest = watch::Receiver<Option<Arc<Assignment>>>;
+/// What the store last showed, for the agent's next tick.
+#[derive(Debug, Clone, Default)]
+struct Shown {
+    /// The assignment, if there ever was one.
+    assignment: Option<Arc<Assignment>>,
+    /// The revision that it was true at.
+    as_of: i64,
+    /// Whether the store has answered at all.
+    answered: bool,
+}
+
+type Newest = watch::Receiver<Shown>;
 
 impl Agent {
     /// `run_dir` holds what is known of the units of this boot.
@@ -94,6 +124,12 @@ impl Agent {
             systemd,
             markers,
             assignment: None,
+            as_of: 0,
+            wanted: watch::Sender::new(0),
+            keeper: None,
+            remembered: None,
+            asked_since_ms: None,
+            from_disk: false,
             trouble: BTreeMap::new(),
             since: BTreeMap::new(),
             outcomes: BTreeMap::new(),
@@ -110,16 +146,24 @@ impl Agent {
         })
     }
 
+    /// Has the agent keep its assignment in `data_dir`, and start from it after a reboot while the store is away.
+    pub fn with_memory(mut self, data_dir: &Path) -> std::io::Result<Agent> {
+        self.remembered = Some(Remembered::open(data_dir)?);
+        Ok(self)
+    }
+
     /// Ticks whenever the assignment changes, a job ends, a pause ends or time passes, for ever. Drop the future to stop: nothing
     /// that runs is stopped by that.
     pub async fn run(agent: Arc<Mutex<Agent>>, registration: watch::Receiver<Option<Registration>>) {
-        let (machine, store, systemd) = {
+        let (machine, store, systemd, wanted, remembered) = {
             let agent = agent.lock().await;
-            (agent.machine.clone(), agent.store.clone(), agent.systemd.clone())
+            let (systemd, wanted) = (agent.systemd.clone(), agent.wanted.subscribe());
+            (agent.machine.clone(), agent.store.clone(), systemd, wanted, agent.remembered.clone())
         };
         let mut jobs = systemd.changes();
-        let (sender, mut newest) = watch::channel(None);
-        let follow = follow_assignment(store, machine, sender);
+        let (sender, mut newest) = watch::channel(Shown::default());
+        let remember = remember(remembered, sender.subscribe());
+        let follow = follow_assignment(store, machine, sender, wanted);
         let tick = async {
             let mut registered = registration.clone();
             loop {
@@ -144,7 +188,7 @@ impl Agent {
                 let _ = timeout(wait, woken).await;
             }
         };
-        tokio::join!(follow, tick);
+        tokio::join!(follow, remember, tick);
     }
 
     /// What this agent knows, for a look from outside (SIGUSR1).
@@ -154,9 +198,7 @@ impl Agent {
 
     /// One pass. Answers with when to look again, in milliseconds since 1970, and, while jobs are under way, how long to let them run.
     async fn tick(&mut self, now_ms: u64, newest: &Newest, registration: Option<Registration>) -> (u64, Option<Duration>) {
-        if let Some(assignment) = newest.borrow().clone() {
-            self.assignment = Some(assignment);
-        }
+        self.take(newest.borrow().clone(), now_ms);
         if registration != self.registration {
             self.registration = registration;
             self.reported = None;
@@ -177,10 +219,33 @@ impl Agent {
         }
     }
 
+    /// Takes what the store shows; or, while it does not answer, what was assigned before.
+    fn take(&mut self, shown: Shown, now_ms: u64) {
+        if let Some(assignment) = shown.assignment {
+            (self.assignment, self.as_of, self.from_disk) = (Some(assignment), shown.as_of, false);
+        }
+        let asked_since_ms = *self.asked_since_ms.get_or_insert(now_ms);
+        if !shown.answered && self.assignment.is_none() && now_ms >= asked_since_ms + DISK_PATIENCE_MS {
+            self.assignment = self.remembered.as_ref().and_then(Remembered::assignment).map(Arc::new);
+            if let Some(assignment) = &self.assignment {
+                let generation = assignment.generation;
+                warn!(
+                    "the store does not answer; starting what was assigned before (generation {generation}), fenced units wait"
+                );
+                self.from_disk = true;
+            }
+        }
+    }
+
     async fn pass(&mut self, now_ms: u64) -> Result<u64, SystemdError> {
-        let host = self.observe(now_ms).await?;
+        let mut host = self.observe(now_ms).await?;
         self.listing_ms = clock::now_ms().saturating_sub(now_ms);
-        let converged = converge(self.assignment.as_deref(), &host, now_ms);
+        let life = self.open_life(now_ms).await;
+        if let Some(assignment) = self.assignment.as_ref().filter(|_| self.from_disk) {
+            // What was assigned since that was written is not known: nothing is taken off.
+            host.retain(|name, _| assignment.instances.contains_key(name));
+        }
+        let converged = converge(self.assignment.as_deref(), &host, life, now_ms);
         let idle = converged.steps.is_empty();
         // Made before the steps are taken: it says what was seen, not what was asked for since.
         let report = self.report(&host, now_ms).await;
@@ -197,6 +262,13 @@ impl Agent {
             next_ms = next_ms.min(self.report_credit_ms);
         }
         Ok(converged.wake_at_ms.map_or(next_ms, |at| at.min(next_ms)))
+    }
+
+    async fn let_jobs_end(&mut self, deadline_ms: u64) {
+        let mut jobs = self.systemd.changes();
+        while self.systemd.jobs_in_flight() > 0 && clock::now_ms() < deadline_ms {
+            let _ = timeout(Duration::from_millis(BUSY_PERIOD_MS), jobs.changed()).await;
+        }
     }
 
     fn busy_period_ms(&self) -> u64 {
@@ -248,6 +320,15 @@ impl Agent {
                 self.explain(name, &mut status).await;
             } else {
                 self.outcomes.remove(name);
+            }
+            let fenced = self.assignment.as_ref().and_then(|assignment| assignment.instances.get(name)?.fence.as_ref());
+            if fenced.is_some()
+                && status.message.is_none()
+                && ["inactive", "failed"].contains(&status.active.as_str())
+                && let Some((message, too_long)) = self.waits_for_keeper(now_ms)
+            {
+                (status.message, status.gave_up) = (Some(message), status.gave_up || too_long);
+                (status.active, status.sub) = ("activating".to_string(), "keeper".to_string());
             }
             instances.insert(name.clone(), status);
         }
@@ -311,7 +392,8 @@ impl Agent {
             let now_ms = clock::now_ms();
             let left: Vec<UnitName> = self.markers.names().cloned().collect();
             if left.is_empty() {
-                return;
+                self.end_keeper().await;
+                return self.let_jobs_end(deadline).await;
             }
             if now_ms > deadline {
                 return warn!("{} units did not stop in time: {}", left.len(), left[0]);
@@ -321,6 +403,19 @@ impl Agent {
             }
             let _ = timeout(Duration::from_millis(BUSY_PERIOD_MS), jobs.changed()).await;
         }
+    }
+}
+
+/// Keeps each assignment that the store shows on the disk, the newest if several came while one was written.
+async fn remember(remembered: Option<Remembered>, mut newest: Newest) {
+    let Some(remembered) = remembered else { return };
+    let mut kept = None;
+    while newest.changed().await.is_ok() {
+        let shown = newest.borrow_and_update().assignment.clone();
+        let Some(assignment) = shown.filter(|shown| kept.as_ref() != Some(shown)) else { continue };
+        kept = Some(assignment.clone());
+        let remembered = remembered.clone();
+        let _ = tokio::task::spawn_blocking(move || remembered.keep(&assignment)).await;
     }
 }
 
@@ -335,10 +430,11 @@ async fn settle(systemd: &dyn Systemd, jobs: &mut watch::Receiver<u64>) {
     }
 }
 
-/// Keeps `newest` at this machine's assignment: reads it, follows it, reads it again after a break. An absent key is no news.
-async fn follow_assignment(store: Store, machine: MachineId, newest: watch::Sender<Option<Arc<Assignment>>>) {
+/// Keeps `newest` at this machine's assignment: reads it, follows it, reads it again after a break, or when it is `wanted` as of a
+/// later revision. An absent key is no news.
+async fn follow_assignment(store: Store, machine: MachineId, newest: watch::Sender<Shown>, mut wanted: watch::Receiver<i64>) {
     loop {
-        if let Err(error) = follow_once(&store, &machine, &newest).await {
+        if let Err(error) = follow_once(&store, &machine, &newest, &mut wanted).await {
             debug!("reading the assignment again: {error}");
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -348,30 +444,39 @@ async fn follow_assignment(store: Store, machine: MachineId, newest: watch::Send
 async fn follow_once(
     store: &Store,
     machine: &MachineId,
-    newest: &watch::Sender<Option<Arc<Assignment>>>,
+    newest: &watch::Sender<Shown>,
+    wanted: &mut watch::Receiver<i64>,
 ) -> Result<(), StoreError> {
     let (assignment, revision) = store.assignment(machine).await?;
-    if let Some(assignment) = assignment {
-        offer(newest, assignment.value);
+    match assignment {
+        Some(assignment) => offer(newest, assignment.value, revision),
+        None => newest.send_modify(|shown| shown.answered = true),
     }
     let mut changes = store.watch_assignment(machine, revision).await?;
-    while let Some(batch) = changes.recv().await {
-        for event in batch?.events {
+    loop {
+        let batch = tokio::select! {
+            batch = changes.recv() => batch,
+            Ok(wanted) = wanted.wait_for(|wanted| *wanted > newest.borrow().as_of) => {
+                debug!("reading the assignment again: it is wanted as of revision {}", *wanted);
+                return Ok(());
+            }
+        };
+        let Some(batch) = batch else { return Ok(()) };
+        let batch = batch?;
+        for event in batch.events {
             if let WatchEvent::Put(kv) = event {
-                offer(newest, store.read_assignment(&kv)?);
+                offer(newest, store.read_assignment(&kv)?, batch.revision);
             }
         }
     }
-    Ok(())
 }
 
-fn offer(newest: &watch::Sender<Option<Arc<Assignment>>>, assignment: Assignment) {
-    newest.send_if_modified(|present| {
-        let changed = present.as_deref() != Some(&assignment);
-        if changed {
-            *present = Some(Arc::new(assignment));
+fn offer(newest: &watch::Sender<Shown>, assignment: Assignment, as_of: i64) {
+    newest.send_modify(|shown| {
+        if shown.assignment.as_deref() != Some(&assignment) {
+            shown.assignment = Some(Arc::new(assignment));
         }
-        changed
+        (shown.as_of, shown.answered) = (as_of, true);
     });
 }
 

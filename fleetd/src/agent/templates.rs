@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use fleet_core::converge::FencedBy;
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::UnitFile;
 
 use super::Agent;
 use super::apply::TextKey;
 use super::dropin::drop_in;
+use super::fence;
 use super::markers::Template;
 use crate::systemd::quadlet;
 
@@ -31,7 +33,10 @@ impl Agent {
         }
         // The generator leaves a template's specifiers to systemd: what it makes of a template holds for all its instances.
         let name = if is_replica(instance, &key.0) { &key.0 } else { instance };
-        let text = if name.is_quadlet() { quadlet::translate(name, text).await? } else { text.to_string() };
+        let text = match name.is_quadlet() {
+            true => quadlet::translate(name, &fence::with_token(text)).await?,
+            false => text.to_string(),
+        };
         let file = UnitFile::parse_lenient(&text);
         let (oneshot, installs) = (file.last("Service", "Type") == Some("oneshot"), file.has_section("Install"));
         let rendered = Arc::new(Rendered { text, file, oneshot, installs });
@@ -40,12 +45,22 @@ impl Agent {
     }
 
     /// Writes the files of `instance`. Answers whether it shares its template's.
-    pub(super) async fn put_files(&mut self, instance: &UnitName, key: &TextKey, rendered: &Rendered) -> Result<bool, String> {
-        // What is enabled is linked by its own name, which needs a file of that name.
-        if is_replica(instance, &key.0) && !rendered.installs && self.share(instance, key, rendered).await? {
+    pub(super) async fn put_files(
+        &mut self,
+        instance: &UnitName,
+        key: &TextKey,
+        rendered: &Rendered,
+        fence_by: Option<FencedBy>,
+    ) -> Result<bool, String> {
+        // What is enabled is linked by its own name, which needs a file of that name. What is fenced has lines of its own.
+        let common = !rendered.installs && fence_by.is_none();
+        if is_replica(instance, &key.0) && common && self.share(instance, key, rendered).await? {
             return Ok(true);
         }
-        let own = drop_in(instance, &rendered.file);
+        let mut own = drop_in(instance, &rendered.file);
+        if let Some((by, keeper)) = fence_by.zip(self.keeper.as_ref()) {
+            own.push_str(&fence::lines(&rendered.file, instance, by, &keeper.folder));
+        }
         self.systemd.write(&instance.systemd_name(), &rendered.text, &own).await.map_err(|e| e.to_string())?;
         Ok(false)
     }

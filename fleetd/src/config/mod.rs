@@ -212,6 +212,11 @@ fn variables(environment: &Environment, findings: &mut Findings) -> Vec<Entry> {
 }
 
 impl Settings {
+    /// Where the keeper of fenced units says that it lives: its unit's `RuntimeDirectory=`, beside fleetd's.
+    pub fn keeper_dir(&self) -> PathBuf {
+        self.run_dir.with_file_name("fleet-keeper")
+    }
+
     /// Where other machines reach this one's API: the first listener that is not loopback, with TLS if one is, by this machine's
     /// address.
     pub fn api_url(&self, address: &str) -> Option<String> {

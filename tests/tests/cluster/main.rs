@@ -10,6 +10,7 @@ mod containers;
 mod decisions;
 mod embedded;
 mod failures;
+mod fencing;
 mod fleetctl;
 mod leaders;
 mod leaving;

@@ -10,7 +10,7 @@ use fleet_tests::lab::{Options, Store, bin_folder, packages, programs, wait_for}
 use crate::{AGENT_LEASE, SLEEPER, lab};
 
 /// All that must not notice an upgrade; `churn@` is the load, and comes and goes.
-const STEADY: &[&str] = &["steady@*.service", "everywhere.service", "box.service", "quadlet.service"];
+const STEADY: &[&str] = &["steady@*.service", "everywhere.service", "box.service", "quadlet.service", "lone.service"];
 
 const PODMAN: &str = "[Service]\nType=notify\nNotifyAccess=all\nDelegate=yes\nTimeoutStopSec=10\n\
     ExecStart=/usr/bin/podman run --rm --replace --name=box --cgroups=split --sdnotify=conmon --network=host --stop-timeout=1 \
@@ -30,9 +30,10 @@ fn upgrading_the_packages_under_load_changes_no_pid_and_moves_nothing() -> Resul
         cluster.start("everywhere.service", &format!("{SLEEPER}\n[X-Fleet]\nGlobal=true\n"))?;
         cluster.start("box.service", PODMAN)?;
         cluster.start("quadlet.container", QUADLET)?;
+        cluster.start("lone.service", &format!("{SLEEPER}TimeoutStopSec=5\n\n[X-Fleet]\nFence=yes\n"))?;
         cluster.submit("churn@.service", SLEEPER)?;
         let before = cluster.running(STEADY)?;
-        ensure!(before.len() == 60 + 2 + 2, "{before:?}");
+        ensure!(before.len() == 60 + 2 + 3, "{before:?}");
 
         let version = next_version();
         let built = tempfile::tempdir()?;

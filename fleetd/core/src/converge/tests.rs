@@ -3,9 +3,13 @@
 use super::*;
 use expect_test::{Expect, expect};
 
-/// A line is `unit: wanted; on-host`. Wanted: `-`, `loaded h1`, `launched h1 [restart=N]`. On host: `-` or
-/// `h1[ launched][ oneshot][ restart=N][ STATE][ job][ failures=N][ pause=MS][ refused]`, where STATE is systemd's active state.
+/// A line is `unit: wanted; on-host`. Wanted: `-`, `loaded h1`, `launched h1 [restart=N] [token=N]`. On host: `-` or
+/// `h1[ launched][ fence=TOKEN/LIFE][ oneshot][ restart=N][ STATE][ job][ failures=N][ pause=MS][ refused]`, where STATE is systemd's active state.
 fn check(text: &str, expected: Expect) {
+    check_with_keeper(None, text, expected);
+}
+
+fn check_with_keeper(keeper: Option<i64>, text: &str, expected: Expect) {
     let mut assignment = Assignment { generation: 1, ..Assignment::default() };
     let mut host = BTreeMap::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -15,7 +19,8 @@ fn check(text: &str, expected: Expect) {
         let mut words = wanted.split_whitespace();
         if let Some(state) = words.next().and_then(DesiredState::parse) {
             let hash = words.next().unwrap();
-            let restart = words.next().and_then(|w| w.strip_prefix("restart=")).map_or(0, |n| n.parse().unwrap());
+            let number = |what: &str| words.clone().find_map(|w| w.strip_prefix(what)?.parse().ok());
+            let (restart, token) = (number("restart=").unwrap_or(0), number("token="));
             let unit = name.template().unwrap_or(name.clone());
             let placement = Placement {
                 unit,
@@ -26,7 +31,7 @@ fn check(text: &str, expected: Expect) {
                 since_ms: 0,
                 moves: 0,
                 restart,
-                fence: None,
+                fence: token.map(|token| crate::fence::Fenced { token, stop_ms: 0, after: Vec::new() }),
             };
             assignment.instances.insert(name.clone(), placement);
         }
@@ -34,7 +39,7 @@ fn check(text: &str, expected: Expect) {
             host.insert(name, seen);
         }
     }
-    let converged = converge(Some(&assignment), &host, 10_000);
+    let converged = converge(Some(&assignment), &host, keeper, 10_000);
     let mut lines: Vec<String> = converged.steps.iter().map(|step| format!("{step:?}")).collect();
     lines.extend(converged.wake_at_ms.map(|at| format!("wake at {at}")));
     expected.assert_eq(&lines.join("\n"));
@@ -51,6 +56,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         launched: false,
         restart: 0,
         oneshot: false,
+        fence: None,
         enabled: false,
         shared: false,
         outdated: false,
@@ -61,6 +67,10 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
             ("oneshot", _) => marker.oneshot = true,
             ("outdated", _) => marker.outdated = true,
             ("restart", n) => marker.restart = n.parse().unwrap(),
+            ("fence", both) => {
+                let (token, life) = both.split_once('/').unwrap();
+                marker.fence = Some(FencedBy { token: token.parse().unwrap(), life: life.parse().unwrap() });
+            }
             ("failures", n) => seen.trouble.failures = n.parse().unwrap(),
             ("pause", n) => seen.trouble.not_before_ms = n.parse().unwrap(),
             ("refused", _) => seen.trouble.message = Some("refused".into()),
@@ -79,14 +89,17 @@ fn a_new_unit_is_written_and_started_without_a_reload() {
     check(
         "a.service: launched h1; -",
         expect![[r#"
-            Write { instance: a.service, unit: a.service, revision: 1, hash: "h1" }
+            Write { instance: a.service, unit: a.service, revision: 1, hash: "h1", fence: None }
             Start { instance: a.service, restart: 0, again: false }"#]],
     );
 }
 
 #[test]
 fn a_loaded_unit_is_written_and_not_started() {
-    check("a.service: loaded h1; -", expect![[r#"Write { instance: a.service, unit: a.service, revision: 1, hash: "h1" }"#]]);
+    check(
+        "a.service: loaded h1; -",
+        expect![[r#"Write { instance: a.service, unit: a.service, revision: 1, hash: "h1", fence: None }"#]],
+    );
 }
 
 #[test]
@@ -100,8 +113,8 @@ fn changed_texts_share_one_reload() {
         "a.service: launched h2; h1 launched active
          b.service: launched h2; h1 launched active",
         expect![[r#"
-            Write { instance: a.service, unit: a.service, revision: 1, hash: "h2" }
-            Write { instance: b.service, unit: b.service, revision: 1, hash: "h2" }
+            Write { instance: a.service, unit: a.service, revision: 1, hash: "h2", fence: None }
+            Write { instance: b.service, unit: b.service, revision: 1, hash: "h2", fence: None }
             Reload
             Restart { instance: a.service, restart: 0 }
             Restart { instance: b.service, restart: 0 }"#]],
@@ -193,7 +206,7 @@ fn without_an_assignment_nothing_is_touched() {
         UnitName::trusted("a.service"),
         parse_seen(&UnitName::trusted("a.service"), "h1 launched active").unwrap(),
     )]);
-    assert_eq!(converge(None, &host, 0), Converged::default());
+    assert_eq!(converge(None, &host, None, 0), Converged::default());
 }
 
 #[test]
@@ -234,7 +247,7 @@ fn a_failing_unit_is_removed_and_rewritten_without_waiting_for_its_pause() {
          b.service: launched h2; h1 launched failed failures=6 pause=50000",
         expect![[r#"
             Remove(a.service)
-            Write { instance: b.service, unit: b.service, revision: 1, hash: "h2" }
+            Write { instance: b.service, unit: b.service, revision: 1, hash: "h2", fence: None }
             Reload
             Start { instance: b.service, restart: 0, again: false }"#]],
     );
@@ -249,7 +262,7 @@ fn a_step_that_fails_for_ever_is_tried_only_after_its_pause() {
          d.service: launched h1 restart=2; h1 launched active failures=9 pause=50000 refused
          e.service: loaded h1; h1 launched active failures=9 pause=50000 refused",
         expect![[r#"
-            Write { instance: b.service, unit: b.service, revision: 1, hash: "h1" }
+            Write { instance: b.service, unit: b.service, revision: 1, hash: "h1", fence: None }
             Start { instance: b.service, restart: 0, again: false }
             wake at 50000"#]],
     );
@@ -260,7 +273,7 @@ fn a_unit_that_systemd_lost_is_written_again() {
     check(
         "a.service: launched h1; h1 launched failures=1 refused",
         expect![[r#"
-        Write { instance: a.service, unit: a.service, revision: 1, hash: "h1" }
+        Write { instance: a.service, unit: a.service, revision: 1, hash: "h1", fence: None }
         Start { instance: a.service, restart: 0, again: false }"#]],
     );
 }
@@ -310,8 +323,55 @@ fn a_new_text_does_not_wait_for_a_start_under_way() {
     check(
         "a.service: launched h2; h1 launched activating job",
         expect![[r#"
-        Write { instance: a.service, unit: a.service, revision: 1, hash: "h2" }
+        Write { instance: a.service, unit: a.service, revision: 1, hash: "h2", fence: None }
         Reload
         Restart { instance: a.service, restart: 0 }"#]],
+    );
+}
+
+#[test]
+fn a_fenced_unit_starts_only_under_a_keeper_that_the_assignment_is_no_older_than() {
+    let new = "a.service: launched h1 token=7; -";
+    check_with_keeper(None, new, expect![]);
+    check_with_keeper(
+        Some(40),
+        new,
+        expect![[r#"
+            Write { instance: a.service, unit: a.service, revision: 1, hash: "h1", fence: Some(FencedBy { token: 7, life: 40 }) }
+            Start { instance: a.service, restart: 0, again: false }"#]],
+    );
+}
+
+#[test]
+fn a_fenced_unit_that_runs_is_left_alone_while_nothing_is_known_of_the_keeper() {
+    check_with_keeper(None, "a.service: launched h1 token=7; h1 launched fence=7/40 active", expect![]);
+    check_with_keeper(Some(40), "a.service: launched h1 token=7; h1 launched fence=7/40 active", expect![]);
+    // What is to stop is stopped all the same.
+    check_with_keeper(None, "a.service: -; h1 launched fence=7/40 active", expect!["Stop(a.service)"]);
+    check_with_keeper(None, "a.service: loaded h1 token=7; h1 launched fence=7/40 active", expect!["Stop(a.service)"]);
+}
+
+#[test]
+fn what_the_last_keeper_took_along_starts_again_under_the_next_one() {
+    // systemd stopped it in good order, so nothing but the keeper's life tells that it is to run.
+    check_with_keeper(
+        Some(50),
+        "a.service: launched h1 token=7; h1 launched fence=7/40 inactive",
+        expect![[r#"
+            Write { instance: a.service, unit: a.service, revision: 1, hash: "h1", fence: Some(FencedBy { token: 7, life: 50 }) }
+            Reload
+            Start { instance: a.service, restart: 0, again: false }"#]],
+    );
+}
+
+#[test]
+fn a_fenced_unit_that_was_elsewhere_in_between_starts_with_its_new_token() {
+    check_with_keeper(
+        Some(40),
+        "a.service: launched h1 token=9; h1 launched fence=7/40 active",
+        expect![[r#"
+            Write { instance: a.service, unit: a.service, revision: 1, hash: "h1", fence: Some(FencedBy { token: 9, life: 40 }) }
+            Reload
+            Restart { instance: a.service, restart: 0 }"#]],
     );
 }

@@ -1,0 +1,137 @@
+//! Fenced units on this host: what binds them to the keeper, and when they may start.
+
+use std::path::{Path, PathBuf};
+
+use fleet_core::converge::FencedBy;
+use fleet_core::fence::StopTerms;
+use fleet_core::model::Assignment;
+use fleet_core::name::UnitName;
+use fleet_core::unit_file::UnitFile;
+use fleet_core::xfleet::Constraints;
+use tracing::warn;
+
+use super::Agent;
+use crate::keeper;
+use crate::systemd::Job;
+
+/// How often a keeper that is needed and not there is asked for, in milliseconds. Its start takes as long as the store is away.
+const ASK_PERIOD_MS: u64 = 10_000;
+
+/// How long fenced units wait here for the keeper before the leader may try another machine, in milliseconds: far longer than the lease
+/// of an earlier boot, which a keeper waits for.
+const PATIENCE_MS: u64 = 60_000;
+
+/// The keeper beside this agent.
+#[derive(Debug, Clone)]
+pub(super) struct KeeperOfHost {
+    /// Where it says that it lives.
+    pub(super) folder: PathBuf,
+    /// Whether this machine is the whole cluster.
+    pub(super) alone: bool,
+    /// Since when something fenced waits for it.
+    waiting_since_ms: Option<u64>,
+    /// When it was last asked for.
+    asked_ms: Option<u64>,
+}
+
+impl Agent {
+    /// Has the agent run fenced units, bound to the keeper that says in `folder` that it lives; `alone` where the store is embedded.
+    #[must_use]
+    pub fn with_keeper(mut self, folder: PathBuf, alone: bool) -> Agent {
+        self.keeper = Some(KeeperOfHost { folder, alone, waiting_since_ms: None, asked_ms: None });
+        self
+    }
+
+    /// The keeper's life, if what is assigned is known to be no older: then a leader that has given up on this machine since would
+    /// show in the assignment. Has the store read again, and the keeper started, as far as that takes.
+    pub(super) async fn open_life(&mut self, now_ms: u64) -> Option<i64> {
+        let needed = self.assignment.as_ref().is_some_and(|assignment| needs_keeper(assignment));
+        let keeper = self.keeper.as_mut().filter(|_| needed)?;
+        let state = keeper::read_state(&keeper.folder).filter(|state| state.alone == keeper.alone);
+        let open = match state {
+            Some(state) if state.alone || self.as_of >= state.life => Some(state.life),
+            Some(state) => {
+                self.wanted.send_replace(state.life);
+                None
+            }
+            None => {
+                if keeper.asked_ms.is_none_or(|asked| now_ms >= asked + ASK_PERIOD_MS) {
+                    keeper.asked_ms = Some(now_ms);
+                    if let Err(error) = self.systemd.queue(&UnitName::trusted(keeper::UNIT), Job::Start).await {
+                        warn!("fenced units wait for their keeper: {error}");
+                    }
+                }
+                None
+            }
+        };
+        keeper.waiting_since_ms = if open.is_some() { None } else { keeper.waiting_since_ms.or(Some(now_ms)) };
+        open
+    }
+
+    /// What a fenced unit that is not running waits for, and whether it has waited for too long.
+    pub(super) fn waits_for_keeper(&self, now_ms: u64) -> Option<(String, bool)> {
+        let Some(keeper) = &self.keeper else { return Some(("fenced: this fleetd runs without a keeper".to_string(), true)) };
+        let since_ms = keeper.waiting_since_ms?;
+        Some(("fenced: waits until this machine's keeper holds its lease".to_string(), now_ms >= since_ms + PATIENCE_MS))
+    }
+
+    /// Ends the keeper, once all that was bound to it is gone: it then says so to the leader, and nobody need wait.
+    pub(super) async fn end_keeper(&mut self) {
+        let Some(keeper) = &self.keeper else { return };
+        if keeper::read_state(&keeper.folder).is_some()
+            && let Err(error) = self.systemd.queue(&UnitName::trusted(keeper::UNIT), Job::Stop).await
+        {
+            warn!("cannot end the keeper: {error}; fenced units start elsewhere when its lease has run out");
+        }
+    }
+}
+
+/// The text of a Quadlet unit for podman's generator: a fenced one hands its token on into the container.
+pub(super) fn with_token(text: &str) -> String {
+    match Constraints::from_file(&UnitFile::parse_lenient(text)).fence {
+        true => format!("{text}\n[Container]\nPodmanArgs=--env=FLEET_FENCING_TOKEN\n"),
+        false => text.to_string(),
+    }
+}
+
+fn needs_keeper(assignment: &Assignment) -> bool {
+    assignment.instances.values().any(|placement| placement.fence.is_some())
+}
+
+/// The lines of the drop-in that fence a unit. systemd looks for the file at each start, so one that was prepared under an earlier life
+/// of the keeper never starts under a later one, however late it is asked for.
+pub(super) fn lines(file: &UnitFile, instance: &UnitName, by: FencedBy, folder: &Path) -> String {
+    let timeout_ms = StopTerms::from_file(instance, file).timeout_ms;
+    // Written even where the unit sets them: a host's defaults, and drop-ins for all services, must not stretch the stop.
+    format!(
+        "[Unit]\nBindsTo={unit}\nAfter={unit}\nAssertPathExists={life}\n[Service]\nTimeoutStopSec={timeout_ms}ms\nSendSIGKILL=yes\n\
+         FinalKillSignal=SIGKILL\nEnvironment=FLEET_FENCING_TOKEN={token}\n",
+        unit = keeper::UNIT,
+        life = keeper::life_file(folder, by.life).display(),
+        token = by.token,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fenced_units_drop_in_binds_it_to_one_life_of_the_keeper() {
+        let file = UnitFile::parse_lenient("[Service]\nExecStart=/bin/true\nTimeoutStopSec=1min\n");
+        let lines =
+            lines(&file, &UnitName::trusted("a.service"), FencedBy { token: 7, life: 40 }, Path::new("/run/fleet-keeper"));
+        expect_test::expect![[r#"
+            [Unit]
+            BindsTo=fleet-keeper.service
+            After=fleet-keeper.service
+            AssertPathExists=/run/fleet-keeper/life-40
+            [Service]
+            TimeoutStopSec=60000ms
+            SendSIGKILL=yes
+            FinalKillSignal=SIGKILL
+            Environment=FLEET_FENCING_TOKEN=7
+        "#]]
+        .assert_eq(&lines);
+    }
+}

@@ -1,0 +1,125 @@
+//! What the agent remembers over a reboot: its last assignment and the unit files in it. Without the store it starts from that.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::model::Assignment;
+use tracing::warn;
+
+use crate::files::write_atomic;
+
+/// How long a unit file is kept that no assignment names.
+const FORGET: Duration = Duration::from_secs(3600);
+
+/// The folder that survives a reboot.
+#[derive(Debug, Clone)]
+pub(super) struct Remembered {
+    assignment: PathBuf,
+    texts: PathBuf,
+}
+
+impl Remembered {
+    /// Creates the folder.
+    pub(super) fn open(data_dir: &Path) -> io::Result<Remembered> {
+        let remembered = Remembered { assignment: data_dir.join("assignment.json"), texts: data_dir.join("texts") };
+        std::fs::create_dir_all(&remembered.texts)?;
+        Ok(remembered)
+    }
+
+    /// The last assignment; `None` if there was none or it cannot be read, which is said.
+    pub(super) fn assignment(&self) -> Option<Assignment> {
+        let bytes = match std::fs::read(&self.assignment) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                warn!("cannot read {}: {error}", self.assignment.display());
+                return None;
+            }
+        };
+        serde_json::from_slice(&bytes)
+            .inspect_err(|error| warn!("cannot read {}: {error}; waiting for the store", self.assignment.display()))
+            .ok()
+    }
+
+    /// Keeps an assignment, on the disk before this returns, and forgets the texts that it does not name.
+    pub(super) fn keep(&self, assignment: &Assignment) {
+        let written = serde_json::to_vec(assignment).map_err(io::Error::from);
+        let written = written.and_then(|bytes| write_atomic(&self.assignment, &bytes));
+        if let Err(error) = written.and_then(|()| self.forget_all_but(assignment)) {
+            warn!(
+                "cannot keep the assignment in {}: {error}; after a reboot nothing starts before the store answers",
+                self.assignment.display()
+            );
+        }
+    }
+
+    /// Keeps a unit file under its hash.
+    pub(super) fn keep_text(&self, hash: &str, text: &str) {
+        let path = self.texts.join(hash);
+        if !path.exists()
+            && let Err(error) = write_atomic(&path, text.as_bytes())
+        {
+            warn!("cannot write {}: {error}", path.display());
+        }
+    }
+
+    /// The unit file with this hash.
+    pub(super) fn text(&self, hash: &str) -> Option<Arc<str>> {
+        std::fs::read_to_string(self.texts.join(hash)).ok().map(Arc::from)
+    }
+
+    /// A text that is new may be of an assignment that comes only now, so it is left.
+    fn forget_all_but(&self, assignment: &Assignment) -> io::Result<()> {
+        let wanted: BTreeSet<&str> = assignment.instances.values().map(|placement| &*placement.hash).collect();
+        for entry in std::fs::read_dir(&self.texts)? {
+            let entry = entry?;
+            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if age > FORGET && !entry.file_name().to_str().is_some_and(|name| wanted.contains(name)) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::name::UnitName;
+
+    use super::*;
+
+    #[test]
+    fn an_assignment_and_its_texts_outlive_the_agent_and_damage_is_no_assignment() {
+        let folder = tempfile::tempdir().unwrap();
+        let remembered = Remembered::open(folder.path()).unwrap();
+        assert_eq!(remembered.assignment(), None);
+        let assignment = Assignment { generation: 3, ..Assignment::default() };
+        remembered.keep(&assignment);
+        remembered.keep_text("abc", "[Service]");
+        let again = Remembered::open(folder.path()).unwrap();
+        assert_eq!((again.assignment(), again.text("abc").as_deref()), (Some(assignment), Some("[Service]")));
+        std::fs::write(folder.path().join("assignment.json"), "{").unwrap();
+        assert_eq!(again.assignment(), None);
+    }
+
+    #[test]
+    fn a_text_that_nothing_names_is_forgotten_after_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let remembered = Remembered::open(folder.path()).unwrap();
+        let mut assignment = Assignment::default();
+        let placement = r#"{"unit":"a.service","revision":1,"hash":"used","state":"launched","why":"fewest","since_ms":0}"#;
+        assignment.instances.insert(UnitName::trusted("a.service"), serde_json::from_str(placement).unwrap());
+        for hash in ["used", "unused", "new"] {
+            remembered.keep_text(hash, "x");
+        }
+        for hash in ["used", "unused"] {
+            let file = std::fs::File::open(folder.path().join("texts").join(hash)).unwrap();
+            file.set_modified(std::time::SystemTime::now() - 2 * FORGET).unwrap();
+        }
+        remembered.keep(&assignment);
+        assert_eq!(["used", "unused", "new"].map(|hash| remembered.text(hash).is_some()), [true, false, true]);
+    }
+}

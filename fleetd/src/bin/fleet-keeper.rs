@@ -1,0 +1,50 @@
+//! The keeper's command line: fleetd's configuration, one lease, until that is lost. See `fleetd::keeper`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use fleetd::config::Places;
+use fleetd::keeper::Keeper;
+use fleetd::{config, daemon, machine};
+use tracing_subscriber::EnvFilter;
+
+/// Holds this machine's lease for fenced units (Fence=yes). Run by systemd as fleet-keeper.service.
+#[derive(Debug, Parser)]
+#[command(name = "fleet-keeper", version)]
+struct Args {
+    /// The configuration file; fleetd's by default.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// For a user's own systemd.
+    #[arg(long)]
+    user: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let environment = std::env::vars().collect();
+    let places = Places::new(args.config.as_deref(), args.user, &environment);
+    // fleetd says its warnings; what is wrong is said here, too.
+    let (settings, _) = config::load(&places, &environment)?;
+    let filter = EnvFilter::try_new(&settings.log).with_context(|| format!("log = {:?} is no filter", settings.log))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_target(false).init();
+    // One thread: there is one thing to do.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let machine = machine::this_machine(&settings)?;
+        let store = daemon::open_cluster_store(&settings)?;
+        Keeper::new(&settings, machine.id, store)?.run().await
+    })
+}
