@@ -161,6 +161,7 @@ impl Engine {
         let mut snapshot = mirror.cluster().snapshot.clone();
         snapshot.now_ms = now_ms;
         memory.silence.note(&mut snapshot);
+        snapshot.left.clone_from(mirror.left());
         let settled_at_ms = self.health.settled_at_ms(self.settle);
         let settling = settled_at_ms.is_none_or(|at| now_ms < at);
         snapshot.settling = if settling { absent_machines(&snapshot, mirror.left()) } else { BTreeSet::new() };
@@ -196,10 +197,16 @@ pub struct Memory {
     silence: Silence,
     /// The fenced instances that wait, so that each is said once.
     waiting: BTreeSet<(UnitName, MachineId)>,
+    /// Whether it was said that moves are slow.
+    slowed: bool,
 }
 
 impl Memory {
     fn say_what_waits(&mut self, plan: &Plan) {
+        if let Some(slowed) = plan.slowed.as_ref().filter(|_| !self.slowed) {
+            warn!("{slowed}");
+        }
+        self.slowed = plan.slowed.is_some();
         let waiting: BTreeSet<_> = plan.held.iter().map(|held| (held.instance.clone(), held.machine.clone())).collect();
         let new = plan.held.iter().filter(|held| !self.waiting.contains(&(held.instance.clone(), held.machine.clone())));
         for held in new.take(LOGGED_CHANGES) {

@@ -220,6 +220,9 @@ pub struct Assignment {
     /// Fenced instances that were taken off, until they are known to have ended here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub off: BTreeMap<UnitName, Off>,
+    /// When the machine was given up as lost, in milliseconds since 1970; none once it is assigned anything again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_ms: Option<u64>,
     /// What a later version wrote.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -385,6 +388,8 @@ pub struct Snapshot {
     pub reports: BTreeMap<MachineId, Arc<Report>>,
     /// Machines that are absent but not called lost yet: the store was away, and they get time to return.
     pub settling: BTreeSet<MachineId>,
+    /// Machines that said goodbye: their absence is no accident.
+    pub left: BTreeSet<MachineId>,
     /// The keepers of fenced units, for each machine that ever had one.
     pub keepers: BTreeMap<MachineId, KeeperState>,
 }

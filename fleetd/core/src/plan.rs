@@ -21,6 +21,7 @@ mod failing;
 mod fencing;
 mod follow;
 mod keep;
+mod missing;
 mod place;
 #[cfg(test)]
 mod properties;
@@ -40,6 +41,8 @@ pub const LONGEST_MOVE_PAUSE_MS: u64 = 3_600_000;
 /// An instance that stayed this long before it gave up is taken to have run well: its moves are counted anew. In milliseconds.
 const FORGET_MOVES_MS: u64 = 2 * LONGEST_MOVE_PAUSE_MS;
 
+pub use missing::{Missing, missing};
+
 /// The planner's answer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[must_use = "a plan that nobody commits changes nothing"]
@@ -50,6 +53,8 @@ pub struct Plan {
     pub unplaced: Vec<Unplaced>,
     /// The next version of each document that changes: what the engine commits.
     pub documents: BTreeMap<MachineId, Assignment>,
+    /// Set while so many machines are missing that their instances are moved slowly.
+    pub slowed: Option<Missing>,
     /// Fenced instances that wait, because another copy of theirs may still be alive.
     pub held: Vec<Held>,
     /// What must hold when a document is written, beside the document itself: the life of that machine's keeper (0: it never had one),

@@ -423,6 +423,7 @@ impl<'a> Board<'a> {
             let old = snapshot.assignments.get(slot.id);
             let mut document = document(old.map(|old| &**old), slot.edits);
             document.generation += 1;
+            document.lost_ms = None;
             for (instance, off) in slot.off {
                 match off {
                     Some(off) => document.off.insert(instance, off),

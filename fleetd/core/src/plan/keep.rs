@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::board::{Board, NOWHERE};
-use super::{Change, Retired, constraints_of, fencing, move_pause_ms};
+use super::{Change, Retired, constraints_of, fencing, missing, move_pause_ms};
 use crate::constraint::Misfit;
 use crate::model::{Assignment, FORMAT, Placement, Report, Why};
 use crate::name::{MachineId, UnitName};
@@ -49,9 +49,10 @@ pub(super) fn keep_what_fits<'a>(board: &mut Board<'a>) -> Pending<'a> {
             keep_on_machine(board, &mut pending, machine, assignment, report);
         }
     }
+    let waits = missing::that_wait(board);
     // Absent machines come after all living ones: a copy that runs wins over one that may be gone.
     for (id, assignment) in snapshot.assignments.iter().filter(|(id, _)| !machines.contains_key(id)) {
-        if snapshot.settling.contains(id) {
+        if snapshot.settling.contains(id) || waits.contains(id) {
             keep_settling(board, assignment);
         } else if !assignment.instances.is_empty() || !assignment.off.is_empty() {
             lose_machine(board, &mut pending, id, assignment);
@@ -115,7 +116,8 @@ fn note_failing(
         return;
     }
     let (stayed_ms, pause_ms) = (board.snapshot.now_ms.saturating_sub(placement.since_ms), move_pause_ms(placement.moves));
-    if stayed_ms < pause_ms {
+    // A time to come is another leader's, by a clock that was set back since: its pause says nothing.
+    if stayed_ms < pause_ms && placement.since_ms <= board.snapshot.now_ms {
         board.wake_at(placement.since_ms.saturating_add(pause_ms));
         return;
     }
@@ -147,6 +149,7 @@ fn keep_settling(board: &mut Board, assignment: &Assignment) {
 /// What a lost machine ran is planned anew. A fenced instance stays in its document until it has surely ended there.
 fn lose_machine(board: &mut Board, pending: &mut Pending, id: &MachineId, assignment: &Assignment) {
     let mut left = Assignment { v: FORMAT, generation: assignment.generation + 1, ..Assignment::default() };
+    left.lost_ms = Some(board.snapshot.now_ms);
     left.unknown.clone_from(&assignment.unknown);
     for (instance, placement) in &assignment.instances {
         if let Some(fence) = &placement.fence

@@ -2,9 +2,11 @@
 
 use expect_test::expect;
 
-use super::super::script::{print, snapshot};
+use super::super::missing::SLOW_PAUSE_MS;
+use super::super::script::{applied, print, snapshot};
 use super::super::{FORGET_MOVES_MS, plan};
 use super::check;
+use crate::name::MachineId;
 
 #[test]
 fn units_of_a_lost_machine_run_elsewhere_and_its_document_is_emptied() {
@@ -129,4 +131,55 @@ fn a_move_that_makes_room_lets_another_move() {
             - x.service off a: Failed
             + x.service on b: failed again and again on machine a"#]],
     );
+}
+
+#[test]
+fn when_most_machines_vanish_at_once_their_units_move_one_machine_at_a_time() {
+    let first = snapshot(
+        "machine a
+         machine b
+         unit web@.service x4
+         on a: web@1.service
+         on c: web@2.service
+         on d: web@3.service
+         on e: web@4.service",
+    );
+    let one = plan(&first);
+    expect![[r#"
+        - web@2.service off c: Lost
+        + web@2.service on b: machine c was lost
+        wake at 1030000"#]]
+    .assert_eq(&print(&one));
+    assert_eq!(one.slowed.map(|slowed| (slowed.missing, slowed.there)), Some((3, 2)));
+    // A machine that left was not lost, and two of three machines are no "most".
+    let mut left = first.clone();
+    left.left.insert(MachineId::new("c"));
+    assert_eq!(plan(&left).slowed, None);
+}
+
+#[test]
+fn while_most_are_missing_the_next_machine_is_given_up_after_a_pause() {
+    let first = snapshot(
+        "machine a
+         machine b
+         unit web@.service x4
+         on a: web@1.service
+         on c: web@2.service
+         on d: web@3.service
+         on e: web@4.service",
+    );
+    let mut again = applied(&first, &plan(&first));
+    again.now_ms += SLOW_PAUSE_MS - 1;
+    let waits = plan(&again);
+    assert!(waits.documents.is_empty() && waits.wake_at_ms == Some(1_030_000), "{}", print(&waits));
+    // One of them is back: no more are missing than there are, and what is left goes at once.
+    let mut back = again.clone();
+    back.machines.insert(MachineId::new("d"), first.machines["a"].clone());
+    assert_eq!((plan(&back).slowed, plan(&back).documents.len()), (None, 2));
+    again.now_ms += 1;
+    expect![[r#"
+        - web@3.service off d: Lost
+        + web@3.service on a: machine d was lost
+        wake at 1060000"#]]
+    .assert_eq(&print(&plan(&again)));
 }

@@ -1,0 +1,82 @@
+//! When most machines vanish at once, it is more likely the network than the machines: what they ran is moved one machine at a time.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::board::Board;
+use crate::model::{Assignment, Snapshot};
+use crate::name::MachineId;
+
+/// Fewer missing machines than this are lost at the usual speed: of two or three machines, one is soon a majority.
+const MANY: usize = 3;
+
+/// While more than half of the machines are missing, the next one is given up so long after the last, in milliseconds.
+pub(super) const SLOW_PAUSE_MS: u64 = 30_000;
+
+/// For how long a machine that was given up counts as missing, in milliseconds: long against the pauses, short against the time in
+/// which somebody takes machines away for good, one after the other.
+const LATELY_MS: u64 = 600_000;
+
+/// So many machines are missing that their instances are moved slowly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// How many machines are missing that should run something.
+    pub missing: usize,
+    /// How many are there.
+    pub there: usize,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Missing { missing, there } = self;
+        write!(
+            f,
+            "{missing} machines are missing and {there} are there: their units are moved slowly, one machine each {} s, in case it is the network",
+            SLOW_PAUSE_MS / 1000
+        )
+    }
+}
+
+/// Whether so many machines are missing that their instances are moved slowly.
+pub fn missing(snapshot: &Snapshot) -> Option<Missing> {
+    let (missing, there) = (gone(snapshot).count(), snapshot.machines.len());
+    (missing >= MANY && missing > there).then_some(Missing { missing, there })
+}
+
+/// The lost machines that are not given up yet. Notes when the next one will be.
+pub(super) fn that_wait(board: &mut Board) -> BTreeSet<MachineId> {
+    let snapshot = board.snapshot;
+    board.plan.slowed = missing(snapshot);
+    if board.plan.slowed.is_none() {
+        return BTreeSet::new();
+    }
+    let open = gone(snapshot).filter(|(_, assignment)| has_work(assignment));
+    let mut waiting: BTreeSet<MachineId> = open.map(|(id, _)| id.clone()).collect();
+    let next_ms = gone(snapshot).filter_map(|(_, a)| a.lost_ms).max().map_or(0, |last| last.saturating_add(SLOW_PAUSE_MS));
+    if next_ms <= snapshot.now_ms {
+        waiting.pop_first();
+    }
+    if !waiting.is_empty() {
+        board.wake_at(next_ms.max(snapshot.now_ms.saturating_add(if next_ms <= snapshot.now_ms { SLOW_PAUSE_MS } else { 0 })));
+    }
+    waiting
+}
+
+/// Machines that are gone without a word: those that should run something, and those that were given up lately.
+fn gone(snapshot: &Snapshot) -> impl Iterator<Item = (&MachineId, &Assignment)> {
+    let now_ms = snapshot.now_ms;
+    // A time to come is that of a leader whose clock was ahead.
+    let lately = move |at: u64| at <= now_ms && now_ms - at < LATELY_MS;
+    let all = snapshot.assignments.iter().map(|(id, assignment)| (id, &**assignment));
+    let absent = all.filter(|(id, _)| {
+        !snapshot.machines.contains_key(*id) && !snapshot.settling.contains(*id) && !snapshot.left.contains(*id)
+    });
+    absent.filter(move |(_, assignment)| has_work(assignment) || assignment.lost_ms.is_some_and(lately))
+}
+
+/// What is fenced waits by rules of its own.
+fn has_work(assignment: &Assignment) -> bool {
+    assignment.instances.values().any(|placement| placement.fence.is_none())
+}
