@@ -50,6 +50,9 @@ pub struct Marker {
     /// Whether an older text of it had been started when it was written, and was neither stopped nor restarted since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub outdated: bool,
+    /// Whether its stop was about to be asked for. It may have been: if fleetd crashed then, what is down did not end by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopping: bool,
 }
 
 /// What a fenced unit on a host is started under; both stand in its drop-in.
@@ -309,7 +312,8 @@ impl Sorted {
     ) {
         let start = |again: bool| Step::Start { instance: instance.clone(), restart: placement.restart, again };
         let restart = || Step::Restart { instance: instance.clone(), restart: placement.restart };
-        if !marker.launched {
+        let stopped = marker.stopping && matches!(phase, Phase::Down | Phase::Failed);
+        if !marker.launched || stopped {
             if phase == Phase::Moving || self.held_back(seen, now_ms) {
                 return;
             }

@@ -38,6 +38,12 @@ impl Agent {
         if self.markers.reload_is_due() && !self.reload().await {
             return true; // a unit started now might run its old text
         }
+        // An earlier fleetd may have ended between the last sharer's removal and this.
+        for template in self.markers.unshared() {
+            if let Err(problem) = self.drop_unshared(&template).await {
+                debug!("the file of {template} stays for now: {problem}");
+            }
+        }
         let written = steps.iter().filter_map(|step| if let Step::Write { instance, .. } = step { Some(instance) } else { None });
         self.rewriting = written.cloned().collect();
         let mut failed = BTreeSet::new();
@@ -172,6 +178,7 @@ impl Agent {
             enabled,
             shared,
             outdated,
+            stopping: false,
         };
         if old.as_ref() != Some(&marker.hash) {
             self.trouble.remove(instance); // the failures were the old text's
@@ -185,6 +192,11 @@ impl Agent {
 
     /// Queues jobs, many calls at once, and notes what was asked for.
     async fn queue(&mut self, jobs: Vec<(UnitName, Job, Step)>, now_ms: u64) {
+        for (name, ..) in jobs.iter().filter(|(_, job, _)| *job == Job::Stop) {
+            if let Some(marker) = self.markers.get(name).cloned() {
+                self.keep(name, Marker { stopping: true, ..marker });
+            }
+        }
         let systemd = &self.systemd;
         let calls = jobs.into_iter().map(|(name, job, step)| async move {
             let systemd_name = name.systemd_name();
@@ -208,7 +220,7 @@ impl Agent {
 
     fn note(&mut self, name: &UnitName, step: Step, now_ms: u64) {
         let Some(mut marker) = self.markers.get(name).cloned() else { return };
-        marker.outdated = false;
+        (marker.outdated, marker.stopping) = (false, false);
         let trouble = self.trouble.entry(name.clone()).or_default();
         match step {
             Step::Start { restart, again, .. } => {
@@ -227,6 +239,10 @@ impl Agent {
             Step::Stop(_) => marker.launched = false,
             Step::Remove(_) | Step::Write { .. } | Step::Reload => {}
         }
+        self.keep(name, marker);
+    }
+
+    fn keep(&mut self, name: &UnitName, marker: Marker) {
         if let Err(error) = self.markers.set(name, marker) {
             warn!(unit = %name, "cannot note the state of {name}: {error}");
         }

@@ -131,6 +131,11 @@ impl Markers {
         self.sharing(template).map(|(name, _)| name)
     }
 
+    /// The templates whose file nobody shares.
+    pub(super) fn unshared(&self) -> Vec<UnitName> {
+        self.templates.keys().filter(|template| self.sharers(template).next().is_none()).cloned().collect()
+    }
+
     fn sharing<'a>(&'a self, template: &'a UnitName) -> impl Iterator<Item = (&'a UnitName, &'a Marker)> {
         let head = template.stem();
         let family = self.markers.range::<str, _>((Bound::Included(head), Bound::Unbounded));

@@ -60,12 +60,14 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         enabled: false,
         shared: false,
         outdated: false,
+        stopping: false,
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
             ("launched", _) => marker.launched = true,
             ("oneshot", _) => marker.oneshot = true,
             ("outdated", _) => marker.outdated = true,
+            ("stopping", _) => marker.stopping = true,
             ("restart", n) => marker.restart = n.parse().unwrap(),
             ("fence", both) => {
                 let (token, life) = both.split_once('/').unwrap();
@@ -233,6 +235,17 @@ fn what_a_socket_started_is_not_stopped_while_only_loaded() {
 fn a_start_that_a_crash_kept_from_being_noted_is_noted_and_restarts_nothing() {
     // Found by the simulator, seed 316. systemd takes the start of what runs already for done.
     check("a.service: launched h1; h1 active", expect!["Start { instance: a.service, restart: 0, again: false }"]);
+}
+
+#[test]
+fn what_a_stop_ended_that_a_crash_kept_from_being_noted_starts_again_when_it_is_wanted() {
+    // Found by the simulator, seed 1112: it was taken for a unit that had done its work.
+    check(
+        "a.service: launched h1; h1 launched stopping inactive",
+        expect!["Start { instance: a.service, restart: 0, again: false }"],
+    );
+    check("a.service: launched h1; h1 launched stopping active", expect![""]);
+    check("a.service: loaded h1; h1 launched stopping active", expect!["Stop(a.service)"]);
 }
 
 #[test]
