@@ -84,7 +84,7 @@ impl Globals {
 
     /// The same for another fleetd.
     pub(crate) fn at(&self, endpoint: &str) -> Globals {
-        Globals { endpoint: endpoint.to_string(), ..self.clone() }
+        Globals { endpoint: endpoint.to_string(), user: false, ..self.clone() }
     }
 }
 

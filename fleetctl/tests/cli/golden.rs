@@ -524,7 +524,7 @@ fn a_version_and_endpoints_that_cannot_be() {
 
         $ fleetctl --endpoint foo list-units
         err| Unable to initialize client: URL scheme undefined
-        err| Hint: write unix:///run/fleet.sock or http://HOST:PORT
+        err| Hint: write unix:///run/fleet.sock, https://HOST:PORT or http://HOST:PORT
         rc=1
 
         $ fleetctl --endpoint unix://var/run/x list-units

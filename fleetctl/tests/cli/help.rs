@@ -47,11 +47,30 @@ fn help_shows_all_commands() {
         out| 
         out| Global options:
         out|       --endpoint <URL>
-        out|           Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas are tried in
-        out|           turn
+        out|           Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT; several with
+        out|           commas are tried in turn
         out|           
         out|           [env: FLEETCTL_ENDPOINT]
         out|           [default: unix:///run/fleet.sock]
+        out| 
+        out|       --ca-file <FILE>
+        out|           For https: the CA that fleetd's certificate must be from [default: those that this machine
+        out|           trusts]
+        out|           
+        out|           [env: FLEETCTL_CA_FILE]
+        out| 
+        out|       --cert-file <FILE>
+        out|           For https: your certificate
+        out|           
+        out|           [env: FLEETCTL_CERT_FILE]
+        out| 
+        out|       --key-file <FILE>
+        out|           For https: its key
+        out|           
+        out|           [env: FLEETCTL_KEY_FILE]
+        out| 
+        out|       --user
+        out|           Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
         out| 
         out|       --json
         out|           Print data as one JSON document
@@ -149,11 +168,30 @@ fn each_command_has_help() {
         out| 
         out| Global options:
         out|       --endpoint <URL>
-        out|           Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas are tried in
-        out|           turn
+        out|           Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT; several with
+        out|           commas are tried in turn
         out|           
         out|           [env: FLEETCTL_ENDPOINT]
         out|           [default: unix:///run/fleet.sock]
+        out| 
+        out|       --ca-file <FILE>
+        out|           For https: the CA that fleetd's certificate must be from [default: those that this machine
+        out|           trusts]
+        out|           
+        out|           [env: FLEETCTL_CA_FILE]
+        out| 
+        out|       --cert-file <FILE>
+        out|           For https: your certificate
+        out|           
+        out|           [env: FLEETCTL_CERT_FILE]
+        out| 
+        out|       --key-file <FILE>
+        out|           For https: its key
+        out|           
+        out|           [env: FLEETCTL_KEY_FILE]
+        out| 
+        out|       --user
+        out|           Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
         out| 
         out|       --json
         out|           Print data as one JSON document
@@ -228,11 +266,30 @@ fn each_command_has_help() {
         out| 
         out| Global options:
         out|       --endpoint <URL>
-        out|           Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas are tried in
-        out|           turn
+        out|           Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT; several with
+        out|           commas are tried in turn
         out|           
         out|           [env: FLEETCTL_ENDPOINT]
         out|           [default: unix:///run/fleet.sock]
+        out| 
+        out|       --ca-file <FILE>
+        out|           For https: the CA that fleetd's certificate must be from [default: those that this machine
+        out|           trusts]
+        out|           
+        out|           [env: FLEETCTL_CA_FILE]
+        out| 
+        out|       --cert-file <FILE>
+        out|           For https: your certificate
+        out|           
+        out|           [env: FLEETCTL_CERT_FILE]
+        out| 
+        out|       --key-file <FILE>
+        out|           For https: its key
+        out|           
+        out|           [env: FLEETCTL_KEY_FILE]
+        out| 
+        out|       --user
+        out|           Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
         out| 
         out|       --json
         out|           Print data as one JSON document
@@ -292,11 +349,17 @@ fn each_command_has_help() {
         out|   -h, --help                Print help (see more with '--help')
         out| 
         out| Global options:
-        out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
-        out|                         are tried in turn [env: FLEETCTL_ENDPOINT] [default: unix:///run/fleet.sock]
-        out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
-        out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
-        out|                         FLEETCTL_DEBUG]
+        out|       --endpoint <URL>    Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT;
+        out|                           several with commas are tried in turn [env: FLEETCTL_ENDPOINT] [default:
+        out|                           unix:///run/fleet.sock]
+        out|       --ca-file <FILE>    For https: the CA that fleetd's certificate must be from [default: those
+        out|                           that this machine trusts] [env: FLEETCTL_CA_FILE]
+        out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
+        out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
+        out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
+        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
+        out|                           FLEETCTL_DEBUG]
         out| 
         out| Options for ssh:
         out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
@@ -334,11 +397,30 @@ fn each_command_has_help() {
         out| 
         out| Global options:
         out|       --endpoint <URL>
-        out|           Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas are tried in
-        out|           turn
+        out|           Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT; several with
+        out|           commas are tried in turn
         out|           
         out|           [env: FLEETCTL_ENDPOINT]
         out|           [default: unix:///run/fleet.sock]
+        out| 
+        out|       --ca-file <FILE>
+        out|           For https: the CA that fleetd's certificate must be from [default: those that this machine
+        out|           trusts]
+        out|           
+        out|           [env: FLEETCTL_CA_FILE]
+        out| 
+        out|       --cert-file <FILE>
+        out|           For https: your certificate
+        out|           
+        out|           [env: FLEETCTL_CERT_FILE]
+        out| 
+        out|       --key-file <FILE>
+        out|           For https: its key
+        out|           
+        out|           [env: FLEETCTL_KEY_FILE]
+        out| 
+        out|       --user
+        out|           Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
         out| 
         out|       --json
         out|           Print data as one JSON document
@@ -397,11 +479,17 @@ fn each_command_has_help() {
         out|   -h, --help                Print help (see more with '--help')
         out| 
         out| Global options:
-        out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
-        out|                         are tried in turn [env: FLEETCTL_ENDPOINT] [default: unix:///run/fleet.sock]
-        out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
-        out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
-        out|                         FLEETCTL_DEBUG]
+        out|       --endpoint <URL>    Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT;
+        out|                           several with commas are tried in turn [env: FLEETCTL_ENDPOINT] [default:
+        out|                           unix:///run/fleet.sock]
+        out|       --ca-file <FILE>    For https: the CA that fleetd's certificate must be from [default: those
+        out|                           that this machine trusts] [env: FLEETCTL_CA_FILE]
+        out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
+        out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
+        out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
+        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
+        out|                           FLEETCTL_DEBUG]
         out| 
         out| Options for ssh:
         out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
@@ -425,11 +513,17 @@ fn each_command_has_help() {
         out|   -h, --help                Print help (see more with '--help')
         out| 
         out| Global options:
-        out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
-        out|                         are tried in turn [env: FLEETCTL_ENDPOINT] [default: unix:///run/fleet.sock]
-        out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
-        out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
-        out|                         FLEETCTL_DEBUG]
+        out|       --endpoint <URL>    Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT;
+        out|                           several with commas are tried in turn [env: FLEETCTL_ENDPOINT] [default:
+        out|                           unix:///run/fleet.sock]
+        out|       --ca-file <FILE>    For https: the CA that fleetd's certificate must be from [default: those
+        out|                           that this machine trusts] [env: FLEETCTL_CA_FILE]
+        out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
+        out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
+        out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
+        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
+        out|                           FLEETCTL_DEBUG]
         out| 
         out| Options for ssh:
         out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
@@ -453,11 +547,17 @@ fn each_command_has_help() {
         out|   -h, --help                Print help (see more with '--help')
         out| 
         out| Global options:
-        out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
-        out|                         are tried in turn [env: FLEETCTL_ENDPOINT] [default: unix:///run/fleet.sock]
-        out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
-        out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
-        out|                         FLEETCTL_DEBUG]
+        out|       --endpoint <URL>    Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT;
+        out|                           several with commas are tried in turn [env: FLEETCTL_ENDPOINT] [default:
+        out|                           unix:///run/fleet.sock]
+        out|       --ca-file <FILE>    For https: the CA that fleetd's certificate must be from [default: those
+        out|                           that this machine trusts] [env: FLEETCTL_CA_FILE]
+        out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
+        out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
+        out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
+        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
+        out|                           FLEETCTL_DEBUG]
         out| 
         out| Options for ssh:
         out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
@@ -481,11 +581,17 @@ fn each_command_has_help() {
         out|   -h, --help                Print help (see more with '--help')
         out| 
         out| Global options:
-        out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
-        out|                         are tried in turn [env: FLEETCTL_ENDPOINT] [default: unix:///run/fleet.sock]
-        out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
-        out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
-        out|                         FLEETCTL_DEBUG]
+        out|       --endpoint <URL>    Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT;
+        out|                           several with commas are tried in turn [env: FLEETCTL_ENDPOINT] [default:
+        out|                           unix:///run/fleet.sock]
+        out|       --ca-file <FILE>    For https: the CA that fleetd's certificate must be from [default: those
+        out|                           that this machine trusts] [env: FLEETCTL_CA_FILE]
+        out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
+        out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
+        out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
+        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
+        out|                           FLEETCTL_DEBUG]
         out| 
         out| Options for ssh:
         out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
@@ -514,11 +620,30 @@ fn each_command_has_help() {
         out| 
         out| Global options:
         out|       --endpoint <URL>
-        out|           Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas are tried in
-        out|           turn
+        out|           Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT; several with
+        out|           commas are tried in turn
         out|           
         out|           [env: FLEETCTL_ENDPOINT]
         out|           [default: unix:///run/fleet.sock]
+        out| 
+        out|       --ca-file <FILE>
+        out|           For https: the CA that fleetd's certificate must be from [default: those that this machine
+        out|           trusts]
+        out|           
+        out|           [env: FLEETCTL_CA_FILE]
+        out| 
+        out|       --cert-file <FILE>
+        out|           For https: your certificate
+        out|           
+        out|           [env: FLEETCTL_CERT_FILE]
+        out| 
+        out|       --key-file <FILE>
+        out|           For https: its key
+        out|           
+        out|           [env: FLEETCTL_KEY_FILE]
+        out| 
+        out|       --user
+        out|           Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
         out| 
         out|       --json
         out|           Print data as one JSON document
@@ -579,11 +704,17 @@ fn each_command_has_help() {
         out|   -h, --help             Print help (see more with '--help')
         out| 
         out| Global options:
-        out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
-        out|                         are tried in turn [env: FLEETCTL_ENDPOINT] [default: unix:///run/fleet.sock]
-        out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
-        out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
-        out|                         FLEETCTL_DEBUG]
+        out|       --endpoint <URL>    Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT;
+        out|                           several with commas are tried in turn [env: FLEETCTL_ENDPOINT] [default:
+        out|                           unix:///run/fleet.sock]
+        out|       --ca-file <FILE>    For https: the CA that fleetd's certificate must be from [default: those
+        out|                           that this machine trusts] [env: FLEETCTL_CA_FILE]
+        out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
+        out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
+        out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
+        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
+        out|                           FLEETCTL_DEBUG]
         out| 
         out| Options for ssh:
         out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
@@ -604,11 +735,17 @@ fn each_command_has_help() {
         out|   -h, --help  Print help (see more with '--help')
         out| 
         out| Global options:
-        out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
-        out|                         are tried in turn [env: FLEETCTL_ENDPOINT] [default: unix:///run/fleet.sock]
-        out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
-        out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
-        out|                         FLEETCTL_DEBUG]
+        out|       --endpoint <URL>    Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT;
+        out|                           several with commas are tried in turn [env: FLEETCTL_ENDPOINT] [default:
+        out|                           unix:///run/fleet.sock]
+        out|       --ca-file <FILE>    For https: the CA that fleetd's certificate must be from [default: those
+        out|                           that this machine trusts] [env: FLEETCTL_CA_FILE]
+        out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
+        out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
+        out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
+        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
+        out|                           FLEETCTL_DEBUG]
         out| 
         out| Options for ssh:
         out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
@@ -630,11 +767,17 @@ fn each_command_has_help() {
         out|   -h, --help            Print help (see more with '--help')
         out| 
         out| Global options:
-        out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
-        out|                         are tried in turn [env: FLEETCTL_ENDPOINT] [default: unix:///run/fleet.sock]
-        out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
-        out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
-        out|                         FLEETCTL_DEBUG]
+        out|       --endpoint <URL>    Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT;
+        out|                           several with commas are tried in turn [env: FLEETCTL_ENDPOINT] [default:
+        out|                           unix:///run/fleet.sock]
+        out|       --ca-file <FILE>    For https: the CA that fleetd's certificate must be from [default: those
+        out|                           that this machine trusts] [env: FLEETCTL_CA_FILE]
+        out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
+        out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
+        out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
+        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
+        out|                           FLEETCTL_DEBUG]
         out| 
         out| Options for ssh:
         out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
@@ -656,11 +799,17 @@ fn each_command_has_help() {
         out|   -h, --help            Print help (see more with '--help')
         out| 
         out| Global options:
-        out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
-        out|                         are tried in turn [env: FLEETCTL_ENDPOINT] [default: unix:///run/fleet.sock]
-        out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
-        out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
-        out|                         FLEETCTL_DEBUG]
+        out|       --endpoint <URL>    Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT;
+        out|                           several with commas are tried in turn [env: FLEETCTL_ENDPOINT] [default:
+        out|                           unix:///run/fleet.sock]
+        out|       --ca-file <FILE>    For https: the CA that fleetd's certificate must be from [default: those
+        out|                           that this machine trusts] [env: FLEETCTL_CA_FILE]
+        out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
+        out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
+        out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
+        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
+        out|                           FLEETCTL_DEBUG]
         out| 
         out| Options for ssh:
         out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
@@ -682,11 +831,17 @@ fn each_command_has_help() {
         out|   -h, --help            Print help (see more with '--help')
         out| 
         out| Global options:
-        out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
-        out|                         are tried in turn [env: FLEETCTL_ENDPOINT] [default: unix:///run/fleet.sock]
-        out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
-        out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
-        out|                         FLEETCTL_DEBUG]
+        out|       --endpoint <URL>    Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT;
+        out|                           several with commas are tried in turn [env: FLEETCTL_ENDPOINT] [default:
+        out|                           unix:///run/fleet.sock]
+        out|       --ca-file <FILE>    For https: the CA that fleetd's certificate must be from [default: those
+        out|                           that this machine trusts] [env: FLEETCTL_CA_FILE]
+        out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
+        out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
+        out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
+        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
+        out|                           FLEETCTL_DEBUG]
         out| 
         out| Options for ssh:
         out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
@@ -704,11 +859,17 @@ fn each_command_has_help() {
         out|   -h, --help  Print help (see more with '--help')
         out| 
         out| Global options:
-        out|       --endpoint <URL>  Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas
-        out|                         are tried in turn [env: FLEETCTL_ENDPOINT] [default: unix:///run/fleet.sock]
-        out|       --json            Print data as one JSON document [env: FLEETCTL_JSON]
-        out|       --debug           Say on stderr what is asked of fleetd and how long it takes [env:
-        out|                         FLEETCTL_DEBUG]
+        out|       --endpoint <URL>    Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT;
+        out|                           several with commas are tried in turn [env: FLEETCTL_ENDPOINT] [default:
+        out|                           unix:///run/fleet.sock]
+        out|       --ca-file <FILE>    For https: the CA that fleetd's certificate must be from [default: those
+        out|                           that this machine trusts] [env: FLEETCTL_CA_FILE]
+        out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
+        out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
+        out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
+        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
+        out|                           FLEETCTL_DEBUG]
         out| 
         out| Options for ssh:
         out|       --ssh-username <USER>      The user to log in as [env: FLEETCTL_SSH_USERNAME] [default: core]
@@ -743,11 +904,30 @@ fn each_command_has_help() {
         out| 
         out| Global options:
         out|       --endpoint <URL>
-        out|           Where fleetd listens: unix:///PATH or http://HOST:PORT; several with commas are tried in
-        out|           turn
+        out|           Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT; several with
+        out|           commas are tried in turn
         out|           
         out|           [env: FLEETCTL_ENDPOINT]
         out|           [default: unix:///run/fleet.sock]
+        out| 
+        out|       --ca-file <FILE>
+        out|           For https: the CA that fleetd's certificate must be from [default: those that this machine
+        out|           trusts]
+        out|           
+        out|           [env: FLEETCTL_CA_FILE]
+        out| 
+        out|       --cert-file <FILE>
+        out|           For https: your certificate
+        out|           
+        out|           [env: FLEETCTL_CERT_FILE]
+        out| 
+        out|       --key-file <FILE>
+        out|           For https: its key
+        out|           
+        out|           [env: FLEETCTL_KEY_FILE]
+        out| 
+        out|       --user
+        out|           Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
         out| 
         out|       --json
         out|           Print data as one JSON document
