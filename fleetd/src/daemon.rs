@@ -37,6 +37,9 @@ const SETTLE_MARGIN: Duration = Duration::from_secs(2);
 /// The embedded store, in `data_dir`.
 const STORE_FILE: &str = "store.redb";
 
+/// How long the last requests may take to be answered: a write takes milliseconds, and while the store is away nothing helps.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// The unit that fleetd itself runs as, whose job tells a restart from a stop.
 const OWN_UNIT: &str = "fleetd.service";
 
@@ -114,7 +117,7 @@ pub async fn run(settings: Settings, source: Source) -> anyhow::Result<()> {
         }
         agent.lock().await.stop_everything().await;
     }
-    let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
+    let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     watchdog.abort();
     Ok(())
 }
