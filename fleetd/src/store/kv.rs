@@ -39,7 +39,8 @@ pub trait Kv: Send + Sync + 'static {
     /// Applies `changes` if every compare holds, all or nothing. A key may stand in `changes` once. An empty list of changes only
     /// checks, linearisably. At most [`MAX_TXN_OPS`] compares and as many changes (more is a bug: [`StoreError::Refused`]);
     /// [`StoreError::TooLarge`] over [`MAX_TXN_BYTES`]. Once the compares hold, a put with a lease that has ended fails the whole
-    /// transaction with [`StoreError::LeaseExpired`]. After [`StoreError::Unavailable`] it may have been applied.
+    /// transaction with [`StoreError::LeaseExpired`]. After [`StoreError::Unavailable`], and after a refusal for want of space, it may
+    /// have been applied.
     async fn txn(&self, compares: &[Compare], changes: &[Change]) -> Result<Outcome, StoreError>;
 
     /// Every change under `prefix` (empty: all keys) with a revision of at least `from` (1 or more; it may lie ahead), in order,
@@ -206,7 +207,8 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The store refused: no space, bad credentials, a bug. Needs a person.
+    /// The store refused: no space, bad credentials, a bug. Needs a person. The write that first finds no space may have been applied:
+    /// etcd raises its alarm after it.
     #[error("the store refused: {0}")]
     Refused(String),
 }
