@@ -255,6 +255,30 @@ fn a_key_that_is_not_the_users_and_a_silent_host_are_said_so() {
 }
 
 #[test]
+fn fd_forward_leaves_the_socket_open_until_the_answer_is_there() {
+    let session = Session::new();
+    let path = session.path().join("slow.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    let mut child = session
+        .command(&format!("fd-forward {}", path.display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let (mut server, _) = listener.accept().expect("a client");
+    child.stdin.take().expect("stdin").write_all(b"question").expect("a question"); // and its end
+    let mut question = [0; 8];
+    server.read_exact(&mut question).expect("the question");
+    server.set_read_timeout(Some(std::time::Duration::from_millis(500))).expect("a limit");
+    let early = server.read(&mut question);
+    assert!(early.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "before the answer: {early:?}");
+    server.write_all(b"answer").expect("an answer");
+    drop(server);
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success() && output.stdout == b"answer", "{output:?}");
+}
+
+#[test]
 fn fd_forward_joins_its_pipes_to_a_socket() {
     let session = Session::new();
     let mut child = session
