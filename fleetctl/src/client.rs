@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use fleet_core::check::StoreCheck;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
-    EXIT_STATUS_HEADER, ErrorBody, EventPage, Machine, MachinePage, REVISION_HEADER, Scale, Scaled, Unit, UnitPage, UnitState,
-    UnitStatePage, Version, WARNING_HEADER,
+    EXIT_STATUS_HEADER, ErrorBody, EventPage, Fencing, FencingPage, Machine, MachinePage, Missing, REVISION_HEADER, Scale,
+    Scaled, Unit, UnitPage, UnitState, UnitStatePage, Version, WARNING_HEADER,
 };
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
@@ -152,9 +152,29 @@ impl Client {
         self.pages("state", &[BRIEF], |page: UnitStatePage| (page.states, page.next_page_token)).await
     }
 
+    /// How the fenced instances of a unit stand; none if it is not fenced, or fleetd is older than that.
+    pub(crate) async fn fencing(&self, name: &str) -> Result<Vec<Fencing>, ClientError> {
+        match self.get_json(&["units", name, "fencing"], &[]).await {
+            Ok(FencingPage { fencing }) => Ok(fencing),
+            Err(ClientError::Api { code: 404, .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// All machines, by id.
     pub(crate) async fn machines(&self) -> Result<Vec<Machine>, ClientError> {
-        self.pages("machines", &[], |page: MachinePage| (page.machines, page.next_page_token)).await
+        Ok(self.machines_and_missing().await?.0)
+    }
+
+    /// All machines, and those that are missing while they are so many that moves are slowed.
+    pub(crate) async fn machines_and_missing(&self) -> Result<(Vec<Machine>, Option<Missing>), ClientError> {
+        let mut missing = None;
+        let take = |page: MachinePage| {
+            missing = page.missing;
+            (page.machines, page.next_page_token)
+        };
+        let machines = self.pages("machines", &[], take).await?;
+        Ok((machines, missing))
     }
 
     /// fleetd's version.
@@ -254,7 +274,7 @@ impl Client {
         &self,
         list: &str,
         filter: &[(&str, &str)],
-        take: fn(P) -> (Vec<T>, String),
+        mut take: impl FnMut(P) -> (Vec<T>, String),
     ) -> Result<Vec<T>, ClientError>
     where
         P: DeserializeOwned,

@@ -19,7 +19,6 @@ mod progress;
 mod sources;
 mod ssh;
 mod table;
-mod time;
 mod tunnel;
 mod wait;
 mod watch;

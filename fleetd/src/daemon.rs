@@ -70,7 +70,7 @@ pub async fn run(settings: Settings, source: Source) -> anyhow::Result<()> {
     let rendered = metrics.clone();
     let replays = Arc::new(Replays::default());
     let api = Api::new(store.clone(), machine.id.clone(), move || rendered.render(&systemd.counters(), &asked));
-    let api = api.with_replays(replays.clone());
+    let api = api.with_replays(replays.clone()).with_keeper(settings.keeper_dir());
     let api = if settings.systemd_user { api.of_user() } else { api };
     api.set_tls(settings.tls.clone())?;
     let secure = settings.listen.iter().any(|listen| listen.tls);

@@ -161,10 +161,9 @@ impl Engine {
         let mut snapshot = mirror.cluster().snapshot.clone();
         snapshot.now_ms = now_ms;
         memory.silence.note(&mut snapshot);
-        snapshot.left.clone_from(mirror.left());
         let settled_at_ms = self.health.settled_at_ms(self.settle);
         let settling = settled_at_ms.is_none_or(|at| now_ms < at);
-        snapshot.settling = if settling { absent_machines(&snapshot, mirror.left()) } else { BTreeSet::new() };
+        snapshot.settling = if settling { absent_machines(&snapshot) } else { BTreeSet::new() };
         let wake_for_settling = settled_at_ms.filter(|_| !snapshot.settling.is_empty());
         let plan = plan(&snapshot);
         let saved = Arc::new(Saved {
@@ -227,10 +226,14 @@ async fn follow(mirror: &mut Mirror, changes: &mut WatchStream) -> Result<(), St
 }
 
 /// Machines that should run something, are not there, and did not say goodbye.
-fn absent_machines(snapshot: &Snapshot, left: &BTreeSet<MachineId>) -> BTreeSet<MachineId> {
+fn absent_machines(snapshot: &Snapshot) -> BTreeSet<MachineId> {
     let assigned =
         snapshot.assignments.iter().filter(|(_, assignment)| !assignment.instances.is_empty() || !assignment.off.is_empty());
-    assigned.map(|(id, _)| id).filter(|id| !snapshot.machines.contains_key(*id) && !left.contains(*id)).cloned().collect()
+    assigned
+        .map(|(id, _)| id)
+        .filter(|id| !snapshot.machines.contains_key(*id) && !snapshot.left.contains(*id))
+        .cloned()
+        .collect()
 }
 
 fn log(plan: &Plan) {

@@ -60,7 +60,7 @@ impl EventLog {
     /// first, or alone if nothing changes. Answers with the revision of the last document; a conflict means to look again.
     pub async fn commit(&mut self, mirror: &Mirror, saved: &Saved, plan: &Plan) -> Result<Option<i64>, StoreError> {
         let snapshot = &saved.snapshot;
-        let (news, told) = self.news.look(snapshot, plan, mirror.machines_created(), mirror.left());
+        let (news, told) = self.news.look(snapshot, plan, mirror.machines_created(), &snapshot.left);
         let mut told = Some(told);
         let mut items: Vec<Item> = self.opening.iter().cloned().chain(news).collect();
         let digest = if plan.documents.is_empty() { "" } else { &saved.plan };

@@ -3,13 +3,13 @@
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 use fleet_core::event::Event;
+use fleet_core::time::utc;
 
 use super::Context;
 use crate::client::innermost;
 use crate::complete;
 use crate::error::Error;
 use crate::names::Argument;
-use crate::time::utc;
 
 /// How many events `--follow` begins with, as `journal` does.
 const FOLLOWED_LINES: u32 = 10;

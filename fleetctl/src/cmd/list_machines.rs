@@ -1,12 +1,16 @@
 //! `fleetctl list-machines`: the machines of the cluster.
 
 use clap::Args;
-use fleet_core::wire::Machine;
+use fleet_core::wire::{Machine, Missing, MissingMachine};
+use serde::Serialize;
 
 use super::{Context, ListArgs};
 use crate::error::Error;
-use crate::output::machine_legend;
+use crate::output::{machine_legend, note, warn};
 use crate::table::{Cell, Column, pick, render};
+
+/// How many machines that are waited for are named; the rest is counted.
+const NAMED: usize = 10;
 
 /// List the machines of the cluster
 #[derive(Debug, Args)]
@@ -21,17 +25,55 @@ pub(crate) struct ListMachinesArgs {
 pub(crate) async fn run(context: &Context, args: ListMachinesArgs) -> Result<u8, Error> {
     let columns = columns();
     let columns = pick(&columns, &args.fields)?;
-    let machines = context
+    let (machines, missing) = context
         .client
-        .machines()
+        .machines_and_missing()
         .await
         .map_err(|error| Error::request_in_brackets("Error retrieving list of active machines from fleet API", error))?;
+    // Beside the list, whose lines are the machines that are there: scripts read it.
+    if let Some(missing) = &missing {
+        warn(&missing.says);
+        say_who_is_waited_for(missing, args.list.full);
+    }
     if context.output.is_json() {
-        context.output.document(&machines)?;
+        let there = machines.iter().map(|machine| Entry { machine, missing: false });
+        let waits: Vec<Machine> = missing.iter().flat_map(|missing| &missing.waits).map(absent).collect();
+        let entries: Vec<Entry> = there.chain(waits.iter().map(|machine| Entry { machine, missing: true })).collect();
+        context.output.document(&entries)?;
         return Ok(0);
     }
     context.output.text(&render(&columns, &machines, args.list.full, !args.list.no_legend, context.output.colour()))?;
     Ok(0)
+}
+
+/// A machine in `--json`.
+#[derive(Serialize)]
+struct Entry<'a> {
+    #[serde(flatten)]
+    machine: &'a Machine,
+    /// Whether it is not there, and waited for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    missing: bool,
+}
+
+fn absent(machine: &MissingMachine) -> Machine {
+    Machine { id: machine.id.clone(), instances: Some(machine.instances), ..Machine::default() }
+}
+
+fn say_who_is_waited_for(missing: &Missing, full: bool) {
+    let who = |machine: &MissingMachine| {
+        let units = if machine.instances == 1 { "unit" } else { "units" };
+        format!("{} ({} {units})", machine_legend(&machine.id, "", full), machine.instances)
+    };
+    let (named, rest) = missing.waits.split_at(missing.waits.len().min(NAMED));
+    let mut names = named.iter().map(who).collect::<Vec<_>>().join(", ");
+    if !rest.is_empty() {
+        names.push_str(&format!(" and {} more", rest.len()));
+    }
+    match missing.next_in_ms {
+        Some(ms) if !names.is_empty() => note(&format!("Waited for: {names}; the first is given up in {} s", ms.div_ceil(1000))),
+        _ => note("All of them are given up; others that go missing within ten minutes are waited for."),
+    }
 }
 
 fn columns() -> Vec<Column<'static, Machine>> {

@@ -2,6 +2,8 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
+use fleet_core::wire::{Fencing, UnitState};
+use serde::Serialize;
 
 use super::remote::{self, OverSsh};
 use super::{Context, did_you_mean};
@@ -81,7 +83,16 @@ async fn refused(context: &Context, argument: &Argument, error: ClientError) -> 
     }
 }
 
-/// The states as data, of all units in one list.
+/// A state, and how the instance is fenced there.
+#[derive(Serialize)]
+struct Entry {
+    #[serde(flatten)]
+    state: UnitState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fencing: Option<Fencing>,
+}
+
+/// The states as data, of all units in one list. What is fenced and has no state, since it waits, has an entry of its own.
 async fn json(context: &Context, arguments: &[Argument]) -> Result<u8, Error> {
     let mut all = Vec::new();
     for argument in arguments {
@@ -90,12 +101,20 @@ async fn json(context: &Context, arguments: &[Argument]) -> Result<u8, Error> {
             if context.client.unit(name).await?.is_none() {
                 return Err(ClientError::Api { code: 404, message: String::new() });
             }
-            context.client.states(Some(name)).await
+            Ok((context.client.states(Some(name)).await?, context.client.fencing(name).await?))
         };
-        match asked.await {
-            Ok(states) => all.extend(states),
+        let (states, mut fencing) = match asked.await {
+            Ok(both) => both,
             Err(error) => return Err(refused(context, argument, error).await),
+        };
+        for state in states {
+            let at = fencing.iter().position(|fenced| fenced.name == state.name && fenced.machine_id == state.machine_id);
+            all.push(Entry { fencing: at.map(|at| fencing.remove(at)), state });
         }
+        all.extend(fencing.into_iter().map(|fenced| {
+            let state = UnitState { name: fenced.name.clone(), machine_id: fenced.machine_id.clone(), ..UnitState::default() };
+            Entry { state, fencing: Some(fenced) }
+        }));
     }
     context.output.document(&all)?;
     Ok(0)

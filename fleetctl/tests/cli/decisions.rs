@@ -9,9 +9,10 @@ use fleet_core::event::{Event, Item, What};
 use fleet_core::model::{FORMAT, Machine, Snapshot, Unit, Unknown};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::replay::Saved;
+use fleet_core::wire::{FenceWait, Fencing, KeeperLease, Missing, MissingMachine};
 use serde_json::json;
 
-use crate::session::Session;
+use crate::session::{Session, WEB};
 
 const A: &str = "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1";
 const B: &str = "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2";
@@ -261,4 +262,54 @@ fn an_unknown_field_of_a_snapshot_is_no_trouble() {
     let read: Saved = serde_json::from_value(value).unwrap();
     assert_eq!(read, saved());
     assert!(read.snapshot.machines.values().all(|machine| machine.unknown == Unknown::new()));
+}
+
+#[test]
+fn missing_machines_are_told_beside_the_list_and_marked_in_json() {
+    let session = Session::of_three();
+    let machine = |id: &str, instances| MissingMachine { id: id.to_string(), instances };
+    let says =
+        "4 machines are missing and 3 are there: their units are moved slowly, one machine each 30 s, in case it is the network";
+    let waits = vec![machine("d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4", 5), machine("e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5", 1)];
+    session.fake.cluster().missing = Some(Missing { says: says.to_string(), waits, next_in_ms: Some(11_200) });
+    expect![[r#"
+        $ fleetctl list-machines
+        out| MACHINE		IP		METADATA
+        out| a1a1a1a1...	10.0.0.1	region=us
+        out| b2b2b2b2...	10.0.0.2	region=us
+        out| c3c3c3c3...	10.0.0.3	-
+        err| WARNING: 4 machines are missing and 3 are there: their units are moved slowly, one machine each 30 s, in case it is the network
+        err| Waited for: d4d4d4d4... (5 units), e5e5e5e5... (1 unit); the first is given up in 12 s
+        rc=0
+    "#]]
+    .assert_eq(&session.run("list-machines"));
+    let output = session.command("list-machines --json").output().unwrap();
+    let entries: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let marked = |entry: &serde_json::Value| (entry["id"].as_str().unwrap()[..2].to_string(), entry["missing"] == true);
+    let marked: Vec<_> = entries.as_array().unwrap().iter().map(marked).collect();
+    let expected = [("a1", false), ("b2", false), ("c3", false), ("d4", true), ("e5", true)];
+    assert_eq!(marked, expected.map(|(id, missing)| (id.to_string(), missing)));
+    session.fake.cluster().missing = Some(Missing { says: says.to_string(), ..Missing::default() });
+    let said = session.run("list-machines --no-legend");
+    assert!(said.contains("err| All of them are given up"), "{said}");
+}
+
+#[test]
+fn status_in_json_says_how_a_fenced_unit_stands_also_where_it_waits() {
+    let session = Session::of_three();
+    session.file("lone.service", WEB);
+    session.run("start lone.service");
+    let lease = KeeperLease { life: 7, until_ms: 1_795_534_801_000, left_ms: 5_400, alone: false };
+    let (name, machine_id) = ("lone.service".to_string(), "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1".to_string());
+    let held = Fencing { name, machine_id, token: Some(17), lease: Some(lease), ..Fencing::default() };
+    let wait =
+        FenceWait { name: held.name.clone(), machine_id: "b2".to_string(), why: "it waits".to_string(), ..FenceWait::default() };
+    let waits = Fencing { name: held.name.clone(), waits: Some(wait), ..Fencing::default() };
+    session.fake.cluster().fencing = vec![held, waits];
+    let output = session.command("status --json lone.service").output().unwrap();
+    let entries: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(entries[0]["systemdActiveState"], "active");
+    assert_eq!(entries[0]["fencing"]["lease"]["untilMs"], 1_795_534_801_000_u64);
+    assert_eq!((&entries[0]["fencing"]["token"], &entries[1]["fencing"]["waits"]["machineID"]), (&17.into(), &"b2".into()));
+    assert_eq!(entries.as_array().unwrap().len(), 2);
 }

@@ -45,6 +45,10 @@ pub(crate) struct Cluster {
     pub(crate) check: StoreCheck,
     /// What the leader planned last.
     pub(crate) saved: Option<Saved>,
+    /// How fenced units stand.
+    pub(crate) fencing: Vec<Fencing>,
+    /// Who is missing.
+    pub(crate) missing: Option<Missing>,
     machines: Vec<Machine>,
 }
 
@@ -74,6 +78,7 @@ impl Fake {
             .route("/fleet/v1/units/{name}/restart", post(restart))
             .route("/fleet/v1/units/{name}/status", get(status))
             .route("/fleet/v1/units/{name}/journal", get(journal))
+            .route("/fleet/v1/units/{name}/fencing", get(fencing))
             .route("/fleet/v1/follow", get(follow))
             .route("/fleet/v1/events", get(events))
             .route("/fleet/v1/store/check", get(async |State(fake): Cl| Json(fake.cluster().check.clone())))
@@ -206,8 +211,9 @@ impl Cluster {
 type Cl = State<Fake>;
 
 async fn machines_list(State(fake): Cl) -> Response {
-    let machines = fake.cluster().machines.clone();
-    Json(MachinePage { machines, ..MachinePage::default() }).into_response()
+    let cluster = fake.cluster();
+    let (machines, missing) = (cluster.machines.clone(), cluster.missing.clone());
+    Json(MachinePage { machines, missing, ..MachinePage::default() }).into_response()
 }
 
 /// Pages of two units, so that every list has several.
@@ -320,6 +326,11 @@ async fn status(State(fake): Cl, Named(name): Named<String>) -> Response {
     let active = Cluster::status_of(unit, false).active;
     let code = if active == "active" { "0" } else { "3" };
     ([(EXIT_STATUS_HEADER, code)], format!("● {name}\n     Active: {active}\n")).into_response()
+}
+
+async fn fencing(State(fake): Cl, Named(name): Named<String>) -> Json<FencingPage> {
+    let fencing = fake.cluster().fencing.iter().filter(|fenced| fenced.name == name).cloned().collect();
+    Json(FencingPage { fencing })
 }
 
 async fn journal(State(fake): Cl, Named(name): Named<String>, query: axum::extract::RawQuery) -> Response {

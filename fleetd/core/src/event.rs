@@ -103,6 +103,10 @@ pub enum What {
     Nowhere,
     /// The fenced units wait: another copy of theirs may still be alive on the machine.
     Waits,
+    /// So many machines are missing that their units are moved slowly.
+    Slowed,
+    /// No longer so.
+    UsualSpeed,
     /// Something that a later version knows.
     #[serde(other)]
     Other,
@@ -194,6 +198,8 @@ impl fmt::Display for Item {
             What::GaveUp => write!(f, "{units} gave up on {machine}")?,
             What::Nowhere => write!(f, "no machine can run {units}")?,
             What::Waits => write!(f, "{units} waits for its copy on {machine}")?,
+            What::Slowed => f.write_str("moves are slowed")?,
+            What::UsualSpeed => f.write_str("moves go at the usual speed again")?,
             What::Other => write!(f, "something that this version does not know, of {machine} {units}")?,
         }
         if self.why.is_empty() { Ok(()) } else { write!(f, ": {}", self.why) }

@@ -19,6 +19,7 @@ pub mod model;
 pub mod name;
 pub mod plan;
 pub mod replay;
+pub mod time;
 pub mod transfer;
 pub mod unit_file;
 pub mod view;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::fence::{Fenced, KeeperState, Off, StopTerms};
 use crate::name::{MachineId, UnitName};
@@ -261,8 +261,9 @@ impl Placement {
     }
 }
 
-/// Why an instance was put on its machine.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// Why an instance was put on its machine. For people only, so a reason of a later version is read as [`Why::Other`]: while machines are
+/// upgraded one by one, a leader's new words must not make an assignment unreadable.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
@@ -276,12 +277,41 @@ pub enum Why {
     Global,
     /// Its machine was lost.
     Lost(MachineId),
+    /// Its machine left in good order.
+    Left(MachineId),
     /// It failed again and again on that machine.
     Failed(MachineId),
     /// Its old machine fits no longer.
     Unfit(MachineId),
     /// A unit on that machine replaces it (`Replaces=`).
     Replaced(MachineId),
+    /// For a reason that a later version knows.
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Why {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Why, D::Error> {
+        let reason = serde_json::Value::deserialize(deserializer)?;
+        let (word, whose) = match &reason {
+            serde_json::Value::Object(one) => {
+                one.iter().next().map_or(("", None), |(word, whose)| (word.as_str(), whose.as_str()))
+            }
+            plain => (plain.as_str().unwrap_or_default(), None),
+        };
+        let why = match (word, whose) {
+            ("fewest", None) => Why::Fewest,
+            ("pinned", None) => Why::Pinned,
+            ("global", None) => Why::Global,
+            ("beside", Some(unit)) => Why::Beside(UnitName::trusted(unit)),
+            ("lost", Some(machine)) => Why::Lost(MachineId::new(machine)),
+            ("left", Some(machine)) => Why::Left(MachineId::new(machine)),
+            ("failed", Some(machine)) => Why::Failed(MachineId::new(machine)),
+            ("unfit", Some(machine)) => Why::Unfit(MachineId::new(machine)),
+            ("replaced", Some(machine)) => Why::Replaced(MachineId::new(machine)),
+            _ => Why::Other,
+        };
+        Ok(why)
+    }
 }
 
 impl fmt::Display for Why {
@@ -292,9 +322,11 @@ impl fmt::Display for Why {
             Why::Beside(unit) => write!(f, "MachineOf: {unit} is here"),
             Why::Global => f.write_str("global unit"),
             Why::Lost(machine) => write!(f, "machine {} was lost", machine.short()),
+            Why::Left(machine) => write!(f, "machine {} left", machine.short()),
             Why::Failed(machine) => write!(f, "failed again and again on machine {}", machine.short()),
             Why::Replaced(machine) => write!(f, "a unit on machine {} replaces it", machine.short()),
             Why::Unfit(machine) => write!(f, "machine {} fits no longer", machine.short()),
+            Why::Other => f.write_str("for a reason that this version does not know"),
         }
     }
 }
@@ -404,4 +436,33 @@ pub(crate) fn is_zero_u32(n: &u32) -> bool {
 
 fn is_empty(text: &Arc<str>) -> bool {
     text.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_read_as_it_was_written_and_a_later_versions_reason_spoils_nothing() {
+        let machine = || MachineId::new("4dbc7f3b");
+        let known = [
+            Why::Fewest,
+            Why::Pinned,
+            Why::Beside(UnitName::trusted("db.service")),
+            Why::Global,
+            Why::Lost(machine()),
+            Why::Left(machine()),
+            Why::Failed(machine()),
+            Why::Unfit(machine()),
+            Why::Replaced(machine()),
+            Why::Other,
+        ];
+        for why in known {
+            let text = serde_json::to_string(&why).unwrap();
+            assert_eq!(serde_json::from_str::<Why>(&text).unwrap(), why, "{text}");
+        }
+        for text in ["\"better\"", "{\"cheaper-than\":\"4dbc7f3b\"}", "{\"lost\":{\"machine\":\"a\",\"since\":7}}", "{}", "7"] {
+            assert_eq!(serde_json::from_str::<Why>(text).unwrap(), Why::Other, "{text}");
+        }
+    }
 }

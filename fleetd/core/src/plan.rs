@@ -122,8 +122,10 @@ impl Change {
 pub enum Retired {
     /// Its unit was destroyed, unloaded or scaled below its number.
     Unwanted,
-    /// The machine is gone.
+    /// The machine is gone without a word.
     Lost,
+    /// The machine left in good order.
+    Left,
     /// The machine no longer fits.
     Unfit(Misfit),
     /// It failed again and again.
@@ -178,6 +180,7 @@ impl fmt::Display for Retired {
         match self {
             Retired::Unwanted => f.write_str("no longer wanted there"),
             Retired::Lost => f.write_str("the machine was lost"),
+            Retired::Left => f.write_str("the machine left"),
             Retired::Unfit(misfit) => write!(f, "the machine {misfit}"),
             Retired::Failed => f.write_str("failed there again and again"),
             Retired::Replaced(other) => write!(f, "{other} is there and replaces it"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{DesiredState, InstanceStatus, Leader, Placement, Snapshot, UnitRecord};
 use crate::name::{MachineId, UnitName};
-use crate::plan::{Change, Plan};
+use crate::plan::{Change, Plan, missing};
 use crate::unit_file::UnitFile;
 use crate::wire;
 
@@ -152,6 +152,20 @@ impl Cluster {
             memory_bytes: Some(machine.capacity.memory_bytes),
         };
         self.snapshot.machines.iter().map(machine).collect()
+    }
+
+    /// The machines that are missing, while they are so many that their units are moved slowly.
+    pub fn missing(&self, now_ms: u64) -> Option<wire::Missing> {
+        let slowed = missing(&self.snapshot, now_ms)?;
+        let machine = |id: &MachineId| wire::MissingMachine {
+            id: id.to_string(),
+            instances: self.snapshot.assignments.get(id).map_or(0, |assignment| assignment.instances.len() as u32),
+        };
+        Some(wire::Missing {
+            says: slowed.to_string(),
+            waits: slowed.waits.iter().map(machine).collect(),
+            next_in_ms: (!slowed.waits.is_empty()).then(|| slowed.next_ms.saturating_sub(now_ms)),
+        })
     }
 
     /// How far the units called `names` are; `plan` is what planning this very snapshot gives.

@@ -28,6 +28,11 @@ impl ApiError {
         ApiError::new(StatusCode::CONFLICT, message)
     }
 
+    /// The sentence.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(super) fn no_such_unit() -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "unit does not exist")
     }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::error::ApiError;
 use super::page::Page;
 use super::{Api, written};
+use crate::clock;
 use crate::store::{Part, StoreError, Versioned};
 
 /// How often a write that somebody else overtook is tried again.
@@ -27,9 +28,11 @@ pub(super) async fn list(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<wire::MachinePage>, ApiError> {
     let page = Page::of(&query)?;
-    let all = api.store().read(&[Part::Machines, Part::Assignments]).await?.cluster().machines();
+    let mirror = api.store().read(&[Part::Machines, Part::Assignments]).await?;
+    let all = mirror.cluster().machines();
     let (machines, next_page_token) = page.cut(&all);
-    Ok(Json(wire::MachinePage { machines: machines.to_vec(), next_page_token }))
+    let missing = mirror.cluster().missing(clock::now_ms());
+    Ok(Json(wire::MachinePage { machines: machines.to_vec(), next_page_token, missing }))
 }
 
 /// The body of a PATCH, carried out in order.

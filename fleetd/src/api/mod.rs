@@ -3,6 +3,7 @@
 //! **Architecture invariant:** HTTP to store and back. A read is one range at one revision, a follow is a watch for as long as it is
 //! asked for; nothing is kept. `plan` is called only to show what it would do.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -23,6 +24,7 @@ mod discovery;
 mod documents;
 mod error;
 mod events;
+mod fencing;
 mod follow;
 mod import;
 mod listen;
@@ -54,19 +56,31 @@ struct Shared {
     peers: remote::Peers,
     /// Whether the units are a user's.
     user: bool,
+    /// Where this machine's keeper says how it stands.
+    keeper_dir: Option<PathBuf>,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
 }
 
 impl Api {
     /// An API over `store`, on this machine. `metrics` gives the text of `/metrics`.
     pub fn new(store: Store, machine: MachineId, metrics: impl Fn() -> String + Send + Sync + 'static) -> Api {
-        let shared = Shared { store, machine, peers: remote::Peers::new(), user: false, metrics: Box::new(metrics) };
+        let shared =
+            Shared { store, machine, peers: remote::Peers::new(), user: false, keeper_dir: None, metrics: Box::new(metrics) };
         Api { shared: Arc::new(shared), replays: Arc::default() }
     }
 
     /// With the snapshots that this machine's engine plans.
     pub fn with_replays(self, replays: Arc<Replays>) -> Api {
         Api { replays, ..self }
+    }
+
+    /// With the folder where this machine's keeper says how it stands. Before it is cloned.
+    #[must_use]
+    pub fn with_keeper(mut self, folder: PathBuf) -> Api {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.keeper_dir = Some(folder);
+        }
+        self
     }
 
     /// For a user's own systemd. Before it is cloned.

@@ -18,8 +18,8 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::warn;
 
-use super::Api;
 use super::error::ApiError;
+use super::{Api, fencing};
 
 /// How long another machine's API has to answer. A followed journal may be silent for ever after that.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -192,7 +192,19 @@ pub(super) async fn status(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let machine = query.iter().find(|(key, _)| key == "machine").map(|(_, id)| id.as_str());
-    let places = find(&api, &name, machine).await?;
+    let (places, mut fenced) = match machine {
+        Some(_) => (find(&api, &name, machine).await?, Vec::new()),
+        None => {
+            let name = parse(&name)?;
+            let mirror = api.store().read_all().await?;
+            let places = all_places(&api, mirror.cluster(), &name)?;
+            let fenced = fencing::of(&api, mirror.cluster(), &name).await;
+            if places.is_empty() {
+                return Err(nowhere(&name, &fenced));
+            }
+            (places, fenced)
+        }
+    };
     let several = places.len() > 1;
     let (mut text, mut worst) = (String::new(), 0);
     for place in places {
@@ -213,12 +225,39 @@ pub(super) async fn status(
                 place.machine.short()
             ));
         }
-        text.push_str(&part);
+        let is_here =
+            |fenced: &wire::Fencing| fenced.name == place.instance.as_str() && fenced.machine_id == place.machine.as_str();
+        match fenced.iter().position(is_here).map(|at| fenced.remove(at)) {
+            Some(fenced) => text.push_str(&with_fencing(part, &fenced)),
+            None => text.push_str(&part),
+        }
         worst = worst.max(code);
+    }
+    for waiting in fenced {
+        text.push_str(&format!("\n{}: {waiting}\n", waiting.name));
     }
     let mut response = ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response();
     response.headers_mut().insert(wire::EXIT_STATUS_HEADER, worst.into());
     Ok(response)
+}
+
+/// Puts how it is fenced under systemctl's other facts, above the journal's lines.
+fn with_fencing(mut status: String, fenced: &wire::Fencing) -> String {
+    let line = format!("    Fencing: {fenced}\n");
+    match status.find("\n\n") {
+        Some(end) => status.insert_str(end + 1, &line),
+        None => status.push_str(&line),
+    }
+    status
+}
+
+/// A unit that is on no machine which is there; a fenced one may wait.
+fn nowhere(name: &UnitName, fenced: &[wire::Fencing]) -> ApiError {
+    let mut problem = format!("{name} is on no machine");
+    for fenced in fenced {
+        problem.push_str(&format!("; {}: {fenced}", fenced.name));
+    }
+    ApiError::conflict(problem)
 }
 
 async fn local_status(api: &Api, instance: &UnitName) -> Result<(String, i32), ApiError> {
@@ -239,24 +278,34 @@ async fn local_status(api: &Api, instance: &UnitName) -> Result<(String, i32), A
 
 /// Where the instances of `name` are. With `machine` (as one fleetd asks another) it must be this one.
 async fn find(api: &Api, name: &str, machine: Option<&str>) -> Result<Vec<Place>, ApiError> {
-    let name = UnitName::parse(name).map_err(|error| ApiError::invalid(error.to_string()))?;
+    let name = parse(name)?;
     if let Some(machine) = machine {
-        if machine != api.shared.machine.as_str() {
-            return Err(ApiError::new(
-                StatusCode::MISDIRECTED_REQUEST,
-                format!("this is machine {}, not {machine}", api.shared.machine),
-            ));
-        }
+        must_be_here(api, machine)?;
         return Ok(vec![Place { instance: name, machine: api.shared.machine.clone(), api: None }]);
     }
-    let mirror = api.store().read_all().await?;
-    let cluster = mirror.cluster();
-    if cluster.owner(&name).is_none() {
+    let places = all_places(api, api.store().read_all().await?.cluster(), &name)?;
+    if places.is_empty() { Err(nowhere(&name, &[])) } else { Ok(places) }
+}
+
+/// Refuses what another fleetd asks of another machine than this one.
+pub(super) fn must_be_here(api: &Api, machine: &str) -> Result<(), ApiError> {
+    if machine == api.shared.machine.as_str() {
+        return Ok(());
+    }
+    Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, format!("this is machine {}, not {machine}", api.shared.machine)))
+}
+
+fn parse(name: &str) -> Result<UnitName, ApiError> {
+    UnitName::parse(name).map_err(|error| ApiError::invalid(error.to_string()))
+}
+
+/// Where the instances of a unit are, not more than one request may ask for; perhaps nowhere.
+fn all_places(api: &Api, cluster: &Cluster, name: &UnitName) -> Result<Vec<Place>, ApiError> {
+    if cluster.owner(name).is_none() {
         return Err(ApiError::no_such_unit());
     }
-    let places = places(api, cluster, &name)?;
+    let places = places(api, cluster, name)?;
     match places.len() {
-        0 => Err(ApiError::conflict(format!("{name} is on no machine"))),
         n if n > MAX_INSTANCES => {
             Err(ApiError::invalid(format!("{name} has {n} instances; ask for one of them, the limit is {MAX_INSTANCES}")))
         }

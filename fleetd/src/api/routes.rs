@@ -8,7 +8,7 @@ use fleet_core::{transfer, wire};
 use serde_json::{Value, json};
 
 use super::describe::{Body, Operation, Resource};
-use super::{debug, documents, events, follow, import, machines, page, remote, state, units};
+use super::{debug, documents, events, fencing, follow, import, machines, page, remote, state, units};
 
 /// Answer headers of writes.
 const WRITTEN: &[(&str, &str)] = &[
@@ -101,6 +101,26 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                 .query("machine", "The machine that is asked, as one fleetd asks another.")
                 .answers(StatusCode::OK, "Lines of the journal.", Body::Other("text/plain; charset=utf-8"))
                 .errors([400, 404, 409, 421, 502]),
+        ),
+        Resource::at("/units/{unitName}/fencing").get(
+            fencing::show,
+            Operation::new(
+                "getUnitFencing",
+                "By whose lease the unit's fenced instances live and until when, or what the leader waits for.",
+            )
+            .gives::<wire::FencingPage>("One entry an instance and machine; none if the unit is not fenced.")
+            .errors([400, 404]),
+        ),
+        Resource::at("/fencing").get(
+            fencing::own,
+            Operation::new(
+                "getFencing",
+                "What this machine itself knows of fenced units: its keeper's lease; as the leader, who waits.",
+            )
+            .query("machine", "The machine that is asked, as one fleetd asks another.")
+            .query("unit", "Only what waits of this unit.")
+            .gives::<wire::OwnFencing>("What it knows.")
+            .errors([421]),
         ),
         Resource::at("/state").get(
             state::list,

@@ -16,7 +16,7 @@ pub(super) struct Keys {
 pub enum Part {
     /// The units' records.
     Units,
-    /// The machines, what was set for them, and who leads.
+    /// The machines, what was set for them, who left, and who leads.
     Machines,
     /// What each machine should run.
     Assignments,
@@ -143,7 +143,7 @@ impl Keys {
     pub(super) fn part(&self, part: Part) -> Vec<String> {
         let folders: &[&str] = match part {
             Part::Units => &["units/"],
-            Part::Machines => &["machines/", "settings/", "leader"],
+            Part::Machines => &["machines/", "settings/", "left/", "leader"],
             Part::Assignments => &["assignments/"],
             Part::Reports => &["reports/"],
         };

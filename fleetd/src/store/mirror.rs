@@ -1,6 +1,6 @@
 //! A copy of everything under the root, brought up to date by a watch. Only the leader keeps one; a read builds one and drops it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleet_core::fence::{Fence, Keeper, KeeperState};
@@ -25,8 +25,6 @@ pub struct Mirror {
     importing: bool,
     /// The revision that created each machine's key: a new one is a new registration.
     machines_created: BTreeMap<MachineId, i64>,
-    /// Machines that said goodbye.
-    left: BTreeSet<MachineId>,
     /// The revision of each assignment's last change.
     assignment_revisions: BTreeMap<MachineId, i64>,
     /// The revision of the last commit that placed anything fenced.
@@ -44,7 +42,6 @@ impl Mirror {
             settings: BTreeMap::new(),
             importing: false,
             machines_created: BTreeMap::new(),
-            left: BTreeSet::new(),
             assignment_revisions: BTreeMap::new(),
             fenced_commit: None,
             corrupt: BTreeMap::new(),
@@ -107,11 +104,6 @@ impl Mirror {
         &self.machines_created
     }
 
-    /// Machines that left by themselves: absent, and nobody need wait for their return.
-    pub fn left(&self) -> &BTreeSet<MachineId> {
-        &self.left
-    }
-
     fn put(&mut self, kv: KeyValue) {
         let Some(key) = self.keys.read(&kv.key) else { return };
         let read = match key {
@@ -136,7 +128,7 @@ impl Mirror {
                 self.cluster.snapshot.reports.insert(id, Arc::new(report));
             }),
             Key::Left(id) => {
-                self.left.insert(id);
+                self.cluster.snapshot.left.insert(id);
                 Ok(())
             }
             Key::Keeper(id) => parse::<Keeper>(&kv.value).map(|_| self.keeper(id).held = true),
@@ -181,7 +173,7 @@ impl Mirror {
                 self.cluster.snapshot.reports.remove(&id);
             }
             Some(Key::Left(id)) => {
-                self.left.remove(&id);
+                self.cluster.snapshot.left.remove(&id);
             }
             Some(Key::Keeper(id)) => self.keeper(id).held = false,
             // Somebody who knows that the machine will not return took it away by hand.

@@ -3,5 +3,6 @@
 mod clients;
 mod documents;
 mod exchanges;
+mod fencing;
 mod odd_files;
 mod server;

@@ -7,6 +7,7 @@ use fleet_core::fence::wait_ms;
 use fleet_tests::cluster::{Cluster, PATIENCE, scenario};
 use fleet_tests::lab::wait_for;
 use fleet_tests::record::{self, Life, SILENCE};
+use serde_json::Value;
 
 use crate::{AGENT_LEASE, LEADER_LEASE, NOISE, lab};
 
@@ -31,6 +32,7 @@ fn a_keeper_that_dies_or_hangs_takes_its_units_along_and_fleetd_does_not() -> Re
         let first = begin(cluster, "")?;
         let host = first.host.as_str();
         ensure!(first.token.is_some(), "{first:?}");
+        status_names_the_holder(cluster, &first)?;
 
         // What happens to fleetd is no matter.
         cluster.lab.sh(host, "systemctl kill --signal=KILL fleetd")?;
@@ -76,6 +78,7 @@ fn a_machine_that_is_cut_off_or_lost_has_ended_its_copy_before_another_begins() 
         cluster.lab.cut(&first.host)?;
         let cut = Instant::now();
         ends(cluster, &first, ENDED)?;
+        status_names_who_is_waited_for(cluster, &first)?;
         let second = lives(cluster, "lone.service", restored())?;
         eprintln!("cut off: the fenced unit lived elsewhere after {:.1} s", cut.elapsed().as_secs_f64());
         ensure!(second.host != first.host && second.token > first.token, "{first:?} became {second:?}");
@@ -142,6 +145,36 @@ fn a_machine_that_boots_without_the_store_starts_what_is_not_fenced_and_nothing_
         lives_on(cluster, &again, AGENT_LEASE)?;
         judge(cluster)
     })
+}
+
+/// Whichever machine is asked, `status` says by whose lease the unit lives, and until when.
+fn status_names_the_holder(cluster: &Cluster, life: &Life) -> Result<()> {
+    let id = cluster.lab.machine_id(&life.host)?;
+    let line = format!("    Fencing: token {}; machine {} holds its lease until ", life.token.context("a token")?, &id[..8]);
+    for host in cluster.hosts() {
+        let said = cluster.fleetctl(&host, &["status", "lone.service"])?;
+        ensure!(said.code == 0 && said.out.contains(&line) && said.out.contains(" s), and renews it\n"), "{said:?}");
+    }
+    let all: Value = serde_json::from_str(&cluster.ctl(&["status", "--json", "lone.service"])?)?;
+    let fencing = &all[0]["fencing"];
+    let left_ms = fencing["lease"]["leftMs"].as_u64().context("how long it holds")?;
+    ensure!(fencing["machineID"] == id && left_ms <= WATCHDOG.as_millis() as u64 && left_ms > 0, "{all}");
+    Ok(())
+}
+
+/// While the leader waits, `status` says for whom and until when.
+fn status_names_who_is_waited_for(cluster: &Cluster, life: &Life) -> Result<()> {
+    let id = cluster.lab.machine_id(&life.host)?;
+    let waits = format!("fenced: waits until its copy on the lost machine {} has surely ended, about 20", &id[..8]);
+    wait_for("the wait in the status", AGENT_LEASE + LEADER_LEASE + NOISE, || {
+        let said = cluster.fleetctl("h1", &["status", "lone.service"])?;
+        ensure!(said.code == 1 && said.err.contains(&waits), "{said:?}");
+        Ok(())
+    })?;
+    let all: Value = serde_json::from_str(&cluster.ctl(&["status", "--json", "lone.service"])?)?;
+    let wait = &all[0]["fencing"]["waits"];
+    ensure!(wait["machineID"] == id && wait["leftMs"].as_u64().is_some_and(|left| left <= 25_000), "{all}");
+    Ok(())
 }
 
 /// Starts the fenced unit and answers with its first life.

@@ -62,8 +62,8 @@ async fn a_clusters_story_is_told_with_reasons_and_once() {
         machine ccc registered: 10.0.0.3
         machine bb left: it ran nothing
         machine a left: it ran 3 units
-        took web@{1-3}.service off a: the machine was lost
-        placed web@{1-3}.service on ccc: machine a was lost"#]]
+        took web@{1-3}.service off a: the machine left
+        placed web@{1-3}.service on ccc: machine a left"#]]
     .assert_eq(&cluster.told(0).await);
     let events = cluster.events().await;
     assert!(events.iter().all(|event| event.left_out == 0 && event.term > 0));

@@ -19,6 +19,8 @@ pub struct News {
     reports: BTreeMap<MachineId, Arc<Report>>,
     /// Fenced units that wait for a copy, where.
     waiting: BTreeSet<(MachineId, UnitName)>,
+    /// Whether so many machines are missing that their units are moved slowly.
+    slowed: bool,
     /// What fits nowhere: how many instances, and why.
     nowhere: BTreeMap<UnitName, (usize, String)>,
 }
@@ -48,11 +50,12 @@ impl News {
         left: &BTreeSet<MachineId>,
     ) -> (Vec<Item>, News) {
         let mut items = Vec::new();
-        let machines = self.machines(snapshot, created, left, &mut items);
+        let slowed = self.slowed(plan, &mut items);
+        let machines = self.machines(snapshot, plan, created, left, &mut items);
         let gave_up = self.failures(snapshot, &mut items);
         let waiting = self.held(plan, &mut items);
         let nowhere = self.misfits(plan, &mut items);
-        (items, News { machines, gave_up, reports: snapshot.reports.clone(), waiting, nowhere })
+        (items, News { machines, gave_up, reports: snapshot.reports.clone(), waiting, slowed, nowhere })
     }
 
     fn note(&mut self, item: &Item) {
@@ -64,6 +67,7 @@ impl News {
             (What::Waits, Some(machine)) => {
                 self.waiting.extend(instances(item).into_iter().map(|instance| (machine.clone(), instance)));
             }
+            (What::Slowed | What::UsualSpeed, _) => self.slowed = item.what == What::Slowed,
             (What::Nowhere, _) => {
                 self.nowhere.extend(item.units.iter().map(|(unit, n)| (unit.clone(), (n.len().max(1), item.why.clone()))));
             }
@@ -71,13 +75,25 @@ impl News {
         }
     }
 
+    fn slowed(&self, plan: &Plan, items: &mut Vec<Item>) -> bool {
+        let item = |what, why| Item { what, machine: None, units: BTreeMap::new(), why };
+        match &plan.slowed {
+            Some(slowed) if !self.slowed => items.push(item(What::Slowed, slowed.to_string())),
+            None if self.slowed => items.push(item(What::UsualSpeed, String::new())),
+            _ => {}
+        }
+        plan.slowed.is_some()
+    }
+
     fn machines(
         &self,
         snapshot: &Snapshot,
+        plan: &Plan,
         created: &BTreeMap<MachineId, i64>,
         left: &BTreeSet<MachineId>,
         items: &mut Vec<Item>,
     ) -> BTreeMap<MachineId, (What, i64)> {
+        let waits: BTreeSet<&MachineId> = plan.slowed.iter().flat_map(|slowed| &slowed.waits).collect();
         let mut now = BTreeMap::new();
         for (id, machine) in &snapshot.machines {
             let created = created.get(id).copied().unwrap_or(0);
@@ -96,7 +112,7 @@ impl News {
             let (before, known) = self.machines.get(id).copied().unwrap_or((What::Other, 0));
             let what = match () {
                 () if left.contains(id) => What::Left,
-                () if snapshot.settling.contains(id) => What::Settling,
+                () if snapshot.settling.contains(id) || waits.contains(id) => What::Settling,
                 () => What::Lost,
             };
             // A machine that left and is called lost later has not done anything new.

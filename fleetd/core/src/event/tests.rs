@@ -174,6 +174,35 @@ fn a_fenced_unit_that_waits_is_told_once() {
 }
 
 #[test]
+fn slowed_moves_are_told_once_and_a_machine_is_called_lost_when_it_is_given_up() {
+    let mut leader = Leader::new();
+    let on_all = "unit web@.service x4\non a: web@1.service\non b: web@2.service\non c: web@3.service\non d: web@4.service";
+    leader.looks(&format!("machine a\nmachine b\nmachine c\nmachine d\n{on_all}"));
+    let slowed = leader.looks(&format!("machine a\n{on_all}"));
+    expect![[r#"
+        moves are slowed: 3 machines are missing and 1 is there: their units are moved slowly, one machine each 30 s, in case it is the network
+        machine b was lost: it ran 1 unit
+        machine c is absent and gets time to return: it ran 1 unit
+        machine d is absent and gets time to return: it ran 1 unit"#]]
+    .assert_eq(&slowed);
+    leader.is_replaced();
+    assert_eq!(leader.looks(&format!("machine a\n{on_all}")), "");
+    expect![[r#"
+        moves go at the usual speed again
+        machine c registered: it is back
+        machine d was lost: it ran 1 unit"#]]
+    .assert_eq(&leader.looks(&format!("machine a\nmachine c\n{on_all}")));
+}
+
+#[test]
+fn a_machine_that_left_is_not_called_lost() {
+    let mut left = snapshot("machine b\nunit web@.service x2\non a: web@1.service\non b: web@2.service");
+    left.left.insert(MachineId::new("a"));
+    let items: Vec<Item> = decisions(&plan(&left), &left).into_values().flatten().collect();
+    assert_eq!(lines(&items), "took web@1.service off a: the machine left\nplaced web@1.service on b: machine a left");
+}
+
+#[test]
 fn an_event_stays_within_its_bytes_and_counts_what_it_leaves_out() {
     let machines: Vec<String> = (0..3000).map(|i| format!("machine {i:032}")).collect();
     let snapshot = snapshot(&format!("{}\nunit web@.service x9000", machines.join("\n")));

@@ -146,7 +146,7 @@ fn keep_settling(board: &mut Board, assignment: &Assignment) {
     }
 }
 
-/// What a lost machine ran is planned anew. A fenced instance stays in its document until it has surely ended there.
+/// What a machine ran that was lost or left is planned anew. A fenced instance stays in its document until it has surely ended there.
 fn lose_machine(board: &mut Board, pending: &mut Pending, id: &MachineId, assignment: &Assignment) {
     let mut left = Assignment { v: FORMAT, generation: assignment.generation + 1, ..Assignment::default() };
     left.lost_ms = Some(board.snapshot.now_ms);
@@ -158,9 +158,12 @@ fn lose_machine(board: &mut Board, pending: &mut Pending, id: &MachineId, assign
             left.instances.insert(instance.clone(), placement.clone());
             continue;
         }
-        let displaced = Displaced { why: Why::Lost(id.clone()), moves: placement.moves };
-        pending.displaced.insert(instance.clone(), displaced);
-        board.plan.changes.push(Change::Retire { instance: instance.clone(), machine: id.clone(), why: Retired::Lost });
+        let (why, retired) = match board.snapshot.left.contains(id) {
+            true => (Why::Left(id.clone()), Retired::Left),
+            false => (Why::Lost(id.clone()), Retired::Lost),
+        };
+        pending.displaced.insert(instance.clone(), Displaced { why, moves: placement.moves });
+        board.plan.changes.push(Change::Retire { instance: instance.clone(), machine: id.clone(), why: retired });
     }
     for (instance, off) in &assignment.off {
         if !fencing::has_ended(board, id, instance, &off.fence) {

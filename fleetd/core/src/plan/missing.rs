@@ -20,53 +20,59 @@ pub(super) const SLOW_PAUSE_MS: u64 = 30_000;
 const LATELY_MS: u64 = 600_000;
 
 /// So many machines are missing that their instances are moved slowly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Missing {
     /// How many machines are missing that should run something.
     pub missing: usize,
     /// How many are there.
     pub there: usize,
+    /// The missing machines that are not given up yet, in the order in which they will be.
+    pub waits: Vec<MachineId>,
+    /// When the first of them is given up, in milliseconds since 1970; a time that has passed is now.
+    pub next_ms: u64,
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Missing { missing, there } = self;
+        let Missing { missing, there, .. } = self;
+        let are = if *there == 1 { "is" } else { "are" };
         write!(
             f,
-            "{missing} machines are missing and {there} are there: their units are moved slowly, one machine each {} s, in case it is the network",
+            "{missing} machines are missing and {there} {are} there: their units are moved slowly, one machine each {} s, in case it is the network",
             SLOW_PAUSE_MS / 1000
         )
     }
 }
 
-/// Whether so many machines are missing that their instances are moved slowly.
-pub fn missing(snapshot: &Snapshot) -> Option<Missing> {
-    let (missing, there) = (gone(snapshot).count(), snapshot.machines.len());
-    (missing >= MANY && missing > there).then_some(Missing { missing, there })
+/// Whether so many machines are missing at this time that their instances are moved slowly.
+pub fn missing(snapshot: &Snapshot, now_ms: u64) -> Option<Missing> {
+    let gone = || gone(snapshot, now_ms);
+    let (missing, there) = (gone().count(), snapshot.machines.len());
+    (missing >= MANY && missing > there).then(|| {
+        let waits = gone().filter(|(_, assignment)| has_work(assignment)).map(|(id, _)| id.clone()).collect();
+        let last_ms = gone().filter_map(|(_, assignment)| assignment.lost_ms.filter(|at| *at <= now_ms)).max();
+        Missing { missing, there, waits, next_ms: last_ms.map_or(0, |last| last.saturating_add(SLOW_PAUSE_MS)) }
+    })
 }
 
 /// The lost machines that are not given up yet. Notes when the next one will be.
 pub(super) fn that_wait(board: &mut Board) -> BTreeSet<MachineId> {
-    let snapshot = board.snapshot;
-    board.plan.slowed = missing(snapshot);
-    if board.plan.slowed.is_none() {
-        return BTreeSet::new();
+    let now_ms = board.snapshot.now_ms;
+    let Some(mut slowed) = missing(board.snapshot, now_ms) else { return BTreeSet::new() };
+    if slowed.next_ms <= now_ms && !slowed.waits.is_empty() {
+        slowed.waits.remove(0);
+        slowed.next_ms = now_ms.saturating_add(SLOW_PAUSE_MS);
     }
-    let open = gone(snapshot).filter(|(_, assignment)| has_work(assignment));
-    let mut waiting: BTreeSet<MachineId> = open.map(|(id, _)| id.clone()).collect();
-    let next_ms = gone(snapshot).filter_map(|(_, a)| a.lost_ms).max().map_or(0, |last| last.saturating_add(SLOW_PAUSE_MS));
-    if next_ms <= snapshot.now_ms {
-        waiting.pop_first();
+    if !slowed.waits.is_empty() {
+        board.wake_at(slowed.next_ms);
     }
-    if !waiting.is_empty() {
-        board.wake_at(next_ms.max(snapshot.now_ms.saturating_add(if next_ms <= snapshot.now_ms { SLOW_PAUSE_MS } else { 0 })));
-    }
-    waiting
+    let waits = slowed.waits.iter().cloned().collect();
+    board.plan.slowed = Some(slowed);
+    waits
 }
 
 /// Machines that are gone without a word: those that should run something, and those that were given up lately.
-fn gone(snapshot: &Snapshot) -> impl Iterator<Item = (&MachineId, &Assignment)> {
-    let now_ms = snapshot.now_ms;
+fn gone(snapshot: &Snapshot, now_ms: u64) -> impl Iterator<Item = (&MachineId, &Assignment)> {
     // A time to come is that of a leader whose clock was ahead.
     let lately = move |at: u64| at <= now_ms && now_ms - at < LATELY_MS;
     let all = snapshot.assignments.iter().map(|(id, assignment)| (id, &**assignment));

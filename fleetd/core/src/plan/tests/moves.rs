@@ -150,7 +150,9 @@ fn when_most_machines_vanish_at_once_their_units_move_one_machine_at_a_time() {
         + web@2.service on b: machine c was lost
         wake at 1030000"#]]
     .assert_eq(&print(&one));
-    assert_eq!(one.slowed.map(|slowed| (slowed.missing, slowed.there)), Some((3, 2)));
+    let slowed = one.slowed.clone().unwrap();
+    let waits = slowed.waits.iter().map(MachineId::as_str).collect::<Vec<_>>();
+    assert_eq!((slowed.missing, slowed.there, waits, slowed.next_ms), (3, 2, vec!["d", "e"], 1_030_000));
     // A machine that left was not lost, and two of three machines are no "most".
     let mut left = first.clone();
     left.left.insert(MachineId::new("c"));

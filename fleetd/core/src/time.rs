@@ -1,7 +1,7 @@
 //! Times as people read them, in UTC: machines of one cluster may stand in several zones.
 
 /// `2026-11-24T15:40:01Z` for milliseconds since 1970.
-pub(crate) fn utc(ms: u64) -> String {
+pub fn utc(ms: u64) -> String {
     let (days, seconds) = (ms / 86_400_000, ms / 1000 % 86_400);
     let (year, month, day) = date(days);
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)

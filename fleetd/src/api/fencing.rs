@@ -1,0 +1,178 @@
+//! `/fencing` and `/units/<name>/fencing`: by whose lease a fenced unit lives and until when, or what the leader waits for.
+//!
+//! Until when is known by few: a machine's keeper tells its own lease, the leader alone counts for how long a keeper has been silent.
+//! So those are asked; the store says who they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use fleet_core::model::Snapshot;
+use fleet_core::name::{MachineId, UnitName};
+use fleet_core::plan::{Held, Until, plan};
+use fleet_core::view::Cluster;
+use fleet_core::wire::{FenceWait, Fencing, FencingPage, KeeperLease, OwnFencing};
+use tokio::task::JoinSet;
+
+use super::error::ApiError;
+use super::{Api, remote};
+use crate::{clock, keeper};
+
+pub(super) async fn own(
+    State(api): State<Api>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Json<OwnFencing>, ApiError> {
+    let value = |key: &str| query.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, value)| value.as_str());
+    if let Some(machine) = value("machine") {
+        remote::must_be_here(&api, machine)?;
+    }
+    let unit = value("unit").map(UnitName::trusted);
+    Ok(Json(known_here(&api, unit.as_ref())))
+}
+
+pub(super) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<FencingPage>, ApiError> {
+    let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
+    let mirror = api.store().read_all().await?;
+    if mirror.cluster().owner(&name).is_none() {
+        return Err(ApiError::no_such_unit());
+    }
+    Ok(Json(FencingPage { fencing: of(&api, mirror.cluster(), &name).await }))
+}
+
+/// How the fenced instances of `name` stand, those that wait included. Empty, and nobody is asked, if none is fenced.
+pub(super) async fn of(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<Fencing> {
+    let snapshot = &cluster.snapshot;
+    let mut all = placed(snapshot, name);
+    let fenced = cluster.owner(name).and_then(|owner| snapshot.units.get(&owner.name)).is_some_and(|unit| unit.fence().is_some());
+    if all.is_empty() && !fenced {
+        return all;
+    }
+    let (mut waits, mut leases) = tokio::join!(waits(api, cluster, name), leases(api, snapshot, &all));
+    for entry in &mut all {
+        // Where it is placed and waits, it waits for the copy there.
+        if let Some(at) = waits.iter().position(|wait| wait.name == entry.name && wait.machine_id == entry.machine_id) {
+            entry.waits = Some(waits.swap_remove(at));
+            continue;
+        }
+        match leases.get_mut(entry.machine_id.as_str()) {
+            Some(Ok(lease)) => entry.lease = Some(lease.clone()),
+            Some(Err(problem)) => entry.unknown.clone_from(problem),
+            None => entry.unknown = silent(snapshot, &entry.machine_id),
+        }
+    }
+    let elsewhere = |wait: FenceWait| Fencing { name: wait.name.clone(), waits: Some(wait), ..Fencing::default() };
+    all.extend(waits.into_iter().map(elsewhere));
+    all.sort_by(|a, b| (&a.name, &a.machine_id).cmp(&(&b.name, &b.machine_id)));
+    all
+}
+
+/// The fenced placements of a unit, of a template's instances all.
+fn placed(snapshot: &Snapshot, name: &UnitName) -> Vec<Fencing> {
+    let mut all = Vec::new();
+    for (machine, assignment) in &snapshot.assignments {
+        let own = assignment.instances.iter().filter(|(instance, placement)| *instance == name || placement.unit == *name);
+        for (instance, fence) in own.filter_map(|(instance, placement)| Some((instance, placement.fence.as_ref()?))) {
+            let (name, machine_id) = (instance.to_string(), machine.to_string());
+            all.push(Fencing { name, machine_id, token: Some(fence.token), ..Fencing::default() });
+        }
+    }
+    all
+}
+
+/// What the leader says of those that wait; without it what the store says, which has no times.
+async fn waits(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<FenceWait> {
+    let leader = cluster.leader.as_ref().map(|leader| &leader.machine);
+    let asked = match leader {
+        Some(leader) if *leader == api.shared.machine => Some(known_here(api, Some(name))),
+        Some(leader) => ask(api, &cluster.snapshot, leader, Some(name)).await.ok(),
+        None => None,
+    };
+    if let Some(OwnFencing { leads: true, waits, .. }) = asked {
+        return waits;
+    }
+    let mut snapshot = cluster.snapshot.clone();
+    snapshot.now_ms = clock::now_ms();
+    let held = held_of(&snapshot, name).into_iter();
+    held.map(|held| FenceWait { until_ms: None, left_ms: None, ..waiting(&held, 0) }).collect()
+}
+
+/// The leases that the machines of `placed` hold, each machine asked once, all at the same time. Those that are silent are left out.
+async fn leases(api: &Api, snapshot: &Snapshot, placed: &[Fencing]) -> BTreeMap<String, Result<KeeperLease, String>> {
+    let machines: BTreeSet<&str> = placed.iter().map(|entry| entry.machine_id.as_str()).collect();
+    let mut asked = JoinSet::new();
+    for id in machines {
+        let Some((machine, there)) = snapshot.machines.get_key_value(id) else { continue };
+        let (api, machine, base) = (api.clone(), machine.clone(), there.api.clone());
+        asked.spawn(async move {
+            let known = match machine == api.shared.machine {
+                true => Ok(known_here(&api, None)),
+                false => ask_at(&api, &machine, base.as_deref(), None).await,
+            };
+            let lease = known.and_then(|known| known.lease.ok_or_else(|| "its keeper holds none at the moment".to_string()));
+            (machine.to_string(), lease)
+        });
+    }
+    asked.join_all().await.into_iter().collect()
+}
+
+async fn ask(api: &Api, snapshot: &Snapshot, machine: &MachineId, unit: Option<&UnitName>) -> Result<OwnFencing, String> {
+    let there = snapshot.machines.get(machine).ok_or_else(|| "it is silent".to_string())?;
+    ask_at(api, machine, there.api.as_deref(), unit).await
+}
+
+async fn ask_at(api: &Api, machine: &MachineId, base: Option<&str>, unit: Option<&UnitName>) -> Result<OwnFencing, String> {
+    let base = base.ok_or_else(|| "its API cannot be reached from here; set listen in its configuration".to_string())?;
+    let unit = unit.map_or(String::new(), |unit| format!("&unit={unit}"));
+    let answer = remote::ask_machine(api, machine, base, &format!("fencing?machine={machine}{unit}")).await;
+    let answer = answer.map_err(|error| error.message().to_string())?;
+    answer.json().await.map_err(|error| format!("its answer cannot be read: {error}"))
+}
+
+/// What this machine itself knows: its keeper's lease, and if it leads, what waits.
+fn known_here(api: &Api, unit: Option<&UnitName>) -> OwnFencing {
+    let state = api.shared.keeper_dir.as_deref().and_then(keeper::read_state);
+    let lease = state.map(|state| KeeperLease {
+        life: state.life,
+        alone: state.alone,
+        until_ms: state.until_ms,
+        left_ms: state.until_ms.saturating_sub(clock::wall_ms()),
+    });
+    let planned = api.replays.find(None);
+    let now_ms = clock::now_ms();
+    let waits = planned.as_ref().map_or_else(Vec::new, |saved| {
+        let held = match unit {
+            Some(unit) => held_of(&saved.snapshot, unit),
+            None => plan(&saved.snapshot).held,
+        };
+        held.iter().map(|held| waiting(held, now_ms)).collect()
+    });
+    OwnFencing { machine_id: api.shared.machine.to_string(), lease, leads: planned.is_some(), waits }
+}
+
+fn held_of(snapshot: &Snapshot, unit: &UnitName) -> Vec<Held> {
+    let mut held = plan(snapshot).held;
+    held.retain(|held| held.instance == *unit || held.instance.template().as_ref() == Some(unit));
+    held
+}
+
+fn waiting(held: &Held, now_ms: u64) -> FenceWait {
+    let until_ms = match held.until {
+        Until::Time(at) => Some(at),
+        Until::Report | Until::KeeperEnds | Until::Ever => None,
+    };
+    FenceWait {
+        name: held.instance.to_string(),
+        machine_id: held.machine.to_string(),
+        why: held.to_string(),
+        until_ms,
+        left_ms: until_ms.map(|at| at.saturating_sub(now_ms)),
+    }
+}
+
+/// A machine that is not there, and that nobody waits for: it gets time to return, or was given up this very moment.
+fn silent(snapshot: &Snapshot, machine: &str) -> String {
+    match snapshot.keepers.get(machine) {
+        Some(keeper) if keeper.held => "it is silent, and the store still has its lease".to_string(),
+        _ => "it is silent".to_string(),
+    }
+}
