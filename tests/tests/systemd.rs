@@ -1,5 +1,6 @@
 //! What both systemds must do alike: the simulated one, and the real one of a host in the lab.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,13 +8,19 @@ use fleet_core::name::UnitName;
 use fleet_tests::lab::{Lab, Options as LabOptions, Store};
 use fleetd::systemd::counters::Counters;
 use fleetd::systemd::dbus::{Bus, DbusSystemd, Options};
-use fleetd::systemd::sim::{SimSystemd, Times};
+use fleetd::systemd::sim::{Process, SimSystemd, Times};
 use fleetd::systemd::{Job, Listed, MAX_CALLS, MAX_JOBS, MAX_STARTS, Systemd, SystemdError};
 
 const RUNS: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
 const RUNS_ONCE: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
 const FAILS: &str = "[Service]\nExecStart=/bin/sh -c 'exit 3'\n";
 const HANGS: &str = "[Service]\nType=notify\nTimeoutStartSec=infinity\nTimeoutStopSec=1\nExecStart=/bin/sleep infinity\n";
+/// Says that it is up, and pings the watchdog no more.
+const SILENT: &str = "[Service]\nType=notify\nNotifyAccess=all\nWatchdogSec=1\nExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep infinity'\n";
+/// The same without a watchdog, with a folder that goes when it does; systemd starts it again.
+const KEEPS: &str = "[Service]\nType=notify\nNotifyAccess=all\nRuntimeDirectory=fleettest-keeps\nRestart=always\nRestartSec=50ms\nExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep infinity'\n";
+/// Does not end when it is told to.
+const STUBBORN: &str = "TimeoutStopSec=1\nExecStart=\nExecStart=/bin/sh -c 'trap \"\" TERM; sleep infinity'\n";
 const DROP_IN: &str = "[Unit]\nDescription=by fleet\n";
 
 /// Longer than anything here takes on a busy machine.
@@ -23,6 +30,8 @@ struct Host {
     systemd: Arc<dyn Systemd>,
     sim: Option<SimSystemd>,
     real: Option<Arc<DbusSystemd>>,
+    /// Where the real one's `/` is seen from here.
+    root: String,
 }
 
 impl Host {
@@ -30,14 +39,14 @@ impl Host {
         let sim = SimSystemd::new(Times { call: Duration::from_millis(1), job: Duration::from_millis(2) });
         sim.define_on_host(&unit("dbus.service"), "/usr/lib/systemd/system/dbus.service", RUNS);
         sim.define_on_host(&unit("getty@.service"), "/usr/lib/systemd/system/getty@.service", RUNS);
-        Host { systemd: Arc::new(sim.clone()), sim: Some(sim), real: None }
+        Host { systemd: Arc::new(sim.clone()), sim: Some(sim), real: None, root: String::new() }
     }
 
     /// `root` is where a booted host's `/` is seen from here, its bus below it.
     async fn real(root: &str) -> Host {
         let options = Options { bus: Bus::Address(bus(root)), root: root.into(), ..Options::default() };
         let real = Arc::new(DbusSystemd::connect(options).await.expect("the host's systemd answers"));
-        Host { systemd: real.clone(), sim: None, real: Some(real) }
+        Host { systemd: real.clone(), sim: None, real: Some(real), root: root.to_string() }
     }
 
     fn counters(&self) -> Counters {
@@ -48,6 +57,8 @@ impl Host {
         if let Some(sim) = &self.sim {
             match text {
                 FAILS => sim.fail(name, "exit-code", 3),
+                SILENT | KEEPS => sim.run_program(name, Arc::new(says_ready)),
+                _ if text.ends_with(STUBBORN) => sim.stops_slowly(name, PATIENCE),
                 HANGS => sim.hang(name),
                 _ => sim.heal(name),
             }
@@ -87,10 +98,27 @@ impl Host {
         assert!(none, "{} jobs are still in flight", self.systemd.jobs_in_flight());
     }
 
+    /// SIGKILL for the main process.
+    async fn kill(&self, name: &UnitName) {
+        match (&self.sim, &self.root) {
+            (Some(sim), _) => sim.kill(name),
+            (None, root) => kill_main(root, name).await,
+        }
+    }
+
     async fn clear(&self, name: &UnitName) {
         self.queue(name, Job::Stop).await;
         self.systemd.remove(name).await.unwrap();
     }
+}
+
+/// What SILENT and KEEPS run: ready at once, then nothing but an end when told.
+fn says_ready(process: Process) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+    Box::pin(async move {
+        process.ready();
+        process.terminated().await;
+        true
+    })
 }
 
 fn unit(name: &str) -> UnitName {
@@ -337,6 +365,102 @@ async fn a_unit_without_a_file_cannot_be_enabled(host: Host) {
     );
 }
 
+/// What binds a unit to another, as fleet's drop-in for fenced units does.
+fn bound_to(other: &UnitName, text: &str) -> String {
+    format!("[Unit]\nBindsTo={other}\nAfter={other}\n{text}")
+}
+
+async fn a_bound_unit_starts_what_it_is_bound_to_and_stops_with_it(host: Host) {
+    let [keeper, bound] = ["fleettest-keeps.service", "fleettest-bound.service"].map(unit);
+    host.write(&keeper, RUNS).await;
+    host.write(&bound, &bound_to(&keeper, RUNS)).await;
+    host.queue(&bound, Job::Start).await;
+    host.until(&bound, "active running").await;
+    host.until(&keeper, "active running").await;
+    host.queue(&keeper, Job::Stop).await;
+    host.until(&keeper, "inactive dead").await;
+    assert_eq!(host.now(&bound).await.active, "inactive", "it went first");
+    for name in [&bound, &keeper] {
+        host.clear(name).await;
+    }
+}
+
+async fn a_bound_unit_that_does_not_end_is_killed_and_waited_for(host: Host) {
+    let [keeper, bound] = ["fleettest-keeps.service", "fleettest-stubborn.service"].map(unit);
+    host.write(&keeper, RUNS).await;
+    host.write(&bound, &bound_to(&keeper, &format!("{RUNS}{STUBBORN}"))).await;
+    host.queue(&bound, Job::Start).await;
+    host.until(&bound, "active running").await;
+    host.queue(&keeper, Job::Stop).await;
+    assert_eq!(host.now(&keeper).await.active, "active", "its stop waits");
+    host.until(&keeper, "inactive dead").await;
+    host.until(&bound, "failed failed").await;
+    assert_eq!(host.systemd.outcome(&bound).await.unwrap().result, "timeout");
+    host.systemd.reset_failed(&bound).await.unwrap();
+    for name in [&bound, &keeper] {
+        host.clear(name).await;
+    }
+}
+
+async fn a_restart_takes_along_what_is_bound(host: Host) {
+    let [keeper, bound] = ["fleettest-keeps.service", "fleettest-bound.service"].map(unit);
+    host.write(&keeper, RUNS).await;
+    host.write(&bound, &bound_to(&keeper, RUNS)).await;
+    host.queue(&bound, Job::Start).await;
+    host.until(&bound, "active running").await;
+    host.write(&bound, &bound_to(&keeper, RUNS_ONCE)).await;
+    host.systemd.reload().await.unwrap();
+    host.queue(&keeper, Job::Restart).await;
+    host.until(&bound, "active exited").await; // the text of now: it was started anew
+    host.until(&keeper, "active running").await;
+    for name in [&bound, &keeper] {
+        host.clear(name).await;
+    }
+}
+
+async fn a_failed_assertion_keeps_a_unit_from_starting_and_is_no_failure(host: Host) {
+    let name = unit("fleettest-asserts.service");
+    host.write(&name, &format!("[Unit]\nAssertPathExists=/nonexistent/life-7\n{RUNS}")).await;
+    host.queue(&name, Job::Start).await;
+    host.until_no_jobs().await;
+    host.until(&name, "inactive dead").await;
+    host.write(&name, &format!("[Unit]\nAssertPathExists=/\n{RUNS}")).await;
+    host.queue(&name, Job::Start).await;
+    host.until(&name, "active running").await;
+    host.clear(&name).await;
+}
+
+async fn a_silent_watchdog_ends_a_unit_and_what_is_bound_to_it(host: Host) {
+    let [keeper, bound] = ["fleettest-silent.service", "fleettest-bound.service"].map(unit);
+    host.write(&keeper, SILENT).await;
+    host.write(&bound, &bound_to(&keeper, RUNS)).await;
+    host.queue(&bound, Job::Start).await;
+    host.until(&bound, "active running").await;
+    host.until(&keeper, "failed failed").await;
+    assert_eq!(host.systemd.outcome(&keeper).await.unwrap().result, "watchdog");
+    host.until(&bound, "inactive dead").await;
+    host.systemd.reset_failed(&keeper).await.unwrap();
+    for name in [&bound, &keeper] {
+        host.clear(name).await;
+    }
+}
+
+async fn what_restarts_by_itself_takes_along_what_is_bound_and_brings_back_only_itself(host: Host) {
+    let [keeper, bound] = ["fleettest-keeps.service", "fleettest-bound.service"].map(unit);
+    host.write(&keeper, KEEPS).await;
+    host.write(&bound, &bound_to(&keeper, RUNS)).await;
+    host.queue(&bound, Job::Start).await;
+    host.until(&bound, "active running").await;
+    host.kill(&keeper).await;
+    host.until(&bound, "inactive dead").await;
+    host.until(&keeper, "active running").await;
+    assert_eq!(host.systemd.outcome(&keeper).await.unwrap().restarts, 1);
+    assert_eq!(host.now(&bound).await.active, "inactive");
+    for name in [&bound, &keeper] {
+        host.clear(name).await;
+    }
+}
+
 /// A BOM, CRLF, a line over 2,048 bytes, no newline at the end: files as other systems make them.
 async fn odd_files_run(host: Host) {
     let name = unit("fleettest-odd.service");
@@ -377,6 +501,12 @@ both! {
     a_loaded_target_heeds_an_enabled_unit_after_a_reload
     a_unit_without_a_file_cannot_be_enabled
     odd_files_run
+    a_bound_unit_starts_what_it_is_bound_to_and_stops_with_it
+    a_bound_unit_that_does_not_end_is_killed_and_waited_for
+    a_restart_takes_along_what_is_bound
+    a_failed_assertion_keeps_a_unit_from_starting_and_is_no_failure
+    a_silent_watchdog_ends_a_unit_and_what_is_bound_to_it
+    what_restarts_by_itself_takes_along_what_is_bound_and_brings_back_only_itself
 }
 
 #[tokio::test]
@@ -461,6 +591,14 @@ async fn more_long_jobs_than_there_are_slots_still_start(host: Host) {
 
 fn bus(root: &str) -> String {
     format!("unix:path={root}/run/dbus/system_bus_socket")
+}
+
+async fn kill_main(root: &str, name: &UnitName) {
+    let address = bus(root);
+    let bus = zbus::connection::Builder::address(address.as_str()).unwrap().build().await.unwrap();
+    let (to, manager) = ("org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager");
+    let arguments = (name.as_str(), "main", 9_i32);
+    bus.call_method(Some(to), "/org/freedesktop/systemd1", Some(manager), "KillUnit", &arguments).await.expect("it runs");
 }
 
 async fn reexecute(root: &str) {

@@ -1,12 +1,13 @@
 //! A systemd in memory, for tests of scale and faults: the same answers as the real one, as far as fleet looks.
 //!
 //! It has no time of its own: jobs and restarts take tokio's time, so with a paused clock everything is at once and in one order.
-//! It knows what fleet's tests need of unit files: `Type=oneshot`, `RemainAfterExit=`, `Restart=`, `RestartSec=`, the start limit, and
-//! that a service needs an `ExecStart=`, and `WantedBy=`. Other dependencies between units are absent: a slice, `BindsTo=` or `Conflicts=`
-//! does nothing.
+//! It knows what fleet's tests need of unit files: `Type=oneshot` and `notify`, `RemainAfterExit=`, `Restart=`, `RestartSec=`, the start limit,
+//! `TimeoutStopSec=`, `WatchdogSec=`, `RuntimeDirectory=`, that a service needs an `ExecStart=`, and between units `WantedBy=`, `BindsTo=`,
+//! `After=` and `AssertPathExists=`. Other dependencies are absent: a slice or `Conflicts=` does nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -20,8 +21,13 @@ use super::{Job, JobOutcome, Listed, MAX_CALLS, Systemd, SystemdError};
 use settings::Settings;
 use unit::Manager;
 
+mod bound;
+mod ends;
+mod process;
 mod settings;
 mod unit;
+
+pub use process::{Process, Program};
 
 /// What a unit's process does once started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +49,9 @@ pub struct Times {
     pub job: Duration,
 }
 
-/// Hears each state that a unit enters: its name and its active state, `inactive` for all that ran when the host went down.
-pub type Observer = Box<dyn Fn(&UnitName, &str) + Send>;
+/// Hears each state that a unit enters: its name, its active state and its environment (`NAME=value`). `inactive` for all that ran when the
+/// host went down.
+pub type Observer = Box<dyn Fn(&UnitName, &str, &[String]) + Send>;
 
 /// The simulated systemd. Clones are one host.
 #[derive(Clone)]
@@ -54,6 +61,8 @@ pub struct SimSystemd {
     tally: Arc<Tally>,
     calls: Arc<Semaphore>,
     reachable: Arc<AtomicBool>,
+    /// How late systemd is, in milliseconds.
+    lag_ms: Arc<AtomicU64>,
     times: Times,
 }
 
@@ -68,6 +77,7 @@ impl SimSystemd {
             tally,
             calls: Arc::new(Semaphore::new(MAX_CALLS)),
             reachable: Arc::new(AtomicBool::new(true)),
+            lag_ms: Arc::default(),
             times,
         }
     }
@@ -75,6 +85,40 @@ impl SimSystemd {
     /// Tells `observer` of each step of each unit, as it happens. It must not call back.
     pub fn observe(&self, observer: Observer) {
         self.manager().observer = Some(observer);
+    }
+
+    /// Where the folders of `RuntimeDirectory=` lie, so that they go when their unit ends. Whoever runs there makes them.
+    pub fn set_run_root(&self, folder: &Path) {
+        self.manager().run_root = Some(folder.to_path_buf());
+    }
+
+    /// How fast the host's clock runs, in millionths more than real time: systemd's timeouts and watchdogs go by it.
+    pub fn set_clock_rate(&self, rate_ppm: i64) {
+        self.manager().rate_ppm = rate_ppm;
+    }
+
+    /// From now on each start of the unit runs this.
+    pub fn run_program(&self, name: &UnitName, program: Program) {
+        self.manager().programs.insert(name.clone(), program);
+    }
+
+    /// SIGKILL for the program of a unit.
+    pub fn kill(&self, name: &UnitName) {
+        self.with_manager(|manager| {
+            if manager.children.contains_key(name) {
+                manager.process_ended(name, "signal", 9);
+            }
+        });
+    }
+
+    /// How long the unit takes to end when it is told to; SIGKILL comes after its `TimeoutStopSec=`.
+    pub fn stops_slowly(&self, name: &UnitName, time: Duration) {
+        self.manager().stop_times.insert(name.clone(), time);
+    }
+
+    /// How late systemd is from now on with watchdogs and with SIGKILL: its host is busy.
+    pub fn set_lag(&self, lag: Duration) {
+        self.lag_ms.store(lag.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// What was asked so far.
@@ -150,6 +194,11 @@ impl SimSystemd {
         self.manager().running_text(name)
     }
 
+    /// The environment that an active unit was started with.
+    pub fn environment(&self, name: &UnitName) -> Option<Vec<String>> {
+        self.manager().environment(name)
+    }
+
     /// All units that systemd has loaded.
     pub fn loaded(&self) -> BTreeMap<UnitName, Listed> {
         self.manager().all()
@@ -165,21 +214,44 @@ impl SimSystemd {
         if !self.times.call.is_zero() {
             tokio::time::sleep(self.times.call).await;
         }
+        self.answers()
+    }
+
+    fn answers(&self) -> Result<(), SystemdError> {
         match self.reachable.load(Ordering::Relaxed) {
             true => Ok(()),
             false => Err(SystemdError::Unavailable("the simulated bus is down".to_string())),
         }
     }
 
+    fn with_manager(&self, act: impl FnOnce(&mut Manager)) {
+        let mut manager = self.manager();
+        act(&mut manager);
+        self.run_timers(manager);
+    }
+
     fn manager(&self) -> MutexGuard<'_, Manager> {
         self.manager.lock().expect("no panic inside the simulated systemd")
     }
 
-    /// Starts a task for each thing that the manager wants done later.
+    /// Starts a task for each process and each thing that the manager wants done later.
     fn run_timers(&self, mut manager: MutexGuard<'_, Manager>) {
+        let Manager { programs, children, .. } = &mut *manager;
+        for (name, child) in children.iter_mut().filter(|(_, child)| child.task.is_none()) {
+            let (name, invocation, terminate) = (name.clone(), child.invocation, child.terminate.clone());
+            let Some(program) = programs.get(&name) else { continue };
+            let process = Process { sim: self.clone(), name: name.clone(), invocation, terminate };
+            let (sim, running) = (self.clone(), program(process));
+            let task = tokio::spawn(async move {
+                let well = running.await;
+                sim.with_manager(|manager| manager.exited(&name, invocation, well));
+            });
+            child.task = Some(task.abort_handle());
+        }
+        let lag = Duration::from_millis(self.lag_ms.load(Ordering::Relaxed));
         for timer in std::mem::take(&mut manager.timers) {
             let sim = self.clone();
-            let delay = timer.delay.unwrap_or(self.times.job);
+            let delay = timer.delay.unwrap_or(self.times.job) + if timer.lags { lag } else { Duration::ZERO };
             tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
                 let mut manager = sim.manager();

@@ -1,5 +1,6 @@
 //! The few settings of a unit file that the simulated systemd obeys.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fleet_core::name::UnitName;
@@ -19,7 +20,19 @@ pub(super) struct Settings {
     pub(super) restart_after: Duration,
     /// How many starts are allowed within which time; `None` for no limit.
     pub(super) start_limit: Option<(usize, Duration)>,
+    /// `Type=notify`: its start is done when its program says so.
+    pub(super) notify: bool,
+    pub(super) watchdog: Option<Duration>,
+    pub(super) timeout_stop: Duration,
+    pub(super) runtime_directory: Option<String>,
+    pub(super) environment: Vec<String>,
+    pub(super) binds_to: Vec<UnitName>,
+    pub(super) after: Vec<UnitName>,
+    pub(super) asserts_paths: Vec<PathBuf>,
 }
+
+/// systemd's own `DefaultTimeoutStopSec=`.
+const DEFAULT_STOP: Duration = Duration::from_secs(90);
 
 impl Settings {
     pub(super) fn read(name: &UnitName, text: &str, drop_in: &str) -> Settings {
@@ -32,6 +45,7 @@ impl Settings {
         // As systemd has it: without a command a service must at least be one that ends by itself.
         let works =
             name.suffix() != "service" || (is("ExecStart") && !(oneshot && restart == "always")) || (oneshot && is("ExecStop"));
+        let words = |section, key| file.values(section, key).flat_map(str::split_whitespace);
         let window = time("Unit", "StartLimitIntervalSec", Duration::from_secs(10));
         let burst = last("Unit", "StartLimitBurst").and_then(|burst| burst.parse().ok()).unwrap_or(5);
         Settings {
@@ -42,6 +56,14 @@ impl Settings {
             restart,
             restart_after: time("Service", "RestartSec", Duration::from_millis(100)),
             start_limit: (!window.is_zero() && burst > 0).then_some((burst, window)),
+            notify: last("Service", "Type") == Some("notify"),
+            watchdog: last("Service", "WatchdogSec").and_then(duration).filter(|time| !time.is_zero()),
+            timeout_stop: time("Service", "TimeoutStopSec", DEFAULT_STOP),
+            runtime_directory: last("Service", "RuntimeDirectory").map(str::to_string),
+            environment: words("Service", "Environment").map(str::to_string).collect(),
+            binds_to: words("Unit", "BindsTo").map(UnitName::trusted).collect(),
+            after: words("Unit", "After").map(UnitName::trusted).collect(),
+            asserts_paths: file.values("Unit", "AssertPathExists").map(|path| PathBuf::from(path.trim())).collect(),
         }
     }
 

@@ -1,41 +1,55 @@
 //! The simulated manager: the state of each unit, and what jobs, ends of processes and elapsed times make of it. No task, no lock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::unit_file::UnitFile;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::process::{Child, Program};
 use super::*;
 
 /// Something to do later, unless the unit went on meanwhile.
 #[derive(Debug)]
 pub(super) struct Timer {
-    /// `None`: as long as a job takes.
+    /// By the host's clock. `None`: as long as a job takes.
     pub(super) delay: Option<Duration>,
-    name: UnitName,
-    epoch: u64,
-    then: Then,
+    /// Whether a systemd that is late is late with it.
+    pub(super) lags: bool,
+    pub(super) name: UnitName,
+    pub(super) epoch: u64,
+    pub(super) then: Then,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
+pub(super) enum Then {
     Started,
     Stopped,
-    StoppedThenStart,
+    /// `TimeoutStopSec=` is over: SIGKILL.
+    Killed,
     StartAgain,
+    /// Whether `WatchdogSec=` is over.
+    Watch,
 }
 
-struct Unit {
-    settings: Settings,
+pub(super) struct Unit {
+    pub(super) settings: Settings,
     /// The text that its process was started with.
     runs: String,
+    /// … and the environment.
+    environment: Vec<String>,
     load: &'static str,
-    active: &'static str,
-    sub: &'static str,
-    job: Option<u32>,
-    outcome: JobOutcome,
+    pub(super) active: &'static str,
+    pub(super) sub: &'static str,
+    pub(super) job: Option<(u32, Job)>,
+    pub(super) outcome: JobOutcome,
+    /// Names its present process.
+    pub(super) invocation: u64,
+    /// When its watchdog ends it.
+    pub(super) watched_until: Option<Instant>,
     starts: VecDeque<Instant>,
     /// The links as they were when it was loaded, or at the last reload.
     wants: BTreeSet<UnitName>,
@@ -55,9 +69,21 @@ pub(super) struct Manager {
     pub(super) links: BTreeMap<UnitName, BTreeSet<UnitName>>,
     pub(super) timers: Vec<Timer>,
     pub(super) observer: Option<Observer>,
-    units: BTreeMap<UnitName, Unit>,
+    /// What units run as their process, where that really acts.
+    pub(super) programs: BTreeMap<UnitName, Program>,
+    /// Their processes; those without a task are to be started.
+    pub(super) children: BTreeMap<UnitName, Child>,
+    /// How long units take to end once told to, if that is no job's usual time.
+    pub(super) stop_times: BTreeMap<UnitName, Duration>,
+    /// Where runtime folders lie.
+    pub(super) run_root: Option<PathBuf>,
+    /// How fast the host's clock runs, in millionths more than real time.
+    pub(super) rate_ppm: i64,
+    /// Jobs whose turn has not come; also restarts by `Restart=`, which are no jobs.
+    pub(super) waiting: BTreeMap<UnitName, Job>,
+    pub(super) units: BTreeMap<UnitName, Unit>,
     jobs: Arc<Jobs>,
-    last_job: u32,
+    pub(super) last_job: u32,
     last_epoch: u64,
 }
 
@@ -71,6 +97,12 @@ impl Manager {
             links: BTreeMap::new(),
             timers: Vec::new(),
             observer: None,
+            programs: BTreeMap::new(),
+            children: BTreeMap::new(),
+            stop_times: BTreeMap::new(),
+            run_root: None,
+            rate_ppm: 0,
+            waiting: BTreeMap::new(),
             units: BTreeMap::new(),
             jobs,
             last_job: 0,
@@ -89,6 +121,14 @@ impl Manager {
 
     pub(super) fn running_text(&self, name: &UnitName) -> Option<String> {
         self.units.get(name).filter(|unit| unit.active == "active").map(|unit| unit.runs.clone())
+    }
+
+    pub(super) fn environment(&self, name: &UnitName) -> Option<Vec<String>> {
+        self.units.get(name).filter(|unit| unit.active == "active").map(|unit| unit.environment.clone())
+    }
+
+    pub(super) fn job(&self, name: &UnitName) -> Option<Job> {
+        self.units.get(name)?.job.map(|(_, job)| job)
     }
 
     pub(super) fn outcome(&self, name: &UnitName) -> JobOutcome {
@@ -142,8 +182,11 @@ impl Manager {
 
     pub(super) fn reboot(&mut self) {
         for name in self.units.keys() {
-            self.observer.iter().for_each(|observer| observer(name, "inactive"));
+            self.observer.iter().for_each(|observer| observer(name, "inactive", &[]));
         }
+        self.children.values().for_each(Child::kill);
+        self.children.clear();
+        self.waiting.clear();
         self.units.clear();
         self.links.clear();
         self.files.clear();
@@ -151,24 +194,18 @@ impl Manager {
         self.timers.clear();
     }
 
-    /// Takes a job. `None`: there was nothing to stop.
+    /// Takes a job, and runs it unless it has to wait. `None`: there was nothing to stop.
     pub(super) fn queue(&mut self, name: &UnitName, job: Job) -> Result<Option<u32>, String> {
-        match (self.load(name), job) {
-            (None | Some("bad-setting" | "not-found"), Job::Stop) if !self.is_up(name) => return Ok(None),
-            (None | Some("not-found"), Job::Start | Job::Restart) => return Err(format!("Unit {name} not found.")),
-            (Some("bad-setting"), Job::Start | Job::Restart) => {
-                self.forget_if_idle(name);
-                return Err(format!("Unit {name} has a bad unit file setting."));
-            }
-            _ => (),
-        }
-        self.end_job(name);
-        self.last_job += 1;
-        let id = self.last_job;
-        let Some(unit) = self.units.get_mut(name) else { return Ok(None) };
-        unit.job = Some(id);
-        match (job, unit.active) {
-            (Job::Start, "active") | (Job::Stop, "inactive" | "failed") => {
+        let id = self.install(name, job)?;
+        self.settle();
+        Ok(id)
+    }
+
+    /// The job's turn has come.
+    pub(super) fn run(&mut self, name: &UnitName, job: Job) {
+        let Some(unit) = self.units.get(name) else { return };
+        match (job, unit.active, unit.sub) {
+            (Job::Start, "active", _) | (Job::Stop, "inactive" | "failed", _) => {
                 self.step(name, None, None);
                 if job == Job::Start {
                     self.start_wanted(name); // for systemd too, also when it runs already
@@ -176,34 +213,45 @@ impl Manager {
                 self.end_job(name);
                 self.forget_if_idle(name);
             }
-            (Job::Stop, _) => self.step(name, Some(("deactivating", "stop-sigterm")), Some((Then::Stopped, None))),
-            (Job::Restart, "active") | (_, "deactivating") => {
-                self.step(name, Some(("deactivating", "stop-sigterm")), Some((Then::StoppedThenStart, None)));
-            }
-            (Job::Start | Job::Restart, _) => self.begin_start(name),
+            (_, "deactivating", _) | (Job::Start, "activating", "start") => {} // goes on when that has ended
+            (Job::Stop, ..) | (Job::Restart, "active", _) | (Job::Restart, _, "start") => self.begin_stop(name, "stop-sigterm"),
+            (Job::Start | Job::Restart, ..) => self.begin_start(name),
         }
-        Ok(Some(id))
     }
 
     /// Goes on where a timer left off.
     pub(super) fn elapsed(&mut self, timer: Timer) {
         let Timer { name, epoch, then, .. } = timer;
-        if self.units.get(&name).is_none_or(|unit| unit.epoch != epoch) {
+        let stands = |unit: &Unit| epoch == if then == Then::Watch { unit.invocation } else { unit.epoch };
+        if !self.units.get(&name).is_some_and(stands) {
             return;
         }
         match then {
-            Then::StoppedThenStart | Then::StartAgain => self.begin_start(&name),
-            Then::Stopped => {
-                self.step(&name, Some(("inactive", "dead")), None);
-                self.end_job(&name);
-                self.forget_if_idle(&name);
+            Then::StartAgain => self.wait(&name, Job::Start),
+            Then::Stopped => self.stopped(&name),
+            Then::Killed => {
+                self.fails_with(&name, "timeout");
+                self.stopped(&name);
             }
             Then::Started => self.started(&name),
+            Then::Watch => self.watch(&name),
         }
+        self.settle();
     }
 
     fn begin_start(&mut self, name: &UnitName) {
+        let may = self.may_start(name);
         let Some(unit) = self.units.get_mut(name) else { return };
+        if let Some((_, job)) = &mut unit.job {
+            *job = Job::Start; // what was to be stopped first is
+        }
+        if !may {
+            if unit.active == "activating" {
+                self.step(name, Some(("inactive", "dead")), None);
+            }
+            self.end_job(name);
+            return self.forget_if_idle(name);
+        }
         let now = Instant::now();
         if let Some((burst, window)) = unit.settings.start_limit {
             unit.starts.retain(|start| now - *start < window);
@@ -212,10 +260,19 @@ impl Manager {
                 self.step(name, Some(("failed", "failed")), None);
                 return self.end_job(name);
             }
+            unit.starts.push_back(now);
         }
-        unit.starts.push_back(now);
+        unit.outcome.result = "success".to_string();
         unit.runs.clone_from(&unit.settings.text);
-        let hangs = self.behaviours.get(name) == Some(&Behaviour::Hangs);
+        unit.environment.clone_from(&unit.settings.environment);
+        self.last_epoch += 1;
+        unit.invocation = self.last_epoch;
+        let waits = unit.settings.notify && self.programs.contains_key(name);
+        let hangs = waits || self.behaviours.get(name) == Some(&Behaviour::Hangs);
+        if self.programs.contains_key(name) {
+            let child = Child { invocation: unit.invocation, terminate: Arc::new(Notify::new()), task: None };
+            self.children.insert(name.clone(), child);
+        }
         self.step(name, Some(("activating", "start")), (!hangs).then_some((Then::Started, None)));
         self.start_wanted(name);
     }
@@ -229,7 +286,7 @@ impl Manager {
         }
     }
 
-    fn started(&mut self, name: &UnitName) {
+    pub(super) fn started(&mut self, name: &UnitName) {
         let Some(unit) = self.units.get_mut(name) else { return };
         let oneshot = unit.settings.oneshot;
         let up = match name.suffix() {
@@ -239,9 +296,15 @@ impl Manager {
             "mount" => "mounted",
             _ => "active",
         };
+        let watched = unit.settings.watchdog.filter(|_| self.programs.contains_key(name)).map(|time| real(time, self.rate_ppm));
         if !oneshot {
             unit.outcome.result = "success".to_string();
+            unit.watched_until = watched.map(|time| Instant::now() + time);
+            let invocation = unit.invocation;
             self.step(name, Some(("active", up)), None);
+            if let Some(time) = watched {
+                self.watch_later(name, invocation, time);
+            }
         }
         match self.behaviours.get(name).cloned() {
             Some(Behaviour::Ends(result, code)) => self.process_ended(name, &result, code),
@@ -252,59 +315,47 @@ impl Manager {
         self.forget_if_idle(name);
     }
 
-    /// The unit's process ended; `Restart=` decides what follows.
-    pub(super) fn process_ended(&mut self, name: &UnitName, result: &str, code: i32) {
-        let Some(unit) = self.units.get_mut(name) else { return };
-        unit.outcome.result = result.to_string();
-        unit.outcome.code = Some(code);
-        let after = unit.settings.restart_after;
-        if unit.settings.restarts_after(result) {
-            unit.outcome.restarts += 1;
-            self.step(name, Some(("activating", "auto-restart")), Some((Then::StartAgain, Some(after))));
-        } else if result != "success" {
-            self.step(name, Some(("failed", "failed")), None);
-        } else if unit.settings.remain_after_exit {
-            self.step(name, Some(("active", "exited")), None);
-        } else {
-            self.step(name, Some(("inactive", "dead")), None);
-        }
-        self.forget_if_idle(name);
-    }
-
     /// Enters a state and says what follows; timers of earlier steps are void.
-    fn step(&mut self, name: &UnitName, state: Option<(&'static str, &'static str)>, next: Option<(Then, Option<Duration>)>) {
+    pub(super) fn step(
+        &mut self,
+        name: &UnitName,
+        state: Option<(&'static str, &'static str)>,
+        next: Option<(Then, Option<Duration>)>,
+    ) {
         self.last_epoch += 1;
         let epoch = self.last_epoch;
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.epoch = epoch;
         if let Some((active, sub)) = state {
             (unit.active, unit.sub) = (active, sub);
-            self.observer.iter().for_each(|observer| observer(name, active));
+            self.observer.iter().for_each(|observer| observer(name, active, &unit.environment));
         }
         if let Some((then, delay)) = next {
-            self.timers.push(Timer { delay, name: name.clone(), epoch, then });
+            let delay = delay.map(|delay| real(delay, self.rate_ppm));
+            self.timers.push(Timer { delay, lags: then == Then::Killed, name: name.clone(), epoch, then });
         }
     }
 
-    fn end_job(&mut self, name: &UnitName) {
-        if let Some(id) = self.units.get_mut(name).and_then(|unit| unit.job.take()) {
+    pub(super) fn end_job(&mut self, name: &UnitName) {
+        if let Some((id, _)) = self.units.get_mut(name).and_then(|unit| unit.job.take()) {
+            self.waiting.remove(name);
             self.jobs.ended(id);
         }
     }
 
     /// systemd keeps no unit that is inactive and has no job.
-    fn forget_if_idle(&mut self, name: &UnitName) {
+    pub(super) fn forget_if_idle(&mut self, name: &UnitName) {
         if self.units.get(name).is_some_and(|unit| unit.active == "inactive" && unit.job.is_none()) {
             self.units.remove(name);
         }
     }
 
-    fn is_up(&self, name: &UnitName) -> bool {
+    pub(super) fn is_up(&self, name: &UnitName) -> bool {
         self.units.get(name).is_some_and(|unit| !matches!(unit.active, "inactive" | "failed"))
     }
 
     /// Loads the unit unless it is, and says how that went.
-    fn load(&mut self, name: &UnitName) -> Option<&'static str> {
+    pub(super) fn load(&mut self, name: &UnitName) -> Option<&'static str> {
         if let Some(unit) = self.units.get(name) {
             return Some(unit.load);
         }
@@ -315,11 +366,14 @@ impl Manager {
         let unit = Unit {
             settings,
             runs: String::new(),
+            environment: Vec::new(),
             load,
             active: "inactive",
             sub: "dead",
             job: None,
             outcome,
+            invocation: 0,
+            watched_until: None,
             starts,
             wants,
             epoch: 0,
@@ -338,4 +392,9 @@ impl Manager {
             (None, None) => None,
         }
     }
+}
+
+/// How long a time of a host's clock takes in real time. Whole milliseconds: tokio's timers round the rest by the host's own clock.
+pub(super) fn real(time: Duration, rate_ppm: i64) -> Duration {
+    Duration::from_millis((time.as_millis() as i64 * 1_000_000).div_euclid(1_000_000 + rate_ppm) as u64)
 }

@@ -1,0 +1,109 @@
+//! What units have to do with each other: jobs that take others along (`BindsTo=`) or wait for them (`After=`), and what an end takes away.
+
+use super::unit::{Manager, Unit};
+use super::*;
+
+impl Manager {
+    /// Takes a job into the queue, and what it takes along. `None`: there was nothing to stop.
+    pub(super) fn install(&mut self, name: &UnitName, job: Job) -> Result<Option<u32>, String> {
+        match (self.load(name), job) {
+            (None | Some("bad-setting" | "not-found"), Job::Stop) if !self.is_up(name) => return Ok(None),
+            (None | Some("not-found"), Job::Start | Job::Restart) => return Err(format!("Unit {name} not found.")),
+            (Some("bad-setting"), Job::Start | Job::Restart) => {
+                self.forget_if_idle(name);
+                return Err(format!("Unit {name} has a bad unit file setting."));
+            }
+            _ => (),
+        }
+        self.end_job(name);
+        self.last_job += 1;
+        let id = self.last_job;
+        let Some(unit) = self.units.get_mut(name) else { return Ok(None) };
+        unit.job = Some((id, job));
+        self.wait(name, job);
+        self.take_along(name, job)?;
+        Ok(Some(id))
+    }
+
+    /// The job is run as soon as its turn comes.
+    pub(super) fn wait(&mut self, name: &UnitName, job: Job) {
+        self.waiting.insert(name.clone(), job);
+    }
+
+    /// A start takes along what the unit is bound to; a stop or restart, what is bound to it.
+    fn take_along(&mut self, name: &UnitName, job: Job) -> Result<(), String> {
+        if job == Job::Start {
+            let bound = self.units.get(name).map(|unit| unit.settings.binds_to.clone()).unwrap_or_default();
+            for other in bound {
+                let comes = |unit: &Unit| match unit.job {
+                    Some((_, job)) => job != Job::Stop,
+                    None => unit.active == "active",
+                };
+                if !self.units.get(&other).is_some_and(comes) {
+                    self.install(&other, Job::Start)?;
+                }
+            }
+        } else {
+            self.take_bound(name, job);
+        }
+        Ok(())
+    }
+
+    /// What is bound to a unit goes with it, whyever it goes.
+    pub(super) fn take_bound(&mut self, name: &UnitName, job: Job) {
+        for other in self.bound_units(name) {
+            let goes = self.units.get(&other).is_some_and(|unit| unit.job.is_some_and(|(_, job)| job == Job::Stop));
+            if self.is_up(&other) && !goes {
+                let _ = self.install(&other, job); // it is loaded: nothing refuses
+            }
+        }
+    }
+
+    /// Runs each job whose turn has come, one after the other.
+    pub(super) fn settle(&mut self) {
+        while let Some((name, job)) = self.waiting.iter().find(|(name, job)| self.has_turn(name, **job)) {
+            let (name, job) = (name.clone(), *job);
+            self.waiting.remove(&name);
+            self.run(&name, job);
+        }
+    }
+
+    /// systemd's order: starts go along `After=`, stops against it, and a stop goes before a start.
+    fn has_turn(&self, name: &UnitName, job: Job) -> bool {
+        let stops = |unit: &Unit| unit.job.is_some_and(|(_, job)| job != Job::Start);
+        if self.units.iter().any(|(other, unit)| other != name && unit.settings.after.contains(name) && stops(unit)) {
+            return false;
+        }
+        let Some(unit) = self.units.get(name).filter(|_| job == Job::Start) else { return true };
+        unit.settings.after.iter().all(|other| self.units.get(other).is_none_or(|other| other.job.is_none()))
+    }
+
+    /// Whether a start may go on: what the unit is bound to is up, and what it asserts is there.
+    pub(super) fn may_start(&self, name: &UnitName) -> bool {
+        let Some(Unit { settings, .. }) = self.units.get(name) else { return false };
+        let up = |other: &UnitName| self.units.get(other).is_some_and(|unit| unit.active == "active");
+        settings.binds_to.iter().filter(|other| settings.after.contains(other)).all(up)
+            && settings.asserts_paths.iter().all(|path| path.exists())
+    }
+
+    /// A process is gone, and with it its runtime folder.
+    pub(super) fn clean_up(&mut self, name: &UnitName) {
+        if let Some(child) = self.children.remove(name) {
+            child.kill();
+        }
+        let folder = self.units.get(name).and_then(|unit| unit.settings.runtime_directory.clone());
+        if let (Some(root), Some(folder)) = (&self.run_root, folder) {
+            let _ = std::fs::remove_dir_all(root.join(folder));
+        }
+    }
+
+    /// The units that are bound to `name`, with their active states.
+    pub(super) fn bound_to(&self, name: &UnitName) -> Vec<(UnitName, String)> {
+        self.bound_units(name).into_iter().map(|other| (other.clone(), self.units[&other].active.to_string())).collect()
+    }
+
+    fn bound_units(&self, name: &UnitName) -> Vec<UnitName> {
+        let bound = |unit: &Unit| unit.settings.binds_to.contains(name);
+        self.units.iter().filter(|(_, unit)| bound(unit)).map(|(other, _)| other.clone()).collect()
+    }
+}
