@@ -6,32 +6,33 @@
 //!
 //! **Architecture invariant:** it knows no unit and no assignment. The argument that it carries is docs/fencing.md.
 
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use fleet_core::fence::{ANSWER_MS, Fence, Keeper as Document};
 use fleet_core::model::FORMAT;
 use fleet_core::name::{MachineId, UnitName};
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::clock;
 use crate::config::Settings;
 use crate::store::{LeaseId, Store, StoreError};
 use crate::systemd::dbus::Bus;
-use crate::systemd::own_job::{bound_units, own_job};
+
+mod host;
+
+pub use host::Host;
 
 /// The unit that the keeper runs as.
 pub const UNIT: &str = "fleet-keeper.service";
 
 /// How long to wait before the store is tried again: short against the watchdog, long against the store's load.
 const RETRY: Duration = Duration::from_millis(400);
+
+/// An answer that took longer does not count.
+const ANSWER: Duration = Duration::from_millis(ANSWER_MS);
 
 /// Renewals fit into one time of the watchdog this often: a store that elects a leader may miss two.
 const RENEWALS: u32 = 4;
@@ -67,7 +68,7 @@ pub struct Keeper {
     store: Option<Store>,
     machine: MachineId,
     watchdog: Duration,
-    bus: Bus,
+    host: Arc<dyn Host>,
     /// Gone with this process.
     folder: PathBuf,
     /// Where an earlier life of this boot left its lease.
@@ -80,42 +81,56 @@ struct Saved {
 }
 
 impl Keeper {
-    /// `store` is none where the embedded store makes this machine the whole cluster.
+    /// The keeper of the host that this runs on. `store` is none where the embedded store makes this machine the whole cluster.
     pub fn new(settings: &Settings, machine: MachineId, store: Option<Store>) -> anyhow::Result<Keeper> {
         let watchdog = sd_notify::watchdog_enabled();
         let watchdog = watchdog.context("run it as fleet-keeper.service, with WatchdogSec=: without systemd's watchdog nothing would end what is fenced when this hangs")?;
-        let shortest = Duration::from_millis(ANSWER_MS) * 2;
+        let shortest = ANSWER * 2;
         ensure!(watchdog >= shortest, "WatchdogSec={} s is too short; use {} s or more", watchdog.as_secs(), shortest.as_secs());
-        let folder = settings.keeper_dir();
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        std::fs::create_dir_all(&settings.run_dir).with_context(|| format!("cannot create {}", settings.run_dir.display()))?;
         let bus = if settings.systemd_user { Bus::User } else { Bus::System };
-        Ok(Keeper { store, machine, watchdog, bus, folder, lease_file: settings.run_dir.join("keeper.json") })
+        let host = Arc::new(host::Booted::new(bus)?);
+        Keeper::on(host, machine, store, watchdog, &settings.keeper_dir(), &settings.run_dir)
+    }
+
+    /// A keeper on any host: `folder` goes when its process does, `run_dir` at the next boot.
+    pub fn on(
+        host: Arc<dyn Host>,
+        machine: MachineId,
+        store: Option<Store>,
+        watchdog: Duration,
+        folder: &Path,
+        run_dir: &Path,
+    ) -> anyhow::Result<Keeper> {
+        for folder in [folder, run_dir] {
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        let lease_file = run_dir.join("keeper.json");
+        Ok(Keeper { store, machine, watchdog, host, folder: folder.to_path_buf(), lease_file })
     }
 
     /// Registers, renews until the lease is lost (an error) or systemd ends it in good order.
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let mut held = tokio::select! {
+            biased; // the same order in each run of the simulator
             held = self.begin() => held?,
-            _ = terminate.recv() => return Ok(()), // nothing was ever bound to this life
+            () = self.host.terminated() => return Ok(()), // nothing was ever bound to this life
         };
         let pause = self.watchdog / RENEWALS;
-        let mut wait = pause.saturating_sub(held.renewed.elapsed());
+        let mut wait = pause.saturating_sub(self.since(held.renewed));
         loop {
             tokio::select! {
-                _ = terminate.recv() => return self.end(&held).await,
-                _ = hangup.recv() => execute_anew(),
-                () = sleep(wait) => {}
+                biased;
+                () = self.host.terminated() => return self.end(&held).await,
+                () = self.host.upgraded() => self.host.execute_anew().await,
+                () = self.host.sleep(wait) => {}
             }
-            let sent = Instant::now();
+            let sent = self.host.since_boot();
             wait = match self.renew(&held).await {
-                Ok(true) if sent.elapsed() <= Duration::from_millis(ANSWER_MS) => {
+                Ok(true) if self.since(sent) <= ANSWER => {
                     held.renewed = sent;
                     self.tell(&held)?;
-                    let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
-                    pause.saturating_sub(sent.elapsed())
+                    self.host.ping(false);
+                    pause.saturating_sub(self.since(sent))
                 }
                 Ok(true) => RETRY, // an answer from so long ago says nothing of now
                 Ok(false) => bail!("the lease is lost; what is fenced is stopped here, and may run elsewhere soon"),
@@ -134,15 +149,15 @@ impl Keeper {
         if let Some(state) = read_state(&self.folder).filter(|state| state.alone == self.store.is_none()) {
             // The binary was changed under a life that goes on. Its next renewal, not this start, tells the watchdog.
             info!(life = state.life, "going on with the lease of the binary before");
-            let renewed = Instant(Duration::from_millis(state.sent_ms));
+            let renewed = Duration::from_millis(state.sent_ms);
             return Ok(Held { life: state.life, lease: LeaseId(state.lease), renewed });
         }
         let held = match &self.store {
             Some(store) => self.register(store).await,
-            None => Held { life: clock::now_ms() as i64, lease: LeaseId(0), renewed: Instant::now() },
+            None => Held { life: self.host.wall_ms() as i64, lease: LeaseId(0), renewed: self.host.since_boot() },
         };
         self.tell(&held)?;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Watchdog]);
+        self.host.ping(true);
         Ok(held)
     }
 
@@ -150,9 +165,9 @@ impl Keeper {
     async fn register(&self, store: &Store) -> Held {
         let (mut lease, mut said) = (None, String::new());
         loop {
-            let sent = Instant::now();
+            let sent = self.host.since_boot();
             match self.try_register(store, &mut lease).await {
-                Ok((life, lease)) if sent.elapsed() <= Duration::from_millis(ANSWER_MS) => {
+                Ok((life, lease)) if self.since(sent) <= ANSWER => {
                     info!(life, "the keeper of machine {} holds its lease", self.machine);
                     return Held { life, lease, renewed: sent };
                 }
@@ -171,7 +186,7 @@ impl Keeper {
                     }
                 }
             }
-            sleep(RETRY).await;
+            self.host.sleep(RETRY).await;
         }
     }
 
@@ -192,22 +207,25 @@ impl Keeper {
             }
         };
         self.save_lease(held);
-        let document = Document { v: FORMAT, boot_id: boot_id(), ..Document::default() };
+        let document = Document { v: FORMAT, boot_id: self.host.boot_id(), ..Document::default() };
         Ok((store.register_keeper(&self.machine, &document, &self.fence(), held).await?, held))
     }
 
     async fn renew(&self, held: &Held) -> Result<bool, StoreError> {
         let Some(store) = &self.store else { return Ok(true) };
         let late = || StoreError::Unavailable(format!("no answer within {ANSWER_MS} ms"));
-        let asked = store.keeper_lives(&self.machine, held.life, held.lease);
-        timeout(Duration::from_millis(ANSWER_MS), asked).await.unwrap_or_else(|_| Err(late()))
+        tokio::select! {
+            biased;
+            answer = store.keeper_lives(&self.machine, held.life, held.lease) => answer,
+            () = self.host.sleep(ANSWER) => Err(late()),
+        }
     }
 
     /// systemd ends the keeper. Everything that was bound to it was stopped before, unless the signal came from somebody else.
     async fn end(&self, held: &Held) -> anyhow::Result<()> {
         let unit = UnitName::trusted(UNIT);
-        let stop = own_job(&self.bus, &unit).await?.is_some_and(|job| job == "stop");
-        let bound = bound_units(&self.bus, &unit).await?;
+        let stop = self.host.job_of(&unit).await?.is_some_and(|job| job == "stop");
+        let bound = self.host.bound_to(&unit).await?;
         let alive: Vec<&str> = bound
             .iter()
             .filter(|(_, active)| !["inactive", "failed"].contains(&active.as_str()))
@@ -232,13 +250,17 @@ impl Keeper {
     }
 
     fn left(&self, held: &Held) -> Duration {
-        self.watchdog.saturating_sub(held.renewed.elapsed())
+        self.watchdog.saturating_sub(self.since(held.renewed))
+    }
+
+    fn since(&self, moment: Duration) -> Duration {
+        self.host.since_boot().saturating_sub(moment)
     }
 
     /// The state first, the file that opens starts last.
     fn tell(&self, held: &Held) -> anyhow::Result<()> {
-        let until_ms = clock::wall_ms() + self.left(held).as_millis() as u64;
-        let sent_ms = held.renewed.0.as_millis() as u64;
+        let until_ms = self.host.wall_ms() + self.left(held).as_millis() as u64;
+        let sent_ms = held.renewed.as_millis() as u64;
         let state = State { life: held.life, alone: self.store.is_none(), lease: held.lease.0, sent_ms, until_ms };
         let path = self.folder.join("state.json");
         let write = || -> std::io::Result<()> {
@@ -265,37 +287,6 @@ impl Keeper {
 struct Held {
     life: i64,
     lease: LeaseId,
-    renewed: Instant,
-}
-
-/// A time that goes on while the host is suspended: what slept through its lease must not take it for fresh.
-#[derive(Debug, Clone, Copy)]
-struct Instant(Duration);
-
-impl Instant {
-    fn now() -> Instant {
-        let now = clock_gettime(ClockId::Boottime);
-        Instant(Duration::new(now.tv_sec as u64, now.tv_nsec as u32))
-    }
-
-    fn elapsed(self) -> Duration {
-        Instant::now().0.saturating_sub(self.0)
-    }
-}
-
-/// Puts the binary that is installed now in the place of this one, in the same process: systemd sees no end, so nothing is stopped.
-/// A binary that does not run is said, and this one goes on.
-fn execute_anew() {
-    let mut arguments = std::env::args_os();
-    let Some(program) = arguments.next() else { return };
-    let works = Command::new(&program).arg("--version").output();
-    if !works.as_ref().is_ok_and(|said| said.status.success()) {
-        return warn!("{} does not run ({works:?}); going on with the old binary", program.display());
-    }
-    let error = Command::new(&program).args(arguments).exec();
-    warn!("cannot execute {}: {error}; going on with the old binary", program.display());
-}
-
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
+    /// When the last renewal that counts was sent, since the host's boot.
+    renewed: Duration,
 }
