@@ -25,8 +25,10 @@ const QUEUE: usize = 64;
 pub struct Origin {
     /// The machine's number.
     pub machine: usize,
-    /// Counts the starts of its fleetd.
+    /// Counts the starts of its fleetd, or its keeper.
     pub life: u64,
+    /// Whether it was the keeper.
+    pub keeper: bool,
 }
 
 /// Hears each revision as it is written, with who asked for it.
@@ -88,6 +90,11 @@ impl Etcd {
     /// The same store, asked by somebody else.
     pub fn asked_by(&self, origin: Origin) -> Etcd {
         Etcd { shared: self.shared.clone(), origin: Some(origin) }
+    }
+
+    /// Who asks.
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin
     }
 
     /// Tells `witness` of each revision from now on. It must not ask the store.

@@ -1,10 +1,60 @@
-//! A gate that a machine's fleetd runs behind: closed, nothing of it is polled, as under SIGSTOP. What it left with others goes on.
+//! How a process is stopped: a gate that it runs behind, and the call at which it crashes.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-/// Open or closed, and for how many reasons.
+use tokio::sync::Notify;
+
+/// A process that may be stopped for a while, and crash at its nth call.
+#[derive(Debug, Default)]
+pub struct Mortal {
+    gate: Mutex<Arc<Gate>>,
+    /// How many more calls it makes before it crashes.
+    crash_in: Mutex<Option<u32>>,
+    /// Told when it has come to that call.
+    pub crashed: Notify,
+}
+
+impl Mortal {
+    /// The gate of its present life.
+    pub fn gate(&self) -> Arc<Gate> {
+        self.gate.lock().expect("no panic at a gate").clone()
+    }
+
+    /// A new life begins, behind an open gate.
+    pub fn new_gate(&self) -> Arc<Gate> {
+        let gate = Arc::<Gate>::default();
+        *self.gate.lock().expect("no panic at a gate") = gate.clone();
+        gate
+    }
+
+    /// The `calls`th call from now on crashes it, before or after it was carried out.
+    pub fn arm(&self, calls: u32) {
+        *self.crash_in.lock().expect("no panic at a gate") = Some(calls);
+    }
+
+    /// No call crashes it any more.
+    pub fn spare(&self) {
+        *self.crash_in.lock().expect("no panic at a gate") = None;
+    }
+
+    /// A place where it may crash: an armed one is never passed.
+    pub async fn point(&self) {
+        let crashes = {
+            let mut left = self.crash_in.lock().expect("no panic at a gate");
+            *left = left.map(|left| left.saturating_sub(1));
+            left.take_if(|left| *left == 0).is_some()
+        };
+        if crashes {
+            self.gate().close(); // no other part of it goes on either
+            self.crashed.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Open or closed, and for how many reasons. Closed, nothing behind it is polled, as under SIGSTOP; what it left with others goes on.
 #[derive(Debug, Default)]
 pub struct Gate {
     state: Mutex<State>,
@@ -41,22 +91,22 @@ impl Gate {
 }
 
 /// A future behind a gate.
-pub struct Gated {
+pub struct Gated<T> {
     gate: Arc<Gate>,
-    inner: Pin<Box<dyn Future<Output = ()> + Send>>,
+    inner: Pin<Box<dyn Future<Output = T> + Send>>,
 }
 
-impl Gated {
+impl<T> Gated<T> {
     /// Puts `inner` behind `gate`.
-    pub fn new(gate: Arc<Gate>, inner: impl Future<Output = ()> + Send + 'static) -> Gated {
+    pub fn new(gate: Arc<Gate>, inner: impl Future<Output = T> + Send + 'static) -> Gated<T> {
         Gated { gate, inner: Box::pin(inner) }
     }
 }
 
-impl Future for Gated {
-    type Output = ();
+impl<T> Future for Gated<T> {
+    type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         if self.gate.passes(cx) { self.inner.as_mut().poll(cx) } else { Poll::Pending }
     }
 }

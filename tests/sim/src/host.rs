@@ -1,12 +1,13 @@
 //! One simulated machine: its disk, its systemd, its clock, and the lives of its fleetd, wired as `fleetd::daemon` does.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
 use fleet_core::model::{Capacity, FORMAT, Machine};
-use fleet_core::name::MachineId;
+use fleet_core::name::{MachineId, UnitName};
 use fleetd::agent::Agent;
 use fleetd::api::{self, Api};
 use fleetd::clock::{Clock, with_clock};
@@ -17,7 +18,7 @@ use fleetd::replays::Replays;
 use fleetd::session::{self, Session};
 use fleetd::store::{Registration, Store};
 use fleetd::systemd::Systemd;
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,15 +26,20 @@ use tokio_util::sync::CancellationToken;
 use crate::etcd::{Etcd, Origin};
 use crate::gate::Gated;
 use crate::judge::SharedJudge;
+use crate::keeper::{self, Surroundings};
 use crate::link::Link;
 use crate::network::RemoteKv;
 use crate::planted::Planted;
+use crate::script::{FENCED, MOST_REPLICAS};
 use crate::systemd::HostSystemd;
 
 /// fleetd's own defaults, in seconds.
 pub const AGENT_TTL: Duration = Duration::from_secs(10);
 const LEADER_TTL: Duration = Duration::from_secs(3);
 const SETTLE_MARGIN: Duration = Duration::from_secs(2);
+
+/// A fenced unit takes up to so long to end once told to, in milliseconds: some longer than their `TimeoutStopSec=`.
+const SLOWEST_STOP_MS: u64 = 18_000;
 
 /// When the simulation begins, in milliseconds since 1970.
 pub const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -65,6 +71,10 @@ pub struct Host {
     planted: Option<Planted>,
     began: Instant,
     judge: SharedJudge,
+    /// Its keepers.
+    keepers: Arc<Surroundings>,
+    /// How far the wall clock is off, in milliseconds.
+    offset_ms: Arc<AtomicI64>,
     state: Mutex<State>,
 }
 
@@ -73,8 +83,6 @@ struct State {
     life: Option<Life>,
     lives: u64,
     boots: u64,
-    /// How far the wall clock is off, in milliseconds.
-    offset_ms: i64,
 }
 
 struct Life {
@@ -101,7 +109,28 @@ impl Host {
         let link = Arc::new(Link::new(seed));
         let id = MachineId::new(format!("{:08x}{:024x}", 0xa000_0000_u32 + number as u32, number));
         let systemd = Arc::new(HostSystemd::new(number, link.clone(), judge.clone()));
-        let kv = RemoteKv::new(etcd.asked_by(Origin { machine: number, life: 0 }), link.clone(), 0, run.planted);
+        systemd.inner.set_clock_rate(traits.rate_ppm);
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x570b);
+        for name in FENCED.iter().flat_map(|unit| instances(unit)) {
+            systemd.inner.stops_slowly(&name, Duration::from_millis(random.u64(30..SLOWEST_STOP_MS)));
+        }
+        let offset_ms = Arc::<AtomicI64>::default();
+        let keepers = Arc::new(Surroundings {
+            number,
+            id: id.clone(),
+            etcd: etcd.clone(),
+            link: link.clone(),
+            run: folder.join("run"),
+            rate_ppm: traits.rate_ppm,
+            planted: run.planted,
+            judge: judge.clone(),
+            began: Instant::now(),
+            offset_ms: offset_ms.clone(),
+            hangup: Notify::new(),
+            lives: AtomicU64::new(0),
+        });
+        keeper::install(&systemd.inner, keepers.clone());
+        let kv = RemoteKv::new(etcd.asked_by(Origin { machine: number, life: 0, keeper: false }), link.clone(), 0, run.planted);
         let router = api::router(Api::new(Store::new(Arc::new(kv), "/fleet/"), id.clone(), String::new));
         let (etcd, judge) = (etcd.clone(), judge.clone());
         let state = Mutex::default();
@@ -117,6 +146,8 @@ impl Host {
             planted: run.planted,
             began: Instant::now(),
             judge,
+            keepers,
+            offset_ms,
             state,
         })
     }
@@ -128,23 +159,23 @@ impl Host {
             return;
         }
         state.lives += 1;
-        let origin = Origin { machine: self.number, life: state.lives };
+        let origin = Origin { machine: self.number, life: state.lives, keeper: false };
         {
             let mut judge = self.judge.lock();
             judge.stays(self.number);
             judge.note(format!("machine {}: fleetd starts, life {}", self.number, state.lives));
         }
-        state.life = Some(self.live(origin, state.boots, state.offset_ms));
+        state.life = Some(self.live(origin, state.boots, self.offset_ms.load(Relaxed)));
     }
 
     /// The wiring of `fleetd::daemon::run`.
     fn live(&self, origin: Origin, boots: u64, offset_ms: i64) -> Life {
-        let gate = self.link.new_gate();
+        let gate = self.link.fleetd.new_gate();
         let clock = self.clock(offset_ms);
         let rate = 1.0 + self.traits.rate_ppm as f64 / 1e6;
         // Whole milliseconds, also of a third: tokio's timers round what is between by the host's own clock.
         let mistimed = |time: Duration| Duration::from_millis((time.as_secs_f64() * 1e3 / rate / 3.0).floor() as u64 * 3);
-        let (data_dir, run_dir) = (self.folder.join("data"), self.folder.join("run"));
+        let (data_dir, run_dir) = (self.folder.join("data"), self.folder.join("run/fleet"));
         for folder in [&data_dir, &run_dir] {
             std::fs::create_dir_all(folder).expect("a folder in memory");
         }
@@ -158,7 +189,7 @@ impl Host {
         let registration = session.registration();
         let systemd = self.systemd.clone() as Arc<dyn Systemd>;
         let agent = Agent::new(self.id.clone(), store.clone(), systemd, &run_dir).expect("markers in memory");
-        let agent = Arc::new(AsyncMutex::new(agent));
+        let agent = Arc::new(AsyncMutex::new(agent.with_keeper(self.folder.join("run/fleet-keeper"), false)));
         let stop = CancellationToken::new();
         let settle = if self.planted == Some(Planted::NoSettling) { Duration::ZERO } else { mistimed(AGENT_TTL + SETTLE_MARGIN) };
         let engine = Engine {
@@ -220,12 +251,17 @@ impl Host {
 
     /// Steps the wall clock; fleetd hears of it when it starts next.
     pub fn step_clock(&self, by_ms: i64) {
-        self.state().offset_ms += by_ms;
+        self.offset_ms.fetch_add(by_ms, Relaxed);
+    }
+
+    /// `systemctl reload fleet-keeper`.
+    pub fn upgrade_keeper(&self) {
+        self.keepers.hangup.notify_one();
     }
 
     /// The clock of this machine, for what serves its API.
     pub fn wall_clock(&self) -> Clock {
-        self.clock(self.state().offset_ms)
+        self.clock(self.offset_ms.load(Relaxed))
     }
 
     fn clock(&self, offset_ms: i64) -> Clock {
@@ -255,4 +291,10 @@ impl Host {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic inside a machine")
     }
+}
+
+/// The names that a unit may run by.
+fn instances(unit: &str) -> Vec<UnitName> {
+    let unit = UnitName::trusted(unit);
+    if unit.is_template() { (1..=MOST_REPLICAS).map(|number| unit.replica(number)).collect() } else { vec![unit] }
 }

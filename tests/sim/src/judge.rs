@@ -11,6 +11,8 @@ use fleetd::systemd::Job;
 use tokio::time::Instant;
 
 use crate::etcd::{Origin, key};
+use crate::keeper;
+use crate::verdict::{Check, Verdict};
 
 /// How long after it was decided a stop may still be carried out: the longest fault, and the longest pause after a failed step.
 const STOP_STANDS: Duration = Duration::from_secs(180);
@@ -18,6 +20,12 @@ const STOP_STANDS: Duration = Duration::from_secs(180);
 /// Three commits of one leader with no other write between them are one too many, unless time made it: a pause that ended. The first may
 /// have been planned before the last write was seen, the second was not: it waited for the first to come round.
 const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// The documents that fleetd rewrites whole.
+pub(crate) const REWRITTEN: [&str; 3] = ["/fleet/units/", "/fleet/settings/", "/fleet/assignments/"];
+
+/// A field that today's fleetd does not know, as it stands in a document.
+const LATER_FIELD: &str = "\"x-later\":";
 
 /// The judge, as its witnesses share it.
 #[derive(Clone)]
@@ -36,7 +44,8 @@ impl SharedJudge {
             committed: (0, None, Instant::now()),
             stops: BTreeMap::new(),
             live: BTreeMap::new(),
-            fenced: BTreeSet::new(),
+            tokens: BTreeMap::new(),
+            later: BTreeSet::new(),
             leaving: BTreeSet::new(),
             undisturbed: false,
         })))
@@ -59,7 +68,7 @@ pub struct Judge {
     began: Instant,
     history: Vec<String>,
     hash: u64,
-    verdict: Option<String>,
+    verdict: Option<Verdict>,
     /// Which life of which machine created the leader key that stands.
     leader: Option<Origin>,
     assignments: BTreeMap<String, Assignment>,
@@ -69,10 +78,12 @@ pub struct Judge {
     stops: BTreeMap<(usize, UnitName), Instant>,
     /// On which machines each unit has a process.
     live: BTreeMap<UnitName, BTreeSet<usize>>,
-    /// The units that may live once at most.
-    fenced: BTreeSet<UnitName>,
+    /// The token of the last life of each fenced unit.
+    tokens: BTreeMap<UnitName, u64>,
+    /// The documents that hold a field of a later version.
+    later: BTreeSet<String>,
     leaving: BTreeSet<usize>,
-    /// Whether no unit may stop: nobody asked for it, and no machine is lost.
+    /// Whether no unfenced unit may stop: nobody asked for it, and no machine is lost.
     undisturbed: bool,
 }
 
@@ -85,13 +96,13 @@ impl Judge {
     }
 
     /// Something that must not be. The first one is the verdict.
-    pub fn fail(&mut self, what: String) {
+    pub fn fail(&mut self, check: Check, what: String) {
         self.note(format!("!!! {what}"));
-        self.verdict.get_or_insert(what);
+        self.verdict.get_or_insert(Verdict { check, what });
     }
 
     /// The first thing that was wrong.
-    pub fn verdict(&self) -> Option<&String> {
+    pub fn verdict(&self) -> Option<&Verdict> {
         self.verdict.as_ref()
     }
 
@@ -105,12 +116,7 @@ impl Judge {
         self.leader
     }
 
-    /// These live once at most.
-    pub fn fence(&mut self, names: impl IntoIterator<Item = UnitName>) {
-        self.fenced.extend(names);
-    }
-
-    /// From now on no unit may stop, or: again it may.
+    /// From now on no unfenced unit may stop, or: again it may.
     pub fn undisturbed(&mut self, undisturbed: bool) {
         self.note(format!("--- units may {}", if undisturbed { "not stop" } else { "stop" }));
         self.undisturbed = undisturbed;
@@ -128,14 +134,15 @@ impl Judge {
 
     /// A revision was written.
     pub fn wrote(&mut self, origin: Option<Origin>, batch: &WatchBatch) {
-        let who = origin.map_or("store".to_string(), |origin| format!("m{}.{}", origin.machine, origin.life));
+        let part = |origin: Origin| if origin.keeper { "k" } else { "" };
+        let who = origin.map_or("store".to_string(), |origin| format!("m{}.{}{}", origin.machine, part(origin), origin.life));
         let mut line = format!("rev {} by {who}:", batch.revision);
         for event in &batch.events {
             line += if matches!(event, WatchEvent::Put(_)) { " +" } else { " -" };
             line += key(event).strip_prefix("/fleet").unwrap_or(key(event));
         }
         self.note(line);
-        let commit = batch.events.iter().any(|event| key(event).starts_with("/fleet/assignments/"));
+        let commit = origin.is_some() && batch.events.iter().any(|event| key(event).starts_with("/fleet/assignments/"));
         let (row, by, at) = self.committed;
         let row = if !commit {
             0
@@ -146,11 +153,15 @@ impl Judge {
         };
         self.committed = (row, origin, Instant::now());
         if row > 2 {
-            self.fail("the plan of a planned state was not empty: three commits in a row with nothing between them".to_string());
+            self.fail(
+                Check::Quiet,
+                "the plan of a planned state was not empty: three commits in a row with nothing between them".to_string(),
+            );
         }
         for event in &batch.events {
             let key = key(event);
             let value = if let WatchEvent::Put(kv) = event { Some(kv.value.as_slice()) } else { None };
+            self.keeps_fields(key, value);
             if key == "/fleet/leader" {
                 self.leader = value.and(origin);
             } else if let Some(machine) = key.strip_prefix("/fleet/assignments/") {
@@ -159,17 +170,31 @@ impl Judge {
         }
     }
 
+    /// A field of a later version stays in its document for as long as there is one.
+    fn keeps_fields(&mut self, key: &str, value: Option<&[u8]>) {
+        if !REWRITTEN.iter().any(|prefix| key.starts_with(prefix)) {
+            return;
+        }
+        let holds = value.is_some_and(|value| value.windows(LATER_FIELD.len()).any(|part| part == LATER_FIELD.as_bytes()));
+        if holds {
+            self.later.insert(key.to_string());
+        } else if self.later.remove(key) && value.is_some() {
+            self.fail(Check::LaterFields, format!("a rewrite of {key} lost a field of a later version"));
+        }
+    }
+
     fn assigned(&mut self, origin: Option<Origin>, machine: &str, value: Option<&[u8]>) {
         if origin.is_some() && origin != self.leader {
-            self.fail(format!("{origin:?} wrote an assignment in the term of {:?}", self.leader));
+            self.fail(Check::OneWriter, format!("{origin:?} wrote an assignment in the term of {:?}", self.leader));
         }
         let Some(value) = value else { return drop(self.assignments.remove(machine)) };
         let Ok(new) = serde_json::from_slice::<Assignment>(value) else {
-            return self.fail(format!("the assignment of {machine} cannot be read"));
+            return self.fail(Check::Generations, format!("the assignment of {machine} cannot be read"));
         };
         let old = self.assignments.insert(machine.to_string(), new.clone()).unwrap_or_default();
         if new.generation <= old.generation {
-            self.fail(format!("generation {} of {machine}'s assignment came after {}", new.generation, old.generation));
+            let what = format!("generation {} of {machine}'s assignment came after {}", new.generation, old.generation);
+            self.fail(Check::Generations, what);
         }
         let number = usize::from_str_radix(&machine[24..], 16).unwrap_or(usize::MAX);
         let now = Instant::now();
@@ -194,8 +219,8 @@ impl Judge {
     /// fleetd asked its systemd for a job.
     pub fn asked(&mut self, machine: usize, name: &UnitName, job: Job) {
         self.note(format!("m{machine} {} {name}", job.verb()));
-        if job == Job::Start || self.leaving.contains(&machine) {
-            return;
+        if job == Job::Start || self.leaving.contains(&machine) || self.tokens.contains_key(name) {
+            return; // what is fenced is stopped by its keeper's end, too
         }
         let decided = self.stops.get(&(machine, name.clone())).is_some_and(|at| at.elapsed() < STOP_STANDS);
         let unwanted = || {
@@ -205,22 +230,33 @@ impl Judge {
             assignment.is_some() && placement.is_none_or(|placement| placement.state != DesiredState::Launched)
         };
         if !decided && !unwanted() {
-            self.fail(format!("machine {machine} asked to {} {name}, which nobody had decided", job.verb()));
+            self.fail(Check::Decided, format!("machine {machine} asked to {} {name}, which nobody had decided", job.verb()));
         }
     }
 
-    /// A unit entered a state.
-    pub fn entered(&mut self, machine: usize, name: &UnitName, active: &str) {
-        self.note(format!("m{machine} {name} {active}"));
+    /// A unit entered a state. Its environment tells whether this life is fenced.
+    pub fn entered(&mut self, machine: usize, name: &UnitName, active: &str, environment: &[String]) {
+        let token = environment.iter().find_map(|line| line.strip_prefix("FLEET_FENCING_TOKEN=")?.parse::<u64>().ok());
+        self.note(format!("m{machine} {name} {active}{}", token.map_or(String::new(), |token| format!(" token {token}"))));
         let lives = matches!(active, "activating" | "active" | "reloading" | "deactivating");
         let machines = self.live.entry(name.clone()).or_default();
+        let begins = lives && machines.insert(machine);
         if !lives {
             machines.remove(&machine);
-        } else if machines.insert(machine) && machines.len() > 1 && self.fenced.contains(name) {
-            self.fail(format!("{name} is fenced and lives on machines {:?}", self.live[name]));
         }
-        if self.undisturbed && !matches!(active, "active" | "activating") {
-            self.fail(format!("{name} on machine {machine} became {active}, though nobody asked for it"));
+        if let Some(token) = token.filter(|_| lives) {
+            if begins && machines.len() > 1 {
+                let what = format!("{name} is fenced and lives on machines {machines:?}");
+                self.fail(Check::OneLife, what);
+            }
+            let last = self.tokens.insert(name.clone(), token).unwrap_or(0);
+            if active == "activating" && token < last {
+                self.fail(Check::Tokens, format!("{name} started with token {token} after one with {last}"));
+            }
+        }
+        let exempt = self.tokens.contains_key(name) || *name == keeper::unit();
+        if self.undisturbed && !exempt && !matches!(active, "active" | "activating") {
+            self.fail(Check::Undisturbed, format!("{name} on machine {machine} became {active}, though nobody asked for it"));
         }
     }
 }

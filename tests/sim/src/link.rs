@@ -1,12 +1,12 @@
-//! What lies between one machine and the rest of the world: its part of the network, its disk, and the points where it may crash.
+//! What lies between one machine and the rest of the world: its part of the network, its disk, and what stops its processes.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::gate::Gate;
+use crate::gate::Mortal;
 
 /// A request on the wire takes this long, in milliseconds: a data centre's network.
 const LATENCY_MS: std::ops::Range<u64> = 0..4;
@@ -16,9 +16,10 @@ pub struct Link {
     state: Mutex<State>,
     /// Wakes those who wait for a change of the network.
     changed: Notify,
-    gate: Mutex<Arc<Gate>>,
-    /// Told when an armed crash point is reached.
-    pub crashed: Notify,
+    /// Its fleetd.
+    pub fleetd: Mortal,
+    /// Its keeper.
+    pub keeper: Mortal,
 }
 
 struct State {
@@ -29,8 +30,6 @@ struct State {
     late_until: Instant,
     /// Of a thousand answers, how many are lost, until when.
     losing: (u64, Instant),
-    /// How many more calls fleetd makes before it crashes.
-    crash_in: Option<u32>,
 }
 
 /// What becomes of one message.
@@ -53,21 +52,8 @@ impl Link {
             slow_disk_until: now,
             late_until: now,
             losing: (0, now),
-            crash_in: None,
         };
-        Link { state: Mutex::new(state), changed: Notify::new(), gate: Mutex::default(), crashed: Notify::new() }
-    }
-
-    /// The gate of the present life of its fleetd.
-    pub fn gate(&self) -> Arc<Gate> {
-        self.gate.lock().expect("no panic inside a link").clone()
-    }
-
-    /// A new life begins, behind an open gate.
-    pub fn new_gate(&self) -> Arc<Gate> {
-        let gate = Arc::<Gate>::default();
-        *self.gate.lock().expect("no panic inside a link") = gate.clone();
-        gate
+        Link { state: Mutex::new(state), changed: Notify::new(), fleetd: Mortal::default(), keeper: Mortal::default() }
     }
 
     /// Cuts one way or both for a time.
@@ -99,11 +85,6 @@ impl Link {
         self.state().slow_disk_until = Instant::now() + time;
     }
 
-    /// The `calls`th call from now on crashes fleetd, before or after it was carried out.
-    pub fn arm(&self, calls: u32) {
-        self.state().crash_in = Some(calls);
-    }
-
     /// Ends every fault.
     pub fn heal(&self) {
         let now = Instant::now();
@@ -113,27 +94,10 @@ impl Link {
         state.slow_disk_until = now;
         state.late_until = now;
         state.losing = (0, now);
-        state.crash_in = None;
         drop(state);
+        self.fleetd.spare();
+        self.keeper.spare();
         self.changed.notify_waiters();
-    }
-
-    /// A place where fleetd may crash: an armed one is never passed.
-    pub async fn point(&self) {
-        let crashes = {
-            let mut state = self.state();
-            state.crash_in = state.crash_in.map(|left| left.saturating_sub(1));
-            let now = state.crash_in == Some(0);
-            if now {
-                state.crash_in = None;
-            }
-            now
-        };
-        if crashes {
-            self.gate().close(); // no other part of it goes on either
-            self.crashed.notify_one();
-            std::future::pending::<()>().await;
-        }
     }
 
     /// What becomes of a request sent now.

@@ -98,7 +98,10 @@ fn explain(seed: u64, options: &Options, outcome: Outcome) {
     }
     let keep = kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let planted = options.planted.map_or(String::new(), |bug| format!(" PLANTED={bug}"));
-    println!("\n{}\nreplay: make sim SEEDS=1 BASE={seed} KEEP={keep}{planted}", outcome.verdict.unwrap_or_default());
+    println!(
+        "\n{}\nreplay: make sim SEEDS=1 BASE={seed} KEEP={keep}{planted}",
+        outcome.verdict.map_or(String::new(), |verdict| verdict.to_string())
+    );
 }
 
 fn history(seed: u64, outcome: &Outcome) -> String {

@@ -1,6 +1,6 @@
 //! A machine's way to the store: the `Kv` that its fleetd is given, with latency, cuts, late and lost messages in between.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::etcd::Etcd;
+use crate::gate::Mortal;
 use crate::link::{Fate, Link};
 use crate::planted::Planted;
 
@@ -30,12 +31,30 @@ pub struct RemoteKv {
     /// How fast this machine's clock runs, in millionths: its times in requests are scaled back.
     rate_ppm: i64,
     planted: Option<Planted>,
+    /// Of a keeper with a planted bug: what it last read of its own key.
+    blind: Mutex<Option<KeyValue>>,
 }
 
 impl RemoteKv {
     /// `etcd` must name its asker.
     pub fn new(etcd: Etcd, link: Arc<Link>, rate_ppm: i64, planted: Option<Planted>) -> RemoteKv {
-        RemoteKv { etcd, link, rate_ppm, planted }
+        RemoteKv { etcd, link, rate_ppm, planted, blind: Mutex::default() }
+    }
+
+    fn asker(&self) -> &Mortal {
+        if self.is_keepers() { &self.link.keeper } else { &self.link.fleetd }
+    }
+
+    fn is_keepers(&self) -> bool {
+        self.etcd.origin().is_some_and(|origin| origin.keeper)
+    }
+
+    fn pings_blindly(&self) -> bool {
+        self.is_keepers() && self.planted == Some(Planted::PingsBlindly)
+    }
+
+    fn blind(&self) -> MutexGuard<'_, Option<KeyValue>> {
+        self.blind.lock().expect("no panic of a blind keeper")
     }
 
     /// One exchange. The request goes its way even if nobody waits for its answer any more.
@@ -44,7 +63,7 @@ impl RemoteKv {
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        self.link.point().await;
+        self.asker().point().await;
         let (etcd, link) = (self.etcd.clone(), self.link.clone());
         let exchange = tokio::spawn(async move {
             arrive(link.request()).await;
@@ -60,7 +79,7 @@ impl RemoteKv {
             Ok(Err(_)) => Err(StoreError::Unavailable("the simulation ends".to_string())),
             Err(_) => Err(StoreError::Unavailable("no answer in time".to_string())),
         };
-        self.link.point().await;
+        self.asker().point().await;
         answer
     }
 }
@@ -76,12 +95,22 @@ async fn arrive(fate: Fate) {
 impl Kv for RemoteKv {
     async fn range(&self, prefix: &str) -> Result<Range, StoreError> {
         let prefix = prefix.to_string();
-        self.call(move |etcd| async move { etcd.range(&prefix).await }).await
+        let mut range = self.call(move |etcd| async move { etcd.range(&prefix).await }).await?;
+        range.kvs.iter_mut().for_each(|kv| Planted::show(self.planted, kv));
+        Ok(range)
     }
 
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError> {
+        if self.pings_blindly()
+            && let Some(known) = self.blind().clone()
+        {
+            return Ok((Some(known), 0));
+        }
         let asked = key.to_string();
         let answer = self.call(move |etcd| async move { etcd.get(&asked).await }).await;
+        if let (true, Ok((Some(kv), _))) = (self.pings_blindly(), &answer) {
+            *self.blind() = Some(kv.clone());
+        }
         Planted::read(self.planted, key, answer)
     }
 
@@ -91,7 +120,7 @@ impl Kv for RemoteKv {
     }
 
     async fn txn(&self, compares: &[Compare], changes: &[Change]) -> Result<Outcome, StoreError> {
-        let (compares, changes) = (Planted::compares(self.planted, compares), changes.to_vec());
+        let (compares, changes) = (Planted::compares(self.planted, compares), Planted::changes(self.planted, changes));
         self.call(move |etcd| async move { etcd.txn(&compares, &changes).await }).await
     }
 
@@ -110,6 +139,9 @@ impl Kv for RemoteKv {
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
+        if self.pings_blindly() && self.blind().is_some() {
+            return Ok(true);
+        }
         self.call(move |etcd| async move { etcd.keep_alive(lease).await }).await
     }
 
@@ -126,7 +158,7 @@ async fn carry(
     planted: Option<Planted>,
 ) {
     let carried = async {
-        while let Some(item) = from.recv().await {
+        while let Some(mut item) = from.recv().await {
             link.answers_pass().await;
             if let Fate::Arrives(latency) = link.request() {
                 sleep(latency).await;
@@ -134,6 +166,11 @@ async fn carry(
             link.answers_pass().await;
             if planted.is_some_and(|bug| bug.drops_batch(&item)) {
                 continue;
+            }
+            for event in item.iter_mut().flat_map(|batch| &mut batch.events) {
+                if let WatchEvent::Put(kv) = event {
+                    Planted::show(planted, kv);
+                }
             }
             if to.send(item).await.is_err() {
                 return;

@@ -3,9 +3,10 @@
 
 use std::fmt;
 
-use fleetd::store::kv::{Compare, KeyValue, StoreError, WatchBatch};
+use fleetd::store::kv::{Change, Compare, KeyValue, StoreError, WatchBatch};
 
 use crate::network::deletes;
+use crate::verdict::Check;
 
 /// The answer of [`fleetd::store::kv::Kv::get`].
 type Read = Result<(Option<KeyValue>, i64), StoreError>;
@@ -25,17 +26,26 @@ pub enum Planted {
     DeafToDeletions,
     /// A start of fleetd forgets the lease that the last one held.
     ForgetsItsLease,
+    /// The leader waits for the end of a keeper's lease, and no longer.
+    ShortWait,
+    /// The keeper takes its lease for renewed without asking.
+    PingsBlindly,
+    /// A write of a record leaves out what a later version wrote there.
+    DropsFields,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 6] = [
+    pub const ALL: [Planted; 9] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
         Planted::NoSettling,
         Planted::DeafToDeletions,
         Planted::ForgetsItsLease,
+        Planted::ShortWait,
+        Planted::PingsBlindly,
+        Planted::DropsFields,
     ];
 
     /// Its name on the command line.
@@ -47,6 +57,22 @@ impl Planted {
             Planted::NoSettling => "no-settling",
             Planted::DeafToDeletions => "deaf-to-deletions",
             Planted::ForgetsItsLease => "forgets-its-lease",
+            Planted::ShortWait => "short-wait",
+            Planted::PingsBlindly => "keeper-pings-blindly",
+            Planted::DropsFields => "drops-fields",
+        }
+    }
+
+    /// The check that it breaks, which must find it.
+    pub fn breaks(self) -> Check {
+        match self {
+            Planted::UnfencedCommit => Check::OneWriter,
+            Planted::LostUpdate => Check::Ledger,
+            Planted::SilenceIsEmpty => Check::Decided,
+            Planted::NoSettling | Planted::ForgetsItsLease => Check::Undisturbed,
+            Planted::DeafToDeletions => Check::Converges,
+            Planted::ShortWait | Planted::PingsBlindly => Check::OneLife,
+            Planted::DropsFields => Check::LaterFields,
         }
     }
 
@@ -75,6 +101,28 @@ impl Planted {
                 Ok((Some(KeyValue { key: key.to_string(), value, create_revision: 0, mod_revision: 0, lease: None }), 0))
             }
             answer => answer,
+        }
+    }
+
+    pub(crate) fn changes(bug: Option<Planted>, changes: &[Change]) -> Vec<Change> {
+        let mut changes = changes.to_vec();
+        for change in changes.iter_mut().filter(|_| bug == Some(Planted::DropsFields)) {
+            if let Change::Put { key, value, .. } = change
+                && key.contains("/units/")
+                && let Ok(serde_json::Value::Object(mut record)) = serde_json::from_slice(value)
+                && record.remove("x-later").is_some()
+            {
+                *value = serde_json::Value::Object(record).to_string().into_bytes();
+            }
+        }
+        changes
+    }
+
+    /// What fleetd reads of a document.
+    pub(crate) fn show(bug: Option<Planted>, kv: &mut KeyValue) {
+        if bug == Some(Planted::ShortWait) && kv.key.contains("/fences/") {
+            // As if each keeper had ended in good order: then there is nothing to wait for but its lease.
+            kv.value = String::from_utf8_lossy(&kv.value).replace("\"released\":false", "\"released\":true").into_bytes();
         }
     }
 

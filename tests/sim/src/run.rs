@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::name::UnitName;
+use fleetd::systemd::{Job, Systemd};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::etcd::Etcd;
+use crate::gate::Mortal;
 use crate::host::{EPOCH_MS, Host, Traits};
-use crate::judge::SharedJudge;
+use crate::judge::{REWRITTEN, SharedJudge};
+use crate::keeper;
 use crate::planted::Planted;
 use crate::script::{Action, FAULTS_FROM_MS, Script, UNITS, Wish};
 use crate::settled::{nothing_lost, settled};
 use crate::users::{self, Ledgers};
+use crate::verdict::{Check, Verdict};
 
 /// How long after the last fault everything must be as wanted: the leases and the settling time (22 s), then a failing unit's longest
 /// pauses: on its machine (60 s), and before it is moved again.
@@ -39,7 +43,7 @@ pub struct Options {
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// What was wrong, if anything.
-    pub verdict: Option<String>,
+    pub verdict: Option<Verdict>,
     /// What happened, line by line.
     pub history: Vec<String>,
     /// The history's hash: the same for the same seed and options.
@@ -79,8 +83,8 @@ async fn simulate(seed: u64, script: Script, options: &Options) -> Outcome {
     let healing = Instant::now();
     let verdict = world.converge().await;
     let mut judge = world.judge.lock();
-    if let Err(problem) = verdict {
-        judge.fail(problem);
+    if let Err(Verdict { check, what }) = verdict {
+        judge.fail(check, what);
     }
     let (history, hash) = judge.history();
     Outcome {
@@ -105,7 +109,12 @@ impl World {
         etcd.set_witness(Box::new(move |origin, batch| witness.lock().wrote(origin, batch)));
         let hosts: Vec<Arc<Host>> = (0..script.machines)
             .map(|number| {
-                let traits = Traits { rate_ppm: random.i64(-MAX_RATE_PPM..=MAX_RATE_PPM), later: random.u8(0..5) == 0 };
+                let rate_ppm = match random.u8(0..4) {
+                    0 => -MAX_RATE_PPM,
+                    1 => MAX_RATE_PPM,
+                    _ => random.i64(-MAX_RATE_PPM..=MAX_RATE_PPM),
+                };
+                let traits = Traits { rate_ppm, later: random.u8(0..5) == 0 };
                 let folder = disk.join(number.to_string());
                 Host::new(number, &etcd, folder, random.u64(..), traits, options, &judge)
             })
@@ -119,6 +128,7 @@ impl World {
         for host in &self.hosts {
             host.start();
             tokio::spawn(revive(host.clone()));
+            tokio::spawn(crash_keepers(host.clone()));
         }
         let mut calm_yet = false;
         for (number, timed) in script.actions.iter().enumerate() {
@@ -156,19 +166,28 @@ impl World {
             }
             Action::LoseAnswers { machine, per_mille, ms } => host(machine).link.lose_answers(*per_mille, time(ms)),
             Action::Delay { machine, ms } => host(machine).link.delay(time(ms)),
-            Action::SlowDisk { machine, ms } => host(machine).link.slow_disk(time(ms)),
+            Action::SlowDisk { machine, ms } => {
+                let (host, time) = (host(machine), time(ms));
+                host.link.slow_disk(time);
+                host.systemd.inner.set_lag(LAG);
+                tokio::spawn(async move {
+                    sleep(time).await;
+                    host.systemd.inner.set_lag(Duration::ZERO);
+                });
+            }
             Action::ClockStep { machine, by_ms } => host(machine).step_clock(*by_ms),
             Action::NewStoreLeader => self.etcd.change_leader(),
             Action::Compact => self.etcd.compact(self.etcd.revision()),
-            Action::CrashAtCall { machine, calls } => host(machine).link.arm(*calls),
-            Action::LaterFields { unit } => self.add_later_fields(unit),
-            Action::Pause { machine, ms } => {
-                let (gate, time) = (host(machine).link.gate(), time(ms));
-                gate.close();
-                tokio::spawn(async move {
-                    sleep(time).await;
-                    gate.open();
-                });
+            Action::CrashAtCall { machine, calls } => host(machine).link.fleetd.arm(*calls),
+            Action::LaterFields => self.add_later_fields(),
+            Action::Pause { machine, ms } => pause(&host(machine).link.fleetd, time(ms)),
+            Action::KeeperPause { machine, ms } => pause(&host(machine).link.keeper, time(ms)),
+            Action::KeeperCrash { machine } => host(machine).systemd.inner.kill(&keeper::unit()),
+            Action::KeeperCrashAtCall { machine, calls } => host(machine).link.keeper.arm(*calls),
+            Action::KeeperUpgrade { machine } => host(machine).upgrade_keeper(),
+            Action::KeeperStop { machine, again } => {
+                let (host, job) = (host(machine), if *again { Job::Restart } else { Job::Stop });
+                tokio::spawn(async move { host.systemd.inner.queue(&keeper::unit(), job).await });
             }
             Action::NoQuorum { ms } => {
                 let (etcd, time) = (self.etcd.clone(), time(ms));
@@ -200,6 +219,15 @@ impl World {
             Action::PowerLoss { machine, down_ms } => self.down(host(machine), time(down_ms), |host| host.power_off()),
             Action::Upgrade { machine } => drop(tokio::spawn(again(host(machine), false, RESTART))),
             Action::Leave { machine, away_ms } => drop(tokio::spawn(again(host(machine), true, time(away_ms)))),
+            Action::Reboot { machine, down_ms } => {
+                let (host, time) = (host(machine), time(down_ms));
+                tokio::spawn(async move {
+                    host.stop(true).await;
+                    host.power_off();
+                    sleep(time).await;
+                    host.start();
+                });
+            }
         }
     }
 
@@ -216,16 +244,17 @@ impl World {
     }
 
     /// Writes as a later version of fleet would: a field more in every document.
-    fn add_later_fields(&self, unit: &str) {
+    fn add_later_fields(&self) {
         let etcd = self.etcd.clone();
-        let units = [format!("/fleet/units/{unit}")];
-        let keys = units.into_iter().chain(etcd.peek_all("/fleet/settings/").into_iter().map(|kv| kv.key));
-        let found: Vec<_> = keys.filter_map(|key| etcd.peek(&key)).collect();
+        let found: Vec<_> = REWRITTEN.iter().flat_map(|prefix| etcd.peek_all(prefix)).collect();
         tokio::spawn(async move {
             use fleetd::store::kv::{Change, Compare, Kv};
             for kv in found {
                 let Ok(mut document) = serde_json::from_slice::<serde_json::Value>(&kv.value) else { continue };
                 document["x-later"] = 1.into();
+                if let Some(generation) = document.get("generation").and_then(serde_json::Value::as_u64) {
+                    document["generation"] = (generation + 1).into();
+                }
                 let value = document.to_string().into_bytes();
                 let unchanged = Compare::ModRevision(kv.key.clone(), kv.mod_revision);
                 let _ = etcd.txn(&[unchanged], &[Change::Put { key: kv.key, value, lease: None }]).await;
@@ -239,6 +268,7 @@ impl World {
         for host in &self.hosts {
             host.link.heal();
             host.systemd.inner.set_reachable(true);
+            host.systemd.inner.set_lag(Duration::ZERO);
             for (unit, _) in UNITS {
                 host.systemd.inner.heal(&instance(unit));
             }
@@ -247,7 +277,7 @@ impl World {
     }
 
     /// Waits until all is as wanted and stays so.
-    async fn converge(&self) -> Result<(), String> {
+    async fn converge(&self) -> Result<(), Verdict> {
         let deadline = Instant::now() + HEALING;
         let mut steady_since = None;
         loop {
@@ -260,18 +290,22 @@ impl World {
                 (Ok(()), Some(since)) if since.elapsed() >= STEADY => break,
                 (Ok(()), Some(_)) => {}
                 (Err(problem), _) if Instant::now() > deadline => {
-                    return Err(format!("not as wanted {} s after the last fault: {problem}", HEALING.as_secs()));
+                    let what = format!("not as wanted {} s after the last fault: {problem}", HEALING.as_secs());
+                    return Err(Verdict { check: Check::Converges, what });
                 }
                 (Err(_), _) => steady_since = None,
             }
             sleep(Duration::from_millis(500)).await;
         }
-        nothing_lost(&self.etcd, &self.ledgers)
+        nothing_lost(&self.etcd, &self.ledgers).map_err(|what| Verdict { check: Check::Ledger, what })
     }
 }
 
-/// How wrong a clock's rate may be: what Linux' NTP discipline allows at most, in millionths.
-const MAX_RATE_PPM: i64 = 500;
+/// How wrong a clock's rate may be, in millionths: any two then differ by one percent at most, the bound of docs/fencing.md.
+const MAX_RATE_PPM: i64 = 5_000;
+
+/// How late a slow systemd is, with a watchdog and once more with SIGKILL: together less than the slack of 5 s in docs/fencing.md.
+const LAG: Duration = Duration::from_millis(2_400);
 
 /// The instance that an action on a unit means: a template's first replica.
 fn instance(unit: &str) -> UnitName {
@@ -281,11 +315,29 @@ fn instance(unit: &str) -> UnitName {
 /// systemd, which starts a fleetd that crashed again.
 async fn revive(host: Arc<Host>) {
     loop {
-        host.link.crashed.notified().await;
+        host.link.fleetd.crashed.notified().await;
         host.kill();
         sleep(RESTART).await;
         host.start();
     }
+}
+
+/// Kills keepers that have come to the call at which they crash; systemd starts them again.
+async fn crash_keepers(host: Arc<Host>) {
+    loop {
+        host.link.keeper.crashed.notified().await;
+        host.systemd.inner.kill(&keeper::unit());
+    }
+}
+
+/// SIGSTOP, and SIGCONT after a while.
+fn pause(process: &Mortal, time: Duration) {
+    let gate = process.gate();
+    gate.close();
+    tokio::spawn(async move {
+        sleep(time).await;
+        gate.open();
+    });
 }
 
 /// Stops fleetd in good order, and starts it again after a while.

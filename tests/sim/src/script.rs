@@ -54,6 +54,18 @@ pub enum Action {
     Leave { machine: usize, away_ms: u64 },
     /// A machine loses power, and boots again.
     PowerLoss { machine: usize, down_ms: u64 },
+    /// A machine is shut down in good order, and boots again.
+    Reboot { machine: usize, down_ms: u64 },
+    /// A machine's keeper is stopped by SIGSTOP for a while.
+    KeeperPause { machine: usize, ms: u64 },
+    /// A machine's keeper is killed; systemd starts it again.
+    KeeperCrash { machine: usize },
+    /// A machine's keeper crashes at its nth call from now on to the store.
+    KeeperCrashAtCall { machine: usize, calls: u32 },
+    /// `systemctl reload fleet-keeper`: a new binary in the same process.
+    KeeperUpgrade { machine: usize },
+    /// `systemctl stop fleet-keeper`, or `restart`.
+    KeeperStop { machine: usize, again: bool },
     /// A machine's disk and systemd are slow.
     SlowDisk { machine: usize, ms: u64 },
     /// A machine's D-Bus does not answer.
@@ -66,8 +78,8 @@ pub enum Action {
     NewStoreLeader,
     /// The store forgets its history up to the present.
     Compact,
-    /// A later version of fleet adds a field to a unit's record, to the operator's settings and to assignments.
-    LaterFields { unit: &'static str },
+    /// A later version of fleet adds a field to each record, to each operator's settings and to each assignment.
+    LaterFields,
     /// Wherever it runs, a unit's process fails for a while.
     UnitFails { unit: &'static str, machine: usize, ms: u64 },
 }
@@ -97,12 +109,30 @@ pub const UNITS: &[(&str, &[&str])] = &[
     ("db.service", &["", "Conflicts=api@*.service"]),
     ("side.service", &["MachineOf=db.service"]),
     ("agent.service", &["Global=true", "Global=true\nMachineMetadata=zone=0"]),
+    ("ledger.service", &["Fence=true", "Fence=true\nMachineMetadata=zone=1", "Fence=true\nMachineMetadata=disk=1"]),
+    ("shard@.service", &["Fence=true", "Fence=true\nConflicts=shard@*.service"]),
+    ("twin.service", &["Fence=true\nMachineOf=ledger.service", "Fence=true\nMachineOf=db.service"]),
+    ("mate.service", &["MachineOf=ledger.service"]),
 ];
+
+/// Those of which at most one copy may live, in each of their texts.
+pub const FENCED: &[&str] = &["ledger.service", "shard@.service", "twin.service"];
+
+/// Those that start after another, whose stop so waits for theirs.
+const ORDERED: &[(&str, &str)] = &[("twin.service", "ledger.service"), ("mate.service", "ledger.service")];
+
+/// The most replicas that users ask for.
+pub const MOST_REPLICAS: u32 = 15;
 
 /// The text of a unit's `number`th version.
 pub fn text(unit: &str, number: usize) -> String {
     let section = UNITS.iter().find(|(name, _)| *name == unit).and_then(|(_, texts)| texts.get(number)).unwrap_or(&"");
-    format!("[Service]\nExecStart=/usr/bin/sleep {number}000\n\n[X-Fleet]\n{section}\n")
+    let after =
+        ORDERED.iter().find(|(name, _)| *name == unit).map_or(String::new(), |(_, other)| format!("[Unit]\nAfter={other}\n"));
+    // So that a copy which must be killed is waited for in reasonable time.
+    let stop =
+        if after.is_empty() && !FENCED.contains(&unit) { String::new() } else { format!("TimeoutStopSec={}\n", 4 + 5 * number) };
+    format!("{after}[Service]\nExecStart=/usr/bin/sleep {number}000\n{stop}\n[X-Fleet]\n{section}\n")
 }
 
 /// When the cluster is up and has what was submitted first.
@@ -138,7 +168,11 @@ impl Script {
     /// Users submit what the cluster runs before anything goes wrong.
     fn set_up(&mut self, random: &mut fastrand::Rng) {
         let machines = self.machines;
+        let fenced_too = random.u8(0..4) > 0;
         for (unit, texts) in UNITS {
+            if !fenced_too && (FENCED.contains(unit) || ORDERED.iter().any(|(name, _)| name == unit)) {
+                continue;
+            }
             let at_ms = random.u64(1_000..8_000);
             let template = unit.contains('@');
             let (user, over, text) = (random.usize(0..2), random.usize(0..machines), random.usize(0..texts.len()));
@@ -159,6 +193,9 @@ impl Script {
 
     /// Anything at any time.
     fn trouble(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        if random.bool() {
+            self.push(random.u64(8_000..FAULTS_FROM_MS), Action::LaterFields);
+        }
         for _ in 0..random.usize(1..=14) {
             let at_ms = random.u64(FAULTS_FROM_MS..end_ms);
             let fault = self.fault(random);
@@ -173,6 +210,10 @@ impl Script {
         if random.bool() {
             let at_ms = random.u64(FAULTS_FROM_MS..end_ms);
             self.depose(random, at_ms);
+        }
+        if random.bool() {
+            let at_ms = random.u64(FAULTS_FROM_MS..end_ms);
+            self.isolate(random, at_ms);
         }
         // Two users at one unit at one moment.
         if random.bool() {
@@ -206,11 +247,26 @@ impl Script {
         }
     }
 
+    /// A machine is cut off for longer than any wait, and its processes sleep for a part of that: what it runs moves meanwhile.
+    fn isolate(&mut self, random: &mut fastrand::Rng, at_ms: u64) {
+        let (machine, ms) = (random.usize(0..self.machines), random.u64(15_000..75_000));
+        let requests = random.u8(0..3) > 0;
+        self.push(at_ms, Action::Cut { machine, requests, answers: !requests || random.bool(), ms });
+        if random.bool() {
+            let from_ms = at_ms + random.u64(0..ms);
+            self.push(from_ms, Action::Pause { machine, ms: random.u64(1_000..60_000) });
+        }
+        if random.u8(0..3) == 0 {
+            let from_ms = at_ms + random.u64(0..12_000);
+            self.push(from_ms, Action::KeeperPause { machine, ms: random.u64(500..12_000) });
+        }
+    }
+
     fn fault(&self, random: &mut fastrand::Rng) -> Action {
         let machine = random.usize(0..self.machines);
         let longest = random.u64(1_000..45_000); // so that short ones are common
         let ms = random.u64(200..=longest);
-        match random.u8(0..20) {
+        match random.u8(0..26) {
             0 | 1 => Action::Cut { machine, requests: true, answers: true, ms },
             2 => Action::Cut { machine, requests: true, answers: false, ms },
             3 => Action::Cut { machine, requests: false, answers: true, ms },
@@ -226,6 +282,11 @@ impl Script {
             16 => Action::NoBus { machine, ms },
             17 => Action::NoQuorum { ms },
             18 => Action::UnitFails { unit: UNITS[random.usize(0..UNITS.len())].0, machine, ms },
+            19 => Action::Reboot { machine, down_ms: ms },
+            20 | 21 => Action::KeeperPause { machine, ms },
+            22 => Action::KeeperCrash { machine },
+            23 => Action::KeeperCrashAtCall { machine, calls: random.u32(1..20) },
+            24 => Action::KeeperStop { machine, again: random.bool() },
             _ => self.small_fault(random),
         }
     }
@@ -234,10 +295,10 @@ impl Script {
     fn small_fault(&self, random: &mut fastrand::Rng) -> Action {
         let machine = random.usize(0..self.machines);
         let ms = random.u64(200..3_000);
-        match random.u8(0..11) {
+        match random.u8(0..13) {
             0 => Action::NewStoreLeader,
             1 => Action::Compact,
-            2 => Action::LaterFields { unit: UNITS[random.usize(0..UNITS.len())].0 },
+            2 => Action::LaterFields,
             3 => Action::ClockStep { machine, by_ms: random.i64(-3_600_000..3_600_000) },
             4 => Action::Upgrade { machine },
             5 => Action::Cut { machine, requests: random.bool(), answers: random.bool(), ms },
@@ -245,6 +306,8 @@ impl Script {
             7 => Action::Crash { machine, down_ms: ms },
             8 => Action::CrashAtCall { machine, calls: random.u32(1..20) },
             9 => Action::SlowDisk { machine, ms },
+            10 => Action::KeeperUpgrade { machine },
+            11 => Action::KeeperCrash { machine },
             _ => Action::Cut { machine, requests: true, answers: true, ms },
         }
     }
@@ -270,7 +333,7 @@ impl Script {
         let desired = [DesiredState::Inactive, DesiredState::Loaded, DesiredState::Launched][random.usize(0..3)];
         let text = random.usize(0..texts.len());
         match random.u8(0..10) {
-            0..=2 if template => Wish::Scale { unit, replicas: random.u32(0..=3 * self.machines as u32) },
+            0..=2 if template => Wish::Scale { unit, replicas: random.u32(0..=MOST_REPLICAS.min(3 * self.machines as u32)) },
             0 | 1 => Wish::Desire { unit, desired },
             2 | 3 => Wish::Submit { unit, text, desired: (!template).then_some(DesiredState::Launched) },
             4 | 5 => Wish::Submit { unit, text, desired: None },
@@ -296,15 +359,20 @@ impl Action {
             | Action::NoBus { ms, .. }
             | Action::NoQuorum { ms }
             | Action::UnitFails { ms, .. } => *ms,
-            Action::Crash { down_ms, .. } | Action::PowerLoss { down_ms, .. } => *down_ms,
+            Action::KeeperPause { ms, .. } => *ms,
+            Action::Crash { down_ms, .. } | Action::PowerLoss { down_ms, .. } | Action::Reboot { down_ms, .. } => *down_ms,
             Action::Leave { away_ms, .. } => *away_ms,
             Action::User { .. }
             | Action::CrashAtCall { .. }
             | Action::Upgrade { .. }
+            | Action::KeeperCrash { .. }
+            | Action::KeeperCrashAtCall { .. }
+            | Action::KeeperUpgrade { .. }
+            | Action::KeeperStop { .. }
             | Action::ClockStep { .. }
             | Action::NewStoreLeader
             | Action::Compact
-            | Action::LaterFields { .. } => 0,
+            | Action::LaterFields => 0,
         }
     }
 }

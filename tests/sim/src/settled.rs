@@ -13,6 +13,7 @@ use fleetd::systemd::Listed;
 
 use crate::etcd::Etcd;
 use crate::host::Host;
+use crate::keeper;
 use crate::script::UNITS;
 use crate::users::{Ledgers, fields};
 
@@ -42,7 +43,7 @@ pub async fn settled(etcd: &Etcd, hosts: &[Arc<Host>], now_ms: u64) -> Result<()
     Ok(())
 }
 
-/// Whether every record is one that what users were told explains, and kept what a later version wrote.
+/// Whether every record is one that what users were told explains.
 pub fn nothing_lost(etcd: &Etcd, ledgers: &Ledgers) -> Result<(), String> {
     let ledgers = ledgers.lock().expect("no panic over ledgers");
     for (unit, _) in UNITS {
@@ -128,9 +129,16 @@ fn runs_what_it_should(host: &Host, snapshot: &Snapshot, records: &Records) -> R
         if host.systemd.inner.running_text(name).as_ref() != Some(&record.text) {
             return Err(format!("machine {number} runs {name} with another text than its record's"));
         }
+        if let Some(fence) = &placement.fence {
+            let (environment, wanted) = (host.systemd.inner.environment(name), format!("FLEET_FENCING_TOKEN={}", fence.token));
+            if !environment.is_some_and(|environment| environment.contains(&wanted)) {
+                return Err(format!("machine {number} runs {name} without {wanted}"));
+            }
+        }
     }
     let wanted = |name: &UnitName| instances.get(name).is_some_and(|placement| placement.state == DesiredState::Launched);
-    if let Some((name, _)) = loaded.iter().find(|(name, unit)| unit.active == "active" && !wanted(name)) {
+    let strays = |(name, unit): &(&UnitName, &Listed)| unit.active == "active" && !wanted(name) && **name != keeper::unit();
+    if let Some((name, _)) = loaded.iter().find(strays) {
         return Err(format!("machine {number} still runs {name}"));
     }
     // A template's file is there for its instances.

@@ -8,9 +8,10 @@ use crate::script::Script;
 /// The most runs that are spent on it: a run takes a fraction of a second.
 const RUNS: usize = 150;
 
-/// The fewest actions found that still fail, and what came of them. `first` is the failing outcome with all actions of `options`.
+/// The fewest actions found with which the same check fails, and what came of them. `first` is the failing outcome with all actions of `options`.
 pub fn shrink(seed: u64, options: &Options, first: Outcome) -> (BTreeSet<usize>, Outcome) {
     let mut kept = options.keep.clone().unwrap_or_else(|| (0..Script::of(seed).actions.len()).collect());
+    let check = first.verdict.as_ref().map(|verdict| verdict.check);
     let mut outcome = first;
     let mut runs = 0;
     let mut size = kept.len().div_ceil(2);
@@ -20,7 +21,7 @@ pub fn shrink(seed: u64, options: &Options, first: Outcome) -> (BTreeSet<usize>,
             let fewer: BTreeSet<usize> = kept.iter().filter(|number| !chunk.contains(number)).copied().collect();
             let tried = run(seed, &Options { keep: Some(fewer.clone()), ..options.clone() });
             runs += 1;
-            if tried.verdict.is_some() {
+            if tried.verdict.as_ref().map(|verdict| verdict.check) == check {
                 (kept, outcome, shorter) = (fewer, tried, true);
             }
             if runs >= RUNS {

@@ -30,7 +30,7 @@ impl HostSystemd {
     pub fn new(number: usize, link: Arc<Link>, judge: SharedJudge) -> HostSystemd {
         let inner = SimSystemd::new(TIMES);
         let judged = judge.clone();
-        inner.observe(Box::new(move |name, active| judged.lock().entered(number, name, active)));
+        inner.observe(Box::new(move |name, active, environment| judged.lock().entered(number, name, active, environment)));
         HostSystemd { inner, number, link, judge }
     }
 }
@@ -40,43 +40,43 @@ impl Systemd for HostSystemd {
     async fn list(&self, wanted: &[UnitName]) -> Result<BTreeMap<UnitName, Listed>, SystemdError> {
         self.link.disk().await;
         let listed = self.inner.list(wanted).await;
-        self.link.point().await;
+        self.link.fleetd.point().await;
         listed
     }
 
     async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError> {
-        self.link.point().await;
+        self.link.fleetd.point().await;
         self.inner.outcome(name).await
     }
 
     async fn reload(&self) -> Result<(), SystemdError> {
-        self.link.point().await;
+        self.link.fleetd.point().await;
         self.link.disk().await;
         let done = self.inner.reload().await;
-        self.link.point().await;
+        self.link.fleetd.point().await;
         done
     }
 
     async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError> {
-        self.link.point().await;
+        self.link.fleetd.point().await;
         self.judge.lock().asked(self.number, name, job);
         let done = self.inner.queue(name, job).await;
-        self.link.point().await;
+        self.link.fleetd.point().await;
         done
     }
 
     async fn reset_failed(&self, name: &UnitName) -> Result<(), SystemdError> {
-        self.link.point().await;
+        self.link.fleetd.point().await;
         self.inner.reset_failed(name).await
     }
 
     async fn enable(&self, name: &UnitName) -> Result<(), SystemdError> {
-        self.link.point().await;
+        self.link.fleetd.point().await;
         self.inner.enable(name).await
     }
 
     async fn disable(&self, name: &UnitName) -> Result<(), SystemdError> {
-        self.link.point().await;
+        self.link.fleetd.point().await;
         self.inner.disable(name).await
     }
 
@@ -85,31 +85,31 @@ impl Systemd for HostSystemd {
     }
 
     async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError> {
-        self.link.point().await;
+        self.link.fleetd.point().await;
         self.link.disk().await;
         let done = self.inner.write(name, text, drop_in).await;
-        self.link.point().await;
+        self.link.fleetd.point().await;
         done
     }
 
     async fn share(&self, name: &UnitName, drop_in: Option<&str>) -> Result<(), SystemdError> {
-        self.link.point().await;
+        self.link.fleetd.point().await;
         let done = self.inner.share(name, drop_in).await;
-        self.link.point().await;
+        self.link.fleetd.point().await;
         done
     }
 
     async fn unshare(&self, name: &UnitName) -> Result<(), SystemdError> {
-        self.link.point().await;
+        self.link.fleetd.point().await;
         let done = self.inner.unshare(name).await;
-        self.link.point().await;
+        self.link.fleetd.point().await;
         done
     }
 
     async fn remove(&self, name: &UnitName) -> Result<(), SystemdError> {
-        self.link.point().await;
+        self.link.fleetd.point().await;
         let done = self.inner.remove(name).await;
-        self.link.point().await;
+        self.link.fleetd.point().await;
         done
     }
 

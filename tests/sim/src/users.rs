@@ -16,6 +16,7 @@ use crate::host::Host;
 use crate::judge::SharedJudge;
 use crate::ledger::{Answer, Fields, Ledger, Operation};
 use crate::script::{Wish, text};
+use crate::verdict::Check;
 
 /// How long a user waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,7 +66,8 @@ async fn ask(id: u64, hosts: &[Arc<Host>], over: usize, wish: Wish, ledgers: &Le
         let explained =
             ledgers.lock().expect("no panic over ledgers").get_mut(unit).is_none_or(|ledger| ledger.answered(id, answer));
         if !explained {
-            judge.lock().fail(format!("no order of what users asked of {unit} explains the answer {answer:?} to {wish:?}"));
+            let what = format!("no order of what users asked of {unit} explains the answer {answer:?} to {wish:?}");
+            judge.lock().fail(Check::Ledger, what);
         }
     }
 }

@@ -1,0 +1,43 @@
+//! What a run checks, and how it says that a check failed.
+
+use std::fmt;
+
+/// One check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// Only the life of fleetd that won the term writes assignments in it.
+    OneWriter,
+    /// Assignments can be read, and their generations only grow.
+    Generations,
+    /// A stop or restart of an unfenced unit was decided by a leader.
+    Decided,
+    /// In quiet seeds no unfenced unit stops.
+    Undisturbed,
+    /// The plan of a planned state is empty.
+    Quiet,
+    /// What users were told explains every record.
+    Ledger,
+    /// A fenced unit lives on one machine at most.
+    OneLife,
+    /// A later life of a fenced unit has no lower token.
+    Tokens,
+    /// What a later version wrote into a document outlives its rewrites.
+    LaterFields,
+    /// After the last fault all becomes as wanted.
+    Converges,
+}
+
+/// A check that failed, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Which.
+    pub check: Check,
+    /// What must not have been.
+    pub what: String,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
