@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::config::Settings;
+use crate::repeated::Repeated;
 use crate::store::{LeaseId, Store, StoreError};
 use crate::systemd::dbus::Bus;
 
@@ -116,6 +117,7 @@ impl Keeper {
             () = self.host.terminated() => return Ok(()), // nothing was ever bound to this life
         };
         let pause = self.watchdog / RENEWALS;
+        let mut repeated = Repeated::default();
         let mut wait = pause.saturating_sub(self.since(held.renewed));
         loop {
             tokio::select! {
@@ -128,7 +130,12 @@ impl Keeper {
             wait = match self.renew(&held).await {
                 Ok(true) if self.since(sent) <= ANSWER => {
                     held.renewed = sent;
-                    self.tell(&held)?;
+                    // The life's file is there since the start. A full disk must not end what is fenced, the renewal counts.
+                    if let Err(error) = self.tell(&held)
+                        && let Some(problem) = repeated.fresh(format!("{error:#}"))
+                    {
+                        warn!("{problem}; the lease is renewed all the same, but `fleetctl status` shows an old time");
+                    }
                     self.host.ping(false);
                     pause.saturating_sub(self.since(sent))
                 }
