@@ -29,28 +29,15 @@ pub(super) async fn list(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<wire::UnitPage>, ApiError> {
     let page = Page::of(&query)?;
-    if is_brief(&query) {
-        return brief_list(&api, page).await;
-    }
     let mirror = api.store().read(PARTS).await?;
     let cluster = mirror.cluster();
     let all: Vec<UnitName> = cluster.names().into_iter().collect();
     let (names, next_page_token) = page.cut(&all);
     let places = cluster.places();
-    let units = names.iter().filter_map(|name| cluster.unit(name, &places)).collect();
-    mirror.drop_later();
-    Ok(Json(wire::UnitPage { next_page_token, units }))
-}
-
-/// The same of records read only as far as it shows them.
-async fn brief_list(api: &Api, page: Page) -> Result<Json<wire::UnitPage>, ApiError> {
-    let (briefs, mirror) = api.store().read_briefs(PARTS).await?;
-    let cluster = mirror.cluster();
-    let all: Vec<UnitName> = briefs.names().into_iter().collect();
-    let (names, next_page_token) = page.cut(&all);
-    let places = cluster.places();
-    let unit = |name| Some(cluster.brief_unit(name, briefs.owner(name)?, &places));
-    let units = names.iter().filter_map(unit).collect();
+    let units = match is_brief(&query) {
+        true => names.iter().filter_map(|name| cluster.brief_unit(name, &places)).collect(),
+        false => names.iter().filter_map(|name| cluster.unit(name, &places)).collect(),
+    };
     mirror.drop_later();
     Ok(Json(wire::UnitPage { next_page_token, units }))
 }
@@ -209,7 +196,8 @@ impl Submission {
 pub(super) async fn destroy(State(api): State<Api>, Path(name): Path<String>) -> Result<Response, ApiError> {
     let name = UnitName::trusted(name.as_str());
     for _ in 0..RETRIES {
-        let Some(old) = api.store().unit(&name).await?.0 else {
+        // A record that cannot be read can be destroyed, too: that is the way out.
+        let Some(old) = api.store().unit_revision(&name).await? else {
             return Err(match owner(api.store(), &name).await? {
                 Some(template) => {
                     ApiError::conflict(format!("{name} is a replica of {}; scale that down, or destroy it", template.value.name))
@@ -217,7 +205,7 @@ pub(super) async fn destroy(State(api): State<Api>, Path(name): Path<String>) ->
                 None => ApiError::no_such_unit(),
             });
         };
-        match api.store().delete_unit(&name, old.revision).await {
+        match api.store().delete_unit(&name, old).await {
             Err(StoreError::Conflict(_)) => {}
             other => return Ok(written(StatusCode::NO_CONTENT, other?, &[])),
         }

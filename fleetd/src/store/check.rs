@@ -67,7 +67,10 @@ impl Look {
         }
         match key {
             Some(Key::Unit(name)) => {
-                let record = self.readable::<UnitRecord>(kv, REPAIR);
+                let remedy = format!(
+                    "delete it (`curl --unix-socket /run/fleet.sock -X DELETE http://localhost/fleet/v1/units/{name}`) and submit it again; nothing new is planned before"
+                );
+                let record = self.readable::<UnitRecord>(kv, &remedy);
                 let record = record.filter(|record| self.named(kv, record.name.as_str(), name.as_str()));
                 self.units.insert(name, record.map(|record| record.revision));
             }

@@ -1,8 +1,12 @@
 //! One machine with no configuration to speak of: the embedded store on its own disk.
 
-use anyhow::{Result, ensure};
-use fleet_tests::cluster::{Cluster, PATIENCE, Running, replicas, scenario};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use fleet_tests::cluster::{Cluster, PATIENCE, Running, Said, replicas, scenario};
 use fleet_tests::lab::{Options, Store};
+use fleetd::store::embedded::EmbeddedKv;
+use fleetd::store::kv::{Change, Kv};
 
 use crate::{SLEEPER, lab};
 
@@ -23,6 +27,77 @@ fn a_machine_of_ones_own_keeps_its_state_over_restarts_and_reboots() -> Result<(
         after_a_reboot_all_runs_again(cluster)?;
         it_still_takes_orders(cluster)
     })
+}
+
+#[test]
+fn a_spoilt_store_says_what_is_wrong_what_runs_goes_on_and_the_remedy_that_it_names_works() -> Result<()> {
+    let options = Options { store: Store::Embedded, ..lab("spoilt", 1) };
+    scenario(&options, |cluster| {
+        cluster.start("one.service", SLEEPER)?;
+        cluster.submit("two.service", SLEEPER)?;
+        let before = cluster.running(ALL)?;
+        ensure!(cluster.ctl(&["store", "check"])?.contains("The store is sound"));
+        a_document_cannot_be_read(cluster, &before)?;
+        the_file_is_damaged(cluster, &before)
+    })
+}
+
+fn a_document_cannot_be_read(cluster: &Cluster, before: &Running) -> Result<()> {
+    let file = without_fleetd(cluster)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let kv = EmbeddedKv::open(&file).await?;
+        let half = Change::Put { key: "/fleet/units/two.service".into(), value: b"half a docu".into(), lease: None };
+        kv.txn(&[], &[half]).await?;
+        kv.close().await;
+        anyhow::Ok(())
+    })?;
+    let offline = Said::from(cluster.lab.exec("h1", &["fleetd", "--check-store"])?);
+    with_fleetd(cluster)?;
+    let said = cluster.fleetctl("h1", &["store", "check"])?;
+    for said in [&offline, &said] {
+        let bad = "BAD  /fleet/units/two.service: it cannot be read";
+        ensure!(said.code == 1 && said.out.contains(bad) && said.out.contains("1 document needs a person"), "{said:?}");
+    }
+    ensure!(cluster.running(ALL)? == *before);
+    let remedy = said.out.split('`').nth(1).context("a command")?;
+    cluster.lab.sh("h1", &format!("{remedy} --fail -sS"))?;
+    ensure!(cluster.ctl(&["store", "check"])?.contains("The store is sound"));
+    cluster.start("two.service", SLEEPER)?;
+    cluster.ctl(&["destroy", "two.service"]).map(drop)
+}
+
+fn the_file_is_damaged(cluster: &Cluster, before: &Running) -> Result<()> {
+    let file = without_fleetd(cluster)?;
+    let sound = std::fs::read(&file)?;
+    std::fs::write(&file, &sound[..sound.len() / 2])?;
+    // What is wrong, with what, and what to do: asked, and in the journal of a fleetd that does not start.
+    let parts = ["/var/lib/fleet/store.redb", "damaged", "restore a copy", "move it away to start empty"];
+    let said = Said::from(cluster.lab.exec("h1", &["fleetd", "--check-store"])?);
+    ensure!(said.code == 1 && parts.iter().all(|part| said.err.contains(part)), "{said:?}");
+    cluster.lab.sh("h1", "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; ! systemctl start fleetd")?;
+    let journal = cluster.lab.sh("h1", "journalctl --no-pager --unit=fleetd --lines=20")?;
+    ensure!(parts.iter().all(|part| journal.contains(part)), "{journal}");
+    ensure!(cluster.running(ALL)? == *before);
+    without_fleetd(cluster)?;
+    std::fs::write(&file, &sound)?;
+    with_fleetd(cluster)?;
+    ensure!(cluster.ctl(&["store", "check"])?.contains("The store is sound"));
+    ensure!(cluster.running(ALL)? == *before);
+    Ok(())
+}
+
+/// Takes fleetd away without a goodbye, and answers with its store's file on this machine.
+fn without_fleetd(cluster: &Cluster) -> Result<PathBuf> {
+    cluster
+        .lab
+        .sh("h1", "systemctl mask --runtime --quiet fleetd; systemctl kill --signal=KILL fleetd; systemctl stop fleetd")?;
+    Ok(cluster.lab.host_folder("h1")?.join("fleet/store.redb"))
+}
+
+fn with_fleetd(cluster: &Cluster) -> Result<()> {
+    cluster.lab.sh("h1", "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; systemctl start fleetd")?;
+    cluster.wait_until_ready()
 }
 
 fn a_second_fleetd_is_refused(cluster: &Cluster, before: &Running) -> Result<()> {
