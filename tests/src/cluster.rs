@@ -249,7 +249,16 @@ impl Cluster {
             let parts: [&[&str]; 3] = [
                 &["timeout", "5", "fleetctl", "list-machines", "--fields=machine,ip,metadata,leader"],
                 &["timeout", "5", "fleetctl", "list-units", fields],
-                &["timeout", "5", "journalctl", "--no-pager", "--unit=fleetd", "--lines=60", "--output=short-precise"],
+                &[
+                    "timeout",
+                    "5",
+                    "journalctl",
+                    "--no-pager",
+                    "--unit=fleetd",
+                    "--unit=fleet-keeper",
+                    "--lines=80",
+                    "--output=short-precise",
+                ],
             ];
             for args in parts.iter().skip(if host == "h1" { 0 } else { 2 }) {
                 let said = self.lab.exec(&host, args).map(Said::from);

@@ -1,5 +1,5 @@
 //! What tests, demo and benchmarks share: the [`lab`] of real hosts, a [`cluster`] in one, and a real etcd by itself ([`etcd`]),
-//! and the judge of what ran when ([`record`]).
+//! the judge of what ran when ([`record`]), and programs of another version ([`versions`]).
 
 pub mod certs;
 pub mod cluster;
@@ -8,5 +8,6 @@ mod http;
 pub mod lab;
 pub mod record;
 pub mod slow;
+pub mod versions;
 
 pub use http::{http, http_with};

@@ -35,14 +35,37 @@ pub struct Life {
     pub stopped: bool,
 }
 
+impl Life {
+    /// Whether it is the same life, whatever was heard of it since. In a container every process is number 1.
+    pub fn is(&self, other: &Life) -> bool {
+        (&self.unit, &self.host, self.pid, self.from) == (&other.unit, &other.host, other.pid, other.from)
+    }
+}
+
 /// The text of a unit that records its life. `sections` is added at the end, such as `[X-Fleet]` and its lines.
 pub fn recorder(service_lines: &str, sections: &str) -> String {
-    // `sleep` in the background, so that the trap runs at once.
     format!(
         "[Unit]\nDescription=Writes down when it lives\n\n[Service]\nTimeoutStopSec=5\n{service_lines}\
-         ExecStart=/bin/sh -c 'say() {{ read up rest < /proc/uptime; \
-         echo \"$$up $$1 $$$$ ${{FLEET_FENCING_TOKEN:--}}\" >> {RECORDS}/%n; }}; \
-         trap \"say stop; exit 0\" TERM; say start; while :; do say beat; sleep {BEAT} & wait $$!; done'\n\n{sections}"
+         ExecStart=/bin/sh -c '{}'\n\n{sections}",
+        script()
+    )
+}
+
+/// The same as a Quadlet unit. The token is the one that the process in the container has.
+pub fn container_recorder(sections: &str) -> String {
+    format!(
+        "[Unit]\nDescription=Writes down when it lives\n\n[Container]\nImage=localhost/busybox:latest\nNetwork=host\n\
+         Volume={RECORDS}:{RECORDS}\nExec=sh -c '{}'\n\n[Service]\nTimeoutStopSec=3\n\n{sections}",
+        script()
+    )
+}
+
+/// For `sh -c '…'` in a unit: systemd puts the unit's name in, the shell all else.
+fn script() -> String {
+    // `sleep` in the background, so that the trap runs at once.
+    format!(
+        "say() {{ read up rest < /proc/uptime; echo \"$$up $$1 $$$$ $${{FLEET_FENCING_TOKEN:--}}\" >> {RECORDS}/%n; }}; \
+         trap \"say stop; exit 0\" TERM; say start; while :; do say beat; sleep {BEAT} & wait $$!; done"
     )
 }
 
@@ -67,6 +90,12 @@ pub fn overlaps(lives: &[Life]) -> Vec<(&Life, &Life)> {
         found.extend(rest.filter(|second| second.from < first.until).map(|second| (first, second)));
     }
     found
+}
+
+/// Pairs of lives of one unit of which the later one had a lower token than the earlier one.
+pub fn lower_tokens(lives: &[Life]) -> Vec<(&Life, &Life)> {
+    let pairs = lives.iter().zip(lives.iter().skip(1)).filter(|(first, second)| first.unit == second.unit);
+    pairs.filter(|(first, second)| second.token < first.token).collect()
 }
 
 /// Times from `from` to `until` in which fewer than `wanted` of `lives` lived, longer than [`SILENCE`]: their beginnings and ends.
@@ -152,6 +181,14 @@ mod tests {
         assert_eq!(overlaps(&lives).len(), 1);
         lives[2].unit = "b.service".into();
         assert!(overlaps(&lives).is_empty());
+    }
+
+    #[test]
+    fn a_token_that_goes_down_is_found_within_one_unit() {
+        let life = |unit: &str, from, token| Life { unit: unit.into(), from, token, ..parse(TEXT, "", "h1")[0].clone() };
+        assert!(lower_tokens(&[life("a", 1.0, Some(5)), life("a", 2.0, Some(5)), life("b", 1.0, Some(3))]).is_empty());
+        assert_eq!(lower_tokens(&[life("a", 1.0, Some(5)), life("a", 2.0, Some(4))]).len(), 1);
+        assert_eq!(lower_tokens(&[life("a", 1.0, Some(5)), life("a", 2.0, None)]).len(), 1);
     }
 
     #[test]

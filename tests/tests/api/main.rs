@@ -4,6 +4,5 @@ mod clients;
 mod documents;
 mod exchanges;
 mod fencing;
-mod limits;
 mod odd_files;
 mod server;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fleet_tests::cluster::{Cluster, PATIENCE, Said, scenario};
-use fleet_tests::lab::{Options, Store, bin_folder, packages, programs, wait_for};
+use fleet_tests::lab::{Options, Store, bin_folder, packages, wait_for};
+use fleet_tests::versions::{next_version, other_version};
 
 use crate::{AGENT_LEASE, SLEEPER, lab};
 
@@ -152,34 +153,6 @@ fn top() -> PathBuf {
 /// The lines under a heading.
 fn section<'a>(text: &'a str, heading: &str) -> impl Iterator<Item = &'a str> {
     text.lines().skip_while(move |line| *line != heading).skip(1).take_while(|line| !line.starts_with("## "))
-}
-
-/// This version with another last digit: of the same length, see [`other_version`].
-fn next_version() -> String {
-    let (last, rest) =
-        (env!("CARGO_PKG_VERSION").chars().last(), &env!("CARGO_PKG_VERSION")[..env!("CARGO_PKG_VERSION").len() - 1]);
-    let digit = last.and_then(|last| last.to_digit(10)).map_or(1, |digit| (digit + 1) % 10);
-    format!("{rest}{digit}")
-}
-
-/// The built programs, saying that they are of another version: a second build of everything would take minutes.
-fn other_version(folder: &Path, version: &str) -> Result<PathBuf> {
-    let (others, here) = (folder.join("bin"), env!("CARGO_PKG_VERSION").as_bytes());
-    std::fs::create_dir(&others)?;
-    for name in programs()? {
-        let from = bin_folder()?.join(&name);
-        let mut bytes = std::fs::read(&from)?;
-        let mut at = 0;
-        while let Some(found) = bytes[at..].windows(here.len()).position(|window| window == here) {
-            at += found;
-            bytes[at..at + here.len()].copy_from_slice(version.as_bytes());
-        }
-        ensure!(at > 0 || name != "fleetd", "{} does not say its version", from.display());
-        let to = others.join(name);
-        std::fs::write(&to, bytes)?;
-        std::fs::set_permissions(&to, std::fs::metadata(&from)?.permissions())?;
-    }
-    Ok(others)
 }
 
 /// Hands the packages to the host, and answers with their paths there.

@@ -311,11 +311,10 @@ impl Systemd for SimSystemd {
         Ok(())
     }
 
-    async fn enable(&self, names: &[UnitName]) -> Result<(), SystemdError> {
+    async fn enable(&self, name: &UnitName) -> Result<(), SystemdError> {
         self.call(|c| c.enable += 1).await?;
-        let mut manager = self.manager();
-        let refused = |name: &UnitName, problem| SystemdError::Refused { what: "enable", name: name.clone(), problem };
-        names.iter().try_for_each(|name| manager.enable(name).map_err(|problem| refused(name, problem)))
+        let enabled = self.manager().enable(name);
+        enabled.map_err(|problem| SystemdError::Refused { what: "enable", name: name.clone(), problem })
     }
 
     async fn disable(&self, name: &UnitName) -> Result<(), SystemdError> {
