@@ -75,7 +75,7 @@ pub async fn run(settings: Settings, source: Source) -> anyhow::Result<()> {
     api.set_tls(settings.tls.clone())?;
     let secure = settings.listen.iter().any(|listen| listen.tls);
     let server_tls = secure.then(|| api::server_tls(settings.tls.clone())).transpose()?;
-    let listeners = api::listen(&settings.socket, &settings.listen, server_tls.as_ref())?;
+    let listeners = api::listen(&settings.socket, &settings.listen, settings.insecure, server_tls.as_ref())?;
     let serving = tokio::spawn(api::serve(api.clone(), listeners, stop.clone()));
     let (engine_store, id) = (store.clone(), machine.id.clone());
     let mut engine = EngineSwitch::new(move |settings| Engine {

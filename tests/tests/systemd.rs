@@ -315,7 +315,7 @@ async fn an_enabled_unit_starts_with_its_target_until_it_is_disabled(host: Host)
     host.write(&target, "[Unit]\nDescription=t\n").await;
     host.write(&wanted, WANTED).await;
     for _ in 0..2 {
-        host.systemd.enable(&wanted).await.unwrap();
+        host.systemd.enable(std::slice::from_ref(&wanted)).await.unwrap();
     }
     host.queue(&target, Job::Start).await;
     host.until(&target, "active active").await;
@@ -345,7 +345,7 @@ async fn a_loaded_target_heeds_an_enabled_unit_after_a_reload(host: Host) {
     host.queue(&target, Job::Start).await;
     host.until(&target, "active active").await;
     host.write(&wanted, WANTED).await;
-    host.systemd.enable(&wanted).await.unwrap();
+    host.systemd.enable(std::slice::from_ref(&wanted)).await.unwrap();
     host.queue(&target, Job::Start).await;
     host.until_no_jobs().await;
     assert_eq!(host.now(&wanted).await.active, "inactive");
@@ -361,8 +361,26 @@ async fn a_loaded_target_heeds_an_enabled_unit_after_a_reload(host: Host) {
 async fn a_unit_without_a_file_cannot_be_enabled(host: Host) {
     let missing = unit("fleettest-nofile.service");
     assert!(
-        problem(host.systemd.enable(&missing).await).starts_with("systemd refused to enable fleettest-nofile.service: Unit ")
+        problem(host.systemd.enable(&[missing]).await).starts_with("systemd refused to enable fleettest-nofile.service: Unit ")
     );
+}
+
+async fn one_call_enables_many_and_one_that_is_refused_leaves_the_others_to_be_asked_for(host: Host) {
+    let names = ["fleettest-many-1.service", "fleettest-many-2.service", "fleettest-odd.service"].map(unit);
+    for name in &names {
+        let alias = if name.stem().ends_with("odd") { "Alias=fleettest-odd.socket\n" } else { "" };
+        host.write(name, &format!("{WANTED}{alias}")).await;
+    }
+    let before = host.counters().enable;
+    host.systemd.enable(&names[..2]).await.unwrap();
+    assert_eq!(host.counters().enable, before + 1);
+    assert!(problem(host.systemd.enable(&names).await).starts_with("systemd refused to enable "));
+    host.systemd.enable(&names[..2]).await.unwrap();
+    assert!(problem(host.systemd.enable(&names[2..]).await).contains("fleettest-odd"));
+    for name in &names {
+        host.systemd.disable(name).await.unwrap();
+        host.clear(name).await;
+    }
 }
 
 /// What binds a unit to another, as fleet's drop-in for fenced units does.
@@ -500,6 +518,7 @@ both! {
     an_enabled_unit_starts_with_its_target_until_it_is_disabled
     a_loaded_target_heeds_an_enabled_unit_after_a_reload
     a_unit_without_a_file_cannot_be_enabled
+    one_call_enables_many_and_one_that_is_refused_leaves_the_others_to_be_asked_for
     odd_files_run
     a_bound_unit_starts_what_it_is_bound_to_and_stops_with_it
     a_bound_unit_that_does_not_end_is_killed_and_waited_for

@@ -3,11 +3,12 @@
 //! Read in this order: [`name`] and [`model`] are the nouns, [`unit_file`] and [`xfleet`] parse what users write,
 //! [`constraint`] says whether a machine can take a unit, [`plan`] decides for the cluster, [`converge`] for one host,
 //! [`fence`] says when a fenced copy has surely ended, [`event`] tells what was decided, [`wire`] holds the HTTP bodies,
-//! [`transfer`] a whole cluster as one document.
+//! [`transfer`] a whole cluster as one document, [`brief`] what lists show of a unit.
 //!
 //! **Architecture invariant:** nothing here can fail for an outside reason, and the same input gives the same bytes.
 //! `clippy.toml` beside this crate bans the clock, the disk, the environment and unordered maps.
 
+pub mod brief;
 pub mod check;
 mod compact;
 pub mod constraint;

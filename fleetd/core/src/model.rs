@@ -83,7 +83,7 @@ pub struct UnitRecord {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub restart_of: BTreeMap<UnitName, u64>,
     /// What a later version wrote.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "crate::brief::unknown")]
     pub unknown: Unknown,
 }
 

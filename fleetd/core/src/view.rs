@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::brief::{self, Brief};
 use crate::model::{DesiredState, InstanceStatus, Leader, Placement, Snapshot, UnitRecord};
 use crate::name::{MachineId, UnitName};
 use crate::plan::{Change, Plan, missing};
@@ -37,11 +38,7 @@ pub type Places<'a> = BTreeMap<&'a UnitName, Vec<(&'a MachineId, &'a Placement)>
 impl Cluster {
     /// All names that lists show: every record, and the replicas of scaled templates.
     pub fn names(&self) -> BTreeSet<UnitName> {
-        let mut names: BTreeSet<UnitName> = self.records.keys().cloned().collect();
-        for record in self.records.values().filter(|record| record.name.is_template()) {
-            names.extend((1..=record.replicas.unwrap_or(0)).map(|number| record.name.replica(number)));
-        }
-        names
+        brief::names(&self.records, |record| record.replicas)
     }
 
     /// Where everything was placed.
@@ -57,49 +54,52 @@ impl Cluster {
 
     /// The record that `name` follows from: its own, or the template whose replica it is.
     pub fn owner(&self, name: &UnitName) -> Option<&Arc<UnitRecord>> {
-        self.records.get(name).or_else(|| {
-            let template = self.records.get(&name.template()?)?;
-            let number = name.replica_number()?;
-            (number >= 1 && number <= template.replicas.unwrap_or(0)).then_some(template)
-        })
+        brief::owner(&self.records, name, |record| record.replicas).map(|(_, record)| record)
     }
 
     /// One unit as the API shows it; `None` if there is no such unit or replica.
     pub fn unit(&self, name: &UnitName, places: &Places) -> Option<wire::Unit> {
-        let mut unit = self.brief_unit(name, places)?;
-        unit.options = UnitFile::parse_lenient(&self.owner(name)?.text).options;
-        Some(unit)
+        let record = self.owner(name)?;
+        let parsed = self.snapshot.units.get(&record.name)?;
+        let brief = Brief {
+            revision: record.revision,
+            desired: record.desired,
+            replicas: record.replicas,
+            hash: parsed.full_hash.clone(),
+            global: parsed.constraints.global,
+        };
+        let options = UnitFile::parse_lenient(&record.text).options;
+        Some(wire::Unit { options, ..self.brief_unit(name, (&record.name, &brief), places) })
     }
 
-    /// The same without its options, which are most of the work.
-    pub fn brief_unit(&self, name: &UnitName, places: &Places) -> Option<wire::Unit> {
-        let record = self.owner(name)?;
-        let parsed = self.snapshot.units.get(&record.name);
-        let global = parsed.is_some_and(|unit| unit.constraints.global);
+    /// The same without its options, which are most of the work; `owner` is the unit that `name` follows from.
+    pub fn brief_unit(&self, name: &UnitName, owner: (&UnitName, &Brief), places: &Places) -> wire::Unit {
+        let (owner, brief) = owner;
+        let global = brief.global;
         let place = places.get(name).and_then(|places| places.first()).filter(|_| !global);
         let status = place.and_then(|(machine, _)| self.status(machine, name));
-        let is_replica = record.name != *name;
+        let is_replica = owner != name;
         let current = match (global, place, status) {
             (true, _, _) => String::new(),
             (_, Some((_, placement)), Some(status)) => current_state(placement, status).to_string(),
             _ => DesiredState::Inactive.to_string(),
         };
         // A plain template is only a text; a scaled one stands for its replicas.
-        let current = if name.is_template() && record.replicas.is_some() { record.desired.to_string() } else { current };
-        Some(wire::Unit {
+        let current = if name.is_template() && brief.replicas.is_some() { brief.desired.to_string() } else { current };
+        wire::Unit {
             current_state: current,
-            desired_state: record.desired.to_string(),
+            desired_state: brief.desired.to_string(),
             machine_id: place.map(|(machine, _)| machine.to_string()).unwrap_or_default(),
             name: name.to_string(),
-            hash: parsed.map(|unit| unit.full_hash.to_string()).unwrap_or_default(),
+            hash: brief.hash.to_string(),
             options: Vec::new(),
             text: None,
-            replicas: record.replicas.filter(|_| !is_replica),
-            revision: Some(record.revision),
-            template: if is_replica { record.name.to_string() } else { String::new() },
+            replicas: brief.replicas.filter(|_| !is_replica),
+            revision: Some(brief.revision),
+            template: if is_replica { owner.to_string() } else { String::new() },
             why: place.map(|(_, placement)| placement.why.clone()),
             global,
-        })
+        }
     }
 
     /// What `machine` reports of `instance`, if the machine is alive.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Agent;
+use super::enable::Written;
 use crate::systemd::{Job, MAX_CALLS};
 
 /// How many texts are kept, so that a thousand replicas fetch their text once.
@@ -48,8 +49,13 @@ impl Agent {
         self.rewriting = written.cloned().collect();
         let mut failed = BTreeSet::new();
         let mut jobs: Vec<(UnitName, Job, Step)> = Vec::new();
+        let mut to_enable: Vec<Written> = Vec::new();
         let mut left_over = false;
         for step in steps {
+            if !matches!(step, Step::Write { .. }) {
+                // Before its first start, as fleet 1.0 did it.
+                self.enable(std::mem::take(&mut to_enable), &mut failed, now_ms).await;
+            }
             let job = match &step {
                 Step::Stop(name) => Some((name.clone(), Job::Stop)),
                 Step::Start { instance, .. } => Some((instance.clone(), Job::Start)),
@@ -65,32 +71,33 @@ impl Agent {
                 None => {
                     // What stands before a reload or a write must have been asked for before it.
                     self.queue(std::mem::take(&mut jobs), now_ms).await;
-                    if let Err((name, problem)) = self.prepare(step).await {
-                        self.fail(&name, problem, now_ms);
-                        failed.insert(name);
+                    match self.prepare(step).await {
+                        Ok(unlinked) => to_enable.extend(unlinked),
+                        Err((name, problem)) => {
+                            self.fail(&name, problem, now_ms);
+                            failed.insert(name);
+                        }
                     }
                 }
             }
         }
+        self.enable(to_enable, &mut failed, now_ms).await;
         self.queue(jobs, now_ms).await;
         left_over
     }
 
-    /// The steps that are no jobs.
-    async fn prepare(&mut self, step: Step) -> Result<(), (UnitName, String)> {
+    /// The steps that are no jobs. Answers with what was written and is still to be enabled.
+    async fn prepare(&mut self, step: Step) -> Result<Option<Written>, (UnitName, String)> {
         match step {
             Step::Reload => {
                 self.reload().await;
-                Ok(())
+                Ok(None)
             }
-            Step::Remove(name) => self.remove(&name).await.map_err(|problem| (name, problem)),
+            Step::Remove(name) => self.remove(&name).await.map(|()| None).map_err(|problem| (name, problem)),
             Step::Write { instance, unit, revision, hash, fence } => {
-                match self.write(&instance, &unit, (revision, hash), fence).await {
-                    Ok(()) => Ok(()),
-                    Err(problem) => Err((instance, problem)),
-                }
+                self.write(&instance, &unit, (revision, hash), fence).await.map_err(|problem| (instance, problem))
             }
-            Step::Stop(_) | Step::Start { .. } | Step::Restart { .. } => Ok(()),
+            Step::Stop(_) | Step::Start { .. } | Step::Restart { .. } => Ok(None),
         }
     }
 
@@ -132,7 +139,7 @@ impl Agent {
         unit: &UnitName,
         (revision, hash): (u64, Arc<str>),
         fence: Option<FencedBy>,
-    ) -> Result<(), String> {
+    ) -> Result<Option<Written>, String> {
         let key = (unit.clone(), revision, hash.clone());
         let Some(text) = self.texts.0.get(&key).cloned() else {
             return Err(format!("the text of {unit}, revision {revision}, cannot be had from the store yet"));
@@ -144,7 +151,6 @@ impl Agent {
             return Err(format!("this machine has a {systemd_name} of its own ({path}); fleet does not overwrite it"));
         }
         let rendered = self.render(instance, &key, &text).await?;
-        let old = self.markers.get(instance).map(|marker| marker.hash.clone());
         if self.markers.get(instance).is_some_and(|marker| marker.hash != hash || marker.fence != fence) {
             self.markers.note_reload_due();
         }
@@ -152,16 +158,6 @@ impl Agent {
             self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?; // the old text's links
         }
         let shared = self.put_files(instance, &key, &rendered, fence).await?;
-        let enabled = rendered.installs;
-        if enabled && let Err(error) = self.systemd.enable(&systemd_name).await {
-            if old.is_none() {
-                self.systemd.remove(&systemd_name).await.map_err(|e| e.to_string())?;
-            }
-            return Err(error.to_string());
-        }
-        if enabled {
-            self.markers.note_links_due();
-        }
         let launched = false;
         let changed = |marker: &Marker| marker.hash != hash || marker.fence != fence;
         let outdated = self.markers.get(instance).is_some_and(|marker| marker.outdated || (marker.launched && changed(marker)));
@@ -175,19 +171,16 @@ impl Agent {
             restart,
             oneshot: rendered.oneshot,
             fence,
-            enabled,
+            enabled: rendered.installs,
             shared,
             outdated,
             stopping: false,
         };
-        if old.as_ref() != Some(&marker.hash) {
-            self.trouble.remove(instance); // the failures were the old text's
+        let written = Written { instance: instance.clone(), marker };
+        if written.marker.enabled {
+            return Ok(Some(written));
         }
-        self.markers.set(instance, marker).map_err(|e| e.to_string())?;
-        match systemd_name.template() {
-            Some(template) if !shared => self.drop_unshared(&template).await,
-            _ => Ok(()),
-        }
+        self.note_written(written).await.map(|()| None)
     }
 
     /// Queues jobs, many calls at once, and notes what was asked for.
@@ -248,7 +241,7 @@ impl Agent {
         }
     }
 
-    fn fail(&mut self, name: &UnitName, problem: String, now_ms: u64) {
+    pub(super) fn fail(&mut self, name: &UnitName, problem: String, now_ms: u64) {
         let trouble = self.trouble.entry(name.clone()).or_default();
         if trouble.message.as_deref() != Some(&problem) {
             warn!(unit = %name, "{name}: {problem}");

@@ -22,6 +22,7 @@ use crate::systemd::{JobOutcome, Listed, MAX_STARTS, Systemd, SystemdError};
 
 mod apply;
 mod dropin;
+mod enable;
 mod fence;
 mod markers;
 mod remembered;

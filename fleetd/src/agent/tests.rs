@@ -195,7 +195,7 @@ async fn a_unit_with_an_install_section_is_linked_while_it_is_here() {
     assert_eq!(links(&host), "{a.target: {web@1.service, web@2.service}}");
     assert_eq!(host.running(), "db.service web@1.service web@2.service");
     let counters = host.sim.counters();
-    assert_eq!((counters.enable, counters.reload), (2, 1), "targets learn of all of them at once");
+    assert_eq!((counters.enable, counters.reload), (1, 1), "one call for all, and targets learn of all of them at once");
     // A new text takes its links along, also after a restart of fleetd.
     host.restart_fleetd();
     let web = host.text("web@.service", 2, &wanted_by("b.target").replace("old", "new")).await;
@@ -203,4 +203,22 @@ async fn a_unit_with_an_install_section_is_linked_while_it_is_here() {
     assert_eq!(links(&host), "{b.target: {web@1.service}}");
     host.run(&[]).await;
     assert_eq!((links(&host), host.files()), ("{}".to_string(), String::new()));
+}
+
+#[tokio::test]
+async fn many_units_are_enabled_by_few_calls_and_one_that_systemd_refuses_holds_up_no_other() {
+    let mut host = Host::new().await;
+    let web = host.text("web@.service", 1, &wanted_by("a.target")).await;
+    let names: Vec<String> = (1..=250).map(|number| format!("web@{number}.service")).collect();
+    let mut wanted: Vec<(&str, &Placement)> = names.iter().map(|name| (name.as_str(), &web)).collect();
+    host.run(&wanted).await;
+    assert_eq!(host.sim.links()[&UnitName::trusted("a.target")].len(), 250);
+    assert_eq!(host.sim.counters().enable, 3, "100 a call");
+    let bad = host.text("bad.service", 1, &format!("{OLD}[Install]\nAlias=bad.socket\n")).await;
+    let good = host.text("good.service", 1, &wanted_by("b.target")).await;
+    wanted.extend([("bad.service", &bad), ("good.service", &good)]);
+    host.run(&wanted).await;
+    assert_eq!(host.running().split(' ').count(), 251, "all but the bad one");
+    assert!(host.running().contains("good.service") && !host.files().contains("bad.service"));
+    assert_eq!(format!("{:?}", host.sim.links()[&UnitName::trusted("b.target")]), "{good.service}");
 }

@@ -2,6 +2,7 @@
 
 use std::future::ready;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,38 +32,62 @@ pub struct Listeners {
     tls: Vec<TlsListener>,
 }
 
-/// Takes over systemd's sockets; where there are none, binds `socket`. Binds each of `addresses`;
-/// `tls` is for those that want it.
-pub fn listen(socket: &Path, addresses: &[Listen], tls: Option<&ServerTls>) -> anyhow::Result<Listeners> {
+/// Takes over systemd's sockets; where there are none, binds `socket`. Binds each of `addresses` that is none of these;
+/// `tls` is for those that want it. A TCP socket of systemd's that `addresses` do not name speaks plain HTTP: to others than this
+/// machine only if that is `insecure` on purpose.
+pub fn listen(socket: &Path, addresses: &[Listen], insecure: bool, tls: Option<&ServerTls>) -> anyhow::Result<Listeners> {
     let mut listeners = Listeners { unix: Vec::new(), tcp: Vec::new(), tls: Vec::new() };
     let mut handed = listenfd::ListenFd::from_env();
+    let mut unbound = addresses.to_vec();
     for index in 0..handed.len() {
         if let Ok(Some(unix)) = handed.take_unix_listener(index) {
             unix.set_nonblocking(true)?;
             listeners.unix.push(UnixListener::from_std(unix)?);
         } else if let Ok(Some(tcp)) = handed.take_tcp_listener(index) {
-            tcp.set_nonblocking(true)?;
-            listeners.tcp.push(TcpListener::from_std(tcp)?);
+            let address = tcp.local_addr()?;
+            let named = unbound.iter().position(|listen| is_same(listen.address, address)).map(|at| unbound.remove(at));
+            if named.is_none() && !address.ip().is_loopback() && !insecure {
+                anyhow::bail!(
+                    "systemd hands over a socket on {address} that listen does not name: plain HTTP on an address that others can reach lets anybody who reaches it run anything as root here; name it, listen = [\"https://{address}\"], with tls_cafile, tls_certfile and tls_keyfile, or set insecure = true if the network is yours alone, or take it out of fleetd.socket"
+                );
+            }
+            listeners.add(tcp, named.unwrap_or(Listen { address, tls: false }), tls)?;
         }
     }
-    if listeners.unix.is_empty() && listeners.tcp.is_empty() {
+    if listeners.are_none() {
         listeners.unix.push(bind_unix(socket)?);
     }
-    for Listen { address, tls: secure } in addresses {
-        let url = format!("{}://{address}", if *secure { "https" } else { "http" });
-        let tcp = std::net::TcpListener::bind(address).with_context(|| format!("cannot listen on {url}"))?;
-        tcp.set_nonblocking(true)?;
-        let tcp = TcpListener::from_std(tcp)?;
-        match secure {
-            false => listeners.tcp.push(tcp),
-            true => {
-                let tls = tls.with_context(|| format!("{url} without a certificate"))?;
-                listeners.tls.push(TlsListener::new(tcp, tls.clone())?);
-            }
-        }
-        info!("listening on {url}");
+    for listen in unbound {
+        let tcp = std::net::TcpListener::bind(listen.address).with_context(|| format!("cannot listen on {listen}"))?;
+        listeners.add(tcp, listen, tls)?;
     }
     Ok(listeners)
+}
+
+impl Listeners {
+    fn are_none(&self) -> bool {
+        self.unix.is_empty() && self.tcp.is_empty() && self.tls.is_empty()
+    }
+
+    fn add(&mut self, tcp: std::net::TcpListener, listen: Listen, tls: Option<&ServerTls>) -> anyhow::Result<()> {
+        tcp.set_nonblocking(true)?;
+        let tcp = TcpListener::from_std(tcp)?;
+        match listen.tls {
+            false => self.tcp.push(tcp),
+            true => {
+                let tls = tls.with_context(|| format!("{listen} without a certificate"))?;
+                self.tls.push(TlsListener::new(tcp, tls.clone())?);
+            }
+        }
+        info!("listening on {listen}");
+        Ok(())
+    }
+}
+
+/// Whether a socket is the one that is meant: `ListenStream=4100` is `[::]:4100` for systemd, and that is all of IPv4, too.
+fn is_same(meant: SocketAddr, socket: SocketAddr) -> bool {
+    let any = |address: SocketAddr| address.ip().is_unspecified();
+    meant.port() == socket.port() && (meant.ip() == socket.ip() || (any(meant) && any(socket)))
 }
 
 /// Replaces a socket file that nobody listens on; refuses one that somebody does.
@@ -174,7 +199,7 @@ mod tests {
         let api = Api::new(store, MachineId::new("0123456789abcdef0123456789abcdef"), String::new);
         let socket = folder.path().join("fleet.sock");
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(serve(api, listen(&socket, &[], None).unwrap(), stop.clone()));
+        let serving = tokio::spawn(serve(api, listen(&socket, &[], false, None).unwrap(), stop.clone()));
 
         let mut follow = UnixStream::connect(&socket).await.unwrap();
         follow.write_all(b"GET /fleet/v1/follow?unit=a.service HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();

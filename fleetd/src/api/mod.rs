@@ -12,6 +12,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::MachineId;
+use fleet_core::transfer::MAX_IMPORT_BYTES;
 use fleet_core::wire;
 use fleet_tls::{Files, TlsError};
 
@@ -135,6 +136,7 @@ async fn metrics(State(api): State<Api>) -> impl IntoResponse {
 
 /// axum's own refusals (a body over the limit, a name that is no UTF-8) get the form of all others.
 async fn in_our_words(request: Request, next: Next) -> Response {
+    let is_import = request.uri().path().ends_with("/import");
     let response = next.run(request).await;
     let status = response.status();
     let is_ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
@@ -142,7 +144,10 @@ async fn in_our_words(request: Request, next: Next) -> Response {
         return response;
     }
     if status == StatusCode::PAYLOAD_TOO_LARGE {
-        let message = format!("the request is larger than {} bytes (a unit file may have 1 MiB)", wire::MAX_BODY_BYTES);
+        let message = match is_import {
+            true => format!("the import is larger than {} bytes (64 MiB); import its units in several parts", MAX_IMPORT_BYTES),
+            false => format!("the request is larger than {} bytes (a unit file may have 1 MiB)", wire::MAX_BODY_BYTES),
+        };
         return ApiError::new(status, message).into_response();
     }
     // Cut off, since it is a sentence and not a document.

@@ -29,15 +29,28 @@ pub(super) async fn list(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<wire::UnitPage>, ApiError> {
     let page = Page::of(&query)?;
+    if is_brief(&query) {
+        return brief_list(&api, page).await;
+    }
     let mirror = api.store().read(PARTS).await?;
     let cluster = mirror.cluster();
     let all: Vec<UnitName> = cluster.names().into_iter().collect();
     let (names, next_page_token) = page.cut(&all);
     let places = cluster.places();
-    let units = match is_brief(&query) {
-        true => names.iter().filter_map(|name| cluster.brief_unit(name, &places)).collect(),
-        false => names.iter().filter_map(|name| cluster.unit(name, &places)).collect(),
-    };
+    let units = names.iter().filter_map(|name| cluster.unit(name, &places)).collect();
+    mirror.drop_later();
+    Ok(Json(wire::UnitPage { next_page_token, units }))
+}
+
+/// The same of records read only as far as it shows them.
+async fn brief_list(api: &Api, page: Page) -> Result<Json<wire::UnitPage>, ApiError> {
+    let (briefs, mirror) = api.store().read_briefs(PARTS).await?;
+    let cluster = mirror.cluster();
+    let all: Vec<UnitName> = briefs.names().into_iter().collect();
+    let (names, next_page_token) = page.cut(&all);
+    let places = cluster.places();
+    let unit = |name| Some(cluster.brief_unit(name, briefs.owner(name)?, &places));
+    let units = names.iter().filter_map(unit).collect();
     mirror.drop_later();
     Ok(Json(wire::UnitPage { next_page_token, units }))
 }

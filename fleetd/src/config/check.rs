@@ -62,7 +62,8 @@ pub(super) fn settings(entries: Vec<Entry>, fleet1: bool, environment: &Environm
     let etcd_tls = read.files("etcd_cafile", "etcd_certfile", "etcd_keyfile");
     let tls = read.files("tls_cafile", "tls_certfile", "tls_keyfile");
     let etcd_servers = read.etcd_servers(fleet1, &etcd_tls);
-    let listen = read.listen(&tls);
+    let insecure = read.value("insecure", Value::flag).unwrap_or(false);
+    let listen = read.listen(&tls, insecure);
     let username = read.text("etcd_username");
     let password = read.text("etcd_password");
     if username.is_none() && password.is_some() {
@@ -79,6 +80,7 @@ pub(super) fn settings(entries: Vec<Entry>, fleet1: bool, environment: &Environm
         agent_ttl: read.lease("agent_ttl", 10),
         leader_ttl: read.lease("leader_ttl", 3),
         listen,
+        insecure,
         tls,
         socket: read.path("socket").unwrap_or_else(|| under("/run/fleet.sock", &runtime_dir, "fleet.sock")),
         data_dir: read.path("data_dir").unwrap_or_else(|| under("/var/lib/fleet", &state_dir, "fleet")),
@@ -198,8 +200,7 @@ impl Reader<'_> {
         self.error(option, problem);
     }
 
-    fn listen(&mut self, tls: &Files) -> Vec<Listen> {
-        let insecure = self.value("insecure", Value::flag).unwrap_or(false);
+    fn listen(&mut self, tls: &Files, insecure: bool) -> Vec<Listen> {
         let mut listen = Vec::new();
         for text in self.value("listen", Value::list).unwrap_or_default() {
             let secure = text.starts_with("https://");

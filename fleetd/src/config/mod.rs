@@ -2,6 +2,7 @@
 //! by name, then `FLEET_*`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub leader_ttl: Duration,
     /// TCP addresses of the API.
     pub listen: Vec<Listen>,
+    /// Whether anybody who reaches it may use the API on other addresses than loopback.
+    pub insecure: bool,
     /// The CA of those who may use the API over TLS, and this machine's certificate, towards them and towards other machines.
     pub tls: Files,
     /// The API's unix socket, where systemd does not hand one over.
@@ -76,6 +79,12 @@ pub struct Listen {
     pub address: SocketAddr,
     /// With TLS.
     pub tls: bool,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.address)
+    }
 }
 
 /// What is found out on reading: an error keeps fleetd from starting.

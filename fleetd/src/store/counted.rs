@@ -74,6 +74,10 @@ impl Kv for Counted {
         self.counts.note(0, self.inner.range(prefix)).await
     }
 
+    async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError> {
+        self.counts.note(0, self.inner.ranges(prefixes)).await
+    }
+
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError> {
         self.counts.note(1, self.inner.get(key)).await
     }

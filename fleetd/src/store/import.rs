@@ -11,7 +11,7 @@ use fleet_core::name::MachineId;
 use serde::{Deserialize, Serialize};
 
 use super::kv::{Change, Compare, LeaseId};
-use super::{Batch, COMMIT_BYTES, COMMIT_DOCUMENTS, MAX_RECORD_BYTES, Store, StoreError, encode, mirror};
+use super::{Batch, COMMIT_BYTES, COMMIT_DOCUMENTS, Store, StoreError, encode, encode_record, mirror};
 
 /// How long the lock outlives its owner. Staging 20,000 units takes some seconds; nobody can write units for that long.
 const LOCK_TTL: Duration = Duration::from_secs(30);
@@ -173,7 +173,7 @@ impl Store {
         let mut documents = Vec::new();
         for (record, new_text) in records {
             let key = self.keys.unit(&record.name);
-            let value = encode(&key, record, MAX_RECORD_BYTES)?;
+            let value = encode_record(&key, record)?;
             documents.push((key, value));
             if *new_text {
                 documents.push((self.keys.text(&record.name, record.revision), record.text.clone().into_bytes()));

@@ -25,13 +25,7 @@ pub trait Kv: Send + Sync + 'static {
 
     /// All keys that start with one of `prefixes`, prefix by prefix, as they stood at one revision. No prefix may start with another.
     /// At most [`MAX_TXN_OPS`]. As linearisable as [`Kv::range`].
-    async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError> {
-        // Right for any store; etcd and the embedded one leave out what lies between.
-        let mut range = self.range("").await?;
-        range.kvs.retain(|kv| prefixes.iter().any(|prefix| kv.key.starts_with(prefix)));
-        range.kvs.sort_by_key(|kv| prefixes.iter().position(|prefix| kv.key.starts_with(prefix)));
-        Ok(range)
-    }
+    async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError>;
 
     /// Several keys at one revision, in the order asked; absent ones are `None`. At most [`MAX_TXN_OPS`].
     async fn get_many(&self, keys: &[String]) -> Result<(Vec<Option<KeyValue>>, i64), StoreError>;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::brief::{self, Brief, Briefs};
 use fleet_core::model::{Assignment, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Settings, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use serde::Serialize;
@@ -25,8 +26,8 @@ mod mirror;
 pub use commit::{Commit, CommitBatch};
 pub use events::StoredEvent;
 pub use import::UnitsLock;
-use keys::Keys;
 pub use keys::Part;
+use keys::{Key, Keys};
 use kv::{Change, Compare, Kv, MAX_TXN_OPS, WatchStream};
 pub use kv::{LeaseId, StoreError};
 pub use mirror::Mirror;
@@ -107,6 +108,27 @@ impl Store {
         }
     }
 
+    /// As [`Store::read`], with the units only as lists show them.
+    pub async fn read_briefs(&self, parts: &[Part]) -> Result<(Briefs, Mirror), StoreError> {
+        let mut prefixes: Vec<String> = parts.iter().flat_map(|part| self.keys.part(*part)).collect();
+        prefixes.push(self.keys.import());
+        loop {
+            let mut range = self.kv.ranges(&prefixes).await?;
+            let mut briefs = Briefs::default();
+            range.kvs.retain(|kv| {
+                let Some(Key::Unit(name)) = self.keys.read(&kv.key) else { return true };
+                // One that cannot be read is in no list; the leader and `fleetctl store check` name it.
+                briefs.0.extend(Brief::read(&kv.value).ok().map(|brief| (name, brief)));
+                false
+            });
+            let mirror = Mirror::load(&self.keys, range);
+            if !mirror.importing() {
+                return Ok((briefs, mirror));
+            }
+            self.finish_import().await?;
+        }
+    }
+
     /// Every change after `revision`, for a [`Mirror`].
     pub async fn watch_all(&self, revision: i64) -> Result<WatchStream, StoreError> {
         self.kv.watch(self.keys.root(), revision + 1).await
@@ -125,7 +147,7 @@ impl Store {
     /// Writes a unit's record, if it still is as `old` says (`None`: absent), and with `new_text` its text. Answers with the revision.
     pub async fn put_unit(&self, record: &UnitRecord, old: Option<i64>, new_text: bool) -> Result<i64, StoreError> {
         let key = self.keys.unit(&record.name);
-        let value = encode(&key, record, MAX_RECORD_BYTES)?;
+        let value = encode_record(&key, record)?;
         let size = value.len();
         let mut changes = vec![Change::Put { key: key.clone(), value, lease: None }];
         if new_text {
@@ -318,8 +340,16 @@ fn put(key: &str, document: &impl Serialize, lease: Option<LeaseId>) -> Result<C
 
 /// JSON, below the limit.
 fn encode(key: &str, document: &impl Serialize, limit: usize) -> Result<Vec<u8>, StoreError> {
-    let value =
-        serde_json::to_vec(document).map_err(|error| StoreError::Corrupt { key: key.to_string(), problem: error.to_string() })?;
+    within(key, serde_json::to_vec(document), limit)
+}
+
+/// The same of a unit's record, with what lists show of its text.
+fn encode_record(key: &str, record: &UnitRecord) -> Result<Vec<u8>, StoreError> {
+    within(key, brief::encode(record), MAX_RECORD_BYTES)
+}
+
+fn within(key: &str, encoded: serde_json::Result<Vec<u8>>, limit: usize) -> Result<Vec<u8>, StoreError> {
+    let value = encoded.map_err(|error| StoreError::Corrupt { key: key.to_string(), problem: error.to_string() })?;
     if value.len() > limit {
         return Err(StoreError::TooLarge { what: format!("the document {key}"), bytes: value.len(), limit });
     }

@@ -43,11 +43,12 @@ pub trait Systemd: Send + Sync + 'static {
     /// Clears the failed state, so that systemd forgets the unit. `Ok` if it is not loaded.
     async fn reset_failed(&self, name: &UnitName) -> Result<(), SystemdError>;
 
-    /// Links the unit where its `[Install]` section says (`WantedBy=`, `Alias=`…), until the next boot. Written before.
+    /// Links units where their `[Install]` sections say (`WantedBy=`, `Alias=`…), until the next boot. Written before. One bus call.
     ///
     /// A target that is loaded heeds the link after a [`Systemd::reload`], one that is not at its next start. A link of somebody else
-    /// is not replaced: that is [`SystemdError::Refused`], as is a section that systemd does not take.
-    async fn enable(&self, name: &UnitName) -> Result<(), SystemdError>;
+    /// is not replaced: that is [`SystemdError::Refused`], as is a section that systemd does not take. If one of several is refused, it is
+    /// open which of the others are linked, and the error does not say which one it is: ask for each by itself then.
+    async fn enable(&self, names: &[UnitName]) -> Result<(), SystemdError>;
 
     /// Takes back [`Systemd::enable`]; before the unit is removed. `Ok` if there is no link.
     async fn disable(&self, name: &UnitName) -> Result<(), SystemdError>;

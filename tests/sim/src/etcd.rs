@@ -271,6 +271,12 @@ impl Kv for Etcd {
         Ok(Range { kvs: state.under(prefix), revision: state.revision })
     }
 
+    async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError> {
+        kv::check_count("prefixes", prefixes.len())?;
+        let state = self.state();
+        Ok(Range { kvs: prefixes.iter().flat_map(|prefix| state.under(prefix)).collect(), revision: state.revision })
+    }
+
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError> {
         kv::check_key(key)?;
         let state = self.state();

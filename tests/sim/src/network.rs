@@ -100,6 +100,11 @@ impl Kv for RemoteKv {
         Ok(range)
     }
 
+    async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError> {
+        let prefixes = prefixes.to_vec();
+        self.call(move |etcd| async move { etcd.ranges(&prefixes).await }).await
+    }
+
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError> {
         if self.pings_blindly()
             && let Some(known) = self.blind().clone()

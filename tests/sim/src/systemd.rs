@@ -70,9 +70,9 @@ impl Systemd for HostSystemd {
         self.inner.reset_failed(name).await
     }
 
-    async fn enable(&self, name: &UnitName) -> Result<(), SystemdError> {
+    async fn enable(&self, names: &[UnitName]) -> Result<(), SystemdError> {
         self.link.fleetd.point().await;
-        self.inner.enable(name).await
+        self.inner.enable(names).await
     }
 
     async fn disable(&self, name: &UnitName) -> Result<(), SystemdError> {

@@ -4,5 +4,6 @@ mod clients;
 mod documents;
 mod exchanges;
 mod fencing;
+mod limits;
 mod odd_files;
 mod server;

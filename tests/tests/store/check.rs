@@ -37,7 +37,7 @@ async fn a_sound_store_has_nothing_to_say_and_a_spoilt_one_names_each_document()
     }
     let sound = store.check().await.unwrap();
     expect![[r#"
-        units              3 keys         408 bytes, the largest 114
+        units              3 keys         705 bytes, the largest 213
         texts              3 keys         192 bytes, the largest 27
         The store is sound at revision 4.
     "#]]
@@ -64,7 +64,7 @@ async fn a_sound_store_has_nothing_to_say_and_a_spoilt_one_names_each_document()
         assignments        1 keys          22 bytes, the largest 2
         machines           1 keys          33 bytes, the largest 16
         unknown            1 keys          18 bytes, the largest 4
-        units              5 keys     1200556 bytes, the largest 1200089
+        units              5 keys     1200952 bytes, the largest 1200188
         texts              5 keys     1200251 bytes, the largest 1200000
         events             1 keys          30 bytes, the largest 8
         BAD  /fleet.events/nonsense: it cannot be read: expected ident at line 1 column 2; delete it; events are for people only
@@ -77,7 +77,7 @@ async fn a_sound_store_has_nothing_to_say_and_a_spoilt_one_names_each_document()
         BAD  /fleet/units/b.service: it cannot be read: expected value at line 1 column 1; delete it (`curl --unix-socket /run/fleet.sock -X DELETE http://localhost/fleet/v1/units/b.service`) and submit it again; nothing new is planned before
         BAD  /fleet/units/c.service: it has format 9, this fleetd knows 1; a newer fleetd wrote it; upgrade this one
         BAD  /fleet/units/d.service: it calls itself a.service; somebody copied it by hand; delete it
-        note /fleet/units/large.service: 1200089 of 1450000 bytes; make it smaller
+        note /fleet/units/large.service: 1200188 of 1450000 bytes; make it smaller
         7 documents need a person at revision 7.
     "#]].assert_eq(&spoilt.to_string());
     assert!(!spoilt.is_sound());

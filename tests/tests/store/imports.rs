@@ -35,6 +35,10 @@ impl Kv for Dying {
         self.inner.range(prefix).await
     }
 
+    async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError> {
+        self.inner.ranges(prefixes).await
+    }
+
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError> {
         self.inner.get(key).await
     }

@@ -84,7 +84,7 @@ async fn serve(folder: &Path, files: Files) -> (String, ServerTls, CancellationT
     let tls = api::server_tls(files).unwrap();
     let port = free_port().unwrap();
     let listen = Listen { address: ([127, 0, 0, 1], port).into(), tls: true };
-    let listeners = api::listen(&folder.join("fleet.sock"), &[listen], Some(&tls)).unwrap();
+    let listeners = api::listen(&folder.join("fleet.sock"), &[listen], false, Some(&tls)).unwrap();
     let stop = CancellationToken::new();
     tokio::spawn(api::serve(api, listeners, stop.clone()));
     (format!("https://127.0.0.1:{port}"), tls, stop)

@@ -180,11 +180,12 @@ impl Systemd for DbusSystemd {
         }
     }
 
-    async fn enable(&self, name: &UnitName) -> Result<(), SystemdError> {
+    async fn enable(&self, names: &[UnitName]) -> Result<(), SystemdError> {
+        let Some(first) = names.first() else { return Ok(()) };
+        let listed: Vec<&str> = names.iter().map(UnitName::as_str).collect();
         // In memory only, and no link of somebody else replaced.
-        let body = (vec![name.as_str()], true, false);
-        let reply = self.link.manager("EnableUnitFiles", &body, |c| c.enable += 1).await;
-        reply.map(drop).map_err(|error| refused("enable", name, error))
+        let reply = self.link.manager("EnableUnitFiles", &(listed, true, false), |c| c.enable += 1).await;
+        reply.map(drop).map_err(|error| refused("enable", first, error))
     }
 
     async fn disable(&self, name: &UnitName) -> Result<(), SystemdError> {

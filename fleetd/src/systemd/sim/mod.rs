@@ -311,10 +311,11 @@ impl Systemd for SimSystemd {
         Ok(())
     }
 
-    async fn enable(&self, name: &UnitName) -> Result<(), SystemdError> {
+    async fn enable(&self, names: &[UnitName]) -> Result<(), SystemdError> {
         self.call(|c| c.enable += 1).await?;
-        let enabled = self.manager().enable(name);
-        enabled.map_err(|problem| SystemdError::Refused { what: "enable", name: name.clone(), problem })
+        let mut manager = self.manager();
+        let refused = |name: &UnitName, problem| SystemdError::Refused { what: "enable", name: name.clone(), problem };
+        names.iter().try_for_each(|name| manager.enable(name).map_err(|problem| refused(name, problem)))
     }
 
     async fn disable(&self, name: &UnitName) -> Result<(), SystemdError> {

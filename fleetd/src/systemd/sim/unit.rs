@@ -165,6 +165,10 @@ impl Manager {
     pub(super) fn enable(&mut self, name: &UnitName) -> Result<(), String> {
         let Some((text, _)) = self.files.get(name) else { return Err(format!("Unit {name} does not exist")) };
         let file = UnitFile::parse_lenient(text);
+        let mut aliases = file.values("Install", "Alias").flat_map(str::split_whitespace);
+        if let Some(alias) = aliases.find(|alias| UnitName::trusted(*alias).suffix() != name.suffix()) {
+            return Err(format!("Cannot alias {name} as {alias}."));
+        }
         let by =
             ["WantedBy", "RequiredBy"].into_iter().flat_map(|key| file.values("Install", key)).flat_map(str::split_whitespace);
         for target in by {

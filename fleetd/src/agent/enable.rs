@@ -1,0 +1,77 @@
+//! Units with an `[Install]` section: enabled many at once, between the writing of their files and their first start.
+
+use std::collections::BTreeSet;
+
+use fleet_core::converge::Marker;
+use fleet_core::name::UnitName;
+use tracing::warn;
+
+use super::Agent;
+use crate::systemd::SystemdError;
+
+/// How many units one call enables: systemd does nothing else meanwhile.
+const ENABLED_AT_ONCE: usize = 100;
+
+/// A unit whose files are written and that is not noted yet.
+pub(super) struct Written {
+    pub(super) instance: UnitName,
+    pub(super) marker: Marker,
+}
+
+impl Agent {
+    /// Notes what is written.
+    pub(super) async fn note_written(&mut self, Written { instance, marker }: Written) -> Result<(), String> {
+        if self.markers.get(&instance).is_none_or(|old| old.hash != marker.hash) {
+            self.trouble.remove(&instance); // the failures were the old text's
+        }
+        let shared = marker.shared;
+        self.markers.set(&instance, marker).map_err(|e| e.to_string())?;
+        match instance.systemd_name().template() {
+            Some(template) if !shared => self.drop_unshared(&template).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Enables what was written, many units a call, and notes it. One that systemd refuses holds up no other.
+    pub(super) async fn enable(&mut self, written: Vec<Written>, failed: &mut BTreeSet<UnitName>, now_ms: u64) {
+        let names: Vec<UnitName> = written.iter().map(|written| written.instance.systemd_name()).collect();
+        let mut answers = Vec::with_capacity(names.len());
+        for chunk in names.chunks(ENABLED_AT_ONCE) {
+            match self.systemd.enable(chunk).await {
+                Ok(()) => answers.extend(chunk.iter().map(|_| Ok(()))),
+                Err(error) if chunk.len() == 1 => answers.push(Err(error)),
+                Err(SystemdError::Unavailable(problem)) => {
+                    answers.extend(chunk.iter().map(|_| Err(SystemdError::Unavailable(problem.clone()))));
+                }
+                // Which of them it is, systemd does not say.
+                Err(_) => {
+                    for name in chunk {
+                        answers.push(self.systemd.enable(std::slice::from_ref(name)).await);
+                    }
+                }
+            }
+        }
+        for (written, answer) in written.into_iter().zip(answers) {
+            let instance = written.instance.clone();
+            let noted = match answer {
+                Ok(()) => {
+                    self.markers.note_links_due();
+                    self.note_written(written).await
+                }
+                Err(error) => {
+                    // What was never here leaves nothing; what was keeps its marker, and is written again.
+                    if self.markers.get(&instance).is_none()
+                        && let Err(error) = self.systemd.remove(&instance.systemd_name()).await
+                    {
+                        warn!(unit = %instance, "{error}");
+                    }
+                    Err(error.to_string())
+                }
+            };
+            if let Err(problem) = noted {
+                self.fail(&instance, problem, now_ms);
+                failed.insert(instance);
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! fleetd as a process, without a systemd: SIGHUP while it runs, and the sockets that it is handed.
+
+mod fleetd;
+mod reload;
+mod sockets;
