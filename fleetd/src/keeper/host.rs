@@ -16,7 +16,7 @@ use crate::systemd::SystemdError;
 use crate::systemd::dbus::Bus;
 use crate::systemd::own_job;
 
-/// A keeper's host. The real one is [`Booted`]; the simulator has one of its own (`tests/sim`).
+/// A keeper's host. The real one is `Booted`; the simulator has one of its own (`tests/sim`).
 #[async_trait]
 pub trait Host: Send + Sync + 'static {
     /// The time since the host's boot. It goes on while the host is suspended: what slept through its lease must not take it for fresh.
