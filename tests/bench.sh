@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The figures of docs/performance.md: `tests/bench.sh [plan] [lists] [systemd] [host] [three] [idle] [leader]`; all of them without an
+# The figures of docs/performance.md: `tests/bench.sh [plan] [lists] [systemd] [host] [growth] [three] [idle] [leader]`; all of them without an
 # argument.
 # Those of docs/reliability.md take half an hour and are asked for by name: `tests/bench.sh reliability [FAULT]… [--runs N]`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 for part in "${@:-plan}"; do
     case $part in
-        plan | lists | systemd | host | three | idle | leader | reliability) ;;
+        plan | lists | systemd | host | growth | three | idle | leader | reliability) ;;
         *) [ "${1-}" = reliability ] || { echo "no such part: $part" >&2; exit 2; } ;;
     esac
 done
@@ -33,13 +33,13 @@ systemd() {
     trap - EXIT
 }
 
-[ $# -gt 0 ] || set -- plan lists systemd host three idle leader
+[ $# -gt 0 ] || set -- plan lists systemd host growth three idle leader
 cluster=()
 for part in "$@"; do
     case $part in
         plan | lists) "$bin/bench_$part" ;;
         systemd) systemd ;;
-        host | three | idle | leader) cluster+=("$part") ;;
+        host | growth | three | idle | leader) cluster+=("$part") ;;
     esac
 done
 [ ${#cluster[@]} = 0 ] || "$bin/bench_cluster" "${cluster[@]}"

@@ -1,4 +1,4 @@
-//! One host: fleet's rate of starts and stops against a bare client's, a trickle, growth with running units, 5,000 at once.
+//! One host: fleet's rate of starts and stops against a bare client's, a trickle, 5,000 at once, and growth with running units.
 
 use std::time::Instant;
 
@@ -11,13 +11,14 @@ use super::{SLEEPS, median};
 
 const ROUNDS: usize = 5;
 const UNITS: usize = 300;
+/// How many are started beside a crowd.
+const MORE: usize = 50;
 
 pub(crate) async fn run() -> Result<()> {
     let lab = Lab::up(&Options { name: "bench1".into(), hosts: 1, ..Options::default() })?;
     let (fleet, bare) = (Fleet::connect(&lab, "h1")?, Bare::connect(&lab, "h1").await?);
     rate(&fleet, &bare).await?;
     trickle(&fleet, &bare).await?;
-    growth(&fleet, &bare).await?;
     at_once(&fleet, &bare).await?;
     lab.down()
 }
@@ -102,35 +103,58 @@ async fn trickle(fleet: &Fleet, bare: &Bare) -> Result<()> {
     Ok(())
 }
 
-/// What 50 more units cost beside 250 and beside 4,000.
-async fn growth(fleet: &Fleet, bare: &Bare) -> Result<()> {
-    fleet.put("crowd@.service", SLEEPS, "").await?;
-    fleet.put("more@.service", SLEEPS, "").await?;
-    let mut cost = Vec::new();
-    for crowd in [250, 4000] {
-        fleet.scale("crowd@.service", crowd).await?;
-        bare.wait("crowd", crowd).await?;
-        let (mut walls, mut cpus) = (vec![], vec![]);
-        for _ in 0..5 {
-            bare.settle().await;
-            let (begin, cpu) = (Instant::now(), bare.pid1_ms());
-            fleet.scale("more@.service", 50).await?;
-            bare.wait("more", 50).await?;
-            walls.push(begin.elapsed().as_secs_f64() * 1000.0 / 50.0);
-            cpus.push((bare.pid1_ms() - cpu) / 50.0);
-            fleet.scale("more@.service", 0).await?;
-            bare.wait("more", 0).await?;
+/// What 50 more units cost beside 250 and beside 4,000, with a journal stream each and without.
+pub(crate) async fn growth() -> Result<()> {
+    let lab = Lab::up(&Options { name: "bench1".into(), hosts: 1, ..Options::default() })?;
+    let (fleet, bare) = (Fleet::connect(&lab, "h1")?, Bare::connect(&lab, "h1").await?);
+    for (what, text) in
+        [("units that log", SLEEPS.to_owned()), ("silent units", format!("{SLEEPS}StandardOutput=null\nStandardError=null\n"))]
+    {
+        fleet.put("crowd@.service", &text, "").await?;
+        fleet.put("more@.service", &text, "").await?;
+        bare.write("bare", MORE, &text)?;
+        let mut costs = Vec::new();
+        for crowd in [250, 4000] {
+            fleet.scale("crowd@.service", crowd).await?;
+            bare.wait("crowd", crowd).await?;
+            costs.push(beside(&fleet, &bare).await?);
         }
-        cost.push((median(walls), median(cpus)));
+        bare.remove("bare", MORE);
+        for unit in ["crowd", "more"] {
+            fleet.destroy(&format!("{unit}@.service")).await?;
+            bare.wait(unit, 0).await?;
+        }
+        let [few, many] = &costs[..] else { continue };
+        for (who, (wall, cpu), (late_wall, late_cpu)) in [("fleet", few[0], many[0]), ("bare client", few[1], many[1])] {
+            println!(
+                "{what}, {who}: a start beside 250: {wall:.2} ms, PID 1 {cpu:.2} ms; beside 4,000: {late_wall:.2} ms, PID 1 {late_cpu:.2} ms; ratio {:.2} (bar 1.5)",
+                late_wall / wall
+            );
+        }
     }
-    let [(wall, cpu), (late_wall, late_cpu)] = cost[..] else { return Ok(()) };
-    println!(
-        "a start beside 250 units: {wall:.2} ms, PID 1 {cpu:.2} ms; beside 4,000: {late_wall:.2} ms, PID 1 {late_cpu:.2} ms; ratio {:.2} (bar 1.5)",
-        late_wall / wall
-    );
-    fleet.destroy("crowd@.service").await?;
-    fleet.destroy("more@.service").await?;
-    bare.wait("crowd", 0).await
+    lab.down()
+}
+
+/// Milliseconds a start, and of PID 1's CPU: by fleet, and by the bare client.
+async fn beside(fleet: &Fleet, bare: &Bare) -> Result<[(f64, f64); 2]> {
+    let mut costs = [(vec![], vec![]), (vec![], vec![])];
+    let (each, more) = (1000.0 / MORE as f64, MORE as f64);
+    for _ in 0..7 {
+        bare.settle().await;
+        let (begin, cpu) = (Instant::now(), bare.pid1_ms());
+        fleet.scale("more@.service", MORE).await?;
+        bare.wait("more", MORE).await?;
+        costs[0].0.push(begin.elapsed().as_secs_f64() * each);
+        costs[0].1.push((bare.pid1_ms() - cpu) / more);
+        fleet.scale("more@.service", 0).await?;
+        bare.wait("more", 0).await?;
+        bare.settle().await;
+        let cpu = bare.pid1_ms();
+        costs[1].0.push(bare.all("StartUnit", "bare", MORE, MORE).await? * each);
+        costs[1].1.push((bare.pid1_ms() - cpu) / more);
+        bare.all("StopUnit", "bare", MORE, 0).await?;
+    }
+    Ok(costs.map(|(walls, cpus)| (median(walls), median(cpus))))
 }
 
 async fn at_once(fleet: &Fleet, bare: &Bare) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The figures of docs/performance.md, on hosts of the lab: `bench_cluster [host|three|idle|leader]…`; all of them without an argument.
+//! The figures of docs/performance.md, on hosts of the lab: `bench_cluster [host|growth|three|idle|leader]…`; all of them without an argument.
 //!
 //! Each compares with a bare D-Bus client on the same hosts in the same run: these machines are noisy, ratios are not.
 #![allow(clippy::print_stdout, reason = "the figures are its output")]
@@ -19,6 +19,9 @@ async fn main() -> Result<()> {
     println!("load average {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
     if wanted("host") {
         host::run().await?;
+    }
+    if wanted("growth") {
+        host::growth().await?;
     }
     if wanted("three") {
         three::run().await?;
