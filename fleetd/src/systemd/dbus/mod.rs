@@ -150,6 +150,7 @@ impl Systemd for DbusSystemd {
 
     async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError> {
         let ticket = self.jobs.take(job).await;
+        self.glance.queues(name, job);
         let body = (name.as_str(), "replace");
         let reply = match job {
             Job::Start => self.link.manager("StartUnit", &body, |c| c.start += 1).await,
