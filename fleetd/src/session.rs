@@ -310,7 +310,7 @@ mod tests {
         let mut running = Running::start().await;
         let first = running.after(None).await;
         let report = Report { v: FORMAT, ..Report::default() };
-        running.store.put_report(&machine("").id, &report, first).await.unwrap();
+        running.store.put_report(&machine("").id, &report, first, 0).await.unwrap();
         running.presence.send_modify(|presence| presence.ttl = Duration::from_secs(20));
         let second = running.after(Some(first)).await;
         assert_eq!(second.create_revision, first.create_revision, "it never was away");

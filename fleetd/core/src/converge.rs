@@ -50,9 +50,13 @@ pub struct Marker {
     /// Whether an older text of it had been started when it was written, and was neither stopped nor restarted since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub outdated: bool,
-    /// Whether its stop was about to be asked for. It may have been: if fleetd crashed then, what is down did not end by itself.
+    /// Whether its stop, or its start after a failure, was about to be asked for. If fleetd crashed then, what is down did not end by
+    /// itself: it was stopped, or its failure was cleared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopping: bool,
+    /// Whether its files were about to be written: they are of this text, or of another, or not there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub writing: bool,
 }
 
 /// What a fenced unit on a host is started under; both stand in its drop-in.
@@ -192,8 +196,9 @@ pub fn converge(assignment: Option<&Assignment>, host: &BTreeMap<UnitName, Seen>
 
 /// What is said of an instance in the report.
 pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
+    let written = seen.marker.as_ref().filter(|marker| !marker.writing);
     let state = seen.systemd.clone().unwrap_or_else(|| SystemdState {
-        load: if seen.marker.is_some() { "loaded" } else { "not-found" }.to_string(),
+        load: if written.is_some() { "loaded" } else { "not-found" }.to_string(),
         active: "inactive".to_string(),
         sub: "dead".to_string(),
         job: false,
@@ -210,7 +215,7 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         active: if queued { "activating".to_string() } else { state.active },
         sub: if queued { "queued".to_string() } else { state.sub },
         since_ms,
-        hash: seen.marker.as_ref().map(|marker| marker.hash.clone()).unwrap_or_default(),
+        hash: written.map(|marker| marker.hash.clone()).unwrap_or_default(),
         launched: seen.marker.as_ref().is_some_and(|marker| marker.launched),
         restart: seen.marker.as_ref().map_or(0, |marker| marker.restart),
         restarts: seen.trouble.failures,
@@ -259,7 +264,8 @@ impl Sorted {
         };
         // systemd knows nothing of a unit whose start was refused: its file may be gone, so it is written again.
         let lost = seen.systemd.is_none() && seen.trouble.message.is_some();
-        let current = seen.marker.as_ref().filter(|marker| marker.hash == placement.hash && marker.fence == fence && !lost);
+        let is_other = |marker: &Marker| marker.hash != placement.hash || marker.fence != fence || marker.writing;
+        let current = seen.marker.as_ref().filter(|marker| !is_other(marker) && !lost);
         let Some(marker) = current else {
             // A new text need not wait for the pause of the old one's failures, only for that of a failed step.
             if self.held_back(seen, now_ms) {
@@ -277,7 +283,7 @@ impl Sorted {
                 fence,
             });
             // systemd reads a new name by itself; what it may have loaded already it reads again only when told.
-            self.reload |= seen.marker.as_ref().is_some_and(|marker| marker.hash != placement.hash || marker.fence != fence);
+            self.reload |= seen.marker.as_ref().is_some_and(is_other);
             if placement.state == DesiredState::Launched {
                 let restart = placement.restart;
                 let running = matches!(phase, Phase::Up | Phase::Activating | Phase::Moving) && seen.marker.is_some();
@@ -332,8 +338,9 @@ impl Sorted {
         }
         let ended = match phase {
             Phase::Failed => true,
-            // A replica that ended is not running, whatever its exit; a unit submitted by name may be done.
-            Phase::Down => placement.is_replica() && !marker.oneshot,
+            // A replica that ended is not running, whatever its exit; a unit submitted by name may be done. Not a fenced one: systemd may
+            // have stopped it for the keeper's sake, which looks the same.
+            Phase::Down => (placement.is_replica() || placement.fence.is_some()) && !marker.oneshot,
             Phase::Up | Phase::Activating | Phase::Moving => false,
         };
         if ended && !self.pausing(seen, now_ms) {

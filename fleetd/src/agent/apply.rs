@@ -119,7 +119,7 @@ impl Agent {
         done.is_ok()
     }
 
-    async fn remove(&mut self, name: &UnitName) -> Result<(), String> {
+    pub(super) async fn remove(&mut self, name: &UnitName) -> Result<(), String> {
         let systemd_name = name.systemd_name();
         self.systemd.reset_failed(&systemd_name).await.map_err(|e| e.to_string())?;
         if self.markers.get(name).is_some_and(|marker| marker.enabled) {
@@ -145,38 +145,40 @@ impl Agent {
             return Err(format!("the text of {unit}, revision {revision}, cannot be had from the store yet"));
         };
         let systemd_name = instance.systemd_name();
-        if self.markers.get(instance).is_none()
+        let old = self.markers.get(instance).cloned();
+        if old.as_ref().is_none_or(|old| old.writing)
             && let Some(path) = self.systemd.host_defines(&systemd_name).await.map_err(|e| e.to_string())?
         {
             return Err(format!("this machine has a {systemd_name} of its own ({path}); fleet does not overwrite it"));
         }
         let rendered = self.render(instance, &key, &text).await?;
-        if self.markers.get(instance).is_some_and(|marker| marker.hash != hash || marker.fence != fence) {
+        let changed = old.as_ref().is_some_and(|old| old.hash != hash || old.fence != fence);
+        if changed || old.as_ref().is_some_and(|old| old.writing) {
             self.markers.note_reload_due();
         }
-        if self.markers.get(instance).is_some_and(|marker| marker.enabled) {
-            self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?; // the old text's links
-        }
-        let shared = self.put_files(instance, &key, &rendered, fence).await?;
-        let launched = false;
-        let changed = |marker: &Marker| marker.hash != hash || marker.fence != fence;
-        let outdated = self.markers.get(instance).is_some_and(|marker| marker.outdated || (marker.launched && changed(marker)));
-        // A text of another unit, or a new one, starts a new account of restarts.
-        let restart = self.markers.get(instance).map_or(0, |marker| marker.restart);
-        let marker = Marker {
+        let mut marker = Marker {
             unit: unit.clone(),
             revision,
             hash,
-            launched,
-            restart,
+            launched: false,
+            // A text of another unit, or a new one, starts a new account of restarts.
+            restart: old.as_ref().map_or(0, |old| old.restart),
             oneshot: rendered.oneshot,
             fence,
             enabled: rendered.installs,
-            shared,
-            outdated,
+            shared: false,
+            outdated: old.as_ref().is_some_and(|old| old.outdated || (old.launched && changed)),
             stopping: false,
+            writing: false,
         };
-        let written = Written { instance: instance.clone(), marker };
+        // Noted before it is done, so that no file is left that nobody knows, and none is taken for another.
+        let intent = Marker { writing: true, ..old.clone().unwrap_or_else(|| marker.clone()) };
+        self.markers.set(instance, intent).map_err(|e| e.to_string())?;
+        if old.as_ref().is_some_and(|old| old.enabled) {
+            self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?; // the old text's links
+        }
+        marker.shared = self.put_files(instance, &key, &rendered, fence).await?;
+        let written = Written { instance: instance.clone(), marker, is_new: old.is_none() };
         if written.marker.enabled {
             return Ok(Some(written));
         }
@@ -185,7 +187,8 @@ impl Agent {
 
     /// Queues jobs, many calls at once, and notes what was asked for.
     async fn queue(&mut self, jobs: Vec<(UnitName, Job, Step)>, now_ms: u64) {
-        for (name, ..) in jobs.iter().filter(|(_, job, _)| *job == Job::Stop) {
+        let ends = |(_, job, step): &&(UnitName, Job, Step)| *job == Job::Stop || matches!(step, Step::Start { again: true, .. });
+        for (name, ..) in jobs.iter().filter(ends) {
             if let Some(marker) = self.markers.get(name).cloned() {
                 self.keep(name, Marker { stopping: true, ..marker });
             }

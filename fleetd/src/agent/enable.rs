@@ -16,11 +16,13 @@ const ENABLED_AT_ONCE: usize = 100;
 pub(super) struct Written {
     pub(super) instance: UnitName,
     pub(super) marker: Marker,
+    /// Whether fleet had written no such unit here before.
+    pub(super) is_new: bool,
 }
 
 impl Agent {
     /// Notes what is written.
-    pub(super) async fn note_written(&mut self, Written { instance, marker }: Written) -> Result<(), String> {
+    pub(super) async fn note_written(&mut self, Written { instance, marker, .. }: Written) -> Result<(), String> {
         if self.markers.get(&instance).is_none_or(|old| old.hash != marker.hash) {
             self.trouble.remove(&instance); // the failures were the old text's
         }
@@ -60,10 +62,10 @@ impl Agent {
                 }
                 Err(error) => {
                     // What was never here leaves nothing; what was keeps its marker, and is written again.
-                    if self.markers.get(&instance).is_none()
-                        && let Err(error) = self.systemd.remove(&instance.systemd_name()).await
+                    if written.is_new
+                        && let Err(problem) = self.remove(&instance).await
                     {
-                        warn!(unit = %instance, "{error}");
+                        warn!(unit = %instance, "{problem}");
                     }
                     Err(error.to_string())
                 }

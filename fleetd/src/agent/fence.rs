@@ -1,5 +1,6 @@
 //! Fenced units on this host: what binds them to the keeper, and when they may start.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fleet_core::converge::FencedBy;
@@ -12,7 +13,7 @@ use tracing::warn;
 
 use super::Agent;
 use crate::keeper;
-use crate::systemd::Job;
+use crate::systemd::{Job, Listed};
 
 /// How often a keeper that is needed and not there is asked for, in milliseconds. Its start takes as long as the store is away.
 const ASK_PERIOD_MS: u64 = 10_000;
@@ -32,23 +33,39 @@ pub(super) struct KeeperOfHost {
     waiting_since_ms: Option<u64>,
     /// When it was last asked for.
     asked_ms: Option<u64>,
+    /// Whether systemd is about to stop it, or to start it: a start of what is bound to it would take the place of its stop.
+    pub(super) moves: bool,
 }
 
 impl Agent {
     /// Has the agent run fenced units, bound to the keeper that says in `folder` that it lives; `alone` where the store is embedded.
     #[must_use]
     pub fn with_keeper(mut self, folder: PathBuf, alone: bool) -> Agent {
-        self.keeper = Some(KeeperOfHost { folder, alone, waiting_since_ms: None, asked_ms: None });
+        self.keeper = Some(KeeperOfHost { folder, alone, waiting_since_ms: None, asked_ms: None, moves: false });
         self
+    }
+
+    /// The keeper's unit, if something fenced is assigned.
+    pub(super) fn needed_keeper(&self) -> Option<UnitName> {
+        let needed = self.keeper.is_some() && self.assignment.as_ref().is_some_and(|assignment| needs_keeper(assignment));
+        needed.then(|| UnitName::trusted(keeper::UNIT))
+    }
+
+    /// Notes what systemd says of the keeper.
+    pub(super) fn note_keeper(&mut self, listed: &BTreeMap<UnitName, Listed>) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.moves = listed.get(&UnitName::trusted(keeper::UNIT)).is_some_and(|unit| unit.job || unit.active != "active");
+        }
     }
 
     /// The keeper's life, if what is assigned is known to be no older: then a leader that has given up on this machine since would
     /// show in the assignment. Has the store read again, and the keeper started, as far as that takes.
     pub(super) async fn open_life(&mut self, now_ms: u64) -> Option<i64> {
-        let needed = self.assignment.as_ref().is_some_and(|assignment| needs_keeper(assignment));
-        let keeper = self.keeper.as_mut().filter(|_| needed)?;
+        self.needed_keeper()?;
+        let keeper = self.keeper.as_mut()?;
         let state = keeper::read_state(&keeper.folder).filter(|state| state.alone == keeper.alone);
         let open = match state {
+            Some(_) if keeper.moves => None,
             Some(state) if state.alone || self.as_of >= state.life => Some(state.life),
             Some(state) => {
                 self.wanted.send_replace(state.life);

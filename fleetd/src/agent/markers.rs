@@ -18,6 +18,9 @@ use tracing::warn;
 pub(super) struct Template {
     pub(super) unit: UnitName,
     pub(super) hash: Arc<str>,
+    /// Whether it was about to be written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) writing: bool,
 }
 
 /// The markers, in memory and on disk. A restarted fleetd adopts what runs by them.

@@ -88,6 +88,8 @@ pub struct Agent {
     /// The instances that the present pass writes.
     rewriting: BTreeSet<UnitName>,
     reported: Option<Report>,
+    /// The revision of the last report in the store, 0 if there is none; unknown while one of ours may still arrive.
+    reported_at: Option<i64>,
     /// Under which registration that was; a new one starts with an empty report.
     registration: Option<Registration>,
     /// Since when there have been steps to take in every tick.
@@ -138,6 +140,7 @@ impl Agent {
             rendered: None,
             rewriting: BTreeSet::new(),
             reported: None,
+            reported_at: None,
             registration: None,
             busy_since_ms: None,
             listing_ms: 0,
@@ -202,7 +205,7 @@ impl Agent {
         self.take(newest.borrow().clone(), now_ms);
         if registration != self.registration {
             self.registration = registration;
-            self.reported = None;
+            (self.reported, self.reported_at) = (None, None);
         }
         match self.pass(now_ms).await {
             Ok(next_ms) => {
@@ -285,7 +288,9 @@ impl Agent {
         self.outcomes.retain(|name, _| names.contains(name));
         // Only what fleet wrote: asking systemd for a name makes it look for a file.
         let written: Vec<UnitName> = self.markers.names().map(UnitName::systemd_name).collect();
-        let mut listed = if written.is_empty() { BTreeMap::new() } else { self.systemd.list(&written).await? };
+        let asked: Vec<UnitName> = written.into_iter().chain(self.needed_keeper()).collect();
+        let mut listed = if asked.is_empty() { BTreeMap::new() } else { self.systemd.list(&asked).await? };
+        self.note_keeper(&listed);
         let mut host = BTreeMap::new();
         for name in names {
             let marker = self.markers.get(&name).cloned();
@@ -363,12 +368,22 @@ impl Agent {
         if !self.may_report(now_ms) {
             return false;
         }
-        match self.store.put_report(&self.machine, &report, registration).await {
-            Ok(_) => self.reported = Some(report),
-            Err(StoreError::Unavailable(problem)) => debug!("the report waits: {problem}"),
+        match self.put_report(&report, registration).await {
+            Ok(()) => self.reported = Some(report),
+            // Somebody else's write of it can only be an earlier one of ours, which arrived late.
+            Err(problem @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => debug!("the report waits: {problem}"),
             Err(error) => warn!("the report was not taken: {error}"),
         }
         true
+    }
+
+    async fn put_report(&mut self, report: &Report, registration: Registration) -> Result<(), StoreError> {
+        let over = match self.reported_at.take() {
+            Some(last) => last,
+            None => self.store.report_revision(&self.machine).await?,
+        };
+        self.reported_at = Some(self.store.put_report(&self.machine, report, registration, over).await?);
+        Ok(())
     }
 
     /// A bucket of [`REPORT_BURST`] reports that fills by one each [`REPORT_PERIOD_MS`].

@@ -83,14 +83,15 @@ impl Agent {
         if present.is_some_and(|present| present.unit != *unit) && self.markers.sharers(&template).next().is_some() {
             return Ok(false);
         }
-        let same = present.is_some_and(|present| present.unit == *unit && present.hash == *hash);
+        let same = present.is_some_and(|present| present.unit == *unit && present.hash == *hash && !present.writing);
         // A text that is written again was lost: systemd refused its start.
         let again = self.markers.get(instance).is_some_and(|marker| marker.shared && marker.hash == *hash);
         if !same || again {
             self.make_room(&template, instance, hash).await?;
+            let intent = Template { unit: unit.clone(), hash: hash.clone(), writing: true };
+            self.markers.set_template(&template, intent.clone()).map_err(|e| e.to_string())?;
             self.systemd.write(&template, &rendered.text, &common).await.map_err(|e| e.to_string())?;
-            let written = Template { unit: unit.clone(), hash: hash.clone() };
-            self.markers.set_template(&template, written).map_err(|e| e.to_string())?;
+            self.markers.set_template(&template, Template { writing: false, ..intent }).map_err(|e| e.to_string())?;
         }
         let own = drop_in(instance, &rendered.file);
         let own = (own != common).then_some(own.as_str());

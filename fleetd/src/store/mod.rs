@@ -239,11 +239,25 @@ impl Store {
         self.apply(&[guard], &[goodbye, gone], &key).await
     }
 
-    /// Publishes what a machine observed, under its lease, if that registration still holds.
-    pub async fn put_report(&self, id: &MachineId, report: &Report, registration: Registration) -> Result<i64, StoreError> {
+    /// Publishes what a machine observed, under its lease, if that registration still holds and the last report is that of the revision
+    /// `over` (0: there is none): one that was sent before and arrives late must not take its place.
+    pub async fn put_report(
+        &self,
+        id: &MachineId,
+        report: &Report,
+        registration: Registration,
+        over: i64,
+    ) -> Result<i64, StoreError> {
         let key = self.keys.report(id);
-        let guard = Compare::CreateRevision(self.keys.machine(id), registration.create_revision);
-        self.apply(&[guard], &[put(&key, report, Some(registration.lease))?], &key).await
+        let registered = Compare::CreateRevision(self.keys.machine(id), registration.create_revision);
+        let last = if over == 0 { Compare::Absent(key.clone()) } else { Compare::ModRevision(key.clone(), over) };
+        self.apply(&[registered, last], &[put(&key, report, Some(registration.lease))?], &key).await
+    }
+
+    /// The revision of a machine's last report; 0 if there is none.
+    pub async fn report_revision(&self, id: &MachineId) -> Result<i64, StoreError> {
+        let (kv, _) = self.kv.get(&self.keys.report(id)).await?;
+        Ok(kv.map_or(0, |kv| kv.mod_revision))
     }
 
     /// A machine's assignment, and the store's revision to watch from.

@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::etcd::{Etcd, Origin};
-use crate::gate::Gated;
+use crate::gate::{Gate, Gated};
 use crate::judge::SharedJudge;
 use crate::keeper::{self, Surroundings};
 use crate::link::Link;
@@ -81,12 +81,15 @@ pub struct Host {
 #[derive(Default)]
 struct State {
     life: Option<Life>,
+    /// Ends the life that is on its way out.
+    ending: Option<CancellationToken>,
     lives: u64,
     boots: u64,
 }
 
 struct Life {
     tasks: Vec<AbortHandle>,
+    gate: Arc<Gate>,
     engine: JoinHandle<()>,
     stop: CancellationToken,
     registration: watch::Receiver<Option<Registration>>,
@@ -152,10 +155,10 @@ impl Host {
         })
     }
 
-    /// Starts fleetd, unless it runs.
+    /// Starts fleetd, unless it runs or is on its way out.
     pub fn start(&self) {
         let mut state = self.state();
-        if state.life.is_some() {
+        if state.life.is_some() || state.ending.is_some() {
             return;
         }
         state.lives += 1;
@@ -203,19 +206,25 @@ impl Host {
         };
         let engine = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), engine.run(stop.clone()))));
         let session = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), session.run())));
-        let working = tokio::spawn(Gated::new(gate, with_clock(clock.clone(), Agent::run(agent.clone(), registration.clone()))));
+        let working =
+            tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), Agent::run(agent.clone(), registration.clone()))));
         let tasks = vec![session.abort_handle(), working.abort_handle(), engine.abort_handle()];
-        Life { tasks, engine, stop, registration, agent, store, clock }
+        Life { tasks, gate, engine, stop, registration, agent, store, clock }
     }
 
     /// Ends fleetd as SIGKILL does. False if it was not running.
     pub fn kill(&self) -> bool {
-        let life = self.state().life.take();
-        if let Some(life) = &life {
+        let (life, ending) = {
+            let mut state = self.state();
+            (state.life.take(), state.ending.take())
+        };
+        let was_there = life.is_some() || ending.is_some();
+        if was_there {
             self.judge.lock().note(format!("machine {}: fleetd is gone", self.number));
-            life.tasks.iter().for_each(AbortHandle::abort);
         }
-        life.is_some()
+        life.iter().flat_map(|life| &life.tasks).for_each(AbortHandle::abort);
+        ending.iter().for_each(CancellationToken::cancel);
+        was_there
     }
 
     /// Power loss: fleetd and all units end, and what lay in memory is gone.
@@ -229,24 +238,41 @@ impl Host {
 
     /// Ends fleetd as SIGTERM does: `leaving` hands the units over first, else they run on and the machine stays registered.
     pub async fn stop(&self, leaving: bool) {
-        let Some(life) = self.state().life.take() else { return };
+        let killed = CancellationToken::new();
+        let life = {
+            let mut state = self.state();
+            let Some(life) = state.life.take() else { return };
+            state.ending = Some(killed.clone());
+            life
+        };
         self.judge.lock().note(format!("machine {}: fleetd {}", self.number, if leaving { "leaves" } else { "stops" }));
-        let Life { tasks, engine, stop, registration, agent, store, clock } = life;
-        stop.cancel();
-        // systemd would kill it after its TimeoutStopSec.
-        let _ = timeout(Duration::from_secs(90), engine).await;
-        tasks.iter().for_each(AbortHandle::abort);
-        let held = *registration.borrow();
-        if leaving {
-            self.judge.lock().leaves(self.number);
-            let goodbye = async {
-                if let Some(registration) = held {
-                    session::leave(&store, &self.id, registration).await;
-                }
-                agent.lock().await.stop_everything().await;
-            };
-            let _ = timeout(Duration::from_secs(90), with_clock(clock, goodbye)).await;
+        let tasks = life.tasks.clone();
+        tokio::select! {
+            biased;
+            () = killed.cancelled() => {}
+            // systemd kills it after its TimeoutStopSec=.
+            _ = timeout(Duration::from_secs(90), self.end(life, leaving)) => self.state().ending = None,
         }
+        tasks.iter().for_each(AbortHandle::abort);
+    }
+
+    async fn end(&self, life: Life, leaving: bool) {
+        let Life { tasks, gate, engine, stop, registration, agent, store, clock } = life;
+        stop.cancel();
+        let _ = engine.await;
+        tasks.iter().for_each(AbortHandle::abort);
+        if !leaving {
+            return;
+        }
+        self.judge.lock().leaves(self.number);
+        let (held, id) = (*registration.borrow(), self.id.clone());
+        let goodbye = async move {
+            if let Some(registration) = held {
+                session::leave(&store, &id, registration).await;
+            }
+            agent.lock().await.stop_everything().await;
+        };
+        Gated::new(gate, with_clock(clock, goodbye)).await;
     }
 
     /// Steps the wall clock; fleetd hears of it when it starts next.

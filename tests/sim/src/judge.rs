@@ -17,7 +17,8 @@ use crate::verdict::{Check, Verdict};
 /// How long after it was decided a stop may still be carried out: the longest fault, and the longest pause after a failed step.
 const STOP_STANDS: Duration = Duration::from_secs(180);
 
-/// Three commits of one leader with no other write between them are one too many, unless time made it: a pause that ended. The first may
+/// Three commits of one leader with no other write between them are one too many, unless time made it: a pause that ended, or a fenced
+/// unit's wait. The first may
 /// have been planned before the last write was seen, the second was not: it waited for the first to come round.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
@@ -151,6 +152,7 @@ impl Judge {
         } else {
             1
         };
+        let row = if row > 1 && self.gives_up_a_fenced_unit(batch) { 1 } else { row };
         self.committed = (row, origin, Instant::now());
         if row > 2 {
             self.fail(
@@ -168,6 +170,18 @@ impl Judge {
                 self.assigned(origin, machine, value);
             }
         }
+    }
+
+    /// Whether a commit takes a fenced unit off a machine: then it was a wait's end that made it, and several may end at once.
+    fn gives_up_a_fenced_unit(&self, batch: &WatchBatch) -> bool {
+        batch.events.iter().any(|event| {
+            let WatchEvent::Put(kv) = event else { return false };
+            let Some(old) = kv.key.strip_prefix("/fleet/assignments/").and_then(|machine| self.assignments.get(machine)) else {
+                return false;
+            };
+            let new: Assignment = serde_json::from_slice(&kv.value).unwrap_or_default();
+            old.instances.iter().any(|(name, was)| was.fence.is_some() && !new.instances.contains_key(name))
+        })
     }
 
     /// A field of a later version stays in its document for as long as there is one.

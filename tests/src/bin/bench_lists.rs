@@ -124,7 +124,7 @@ async fn fill(path: &Path) -> Result<Store> {
         };
         let instances = assignment.instances.iter().map(|(name, placement)| (name.clone(), status(&placement.hash))).collect();
         let report = Report { v: FORMAT, generation: assignment.generation, instances, ..Report::default() };
-        store.put_report(id, &report, registrations[id]).await?;
+        store.put_report(id, &report, registrations[id], 0).await?;
     }
     Ok(store)
 }

@@ -104,6 +104,8 @@ impl Server {
         let names = running.iter().map(|name| UnitName::parse(name).expect("a name"));
         let instances = names.map(|name| (name.clone(), status(&name))).collect();
         let report = Report { v: FORMAT, generation: 1, instances, ..Report::default() };
-        self.store.put_report(&MachineId::new(MACHINE), &report, self.registration).await.expect("a report");
+        let machine = MachineId::new(MACHINE);
+        let last = self.store.report_revision(&machine).await.expect("a store");
+        self.store.put_report(&machine, &report, self.registration, last).await.expect("a report");
     }
 }

@@ -103,7 +103,9 @@ impl Cluster {
         };
         let instances = units.iter().map(|name| (UnitName::trusted(*name), status.clone())).collect();
         let report = Report { v: FORMAT, generation: 1, instances, unknown: Unknown::new() };
-        self.store.put_report(&MachineId::new(id), &report, self.machines[id]).await.unwrap();
+        let machine = MachineId::new(id);
+        let last = self.store.report_revision(&machine).await.unwrap();
+        self.store.put_report(&machine, &report, self.machines[id], last).await.unwrap();
     }
 
     /// Elects `id`, whoever led before.

@@ -4,7 +4,7 @@ use super::*;
 use expect_test::{Expect, expect};
 
 /// A line is `unit: wanted; on-host`. Wanted: `-`, `loaded h1`, `launched h1 [restart=N] [token=N]`. On host: `-` or
-/// `h1[ launched][ fence=TOKEN/LIFE][ oneshot][ restart=N][ STATE][ job][ failures=N][ pause=MS][ refused]`, where STATE is systemd's active state.
+/// `h1[ launched][ fence=TOKEN/LIFE][ oneshot][ writing][ restart=N][ STATE][ job][ failures=N][ pause=MS][ refused]`, where STATE is systemd's active state.
 fn check(text: &str, expected: Expect) {
     check_with_keeper(None, text, expected);
 }
@@ -61,6 +61,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         shared: false,
         outdated: false,
         stopping: false,
+        writing: false,
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
@@ -68,6 +69,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
             ("oneshot", _) => marker.oneshot = true,
             ("outdated", _) => marker.outdated = true,
             ("stopping", _) => marker.stopping = true,
+            ("writing", _) => marker.writing = true,
             ("restart", n) => marker.restart = n.parse().unwrap(),
             ("fence", both) => {
                 let (token, life) = both.split_once('/').unwrap();
@@ -184,6 +186,32 @@ fn a_replica_that_exits_is_started_again_and_a_unit_by_name_is_done() {
          web@2.service: launched h1; h1 launched oneshot inactive
          a.service: launched h1; h1 launched inactive",
         expect!["Start { instance: web@1.service, restart: 0, again: true }"],
+    );
+}
+
+#[test]
+fn a_fenced_unit_by_name_that_is_down_is_started_again_unless_it_ends_by_itself() {
+    check_with_keeper(
+        Some(40),
+        "a.service: launched h1 token=7; h1 launched fence=7/40 inactive
+         b.service: launched h1 token=7; h1 launched fence=7/40 oneshot inactive",
+        expect!["Start { instance: a.service, restart: 0, again: true }"],
+    );
+}
+
+#[test]
+fn what_a_crash_kept_from_being_written_whole_is_written_again_or_taken_away() {
+    check(
+        "a.service: launched h1; h1 writing
+         b.service: -; h1 writing
+         c.service: launched h1; h1 writing launched active",
+        expect![[r#"
+            Remove(b.service)
+            Write { instance: a.service, unit: a.service, revision: 1, hash: "h1", fence: None }
+            Write { instance: c.service, unit: c.service, revision: 1, hash: "h1", fence: None }
+            Reload
+            Start { instance: a.service, restart: 0, again: false }
+            Restart { instance: c.service, restart: 0 }"#]],
     );
 }
 
