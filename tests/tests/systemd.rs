@@ -19,8 +19,8 @@ const HANGS: &str = "[Service]\nType=notify\nTimeoutStartSec=infinity\nTimeoutSt
 const SILENT: &str = "[Service]\nType=notify\nNotifyAccess=all\nWatchdogSec=1\nExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep infinity'\n";
 /// The same without a watchdog, with a folder that goes when it does; systemd starts it again.
 const KEEPS: &str = "[Service]\nType=notify\nNotifyAccess=all\nRuntimeDirectory=fleettest-keeps\nRestart=always\nRestartSec=50ms\nExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep infinity'\n";
-/// Does not end when it is told to.
-const STUBBORN: &str = "TimeoutStopSec=1\nExecStart=\nExecStart=/bin/sh -c 'trap \"\" TERM; sleep infinity'\n";
+/// Does not end when it is told to: that signal is one that nobody heeds, from a process's first instant on.
+const STUBBORN: &str = "TimeoutStopSec=1\nKillSignal=SIGWINCH\n";
 const DROP_IN: &str = "[Unit]\nDescription=by fleet\n";
 
 /// Longer than anything here takes on a busy machine.
