@@ -40,6 +40,35 @@ fn journals_and_status_come_from_other_machines_over_mutual_tls() -> Result<()> 
     })
 }
 
+/// As docs/operating.md tells it, on a fleetd that holds the address itself at first.
+#[test]
+fn a_tcp_socket_that_systemd_holds_refuses_nobody_while_fleetd_restarts() -> Result<()> {
+    let options = Options { store: Store::Embedded, ..lab("tcp", 1) };
+    scenario(&options, |cluster| {
+        cluster.start("talk.service", SLEEPER)?;
+        let before = cluster.running(ALL)?;
+        ensure!(before.len() == 1, "{before:?}");
+        let address = cluster.lab.address("h1")?;
+        let socket = format!(
+            "[Socket]\nListenStream={address}:4100\nFreeBind=yes\nService=fleetd.service\n\
+             [Install]\nWantedBy=sockets.target fleetd.service\n"
+        );
+        cluster.write("h1", "/etc/systemd/system/fleetd-tcp.socket", &socket)?;
+        cluster.lab.sh("h1", "systemctl daemon-reload && systemctl enable fleetd-tcp.socket && systemctl restart fleetd")?;
+        let active = cluster.lab.sh("h1", "systemctl is-active fleetd-tcp.socket fleetd.socket fleetd")?;
+        ensure!(active.split_whitespace().all(|state| state == "active"), "{active}");
+        let asked = format!(
+            "for i in $(seq 3); do systemctl restart fleetd; touch /run/restarted-$i; done &
+             while [ ! -e /run/restarted-3 ]; do curl -s -o /dev/null -w '%{{http_code}}\n' http://{address}:4100/fleet/v1/version; done | sort | uniq -c"
+        );
+        let answers = cluster.lab.sh("h1", &asked)?;
+        let words: Vec<&str> = answers.split_whitespace().collect();
+        ensure!(words.len() == 2 && words[1] == "200", "how often which status (000: refused): {answers}");
+        ensure!(cluster.running(ALL)? == before, "a restart changed what runs");
+        Ok(())
+    })
+}
+
 fn give_certificate(cluster: &Cluster, host: &str, authority: &Authority) -> Result<()> {
     let files = authority.issue(host, &[cluster.lab.address(host)?], Lifetime::Good)?;
     // The key first: fleetd finds the two no pair for a moment, and goes on with those that it has.
