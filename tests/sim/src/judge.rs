@@ -172,7 +172,8 @@ impl Judge {
         }
     }
 
-    /// Whether a commit takes a fenced unit off a machine: then it was a wait's end that made it, and several may end at once.
+    /// Whether a commit takes a fenced unit off a machine, or knows that what was taken off has ended: then it was a wait's end that made
+    /// it, and several may end at once.
     fn gives_up_a_fenced_unit(&self, batch: &WatchBatch) -> bool {
         batch.events.iter().any(|event| {
             let WatchEvent::Put(kv) = event else { return false };
@@ -180,7 +181,8 @@ impl Judge {
                 return false;
             };
             let new: Assignment = serde_json::from_slice(&kv.value).unwrap_or_default();
-            old.instances.iter().any(|(name, was)| was.fence.is_some() && !new.instances.contains_key(name))
+            let goes = old.instances.iter().any(|(name, was)| was.fence.is_some() && !new.instances.contains_key(name));
+            goes || old.off.keys().any(|name| !new.off.contains_key(name))
         })
     }
 
