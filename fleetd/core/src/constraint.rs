@@ -74,7 +74,7 @@ pub fn suits<'a>(machine: &Machine, wants: &'a Constraints) -> Result<(), Unsuit
     {
         return Err(Unsuited::OtherMachine(id));
     }
-    for (key, values) in &wants.metadata {
+    for (key, values) in wants.metadata.iter() {
         if !machine.metadata.get(key).is_some_and(|value| values.contains(value)) {
             return Err(Unsuited::Lacks(key, values));
         }

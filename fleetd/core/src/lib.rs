@@ -16,6 +16,7 @@ pub mod converge;
 pub mod event;
 pub mod fence;
 pub mod glob;
+pub mod labels;
 pub mod model;
 pub mod name;
 pub mod plan;

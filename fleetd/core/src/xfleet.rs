@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::glob;
+use crate::labels::Labels;
 use crate::name::UnitName;
 use crate::unit_file::{UnitFile, UnitFileError, UnitOption};
 
@@ -35,7 +36,7 @@ pub struct Constraints {
     /// Units that must run on the same machine.
     pub machine_of: Vec<String>,
     /// Labels: keys are all needed, of a key's values any one.
-    pub metadata: BTreeMap<String, BTreeSet<String>>,
+    pub metadata: Labels,
     /// Patterns of units that may not run on the same machine.
     pub conflicts: Vec<String>,
     /// Whether it runs on every machine that fits.
@@ -69,7 +70,7 @@ impl Constraints {
         Constraints {
             machine_id: first_id.filter(|id| !id.is_empty()),
             machine_of: values(&["MachineOf", "X-ConditionMachineOf"]).into_iter().filter(|v| !v.is_empty()).collect(),
-            metadata,
+            metadata: metadata.into(),
             conflicts: split(values(&["Conflicts", "X-Conflicts"])),
             global: is_global(&file.options),
             replaces: values(&["Replaces"]).into_iter().filter(|v| !v.is_empty()).collect(),
@@ -83,7 +84,12 @@ impl Constraints {
         Constraints {
             machine_id: self.machine_id.as_ref().map(one),
             machine_of: self.machine_of.iter().map(one).collect(),
-            metadata: self.metadata.iter().map(|(k, vs)| (one(k), vs.iter().map(one).collect())).collect(),
+            metadata: match self.metadata.as_str().contains('%') {
+                true => {
+                    self.metadata.iter().map(|(k, vs)| (one(k), vs.iter().map(one).collect())).collect::<BTreeMap<_, _>>().into()
+                }
+                false => self.metadata.clone(),
+            },
             conflicts: self.conflicts.iter().map(one).collect(),
             global: self.global,
             replaces: self.replaces.iter().map(one).collect(),
@@ -96,7 +102,7 @@ impl Constraints {
         let any = |text: &String| text.contains('%');
         self.machine_id.iter().any(any)
             || self.machine_of.iter().any(any)
-            || self.metadata.iter().any(|(k, vs)| any(k) || vs.iter().any(any))
+            || self.metadata.as_str().contains('%')
             || self.conflicts.iter().any(any)
             || self.replaces.iter().any(any)
     }

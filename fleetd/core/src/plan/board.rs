@@ -89,7 +89,7 @@ impl<'a> Board<'a> {
         };
         let slots: Vec<Slot> = snapshot.machines.iter().map(slot).collect();
         let units: Vec<UnitSeat> = snapshot.units.values().map(|unit| UnitSeat::new(unit, snapshot, slots.len())).collect();
-        let any_conflicts = units.iter().any(|seat| seat.declares() && seat.unit.desired != DesiredState::Inactive);
+        let any_conflicts = units.iter().any(|seat| seat.declares && seat.unit.desired != DesiredState::Inactive);
         Board { snapshot, slots, units, any_conflicts, plan: Plan::default() }
     }
 
@@ -151,7 +151,7 @@ impl<'a> Board<'a> {
             return Some(Misfit::Full);
         }
         // Without patterns of its own, only units that have some can be against it.
-        let clash = if wants.conflicts.is_empty() {
+        let clash = if !self.units[number].declares {
             slot.declaring.iter().find_map(|&other| self.clash(other, slot.names(other)?, instance, wants))
         } else {
             slot.here.iter().find_map(|(other, names)| self.clash(*other, names, instance, wants))
@@ -183,8 +183,8 @@ impl<'a> Board<'a> {
     fn clash<'b>(&self, other: usize, names: &'b Names, instance: &UnitName, wants: &Constraints) -> Option<&'b UnitName> {
         let theirs = &self.units[other];
         let hits = |patterns: &[String], name: &UnitName| patterns.iter().any(|p| glob::matches(p, name.as_str()));
-        let said_by_all = !theirs.specifiers && hits(&theirs.unit.constraints.conflicts, instance);
-        let said_by_some = theirs.specifiers && theirs.declares();
+        let said_by_all = theirs.declares && !theirs.specifiers && hits(&theirs.unit.constraints.conflicts, instance);
+        let said_by_some = theirs.specifiers && theirs.declares;
         // All names of a unit begin alike, so most patterns are done with a whole unit at once.
         let ours_may_hit = wants.conflicts.iter().any(|p| theirs.may_match(p));
         if !said_by_all && !said_by_some && !ours_may_hit {
@@ -231,7 +231,7 @@ impl<'a> Board<'a> {
                 Ok(at) => slot.here[at].1.more.push(instance.clone()),
                 Err(at) => {
                     slot.here.insert(at, (number, Names { first: instance.clone(), more: Vec::new() }));
-                    if unit.declares() {
+                    if unit.declares {
                         slot.declaring.push(number);
                     }
                 }

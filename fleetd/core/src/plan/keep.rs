@@ -78,8 +78,7 @@ fn keep_on_machine<'a>(
             continue;
         };
         last = number;
-        let unit = board.units[number].unit;
-        if !unit.constraints.machine_of.is_empty() {
+        if board.units[number].follows {
             let follower = Follower { number, seat, old: Vec::new() };
             pending.followers.entry(instance.clone()).or_insert(follower).old.push((machine, placement));
             continue;
@@ -89,7 +88,7 @@ fn keep_on_machine<'a>(
             continue;
         }
         let expanded = constraints_of(board, number, instance);
-        let wants = expanded.as_ref().unwrap_or(&unit.constraints);
+        let wants = expanded.as_ref().unwrap_or(&board.units[number].unit.constraints);
         if let Some(misfit) = board.misfit(number, instance, wants, machine) {
             displace(board, pending, instance, machine, placement, misfit);
             continue;

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 
 use super::board::{Board, NOWHERE};
 use super::constraints_of;
@@ -30,12 +30,8 @@ fn machine_of(Reverse(entry): Entry) -> u32 {
     entry as u32
 }
 
-/// The labels that a unit asks for.
-type Labels = BTreeMap<String, BTreeSet<String>>;
-
-/// One class for each set of labels asked for: units that ask for the same share it. The hash before the labels spares most
-/// comparisons of whole maps; what it is does not matter, since the labels decide.
-type Classes<'a> = BTreeMap<(u64, &'a Labels), Class>;
+/// One class for each set of labels asked for, by [`Labels::as_str`](crate::labels::Labels::as_str): units that ask for the same share it.
+type Classes<'a> = BTreeMap<&'a str, Class>;
 
 /// The machines that have a set of labels, and why the others have not: counted when the first unit finds no machine.
 struct Class {
@@ -51,25 +47,24 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
     board.expect(board.units.iter().filter(|seat| !seat.global).map(missing).sum());
     for number in 0..board.units.len() {
         let unit = &board.units[number];
-        let (constraints, missing) = (&unit.unit.constraints, unit.placed.contains(&NOWHERE));
-        if !missing {
+        if !unit.placed.contains(&NOWHERE) {
             continue;
         }
         if unit.global {
             place_global(board, number);
-        } else if !constraints.machine_of.is_empty() {
+        } else if unit.follows {
             for (seat, instance) in unit.empty_seats() {
                 pending.followers.entry(instance).or_insert(Follower { number, seat, old: Vec::new() });
             }
-        } else if unit.specifiers || constraints.machine_id.is_some() {
+        } else if unit.specifiers || unit.pinned {
             // Labels with specifiers, and pins, are rare and cheap to look at one by one; the rest shares heaps.
             place_one_by_one(board, pending, number);
         } else {
-            let wants = &board.units[number].unit.constraints;
-            let new = || Class::new(board, index.get_or_insert_with(|| index_labels(board)), wants);
-            let class = match wants.metadata.is_empty() {
-                true => anywhere.get_or_insert_with(new),
-                false => classes.entry((hash(&wants.metadata), &wants.metadata)).or_insert_with(new),
+            let labels = unit.labels;
+            let new = || Class::new(board, index.get_or_insert_with(|| index_labels(board)), &unit.unit.constraints);
+            let class = match labels {
+                "" => anywhere.get_or_insert_with(new),
+                labels => classes.entry(labels).or_insert_with(new),
             };
             match board.units[number].placed.len() {
                 1 => place_one(board, class, pending, number),
@@ -105,13 +100,6 @@ impl Class {
         };
         Class { heap, unsuited: None }
     }
-}
-
-/// FNV-1a over the labels: the same in every run.
-fn hash(labels: &Labels) -> u64 {
-    let texts = labels.iter().flat_map(|(key, values)| std::iter::once(key).chain(values));
-    let bytes = texts.flat_map(|text| text.bytes().chain([0]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A global unit goes to every machine that suits and has nothing against it. Where it cannot go is no misfit of the unit.

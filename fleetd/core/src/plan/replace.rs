@@ -25,8 +25,7 @@ pub(super) fn push_replaced<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>
         moving = false;
         for number in 0..board.units.len() {
             let unit = &board.units[number];
-            if unit.global || !unit.unit.constraints.machine_of.is_empty() || !pushers.patterns.iter().any(|p| unit.may_match(p))
-            {
+            if unit.global || unit.follows || !pushers.patterns.iter().any(|p| unit.may_match(p)) {
                 continue;
             }
             let seats: Vec<(usize, UnitName)> = unit.taken_seats().collect();
@@ -61,7 +60,7 @@ struct Pusher {
 impl Pushers {
     fn of(board: &Board) -> Pushers {
         let mut pushers = Pushers { on: BTreeMap::new(), patterns: Vec::new() };
-        for unit in board.units.iter().filter(|seat| !seat.unit.constraints.replaces.is_empty() && !seat.global) {
+        for unit in board.units.iter().filter(|seat| seat.replaces && !seat.global) {
             for (seat, name) in unit.taken_seats() {
                 let patterns = unit.unit.constraints.expanded(&name).replaces;
                 pushers.patterns.extend(patterns.iter().cloned());

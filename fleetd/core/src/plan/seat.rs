@@ -21,7 +21,18 @@ const ENTRY_BYTES: usize = 160;
 /// One unit, and how far its wanted instances are placed.
 pub(super) struct UnitSeat<'a> {
     pub(super) unit: &'a Arc<Unit>,
+    // What planning asks of each unit stands here: the unit itself lies elsewhere in memory, and ten thousand of them in no cache.
     pub(super) specifiers: bool,
+    /// Whether it names a machine (`MachineID=`).
+    pub(super) pinned: bool,
+    /// Whether it goes where others are (`MachineOf=`).
+    pub(super) follows: bool,
+    /// Whether it declares conflicts.
+    pub(super) declares: bool,
+    /// Whether it pushes others off (`Replaces=`).
+    pub(super) replaces: bool,
+    /// The labels that it asks for, as [`Labels::as_str`](crate::labels::Labels::as_str).
+    pub(super) labels: &'a str,
     /// Whether it runs on every machine that fits. A template never does: its count says how many run.
     pub(super) global: bool,
     /// Numbers of a scaled template that have a record of their own, which wins.
@@ -53,7 +64,21 @@ impl<'a> UnitSeat<'a> {
         let entry_bytes = ENTRY_BYTES + fence + name.len() + 2 * escapes + beside;
         let specifiers = unit.constraints.has_specifiers();
         let placed = smallvec![NOWHERE; seats];
-        let mut seat = UnitSeat { unit, specifiers, global, own_records: BTreeSet::new(), placed, number_at, entry_bytes };
+        let constraints = &unit.constraints;
+        let mut seat = UnitSeat {
+            unit,
+            specifiers,
+            pinned: constraints.machine_id.is_some(),
+            follows: !constraints.machine_of.is_empty(),
+            declares: !constraints.conflicts.is_empty(),
+            replaces: !constraints.replaces.is_empty(),
+            labels: constraints.metadata.as_str(),
+            global,
+            own_records: BTreeSet::new(),
+            placed,
+            number_at,
+            entry_bytes,
+        };
         if template && seats > 0 {
             let family = snapshot.units.range::<str, _>((Bound::Included(&name[..number_at]), Bound::Unbounded));
             let family = family.take_while(|(other, _)| other.as_str().starts_with(&name[..number_at]));
@@ -114,11 +139,6 @@ impl<'a> UnitSeat<'a> {
             *siblings.entry(machine).or_default() += 1;
         }
         siblings
-    }
-
-    /// Whether it declares conflicts.
-    pub(super) fn declares(&self) -> bool {
-        !self.unit.constraints.conflicts.is_empty()
     }
 
     /// Whether `pattern` may match any of its instances, judged by how both begin.

@@ -1,0 +1,92 @@
+//! The labels that a unit asks of a machine (`MachineMetadata=`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Keys are all needed, of a key's values any one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<String, BTreeSet<String>>", into = "BTreeMap<String, BTreeSet<String>>")]
+pub struct Labels {
+    wanted: BTreeMap<String, BTreeSet<String>>,
+    text: Arc<str>,
+}
+
+impl Labels {
+    /// All of them in one text, which two sets of labels share exactly if they are the same: planning compares thousands, and a map of
+    /// sets of strings lies all over the memory.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl From<BTreeMap<String, BTreeSet<String>>> for Labels {
+    fn from(wanted: BTreeMap<String, BTreeSet<String>>) -> Labels {
+        let mut text = String::new();
+        for (key, values) in &wanted {
+            // Each with its length or count before it, so that no two differing sets can read alike.
+            let _ = write!(text, "{}:{key}={}", key.len(), values.len());
+            for value in values {
+                let _ = write!(text, ",{}:{value}", value.len());
+            }
+            text.push(' ');
+        }
+        Labels { wanted, text: text.into() }
+    }
+}
+
+impl From<Labels> for BTreeMap<String, BTreeSet<String>> {
+    fn from(labels: Labels) -> Self {
+        labels.wanted
+    }
+}
+
+impl Deref for Labels {
+    type Target = BTreeMap<String, BTreeSet<String>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differing_labels_never_read_alike() {
+        let labels = |pairs: &[(&str, &str)]| {
+            let mut wanted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+            for (key, value) in pairs {
+                wanted.entry((*key).to_string()).or_default().insert((*value).to_string());
+            }
+            Labels::from(wanted)
+        };
+        let sets: [&[(&str, &str)]; 7] = [
+            &[],
+            &[("a", "b")],
+            &[("a", "b"), ("a", "c")],
+            &[("a", "b"), ("c", "d")],
+            &[("a", "b,1:c")],
+            &[("a", "b 1:c=1,1:d")],
+            &[("a=1,1:b 1:c", "d")],
+        ];
+        for (at, one) in sets.iter().enumerate() {
+            assert_eq!(labels(one).as_str(), labels(one).as_str());
+            for other in &sets[..at] {
+                assert_ne!(labels(one).as_str(), labels(other).as_str());
+            }
+        }
+    }
+
+    #[test]
+    fn labels_are_written_and_read_as_a_plain_map() {
+        let text = r#"{"disk":["ssd"],"zone":["a","b"]}"#;
+        let labels: Labels = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&labels).unwrap(), text);
+        assert_eq!(labels["zone"].len(), 2);
+    }
+}
