@@ -25,6 +25,8 @@ pub enum Misfit {
     FailedHere,
     /// The machine's assignment is at its size limit.
     Full,
+    /// An operator cordoned or drains it.
+    Cordoned,
     /// It waits for a unit that waits for it.
     Circle,
     /// No machine is registered at all.
@@ -43,6 +45,7 @@ impl fmt::Display for Misfit {
             Misfit::NotBeside(unit) => write!(f, "MachineOf={unit}, which is not there"),
             Misfit::FailedHere => f.write_str("failed there again and again"),
             Misfit::Full => f.write_str("holds as many instances as one assignment can"),
+            Misfit::Cordoned => f.write_str("is cordoned or drained"),
             Misfit::Circle => f.write_str("MachineOf goes round in a circle"),
             Misfit::NoMachines => f.write_str("no machine is registered"),
         }

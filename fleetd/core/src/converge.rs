@@ -207,8 +207,8 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
     let refused = seen.trouble.message.is_some() && seen.systemd.is_none();
     let state = if refused { SystemdState { active: "failed".to_string(), sub: "failed".to_string(), ..state } } else { state };
     let queued = state.job && ["inactive", "failed"].contains(&state.active.as_str());
-    // Not launched, and a job on a running unit: that is our stop, not carried out yet.
-    let stopping = state.job && state.active == "active" && seen.marker.as_ref().is_some_and(|marker| !marker.launched);
+    // A job on a running unit is its stop or restart, not carried out yet: who counts what is up must not count on it.
+    let stopping = state.job && state.active == "active";
     let state = if stopping { SystemdState { active: "deactivating".to_string(), ..state } } else { state };
     InstanceStatus {
         load: state.load,

@@ -103,6 +103,8 @@ pub enum What {
     Nowhere,
     /// The fenced units wait: another copy of theirs may still be alive on the machine.
     Waits,
+    /// The unit's instances are changed a few at a time (`MaxUnavailable=`).
+    Rolling,
     /// So many machines are missing that their units are moved slowly.
     Slowed,
     /// No longer so.
@@ -198,6 +200,7 @@ impl fmt::Display for Item {
             What::GaveUp => write!(f, "{units} gave up on {machine}")?,
             What::Nowhere => write!(f, "no machine can run {units}")?,
             What::Waits => write!(f, "{units} waits for its copy on {machine}")?,
+            What::Rolling => write!(f, "{units} changes a few instances at a time")?,
             What::Slowed => f.write_str("moves are slowed")?,
             What::UsualSpeed => f.write_str("moves go at the usual speed again")?,
             What::Other => write!(f, "something that this version does not know, of {machine} {units}")?,

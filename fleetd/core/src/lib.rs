@@ -17,6 +17,7 @@ pub mod event;
 pub mod fence;
 pub mod glob;
 pub mod labels;
+pub mod max_unavailable;
 pub mod model;
 pub mod name;
 pub mod plan;

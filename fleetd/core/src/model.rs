@@ -183,6 +183,36 @@ pub struct Capacity {
     pub memory_bytes: u64,
 }
 
+/// What an operator lets a machine run. Global units run on it whatever this says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Availability {
+    /// It takes instances.
+    #[default]
+    Active,
+    /// It keeps what it has, and takes nothing new but what must run beside it.
+    Cordoned,
+    /// What can run elsewhere leaves it, as `MaxUnavailable=` permits.
+    Draining,
+}
+
+impl Availability {
+    /// Whether nobody said otherwise.
+    pub fn is_active(&self) -> bool {
+        *self == Availability::Active
+    }
+
+    /// The word, as commands and the API use it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Availability::Active => "active",
+            Availability::Cordoned => "cordoned",
+            Availability::Draining => "draining",
+        }
+    }
+}
+
 /// `settings/<id>`: what an operator set for a machine over the API. An empty value masks a configured label, as in fleet 1.0.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -192,6 +222,9 @@ pub struct Settings {
     /// Labels on top of the machine's own.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// Whether it takes instances, and keeps those that it has.
+    #[serde(default, skip_serializing_if = "Availability::is_active")]
+    pub availability: Availability,
     /// What a later version wrote.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -285,6 +318,8 @@ pub enum Why {
     Unfit(MachineId),
     /// A unit on that machine replaces it (`Replaces=`).
     Replaced(MachineId),
+    /// That machine is drained.
+    Drained(MachineId),
     /// For a reason that a later version knows.
     Other,
 }
@@ -308,6 +343,7 @@ impl<'de> Deserialize<'de> for Why {
             ("failed", Some(machine)) => Why::Failed(MachineId::new(machine)),
             ("unfit", Some(machine)) => Why::Unfit(MachineId::new(machine)),
             ("replaced", Some(machine)) => Why::Replaced(MachineId::new(machine)),
+            ("drained", Some(machine)) => Why::Drained(MachineId::new(machine)),
             _ => Why::Other,
         };
         Ok(why)
@@ -325,6 +361,7 @@ impl fmt::Display for Why {
             Why::Left(machine) => write!(f, "machine {} left", machine.short()),
             Why::Failed(machine) => write!(f, "failed again and again on machine {}", machine.short()),
             Why::Replaced(machine) => write!(f, "a unit on machine {} replaces it", machine.short()),
+            Why::Drained(machine) => write!(f, "machine {} is drained", machine.short()),
             Why::Unfit(machine) => write!(f, "machine {} fits no longer", machine.short()),
             Why::Other => f.write_str("for a reason that this version does not know"),
         }
@@ -422,6 +459,9 @@ pub struct Snapshot {
     pub settling: BTreeSet<MachineId>,
     /// Machines that said goodbye: their absence is no accident.
     pub left: BTreeSet<MachineId>,
+    /// The machines that an operator cordoned or drains.
+    #[serde(default)]
+    pub availability: BTreeMap<MachineId, Availability>,
     /// The keepers of fenced units, for each machine that ever had one.
     pub keepers: BTreeMap<MachineId, KeeperState>,
 }
@@ -455,6 +495,7 @@ mod tests {
             Why::Failed(machine()),
             Why::Unfit(machine()),
             Why::Replaced(machine()),
+            Why::Drained(machine()),
             Why::Other,
         ];
         for why in known {

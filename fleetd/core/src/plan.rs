@@ -17,10 +17,11 @@ use crate::name::{MachineId, UnitName};
 use crate::xfleet::Constraints;
 
 mod board;
-mod failing;
+mod budget;
 mod fencing;
 mod follow;
 mod keep;
+mod leaving;
 mod missing;
 mod place;
 #[cfg(test)]
@@ -55,6 +56,8 @@ pub struct Plan {
     pub documents: BTreeMap<MachineId, Assignment>,
     /// Set while so many machines are missing that their instances are moved slowly.
     pub slowed: Option<Missing>,
+    /// Units of which `MaxUnavailable=` lets no more be taken down for now.
+    pub rolling: Vec<Rolling>,
     /// Fenced instances that wait, because another copy of theirs may still be alive.
     pub held: Vec<Held>,
     /// What must hold when a document is written, beside the document itself: the life of that machine's keeper (0: it never had one),
@@ -132,6 +135,8 @@ pub enum Retired {
     Failed,
     /// That unit is there, and replaces it.
     Replaced(UnitName),
+    /// The machine is drained.
+    Drained,
     /// Another machine runs it already.
     Twice,
 }
@@ -184,6 +189,7 @@ impl fmt::Display for Retired {
             Retired::Unfit(misfit) => write!(f, "the machine {misfit}"),
             Retired::Failed => f.write_str("failed there again and again"),
             Retired::Replaced(other) => write!(f, "{other} is there and replaces it"),
+            Retired::Drained => f.write_str("the machine is drained"),
             Retired::Twice => f.write_str("another machine runs it already"),
         }
     }
@@ -200,21 +206,44 @@ pub struct Unplaced {
     pub misfits: Vec<(Misfit, usize)>,
 }
 
+/// A unit whose instances are changed a few at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rolling {
+    /// The unit or template.
+    pub unit: UnitName,
+    /// How many of its instances wait to be updated, restarted or moved.
+    pub waiting: usize,
+    /// How many are unavailable now, or will be when this plan is carried out.
+    pub unavailable: usize,
+    /// How many it wants.
+    pub wanted: usize,
+    /// How many may be unavailable.
+    pub most: usize,
+}
+
+impl fmt::Display for Rolling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rolling { waiting, unavailable, wanted, most, .. } = self;
+        write!(f, "{waiting} to go: {unavailable} of {wanted} are unavailable, and MaxUnavailable lets at most {most} be so")
+    }
+}
+
 /// Decides for the whole cluster. Moves come before placing, and followers last: so nothing that was decided loses its ground.
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut board = board::Board::new(snapshot);
     let mut pending = keep::keep_what_fits(&mut board);
     fencing::hold(&mut board, &mut pending);
     let mut kept = follow::keep_followers(&mut board, &mut pending);
-    failing::move_failing(&mut board, &mut pending, &mut kept);
+    leaving::move_leaving(&mut board, &mut pending, &mut kept);
     place::place_what_is_missing(&mut board, &mut pending);
     while replace::push_replaced(&mut board, &mut pending, &mut kept) {
         // What was pushed off made room.
-        failing::move_failing(&mut board, &mut pending, &mut kept);
+        leaving::move_leaving(&mut board, &mut pending, &mut kept);
         board.plan.unplaced.clear();
         place::place_what_is_missing(&mut board, &mut pending);
     }
     follow::place_followers(&mut board, pending);
+    budget::update(&mut board);
     board.into_plan()
 }
 

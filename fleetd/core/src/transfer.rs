@@ -254,12 +254,16 @@ fn add_machine(import: &mut Import, old: Option<&Settings>, id: MachineId, new: 
     let mut merged = old.cloned().unwrap_or_default();
     merged.v = model::FORMAT;
     merged.metadata.extend(new.metadata.clone());
+    if !new.availability.is_active() {
+        merged.availability = new.availability;
+    }
     merged.unknown.extend(new.unknown.clone());
     if old == Some(&merged) {
         import.answer.unchanged += 1;
         return;
     }
-    let details = new.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut details: Vec<String> = new.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    details.extend((!new.availability.is_active()).then(|| new.availability.as_str().to_string()));
     import.answer.changes.push(ImportChange { name: id.to_string(), kind: "machine".to_string(), details, warnings: Vec::new() });
     import.settings.push((id, merged));
 }

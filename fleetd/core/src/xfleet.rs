@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::glob;
 use crate::labels::Labels;
+use crate::max_unavailable::MaxUnavailable;
 use crate::name::UnitName;
 use crate::unit_file::{UnitFile, UnitFileError, UnitOption};
 
@@ -21,6 +22,7 @@ const KNOWN: &[&str] = &[
     "Global",
     "Replaces",
     "Fence",
+    "MaxUnavailable",
     "X-ConditionMachineID",
     "X-ConditionMachineBootID",
     "X-ConditionMachineOf",
@@ -45,6 +47,9 @@ pub struct Constraints {
     pub replaces: Vec<String>,
     /// Whether at most one copy of it may be alive.
     pub fence: bool,
+    /// How many of its instances may be down at once because somebody decided so; none: all at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<MaxUnavailable>,
 }
 
 impl Constraints {
@@ -75,6 +80,7 @@ impl Constraints {
             global: is_global(&file.options),
             replaces: values(&["Replaces"]).into_iter().filter(|v| !v.is_empty()).collect(),
             fence: values(&["Fence"]).last().is_some_and(|v| is_true(v)),
+            max_unavailable: values(&["MaxUnavailable"]).last().map(|v| MaxUnavailable::parse(v)),
         }
     }
 
@@ -94,6 +100,7 @@ impl Constraints {
             global: self.global,
             replaces: self.replaces.iter().map(one).collect(),
             fence: self.fence,
+            max_unavailable: self.max_unavailable.clone(),
         }
     }
 
@@ -109,6 +116,9 @@ impl Constraints {
 
     /// The combinations that can never work, in fleet 1.0's words and order; `None` when all is well.
     pub fn contradiction(&self) -> Option<String> {
+        if let Some(MaxUnavailable::Unreadable(text)) = &self.max_unavailable {
+            return Some(format!("invalid MaxUnavailable {text:?}: expect a number from 1, or a percentage from 1% to 100%"));
+        }
         for (patterns, what) in [(&self.conflicts, "conflict"), (&self.replaces, "replace")] {
             for peer in &self.machine_of {
                 if let Some(pattern) = patterns.iter().find(|pattern| glob::matches(pattern, peer)) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleet_core::fence::{Fence, Keeper, KeeperState};
-use fleet_core::model::{Leader, Machine, Settings, Unit, UnitRecord};
+use fleet_core::model::{Availability, Leader, Machine, Settings, Unit, UnitRecord};
 use fleet_core::name::MachineId;
 use fleet_core::view::Cluster;
 use serde::de::DeserializeOwned;
@@ -111,7 +111,11 @@ impl Mirror {
                 self.cluster.snapshot.units.insert(name.clone(), Arc::new(Unit::from_record(&record)));
                 self.cluster.records.insert(name, Arc::new(record));
             }),
-            Key::Settings(id) => parse(&kv.value).map(|settings| {
+            Key::Settings(id) => parse(&kv.value).map(|settings: Settings| {
+                match settings.availability {
+                    Availability::Active => self.cluster.snapshot.availability.remove(&id),
+                    other => self.cluster.snapshot.availability.insert(id.clone(), other),
+                };
                 self.settings.insert(id.clone(), settings);
                 self.merge(&id);
             }),
@@ -158,6 +162,7 @@ impl Mirror {
             }
             Some(Key::Settings(id)) => {
                 self.settings.remove(&id);
+                self.cluster.snapshot.availability.remove(&id);
                 self.merge(&id);
             }
             Some(Key::Machine(id)) => {

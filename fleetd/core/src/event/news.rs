@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Event, Gathered, Item, What};
+use super::{Event, Gathered, Item, Numbers, What};
 use crate::model::{Report, Snapshot};
 use crate::name::{MachineId, UnitName};
 use crate::plan::{Plan, Unplaced};
@@ -19,6 +19,8 @@ pub struct News {
     reports: BTreeMap<MachineId, Arc<Report>>,
     /// Fenced units that wait for a copy, where.
     waiting: BTreeSet<(MachineId, UnitName)>,
+    /// Units whose instances are changed a few at a time. Not known to a new leader, which says so once more.
+    rolling: BTreeSet<UnitName>,
     /// Whether so many machines are missing that their units are moved slowly.
     slowed: bool,
     /// What fits nowhere: how many instances, and why.
@@ -54,8 +56,9 @@ impl News {
         let machines = self.machines(snapshot, plan, created, left, &mut items);
         let gave_up = self.failures(snapshot, &mut items);
         let waiting = self.held(plan, &mut items);
+        let rolling = self.rolling(plan, &mut items);
         let nowhere = self.misfits(plan, &mut items);
-        (items, News { machines, gave_up, reports: snapshot.reports.clone(), waiting, slowed, nowhere })
+        (items, News { machines, gave_up, reports: snapshot.reports.clone(), waiting, rolling, slowed, nowhere })
     }
 
     fn note(&mut self, item: &Item) {
@@ -181,6 +184,15 @@ impl News {
         };
         items.extend(fresh.into_iter().map(item));
         now
+    }
+
+    /// Told when a rollout begins to wait: what it does then, decisions tell.
+    fn rolling(&self, plan: &Plan, items: &mut Vec<Item>) -> BTreeSet<UnitName> {
+        for rolling in plan.rolling.iter().filter(|rolling| !self.rolling.contains(&rolling.unit)) {
+            let units = BTreeMap::from([(rolling.unit.clone(), Numbers::default())]);
+            items.push(Item { what: What::Rolling, machine: None, units, why: rolling.to_string() });
+        }
+        plan.rolling.iter().map(|rolling| rolling.unit.clone()).collect()
     }
 
     fn misfits(&self, plan: &Plan, items: &mut Vec<Item>) -> BTreeMap<UnitName, (usize, String)> {

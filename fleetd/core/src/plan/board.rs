@@ -1,14 +1,15 @@
 //! The board that planning plays on: machines and units by number, what is on each machine so far, and the changes made.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::budget::{self, Deferred};
 use super::seat::UnitSeat;
 use super::{Change, Plan, Retired, Unplaced, fencing};
 use crate::constraint::{self, Misfit, Unsuited};
 use crate::fence::Off;
 use crate::glob;
-use crate::model::{Assignment, DesiredState, FORMAT, MAX_DOCUMENT_BYTES, Machine, Placement, Snapshot, Why};
+use crate::model::{Assignment, Availability, DesiredState, FORMAT, MAX_DOCUMENT_BYTES, Machine, Placement, Snapshot, Why};
 use crate::name::{MachineId, UnitName};
 use crate::xfleet::Constraints;
 
@@ -31,6 +32,12 @@ pub(super) struct Board<'a> {
     pub(super) units: Vec<UnitSeat<'a>>,
     /// Whether any unit has conflicts: if not, nobody keeps lists of what is where.
     any_conflicts: bool,
+    /// Changes of text and restarts that wait for [`budget::update`].
+    pub(super) deferred: Vec<Deferred<'a>>,
+    /// What waits for its unit's budget, by unit and seat, with its machine.
+    pub(super) waiting: BTreeMap<(usize, usize), u32>,
+    /// What is taken down where it is, by unit and seat.
+    pub(super) updating: BTreeSet<(usize, usize)>,
     pub(super) plan: Plan,
 }
 
@@ -38,6 +45,7 @@ pub(super) struct Board<'a> {
 pub(super) struct Slot<'a> {
     pub(super) id: &'a MachineId,
     pub(super) machine: &'a Machine,
+    pub(super) availability: Availability,
     /// Its instances so far, kept and placed.
     pub(super) load: u32,
     /// What its document takes at most, counted by [`UnitSeat::entry_bytes`] or, once that exceeded the budget, measured.
@@ -79,6 +87,7 @@ impl<'a> Board<'a> {
         let slot = |(id, machine): (&'a MachineId, &'a std::sync::Arc<Machine>)| Slot {
             id,
             machine,
+            availability: snapshot.availability.get(id).copied().unwrap_or_default(),
             load: 0,
             bytes: Cell::new(0),
             measured: Cell::new(0),
@@ -90,7 +99,16 @@ impl<'a> Board<'a> {
         let slots: Vec<Slot> = snapshot.machines.iter().map(slot).collect();
         let units: Vec<UnitSeat> = snapshot.units.values().map(|unit| UnitSeat::new(unit, snapshot, slots.len())).collect();
         let any_conflicts = units.iter().any(|seat| seat.declares && seat.unit.desired != DesiredState::Inactive);
-        Board { snapshot, slots, units, any_conflicts, plan: Plan::default() }
+        Board {
+            snapshot,
+            slots,
+            units,
+            any_conflicts,
+            deferred: Vec::new(),
+            waiting: BTreeMap::new(),
+            updating: BTreeSet::new(),
+            plan: Plan::default(),
+        }
     }
 
     /// The number of the unit called `name`.
@@ -142,6 +160,14 @@ impl<'a> Board<'a> {
         }
         let absent = wants.machine_of.iter().find(|name| !self.is_on(name, machine));
         absent.map(|name| Misfit::NotBeside(name.clone())).or_else(|| self.crowded(number, instance, wants, machine))
+    }
+
+    /// The same of an instance that is not there yet.
+    pub(super) fn misfit_of_new(&self, number: usize, instance: &UnitName, wants: &Constraints, machine: u32) -> Option<Misfit> {
+        match self.slots[machine as usize].availability {
+            Availability::Active => self.misfit(number, instance, wants, machine),
+            Availability::Cordoned | Availability::Draining => Some(Misfit::Cordoned),
+        }
     }
 
     /// What runs on the machine that speaks against the instance there; its labels were checked.
@@ -344,8 +370,18 @@ impl<'a> Board<'a> {
         slot.bytes.set(slot.bytes.get() + bytes);
     }
 
-    /// Brings the document's entry of an instance that stays up to date with its unit.
-    pub(super) fn refresh(&mut self, number: usize, instance: &UnitName, machine: u32, old: &Placement) {
+    /// Brings the document's entry of an instance that stays up to date with its unit; at the end of the plan, if that takes it down
+    /// and its unit has a budget for that.
+    pub(super) fn refresh(&mut self, number: usize, seat: usize, instance: &UnitName, machine: u32, old: &'a Placement) {
+        if budget::defers(self.units[number].unit, instance, old) {
+            self.deferred.push(Deferred { number, seat, machine, instance: instance.clone(), old });
+        } else {
+            self.bring_up_to_date(number, instance, machine, old);
+        }
+    }
+
+    /// See [`Board::refresh`].
+    pub(super) fn bring_up_to_date(&mut self, number: usize, instance: &UnitName, machine: u32, old: &Placement) {
         let unit = self.units[number].unit;
         let restart = if unit.restart == 0 && unit.restart_of.is_empty() { 0 } else { unit.restarts_asked(instance) };
         let fence = unit.fence().map(|terms| fencing::refreshed(terms, instance, self.snapshot.revision, old.fence.as_ref()));
@@ -370,6 +406,11 @@ impl<'a> Board<'a> {
         let slot = &mut self.slots[machine as usize];
         self.plan.changes.push(Change::Update { instance: instance.clone(), machine: slot.id.clone() });
         slot.edits.push((instance.clone(), Some(placement)));
+    }
+
+    /// Notes an instance that would be taken down if its unit's budget were not spent.
+    pub(super) fn waits_for_budget(&mut self, number: usize, seat: usize) {
+        self.waiting.insert((number, seat), self.units[number].placed[seat]);
     }
 
     /// Notes a time at which a pause ends.
@@ -403,17 +444,22 @@ impl<'a> Board<'a> {
         self.plan.unplaced.push(Unplaced { unit: self.units[number].unit.name.clone(), instances, misfits });
     }
 
-    /// The machines that suit what is wanted, by number, and the reasons of the others, counted.
-    pub(super) fn suiting(&self, wants: &Constraints) -> (Vec<u32>, Vec<(Misfit, usize)>) {
+    /// The machines that suit what is wanted, by number, and the reasons of the others, counted. What must run beside another also goes
+    /// to `cordoned` ones.
+    pub(super) fn suiting(&self, wants: &Constraints, cordoned: bool) -> (Vec<u32>, Vec<(Misfit, usize)>) {
         let mut suiting = Vec::new();
         let mut unsuited: BTreeMap<Unsuited, usize> = BTreeMap::new();
+        let mut closed = 0;
         for (slot, machine) in self.slots.iter().zip(0..) {
             match constraint::suits(slot.machine, wants) {
-                Ok(()) => suiting.push(machine),
                 Err(found) => *unsuited.entry(found).or_default() += 1,
+                Ok(()) if cordoned || slot.availability.is_active() => suiting.push(machine),
+                Ok(()) => closed += 1,
             }
         }
-        (suiting, unsuited.into_iter().map(|(found, machines)| (found.into(), machines)).collect())
+        let mut reasons: Vec<(Misfit, usize)> = unsuited.into_iter().map(|(found, machines)| (found.into(), machines)).collect();
+        reasons.extend((closed > 0).then_some((Misfit::Cordoned, closed)));
+        (suiting, reasons)
     }
 
     /// Applies the edits to the documents.

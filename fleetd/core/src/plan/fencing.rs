@@ -40,6 +40,7 @@ pub(super) fn take_off(board: &mut Board, instance: &UnitName, machine: u32, why
         Retired::Failed => (Some(Why::Failed(id.clone())), placement.moves.saturating_add(1)),
         Retired::Replaced(_) => (Some(Why::Replaced(id.clone())), placement.moves),
         Retired::Unfit(_) => (Some(Why::Unfit(id.clone())), placement.moves),
+        Retired::Drained => (Some(Why::Drained(id.clone())), placement.moves),
         Retired::Lost | Retired::Left | Retired::Unwanted | Retired::Twice => (None, 0),
     };
     board.note_off(instance, machine, Some(Off { generation: assignment.generation + 1, fence, why, moves }));

@@ -14,7 +14,7 @@ pub(super) type Kept<'a> = Vec<(UnitName, Follower<'a>)>;
 
 /// Keeps the followers whose units stay where they are, before anything new takes their place. A follower may be followed in
 /// turn, so this goes round until nobody else can be kept.
-pub(super) fn keep_followers<'a>(board: &mut Board, pending: &mut Pending<'a>) -> Kept<'a> {
+pub(super) fn keep_followers<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>) -> Kept<'a> {
     let mut kept = Kept::new();
     loop {
         let before = kept.len();
@@ -33,7 +33,7 @@ pub(super) fn keep_followers<'a>(board: &mut Board, pending: &mut Pending<'a>) -
 }
 
 /// Keeps a follower in the first of its places that fits, and takes it off all others.
-fn keep_one(board: &mut Board, instance: &UnitName, follower: &Follower) -> bool {
+fn keep_one<'a>(board: &mut Board<'a>, instance: &UnitName, follower: &Follower<'a>) -> bool {
     let Follower { number, seat, old } = follower;
     let wants = board.units[*number].unit.constraints.expanded(instance);
     let Some(stays) = old.iter().position(|(machine, _)| board.misfit(*number, instance, &wants, *machine).is_none()) else {
@@ -42,7 +42,7 @@ fn keep_one(board: &mut Board, instance: &UnitName, follower: &Follower) -> bool
     for (index, (machine, placement)) in old.iter().enumerate() {
         if index == stays {
             board.take(*number, *seat, instance, *machine);
-            board.refresh(*number, instance, *machine, placement);
+            board.refresh(*number, *seat, instance, *machine, placement);
         } else {
             board.retire(instance, *machine, Retired::Twice);
         }
@@ -116,7 +116,7 @@ fn place_one(board: &mut Board, pending: &mut Pending, instance: UnitName, follo
             board.place(number, seat, instance, machine, Why::Beside(target), moves);
         }
         None => {
-            let (suiting, unsuited) = board.suiting(&wants);
+            let (suiting, unsuited) = board.suiting(&wants, true);
             let against = |machine| board.misfit(number, &instance, &wants, machine);
             let crowded: Vec<Misfit> = suiting.into_iter().filter_map(against).collect();
             board.unplaced(number, vec![instance], &unsuited, crowded.into_iter());

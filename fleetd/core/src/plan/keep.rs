@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::board::{Board, NOWHERE};
 use super::{Change, Retired, constraints_of, fencing, missing, move_pause_ms};
 use crate::constraint::Misfit;
-use crate::model::{Assignment, FORMAT, Placement, Report, Why};
+use crate::model::{Assignment, Availability, FORMAT, Placement, Report, Why};
 use crate::name::{MachineId, UnitName};
 
 /// Instances that were somewhere and must be placed anew, or may move if another machine takes them.
@@ -13,8 +13,8 @@ use crate::name::{MachineId, UnitName};
 pub(super) struct Pending<'a> {
     /// Why an instance that has no machine any more lost it; all other missing instances are simply new.
     pub(super) displaced: BTreeMap<UnitName, Displaced>,
-    /// Instances that gave up where they are.
-    pub(super) failing: Vec<Failing>,
+    /// Instances that stay only if no other machine takes them.
+    pub(super) leaving: Vec<Leaving>,
     /// Followers (`MachineOf=`) that are still to be decided.
     pub(super) followers: BTreeMap<UnitName, Follower<'a>>,
 }
@@ -24,10 +24,12 @@ pub(super) struct Displaced {
     pub(super) moves: u32,
 }
 
-pub(super) struct Failing {
+pub(super) struct Leaving {
     pub(super) number: usize,
     pub(super) seat: usize,
     pub(super) instance: UnitName,
+    /// Why, in the words of [`Retired`].
+    pub(super) cause: Retired,
     /// How often it will have been moved because it failed, if it is moved now.
     pub(super) moves: u32,
 }
@@ -94,8 +96,14 @@ fn keep_on_machine<'a>(
             continue;
         }
         board.take(number, seat, instance, machine);
-        board.refresh(number, instance, machine, placement);
-        if report.is_some() && !board.units[number].global {
+        board.refresh(number, seat, instance, machine, placement);
+        if board.units[number].global {
+            continue;
+        }
+        if board.slots[machine as usize].availability == Availability::Draining {
+            let moves = placement.moves;
+            pending.leaving.push(Leaving { number, seat, instance: instance.clone(), cause: Retired::Drained, moves });
+        } else if report.is_some() {
             note_failing(board, pending, (number, seat), instance, placement, report);
         }
     }
@@ -122,7 +130,7 @@ fn note_failing(
     }
     // What stayed far longer than it had to ran well in between: its failures start anew.
     let moves = if stayed_ms >= super::FORGET_MOVES_MS { 1 } else { placement.moves.saturating_add(1) };
-    pending.failing.push(Failing { number, seat, instance: instance.clone(), moves });
+    pending.leaving.push(Leaving { number, seat, instance: instance.clone(), cause: Retired::Failed, moves });
 }
 
 pub(super) fn displace(

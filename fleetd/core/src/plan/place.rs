@@ -90,12 +90,13 @@ fn index_labels<'a>(board: &Board<'a>) -> Index<'a> {
 impl Class {
     fn new(board: &Board, index: &Index, wants: &Constraints) -> Class {
         let entry = |machine: u32| entry(board.slots[machine as usize].load, machine);
+        let takes = |machine: &u32| board.slots[*machine as usize].availability.is_active();
         let heap = match wants.metadata.first_key_value() {
-            None => (0..board.slots.len() as u32).map(entry).collect(),
+            None => (0..board.slots.len() as u32).filter(takes).map(entry).collect(),
             Some((key, values)) => {
                 let labelled = values.iter().flat_map(|value| index.get(&(key.as_str(), value.as_str()))).flatten().copied();
                 let suits = |machine: &u32| constraint::suits(board.slots[*machine as usize].machine, wants).is_ok();
-                labelled.filter(suits).map(entry).collect()
+                labelled.filter(takes).filter(suits).map(entry).collect()
             }
         };
         Class { heap, unsuited: None }
@@ -129,7 +130,7 @@ fn place_one_by_one(board: &mut Board, pending: &Pending, number: usize) {
     for (seat, instance) in missing {
         let expanded = constraints_of(board, number, &instance);
         let wants = expanded.as_ref().unwrap_or(&board.units[number].unit.constraints);
-        let fitting = pinned_to(board, wants).filter(|&machine| board.misfit(number, &instance, wants, machine).is_none());
+        let fitting = pinned_to(board, wants).filter(|&machine| board.misfit_of_new(number, &instance, wants, machine).is_none());
         let on = |machine: &u32| siblings.get(machine).copied().unwrap_or(0);
         match fitting.min_by_key(|machine| (on(machine), board.slots[*machine as usize].load, *machine)) {
             Some(machine) => {
@@ -138,7 +139,7 @@ fn place_one_by_one(board: &mut Board, pending: &Pending, number: usize) {
                 *siblings.entry(machine).or_default() += 1;
             }
             None => {
-                let (suiting, unsuited) = board.suiting(wants);
+                let (suiting, unsuited) = board.suiting(wants, false);
                 let against = |machine| board.crowded(number, &instance, wants, machine);
                 let crowded: Vec<Misfit> = suiting.into_iter().filter_map(against).collect();
                 board.unplaced(number, vec![instance], &unsuited, crowded.into_iter());
@@ -217,7 +218,7 @@ fn give_up(board: &mut Board, class: &mut Class, number: usize, unplaced: Vec<Un
     let wants = &board.units[number].unit.constraints;
     let against = |entry: &Entry| board.crowded(number, first, wants, machine_of(*entry));
     let crowded: Vec<Misfit> = class.heap.iter().filter_map(against).collect();
-    let unsuited = class.unsuited.get_or_insert_with(|| board.suiting(wants).1);
+    let unsuited = class.unsuited.get_or_insert_with(|| board.suiting(wants, false).1);
     board.unplaced(number, unplaced, unsuited, crowded.into_iter());
 }
 

@@ -32,8 +32,8 @@ pub(super) fn push_replaced<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>
             for (seat, instance) in seats {
                 if push_one(board, &mut pushers, number, seat, &instance) {
                     moving = true;
-                    // Where it failed, it is no more.
-                    pending.failing.retain(|failing| (failing.number, failing.seat) != (number, seat));
+                    // What it was to leave, it has left.
+                    pending.leaving.retain(|leaving| (leaving.number, leaving.seat) != (number, seat));
                 }
             }
         }
@@ -100,7 +100,7 @@ fn push_one(board: &mut Board, pushers: &mut Pushers, number: usize, seat: usize
     let fits = |machine: &u32| {
         *machine != from
             && pushers.against(*machine, instance, &wants.replaces).is_none()
-            && board.misfit(number, instance, wants, *machine).is_none()
+            && board.misfit_of_new(number, instance, wants, *machine).is_none()
             && !pushes_anybody(board, instance, &wants.replaces, *machine)
     };
     let siblings = board.units[number].siblings();

@@ -7,7 +7,8 @@ use super::fencing::fenced;
 use super::{Change, Plan};
 use crate::fence::{Fenced, KeeperState, Off};
 use crate::model::{
-    Assignment, DesiredState, FORMAT, InstanceStatus, Machine, Placement, Report, Snapshot, Unit, UnitRecord, Unknown, Why,
+    Assignment, Availability, DesiredState, FORMAT, InstanceStatus, Machine, Placement, Report, Snapshot, Unit, UnitRecord,
+    Unknown, Why,
 };
 use crate::name::{MachineId, UnitName};
 
@@ -22,6 +23,8 @@ use crate::name::{MachineId, UnitName};
 /// gave-up a: web@1.service                     what it reports as failing in vain
 /// off a: db.service/gen=3                      a fenced instance taken off and maybe alive: [/gen=N]
 /// report a gen=3: web@1.service                what it reports, and of which generation
+/// runs a: web@1.service web@2.service/failed   what it reports of its present assignment, in the texts that it is assigned
+/// drain a                                      a machine that is drained; likewise `cordon`
 /// keeper a life=9 silent=5000                  the keeper of fenced units: [held|released] [life=N] [silent=MS], WatchdogSec=8
 /// ```
 pub(crate) fn snapshot(text: &str) -> Snapshot {
@@ -64,6 +67,15 @@ pub(crate) fn snapshot(text: &str) -> Snapshot {
                 let report = Report { generation: generation.parse().unwrap(), instances, ..Report::default() };
                 snapshot.reports.insert(MachineId::new(id), Arc::new(report));
             }
+            "runs" => {
+                let (id, items) = rest.split_once(':').unwrap();
+                let assignment = snapshot.assignments[id].clone();
+                let instances = items.split_whitespace().map(|item| runs(&assignment, item)).collect();
+                let report = Report { generation: assignment.generation, instances, ..Report::default() };
+                snapshot.reports.insert(MachineId::new(id), Arc::new(report));
+            }
+            "drain" => drop(snapshot.availability.insert(MachineId::new(rest), Availability::Draining)),
+            "cordon" => drop(snapshot.availability.insert(MachineId::new(rest), Availability::Cordoned)),
             "keeper" => {
                 let (id, words) = rest.split_once(' ').unwrap();
                 snapshot.keepers.insert(MachineId::new(id), keeper(words));
@@ -73,6 +85,20 @@ pub(crate) fn snapshot(text: &str) -> Snapshot {
         }
     }
     snapshot
+}
+
+/// What a machine reports of an instance that does as it is assigned, or has failed.
+pub(crate) fn runs(assignment: &Assignment, item: &str) -> (UnitName, InstanceStatus) {
+    let (name, active) = item.split_once('/').unwrap_or((item, "active"));
+    let placement = &assignment.instances[name];
+    let status = InstanceStatus {
+        active: active.to_string(),
+        launched: true,
+        hash: placement.hash.clone(),
+        restart: placement.restart,
+        ..InstanceStatus::default()
+    };
+    (UnitName::trusted(name), status)
 }
 
 fn off(item: &str) -> (UnitName, Off) {
@@ -158,7 +184,7 @@ fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
-            ("rev", n) => placement.revision = n.parse().unwrap(),
+            ("rev", n) => (placement.revision, placement.hash) = (n.parse().unwrap(), format!("v{n}").into()),
             ("moves", n) => placement.moves = n.parse().unwrap(),
             ("since", n) => placement.since_ms = n.parse().unwrap(),
             ("unit", name) => placement.unit = UnitName::trusted(name),
@@ -168,7 +194,7 @@ fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
     (name, placement)
 }
 
-/// Prints a plan: `+` placed, `-` taken off, `~` updated, `…` waits for its other copy, `!` fits nowhere.
+/// Prints a plan: `+` placed, `-` taken off, `~` updated, `…` waits for its other copy or its unit's budget, `!` fits nowhere.
 pub(crate) fn print(plan: &Plan) -> String {
     let mut text = String::new();
     for change in &plan.changes {
@@ -180,6 +206,9 @@ pub(crate) fn print(plan: &Plan) -> String {
     }
     for held in &plan.held {
         let _ = writeln!(text, "… {}: {held}", held.instance);
+    }
+    for rolling in &plan.rolling {
+        let _ = writeln!(text, "… {}: {rolling}", rolling.unit);
     }
     for (machine, life) in &plan.guards {
         let _ = writeln!(text, "if the keeper of {machine} is away in its life {life}");

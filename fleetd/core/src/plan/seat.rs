@@ -132,6 +132,14 @@ impl<'a> UnitSeat<'a> {
         })
     }
 
+    /// How many instances are wanted of it; of a global unit, those that have a machine.
+    pub(super) fn wanted(&self) -> usize {
+        match self.global {
+            true => self.placed.iter().filter(|machine| **machine < SETTLING).count(),
+            false => self.placed.len() - self.own_records.range(1..=self.placed.len() as u32).count(),
+        }
+    }
+
     /// How many of its instances are on each machine.
     pub(super) fn siblings(&self) -> BTreeMap<u32, u32> {
         let mut siblings = BTreeMap::new();

@@ -6,6 +6,7 @@ use super::plan;
 use super::script::{applied, print, snapshot};
 
 mod beside;
+mod budget;
 mod fencing;
 mod fencing_lives;
 mod moves;

@@ -1,0 +1,134 @@
+//! `MaxUnavailable=`: of a unit that has it, no more instances are down at once through updates, restarts and drains, all together.
+//!
+//! What counts as up is what is known to run as it was last decided, with its text and its restarts, by a report of its machine's present
+//! assignment. An instance that is known to be down is changed without further ado, so that a text that fails can be replaced.
+
+use super::Rolling;
+use super::board::Board;
+use crate::max_unavailable::MaxUnavailable;
+use crate::model::{DesiredState, InstanceStatus, Placement, Unit};
+use crate::name::UnitName;
+
+/// A change that takes down an instance which stays where it is.
+pub(super) struct Deferred<'a> {
+    pub(super) number: usize,
+    pub(super) seat: usize,
+    pub(super) machine: u32,
+    pub(super) instance: UnitName,
+    pub(super) old: &'a Placement,
+}
+
+/// Whether bringing the instance up to date with its unit takes it down, and there is a budget for that.
+pub(super) fn defers(unit: &Unit, instance: &UnitName, old: &Placement) -> bool {
+    let launched = old.state == DesiredState::Launched && unit.desired == DesiredState::Launched;
+    unit.constraints.max_unavailable.is_some()
+        && launched
+        && (old.hash != unit.hash || old.restart != unit.restarts_asked(instance))
+}
+
+/// How many instances of one unit may still be taken down by this plan.
+#[derive(Default)]
+pub(super) struct Allowance {
+    /// None: as many as there are.
+    left: Option<usize>,
+}
+
+impl Allowance {
+    /// What the unit's budget leaves, with what this plan has taken down so far.
+    pub(super) fn of(board: &Board, number: usize) -> Allowance {
+        let unit = &board.units[number];
+        let left = |max: &MaxUnavailable| {
+            let wanted = unit.wanted();
+            max.of(wanted).saturating_sub(wanted.saturating_sub(available(board, number)))
+        };
+        Allowance { left: unit.unit.constraints.max_unavailable.as_ref().map(left) }
+    }
+
+    /// Whether the instance may be taken down; counts it, unless it is down.
+    pub(super) fn take_down(&mut self, board: &Board, instance: &UnitName, machine: u32) -> bool {
+        match &mut self.left {
+            None => true,
+            Some(_) if life(board, instance, machine) == Life::Down => true,
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
+    }
+}
+
+/// Carries out as many of the deferred changes as the budgets allow; the rest keeps running as it is.
+pub(super) fn update(board: &mut Board) {
+    let mut deferred = std::mem::take(&mut board.deferred);
+    deferred.sort_by_key(|change| (change.number, change.seat));
+    for changes in deferred.chunk_by(|one, next| one.number == next.number) {
+        let number = changes[0].number;
+        let mut allowance = Allowance::of(board, number);
+        for change in changes {
+            if board.units[number].placed[change.seat] != change.machine {
+                continue; // it moves, and starts with the new text
+            }
+            if allowance.take_down(board, &change.instance, change.machine) {
+                board.bring_up_to_date(number, &change.instance, change.machine, change.old);
+                board.updating.insert((number, change.seat));
+            } else {
+                board.waits_for_budget(number, change.seat);
+            }
+        }
+    }
+    say(board);
+}
+
+/// Says which units' budgets are spent.
+fn say(board: &mut Board) {
+    let waiting = std::mem::take(&mut board.waiting);
+    let stays = |&(&(number, seat), &machine): &(&(usize, usize), &u32)| {
+        board.units[number].placed[seat] == machine && !board.updating.contains(&(number, seat))
+    };
+    let waiting: Vec<usize> = waiting.iter().filter(stays).map(|((number, _), _)| *number).collect();
+    for waiting in waiting.chunk_by(|one, next| one == next) {
+        let unit = &board.units[waiting[0]];
+        let wanted = unit.wanted();
+        let up = |(seat, instance): &(usize, UnitName)| {
+            let left_alone = !board.updating.contains(&(waiting[0], *seat));
+            left_alone && life(board, instance, unit.placed[*seat]) == Life::Up
+        };
+        board.plan.rolling.push(Rolling {
+            unit: unit.unit.name.clone(),
+            waiting: waiting.len(),
+            unavailable: wanted.saturating_sub(unit.taken_seats().filter(up).count()),
+            wanted,
+            most: unit.unit.constraints.max_unavailable.as_ref().map_or(wanted, |max| max.of(wanted)),
+        });
+    }
+}
+
+fn available(board: &Board, number: usize) -> usize {
+    let unit = &board.units[number];
+    unit.taken_seats().filter(|(seat, instance)| life(board, instance, unit.placed[*seat]) == Life::Up).count()
+}
+
+/// What is known of an instance on a machine, as it was last decided: by the last commit, not by this plan.
+#[derive(PartialEq)]
+enum Life {
+    Up,
+    Down,
+    /// Nothing yet, of what was decided last.
+    Unknown,
+}
+
+fn life(board: &Board, instance: &UnitName, machine: u32) -> Life {
+    let id = board.slots[machine as usize].id;
+    let (Some(assignment), Some(report)) = (board.snapshot.assignments.get(id), board.snapshot.reports.get(id)) else {
+        return Life::Unknown;
+    };
+    let Some(placement) = assignment.instances.get(instance).filter(|_| report.generation >= assignment.generation) else {
+        return Life::Unknown;
+    };
+    let as_decided = |status: &&InstanceStatus| {
+        let restarted = placement.restart == 0 || status.restart == placement.restart;
+        status.is_active() && status.launched && status.hash == placement.hash && restarted
+    };
+    if report.instances.get(instance).filter(as_decided).is_some() { Life::Up } else { Life::Down }
+}
