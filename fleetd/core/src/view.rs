@@ -148,6 +148,7 @@ impl Cluster {
             leader: self.leader.as_ref().is_some_and(|leader| leader.machine == *id),
             version: machine.version.clone(),
             instances: Some(self.snapshot.assignments.get(id).map_or(0, |assignment| assignment.instances.len() as u32)),
+            availability: self.snapshot.availability.get(id).copied().unwrap_or_default(),
             cpus: Some(machine.capacity.cpus),
             memory_bytes: Some(machine.capacity.memory_bytes),
         };

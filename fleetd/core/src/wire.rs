@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
-use crate::model::{InstanceStatus, Why};
+use crate::model::{Availability, InstanceStatus, Why};
 use crate::name::{MachineId, UnitName};
 use crate::time::utc;
 use crate::unit_file::UnitOption;
@@ -283,6 +283,9 @@ pub struct Machine {
     /// How many instances are assigned to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instances: Option<u32>,
+    /// Whether it takes instances; absent if it does.
+    #[serde(skip_serializing_if = "Availability::is_active")]
+    pub availability: Availability,
     /// Processors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u32>,
@@ -306,6 +309,87 @@ pub struct MachinePage {
     /// Set while so many machines are missing that their units are moved slowly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
+}
+
+/// Whether a machine takes instances, and what an operator waits for who drains it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct MachineAvailability {
+    /// What is wanted of it.
+    pub availability: Availability,
+    /// What is assigned to it or still reported by it, by name, global units left out.
+    pub instances: Vec<Remaining>,
+}
+
+/// What an operator wants of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AvailabilityWish {
+    /// Whether it takes instances.
+    pub availability: Availability,
+}
+
+/// An instance on a machine, and why it is still there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Remaining {
+    /// The instance.
+    pub name: String,
+    /// Why it is still there, for people; empty if the machine is not drained.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+/// A unit's texts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct RevisionPage {
+    /// Every text that the unit has had since it was submitted, newest first.
+    pub revisions: Vec<Revision>,
+}
+
+/// One text of a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Revision {
+    /// Its number; the first text has 1.
+    pub revision: u64,
+    /// The hash of its options, as lists show it.
+    pub hash: String,
+    /// Whether it is the present one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub current: bool,
+    /// How many instances are assigned with this text.
+    pub instances: u32,
+}
+
+/// A wish for an earlier text.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rollback {
+    /// The number of the text; none for the last one that differs from the present.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+}
+
+/// A unit that has an earlier text again, as a new revision.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct RolledBack {
+    /// The unit.
+    pub name: String,
+    /// The revision before.
+    pub from: u64,
+    /// The revision whose text it has again.
+    pub to: u64,
+    /// The number that this text has now.
+    pub revision: u64,
 }
 
 /// Machines that are missing, so many that their units are moved slowly: one machine is given up at a time.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::MachineId;
@@ -19,6 +19,7 @@ use fleet_tls::{Files, TlsError};
 use crate::replays::Replays;
 use crate::store::Store;
 
+mod availability;
 mod debug;
 mod describe;
 mod discovery;
@@ -33,6 +34,7 @@ mod machines;
 mod openapi;
 mod page;
 mod remote;
+mod revisions;
 mod routes;
 mod state;
 mod tls;
@@ -164,12 +166,16 @@ async fn name_the_server(request: Request, next: Next) -> Response {
 /// An empty answer that names the revision of a write, so that a client can follow from there.
 fn written(status: StatusCode, revision: i64, warnings: &[String]) -> Response {
     let mut response = status.into_response();
-    let headers = response.headers_mut();
+    note_written(response.headers_mut(), revision, warnings);
+    response
+}
+
+/// What the headers of a write's answer say: its revision, and what the user should know.
+fn note_written(headers: &mut HeaderMap, revision: i64, warnings: &[String]) {
     headers.insert(wire::REVISION_HEADER, HeaderValue::from(revision));
     for warning in warnings {
         if let Ok(value) = HeaderValue::from_str(warning) {
             headers.append(wire::WARNING_HEADER, value);
         }
     }
-    response
 }

@@ -8,7 +8,7 @@ use fleet_core::{transfer, wire};
 use serde_json::{Value, json};
 
 use super::describe::{Body, Operation, Resource};
-use super::{debug, documents, events, fencing, follow, import, machines, page, remote, state, units};
+use super::{availability, debug, documents, events, fencing, follow, import, machines, page, remote, revisions, state, units};
 
 /// Answer headers of writes.
 const WRITTEN: &[(&str, &str)] = &[
@@ -71,6 +71,21 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                 .answers(StatusCode::ACCEPTED, "It will be restarted.", Body::None)
                 .headers(WRITTEN)
                 .errors([400, 404, 409]),
+        ),
+        Resource::at("/units/{unitName}/revisions").get(
+            revisions::list,
+            Operation::new("listUnitRevisions", "The texts that a unit has had since it was submitted, newest first.")
+                .gives::<wire::RevisionPage>("The texts, by number and hash.")
+                .errors([400, 404]),
+        ),
+        Resource::at("/units/{unitName}/rollback").post(
+            revisions::rollback,
+            Operation::new("rollbackUnit", "Gives a unit an earlier text again, as a new revision; its desired state stays.")
+                .takes::<wire::Rollback>()
+                .example(json!({}))
+                .gives::<wire::RolledBack>("The revisions before and now.")
+                .headers(WRITTEN)
+                .errors([404, 409, 415]),
         ),
         Resource::at("/units/{unitName}/status").get(
             remote::status,
@@ -158,6 +173,22 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                     .headers(WRITTEN)
                     .errors([409])
                     .discovered_as("Machines", "Patch"),
+            ),
+        Resource::at("/machines/{machineID}/availability")
+            .get(
+                availability::show,
+                Operation::new("getMachineAvailability", "Whether a machine takes instances, and what is still on it.")
+                    .gives::<wire::MachineAvailability>("That.")
+                    .errors([400, 404]),
+            )
+            .put(
+                availability::set,
+                Operation::new("setMachineAvailability", "Cordons or drains a machine, or has it take instances again.")
+                    .takes::<wire::AvailabilityWish>()
+                    .example(json!({"availability": "active"}))
+                    .answers(StatusCode::NO_CONTENT, "It was set.", Body::None)
+                    .headers(WRITTEN)
+                    .errors([404, 409, 415]),
             ),
         Resource::at("/export").get(
             import::export,

@@ -22,7 +22,7 @@ use crate::store::{Part, Store, StoreError, Versioned};
 const PARTS: &[Part] = &[Part::Units, Part::Assignments, Part::Reports];
 
 /// How often a write that somebody else overtook is tried again.
-const RETRIES: usize = 8;
+pub(super) const RETRIES: usize = 8;
 
 pub(super) async fn list(
     State(api): State<Api>,
@@ -88,15 +88,15 @@ pub(super) async fn submit(
     Err(StoreError::Conflict(format!("the unit {name}")).into())
 }
 
-/// A checked body of `PUT /units/<name>`.
-struct Submission {
+/// A checked body of `PUT /units/<name>`, or what takes its place.
+pub(super) struct Submission {
     text: Option<String>,
     hash: String,
     desired: Option<DesiredState>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
-enum Failed {
+pub(super) enum Failed {
     Store(StoreError),
     Refused(ApiError),
 }
@@ -108,7 +108,7 @@ impl From<StoreError> for Failed {
 }
 
 impl Submission {
-    fn read(name: &UnitName, body: wire::Unit) -> Result<Submission, ApiError> {
+    pub(super) fn read(name: &UnitName, body: wire::Unit) -> Result<Submission, ApiError> {
         let desired = match body.desired_state.as_str() {
             "" => None,
             word => Some(DesiredState::parse(word).ok_or_else(|| {
@@ -175,7 +175,7 @@ impl Submission {
         }
     }
 
-    async fn rewrite(&self, store: &Store, old: Versioned<UnitRecord>) -> Result<(StatusCode, i64), Failed> {
+    pub(super) async fn rewrite(&self, store: &Store, old: Versioned<UnitRecord>) -> Result<(StatusCode, i64), Failed> {
         let Versioned { value: mut record, revision } = old;
         let plain_template = record.name.is_template() && record.replicas.is_none();
         let replaced = self.text.is_some() && UnitFile::parse_lenient(&record.text).hash() != self.hash;

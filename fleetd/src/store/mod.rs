@@ -180,6 +180,14 @@ impl Store {
         Ok(revision)
     }
 
+    /// All texts of one unit by their numbers, in order.
+    pub async fn texts_of(&self, name: &UnitName) -> Result<Vec<(u64, String)>, StoreError> {
+        let prefix = self.keys.texts_of(name);
+        let number = |key: &str| key.strip_prefix(&prefix)?.parse::<u64>().ok();
+        let texts = self.kv.range(&prefix).await?.kvs;
+        Ok(texts.iter().filter_map(|kv| Some((number(&kv.key)?, String::from_utf8_lossy(&kv.value).into_owned()))).collect())
+    }
+
     /// The texts of several units, in the order asked; an absent one is `None`.
     pub async fn texts(&self, wanted: &[(UnitName, u64)]) -> Result<Vec<Option<String>>, StoreError> {
         let mut texts = Vec::with_capacity(wanted.len());
