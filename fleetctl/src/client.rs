@@ -4,10 +4,12 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use fleet_core::check::StoreCheck;
+use fleet_core::model::Availability;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
-    EXIT_STATUS_HEADER, ErrorBody, EventPage, Fencing, FencingPage, Machine, MachinePage, Missing, REVISION_HEADER, Scale,
-    Scaled, Unit, UnitPage, UnitState, UnitStatePage, Version, WARNING_HEADER,
+    AvailabilityWish, EXIT_STATUS_HEADER, ErrorBody, EventPage, Fencing, FencingPage, Machine, MachineAvailability, MachinePage,
+    Missing, REVISION_HEADER, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage, UnitState, UnitStatePage,
+    Version, WARNING_HEADER,
 };
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
@@ -204,6 +206,31 @@ impl Client {
         let answer = self.send(Method::PUT, &["units", template, "replicas"], &[], Some(count)).await?;
         let written = written(answer.headers());
         Ok((decode(answer).await?, written))
+    }
+
+    /// Gives a unit an earlier text again.
+    pub(crate) async fn rollback(&self, name: &str, revision: Option<u64>) -> Result<(RolledBack, Written), ClientError> {
+        let wish = Rollback { revision };
+        let answer = self.send(Method::POST, &["units", name, "rollback"], &[], Some(&wish)).await?;
+        let written = written(answer.headers());
+        Ok((decode(answer).await?, written))
+    }
+
+    /// The texts that a unit has had.
+    pub(crate) async fn revisions(&self, name: &str) -> Result<RevisionPage, ClientError> {
+        self.get_json(&["units", name, "revisions"], &[]).await
+    }
+
+    /// Whether a machine takes instances, and what is still on it.
+    pub(crate) async fn availability(&self, machine: &str) -> Result<MachineAvailability, ClientError> {
+        self.get_json(&["machines", machine, "availability"], &[]).await
+    }
+
+    /// Cordons or drains a machine, or has it take instances again.
+    pub(crate) async fn set_availability(&self, machine: &str, availability: Availability) -> Result<Written, ClientError> {
+        let wish = AvailabilityWish { availability };
+        let answer = self.send(Method::PUT, &["machines", machine, "availability"], &[], Some(&wish)).await?;
+        Ok(written(answer.headers()))
     }
 
     /// Restarts all instances of a unit.

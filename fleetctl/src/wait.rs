@@ -45,7 +45,7 @@ impl WaitArgs {
     }
 
     /// How long to wait; `None` is for ever.
-    fn limit(&self) -> Option<Duration> {
+    pub(crate) fn limit(&self) -> Option<Duration> {
         match u64::try_from(self.block_attempts) {
             Ok(attempts) if attempts > 0 => Some(Duration::from_secs(attempts.saturating_mul(ATTEMPT_SECONDS))),
             _ if self.timeout > 0.0 => Some(Duration::from_secs_f64(self.timeout)),
@@ -157,7 +157,8 @@ fn batches(targets: Vec<Target>) -> Vec<Vec<Target>> {
     all
 }
 
-async fn at(deadline: Option<Instant>) {
+/// Comes at the deadline; never without one.
+pub(crate) async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,

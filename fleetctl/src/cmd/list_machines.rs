@@ -1,6 +1,7 @@
 //! `fleetctl list-machines`: the machines of the cluster.
 
 use clap::Args;
+use fleet_core::model::Availability;
 use fleet_core::wire::{Machine, Missing, MissingMachine};
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ const NAMED: usize = 10;
 pub(crate) struct ListMachinesArgs {
     #[command(flatten)]
     list: ListArgs,
-    /// The columns, of: machine, ip, metadata, leader, version, instances
+    /// The columns, of: machine, ip, metadata, leader, version, instances, availability
     #[arg(long, default_value = "machine,ip,metadata", value_name = "NAMES")]
     fields: String,
 }
@@ -35,6 +36,7 @@ pub(crate) async fn run(context: &Context, args: ListMachinesArgs) -> Result<u8,
         warn(&missing.says);
         say_who_is_waited_for(missing, args.list.full);
     }
+    say_who_takes_nothing(&machines, args.list.full);
     if context.output.is_json() {
         let there = machines.iter().map(|machine| Entry { machine, missing: false });
         let waits: Vec<Machine> = missing.iter().flat_map(|missing| &missing.waits).map(absent).collect();
@@ -76,12 +78,31 @@ fn say_who_is_waited_for(missing: &Missing, full: bool) {
     }
 }
 
+/// Also beside the list: its columns are fleet 1.0's.
+fn say_who_takes_nothing(machines: &[Machine], full: bool) {
+    for (availability, what) in [(Availability::Cordoned, "cordoned"), (Availability::Draining, "drained")] {
+        let mut names: Vec<String> = machines
+            .iter()
+            .filter(|machine| machine.availability == availability)
+            .map(|machine| machine_legend(&machine.id, "", full))
+            .collect();
+        if names.is_empty() {
+            continue;
+        }
+        let more = names.len().saturating_sub(NAMED);
+        names.truncate(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        note(&format!("Takes nothing new, being {what}: {}{more}", names.join(", ")));
+    }
+}
+
 fn columns() -> Vec<Column<'static, Machine>> {
     vec![
         ("machine", Box::new(|machine, full| machine_legend(&machine.id, "", full).into())),
         ("ip", Box::new(|machine, _| machine.primary_ip.as_str().into())),
         ("metadata", Box::new(|machine, _| metadata(machine))),
         ("leader", Box::new(|machine, _| machine.leader.to_string().into())),
+        ("availability", Box::new(|machine, _| machine.availability.as_str().into())),
         ("version", Box::new(|machine, _| machine.version.as_str().into())),
         ("instances", Box::new(|machine, _| machine.instances.map_or_else(String::new, |count| count.to_string()).into())),
     ]

@@ -5,17 +5,20 @@ mod cat;
 mod deactivate;
 mod debug;
 mod destroy;
+mod drain;
 mod events;
 mod export;
 mod fd_forward;
 mod import;
 mod journal;
 mod list_machines;
+mod list_revisions;
 mod list_unit_files;
 mod list_units;
 mod load;
 mod remote;
 mod restart;
+mod rollback;
 mod scale;
 mod ssh;
 mod start;
@@ -56,6 +59,7 @@ pub(crate) enum Command {
     Start(start::StartArgs),
     Scale(scale::ScaleArgs),
     Restart(restart::RestartArgs),
+    Rollback(rollback::RollbackArgs),
     Stop(stop::StopArgs),
     Unload(unload::UnloadArgs),
     Destroy(destroy::DestroyArgs),
@@ -64,7 +68,11 @@ pub(crate) enum Command {
     Cat(cat::CatArgs),
     ListUnits(list_units::ListUnitsArgs),
     ListUnitFiles(list_unit_files::ListUnitFilesArgs),
+    ListRevisions(list_revisions::ListRevisionsArgs),
     ListMachines(list_machines::ListMachinesArgs),
+    Drain(drain::DrainArgs),
+    Cordon(drain::CordonArgs),
+    Uncordon(drain::UncordonArgs),
     Events(events::EventsArgs),
     Ssh(ssh::SshCommandArgs),
     Export(export::ExportArgs),
@@ -108,6 +116,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
         Command::Start(args) => start::run(&context, args).await,
         Command::Scale(args) => scale::run(&context, args).await,
         Command::Restart(args) => restart::run(&context, args).await,
+        Command::Rollback(args) => rollback::run(&context, args).await,
         Command::Stop(args) => stop::run(&context, args).await,
         Command::Unload(args) => unload::run(&context, args).await,
         Command::Destroy(args) => destroy::run(&context, args).await,
@@ -117,6 +126,10 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
         Command::ListUnits(args) => list_units::run(&context, args).await,
         Command::ListUnitFiles(args) => list_unit_files::run(&context, args).await,
         Command::ListMachines(args) => list_machines::run(&context, args).await,
+        Command::ListRevisions(args) => list_revisions::run(&context, args).await,
+        Command::Drain(args) => drain::drain(&context, args).await,
+        Command::Cordon(args) => drain::cordon(&context, args).await,
+        Command::Uncordon(args) => drain::uncordon(&context, args).await,
         Command::Events(args) => events::run(&context, args).await,
         Command::Ssh(args) => ssh::run(&context, args).await,
         Command::Export(args) => export::run(&context, args).await,

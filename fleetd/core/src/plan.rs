@@ -211,8 +211,8 @@ pub struct Unplaced {
 pub struct Rolling {
     /// The unit or template.
     pub unit: UnitName,
-    /// How many of its instances wait to be updated, restarted or moved.
-    pub waiting: usize,
+    /// Its instances that wait to be updated, restarted or moved.
+    pub waiting: Vec<UnitName>,
     /// How many are unavailable now, or will be when this plan is carried out.
     pub unavailable: usize,
     /// How many it wants.
@@ -224,7 +224,11 @@ pub struct Rolling {
 impl fmt::Display for Rolling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Rolling { waiting, unavailable, wanted, most, .. } = self;
-        write!(f, "{waiting} to go: {unavailable} of {wanted} are unavailable, and MaxUnavailable lets at most {most} be so")
+        write!(
+            f,
+            "{} to go: {unavailable} of {wanted} are unavailable, and MaxUnavailable lets at most {most} be so",
+            waiting.len()
+        )
     }
 }
 

@@ -183,7 +183,8 @@ impl Cluster {
         let scaled = name.is_template();
         let concerns = |instance: &UnitName, unit: &UnitName| instance == name || (scaled && unit == name);
         // What the leader has yet to change is not done, however well it runs.
-        let planned: BTreeSet<&UnitName> = plan.changes.iter().map(Change::instance).collect();
+        let waiting = plan.rolling.iter().flat_map(|rolling| &rolling.waiting);
+        let planned: BTreeSet<&UnitName> = plan.changes.iter().map(Change::instance).chain(waiting).collect();
         let mut instances: Vec<wire::InstanceProgress> = Vec::new();
         for (id, assignment) in &self.snapshot.assignments {
             for (instance, placement) in assignment.instances.iter().filter(|(i, p)| concerns(i, &p.unit)) {

@@ -79,12 +79,11 @@ fn remaining(snapshot: &Snapshot, id: &MachineId, availability: Availability) ->
         let Some(planned) = &planned else { return String::new() };
         let moves =
             |change: &Change| matches!(change, Change::Retire { instance, machine, .. } if instance == name && machine == id);
-        let unit = owner(name).map(|unit| &unit.name);
         if assigned.is_none_or(|instances| !instances.contains_key(name)) {
             "it is being stopped".to_string()
         } else if planned.changes.iter().any(moves) {
             "it is about to move".to_string()
-        } else if let Some(rolling) = planned.rolling.iter().find(|rolling| Some(&rolling.unit) == unit) {
+        } else if let Some(rolling) = planned.rolling.iter().find(|rolling| rolling.waiting.contains(name)) {
             rolling.to_string()
         } else {
             "no other machine can take it".to_string()

@@ -83,24 +83,27 @@ pub(super) fn update(board: &mut Board) {
 /// Says which units' budgets are spent.
 fn say(board: &mut Board) {
     let waiting = std::mem::take(&mut board.waiting);
-    let stays = |&(&(number, seat), &machine): &(&(usize, usize), &u32)| {
-        board.units[number].placed[seat] == machine && !board.updating.contains(&(number, seat))
-    };
-    let waiting: Vec<usize> = waiting.iter().filter(stays).map(|((number, _), _)| *number).collect();
-    for waiting in waiting.chunk_by(|one, next| one == next) {
-        let unit = &board.units[waiting[0]];
-        let wanted = unit.wanted();
-        let up = |(seat, instance): &(usize, UnitName)| {
-            let left_alone = !board.updating.contains(&(waiting[0], *seat));
-            left_alone && life(board, instance, unit.placed[*seat]) == Life::Up
+    for waiting in waiting.into_iter().collect::<Vec<_>>().chunk_by(|((one, _), _), ((next, _), _)| one == next) {
+        let number = waiting[0].0.0;
+        let unit = &board.units[number];
+        let waits = |(seat, _): &(usize, UnitName)| {
+            let at = waiting.binary_search_by_key(seat, |((_, seat), _)| *seat);
+            at.is_ok_and(|at| waiting[at].1 == unit.placed[*seat]) && !board.updating.contains(&(number, *seat))
         };
-        board.plan.rolling.push(Rolling {
+        let up = |(seat, instance): &(usize, UnitName)| {
+            !board.updating.contains(&(number, *seat)) && life(board, instance, unit.placed[*seat]) == Life::Up
+        };
+        let wanted = unit.wanted();
+        let rolling = Rolling {
             unit: unit.unit.name.clone(),
-            waiting: waiting.len(),
+            waiting: unit.taken_seats().filter(waits).map(|(_, instance)| instance).collect(),
             unavailable: wanted.saturating_sub(unit.taken_seats().filter(up).count()),
             wanted,
             most: unit.unit.constraints.max_unavailable.as_ref().map_or(wanted, |max| max.of(wanted)),
-        });
+        };
+        if !rolling.waiting.is_empty() {
+            board.plan.rolling.push(rolling);
+        }
     }
 }
 

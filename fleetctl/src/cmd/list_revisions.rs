@@ -1,0 +1,62 @@
+//! `fleetctl list-revisions`: the texts that a unit has had.
+
+use clap::Args;
+use clap_complete::ArgValueCompleter;
+use fleet_core::wire::Revision;
+
+use super::{Context, ListArgs, did_you_mean};
+use crate::complete;
+use crate::error::{Error, Kind};
+use crate::names::Argument;
+use crate::table::{Column, pick, render};
+
+/// List the texts that a unit has had since it was submitted, newest first
+#[derive(Debug, Args)]
+pub(crate) struct ListRevisionsArgs {
+    /// The unit or template
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
+    unit: String,
+    #[command(flatten)]
+    list: ListArgs,
+    /// The columns, of: revision, hash, current, instances
+    #[arg(long, default_value = "revision,hash,current,instances", value_name = "NAMES")]
+    fields: String,
+}
+
+pub(crate) async fn run(context: &Context, args: ListRevisionsArgs) -> Result<u8, Error> {
+    let columns = columns();
+    let columns = pick(&columns, &args.fields)?;
+    let name = Argument::parse(&args.unit)?.name;
+    let revisions = match context.client.revisions(name.as_str()).await {
+        Ok(page) => page.revisions,
+        Err(error) if error.is_not_found() => {
+            let error = Error::worded(Kind::Failed, format!("Unit {name} not found"));
+            return Err(did_you_mean(&context.client, error, &name).await);
+        }
+        Err(error) => return Err(Error::request(&format!("Error listing the revisions of {name}"), error)),
+    };
+    if context.output.is_json() {
+        context.output.document(&revisions)?;
+        return Ok(0);
+    }
+    context.output.text(&render(&columns, &revisions, args.list.full, !args.list.no_legend, context.output.colour()))?;
+    Ok(0)
+}
+
+/// How many digits of a hash lists show, as fleet 1.0 showed them.
+const HASH_DIGITS: usize = 7;
+
+fn columns() -> Vec<Column<'static, Revision>> {
+    vec![
+        ("revision", Box::new(|revision, _| revision.revision.to_string().into())),
+        (
+            "hash",
+            Box::new(|revision, full| {
+                let shown = if full { revision.hash.len() } else { HASH_DIGITS.min(revision.hash.len()) };
+                revision.hash[..shown].into()
+            }),
+        ),
+        ("current", Box::new(|revision, _| if revision.current { "yes" } else { "-" }.into())),
+        ("instances", Box::new(|revision, _| revision.instances.to_string().into())),
+    ]
+}
