@@ -598,7 +598,7 @@ fn retired_options_are_taken_with_a_warning() {
         $ fleetctl list-u --l
         err| Error: unknown command "list-u" for "fleetctl"
         err| Run 'fleetctl --help' for usage.
-        err| Hint: did you mean list-machines, list-unit-files, list-units?
+        err| Hint: did you mean list-revisions, list-machines, list-unit-files, list-units?
         rc=2
 
         $ fleetctl list-units --l

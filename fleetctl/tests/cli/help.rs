@@ -19,6 +19,7 @@ fn help_shows_all_commands() {
         out|   start            Run units, and wait until they do
         out|   scale            Keep so many instances of a template running
         out|   restart          Restart units where they are, and wait until they run again
+        out|   rollback         Give a unit an earlier text again, and wait until it runs
         out|   stop             Stop units; they stay loaded on their machines
         out|   unload           Stop units and take them off their machines; the cluster keeps their files
         out|   destroy          Stop units everywhere and forget their files
@@ -27,7 +28,12 @@ fn help_shows_all_commands() {
         out|   cat              Print a unit's file as it was submitted
         out|   list-units       List what systemd says of every unit on every machine
         out|   list-unit-files  List every unit that the cluster has, and what is wanted of it
+        out|   list-revisions   List the texts that a unit has had since it was submitted, newest first
         out|   list-machines    List the machines of the cluster
+        out|   drain            Move everything off machines that can run elsewhere, and let nothing new onto
+        out|                    them
+        out|   cordon           Let nothing new onto machines; what they have stays
+        out|   uncordon         Let machines that were cordoned or drained take instances again
         out|   events           Show what the leaders decided and saw, and why, oldest first
         out|   ssh              Log in to a machine of the cluster, or run a command there
         out|   export           Write the cluster's units and settings into a folder: a backup, or the way to
@@ -826,8 +832,8 @@ fn each_command_has_help() {
         out| Options:
         out|   -l, --full            Do not shorten ids and hashes
         out|       --no-legend       Do not print the column names
-        out|       --fields <NAMES>  The columns, of: machine, ip, metadata, leader, version, instances [default:
-        out|                         machine,ip,metadata]
+        out|       --fields <NAMES>  The columns, of: machine, ip, metadata, leader, version, instances,
+        out|                         availability [default: machine,ip,metadata]
         out|   -h, --help            Print help (see more with '--help')
         out| 
         out| Global options:
@@ -1022,7 +1028,7 @@ fn what_makes_no_sense_is_a_usage_error() {
 
         $ fleetctl --json
         err| Error: 'fleetctl' requires a subcommand but one was not provided
-        err|   [subcommands: submit, load, start, scale, restart, stop, unload, destroy, status, journal, cat, list-units, list-unit-files, list-machines, events, ssh, export, import, store, debug, version, fd-forward, verify, help]
+        err|   [subcommands: submit, load, start, scale, restart, rollback, stop, unload, destroy, status, journal, cat, list-units, list-unit-files, list-revisions, list-machines, drain, cordon, uncordon, events, ssh, export, import, store, debug, version, fd-forward, verify, help]
         err| 
         err| Usage: fleetctl [OPTIONS] <COMMAND>
         err| 
