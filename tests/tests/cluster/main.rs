@@ -19,6 +19,7 @@ mod no_surprises;
 mod outages;
 mod packages;
 mod placement;
+mod rolling;
 mod thrift;
 mod unit_types;
 

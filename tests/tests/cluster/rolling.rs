@@ -1,0 +1,170 @@
+//! Updates, rollbacks and drains of real machines, a few instances at a time: the units' own records say how many lived.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use fleet_tests::cluster::{Cluster, PATIENCE, Running, replicas, scenario};
+use fleet_tests::lab::wait_for;
+use fleet_tests::record::{self, Life, recorder};
+use serde_json::Value;
+
+use crate::lab;
+
+/// Longer than what the judge of gaps passes over, so that two instances down at once are seen.
+const SLOW_START: &str = "ExecStartPre=/bin/sleep 3\n";
+
+/// How many instances there are, and how many of them must live at any time.
+const INSTANCES: u32 = 4;
+const LIVING: usize = 3;
+
+#[test]
+fn updates_rollbacks_and_drains_keep_all_but_one_instance_running() -> Result<()> {
+    scenario(&lab("rolling", 3), |cluster| {
+        cluster.submit("roll@.service", &text("TEXT=1"))?;
+        cluster.ctl(&["scale", &format!("roll={INSTANCES}")])?;
+        an_update_goes_one_by_one(cluster)?;
+        a_text_that_fails_stops_at_one_and_is_rolled_back(cluster)?;
+        a_drain_goes_one_by_one_and_a_cordon_keeps_what_is_there(cluster)?;
+        what_is_asked_wrongly_is_refused(cluster)
+    })
+}
+
+fn text(line: &str) -> String {
+    recorder(&format!("{SLOW_START}Environment={line}\n"), "[X-Fleet]\nMaxUnavailable=1\n")
+}
+
+fn names() -> Vec<String> {
+    replicas("roll", INSTANCES)
+}
+
+fn running(cluster: &Cluster) -> Result<Running> {
+    cluster.wait_for_exactly(&["roll@*.service"], &names(), PATIENCE)
+}
+
+/// Does `body`, and makes sure that enough instances lived all the while.
+fn while_enough_live(cluster: &Cluster, body: impl FnOnce() -> Result<()>) -> Result<()> {
+    wait_for("all instances to write down that they live", PATIENCE, || {
+        let (lives, now) = (of_unit(cluster)?, record::now()?);
+        let beating = lives.iter().filter(|life| now - life.until < 1.0).count();
+        ensure!(beating == INSTANCES as usize, "{beating} of {INSTANCES}");
+        Ok(())
+    })?;
+    let from = record::now()?;
+    body()?;
+    let gaps = record::gaps(&of_unit(cluster)?, LIVING, from, record::now()?);
+    ensure!(gaps.is_empty(), "fewer than {LIVING} lived in {gaps:?}, from {from}");
+    Ok(())
+}
+
+fn of_unit(cluster: &Cluster) -> Result<Vec<Life>> {
+    let mut lives = record::lives(&cluster.lab)?;
+    lives.retain(|life| life.unit.starts_with("roll@"));
+    Ok(lives)
+}
+
+fn revisions(cluster: &Cluster) -> Result<Vec<(u64, u64)>> {
+    let listed: Value = serde_json::from_str(&cluster.ctl(&["list-revisions", "roll@", "--json"])?)?;
+    let one = |entry: &Value| Some((entry["revision"].as_u64()?, entry["instances"].as_u64()?));
+    listed.as_array().context("an array")?.iter().map(|entry| one(entry).context("two numbers")).collect()
+}
+
+fn an_update_goes_one_by_one(cluster: &Cluster) -> Result<()> {
+    let before = running(cluster)?;
+    while_enough_live(cluster, || {
+        cluster.write_unit("roll@.service", &text("TEXT=2"))?;
+        // It waits until all have the new text.
+        cluster.ctl(&["start", "--replace", "/root/units/roll@.service"])?;
+        let now = cluster.running(&["roll@*.service"])?;
+        ensure!(
+            now.len() == names().len() && now.iter().all(|(at, pid)| before.get(at) != Some(pid)),
+            "{now:?} after {before:?}"
+        );
+        ensure!(revisions(cluster)? == [(2, u64::from(INSTANCES)), (1, 0)], "{:?}", revisions(cluster)?);
+        Ok(())
+    })?;
+    let events = cluster.ctl(&["events", "--unit=roll@.service"])?;
+    ensure!(events.contains("changes a few instances at a time"), "{events}");
+    Ok(())
+}
+
+fn a_text_that_fails_stops_at_one_and_is_rolled_back(cluster: &Cluster) -> Result<()> {
+    let before = running(cluster)?;
+    while_enough_live(cluster, || {
+        let failing = text("TEXT=3").replace("ExecStartPre=/bin/sleep 3", "ExecStartPre=/bin/false");
+        cluster.write_unit("roll@.service", &failing)?;
+        cluster.ctl(&["start", "--replace", "--no-block", "/root/units/roll@.service"])?;
+        wait_for("one instance to fail", PATIENCE, || {
+            let states = cluster.states()?;
+            let failed = states.iter().filter(|state| state.name.starts_with("roll@") && state.systemd_active_state != "active");
+            ensure!(failed.count() == 1, "{states:?}");
+            Ok(())
+        })?;
+        // Longer than the others would take, had they begun.
+        let until = Instant::now() + Duration::from_secs(8);
+        while Instant::now() < until {
+            let untouched =
+                cluster.running(&["roll@*.service"])?.iter().filter(|(at, pid)| before.get(*at) == Some(*pid)).count();
+            ensure!(untouched == LIVING, "{untouched} of {LIVING} run on");
+            ensure!(revisions(cluster)? == [(3, 1), (2, 3), (1, 0)], "{:?}", revisions(cluster)?);
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let said = cluster.ctl(&["rollback", "roll@.service"])?;
+        ensure!(said.contains("has the text of revision 2 again, as revision 4"), "{said}");
+        let after = running(cluster)?;
+        let untouched = after.iter().filter(|(place, pid)| before.get(*place) == Some(*pid)).count();
+        ensure!(untouched == LIVING, "{before:?} then {after:?}");
+        ensure!(cluster.ctl(&["cat", "roll@"])? == text("TEXT=2"), "another text");
+        Ok(())
+    })
+}
+
+fn a_drain_goes_one_by_one_and_a_cordon_keeps_what_is_there(cluster: &Cluster) -> Result<()> {
+    cluster.start("log.service", &format!("{}\n[X-Fleet]\nGlobal=true\n", crate::SLEEPER))?;
+    let pinned = cluster.lab.machine_id("h1")?;
+    cluster.start("pin.service", &format!("{}\n[X-Fleet]\nMachineID={pinned}\n", crate::SLEEPER))?;
+    while_enough_live(cluster, || {
+        cluster.ctl(&["drain", "--no-block", &pinned[..8]])?;
+        wait_for("nothing on h1 but what must be there", PATIENCE, || {
+            let left = cluster.running_on("h1", &["roll@*.service", "log.service", "pin.service"])?;
+            ensure!(left.keys().eq(["log.service", "pin.service"]), "{left:?}");
+            Ok(())
+        })?;
+        let said = cluster.fleetctl("h2", &["drain", "--timeout=1", &pinned[..8]])?;
+        ensure!(said.code == 3 && said.err.contains("pin.service: no other machine can take it"), "{said:?}");
+        cluster.ctl(&["unload", "pin.service"])?;
+        let said = cluster.fleetctl("h2", &["drain", &pinned[..8]])?;
+        ensure!(said.code == 0 && said.out.contains("drained"), "{said:?}");
+        running(cluster).map(drop)
+    })?;
+    let said = cluster.fleetctl("h2", &["list-machines"])?;
+    ensure!(said.out.lines().count() == 4 && said.err.contains("Takes nothing new, being drained"), "{said:?}");
+    cluster.submit("more@.service", crate::SLEEPER)?;
+    cluster.ctl(&["scale", "more=6"])?;
+    ensure!(cluster.running_on("h1", &["more@*.service"])?.is_empty(), "placed on a drained machine");
+    cluster.ctl(&["uncordon", &pinned])?;
+    cluster.ctl(&["scale", "more=9"])?;
+    let there = cluster.running_on("h1", &["more@*.service"])?;
+    ensure!(there.len() == 3, "{there:?}");
+    cluster.ctl(&["cordon", &pinned])?;
+    cluster.ctl(&["scale", "more=12"])?;
+    ensure!(cluster.running_on("h1", &["more@*.service"])? == there, "a cordon moved something, or kept nothing off");
+    cluster.ctl(&["uncordon", &pinned]).map(drop)
+}
+
+fn what_is_asked_wrongly_is_refused(cluster: &Cluster) -> Result<()> {
+    cluster.write_unit("wrong@.service", "[Service]\nExecStart=/bin/true\n[X-Fleet]\nMaxUnavailable=none\n")?;
+    for (args, words) in [
+        (&["submit", "/root/units/wrong@.service"][..], "invalid MaxUnavailable \"none\""),
+        (&["rollback", "roll@", "--to=9"], "has no revision 9; its present one is 4"),
+        (&["rollback", "roll@", "--to=4"], "revision 4 of roll@.service is its present one"),
+        (&["rollback", "more@"], "has had no other text"),
+        (&["rollback", "nosuch"], "not found"),
+        (&["list-revisions", "nosuch"], "not found"),
+        (&["drain", "zz"], "No machine starts with"),
+        (&["cordon", "0123456789abcdef0123456789abcdef"], "does not exist"),
+    ] {
+        let said = cluster.fleetctl("h1", args)?;
+        ensure!(said.code == 1 && said.err.contains(words), "{args:?}: {said:?}");
+    }
+    Ok(())
+}
