@@ -10,8 +10,10 @@ use fleetd::store::kv::{WatchBatch, WatchEvent};
 use fleetd::systemd::Job;
 use tokio::time::Instant;
 
+use crate::budget::Budget;
 use crate::etcd::{Origin, key};
 use crate::keeper;
+use crate::script::ROLLING;
 use crate::verdict::{Check, Verdict};
 
 /// How long after it was decided a stop may still be carried out: the longest fault, and the longest pause after a failed step.
@@ -49,6 +51,7 @@ impl SharedJudge {
             later: BTreeSet::new(),
             leaving: BTreeSet::new(),
             undisturbed: false,
+            budget: Budget::default(),
         })))
     }
 
@@ -86,6 +89,7 @@ pub struct Judge {
     leaving: BTreeSet<usize>,
     /// Whether no unfenced unit may stop: nobody asked for it, and no machine is lost.
     undisturbed: bool,
+    budget: Budget,
 }
 
 impl Judge {
@@ -168,6 +172,8 @@ impl Judge {
                 self.leader = value.and(origin);
             } else if let Some(machine) = key.strip_prefix("/fleet/assignments/") {
                 self.assigned(origin, machine, value);
+            } else if key.strip_prefix("/fleet/units/") == Some(ROLLING) {
+                self.budget.wanted(value.and_then(|value| serde_json::from_slice(value).ok()).as_ref());
             }
         }
     }
@@ -230,6 +236,9 @@ impl Judge {
             }
         }
         self.note(line);
+        if let Err(what) = self.budget.assigned(number, &old, &new) {
+            self.fail(Check::Budget, what);
+        }
     }
 
     /// fleetd asked its systemd for a job.
@@ -254,6 +263,7 @@ impl Judge {
     pub fn entered(&mut self, machine: usize, name: &UnitName, active: &str, environment: &[String]) {
         let token = environment.iter().find_map(|line| line.strip_prefix("FLEET_FENCING_TOKEN=")?.parse::<u64>().ok());
         self.note(format!("m{machine} {name} {active}{}", token.map_or(String::new(), |token| format!(" token {token}"))));
+        self.budget.entered(machine, name, active);
         let lives = matches!(active, "activating" | "active" | "reloading" | "deactivating");
         let machines = self.live.entry(name.clone()).or_default();
         let begins = lives && machines.insert(machine);

@@ -32,11 +32,13 @@ pub enum Planted {
     PingsBlindly,
     /// A write of a record leaves out what a later version wrote there.
     DropsFields,
+    /// The leader takes every instance for one that is down already.
+    AllLookDown,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 9] = [
+    pub const ALL: [Planted; 10] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -46,6 +48,7 @@ impl Planted {
         Planted::ShortWait,
         Planted::PingsBlindly,
         Planted::DropsFields,
+        Planted::AllLookDown,
     ];
 
     /// Its name on the command line.
@@ -60,6 +63,7 @@ impl Planted {
             Planted::ShortWait => "short-wait",
             Planted::PingsBlindly => "keeper-pings-blindly",
             Planted::DropsFields => "drops-fields",
+            Planted::AllLookDown => "all-look-down",
         }
     }
 
@@ -73,6 +77,7 @@ impl Planted {
             Planted::DeafToDeletions => Check::Converges,
             Planted::ShortWait | Planted::PingsBlindly => Check::OneLife,
             Planted::DropsFields => Check::LaterFields,
+            Planted::AllLookDown => Check::Budget,
         }
     }
 
@@ -123,6 +128,9 @@ impl Planted {
         if bug == Some(Planted::ShortWait) && kv.key.contains("/fences/") {
             // As if each keeper had ended in good order: then there is nothing to wait for but its lease.
             kv.value = String::from_utf8_lossy(&kv.value).replace("\"released\":false", "\"released\":true").into_bytes();
+        }
+        if bug == Some(Planted::AllLookDown) && kv.key.contains("/reports/") {
+            kv.value = String::from_utf8_lossy(&kv.value).replace("\"active\":\"active\"", "\"active\":\"failed\"").into_bytes();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fleet_core::model::DesiredState;
+use fleet_core::model::{Availability, DesiredState};
 
 /// A run's script.
 #[derive(Debug, Clone)]
@@ -100,6 +100,10 @@ pub enum Wish {
     Destroy { unit: &'static str },
     /// A label on a machine.
     Label { machine: usize, value: u8 },
+    /// The text before.
+    Rollback { unit: &'static str },
+    /// That a machine takes instances, takes none, or is drained.
+    Availability { machine: usize, availability: Availability },
 }
 
 /// The units that users choose from, each with its texts' `[X-Fleet]` sections.
@@ -121,12 +125,20 @@ pub const FENCED: &[&str] = &["ledger.service", "shard@.service", "twin.service"
 /// Those that start after another, whose stop so waits for theirs.
 const ORDERED: &[(&str, &str)] = &[("twin.service", "ledger.service"), ("mate.service", "ledger.service")];
 
+/// A unit that is changed a few instances at a time. Apart from the others: it and what is done to it are chosen last, so that a seed's
+/// other actions are what they always were.
+pub const ROLLING: &str = "roll@.service";
+
+/// Its `MaxUnavailable=`, in each of its texts.
+pub const BUDGET: usize = 2;
+
 /// The most replicas that users ask for.
 pub const MOST_REPLICAS: u32 = 15;
 
 /// The text of a unit's `number`th version.
 pub fn text(unit: &str, number: usize) -> String {
     let section = UNITS.iter().find(|(name, _)| *name == unit).and_then(|(_, texts)| texts.get(number)).unwrap_or(&"");
+    let section = if unit == ROLLING { &*format!("MaxUnavailable={BUDGET}") } else { section };
     let after =
         ORDERED.iter().find(|(name, _)| *name == unit).map_or(String::new(), |(_, other)| format!("[Unit]\nAfter={other}\n"));
     // So that a copy which must be killed is waited for in reasonable time.
@@ -151,6 +163,10 @@ impl Script {
             script.trouble_nobody(&mut random, end_ms)
         } else {
             script.trouble(&mut random, end_ms)
+        }
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x0011);
+        if !calm && random.bool() {
+            script.roll(&mut random, end_ms);
         }
         script.actions.sort_by_key(|timed| timed.at_ms);
         script
@@ -259,6 +275,40 @@ impl Script {
         if random.u8(0..3) == 0 {
             let from_ms = at_ms + random.u64(0..12_000);
             self.push(from_ms, Action::KeeperPause { machine, ms: random.u64(500..12_000) });
+        }
+    }
+
+    /// A unit that is changed a few instances at a time: by new texts, restarts, rollbacks and drains, some of them at once.
+    fn roll(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        let user = |random: &mut fastrand::Rng, machines: usize, wish| {
+            let (user, over) = (random.usize(0..2), random.usize(0..machines));
+            Action::User { user, over, wish }
+        };
+        let (unit, machines) = (ROLLING, self.machines);
+        let submit = |text| Wish::Submit { unit, text, desired: None };
+        let first = random.u64(1_000..8_000);
+        self.push(first, Action::User { user: 0, over: 0, wish: submit(0) });
+        let scale = Wish::Scale { unit, replicas: random.u32(3..=8) };
+        self.push(first + 1, Action::User { user: 0, over: 0, wish: scale });
+        // They have run for long by then, so that the judge knows that they run.
+        let from_ms = FAULTS_FROM_MS + 45_000;
+        for _ in 0..random.usize(1..=8) {
+            let at_ms = random.u64(from_ms..end_ms.max(from_ms) + 30_000);
+            let machine = random.usize(0..machines);
+            let availability = [Availability::Active, Availability::Cordoned, Availability::Draining][random.usize(0..3)];
+            let wish = match random.u8(0..8) {
+                0..=2 => submit(random.usize(0..4)),
+                3 => Wish::Restart { unit },
+                4 => Wish::Rollback { unit },
+                5 => Wish::Scale { unit, replicas: random.u32(3..=8) },
+                _ => Wish::Availability { machine, availability },
+            };
+            let action = user(random, machines, wish);
+            self.push(at_ms, action);
+            if random.bool() {
+                let fault = self.fault(random);
+                self.push(at_ms + random.u64(0..2_000), fault);
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use crate::host::Host;
 use crate::judge::SharedJudge;
 use crate::ledger::{Answer, Fields, Ledger, Operation};
-use crate::script::{Wish, text};
+use crate::script::{ROLLING, Wish, text};
 use crate::verdict::Check;
 
 /// How long a user waits for an answer.
@@ -75,11 +75,13 @@ async fn ask(id: u64, hosts: &[Arc<Host>], over: usize, wish: Wish, ledgers: &Le
 /// What the wish writes, for the ledger of its unit.
 fn operation(wish: &Wish) -> Option<(&'static str, Operation)> {
     match wish {
+        // What a rollback brings depends on the texts before, which no ledger keeps.
+        Wish::Submit { unit: ROLLING, .. } | Wish::Scale { unit: ROLLING, .. } => None,
         Wish::Submit { unit, text: number, desired } => Some((unit, Operation::Submit(text(unit, *number), *desired))),
         Wish::Desire { unit, desired } => Some((unit, Operation::Desire(*desired))),
         Wish::Scale { unit, replicas } => Some((unit, Operation::Scale(*replicas))),
         Wish::Destroy { unit } => Some((unit, Operation::Destroy)),
-        Wish::Restart { .. } | Wish::Label { .. } => None,
+        Wish::Restart { .. } | Wish::Label { .. } | Wish::Rollback { .. } | Wish::Availability { .. } => None,
     }
 }
 
@@ -101,6 +103,11 @@ fn request(wish: &Wish, hosts: &[Arc<Host>]) -> (Method, String, String) {
         }
         Wish::Restart { unit } => (Method::POST, at(unit, "/restart"), String::new()),
         Wish::Destroy { unit } => (Method::DELETE, at(unit, ""), String::new()),
+        Wish::Rollback { unit } => (Method::POST, at(unit, "/rollback"), "{}".to_string()),
+        Wish::Availability { machine, availability } => {
+            let path = format!("/fleet/v1/machines/{}/availability", hosts[*machine].id);
+            (Method::PUT, path, serde_json::json!({"availability": availability.as_str()}).to_string())
+        }
         Wish::Label { machine, value } => {
             let path = format!("/{}/metadata/disk", hosts[*machine].id);
             let body = serde_json::json!([{"op": "add", "path": path, "value": value.to_string()}]);

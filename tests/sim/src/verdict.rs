@@ -23,6 +23,8 @@ pub enum Check {
     Tokens,
     /// What a later version wrote into a document outlives its rewrites.
     LaterFields,
+    /// No more instances are taken down at once than `MaxUnavailable=` allows, and the way back is always there.
+    Budget,
     /// After the last fault all becomes as wanted.
     Converges,
 }

@@ -1,0 +1,85 @@
+//! Whether `MaxUnavailable=` is kept: judged by what each systemd really ran when the leader decided, not by what was reported.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::model::{Assignment, DesiredState, Placement, UnitRecord, Why};
+use fleet_core::name::UnitName;
+use tokio::time::Instant;
+
+use crate::script::{BUDGET, ROLLING};
+
+/// An instance that has run for so long is known to run: longer than the longest fault, behind which a report may be out of date.
+const KNOWN: Duration = Duration::from_secs(50);
+
+/// The instances of the unit with a budget.
+#[derive(Default)]
+pub(crate) struct Budget {
+    /// Since when each has run, where.
+    up: BTreeMap<(usize, UnitName), Instant>,
+    /// Those that a decision took down while they ran, until they run again; with the text and the restarts that they ran with.
+    down: BTreeMap<UnitName, (Arc<str>, u64)>,
+}
+
+impl Budget {
+    /// A unit of a machine entered a state.
+    pub(crate) fn entered(&mut self, machine: usize, name: &UnitName, active: &str) {
+        if name.template().is_none_or(|template| template.as_str() != ROLLING) {
+            return;
+        }
+        if active == "active" {
+            self.up.insert((machine, name.clone()), Instant::now());
+            self.down.remove(name);
+        } else {
+            self.up.remove(&(machine, name.clone()));
+        }
+    }
+
+    /// The unit's record was written, or deleted. What is no longer wanted is no longer missed.
+    pub(crate) fn wanted(&mut self, record: Option<&UnitRecord>) {
+        let replicas = record.filter(|record| record.desired == DesiredState::Launched).and_then(|record| record.replicas);
+        self.down.retain(|name, _| name.replica_number().is_some_and(|number| number <= replicas.unwrap_or(0)));
+    }
+
+    /// A machine's assignment was written. The error is what is wrong.
+    pub(crate) fn assigned(&mut self, machine: usize, old: &Assignment, new: &Assignment) -> Result<(), String> {
+        let launched = |placement: &Placement| placement.unit.as_str() == ROLLING && placement.state == DesiredState::Launched;
+        for (name, is) in new.instances.iter().filter(|(_, is)| launched(is)) {
+            match (old.instances.get(name), &is.why) {
+                (Some(was), _) if launched(was) => self.changed(machine, name, was, is),
+                (None, Why::Drained(from)) => {
+                    let from = usize::from_str_radix(&from.as_str()[24..], 16).unwrap_or(usize::MAX);
+                    if self.is_known_to_run(from, name) {
+                        self.down.insert(name.clone(), (Arc::from(""), 0)); // nothing brings it back where it was
+                    }
+                }
+                _ => {}
+            }
+        }
+        if self.down.len() <= BUDGET {
+            return Ok(());
+        }
+        let names: Vec<&str> = self.down.keys().map(UnitName::as_str).collect();
+        Err(format!("{} were taken down and are not up again, but MaxUnavailable={BUDGET}", names.join(", ")))
+    }
+
+    fn changed(&mut self, machine: usize, name: &UnitName, was: &Placement, is: &Placement) {
+        if was.hash == is.hash && was.restart == is.restart {
+            return;
+        }
+        match self.down.get(name) {
+            // Taken back before it was carried out.
+            Some((hash, restart)) if *hash == is.hash && *restart == is.restart => drop(self.down.remove(name)),
+            Some(_) => {}
+            None if self.is_known_to_run(machine, name) => {
+                self.down.insert(name.clone(), (was.hash.clone(), was.restart));
+            }
+            None => {}
+        }
+    }
+
+    fn is_known_to_run(&self, machine: usize, name: &UnitName) -> bool {
+        self.up.get(&(machine, name.clone())).is_some_and(|since| since.elapsed() >= KNOWN)
+    }
+}
