@@ -117,6 +117,7 @@ fn good(answer: &Answer, generator: &mut SchemaGenerator) -> Value {
 fn path_parameter(name: &str) -> Value {
     let (says, schema) = match name {
         "unitName" => (super::describe::UNIT_NAME_SAYS, unit_name()),
+        "machineID" => ("The machine's whole id.", json!({"type": "string"})),
         other => panic!("say in openapi.rs what {{{other}}} in a path means"),
     };
     json!({"name": name, "in": "path", "required": true, "description": says, "schema": schema})

@@ -141,14 +141,14 @@ fn a_drain_goes_one_by_one_and_a_cordon_keeps_what_is_there(cluster: &Cluster) -
     cluster.submit("more@.service", crate::SLEEPER)?;
     cluster.ctl(&["scale", "more=6"])?;
     ensure!(cluster.running_on("h1", &["more@*.service"])?.is_empty(), "placed on a drained machine");
-    cluster.ctl(&["uncordon", &pinned])?;
+    cluster.ctl(&["uncordon", pinned])?;
     cluster.ctl(&["scale", "more=9"])?;
     let there = cluster.running_on("h1", &["more@*.service"])?;
     ensure!(there.len() == 3, "{there:?}");
-    cluster.ctl(&["cordon", &pinned])?;
+    cluster.ctl(&["cordon", pinned])?;
     cluster.ctl(&["scale", "more=12"])?;
     ensure!(cluster.running_on("h1", &["more@*.service"])? == there, "a cordon moved something, or kept nothing off");
-    cluster.ctl(&["uncordon", &pinned]).map(drop)
+    cluster.ctl(&["uncordon", pinned]).map(drop)
 }
 
 fn what_is_asked_wrongly_is_refused(cluster: &Cluster) -> Result<()> {
