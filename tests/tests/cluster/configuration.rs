@@ -196,8 +196,10 @@ fn a_user_s_own_fleetd_runs_units_without_root() -> Result<()> {
         let status = as_user("fleetctl --user status web@1; fleetctl --user journal web@2")?;
         ensure!(status.contains("active (running)") && status.contains("mine"), "{status}");
         ensure!(cluster.running(ALL)?.is_empty(), "nothing of it is the machine's");
+        let processes = || as_user("ps -u u -o pid=,args= | grep [s]leep");
+        let before = processes()?;
         as_user("systemctl --user restart fleetd")?;
-        ensure!(as_user("ps -u u -o pid=,args= | grep [s]leep")? == as_user("ps -u u -o pid=,args= | grep [s]leep")?);
+        ensure!(processes()? == before, "before the restart: {before}");
         as_user("systemctl --user stop fleetd")?;
         let left = as_user("ps -u u -o args=; ls $XDG_RUNTIME_DIR/systemd/user")?;
         ensure!(!left.contains("sleep infinity") && !left.contains("web@"), "stopping fleetd is a leave: {left}");
