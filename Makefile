@@ -1,7 +1,7 @@
 # make demo   boots three machines and shows the main job
 # make test   every test, on real systemd, etcd, podman
-# make check  the quick gate: fmt, clippy, docs, unit and simulation tests, half a minute of two fuzzers
-# make fuzz   the fuzzers alone, FUZZ_SECONDS=30
+# make check  the quick gate: fmt, clippy, docs, unit and simulation tests, a minute of two fuzzers
+# make fuzz   the fuzzers alone, FUZZ_SECONDS=60
 # make man    man pages and shell completions, into target/dist
 # make deb    the Debian packages fleetd and fleetctl, into target/deb
 # make sim    SEEDS=N BASE=B: simulated clusters, seeds B to B+N-1; KEEP= and PLANTED= as a failure prints them
@@ -9,7 +9,7 @@
 # Each installs what it needs (Debian packages, as root) before it starts.
 
 CARGO ?= cargo
-FUZZ_SECONDS ?= 30
+FUZZ_SECONDS ?= 60
 STEP := @sh tests/step.sh
 .PHONY: all demo test check fuzz man deb bench setup packages sim
 

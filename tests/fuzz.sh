@@ -1,5 +1,5 @@
 #!/bin/bash
-# Fuzzes the unit-file parser and the API side by side: `tests/fuzz.sh [SECONDS]`, 30 s each by default. Ends with 1 when one of them
+# Fuzzes the unit-file parser and the API side by side: `tests/fuzz.sh [SECONDS]`, 60 s each by default. Ends with 1 when one of them
 # found an input for which tests/fuzz/src does not hold, and names the file that has it; mend the fault, and add the file to the corpus.
 # `tests/fuzz.sh --merge` adds to tests/fuzz/corpus what FUZZ_FOUND (a folder for finds, kept then) has of new branches.
 set -euo pipefail
@@ -33,7 +33,7 @@ fi
 for name in $targets; do
     mkdir -p "$found/$name" "$target/fuzz"
     # New finds go into the first folder, the corpus is only read.
-    "$target/debug/fuzz_$name" -max_total_time="${1:-30}" -timeout=10 -rss_limit_mb=1024 -max_len=4096 -print_final_stats=1 \
+    "$target/debug/fuzz_$name" -max_total_time="${1:-60}" -timeout=10 -rss_limit_mb=1024 -max_len=4096 -print_final_stats=1 \
         -dict="tests/fuzz/$name.dict" -artifact_prefix="$target/fuzz/$name-" \
         "$found/$name" "tests/fuzz/corpus/$name" >"$found/$name.log" 2>&1 &
     pids[$name]=$!
