@@ -28,8 +28,12 @@ use crate::tunnel::Tunnel;
 /// Longer than any healthy server needs, short enough that a user learns of a dead one.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// The same for a connection and the answer together: a little more, so that a connection that takes too long is told apart.
-const CONNECT_AND_SILENCE: Duration = Duration::from_secs(11);
+/// How much longer a connection and the answer together may take, so that a connection that takes too long is told apart.
+const LONGER: Duration = Duration::from_secs(1);
+
+/// How long an import may take that is being done: 20,000 units are staged in some seconds, and a busy store may need some minutes. Whoever
+/// stops waiting does not know what became of it.
+const IMPORT: Duration = Duration::from_secs(600);
 
 /// How many items to ask for at once; servers that do not know the wish send pages of 100.
 const PAGE_SIZE: &str = "10000";
@@ -46,9 +50,9 @@ pub(crate) enum ClientError {
     /// No connection, since one side does not like the other's certificate; the problem has its next move.
     #[error("{endpoint}: {problem}")]
     Tls { endpoint: String, problem: String },
-    /// Connected, and then nothing for 10 s.
-    #[error("{request}: no answer within {} s", SILENCE.as_secs())]
-    Silent { request: String },
+    /// Connected, and then nothing for so long.
+    #[error("{request}: no answer within {} s", limit.as_secs())]
+    Silent { request: String, limit: Duration },
     /// fleetd refused.
     #[error("{message}")]
     Api { code: u16, message: String },
@@ -61,6 +65,15 @@ impl ClientError {
     /// Whether fleetd said that there is no such thing.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, ClientError::Api { code: 404, .. })
+    }
+
+    /// Whether fleetd may have done what was asked, or be about to.
+    pub(crate) fn may_be_done(&self) -> bool {
+        match self {
+            ClientError::Unreachable { .. } | ClientError::Tls { .. } => false,
+            ClientError::Silent { .. } | ClientError::Garbled { .. } => true,
+            ClientError::Api { code, .. } => *code >= 500,
+        }
     }
 
     /// Whether asking again may help.
@@ -248,7 +261,8 @@ impl Client {
     pub(crate) async fn import(&self, export: &Export, dry_run: bool, replace: bool) -> Result<Imported, ClientError> {
         let word = |flag| if flag { "true" } else { "false" };
         let query = [("dryRun", word(dry_run)), ("replace", word(replace))];
-        decode(self.send(Method::POST, &["import"], &query, Some(export)).await?).await
+        let limit = if dry_run { SILENCE } else { IMPORT };
+        decode(self.send_within(limit, Method::POST, &["import"], &query, Some(export)).await?).await
     }
 
     /// A stream of `Progress` lines, the first not older than `revision`.
@@ -323,10 +337,21 @@ impl Client {
         }
     }
 
-    /// Sends a request to the first endpoint that takes a connection, and turns a refusal into an error. What only asks is also
-    /// asked of the next endpoint when one takes it and says nothing: a write may have been done, and would be done twice.
     async fn send<B: Serialize>(
         &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&B>,
+    ) -> Result<Response, ClientError> {
+        self.send_within(SILENCE, method, path, query, body).await
+    }
+
+    /// Sends a request to the first endpoint that takes a connection, and turns a refusal into an error. What only asks is also
+    /// asked of the next endpoint when one takes it and says nothing: a write may have been done, and would be done twice.
+    async fn send_within<B: Serialize>(
+        &self,
+        limit: Duration,
         method: Method,
         path: &[&str],
         query: &[(&str, &str)],
@@ -341,7 +366,7 @@ impl Client {
                 builder = builder.json(body);
             }
             let started = Instant::now();
-            let answer = tokio::time::timeout(CONNECT_AND_SILENCE, builder.send()).await;
+            let answer = tokio::time::timeout(limit + LONGER, builder.send()).await;
             if self.debug {
                 let outcome = match &answer {
                     Ok(Ok(answer)) => answer.status().to_string(),
@@ -352,7 +377,9 @@ impl Client {
             }
             let problem = match answer {
                 Ok(Ok(answer)) => return refused(answer, request).await,
-                Ok(Err(problem)) if problem.is_connect() && problem.is_timeout() => ClientError::Silent { request },
+                Ok(Err(problem)) if problem.is_connect() && problem.is_timeout() => {
+                    ClientError::Silent { request, limit: SILENCE }
+                }
                 Ok(Err(problem)) if let Some(problem) = fleet_tls::explain(&problem, &self.tls) => {
                     ClientError::Tls { endpoint: endpoint.to_string(), problem }
                 }
@@ -363,8 +390,8 @@ impl Client {
                     let problem = self.tunnel.as_ref().and_then(Tunnel::last_words).unwrap_or_else(|| innermost(&problem));
                     return Err(ClientError::Garbled { request, problem });
                 }
-                Err(_) if method == Method::GET => ClientError::Silent { request },
-                Err(_) => return Err(ClientError::Silent { request }),
+                Err(_) if method == Method::GET => ClientError::Silent { request, limit },
+                Err(_) => return Err(ClientError::Silent { request, limit }),
             };
             tries += 1;
             if tries >= self.targets.len() {
@@ -419,7 +446,7 @@ async fn collect(mut answer: Response) -> Result<Vec<u8>, ClientError> {
             Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
             Ok(Ok(None)) => return Ok(body),
             Ok(Err(problem)) => return Err(ClientError::Garbled { request, problem: innermost(&problem) }),
-            Err(_) => return Err(ClientError::Silent { request }),
+            Err(_) => return Err(ClientError::Silent { request, limit: SILENCE }),
         }
     }
 }

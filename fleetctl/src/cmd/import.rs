@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 
 use super::Context;
+use crate::client::ClientError;
 use crate::error::Error;
 use crate::output::{note, warn};
 use crate::{fleet1, folder};
@@ -38,9 +39,14 @@ pub(crate) async fn run(context: &Context, args: ImportArgs) -> Result<u8, Error
         (Some(folder), None) => folder::read(folder)?,
         (None, None) => return Err(Error::usage("name a folder, or --from-fleet1=URL")),
     };
-    let failed = |error| Error::request("Error importing, nothing was changed", error);
+    let unchanged = |error| Error::request("Error importing, nothing was changed", error);
+    // Once it is asked for it may be decided, and then it is finished whoever waits for the answer.
+    let failed = |error: ClientError| match error.may_be_done() {
+        false => unchanged(error),
+        true => Error::request("Error importing, which may have been done", error).hint("run it again to see what is left"),
+    };
     // The refusal of what differs comes after it was shown, so the plan is asked for first.
-    let mut answer = context.client.import(&export, true, args.replace).await.map_err(failed)?;
+    let mut answer = context.client.import(&export, true, args.replace).await.map_err(unchanged)?;
     let conflicts = answer.changes.iter().filter(|change| change.kind == "conflict").count();
     let go = args.yes && conflicts == 0;
     if go {
@@ -60,10 +66,10 @@ pub(crate) async fn run(context: &Context, args: ImportArgs) -> Result<u8, Error
         let message = format!("{differ} from what the cluster has; nothing was changed");
         return Err(Error::failed(message).hint("--replace takes the imported ones"));
     }
-    let (changes, unchanged) = (answer.changes.len(), answer.unchanged);
+    let (changes, same) = (answer.changes.len(), answer.unchanged);
     match go {
-        true => note(&format!("Imported: {changes} changes, {unchanged} unchanged.")),
-        false => note(&format!("Would import: {changes} changes, {unchanged} unchanged. Nothing was changed; --yes does it.")),
+        true => note(&format!("Imported: {changes} changes, {same} unchanged.")),
+        false => note(&format!("Would import: {changes} changes, {same} unchanged. Nothing was changed; --yes does it.")),
     }
     Ok(0)
 }

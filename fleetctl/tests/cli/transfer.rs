@@ -318,3 +318,62 @@ fn a_running_fleet_1_0_is_read_page_by_page_and_moved_in_as_a_whole() {
         "{nobody}"
     );
 }
+
+/// A fleetd that says what an import would change, and breaks off when it is to be done, after `answer`.
+fn breaks_off(answer: &'static str) -> String {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (mut reader, mut head, mut length) = (BufReader::new(&stream), String::new(), 0);
+            while !head.ends_with("\r\n\r\n") {
+                let start = head.len();
+                reader.read_line(&mut head).expect("a line");
+                if let Some(text) = head[start..].to_lowercase().strip_prefix("content-length:") {
+                    length = text.trim().parse().expect("a length");
+                }
+            }
+            reader.read_exact(&mut vec![0; length]).expect("a body");
+            let body = "{\"changes\":[{\"name\":\"a.service\",\"kind\":\"create\",\"details\":[]}]}";
+            let planned = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+            let answer = if head.contains("dryRun=true") { planned.as_str() } else { answer };
+            (&stream).write_all(answer.as_bytes()).expect("an answer");
+        }
+    });
+    url
+}
+
+#[test]
+fn an_import_that_broke_off_may_have_been_done() {
+    let place = Place::new();
+    place.file("new/units/a.service", "[Service]\nExecStart=/bin/a\n");
+    place.file("new/fleet.json", r#"{"format": 1, "units": {"a.service": {}}}"#);
+    let answers = [
+        "",
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    ];
+    let said = answers.map(|answer| {
+        let url = breaks_off(answer);
+        place.run("x", &format!("--endpoint {url} import new --yes")).replace(&url, "URL")
+    });
+    expect![[r#"
+        x$ fleetctl --endpoint URL import new --yes
+        err| Error importing, which may have been done: POST URL/fleet/v1/import: connection closed before message completed
+        err| Hint: is that a fleetd? `fleetctl version --json` shows both versions
+        err| Hint: run it again to see what is left
+        rc=1
+
+        x$ fleetctl --endpoint URL import new --yes
+        err| Error importing, which may have been done: POST URL/fleet/v1/import: HTTP 503 Service Unavailable
+        err| Hint: fleetd cannot reach its store; what runs keeps running. Is etcd healthy?
+        err| Hint: run it again to see what is left
+        rc=1
+
+        x$ fleetctl --endpoint URL import new --yes
+        err| Error importing, nothing was changed: POST URL/fleet/v1/import: HTTP 409 Conflict
+        rc=1
+    "#]]
+    .assert_eq(&said.join("\n"));
+}

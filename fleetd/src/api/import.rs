@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fleet_core::transfer::{self, Export, Import};
 use fleet_core::wire::REVISION_HEADER;
@@ -36,9 +36,15 @@ pub(super) async fn import(
         let planned = plan(&api.store().read_all().await?, &export, replace)?;
         return Ok(Json(planned.answer).into_response());
     }
-    // Under the lock, so that what is checked is what is there when it is written.
+    // A task of its own: a client that goes away in the middle must not leave the lock behind.
+    let imported = tokio::spawn(async move { apply(&api, &export, replace).await }).await;
+    imported.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the import broke off: {error}")))?
+}
+
+/// Under the lock, so that what is checked is what is there when it is written.
+async fn apply(api: &Api, export: &Export, replace: bool) -> Result<Response, ApiError> {
     let lock = api.store().lock_units().await?;
-    let planned = match api.store().read_all().await.map_err(ApiError::from).and_then(|mirror| checked(&mirror, &export, replace))
+    let planned = match api.store().read_all().await.map_err(ApiError::from).and_then(|mirror| checked(&mirror, export, replace))
     {
         Ok(planned) => planned,
         Err(error) => {

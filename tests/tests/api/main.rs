@@ -4,6 +4,7 @@ mod clients;
 mod documents;
 mod exchanges;
 mod fencing;
+mod imports;
 mod limits;
 mod odd_files;
 mod server;
