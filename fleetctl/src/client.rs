@@ -347,6 +347,12 @@ impl Client {
         self.send_within(SILENCE, method, path, query, body).await
     }
 
+    /// Whether the tunnel has found another way to the endpoint that was just asked in vain.
+    fn forward_otherwise(&self) -> bool {
+        let is_socket = matches!(self.targets[self.current.get()].0, Endpoint::Unix(_));
+        is_socket && self.tunnel.as_ref().is_some_and(Tunnel::forward_otherwise)
+    }
+
     /// Sends a request to the first endpoint that takes a connection, and turns a refusal into an error. What only asks is also
     /// asked of the next endpoint when one takes it and says nothing: a write may have been done, and would be done twice.
     async fn send_within<B: Serialize>(
@@ -386,6 +392,7 @@ impl Client {
                 Ok(Err(problem)) if problem.is_connect() => {
                     ClientError::Unreachable { request, endpoint: endpoint.to_string(), source: problem }
                 }
+                Ok(Err(_)) if self.forward_otherwise() => continue,
                 Ok(Err(problem)) => {
                     let problem = self.tunnel.as_ref().and_then(Tunnel::last_words).unwrap_or_else(|| innermost(&problem));
                     return Err(ClientError::Garbled { request, problem });

@@ -161,6 +161,13 @@ fn hints_for(error: &ClientError) -> Vec<String> {
         ClientError::Api { code: 400, message } if message.starts_with("cannot activate template") => {
             "a template runs as instances: `fleetctl scale web=3` keeps three, `fleetctl start web@1` starts one".to_string()
         }
+        // ssh's words for what a tunnel did not reach; of sockets it says no more than this.
+        ClientError::Garbled { problem, .. } if problem.ends_with("open failed: administratively prohibited: open failed") => {
+            "the host's sshd forbids to forward that: allow it (AllowTcpForwarding, PermitOpen), or name its socket with --endpoint".to_string()
+        }
+        ClientError::Garbled { problem, .. } if problem.ends_with("open failed: connect failed: open failed") => {
+            "the socket is not there, or not for that user (--ssh-username), or the host's sshd does not forward sockets (AllowStreamLocalForwarding), which does not matter once fleetctl is installed there".to_string()
+        }
         ClientError::Garbled { .. } => "is that a fleetd? `fleetctl version --json` shows both versions".to_string(),
         ClientError::Api { .. } | ClientError::Tls { .. } => return Vec::new(),
     };

@@ -211,6 +211,11 @@ impl Connection {
         error
     }
 
+    /// Where what ssh says goes, for what the remote command says.
+    pub(crate) fn log(&self) -> std::io::Result<std::fs::File> {
+        std::fs::File::options().append(true).open(self.log.path())
+    }
+
     /// The last line of what ssh said so far.
     pub(crate) fn last_words(&self) -> Option<String> {
         self.said().lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_string)

@@ -16,12 +16,17 @@ struct Ssh {
 
 impl Ssh {
     fn new() -> Ssh {
+        Ssh::configured("")
+    }
+
+    /// With these lines in the sshd's configuration.
+    fn configured(lines: &str) -> Ssh {
         let session = Session::new();
         for tool in ["systemctl", "journalctl", "sudo"] {
             session.file(&format!("bin/{tool}"), format!("#!/bin/sh\necho {tool} \"$@\"\nexit 3\n"));
             run("chmod", &["+x", &session.path().join("bin").join(tool).display().to_string()]);
         }
-        let sshd = Sshd::start(session.path());
+        let sshd = Sshd::start(session.path(), lines);
         Ssh { session, sshd }
     }
 
@@ -186,10 +191,58 @@ fn a_tunnel_to_a_socket_that_is_not_there_says_so() {
     expect![[r#"
         $ fleetctl --tunnel 127.0.0.1:PORT --endpoint unix:///nonexistent/fleet.sock list-units
         err| Error retrieving list of units from repository: GET unix:///nonexistent/fleet.sock/fleet/v1/state: channel 2: open failed: connect failed: open failed
-        err| Hint: is that a fleetd? `fleetctl version --json` shows both versions
+        err| Hint: the socket is not there, or not for that user (--ssh-username), or the host's sshd does not forward sockets (AllowStreamLocalForwarding), which does not matter once fleetctl is installed there
         rc=1
     "#]]
     .assert_eq(&said);
+}
+
+#[test]
+fn a_host_that_forbids_to_forward_sockets_is_asked_by_its_own_fleetctl() {
+    let ssh = Ssh::configured("AllowStreamLocalForwarding no\nAllowTcpForwarding no").knows("host_key.pub");
+    let said =
+        ["", "--endpoint http://127.0.0.1:1 "].map(|more| ssh.run(&format!("--tunnel 127.0.0.1:PORT {more}list-machines")));
+    expect![[r#"
+        $ fleetctl --tunnel 127.0.0.1:PORT list-machines
+        err| Error retrieving list of active machines from fleet API (GET unix://DIR/fleet.sock/fleet/v1/machines: channel 1: open failed: connect failed: open failed)
+        err| Possible issues:
+        err|   etcd is unhealthy and/or lost quorum
+        err|   connection cannot be established to any etcd servers
+        err| Hint: the socket is not there, or not for that user (--ssh-username), or the host's sshd does not forward sockets (AllowStreamLocalForwarding), which does not matter once fleetctl is installed there
+        rc=1
+
+        $ fleetctl --tunnel 127.0.0.1:PORT --endpoint http://127.0.0.1:1 list-machines
+        err| Error retrieving list of active machines from fleet API (GET http://127.0.0.1:1/fleet/v1/machines: channel 1: open failed: administratively prohibited: open failed)
+        err| Possible issues:
+        err|   etcd is unhealthy and/or lost quorum
+        err|   connection cannot be established to any etcd servers
+        err| Hint: the host's sshd forbids to forward that: allow it (AllowTcpForwarding, PermitOpen), or name its socket with --endpoint
+        rc=1
+    "#]]
+    .assert_eq(&said.join("\n"));
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fleetctl"), ssh.session.path().join("bin/fleetctl")).expect("a link");
+    ssh.session.file("hello.service", HELLO);
+    let said = ["start hello.service", "list-machines --no-legend", "--endpoint unix:///nonexistent list-machines"]
+        .map(|command| ssh.run(&format!("--tunnel 127.0.0.1:PORT {command}")));
+    expect![[r#"
+        $ fleetctl --tunnel 127.0.0.1:PORT start hello.service
+        out| Unit hello.service inactive
+        out| Unit hello.service launched on c2e1b518.../127.0.0.1
+        rc=0
+
+        $ fleetctl --tunnel 127.0.0.1:PORT list-machines --no-legend
+        out| c2e1b518...	127.0.0.1	node=a
+        rc=0
+
+        $ fleetctl --tunnel 127.0.0.1:PORT --endpoint unix:///nonexistent list-machines
+        err| Error retrieving list of active machines from fleet API (GET unix:///nonexistent/fleet/v1/machines: Error: /nonexistent: No such file or directory (os error 2))
+        err| Possible issues:
+        err|   etcd is unhealthy and/or lost quorum
+        err|   connection cannot be established to any etcd servers
+        err| Hint: is that a fleetd? `fleetctl version --json` shows both versions
+        rc=1
+    "#]]
+    .assert_eq(&said.join("\n"));
 }
 
 #[test]

@@ -15,15 +15,15 @@ pub(crate) struct Sshd {
 }
 
 impl Sshd {
-    /// Starts one whose files lie in `folder`. Remote commands find `folder/bin` first.
-    pub(crate) fn start(folder: &Path) -> Sshd {
+    /// Starts one whose files lie in `folder`, with these lines of configuration besides. Remote commands find `folder/bin` first.
+    pub(crate) fn start(folder: &Path, lines: &str) -> Sshd {
         let at = |name: &str| folder.join(name).display().to_string();
         for name in ["host_key", "user_key"] {
             run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &at(name)]);
         }
         let config = format!(
             "HostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n\
-             KbdInteractiveAuthentication no\nPrintMotd no\nPrintLastLog no\nSetEnv PATH={}:/usr/sbin:/usr/bin:/sbin:/bin\n",
+             KbdInteractiveAuthentication no\nPrintMotd no\nPrintLastLog no\nSetEnv PATH={}:/usr/sbin:/usr/bin:/sbin:/bin\n{lines}\n",
             at("host_key"),
             at("user_key.pub"),
             at("bin")
