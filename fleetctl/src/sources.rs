@@ -19,8 +19,9 @@ use crate::output::warn;
 pub(crate) enum Source {
     /// The cluster has it, and keeps it as it is.
     Keep(Box<Unit>),
-    /// The cluster has it, the local file is the same, and the user asked to replace it.
-    Same(Box<Unit>),
+    /// The cluster has it, the local file is the same but perhaps for comments, and the user asked to replace it. `text` is the file's, if it
+    /// has other comments.
+    Same { unit: Box<Unit>, text: Option<String> },
     /// The cluster has it; this file takes its place.
     Replace { old: Box<Unit>, new: Box<Unit> },
     /// The cluster does not have it yet.
@@ -135,7 +136,11 @@ fn compare(argument: &Argument, old: Unit, replace: Option<Replaceable<'_>>) -> 
         }
     }
     let Some((path, text)) = local else {
-        return Ok(if replace.is_some() { Source::Same(Box::new(old)) } else { Source::Keep(Box::new(old)) });
+        return Ok(if replace.is_some() {
+            Source::Same { unit: Box::new(old), text: None }
+        } else {
+            Source::Keep(Box::new(old))
+        });
     };
     let new = match (unit_from_text(&argument.name, &path, text), replace) {
         (Ok(new), _) => new,
@@ -150,7 +155,12 @@ fn compare(argument: &Argument, old: Unit, replace: Option<Replaceable<'_>>) -> 
             Ok(Source::Keep(Box::new(old)))
         }
         None => Ok(Source::Keep(Box::new(old))),
-        Some(_) if !differs => Ok(Source::Same(Box::new(old))),
+        Some(_) if !differs => {
+            // A replica has its template's text, and a write would give it one of its own; an old fleetd keeps no comments.
+            let keeps_text = old.template.is_empty() && old.text.is_some();
+            let text = new.text.filter(|text| keeps_text && old.text.as_ref() != Some(text));
+            Ok(Source::Same { unit: Box::new(old), text })
+        }
         Some(states) if states.contains(&old.desired_state.as_str()) || old.desired_state.is_empty() => {
             Ok(Source::Replace { old: Box::new(old), new: Box::new(new) })
         }

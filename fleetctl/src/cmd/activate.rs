@@ -74,7 +74,10 @@ async fn apply(context: &Context, verb: Verb, source: Source, blocks: bool) -> R
     let output = &context.output;
     let (known, body) = match source {
         Source::Keep(unit) => (Some(unit), None),
-        Source::Same(unit) => {
+        Source::Same { unit, text } => {
+            if let Some(text) = text {
+                write_comments(context, &unit, text).await?;
+            }
             output.result(
                 &format!("Found same Unit({}) in Registry, nothing to do", unit.name),
                 Outcome::nowhere(&unit.name, "unchanged"),
@@ -123,6 +126,16 @@ async fn apply(context: &Context, verb: Verb, source: Source, blocks: bool) -> R
     }
     let target = announced(context, verb.word(), &current, goal, blocks)?;
     Ok((written, Some(target)))
+}
+
+/// Has `cat` print the file as it is now. Its options and the wanted state are as before, so nothing is restarted.
+async fn write_comments(context: &Context, unit: &Unit, text: String) -> Result<(), Error> {
+    let (name, desired_state, options) = (unit.name.clone(), unit.desired_state.clone(), unit.options.clone());
+    let body = Unit { name, desired_state, options, text: Some(text), ..Unit::default() };
+    let failed =
+        |error| Error::request(&format!("Error creating units: failed replacing the comments of unit {}", unit.name), error);
+    context.client.put_unit(&body).await.map_err(failed)?;
+    Ok(())
 }
 
 /// The target of a changed unit; what is triggered and not told of later is told of here.

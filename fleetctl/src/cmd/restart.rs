@@ -34,7 +34,7 @@ pub(crate) async fn run(context: &Context, args: RestartArgs) -> Result<u8, Erro
     let arguments = Argument::parse_all(&args.units)?;
     for argument in &arguments {
         let unit = match sources::find(&context.client, argument, None).await? {
-            Source::Keep(unit) | Source::Same(unit) => unit,
+            Source::Keep(unit) | Source::Same { unit, .. } => unit,
             Source::Create(unit) | Source::Replace { new: unit, .. } => {
                 let message = format!("Unable to restart unit {}: the cluster does not have it", unit.name);
                 return Err(Error::worded(Kind::Failed, message).hint(format!("fleetctl start {}", unit.name)));

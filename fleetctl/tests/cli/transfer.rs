@@ -187,6 +187,72 @@ fn a_cluster_goes_through_a_folder_into_another_store() {
 }
 
 #[test]
+fn comments_are_replaced_without_a_new_revision() {
+    let place = Place::new().fleetd("here");
+    place.file("hello.service", "# old\n[Service]\nExecStart=/bin/true\n");
+    place.run("here", "start --no-block hello.service");
+    place.file("hello.service", "# new\n[Service]\nExecStart=/bin/true\n");
+    place.file("web@.service", "# old\n[Service]\nExecStart=/bin/web %i\n");
+    place.run("here", "submit web@.service");
+    place.run("here", "scale --no-block web=1");
+    place.file("web@.service", "# new\n[Service]\nExecStart=/bin/web %i\n");
+    let said = place.transcript(
+        "here$ submit hello.service
+        here$ cat hello
+        here$ submit --replace hello.service web@1.service
+        here$ cat hello
+        here$ cat web@
+        here$ start --replace --no-block web@.service
+        here$ cat web@1
+        here$ list-unit-files --no-legend --fields=unit,dstate,revision,replicas",
+    );
+    expect![[r#"
+        here$ fleetctl submit hello.service
+        rc=0
+
+        here$ fleetctl cat hello
+        out| # old
+        out| [Service]
+        out| ExecStart=/bin/true
+        rc=0
+
+        here$ fleetctl submit --replace hello.service web@1.service
+        out| Found same Unit(hello.service) in Registry, nothing to do
+        out| Found same Unit(web@1.service) in Registry, nothing to do
+        rc=0
+
+        here$ fleetctl cat hello
+        out| # new
+        out| [Service]
+        out| ExecStart=/bin/true
+        rc=0
+
+        here$ fleetctl cat web@
+        out| # old
+        out| [Service]
+        out| ExecStart=/bin/web %i
+        rc=0
+
+        here$ fleetctl start --replace --no-block web@.service
+        out| Found same Unit(web@.service) in Registry, nothing to do
+        rc=0
+
+        here$ fleetctl cat web@1
+        out| # new
+        out| [Service]
+        out| ExecStart=/bin/web %i
+        rc=0
+
+        here$ fleetctl list-unit-files --no-legend --fields=unit,dstate,revision,replicas
+        out| hello.service	launched	1	-
+        out| web@.service	launched	1	1
+        out| web@1.service	launched	1	-
+        rc=0
+    "#]]
+    .assert_eq(&said);
+}
+
+#[test]
 fn what_differs_is_shown_and_replaced_only_when_asked() {
     let place = Place::new().fleetd("here");
     place.file("a.service", "[Service]\nExecStart=/bin/a\n");
