@@ -41,8 +41,10 @@ pub(crate) async fn run(context: &Context, args: RestartArgs) -> Result<u8, Erro
             }
         };
         if is_inactive(&unit) {
-            let message = format!("Unable to restart unit {} in state inactive", unit.name);
-            return Err(Error::worded(Kind::Failed, message).hint(format!("fleetctl start {}", unit.name)));
+            // No failure, as in fleet 1.0: the others are restarted.
+            note(&format!("Unable to restart unit {} in state inactive", unit.name));
+            note(&format!("Hint: fleetctl start {}", unit.name));
+            continue;
         }
         let name = &unit.name;
         let asked = match unit.desired_state.as_str() {

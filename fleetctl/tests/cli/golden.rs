@@ -145,6 +145,7 @@ fn a_unit_goes_through_its_life_in_the_words_of_fleet_1_0() {
         cat hello
         list-unit-files
         stop hello
+        restart hello
         load hello.service
         list-units
         start hello.service
@@ -198,6 +199,12 @@ fn a_unit_goes_through_its_life_in_the_words_of_fleet_1_0() {
         $ fleetctl stop hello
         err| Unable to stop unit hello.service in state inactive
         rc=1
+
+        $ fleetctl restart hello
+        err| WARNING: Unit hello.service in registry differs from local unit file hello.service. Add --replace to override.
+        err| Unable to restart unit hello.service in state inactive
+        err| Hint: fleetctl start hello.service
+        rc=0
 
         $ fleetctl load hello.service
         out| Unit hello.service loaded on c2e1b518.../127.0.0.1
