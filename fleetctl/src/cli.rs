@@ -61,6 +61,9 @@ pub(crate) struct Globals {
     /// Print the version
     #[arg(short = 'v', long, action = ArgAction::Version)]
     version: Option<bool>,
+    /// fleet 1.0's word for --help
+    #[arg(long = "h", global = true, hide = true, action = ArgAction::HelpShort)]
+    h: Option<bool>,
 }
 
 impl Globals {
@@ -198,6 +201,7 @@ impl Stop {
                 "unknown command \"{}\" for \"fleetctl\"\nRun 'fleetctl --help' for usage.",
                 text(ContextKind::InvalidSubcommand)
             )),
+            ErrorKind::MissingSubcommand => Error::usage("no command is given\nRun 'fleetctl --help' for usage."),
             ErrorKind::UnknownArgument => {
                 Error::usage(format!("unknown flag: {}\nRun 'fleetctl COMMAND --help' for usage.", text(ContextKind::InvalidArg)))
             }
@@ -208,7 +212,12 @@ impl Stop {
             }
         };
         let near = match error.kind() {
-            ErrorKind::InvalidSubcommand => text(ContextKind::SuggestedSubcommand),
+            ErrorKind::InvalidSubcommand => {
+                let definition = Cli::command();
+                let is_name = |near: &&str| definition.get_subcommands().any(|command| command.get_name() == *near);
+                let near = text(ContextKind::SuggestedSubcommand);
+                near.split(", ").filter(is_name).collect::<Vec<_>>().join(", ")
+            }
             ErrorKind::UnknownArgument => text(ContextKind::SuggestedArg),
             _ => String::new(),
         };

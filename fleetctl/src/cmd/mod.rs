@@ -51,20 +51,25 @@ pub(crate) struct Context {
     pub(crate) ssh: SshArgs,
 }
 
-/// All commands, in the order of a unit's life.
+/// All commands, in the order of a unit's life. The aliases are prefixes that fit a newer command too, and mean what they meant to fleet 1.0.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Submit(submit::SubmitArgs),
     Load(load::LoadArgs),
     Start(start::StartArgs),
     Scale(scale::ScaleArgs),
+    #[command(alias = "r")]
     Restart(restart::RestartArgs),
     Rollback(rollback::RollbackArgs),
+    #[command(alias = "sto")]
     Stop(stop::StopArgs),
+    #[command(aliases = ["u", "un"])]
     Unload(unload::UnloadArgs),
+    #[command(aliases = ["d", "de"])]
     Destroy(destroy::DestroyArgs),
     Status(status::StatusArgs),
     Journal(journal::JournalArgs),
+    #[command(alias = "c")]
     Cat(cat::CatArgs),
     ListUnits(list_units::ListUnitsArgs),
     ListUnitFiles(list_unit_files::ListUnitFilesArgs),

@@ -981,6 +981,26 @@ fn each_command_has_help() {
 }
 
 #[test]
+fn a_prefix_means_what_it_meant_to_fleet_1_0() {
+    let session = Session::new();
+    let old = "cat destroy fd-forward help journal list-machines list-unit-files list-units load restart ssh start status stop submit unload \
+               verify version";
+    let old: Vec<&str> = old.split_whitespace().collect();
+    for command in old.iter().filter(|command| **command != "help") {
+        for prefix in (1..command.len()).map(|length| &command[..length]) {
+            let said = session.run(&format!("{prefix} --help"));
+            // What was ambiguous then was no command.
+            if old.iter().filter(|other| other.starts_with(prefix)).count() == 1 {
+                assert!(said.contains(&format!("out| Usage: fleetctl {command} ")), "{said}");
+            } else {
+                assert!(said.contains("unknown command"), "{said}");
+            }
+        }
+    }
+    assert!(session.run("deb --h").contains("out| Usage: fleetctl debug "));
+}
+
+#[test]
 fn what_makes_no_sense_is_a_usage_error() {
     let said = Session::new().transcript(
         "bogus
@@ -1027,12 +1047,9 @@ fn what_makes_no_sense_is_a_usage_error() {
         rc=2
 
         $ fleetctl --json
-        err| Error: 'fleetctl' requires a subcommand but one was not provided
-        err|   [subcommands: submit, load, start, scale, restart, rollback, stop, unload, destroy, status, journal, cat, list-units, list-unit-files, list-revisions, list-machines, drain, cordon, uncordon, events, ssh, export, import, store, debug, version, fd-forward, verify, help]
-        err| 
-        err| Usage: fleetctl [OPTIONS] <COMMAND>
-        err| 
-        err| For more information, try '--help'.
+        err| Error: no command is given
+        err| Run 'fleetctl --help' for usage.
         rc=2
-    "#]].assert_eq(&said);
+    "#]]
+    .assert_eq(&said);
 }
