@@ -60,7 +60,7 @@ fleetd_package() {
         put "$unit" usr/lib/systemd/system
     done
     put "$top/fleetd/dist/user/fleetd.service" usr/lib/systemd/user
-    pages 'fleetd*.8' man8
+    pages '*.8' man8
     # Configuration is what an administrator puts here; the package brings none, since the defaults are a working machine.
     mkdir -p "$root/etc/fleet/fleetd.conf.d"
     build "fleetd" "default-dbus-system-bus | dbus-system-bus, systemd (>= 252)" "Recommends: fleetctl

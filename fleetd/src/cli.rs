@@ -1,4 +1,4 @@
-//! fleetd's command line.
+//! The command lines of fleetd and of its keeper.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -47,9 +47,31 @@ fn in_todays_form(i: usize, arg: OsString) -> OsString {
     }
 }
 
-/// The command line's definition, for the man page.
+/// Holds this machine's lease for fenced units
+///
+/// Units with Fence=yes are bound to it, so that systemd ends them when their machine may be taken for lost. Run by systemd as
+/// fleet-keeper.service, which fleetd starts when the first fenced unit is assigned here. `systemctl reload fleet-keeper` upgrades it and
+/// stops nothing; `systemctl restart fleet-keeper` restarts all that is fenced here.
+#[derive(Debug, Parser)]
+#[command(name = "fleet-keeper", version)]
+pub struct KeeperArgs {
+    /// The configuration file; fleetd's by default
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// For a user's own systemd
+    #[arg(long)]
+    pub user: bool,
+}
+
+/// fleetd's definition, for its man page.
 pub fn command() -> clap::Command {
     Args::command()
+}
+
+/// The keeper's definition, for its man page.
+pub fn keeper_command() -> clap::Command {
+    KeeperArgs::command()
 }
 
 #[cfg(test)]

@@ -1,30 +1,17 @@
 //! The keeper's command line: fleetd's configuration, one lease, until that is lost. See `fleetd::keeper`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use fleetd::cli::KeeperArgs;
 use fleetd::config::Places;
 use fleetd::keeper::Keeper;
 use fleetd::{config, daemon, machine};
 use tracing_subscriber::EnvFilter;
 
-/// Holds this machine's lease for fenced units (Fence=yes). Run by systemd as fleet-keeper.service.
-#[derive(Debug, Parser)]
-#[command(name = "fleet-keeper", version)]
-struct Args {
-    /// The configuration file; fleetd's by default.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-
-    /// For a user's own systemd.
-    #[arg(long)]
-    user: bool,
-}
-
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    match run(&KeeperArgs::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("Error: {error:#}");
@@ -33,7 +20,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> anyhow::Result<()> {
+fn run(args: &KeeperArgs) -> anyhow::Result<()> {
     let environment = std::env::vars().collect();
     let places = Places::new(args.config.as_deref(), args.user, &environment);
     // fleetd says its warnings; what is wrong is said here, too.
