@@ -1,10 +1,10 @@
 //! What a user may type: global options, the commands, and what is left of fleet 1.0's options.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::builder::FalseyValueParser;
+use clap::builder::{FalseyValueParser, Resettable};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
 use fleet_tls::Files;
@@ -79,7 +79,7 @@ impl Globals {
         Endpoint::parse_list(&format!("unix://{folder}/fleet.sock"))
     }
 
-    /// The certificates for https; an empty text, as from the environment, is none.
+    /// The certificates for https; an empty text is none.
     pub(crate) fn tls(&self) -> Files {
         let given = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
         Files { ca: given(&self.ca_file), cert: given(&self.cert_file), key: given(&self.key_file) }
@@ -147,16 +147,41 @@ pub(crate) struct Stop(clap::Error);
 
 /// Reads the command line.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Stop> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // What is put off on the command line is off, whatever the environment says.
+    let is_off = |name: &str| args.iter().any(|arg| switch(arg) == Some((name, false)));
+    let definition = definition().mut_args(|arg| match arg.get_long().is_some_and(is_off) {
+        true => arg.env(Resettable::Reset),
+        false => arg,
+    });
     let mut args: Vec<OsString> = args.into_iter().filter_map(go_style_switch).collect();
     if args.len() < 2 {
         args = vec!["fleetctl".into(), "--help".into()];
     }
-    let matches = Cli::command().try_get_matches_from(args).map_err(Stop)?;
+    let matches = definition.try_get_matches_from(args).map_err(Stop)?;
     Cli::from_arg_matches(&matches).map_err(Stop)
+}
+
+/// What a user may type. A variable that is empty counts as not set.
+pub(crate) fn definition() -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    Cli::command().mut_args(|arg| match arg.get_env().is_some_and(is_empty) {
+        true => arg.env(Resettable::Reset),
+        false => arg,
+    })
 }
 
 /// fleet 1.0's switches could be written `--no-block=true`; ours are there or not.
 fn go_style_switch(arg: OsString) -> Option<OsString> {
+    match switch(&arg) {
+        Some((name, true)) => Some(OsString::from(format!("--{name}"))),
+        Some((_, false)) => None,
+        None => Some(arg),
+    }
+}
+
+/// The name of a switch that is written with a value, and the value.
+fn switch(arg: &OsStr) -> Option<(&str, bool)> {
     const SWITCHES: &[&str] = &[
         "full",
         "l",
@@ -172,13 +197,11 @@ fn go_style_switch(arg: OsString) -> Option<OsString> {
         "A",
         "version",
     ];
-    let Some((name, value)) = arg.to_str().and_then(|text| text.strip_prefix("--")).and_then(|text| text.split_once('=')) else {
-        return Some(arg);
-    };
+    let (name, value) = arg.to_str()?.strip_prefix("--")?.split_once('=')?;
     match value {
-        "true" | "1" if SWITCHES.contains(&name) => Some(OsString::from(format!("--{name}"))),
-        "false" | "0" if SWITCHES.contains(&name) => None,
-        _ => Some(arg),
+        "true" | "1" if SWITCHES.contains(&name) => Some((name, true)),
+        "false" | "0" if SWITCHES.contains(&name) => Some((name, false)),
+        _ => None,
     }
 }
 

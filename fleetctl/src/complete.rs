@@ -3,12 +3,12 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 use clap_complete::CompletionCandidate;
 use clap_complete::env::CompleteEnv;
 use fleet_core::name::UnitName;
 
-use crate::cli::{Cli, Globals};
+use crate::cli::{self, Globals};
 use crate::client::{Client, ClientError};
 use crate::ssh::SshArgs;
 
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Answers a shell that asks what fits, and ends the process then. The scripts of the packages set `COMPLETE`.
 pub(crate) fn serve_shell() {
-    CompleteEnv::with_factory(Cli::command).bin("fleetctl").complete();
+    CompleteEnv::with_factory(cli::definition).bin("fleetctl").complete();
 }
 
 /// The units that the cluster has.
@@ -97,6 +97,6 @@ fn ask(question: impl AsyncFn(&Client) -> Result<Vec<String>, ClientError>) -> V
 /// `--endpoint` and its like from the words typed so far; a shell passes them after `--`.
 fn options_so_far() -> Option<(Globals, SshArgs)> {
     let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
-    let matches: ArgMatches = Cli::command().ignore_errors(true).try_get_matches_from(words).ok()?;
+    let matches: ArgMatches = cli::definition().ignore_errors(true).try_get_matches_from(words).ok()?;
     Some((Globals::from_arg_matches(&matches).ok()?, SshArgs::from_arg_matches(&matches).ok()?))
 }

@@ -25,8 +25,6 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
-
 /// Runs fleetctl with the process's arguments; gives its exit code.
 pub fn main() -> ExitCode {
     complete::serve_shell();
@@ -45,5 +43,5 @@ pub fn main() -> ExitCode {
 
 /// All commands and options, for man pages and completions.
 pub fn command() -> clap::Command {
-    cli::Cli::command()
+    cli::definition()
 }

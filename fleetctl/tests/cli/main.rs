@@ -12,4 +12,5 @@ mod ssh;
 mod sshd;
 mod transfer;
 mod trouble;
+mod variables;
 mod waiting;

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::options::LISTS;
+
 /// Where an option stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
@@ -47,6 +49,11 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn line(key: &str, value: Value, file: &Path, line: usize) -> Entry {
         Entry { key: key.to_string(), value, place: Place::Line(file.to_path_buf(), line) }
+    }
+
+    /// Whether it is as good as not given, where all values are texts: empty, and no list, which may well be empty.
+    pub(super) fn is_blank(&self) -> bool {
+        self.value == Value::Text(String::new()) && !LISTS.contains(&self.key.as_str())
     }
 }
 

@@ -184,7 +184,8 @@ fn own_file(text: &str, path: &Path, findings: &mut Findings) -> Vec<Entry> {
 }
 
 fn fleet1_file(text: &str, path: &Path, findings: &mut Findings) -> Vec<Entry> {
-    let (entries, problems) = ini::parse(text, path);
+    let (mut entries, problems) = ini::parse(text, path);
+    entries.retain(|entry| !entry.is_blank());
     for (line, problem) in problems {
         let said = format!("{}:{line}: {problem}", path.display());
         let kept_fleet1_from_starting = !problem.starts_with('[');
@@ -209,6 +210,9 @@ fn variables(environment: &Environment, findings: &mut Findings) -> Vec<Entry> {
     for (variable, value) in environment {
         let Some(key) = variable.strip_prefix("FLEET_").map(str::to_lowercase) else { continue };
         let entry = Entry { key, value: Value::Text(value.clone()), place: Place::Variable(variable.clone()) };
+        if entry.is_blank() {
+            continue;
+        }
         let ours = options::OPTIONS.contains(&entry.key.as_str());
         if ours || options::obsolete(&entry.key).is_some() || options::nearest(&entry.key).is_some() {
             check::check_names(std::slice::from_ref(&entry), true, findings);

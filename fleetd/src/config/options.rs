@@ -29,6 +29,9 @@ pub(super) const OPTIONS: &[&str] = &[
     "verbosity",
 ];
 
+/// Those that hold several things, or none.
+pub(super) const LISTS: &[&str] = &["etcd_servers", "listen", "metadata"];
+
 /// fleet 1.0's options that do nothing any more, and why.
 const OBSOLETE: &[(&str, &str)] = &[
     ("authorized_keys_file", "units are not signed"),

@@ -127,6 +127,25 @@ fn later_layers_win() {
 }
 
 #[test]
+fn an_empty_text_is_none_and_an_empty_list_is_one() {
+    let all = "agent_ttl=\nverbosity=\ndisable_engine=\npublic_ip=\"\"\nunits_directory=\ntoken_limit=\netcd_servers=\n";
+    let folder = Folder::new(&[("fleet.conf", all)]);
+    let empty = options::OPTIONS.iter().map(|option| format!("FLEET_{}", option.to_uppercase())).collect::<Vec<_>>();
+    let empty: Vec<(&str, &str)> = empty.iter().map(|variable| (variable.as_str(), "")).collect();
+    let none = Folder::new(&[]).load(&[]).unwrap().0;
+    for environment in [&[][..], &empty] {
+        let (settings, warnings) = folder.load(environment).unwrap();
+        assert_eq!((settings, warnings.len()), (none.clone(), 0), "{warnings:?}");
+    }
+    let given = "public_ip = \"10.0.0.1\"\nlisten = [\"http://127.0.0.1:4100\"]\nmetadata = \"a=b\"\nagent_ttl = 20\n";
+    let (settings, _) = Folder::new(&[("fleetd.conf", given)]).load(&empty).unwrap();
+    assert_eq!((settings.public_ip.as_str(), settings.agent_ttl.as_secs()), ("10.0.0.1", 20));
+    assert!(settings.listen.is_empty() && settings.metadata.is_empty());
+    // In our own files it is a slip.
+    assert!(errors("agent_ttl = \"\"").contains("agent_ttl: expected seconds"));
+}
+
+#[test]
 fn every_problem_is_named_with_its_place() {
     let folder = Folder::new(&[
         ("fleet.conf", "metdata=a=b\nagent_ttl=\"soon\"\n"),
