@@ -6,9 +6,9 @@ set -eu
 
 here=$(dirname "$(readlink -f "$0")")
 cache=${FLEET_LAB_CACHE:-/var/cache/fleet-lab}
-# What the lab itself needs, then what building and testing fleet needs (protoc, a local etcd, Python for the API tests).
+# What the lab itself needs, then what building and testing fleet needs (protoc, a local etcd, Python for the API tests, shells that complete).
 needed="systemd-container mmdebstrap iproute2 uidmap util-linux procps busybox-static nftables curl libfaketime
-        gcc g++ libc6-dev protobuf-compiler libprotobuf-dev etcd-server etcd-client python3-venv openssh-client openssh-server"
+        gcc g++ libc6-dev protobuf-compiler libprotobuf-dev etcd-server etcd-client python3-venv openssh-client openssh-server zsh fish"
 
 say() { echo "lab setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
