@@ -126,6 +126,12 @@ fn a_followed_journal_streams_and_ends_on_ctrl_c(cluster: &Cluster) -> Result<()
 
 fn restart_changes_the_pid_everywhere(cluster: &Cluster) -> Result<()> {
     cluster.start("everywhere.service", &format!("{SLEEPER}\n[X-Fleet]\nGlobal=true\n"))?;
+    // fleet 1.0 said nothing of a global unit.
+    let (status, everywhere) = (cluster.ctl(&["status", "everywhere"])?, cluster.running(&["everywhere.service"])?);
+    ensure!(
+        everywhere.len() == 2 && everywhere.values().all(|pid| status.contains(&format!("Main PID: {pid} "))),
+        "{everywhere:?}: {status}"
+    );
     cluster.submit("web@.service", SLEEPER)?;
     cluster.ctl(&["scale", "web=3"])?;
     for (named, patterns) in [
