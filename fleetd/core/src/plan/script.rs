@@ -23,7 +23,7 @@ use crate::name::{MachineId, UnitName};
 /// gave-up a: web@1.service                     what it reports as failing in vain
 /// off a: db.service/gen=3                      a fenced instance taken off and maybe alive: [/gen=N]
 /// report a gen=3: web@1.service                what it reports, and of which generation
-/// runs a: web@1.service web@2.service/failed   what it reports of its present assignment, in the texts that it is assigned
+/// runs a: web@1.service web@2.service/failed   what it reports of its present assignment (or [gen=N]), in the texts that it is assigned
 /// drain a                                      a machine that is drained; likewise `cordon`
 /// keeper a life=9 silent=5000                  the keeper of fenced units: [held|released] [life=N] [silent=MS], WatchdogSec=8
 /// ```
@@ -68,10 +68,12 @@ pub(crate) fn snapshot(text: &str) -> Snapshot {
                 snapshot.reports.insert(MachineId::new(id), Arc::new(report));
             }
             "runs" => {
-                let (id, items) = rest.split_once(':').unwrap();
+                let (head, items) = rest.split_once(':').unwrap();
+                let (id, generation) = head.split_once(" gen=").map_or((head, None), |(id, n)| (id, Some(n)));
                 let assignment = snapshot.assignments[id].clone();
                 let instances = items.split_whitespace().map(|item| runs(&assignment, item)).collect();
-                let report = Report { generation: assignment.generation, instances, ..Report::default() };
+                let generation = generation.map_or(assignment.generation, |n| n.parse().unwrap());
+                let report = Report { generation, instances, ..Report::default() };
                 snapshot.reports.insert(MachineId::new(id), Arc::new(report));
             }
             "drain" => drop(snapshot.availability.insert(MachineId::new(rest), Availability::Draining)),

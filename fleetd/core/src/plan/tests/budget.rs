@@ -82,6 +82,21 @@ fn a_machine_that_says_nothing_of_its_assignment_holds_up_the_rollout() {
 }
 
 #[test]
+fn a_report_of_an_earlier_assignment_does_not_tell_that_what_came_back_runs() {
+    check(
+        "machine a
+         machine b
+         unit web@.service x2 restart=1 | MaxUnavailable=1
+         on a: web@1.service
+         on b: web@2.service
+         runs a gen=0: web@1.service
+         runs b: web@2.service",
+        expect![[r#"
+            … web@.service: 2 to go: 1 of 2 are unavailable, and MaxUnavailable lets at most 1 be so"#]],
+    );
+}
+
+#[test]
 fn restarts_and_global_units_have_the_same_budget() {
     check(
         "machine a
