@@ -13,6 +13,7 @@ use fleetd::health::Health;
 use fleetd::metrics::Metrics;
 use fleetd::replays::Replays;
 use fleetd::store::embedded::EmbeddedKv;
+use fleetd::store::kv::{Change, Kv};
 use fleetd::store::{Mirror, Registration, Store, StoreError, Term};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -26,6 +27,7 @@ pub(crate) const NOW_MS: u64 = 1_800_000_000_000;
 /// The store with its machines.
 pub(crate) struct Cluster {
     pub(crate) store: Store,
+    kv: Arc<EmbeddedKv>,
     machines: BTreeMap<MachineId, Registration>,
     _folder: TempDir,
 }
@@ -41,8 +43,15 @@ pub(crate) struct Elected {
 impl Cluster {
     pub(crate) async fn start() -> Cluster {
         let folder = tempfile::tempdir().unwrap();
-        let kv = EmbeddedKv::open(folder.path().join("store")).await.unwrap();
-        Cluster { store: Store::new(Arc::new(kv), "/fleet/"), machines: BTreeMap::new(), _folder: folder }
+        let kv = Arc::new(EmbeddedKv::open(folder.path().join("store")).await.unwrap());
+        Cluster { store: Store::new(kv.clone(), "/fleet/"), kv, machines: BTreeMap::new(), _folder: folder }
+    }
+
+    /// Writes a machine's assignment as it is, as somebody with etcdctl would: its revision is another then.
+    pub(crate) async fn touch_assignment(&self, id: &str) {
+        let key = format!("/fleet/assignments/{id}");
+        let value = self.kv.get(&key).await.unwrap().0.expect("an assignment").value;
+        assert!(self.kv.txn(&[], &[Change::Put { key, value, lease: None }]).await.unwrap().applied);
     }
 
     /// Registers machines, together, since each waits for the disk.
@@ -162,6 +171,11 @@ impl Elected {
 
     pub(crate) async fn tick_at(&mut self, cluster: &Cluster, now_ms: u64) -> Result<Option<i64>, StoreError> {
         Ok(self.engine.tick(&mut self.log, &cluster.mirror().await, &mut self.memory, now_ms).await?.0)
+    }
+
+    /// One pass over what was in the store when `mirror` was read.
+    pub(crate) async fn tick_on(&mut self, mirror: &Mirror) -> Result<Option<i64>, StoreError> {
+        Ok(self.engine.tick(&mut self.log, mirror, &mut self.memory, u64::MAX / 2).await?.0)
     }
 
     /// Reads the store anew, as after a watch that broke.

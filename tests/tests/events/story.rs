@@ -1,10 +1,10 @@
 //! What is told, once, whoever leads, and never by somebody who leads no longer.
 
 use expect_test::expect;
-use fleet_core::event::What;
+use fleet_core::event::{Item, What};
 use fleet_core::name::MachineId;
 use fleetd::event_log::resign;
-use fleetd::store::StoreError;
+use fleetd::store::{Mirror, StoreError};
 
 use crate::cluster::{Cluster, NOW_MS};
 
@@ -105,4 +105,37 @@ async fn who_leads_no_longer_tells_nothing_any_more() {
     assert!(matches!(resign(&cluster.store, old.term, &MachineId::new("a"), NOW_MS).await, Err(StoreError::Conflict(_))));
     assert_eq!(cluster.told(0).await, told);
     assert!(cluster.mirror().await.cluster().snapshot.assignments.is_empty());
+}
+
+#[tokio::test]
+async fn a_commit_that_conflicts_between_two_of_its_transactions_is_finished_by_the_next_look_and_told_once() {
+    const MACHINES: usize = 300; // more than two transactions hold
+    let mut cluster = Cluster::start().await;
+    let ids: Vec<String> = (0..MACHINES).map(|i| format!("{i:032x}")).collect();
+    cluster.join(ids.clone()).await;
+    let mut leader = cluster.elect(&ids[0]).await;
+    cluster.submit("old@.service", Some(MACHINES as u32), SLEEPER).await;
+    leader.tick(&cluster).await.unwrap();
+    cluster.submit("web@.service", Some(2 * MACHINES as u32), SLEEPER).await;
+    let (mirror, from) = (cluster.mirror().await, cluster.events().await.len());
+    cluster.touch_assignment(&ids[MACHINES - 1]).await;
+    assert!(matches!(leader.tick_on(&mirror).await, Err(StoreError::Conflict(_))));
+    let placed = |mirror: &Mirror| {
+        let all = mirror.cluster().snapshot.assignments.values().flat_map(|a| a.instances.keys().cloned()).collect::<Vec<_>>();
+        all.into_iter().filter(|name| name.as_str().starts_with("web@")).collect::<Vec<_>>()
+    };
+    let written = placed(&cluster.mirror().await).len();
+    assert!(written > 0 && written < 2 * MACHINES, "{written} were written before the conflict");
+    leader.tick(&cluster).await.unwrap();
+    let mut names = placed(&cluster.mirror().await);
+    assert_eq!(names.len(), 2 * MACHINES);
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 2 * MACHINES, "each once");
+    let events = cluster.events().await;
+    let told = events[from..].iter().flat_map(|event| &event.items).filter(|item| item.what == What::Placed);
+    assert_eq!(told.map(Item::instances).sum::<usize>(), 2 * MACHINES);
+    let revision = cluster.revision().await;
+    leader.tick(&cluster).await.unwrap();
+    assert_eq!(cluster.revision().await, revision, "nothing was left to do");
 }
