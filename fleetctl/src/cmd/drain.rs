@@ -15,7 +15,7 @@ use crate::output::{machine_legend, note};
 use crate::wait::{WaitArgs, at};
 
 /// How often a drain is looked at: a move takes a second or so.
-const LOOK_PERIOD: Duration = Duration::from_millis(300);
+const LOOK_PERIOD: Duration = Duration::from_millis(500);
 
 /// How many instances an error lists before it only counts.
 const LISTED: usize = 10;
@@ -97,15 +97,13 @@ async fn emptied(context: &Context, machine: &Machine, left: &mut Vec<Remaining>
                     format!("machine {} is {} by now: somebody else changed it", legend(machine), now.availability.as_str());
                 return Err(Error::failed(message));
             }
+            Ok(now) if now.instances.is_empty() => return Ok(()),
             Ok(now) => *left = now.instances,
             Err(error) if error.is_passing() => {}
             Err(error) => return Err(Error::request(&format!("Error draining machine {}", legend(machine)), error)),
         }
-        if left.is_empty() {
-            return Ok(());
-        }
         // What stays for good is said at once: only its operator can do something about it.
-        for stuck in left.iter().filter(|instance| instance.why == STUCK) {
+        for stuck in left.iter().filter(|instance| instance.stuck) {
             if !told.contains(&stuck.name) {
                 note(&format!("{} stays on {}: {}", stuck.name, legend(machine), stuck.why));
                 told.push(stuck.name.clone());
@@ -115,11 +113,9 @@ async fn emptied(context: &Context, machine: &Machine, left: &mut Vec<Remaining>
     }
 }
 
-/// fleetd's words for what nothing but an operator can move.
-const STUCK: &str = "no other machine can take it";
-
 fn timed_out(machine: &Machine, left: &[Remaining]) -> Error {
-    let mut message = format!("Timed out draining machine {}: {} instances are still there", legend(machine), left.len());
+    let count = if left.is_empty() { "fleetd did not say what is".to_string() } else { format!("{} instances are", left.len()) };
+    let mut message = format!("Timed out draining machine {}: {count} still there", legend(machine));
     for instance in left.iter().take(LISTED) {
         message.push_str(&format!("\n  {}: {}", instance.name, instance.why));
     }

@@ -184,7 +184,7 @@ pub struct Capacity {
 }
 
 /// What an operator lets a machine run. Global units run on it whatever this says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Availability {
@@ -203,6 +203,11 @@ impl Availability {
         *self == Availability::Active
     }
 
+    /// Reads the word; `None` for any other.
+    pub fn parse(text: &str) -> Option<Availability> {
+        [Availability::Active, Availability::Cordoned, Availability::Draining].into_iter().find(|word| word.as_str() == text)
+    }
+
     /// The word, as commands and the API use it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -210,6 +215,14 @@ impl Availability {
             Availability::Cordoned => "cordoned",
             Availability::Draining => "draining",
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Availability {
+    /// A later version's word keeps new instances off: an unreadable document would keep the leader from planning at all.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Availability, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Ok(Availability::parse(&word).unwrap_or(Availability::Cordoned))
     }
 }
 
@@ -481,6 +494,14 @@ fn is_empty(text: &Arc<str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_later_versions_word_for_a_machine_keeps_new_instances_off() {
+        let read = |text: &str| serde_json::from_str::<Settings>(text).unwrap().availability;
+        assert_eq!(read(r#"{"v":1}"#), Availability::Active);
+        assert_eq!(read(r#"{"v":1,"availability":"draining"}"#), Availability::Draining);
+        assert_eq!(read(r#"{"v":1,"availability":"asleep"}"#), Availability::Cordoned);
+    }
 
     #[test]
     fn a_reason_is_read_as_it_was_written_and_a_later_versions_reason_spoils_nothing() {

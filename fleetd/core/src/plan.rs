@@ -57,6 +57,7 @@ pub struct Plan {
     /// Set while so many machines are missing that their instances are moved slowly.
     pub slowed: Option<Missing>,
     /// Units of which `MaxUnavailable=` lets no more be taken down for now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rolling: Vec<Rolling>,
     /// Fenced instances that wait, because another copy of theirs may still be alive.
     pub held: Vec<Held>,

@@ -327,7 +327,15 @@ pub struct MachineAvailability {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AvailabilityWish {
     /// Whether it takes instances.
+    #[serde(deserialize_with = "known_availability")]
     pub availability: Availability,
+}
+
+/// What is written is one of the words that are known.
+fn known_availability<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Availability, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    let unknown = || serde::de::Error::custom(format!("invalid availability {word:?}: expect active, cordoned, or draining"));
+    Availability::parse(&word).ok_or_else(unknown)
 }
 
 /// An instance on a machine, and why it is still there.
@@ -340,6 +348,9 @@ pub struct Remaining {
     /// Why it is still there, for people; empty if the machine is not drained.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,
+    /// Whether it stays until its operator does something.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stuck: bool,
 }
 
 /// A unit's texts.

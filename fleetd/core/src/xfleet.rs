@@ -80,7 +80,7 @@ impl Constraints {
             global: is_global(&file.options),
             replaces: values(&["Replaces"]).into_iter().filter(|v| !v.is_empty()).collect(),
             fence: values(&["Fence"]).last().is_some_and(|v| is_true(v)),
-            max_unavailable: values(&["MaxUnavailable"]).last().map(|v| MaxUnavailable::parse(v)),
+            max_unavailable: values(&["MaxUnavailable"]).last().filter(|v| !v.is_empty()).map(|v| MaxUnavailable::parse(v)),
         }
     }
 

@@ -1,11 +1,14 @@
 //! `/machines/<id>/availability`: cordon, drain and open a machine again, and see what is still on it.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use fleet_core::model::{Availability, FORMAT, Settings, Snapshot};
+use fleet_core::model::{Availability, FORMAT, Settings, Snapshot, Unit};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Change, plan};
 use fleet_core::wire::{AvailabilityWish, MachineAvailability, Remaining};
@@ -25,8 +28,10 @@ pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Resu
         return Err(no_such_machine(&id));
     }
     let availability = snapshot.availability.get(&id).copied().unwrap_or_default();
-    let instances = remaining(&snapshot, &id, availability);
     mirror.drop_later();
+    // It plans, which takes a while with many units.
+    let told = tokio::task::spawn_blocking(move || remaining(&snapshot, &id, availability));
+    let instances = told.await.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok(Json(MachineAvailability { availability, instances }))
 }
 
@@ -66,28 +71,62 @@ fn no_such_machine(id: &MachineId) -> ApiError {
 
 /// What of the machine is no global unit, with the reason why it is still there.
 fn remaining(snapshot: &Snapshot, id: &MachineId, availability: Availability) -> Vec<Remaining> {
-    let owner = |name: &UnitName| snapshot.units.get(name).or_else(|| snapshot.units.get(&name.template()?));
-    let global = |name: &&UnitName| owner(name).is_some_and(|unit| unit.constraints.global && !unit.name.is_template());
-    let assigned = snapshot.assignments.get(id).map(|assignment| &assignment.instances);
-    let reported = snapshot.reports.get(id).map(|report| &report.instances);
-    let mut names: Vec<&UnitName> = assigned.into_iter().flat_map(|instances| instances.keys()).collect();
-    names.extend(reported.into_iter().flat_map(|instances| instances.keys()));
-    names.sort();
-    names.dedup();
-    let planned = (availability == Availability::Draining).then(|| plan(snapshot));
-    let why = |name: &UnitName| {
-        let Some(planned) = &planned else { return String::new() };
-        let moves =
-            |change: &Change| matches!(change, Change::Retire { instance, machine, .. } if instance == name && machine == id);
-        if assigned.is_none_or(|instances| !instances.contains_key(name)) {
-            "it is being stopped".to_string()
-        } else if planned.changes.iter().any(moves) {
-            "it is about to move".to_string()
-        } else if let Some(rolling) = planned.rolling.iter().find(|rolling| rolling.waiting.contains(name)) {
-            rolling.to_string()
-        } else {
-            "no other machine can take it".to_string()
-        }
+    let global = |name: &&UnitName| owner(snapshot, name).is_some_and(|unit| unit.constraints.global && !unit.name.is_template());
+    let assignment = snapshot.assignments.get(id);
+    let assigned = assignment.into_iter().flat_map(|assignment| assignment.instances.keys());
+    // A fenced instance that was taken off may be alive there, also when nobody reports it any more.
+    let off = assignment.into_iter().flat_map(|assignment| assignment.off.keys());
+    let reported = snapshot.reports.get(id).into_iter().flat_map(|report| report.instances.keys());
+    let names: BTreeSet<&UnitName> = assigned.chain(off).chain(reported).collect();
+    let reasons = (availability == Availability::Draining).then(|| Reasons::of(snapshot, id));
+    let one = |name: &UnitName| {
+        let (why, stuck) = reasons.as_ref().map_or((String::new(), false), |reasons| reasons.why(snapshot, name));
+        Remaining { name: name.to_string(), why, stuck }
     };
-    names.into_iter().filter(|name| !global(name)).map(|name| Remaining { name: name.to_string(), why: why(name) }).collect()
+    names.into_iter().filter(|name| !global(name)).map(one).collect()
+}
+
+fn owner<'a>(snapshot: &'a Snapshot, name: &UnitName) -> Option<&'a Arc<Unit>> {
+    snapshot.units.get(name).or_else(|| snapshot.units.get(&name.template()?))
+}
+
+/// Why instances are still on a machine that is drained, by the plan of this very moment.
+struct Reasons {
+    assigned: BTreeSet<UnitName>,
+    moves: BTreeSet<UnitName>,
+    /// What waits, and for what.
+    waits: BTreeMap<UnitName, String>,
+}
+
+impl Reasons {
+    fn of(snapshot: &Snapshot, id: &MachineId) -> Reasons {
+        let plan = plan(snapshot);
+        let assigned = snapshot.assignments.get(id).into_iter().flat_map(|assignment| assignment.instances.keys());
+        let moves = plan.changes.iter().filter_map(|change| match change {
+            Change::Retire { instance, machine, .. } if machine == id => Some(instance.clone()),
+            _ => None,
+        });
+        let held = plan.held.iter().map(|held| (held.instance.clone(), held.to_string()));
+        let rolling =
+            plan.rolling.iter().flat_map(|rolling| rolling.waiting.iter().map(|name| (name.clone(), rolling.to_string())));
+        Reasons { assigned: assigned.cloned().collect(), moves: moves.collect(), waits: rolling.chain(held).collect() }
+    }
+
+    /// The reason, and whether it stays until its operator does something.
+    fn why(&self, snapshot: &Snapshot, name: &UnitName) -> (String, bool) {
+        if let Some(waits) = self.waits.get(name) {
+            return (waits.clone(), false);
+        }
+        if !self.assigned.contains(name) {
+            return ("it is being stopped".to_string(), false);
+        }
+        if self.moves.contains(name) {
+            return ("it is about to move".to_string(), false);
+        }
+        let beside = owner(snapshot, name).map(|unit| unit.constraints.expanded(name).machine_of).unwrap_or_default();
+        match beside.iter().find(|main| self.moves.contains(main.as_str()) || self.waits.contains_key(main.as_str())) {
+            Some(main) => (format!("it goes where {main} goes, which waits"), false),
+            None => ("no other machine can take it".to_string(), true),
+        }
+    }
 }
