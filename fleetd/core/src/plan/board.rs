@@ -30,6 +30,10 @@ pub(super) struct Board<'a> {
     pub(super) slots: Vec<Slot<'a>>,
     /// All units, by name; a unit's number is its index.
     pub(super) units: Vec<UnitSeat<'a>>,
+    /// Where the instances of all units are, one unit after the other; see [`Board::placed`].
+    pub(super) placed: Vec<u32>,
+    /// By unit number: the numbers of a scaled template that have a record of their own.
+    pub(super) own_records: BTreeMap<usize, BTreeSet<u32>>,
     /// Whether any unit has conflicts: if not, nobody keeps lists of what is where.
     any_conflicts: bool,
     /// Changes of text and restarts that wait for [`budget::update`].
@@ -97,12 +101,23 @@ impl<'a> Board<'a> {
             off: Vec::new(),
         };
         let slots: Vec<Slot> = snapshot.machines.iter().map(slot).collect();
-        let units: Vec<UnitSeat> = snapshot.units.values().map(|unit| UnitSeat::new(unit, snapshot, slots.len())).collect();
-        let any_conflicts = units.iter().any(|seat| seat.declares && seat.unit.desired != DesiredState::Inactive);
+        let mut units: Vec<UnitSeat> = Vec::with_capacity(snapshot.units.len());
+        let (mut seats, mut own_records, mut any_conflicts) = (0, BTreeMap::new(), false);
+        for unit in snapshot.units.values() {
+            let mut seat = UnitSeat::new(unit, slots.len(), seats);
+            seats += seat.seats as usize;
+            any_conflicts |= seat.declares && unit.desired != DesiredState::Inactive;
+            if let Some(replicas) = seat.find_own_records(snapshot) {
+                own_records.insert(units.len(), replicas);
+            }
+            units.push(seat);
+        }
         Board {
             snapshot,
             slots,
             units,
+            placed: vec![NOWHERE; seats],
+            own_records,
             any_conflicts,
             deferred: Vec::new(),
             waiting: BTreeMap::new(),
@@ -122,10 +137,10 @@ impl<'a> Board<'a> {
         if let Some(number) = self.unit_number(instance.as_str()) {
             let unit = &self.units[number];
             let seat = if unit.global { machine as usize } else { 0 };
-            return (seat < unit.placed.len() && !unit.unit.name.is_template()).then_some((number, seat));
+            return (seat < unit.seats as usize && !unit.unit.name.is_template()).then_some((number, seat));
         }
         let number = self.unit_number(instance.template()?.as_str())?;
-        Some((number, self.units[number].seat_of_replica(instance)?))
+        Some((number, self.seat_of_replica(number, instance)?))
     }
 
     /// The name of the unit that `instance` follows from.
@@ -139,16 +154,14 @@ impl<'a> Board<'a> {
         let name = UnitName::trusted(name);
         let known = |machine: &u32| *machine < SETTLING;
         match self.unit_number(name.as_str()).filter(|&number| self.units[number].global) {
-            Some(number) => self.units[number].placed.iter().copied().filter(known).collect(),
-            None => {
-                self.owner(&name, 0).map(|(number, seat)| self.units[number].placed[seat]).filter(known).into_iter().collect()
-            }
+            Some(number) => self.placed(number).iter().copied().filter(known).collect(),
+            None => self.owner(&name, 0).map(|(number, seat)| self.placed(number)[seat]).filter(known).into_iter().collect(),
         }
     }
 
     /// Whether `name` is on `machine` so far.
     pub(super) fn is_on(&self, name: &str, machine: u32) -> bool {
-        let place = self.owner(&UnitName::trusted(name), machine).map(|(number, seat)| self.units[number].placed[seat]);
+        let place = self.owner(&UnitName::trusted(name), machine).map(|(number, seat)| self.placed(number)[seat]);
         place == Some(machine)
     }
 
@@ -246,7 +259,8 @@ impl<'a> Board<'a> {
 
     /// Counts an instance as being on a machine.
     pub(super) fn take(&mut self, number: usize, seat: usize, instance: &UnitName, machine: u32) {
-        let unit = &mut self.units[number];
+        *self.place_of(number, seat) = machine;
+        let unit = &self.units[number];
         let slot = &mut self.slots[machine as usize];
         slot.load += 1;
         if slot.measured.get() == 0 {
@@ -263,13 +277,12 @@ impl<'a> Board<'a> {
                 }
             }
         }
-        unit.placed[seat] = machine;
     }
 
     /// Undoes [`Board::take`], for an instance that moves on.
     pub(super) fn release(&mut self, number: usize, seat: usize, instance: &UnitName) {
-        let unit = &mut self.units[number];
-        let machine = std::mem::replace(&mut unit.placed[seat], NOWHERE);
+        let machine = std::mem::replace(self.place_of(number, seat), NOWHERE);
+        let unit = &self.units[number];
         let slot = &mut self.slots[machine as usize];
         slot.load -= 1;
         if slot.measured.get() == 0 {
@@ -325,7 +338,7 @@ impl<'a> Board<'a> {
     /// Takes an instance off its machine because `by` replaces it: undoes its placing by this very plan, else retires it. Answers with
     /// why it goes elsewhere, and how often it was moved because it failed.
     pub(super) fn push_off(&mut self, number: usize, seat: usize, instance: &UnitName, by: UnitName) -> (Why, u32) {
-        let machine = self.units[number].placed[seat];
+        let machine = self.placed(number)[seat];
         self.release(number, seat, instance);
         let slot = &mut self.slots[machine as usize];
         if let Some(at) = slot.edits.iter().rposition(|(name, placement)| name == instance && placement.is_some()) {
@@ -358,9 +371,9 @@ impl<'a> Board<'a> {
     pub(super) fn block(&mut self, instance: &UnitName) {
         // A global unit has no seat on a machine that is not there.
         if let Some((number, seat)) = self.owner(instance, NOWHERE)
-            && self.units[number].placed[seat] == NOWHERE
+            && self.placed(number)[seat] == NOWHERE
         {
-            self.units[number].placed[seat] = SETTLING;
+            *self.place_of(number, seat) = SETTLING;
         }
     }
 
@@ -410,7 +423,8 @@ impl<'a> Board<'a> {
 
     /// Notes an instance that would be taken down if its unit's budget were not spent.
     pub(super) fn waits_for_budget(&mut self, number: usize, seat: usize) {
-        self.waiting.insert((number, seat), self.units[number].placed[seat]);
+        let machine = self.placed(number)[seat];
+        self.waiting.insert((number, seat), machine);
     }
 
     /// Notes a time at which a pause ends.

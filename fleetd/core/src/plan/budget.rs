@@ -38,7 +38,7 @@ impl Allowance {
     pub(super) fn of(board: &Board, number: usize) -> Allowance {
         let unit = &board.units[number];
         let left = |max: &MaxUnavailable| {
-            let wanted = unit.wanted();
+            let wanted = board.wanted(number);
             max.of(wanted).saturating_sub(wanted.saturating_sub(available(board, number)))
         };
         Allowance { left: unit.unit.constraints.max_unavailable.as_ref().map(left) }
@@ -66,7 +66,7 @@ pub(super) fn update(board: &mut Board) {
         let number = changes[0].number;
         let mut allowance = Allowance::of(board, number);
         for change in changes {
-            if board.units[number].placed[change.seat] != change.machine {
+            if board.placed(number)[change.seat] != change.machine {
                 continue; // it moves, and starts with the new text
             }
             if allowance.take_down(board, &change.instance, change.machine) {
@@ -88,16 +88,16 @@ fn say(board: &mut Board) {
         let unit = &board.units[number];
         let waits = |(seat, _): &(usize, UnitName)| {
             let at = waiting.binary_search_by_key(seat, |((_, seat), _)| *seat);
-            at.is_ok_and(|at| waiting[at].1 == unit.placed[*seat]) && !board.updating.contains(&(number, *seat))
+            at.is_ok_and(|at| waiting[at].1 == board.placed(number)[*seat]) && !board.updating.contains(&(number, *seat))
         };
         let up = |(seat, instance): &(usize, UnitName)| {
-            !board.updating.contains(&(number, *seat)) && life(board, instance, unit.placed[*seat]) == Life::Up
+            !board.updating.contains(&(number, *seat)) && life(board, instance, board.placed(number)[*seat]) == Life::Up
         };
-        let wanted = unit.wanted();
+        let wanted = board.wanted(number);
         let rolling = Rolling {
             unit: unit.unit.name.clone(),
-            waiting: unit.taken_seats().filter(waits).map(|(_, instance)| instance).collect(),
-            unavailable: wanted.saturating_sub(unit.taken_seats().filter(up).count()),
+            waiting: board.taken_seats(number).filter(waits).map(|(_, instance)| instance).collect(),
+            unavailable: wanted.saturating_sub(board.taken_seats(number).filter(up).count()),
             wanted,
             most: unit.unit.constraints.max_unavailable.as_ref().map_or(wanted, |max| max.of(wanted)),
         };
@@ -108,8 +108,7 @@ fn say(board: &mut Board) {
 }
 
 fn available(board: &Board, number: usize) -> usize {
-    let unit = &board.units[number];
-    unit.taken_seats().filter(|(seat, instance)| life(board, instance, unit.placed[*seat]) == Life::Up).count()
+    board.taken_seats(number).filter(|(seat, instance)| life(board, instance, board.placed(number)[*seat]) == Life::Up).count()
 }
 
 /// What is known of an instance on a machine, as it was last decided: by the last commit, not by this plan.

@@ -56,7 +56,7 @@ pub(super) fn release_followers<'a>(board: &mut Board<'a>, pending: &mut Pending
         let before = kept.len();
         for (instance, mut follower) in std::mem::take(kept) {
             let (number, seat) = (follower.number, follower.seat);
-            let machine = board.units[number].placed[seat];
+            let machine = board.placed(number)[seat];
             let wants = board.units[number].unit.constraints.expanded(&instance);
             if wants.machine_of.iter().all(|name| board.is_on(name, machine)) {
                 kept.push((instance, follower));
@@ -104,7 +104,7 @@ fn place_one(board: &mut Board, pending: &mut Pending, instance: UnitName, follo
             keep::displace(board, pending, &instance, *machine, placement, misfit);
         }
     }
-    if board.units[number].placed[seat] == SETTLING {
+    if board.placed(number)[seat] == SETTLING {
         return;
     }
     let candidates = board.machines_of(&wants.machine_of[0]).into_iter();

@@ -74,7 +74,7 @@ fn keep_on_machine<'a>(
     let mut last = 0; // replicas of one template follow each other by name
     for (instance, placement) in &assignment.instances {
         let again = board.units.get(last).filter(|unit| placement.is_replica() && unit.unit.name == placement.unit);
-        let known = again.and_then(|unit| unit.seat_of_replica(instance)).map(|seat| (last, seat));
+        let known = again.and_then(|_| board.seat_of_replica(last, instance)).map(|seat| (last, seat));
         let Some((number, seat)) = known.or_else(|| board.owner(instance, machine)) else {
             board.retire(instance, machine, Retired::Unwanted);
             continue;
@@ -85,7 +85,7 @@ fn keep_on_machine<'a>(
             pending.followers.entry(instance.clone()).or_insert(follower).old.push((machine, placement));
             continue;
         }
-        if board.units[number].placed[seat] != NOWHERE {
+        if board.placed(number)[seat] != NOWHERE {
             board.retire(instance, machine, Retired::Twice);
             continue;
         }

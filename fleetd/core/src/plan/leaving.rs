@@ -39,11 +39,11 @@ struct Unit {
 fn move_one(board: &mut Board, unit: &mut Unit, leaving: &Leaving) -> bool {
     let Leaving { number, seat, instance, cause, moves } = leaving;
     if unit.number != *number {
-        *unit = Unit { number: *number, siblings: board.units[*number].siblings(), allowance: Allowance::of(board, *number) };
+        *unit = Unit { number: *number, siblings: board.siblings(*number), allowance: Allowance::of(board, *number) };
     }
     let expanded = constraints_of(board, *number, instance);
     let wants = expanded.as_ref().unwrap_or(&board.units[*number].unit.constraints);
-    let from = board.units[*number].placed[*seat];
+    let from = board.placed(*number)[*seat];
     let others = (0..board.slots.len() as u32).filter(|&machine| machine != from);
     let fitting = others.filter(|&machine| board.misfit_of_new(*number, instance, wants, machine).is_none());
     let on = |machine: &u32| unit.siblings.get(machine).copied().unwrap_or(0);
@@ -59,7 +59,7 @@ fn move_one(board: &mut Board, unit: &mut Unit, leaving: &Leaving) -> bool {
     board.release(*number, *seat, instance);
     board.retire(instance, from, cause.clone());
     unit.siblings.entry(from).and_modify(|n| *n -= 1);
-    if board.units[*number].placed[*seat] == SETTLING {
+    if board.placed(*number)[*seat] == SETTLING {
         return true; // fenced: it is placed when it has ended where it is
     }
     board.place(*number, *seat, instance.clone(), to, why, *moves);

@@ -43,17 +43,16 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
     let mut classes = Classes::new();
     let mut anywhere: Option<Class> = None;
     let mut index: Option<Index> = None;
-    let missing = |seat: &super::seat::UnitSeat| seat.placed.iter().filter(|machine| **machine == NOWHERE).count();
-    board.expect(board.units.iter().filter(|seat| !seat.global).map(missing).sum());
+    board.expect(board.placed.iter().filter(|machine| **machine == NOWHERE).count());
     for number in 0..board.units.len() {
         let unit = &board.units[number];
-        if !unit.placed.contains(&NOWHERE) {
+        if !board.placed(number).contains(&NOWHERE) {
             continue;
         }
         if unit.global {
             place_global(board, number);
         } else if unit.follows {
-            for (seat, instance) in unit.empty_seats() {
+            for (seat, instance) in board.empty_seats(number) {
                 pending.followers.entry(instance).or_insert(Follower { number, seat, old: Vec::new() });
             }
         } else if unit.specifiers || unit.pinned {
@@ -66,7 +65,7 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
                 "" => anywhere.get_or_insert_with(new),
                 labels => classes.entry(labels).or_insert_with(new),
             };
-            match board.units[number].placed.len() {
+            match board.units[number].seats {
                 1 => place_one(board, class, pending, number),
                 _ => place_unit(board, class, pending, number),
             }
@@ -109,7 +108,7 @@ fn place_global(board: &mut Board, number: usize) {
     let expanded = constraints_of(board, number, &instance);
     let wants = expanded.as_ref().unwrap_or(&board.units[number].unit.constraints);
     for machine in 0..board.slots.len() {
-        let free = board.units[number].placed[machine] == NOWHERE;
+        let free = board.placed(number)[machine] == NOWHERE;
         if free && board.misfit(number, &instance, wants, machine as u32).is_none() {
             board.place(number, machine, instance.clone(), machine as u32, Why::Global, 0);
         }
@@ -125,8 +124,8 @@ fn settle(board: &mut Board, pending: &Pending, number: usize, seat: usize, inst
 
 /// The plain way, for units whose instances differ: look at every machine.
 fn place_one_by_one(board: &mut Board, pending: &Pending, number: usize) {
-    let mut siblings = board.units[number].siblings();
-    let missing: Vec<(usize, UnitName)> = board.units[number].empty_seats().collect();
+    let mut siblings = board.siblings(number);
+    let missing: Vec<(usize, UnitName)> = board.empty_seats(number).collect();
     for (seat, instance) in missing {
         let expanded = constraints_of(board, number, &instance);
         let wants = expanded.as_ref().unwrap_or(&board.units[number].unit.constraints);
@@ -158,7 +157,7 @@ fn pinned_to(board: &Board, wants: &Constraints) -> impl Iterator<Item = u32> + 
 
 /// Places a unit of one instance, which needs no rounds.
 fn place_one(board: &mut Board, class: &mut Class, pending: &Pending, number: usize) {
-    let Some(instance) = board.units[number].empty_seat(0, &mut String::new()) else { return };
+    let Some(instance) = board.empty_seat(number, 0, &mut String::new()) else { return };
     let mut refused: Vec<Entry> = Vec::new();
     let mut open = Some(instance);
     while let Some(instance) = open.take_if(|_| !class.heap.is_empty())
@@ -185,12 +184,12 @@ fn place_one(board: &mut Board, class: &mut Class, pending: &Pending, number: us
 /// Places the missing instances of one unit, spread over machines: a machine gets a second one only when all that fit have one.
 fn place_unit(board: &mut Board, class: &mut Class, pending: &Pending, number: usize) {
     let heap = &mut class.heap;
-    let mut round = Round { siblings: board.units[number].siblings(), ..Round::default() };
-    let (seats, mut text) = (board.units[number].placed.len(), String::new());
+    let mut round = Round { siblings: board.siblings(number), ..Round::default() };
+    let (seats, mut text) = (board.units[number].seats as usize, String::new());
     let mut unplaced: Vec<UnitName> = Vec::new();
     let mut hopeless = false;
     for seat in 0..seats {
-        let Some(instance) = board.units[number].empty_seat(seat, &mut text) else { continue };
+        let Some(instance) = board.empty_seat(number, seat, &mut text) else { continue };
         if hopeless {
             unplaced.push(instance);
             continue;

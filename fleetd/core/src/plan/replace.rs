@@ -28,7 +28,7 @@ pub(super) fn push_replaced<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>
             if unit.global || unit.follows || !pushers.patterns.iter().any(|p| unit.may_match(p)) {
                 continue;
             }
-            let seats: Vec<(usize, UnitName)> = unit.taken_seats().collect();
+            let seats: Vec<(usize, UnitName)> = board.taken_seats(number).collect();
             for (seat, instance) in seats {
                 if push_one(board, &mut pushers, number, seat, &instance) {
                     moving = true;
@@ -60,11 +60,11 @@ struct Pusher {
 impl Pushers {
     fn of(board: &Board) -> Pushers {
         let mut pushers = Pushers { on: BTreeMap::new(), patterns: Vec::new() };
-        for unit in board.units.iter().filter(|seat| seat.replaces && !seat.global) {
-            for (seat, name) in unit.taken_seats() {
+        for (number, unit) in board.units.iter().enumerate().filter(|(_, unit)| unit.replaces && !unit.global) {
+            for (seat, name) in board.taken_seats(number) {
                 let patterns = unit.unit.constraints.expanded(&name).replaces;
                 pushers.patterns.extend(patterns.iter().cloned());
-                pushers.on.entry(unit.placed[seat]).or_default().push(Pusher { name, patterns });
+                pushers.on.entry(board.placed(number)[seat]).or_default().push(Pusher { name, patterns });
             }
         }
         pushers.patterns.sort();
@@ -95,7 +95,7 @@ fn replaces(name: &UnitName, patterns: &[String], other: &UnitName) -> bool {
 fn push_one(board: &mut Board, pushers: &mut Pushers, number: usize, seat: usize, instance: &UnitName) -> bool {
     let expanded = constraints_of(board, number, instance);
     let wants = expanded.as_ref().unwrap_or(&board.units[number].unit.constraints);
-    let from = board.units[number].placed[seat];
+    let from = board.placed(number)[seat];
     let Some(by) = pushers.against(from, instance, &wants.replaces).cloned() else { return false };
     let fits = |machine: &u32| {
         *machine != from
@@ -103,14 +103,14 @@ fn push_one(board: &mut Board, pushers: &mut Pushers, number: usize, seat: usize
             && board.misfit_of_new(number, instance, wants, *machine).is_none()
             && !pushes_anybody(board, instance, &wants.replaces, *machine)
     };
-    let siblings = board.units[number].siblings();
+    let siblings = board.siblings(number);
     let on = |machine: &u32| siblings.get(machine).copied().unwrap_or(0);
     let fitting = (0..board.slots.len() as u32).filter(fits);
     let Some(to) = fitting.min_by_key(|machine| (on(machine), board.slots[*machine as usize].load, *machine)) else {
         return false;
     };
     let (why, moves) = board.push_off(number, seat, instance, by);
-    if board.units[number].placed[seat] == SETTLING {
+    if board.placed(number)[seat] == SETTLING {
         pushers.moved(instance, from, SETTLING);
         return true; // fenced: it is placed when it has ended where it is
     }
@@ -123,7 +123,8 @@ fn push_one(board: &mut Board, pushers: &mut Pushers, number: usize, seat: usize
 fn pushes_anybody(board: &Board, instance: &UnitName, patterns: &[String], machine: u32) -> bool {
     let there = |number: usize| {
         let unit = &board.units[number];
-        let mut names = unit.taken_seats().filter(|(seat, _)| unit.placed[*seat] == machine).map(|(_, name)| name);
+        let there = board.taken_seats(number).filter(|(seat, _)| board.placed(number)[*seat] == machine);
+        let mut names = there.map(|(_, name)| name);
         names.any(|name| {
             let theirs = constraints_of(board, number, &name);
             let theirs = &theirs.as_ref().unwrap_or(&unit.unit.constraints).replaces;

@@ -5,9 +5,7 @@ use std::fmt::Write as _;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use smallvec::{SmallVec, smallvec};
-
-use super::board::{NOWHERE, SETTLING};
+use super::board::{Board, NOWHERE, SETTLING};
 use crate::glob;
 use crate::model::{DesiredState, MAX_REPLICAS, Snapshot, Unit};
 use crate::name::UnitName;
@@ -18,7 +16,7 @@ use crate::name::UnitName;
 /// true size.
 const ENTRY_BYTES: usize = 160;
 
-/// One unit, and how far its wanted instances are placed.
+/// One unit. Where its instances are stands in [`Board::placed`]: ten thousand seats are to be small, and gone at once when planning is over.
 pub(super) struct UnitSeat<'a> {
     pub(super) unit: &'a Arc<Unit>,
     // What planning asks of each unit stands here: the unit itself lies elsewhere in memory, and ten thousand of them in no cache.
@@ -35,24 +33,26 @@ pub(super) struct UnitSeat<'a> {
     pub(super) labels: &'a str,
     /// Whether it runs on every machine that fits. A template never does: its count says how many run.
     pub(super) global: bool,
-    /// Numbers of a scaled template that have a record of their own, which wins.
-    own_records: BTreeSet<u32>,
-    /// By replica number less one, by machine number for a global unit, one entry for others: the machine it is on, or [`NOWHERE`].
-    pub(super) placed: SmallVec<[u32; 1]>,
+    /// Whether it is a scaled template, some of whose numbers have a record of their own: those win.
+    own_records: bool,
     /// Where a replica's number stands in its name; the whole length for units that are no templates.
-    number_at: usize,
+    number_at: u32,
     /// The size of an entry without the instance's name, as JSON.
-    entry_bytes: usize,
+    entry_bytes: u32,
+    /// How many instances are wanted.
+    pub(super) seats: u32,
+    /// Where in [`Board::placed`] they begin.
+    first_seat: usize,
 }
 
 impl<'a> UnitSeat<'a> {
-    pub(super) fn new(unit: &'a Arc<Unit>, snapshot: &Snapshot, machines: usize) -> UnitSeat<'a> {
+    pub(super) fn new(unit: &'a Arc<Unit>, machines: usize, first_seat: usize) -> UnitSeat<'a> {
         let template = unit.name.as_str().as_bytes().contains(&b'@') && unit.name.is_template();
         let global = unit.constraints.global && !template;
         let seats = match unit.desired {
             DesiredState::Inactive => 0,
-            _ if global => machines,
-            _ if template => unit.replicas.unwrap_or(0).min(MAX_REPLICAS) as usize,
+            _ if global => machines as u32,
+            _ if template => unit.replicas.unwrap_or(0).min(MAX_REPLICAS),
             _ => 1,
         };
         let name = unit.name.as_str();
@@ -63,9 +63,8 @@ impl<'a> UnitSeat<'a> {
         let fence = if unit.fence().is_some() { super::fencing::FENCE_BYTES } else { 0 };
         let entry_bytes = ENTRY_BYTES + fence + name.len() + 2 * escapes + beside;
         let specifiers = unit.constraints.has_specifiers();
-        let placed = smallvec![NOWHERE; seats];
         let constraints = &unit.constraints;
-        let mut seat = UnitSeat {
+        UnitSeat {
             unit,
             specifiers,
             pinned: constraints.machine_id.is_some(),
@@ -74,48 +73,102 @@ impl<'a> UnitSeat<'a> {
             replaces: !constraints.replaces.is_empty(),
             labels: constraints.metadata.as_str(),
             global,
-            own_records: BTreeSet::new(),
-            placed,
-            number_at,
-            entry_bytes,
-        };
-        if template && seats > 0 {
-            let family = snapshot.units.range::<str, _>((Bound::Included(&name[..number_at]), Bound::Unbounded));
-            let family = family.take_while(|(other, _)| other.as_str().starts_with(&name[..number_at]));
-            seat.own_records = family.filter_map(|(other, _)| seat.number_of(other)).collect();
+            own_records: false,
+            number_at: number_at as u32,
+            entry_bytes: entry_bytes as u32,
+            seats,
+            first_seat,
         }
-        seat
     }
 
-    /// The seat of a replica, if it is wanted and has no record of its own.
-    pub(super) fn seat_of_replica(&self, instance: &UnitName) -> Option<usize> {
-        let number = self.number_of(instance)?;
-        let free = number as usize <= self.placed.len() && !self.own_records.contains(&number);
-        free.then_some(number as usize - 1)
+    /// The replicas that have a record of their own, if any has.
+    pub(super) fn find_own_records(&mut self, snapshot: &Snapshot) -> Option<BTreeSet<u32>> {
+        let (head, tail) = self.split_name();
+        if tail.is_empty() || self.seats == 0 {
+            return None;
+        }
+        let family = snapshot.units.range::<str, _>((Bound::Included(head), Bound::Unbounded));
+        let family = family.take_while(|(other, _)| other.as_str().starts_with(head));
+        let found: BTreeSet<u32> = family.filter_map(|(other, _)| self.number_of(other)).collect();
+        self.own_records = !found.is_empty();
+        self.own_records.then_some(found)
+    }
+
+    /// Its name before and after a replica's number; nothing stands after it where there are no replicas.
+    fn split_name(&self) -> (&'a str, &'a str) {
+        self.unit.name.as_str().split_at(self.number_at as usize)
     }
 
     /// The number of a replica of this template: the `3` of `web@3.service`.
     fn number_of(&self, instance: &UnitName) -> Option<u32> {
-        let (head, tail) = self.unit.name.as_str().split_at(self.number_at);
+        let (head, tail) = self.split_name();
         let number = instance.as_str().strip_prefix(head)?.strip_suffix(tail)?;
         let canonical = !number.starts_with('0') && number.bytes().all(|b| b.is_ascii_digit());
         if canonical { number.parse().ok() } else { None } // an empty number does not parse
     }
 
+    /// Whether `pattern` may match any of its instances, judged by how both begin.
+    pub(super) fn may_match(&self, pattern: &str) -> bool {
+        let (head, wanted) = (self.split_name().0, glob::literal_head(pattern));
+        head.starts_with(wanted) || wanted.starts_with(head)
+    }
+
+    /// Whether `pattern` matches each of its instances, whatever its number.
+    pub(super) fn all_match(&self, pattern: &str) -> bool {
+        let (head, tail) = self.split_name();
+        if tail.is_empty() { glob::matches(pattern, head) } else { glob::matches_all(pattern, head, tail) }
+    }
+
+    /// What an instance's entry takes in its machine's document, in bytes.
+    pub(super) fn entry_bytes(&self, instance: &UnitName) -> usize {
+        self.entry_bytes as usize + instance.as_str().len()
+    }
+}
+
+/// How far the wanted instances of each unit are placed.
+impl Board<'_> {
+    /// Where the unit's instances are, or [`NOWHERE`]: by replica number less one, by machine number for a global unit, one entry for
+    /// others.
+    pub(super) fn placed(&self, number: usize) -> &[u32] {
+        let unit = &self.units[number];
+        &self.placed[unit.first_seat..][..unit.seats as usize]
+    }
+
+    /// The place of one of the unit's instances, to be changed.
+    pub(super) fn place_of(&mut self, number: usize, seat: usize) -> &mut u32 {
+        let unit = &self.units[number];
+        &mut self.placed[unit.first_seat..][..unit.seats as usize][seat]
+    }
+
+    /// Whether the replica has a record of its own, so that the template's count does not stand for it.
+    fn has_own_record(&self, number: usize, replica: u32) -> bool {
+        self.units[number].own_records && self.own_records.get(&number).is_some_and(|replicas| replicas.contains(&replica))
+    }
+
+    /// The seat of a replica, if it is wanted and has no record of its own.
+    pub(super) fn seat_of_replica(&self, number: usize, instance: &UnitName) -> Option<usize> {
+        let unit = &self.units[number];
+        let replica = unit.number_of(instance)?;
+        let free = replica <= unit.seats && !self.has_own_record(number, replica);
+        free.then_some(replica as usize - 1)
+    }
+
     /// The seats that nobody sits on, with the instance's name.
-    pub(super) fn empty_seats(&self) -> impl Iterator<Item = (usize, UnitName)> + '_ {
+    pub(super) fn empty_seats(&self, number: usize) -> impl Iterator<Item = (usize, UnitName)> + '_ {
         let mut text = String::new();
-        (0..self.placed.len()).filter_map(move |seat| Some((seat, self.empty_seat(seat, &mut text)?)))
+        let seats = self.units[number].seats as usize;
+        (0..seats).filter_map(move |seat| Some((seat, self.empty_seat(number, seat, &mut text)?)))
     }
 
     /// The name of the instance that `seat` waits for, if nobody sits there; `text` is room to write it in.
-    pub(super) fn empty_seat(&self, seat: usize, text: &mut String) -> Option<UnitName> {
-        if self.placed[seat] != NOWHERE || self.own_records.contains(&(seat as u32 + 1)) {
+    pub(super) fn empty_seat(&self, number: usize, seat: usize, text: &mut String) -> Option<UnitName> {
+        if self.placed(number)[seat] != NOWHERE || self.has_own_record(number, seat as u32 + 1) {
             return None;
         }
-        let (head, tail) = self.unit.name.as_str().split_at(self.number_at);
+        let unit = &self.units[number];
+        let (head, tail) = unit.split_name();
         if tail.is_empty() {
-            return Some(self.unit.name.clone());
+            return Some(unit.unit.name.clone());
         }
         text.clear();
         let _ = write!(text, "{head}{}{tail}", seat + 1);
@@ -123,46 +176,31 @@ impl<'a> UnitSeat<'a> {
     }
 
     /// The seats whose instance is on a machine, with its name.
-    pub(super) fn taken_seats(&self) -> impl Iterator<Item = (usize, UnitName)> + '_ {
-        let (head, tail) = self.unit.name.as_str().split_at(self.number_at);
-        let taken = self.placed.iter().enumerate().filter(|(_, machine)| **machine < SETTLING);
+    pub(super) fn taken_seats(&self, number: usize) -> impl Iterator<Item = (usize, UnitName)> + '_ {
+        let unit = &self.units[number];
+        let (head, tail) = unit.split_name();
+        let taken = self.placed(number).iter().enumerate().filter(|(_, machine)| **machine < SETTLING);
         taken.map(move |(seat, _)| match tail {
-            "" => (seat, self.unit.name.clone()),
+            "" => (seat, unit.unit.name.clone()),
             tail => (seat, UnitName::trusted(format!("{head}{}{tail}", seat + 1))),
         })
     }
 
-    /// How many instances are wanted of it; of a global unit, those that have a machine.
-    pub(super) fn wanted(&self) -> usize {
-        match self.global {
-            true => self.placed.iter().filter(|machine| **machine < SETTLING).count(),
-            false => self.placed.len() - self.own_records.range(1..=self.placed.len() as u32).count(),
+    /// How many instances are wanted of the unit; of a global unit, those that have a machine.
+    pub(super) fn wanted(&self, number: usize) -> usize {
+        let seats = self.units[number].seats;
+        match self.units[number].global {
+            true => self.placed(number).iter().filter(|machine| **machine < SETTLING).count(),
+            false => seats as usize - self.own_records.get(&number).map_or(0, |own| own.range(1..=seats).count()),
         }
     }
 
-    /// How many of its instances are on each machine.
-    pub(super) fn siblings(&self) -> BTreeMap<u32, u32> {
+    /// How many of the unit's instances are on each machine.
+    pub(super) fn siblings(&self, number: usize) -> BTreeMap<u32, u32> {
         let mut siblings = BTreeMap::new();
-        for &machine in self.placed.iter().filter(|&&machine| machine < SETTLING) {
+        for &machine in self.placed(number).iter().filter(|&&machine| machine < SETTLING) {
             *siblings.entry(machine).or_default() += 1;
         }
         siblings
-    }
-
-    /// Whether `pattern` may match any of its instances, judged by how both begin.
-    pub(super) fn may_match(&self, pattern: &str) -> bool {
-        let (head, wanted) = (&self.unit.name.as_str()[..self.number_at], glob::literal_head(pattern));
-        head.starts_with(wanted) || wanted.starts_with(head)
-    }
-
-    /// Whether `pattern` matches each of its instances, whatever its number.
-    pub(super) fn all_match(&self, pattern: &str) -> bool {
-        let (head, tail) = self.unit.name.as_str().split_at(self.number_at);
-        if tail.is_empty() { glob::matches(pattern, head) } else { glob::matches_all(pattern, head, tail) }
-    }
-
-    /// What an instance's entry takes in its machine's document, in bytes.
-    pub(super) fn entry_bytes(&self, instance: &UnitName) -> usize {
-        self.entry_bytes + instance.as_str().len()
     }
 }
