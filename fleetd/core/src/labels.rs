@@ -21,6 +21,11 @@ impl Labels {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// The same text, to be kept elsewhere.
+    pub(crate) fn shared(&self) -> Arc<str> {
+        self.text.clone()
+    }
 }
 
 impl From<BTreeMap<String, BTreeSet<String>>> for Labels {

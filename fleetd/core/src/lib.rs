@@ -15,6 +15,7 @@ pub mod constraint;
 pub mod converge;
 pub mod event;
 pub mod fence;
+mod gist;
 pub mod glob;
 pub mod labels;
 pub mod max_unavailable;

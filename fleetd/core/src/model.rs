@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::fence::{Fenced, KeeperState, Off, StopTerms};
+use crate::gist::Gist;
 use crate::name::{MachineId, UnitName};
 use crate::unit_file::UnitFile;
 use crate::xfleet::Constraints;
@@ -87,9 +88,15 @@ pub struct UnitRecord {
     pub unknown: Unknown,
 }
 
-/// A unit as the planner needs it: its record without the text, and its constraints parsed once.
+/// A unit as the planner needs it: its record without the text, and its constraints parsed once. Nobody changes one that was read.
+// In memory the fields keep their order: those that planning touches come first, side by side.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
+#[repr(C)]
 pub struct Unit {
+    /// What follows from the rest, found once. `gist.rs` keeps it out of documents.
+    #[serde(skip)]
+    pub(crate) gist: Gist,
     /// Its name.
     pub name: UnitName,
     /// The number of its text.
@@ -119,7 +126,8 @@ impl Unit {
         let full_hash = file.hash();
         let constraints = Constraints::from_file(&file);
         let stop = Some(StopTerms::from_file(&record.name, &file));
-        Unit {
+        let unit = Unit {
+            gist: Gist::default(),
             name: record.name.clone(),
             revision: record.revision,
             hash: UnitFile::shorten(&full_hash).into(),
@@ -130,7 +138,8 @@ impl Unit {
             restart_of: record.restart_of.clone(),
             stop: stop.filter(|stop| constraints.fence || !stop.after.is_empty()),
             constraints,
-        }
+        };
+        unit.with_gist()
     }
 
     /// The terms of its stop, if at most one copy of it may be alive.

@@ -9,7 +9,7 @@ use super::{Change, Plan, Retired, Unplaced, fencing};
 use crate::constraint::{self, Misfit, Unsuited};
 use crate::fence::Off;
 use crate::glob;
-use crate::model::{Assignment, Availability, DesiredState, FORMAT, MAX_DOCUMENT_BYTES, Machine, Placement, Snapshot, Why};
+use crate::model::{Assignment, Availability, FORMAT, MAX_DOCUMENT_BYTES, Machine, Placement, Snapshot, Why};
 use crate::name::{MachineId, UnitName};
 use crate::xfleet::Constraints;
 
@@ -106,7 +106,7 @@ impl<'a> Board<'a> {
         for unit in snapshot.units.values() {
             let mut seat = UnitSeat::new(unit, slots.len(), seats);
             seats += seat.seats as usize;
-            any_conflicts |= seat.declares && unit.desired != DesiredState::Inactive;
+            any_conflicts |= seat.declares && seat.seats > 0;
             if let Some(replicas) = seat.find_own_records(snapshot) {
                 own_records.insert(units.len(), replicas);
             }
@@ -307,7 +307,9 @@ impl<'a> Board<'a> {
             slot.bytes.set(slot.bytes.get() + self.units[number].entry_bytes(&instance));
         }
         self.take(number, seat, &instance, machine);
-        let unit = self.units[number].unit;
+        let seat = &self.units[number];
+        let unit = seat.unit;
+        let terms = if seat.fenced { unit.fence() } else { None };
         let placement = Placement {
             unit: unit.name.clone(),
             revision: unit.revision,
@@ -316,8 +318,8 @@ impl<'a> Board<'a> {
             why: why.clone(),
             since_ms: self.snapshot.now_ms,
             moves,
-            restart: unit.restarts_asked(&instance),
-            fence: unit.fence().map(|terms| fencing::fenced(terms, &instance, self.snapshot.revision)),
+            restart: if seat.restarts { unit.restarts_asked(&instance) } else { 0 },
+            fence: terms.map(|terms| fencing::fenced(terms, &instance, self.snapshot.revision)),
         };
         let slot = &mut self.slots[machine as usize];
         if placement.fence.is_some() {
@@ -386,7 +388,7 @@ impl<'a> Board<'a> {
     /// Brings the document's entry of an instance that stays up to date with its unit; at the end of the plan, if that takes it down
     /// and its unit has a budget for that.
     pub(super) fn refresh(&mut self, number: usize, seat: usize, instance: &UnitName, machine: u32, old: &'a Placement) {
-        if budget::defers(self.units[number].unit, instance, old) {
+        if self.units[number].budgeted && budget::defers(self.units[number].unit, instance, old) {
             self.deferred.push(Deferred { number, seat, machine, instance: instance.clone(), old });
         } else {
             self.bring_up_to_date(number, instance, machine, old);
@@ -395,9 +397,11 @@ impl<'a> Board<'a> {
 
     /// See [`Board::refresh`].
     pub(super) fn bring_up_to_date(&mut self, number: usize, instance: &UnitName, machine: u32, old: &Placement) {
-        let unit = self.units[number].unit;
-        let restart = if unit.restart == 0 && unit.restart_of.is_empty() { 0 } else { unit.restarts_asked(instance) };
-        let fence = unit.fence().map(|terms| fencing::refreshed(terms, instance, self.snapshot.revision, old.fence.as_ref()));
+        let seat = &self.units[number];
+        let unit = seat.unit;
+        let terms = if seat.fenced { unit.fence() } else { None };
+        let restart = if seat.restarts { unit.restarts_asked(instance) } else { 0 };
+        let fence = terms.map(|terms| fencing::refreshed(terms, instance, self.snapshot.revision, old.fence.as_ref()));
         let same = old.revision == unit.revision
             && old.hash == unit.hash
             && old.state == unit.desired

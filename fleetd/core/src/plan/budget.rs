@@ -18,12 +18,10 @@ pub(super) struct Deferred<'a> {
     pub(super) old: &'a Placement,
 }
 
-/// Whether bringing the instance up to date with its unit takes it down, and there is a budget for that.
+/// Whether bringing the instance up to date with its unit, which has a budget, takes it down.
 pub(super) fn defers(unit: &Unit, instance: &UnitName, old: &Placement) -> bool {
     let launched = old.state == DesiredState::Launched && unit.desired == DesiredState::Launched;
-    unit.constraints.max_unavailable.is_some()
-        && launched
-        && (old.hash != unit.hash || old.restart != unit.restarts_asked(instance))
+    launched && (old.hash != unit.hash || old.restart != unit.restarts_asked(instance))
 }
 
 /// How many instances of one unit may still be taken down by this plan.

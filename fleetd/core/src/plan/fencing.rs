@@ -4,13 +4,10 @@ use super::board::{Board, NOWHERE};
 use super::keep::{Displaced, Pending};
 use super::{Held, Retired, Until};
 use crate::fence::{self, Ended, Fenced, Off, StopTerms};
+use crate::gist::FENCE_BYTES;
 use crate::model::{Report, Why};
 use crate::name::{MachineId, UnitName};
 use crate::xfleet;
-
-/// What an entry of a fenced instance takes as JSON beside what others take, in bytes: field names, a token and a time. Longer lists of
-/// units that it starts after eat from the budget's reserve.
-pub(super) const FENCE_BYTES: usize = 96;
 
 /// How an instance is fenced that is placed now. The store's revision grows with every commit, so a later placement has a higher one.
 pub(super) fn fenced(terms: &StopTerms, instance: &UnitName, revision: i64) -> Fenced {

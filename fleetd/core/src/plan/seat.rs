@@ -2,39 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::ops::Bound;
-use std::sync::Arc;
+use std::ops::{Bound, Deref};
 
 use super::board::{Board, NOWHERE, SETTLING};
+use crate::gist::{Gist, Traits};
 use crate::glob;
-use crate::model::{DesiredState, MAX_REPLICAS, Snapshot, Unit};
+use crate::model::{Snapshot, Unit};
 use crate::name::UnitName;
-
-/// What one entry of an assignment takes as JSON at most, in a group and a row of its own, beside its name, its unit's name and a
-/// follower's reason, in bytes: 90 of field names and punctuation, 32 of a machine's id as the reason, 12 of hash, 13 of time, and 13
-/// for the digits of revision, moves and restarts. Counts of more digits than that eat from the budget's reserve; the store checks the
-/// true size.
-const ENTRY_BYTES: usize = 160;
 
 /// One unit. Where its instances are stands in [`Board::placed`]: ten thousand seats are to be small, and gone at once when planning is over.
 pub(super) struct UnitSeat<'a> {
-    pub(super) unit: &'a Arc<Unit>,
-    // What planning asks of each unit stands here: the unit itself lies elsewhere in memory, and ten thousand of them in no cache.
-    pub(super) specifiers: bool,
-    /// Whether it names a machine (`MachineID=`).
-    pub(super) pinned: bool,
-    /// Whether it goes where others are (`MachineOf=`).
-    pub(super) follows: bool,
-    /// Whether it declares conflicts.
-    pub(super) declares: bool,
-    /// Whether it pushes others off (`Replaces=`).
-    pub(super) replaces: bool,
-    /// The labels that it asks for, as [`Labels::as_str`](crate::labels::Labels::as_str).
-    pub(super) labels: &'a str,
-    /// Whether it runs on every machine that fits. A template never does: its count says how many run.
-    pub(super) global: bool,
+    pub(super) unit: &'a Unit,
+    /// What planning asks of each unit again and again stands here: the unit itself lies elsewhere, and ten thousand of them in no cache.
+    traits: Traits,
     /// Whether it is a scaled template, some of whose numbers have a record of their own: those win.
     own_records: bool,
+    /// The labels that it asks for, as [`Labels::as_str`](crate::labels::Labels::as_str).
+    pub(super) labels: &'a str,
     /// Where a replica's number stands in its name; the whole length for units that are no templates.
     number_at: u32,
     /// The size of an entry without the instance's name, as JSON.
@@ -45,48 +29,36 @@ pub(super) struct UnitSeat<'a> {
     first_seat: usize,
 }
 
+impl Deref for UnitSeat<'_> {
+    type Target = Traits;
+
+    fn deref(&self) -> &Traits {
+        &self.traits
+    }
+}
+
 impl<'a> UnitSeat<'a> {
-    pub(super) fn new(unit: &'a Arc<Unit>, machines: usize, first_seat: usize) -> UnitSeat<'a> {
-        let template = unit.name.as_str().as_bytes().contains(&b'@') && unit.name.is_template();
-        let global = unit.constraints.global && !template;
-        let seats = match unit.desired {
-            DesiredState::Inactive => 0,
-            _ if global => machines as u32,
-            _ if template => unit.replicas.unwrap_or(0).min(MAX_REPLICAS),
-            _ => 1,
-        };
-        let name = unit.name.as_str();
-        let number_at = if template { name.len() - unit.name.suffix().len() - 1 } else { name.len() };
-        // A backslash takes two bytes in JSON, in the unit's name, the instance's and those that a follower's reason may name.
-        let escapes = if name.contains('\\') { name.bytes().filter(|b| *b == b'\\').count() } else { 0 };
-        let beside = unit.constraints.machine_of.first().map_or(0, |peer| 2 * peer.len() + name.len());
-        let fence = if unit.fence().is_some() { super::fencing::FENCE_BYTES } else { 0 };
-        let entry_bytes = ENTRY_BYTES + fence + name.len() + 2 * escapes + beside;
-        let specifiers = unit.constraints.has_specifiers();
-        let constraints = &unit.constraints;
+    pub(super) fn new(unit: &'a Unit, machines: usize, first_seat: usize) -> UnitSeat<'a> {
+        let gist = &unit.gist;
+        debug_assert_eq!(*gist, Gist::of(unit), "nobody changes a unit that was read");
         UnitSeat {
             unit,
-            specifiers,
-            pinned: constraints.machine_id.is_some(),
-            follows: !constraints.machine_of.is_empty(),
-            declares: !constraints.conflicts.is_empty(),
-            replaces: !constraints.replaces.is_empty(),
-            labels: constraints.metadata.as_str(),
-            global,
+            traits: gist.traits,
             own_records: false,
-            number_at: number_at as u32,
-            entry_bytes: entry_bytes as u32,
-            seats,
+            labels: &gist.labels,
+            number_at: gist.number_at,
+            entry_bytes: gist.entry_bytes,
+            seats: if gist.traits.global { gist.wanted * machines as u32 } else { gist.wanted },
             first_seat,
         }
     }
 
     /// The replicas that have a record of their own, if any has.
     pub(super) fn find_own_records(&mut self, snapshot: &Snapshot) -> Option<BTreeSet<u32>> {
-        let (head, tail) = self.split_name();
-        if tail.is_empty() || self.seats == 0 {
+        if !self.template || self.seats == 0 {
             return None;
         }
+        let (head, _) = self.split_name();
         let family = snapshot.units.range::<str, _>((Bound::Included(head), Bound::Unbounded));
         let family = family.take_while(|(other, _)| other.as_str().starts_with(head));
         let found: BTreeSet<u32> = family.filter_map(|(other, _)| self.number_of(other)).collect();
@@ -166,10 +138,10 @@ impl Board<'_> {
             return None;
         }
         let unit = &self.units[number];
-        let (head, tail) = unit.split_name();
-        if tail.is_empty() {
+        if !unit.template {
             return Some(unit.unit.name.clone());
         }
+        let (head, tail) = unit.split_name();
         text.clear();
         let _ = write!(text, "{head}{}{tail}", seat + 1);
         Some(UnitName::trusted(text.as_str()))

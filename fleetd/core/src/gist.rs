@@ -1,0 +1,132 @@
+//! What planning asks of every unit, in one place: a plan looks at ten thousand units, and waits for each line of memory that it touches.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::model::{DesiredState, MAX_REPLICAS, Unit};
+
+/// What one entry of an assignment takes as JSON at most, in a group and a row of its own, beside its name, its unit's name and a
+/// follower's reason, in bytes: 90 of field names and punctuation, 32 of a machine's id as the reason, 12 of hash, 13 of time, and 13
+/// for the digits of revision, moves and restarts. Counts of more digits than that eat from the budget's reserve; the store checks the
+/// true size.
+const ENTRY_BYTES: usize = 160;
+
+/// What an entry of a fenced instance takes as JSON beside what others take, in bytes: field names, a token and a time. Longer lists of
+/// units that it starts after eat from the budget's reserve.
+pub(crate) const FENCE_BYTES: usize = 96;
+
+/// The gist of one unit. It follows from the unit's other fields and stands in no document: it is found anew whenever a unit is read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Gist {
+    /// The labels that it asks for, as [`Labels::as_str`](crate::labels::Labels::as_str).
+    pub(crate) labels: Arc<str>,
+    /// How many instances are wanted; for a global unit, on each machine.
+    pub(crate) wanted: u32,
+    /// Where a replica's number stands in its name; the whole length for units that are no templates.
+    pub(crate) number_at: u32,
+    /// The size of an entry without the instance's name, as JSON.
+    pub(crate) entry_bytes: u32,
+    /// The rest.
+    pub(crate) traits: Traits,
+}
+
+/// What is so or not so of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Traits {
+    /// Whether it is a template, which stands for its replicas.
+    pub(crate) template: bool,
+    /// Whether it runs on every machine that fits. A template never does: its count says how many run.
+    pub(crate) global: bool,
+    /// Whether any constraint holds a specifier, so that instances differ.
+    pub(crate) specifiers: bool,
+    /// Whether it names a machine (`MachineID=`).
+    pub(crate) pinned: bool,
+    /// Whether it goes where others are (`MachineOf=`).
+    pub(crate) follows: bool,
+    /// Whether it declares conflicts.
+    pub(crate) declares: bool,
+    /// Whether it pushes others off (`Replaces=`).
+    pub(crate) replaces: bool,
+    /// Whether at most one copy of it may be alive, see [`Unit::fence`].
+    pub(crate) fenced: bool,
+    /// Whether few of its instances may be taken down at once (`MaxUnavailable=`).
+    pub(crate) budgeted: bool,
+    /// Whether a restart was ever asked for.
+    pub(crate) restarts: bool,
+}
+
+impl Unit {
+    /// The unit with its gist found.
+    pub(crate) fn with_gist(mut self) -> Unit {
+        self.gist = Gist::of(&self);
+        self
+    }
+}
+
+impl Serialize for Unit {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Unit::serialize(self, to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Unit {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Unit, D::Error> {
+        Ok(Unit::deserialize(from)?.with_gist())
+    }
+}
+
+impl Gist {
+    pub(crate) fn of(unit: &Unit) -> Gist {
+        let (name, constraints) = (unit.name.as_str(), &unit.constraints);
+        let template = unit.name.is_template();
+        let wanted = match unit.desired {
+            DesiredState::Inactive => 0,
+            _ if template => unit.replicas.unwrap_or(0).min(MAX_REPLICAS),
+            _ => 1,
+        };
+        let number_at = if template { name.len() - unit.name.suffix().len() - 1 } else { name.len() };
+        // A backslash takes two bytes in JSON, in the unit's name, the instance's and those that a follower's reason may name.
+        let escapes = name.bytes().filter(|b| *b == b'\\').count();
+        let beside = constraints.machine_of.first().map_or(0, |peer| 2 * peer.len() + name.len());
+        let fence = if unit.fence().is_some() { FENCE_BYTES } else { 0 };
+        Gist {
+            labels: constraints.metadata.shared(),
+            wanted,
+            number_at: number_at as u32,
+            entry_bytes: (ENTRY_BYTES + fence + name.len() + 2 * escapes + beside) as u32,
+            traits: Traits {
+                template,
+                global: constraints.global && !template,
+                specifiers: constraints.has_specifiers(),
+                pinned: constraints.machine_id.is_some(),
+                follows: !constraints.machine_of.is_empty(),
+                declares: !constraints.conflicts.is_empty(),
+                replaces: !constraints.replaces.is_empty(),
+                fenced: unit.fence().is_some(),
+                budgeted: constraints.max_unavailable.is_some(),
+                restarts: unit.restart > 0 || !unit.restart_of.is_empty(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{Unit, UnitRecord};
+
+    #[test]
+    fn the_gist_stands_in_no_document_and_is_found_when_one_is_read() {
+        let text = "[X-Fleet]\nMachineMetadata=zone=a\nConflicts=%p@*.service\nFence=true\n";
+        let record = serde_json::json!({
+            "v": 1, "name": "web@.service", "text": text, "revision": 3, "desired": "launched", "replicas": 7, "created_ms": 0
+        });
+        let unit = Unit::from_record(&serde_json::from_value::<UnitRecord>(record).unwrap());
+        assert!(unit.gist.traits.template && unit.gist.traits.specifiers && unit.gist.traits.declares && unit.gist.traits.fenced);
+        assert!(!unit.gist.traits.global && !unit.gist.traits.restarts);
+        assert_eq!((unit.gist.wanted, unit.gist.number_at, &*unit.gist.labels), (7, 4, unit.constraints.metadata.as_str()));
+        let written = serde_json::to_value(&unit).unwrap();
+        assert_eq!(written.as_object().unwrap().get("gist"), None);
+        assert_eq!(serde_json::from_value::<Unit>(written).unwrap(), unit);
+    }
+}
