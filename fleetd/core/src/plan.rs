@@ -30,6 +30,7 @@ mod replace;
 #[cfg(test)]
 pub(crate) mod script;
 mod seat;
+mod slot;
 #[cfg(test)]
 mod tests;
 

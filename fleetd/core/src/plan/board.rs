@@ -1,16 +1,16 @@
 //! The board that planning plays on: machines and units by number, what is on each machine so far, and the changes made.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::budget::{self, Deferred};
 use super::seat::UnitSeat;
+use super::slot::{Here, Slot};
 use super::{Change, Plan, Retired, Unplaced, fencing};
 use crate::constraint::{self, Misfit, Unsuited};
 use crate::fence::Off;
 use crate::glob;
-use crate::model::{Assignment, Availability, FORMAT, MAX_DOCUMENT_BYTES, Machine, Placement, Snapshot, Why};
-use crate::name::{MachineId, UnitName};
+use crate::model::{Assignment, Availability, FORMAT, MAX_DOCUMENT_BYTES, Placement, Snapshot, Why};
+use crate::name::UnitName;
 use crate::xfleet::Constraints;
 
 /// What is left of a document's limit for entries: its frame, and fields that a later version may add.
@@ -36,6 +36,8 @@ pub(super) struct Board<'a> {
     pub(super) own_records: BTreeMap<usize, BTreeSet<u32>>,
     /// Whether any unit has conflicts: if not, nobody keeps lists of what is where.
     any_conflicts: bool,
+    /// Whether any unit replaces others.
+    pub(super) any_replaces: bool,
     /// Changes of text and restarts that wait for [`budget::update`].
     pub(super) deferred: Vec<Deferred<'a>>,
     /// What waits for its unit's budget, by unit and seat, with its machine.
@@ -45,68 +47,18 @@ pub(super) struct Board<'a> {
     pub(super) plan: Plan,
 }
 
-/// One machine.
-pub(super) struct Slot<'a> {
-    pub(super) id: &'a MachineId,
-    pub(super) machine: &'a Machine,
-    pub(super) availability: Availability,
-    /// Its instances so far, kept and placed.
-    pub(super) load: u32,
-    /// What its document takes at most, counted by [`UnitSeat::entry_bytes`] or, once that exceeded the budget, measured.
-    bytes: Cell<usize>,
-    /// What it took when it was measured last; 0 if it never was. Since then all that its present document holds is in `bytes`.
-    measured: Cell<usize>,
-    /// What is here, in the order of unit numbers; kept only if any unit has conflicts.
-    here: Vec<(usize, Names)>,
-    /// Which of those units declare conflicts.
-    declaring: Vec<usize>,
-    /// Changes to the document, `None` = removed. Applied at the end, in order.
-    edits: Vec<(UnitName, Option<Placement>)>,
-    /// Changes to what was taken off and may be alive, `None` = it is not.
-    off: Vec<(UnitName, Option<Off>)>,
-}
-
-/// The instances of one unit on one machine; most often there is one, which needs no list.
-struct Names {
-    first: UnitName,
-    more: Vec<UnitName>,
-}
-
-impl Slot<'_> {
-    /// Where the unit stands among what is here, or would. Units are most often taken in their order.
-    fn find(&self, number: usize) -> Result<usize, usize> {
-        match self.here.last() {
-            Some((last, _)) if *last >= number => self.here.binary_search_by_key(&number, |(other, _)| *other),
-            _ => Err(self.here.len()),
-        }
-    }
-
-    fn names(&self, number: usize) -> Option<&Names> {
-        self.find(number).ok().map(|at| &self.here[at].1)
-    }
-}
-
 impl<'a> Board<'a> {
     pub(super) fn new(snapshot: &'a Snapshot) -> Board<'a> {
-        let slot = |(id, machine): (&'a MachineId, &'a std::sync::Arc<Machine>)| Slot {
-            id,
-            machine,
-            availability: snapshot.availability.get(id).copied().unwrap_or_default(),
-            load: 0,
-            bytes: Cell::new(0),
-            measured: Cell::new(0),
-            here: Vec::new(),
-            declaring: Vec::new(),
-            edits: Vec::new(),
-            off: Vec::new(),
-        };
-        let slots: Vec<Slot> = snapshot.machines.iter().map(slot).collect();
+        let availability = |id| snapshot.availability.get(id).copied().unwrap_or_default();
+        let slots: Vec<Slot> = snapshot.machines.iter().map(|(id, machine)| Slot::new(id, machine, availability(id))).collect();
         let mut units: Vec<UnitSeat> = Vec::with_capacity(snapshot.units.len());
-        let (mut seats, mut own_records, mut any_conflicts) = (0, BTreeMap::new(), false);
+        let (mut seats, mut own_records) = (0, BTreeMap::new());
+        let (mut any_conflicts, mut any_replaces) = (false, false);
         for unit in snapshot.units.values() {
             let mut seat = UnitSeat::new(unit, slots.len(), seats);
             seats += seat.seats as usize;
             any_conflicts |= seat.declares && seat.seats > 0;
+            any_replaces |= seat.replaces;
             if let Some(replicas) = seat.find_own_records(snapshot) {
                 own_records.insert(units.len(), replicas);
             }
@@ -119,6 +71,7 @@ impl<'a> Board<'a> {
             placed: vec![NOWHERE; seats],
             own_records,
             any_conflicts,
+            any_replaces,
             deferred: Vec::new(),
             waiting: BTreeMap::new(),
             updating: BTreeSet::new(),
@@ -189,11 +142,20 @@ impl<'a> Board<'a> {
         if !self.has_room(slot, self.units[number].entry_bytes(instance), instance) {
             return Some(Misfit::Full);
         }
-        // Without patterns of its own, only units that have some can be against it.
+        // Without patterns of its own, only units that have some can be against it. What surely is not against it is passed over by what
+        // the slot itself holds, since each unit that is looked at costs some misses of the cache.
         let clash = if !self.units[number].declares {
-            slot.declaring.iter().find_map(|&other| self.clash(other, slot.names(other)?, instance, wants))
+            slot.declaring.iter().find_map(|(other, said)| match said {
+                Some(patterns) if !hits(patterns, instance) => None,
+                _ => self.clash(slot.of_unit(*other)?, instance, wants),
+            })
         } else {
-            slot.here.iter().find_map(|(other, names)| self.clash(*other, names, instance, wants))
+            slot.here.iter().find_map(|here| {
+                match !here.declares && here.more.is_empty() && !hits(&wants.conflicts, &here.first) {
+                    true => None,
+                    false => self.clash(here, instance, wants),
+                }
+            })
         };
         clash.map(|name| Misfit::Conflict(name.clone()))
     }
@@ -218,10 +180,9 @@ impl<'a> Board<'a> {
         has_room()
     }
 
-    /// The first of `names`, all of the unit numbered `other`, that may not share a machine with `instance`, whoever declares it.
-    fn clash<'b>(&self, other: usize, names: &'b Names, instance: &UnitName, wants: &Constraints) -> Option<&'b UnitName> {
-        let theirs = &self.units[other];
-        let hits = |patterns: &[String], name: &UnitName| patterns.iter().any(|p| glob::matches(p, name.as_str()));
+    /// The first of the unit's instances `here` that may not share a machine with `instance`, whoever declares it.
+    fn clash<'b>(&self, here: &'b Here, instance: &UnitName, wants: &Constraints) -> Option<&'b UnitName> {
+        let theirs = &self.units[here.number];
         let said_by_all = theirs.declares && !theirs.specifiers && hits(&theirs.unit.constraints.conflicts, instance);
         let said_by_some = theirs.specifiers && theirs.declares;
         // All names of a unit begin alike, so most patterns are done with a whole unit at once.
@@ -229,7 +190,7 @@ impl<'a> Board<'a> {
         if !said_by_all && !said_by_some && !ours_may_hit {
             return None;
         }
-        std::iter::once(&names.first).chain(&names.more).filter(|name| *name != instance).find(|name| {
+        std::iter::once(&here.first).chain(&here.more).filter(|name| *name != instance).find(|name| {
             said_by_all
                 || (ours_may_hit && hits(&wants.conflicts, name))
                 || (said_by_some && hits(&theirs.unit.constraints.expanded(name).conflicts, instance))
@@ -268,11 +229,12 @@ impl<'a> Board<'a> {
         }
         if self.any_conflicts {
             match slot.find(number) {
-                Ok(at) => slot.here[at].1.more.push(instance.clone()),
+                Ok(at) => slot.here[at].more.push(instance.clone()),
                 Err(at) => {
-                    slot.here.insert(at, (number, Names { first: instance.clone(), more: Vec::new() }));
+                    slot.here.insert(at, Here { number, declares: unit.declares, first: instance.clone(), more: Vec::new() });
                     if unit.declares {
-                        slot.declaring.push(number);
+                        let said = (!unit.specifiers).then_some(unit.unit.constraints.conflicts.as_slice());
+                        slot.declaring.push((number, said));
                     }
                 }
             }
@@ -289,14 +251,14 @@ impl<'a> Board<'a> {
             slot.bytes.set(slot.bytes.get() - unit.entry_bytes(instance));
         }
         let Ok(at) = slot.find(number) else { return };
-        let names = &mut slot.here[at].1;
-        if names.first != *instance {
-            names.more.retain(|name| name != instance);
-        } else if let Some(next) = names.more.pop() {
-            names.first = next;
+        let here = &mut slot.here[at];
+        if here.first != *instance {
+            here.more.retain(|name| name != instance);
+        } else if let Some(next) = here.more.pop() {
+            here.first = next;
         } else {
             slot.here.remove(at);
-            slot.declaring.retain(|other| *other != number);
+            slot.declaring.retain(|(other, _)| *other != number);
         }
     }
 
@@ -515,6 +477,10 @@ fn document(old: Option<&Assignment>, edits: impl IntoIterator<Item = (UnitName,
         };
     }
     document
+}
+
+fn hits(patterns: &[String], name: &UnitName) -> bool {
+    patterns.iter().any(|pattern| glob::matches(pattern, name.as_str()))
 }
 
 fn encoded_size(document: &Assignment) -> usize {

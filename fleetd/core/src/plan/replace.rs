@@ -16,6 +16,9 @@ use crate::name::UnitName;
 /// Moves what is replaced, and what follows it; true if anything moved. What is pushed goes where it pushes nobody itself: so each move leaves fewer units
 /// beside one that replaces them, this ends, and the next plan has nothing to move.
 pub(super) fn push_replaced<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>, kept: &mut Kept<'a>) -> bool {
+    if !board.any_replaces {
+        return false;
+    }
     let mut pushers = Pushers::of(board);
     if pushers.on.is_empty() {
         return false;

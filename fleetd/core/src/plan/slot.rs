@@ -1,0 +1,66 @@
+//! One machine on the board: what is on it so far, and the changes to its document.
+
+use std::cell::Cell;
+
+use crate::fence::Off;
+use crate::model::{Availability, Machine, Placement};
+use crate::name::{MachineId, UnitName};
+
+/// One machine.
+pub(super) struct Slot<'a> {
+    pub(super) id: &'a MachineId,
+    pub(super) machine: &'a Machine,
+    pub(super) availability: Availability,
+    /// Its instances so far, kept and placed.
+    pub(super) load: u32,
+    /// What its document takes at most, counted by [`UnitSeat::entry_bytes`](super::seat::UnitSeat::entry_bytes) or, once that exceeded the budget, measured.
+    pub(super) bytes: Cell<usize>,
+    /// What it took when it was measured last; 0 if it never was. Since then all that its present document holds is in `bytes`.
+    pub(super) measured: Cell<usize>,
+    /// What is here, in the order of unit numbers; kept only if any unit has conflicts.
+    pub(super) here: Vec<Here>,
+    /// Which of those units declare conflicts, with their patterns if those are the same for all their instances.
+    pub(super) declaring: Vec<(usize, Option<&'a [String]>)>,
+    /// Changes to the document, `None` = removed. Applied at the end, in order.
+    pub(super) edits: Vec<(UnitName, Option<Placement>)>,
+    /// Changes to what was taken off and may be alive, `None` = it is not.
+    pub(super) off: Vec<(UnitName, Option<Off>)>,
+}
+
+/// The instances of one unit on one machine; most often there is one, which needs no list.
+pub(super) struct Here {
+    pub(super) number: usize,
+    /// Whether the unit declares conflicts.
+    pub(super) declares: bool,
+    pub(super) first: UnitName,
+    pub(super) more: Vec<UnitName>,
+}
+
+impl<'a> Slot<'a> {
+    pub(super) fn new(id: &'a MachineId, machine: &'a Machine, availability: Availability) -> Slot<'a> {
+        Slot {
+            id,
+            machine,
+            availability,
+            load: 0,
+            bytes: Cell::new(0),
+            measured: Cell::new(0),
+            here: Vec::new(),
+            declaring: Vec::new(),
+            edits: Vec::new(),
+            off: Vec::new(),
+        }
+    }
+
+    /// Where the unit stands among what is here, or would. Units are most often taken in their order.
+    pub(super) fn find(&self, number: usize) -> Result<usize, usize> {
+        match self.here.last() {
+            Some(last) if last.number >= number => self.here.binary_search_by_key(&number, |here| here.number),
+            _ => Err(self.here.len()),
+        }
+    }
+
+    pub(super) fn of_unit(&self, number: usize) -> Option<&Here> {
+        self.find(number).ok().map(|at| &self.here[at])
+    }
+}
