@@ -2,12 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::board::{Board, NOWHERE};
 use super::constraints_of;
 use super::keep::{Follower, Pending};
-use crate::constraint::{self, Misfit};
+use crate::constraint::Misfit;
 use crate::model::Why;
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
@@ -90,16 +90,27 @@ impl Class {
     fn new(board: &Board, index: &Index, wants: &Constraints) -> Class {
         let entry = |machine: u32| entry(board.slots[machine as usize].load, machine);
         let takes = |machine: &u32| board.slots[*machine as usize].availability.is_active();
-        let heap = match wants.metadata.first_key_value() {
+        let heap = match labelled(index, wants) {
             None => (0..board.slots.len() as u32).filter(takes).map(entry).collect(),
-            Some((key, values)) => {
-                let labelled = values.iter().flat_map(|value| index.get(&(key.as_str(), value.as_str()))).flatten().copied();
-                let suits = |machine: &u32| constraint::suits(board.slots[*machine as usize].machine, wants).is_ok();
-                labelled.filter(takes).filter(suits).map(entry).collect()
-            }
+            Some(machines) => machines.into_iter().filter(takes).map(entry).collect(),
         };
         Class { heap, unsuited: None }
     }
+}
+
+/// The machines that have all labels asked for; `None` if none are asked for. The lists are sorted and a machine has one value of a key, so
+/// that no machine itself needs to be looked at.
+fn labelled(index: &Index, wants: &Constraints) -> Option<Vec<u32>> {
+    let having = |key: &str, values: &BTreeSet<String>| {
+        let mut machines: Vec<u32> =
+            values.iter().flat_map(|value| index.get(&(key, value.as_str()))).flatten().copied().collect();
+        machines.sort_unstable();
+        machines
+    };
+    wants.metadata.iter().map(|(key, values)| having(key, values)).reduce(|mut among, having| {
+        among.retain(|machine| having.binary_search(machine).is_ok());
+        among
+    })
 }
 
 /// A global unit goes to every machine that suits and has nothing against it. Where it cannot go is no misfit of the unit.
