@@ -12,6 +12,10 @@ use crate::name::{MachineId, UnitName};
 use crate::unit_file::UnitFile;
 use crate::xfleet::Constraints;
 
+mod machines;
+
+pub use machines::{Availability, Capacity, Machine, Settings};
+
 /// The format number that every document carries as `v`. Readers keep fields that they do not know.
 pub const FORMAT: u32 = 1;
 
@@ -150,115 +154,6 @@ impl Unit {
     /// How often `instance` of this unit was asked to restart.
     pub fn restarts_asked(&self, instance: &UnitName) -> u64 {
         self.restart + self.restart_of.get(instance).copied().unwrap_or(0)
-    }
-}
-
-/// `machines/<id>`: a machine that runs fleetd. Written by its agent, under its lease.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Machine {
-    /// The format, [`FORMAT`].
-    pub v: u32,
-    /// Its `/etc/machine-id`.
-    pub id: MachineId,
-    /// The address that it is known by.
-    #[serde(default)]
-    pub address: String,
-    /// Its labels, from its configuration; those that an operator set over the API are in `settings/<id>`.
-    #[serde(default)]
-    pub metadata: BTreeMap<String, String>,
-    /// What it has.
-    #[serde(default)]
-    pub capacity: Capacity,
-    /// The version of its fleetd.
-    #[serde(default)]
-    pub version: String,
-    /// The kernel's boot id: tells a reboot from a restart of fleetd.
-    #[serde(default)]
-    pub boot_id: String,
-    /// Where other machines reach its API, for journals and status: `http://10.0.0.1:4100`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub api: Option<String>,
-    /// What a later version wrote.
-    #[serde(flatten)]
-    pub unknown: Unknown,
-}
-
-/// What a machine has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Capacity {
-    /// Processors that it may use.
-    pub cpus: u32,
-    /// Main memory, in bytes.
-    pub memory_bytes: u64,
-}
-
-/// What an operator lets a machine run. Global units run on it whatever this says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Availability {
-    /// It takes instances.
-    #[default]
-    Active,
-    /// It keeps what it has, and takes nothing new but what must run beside it.
-    Cordoned,
-    /// What can run elsewhere leaves it, as `MaxUnavailable=` permits.
-    Draining,
-}
-
-impl Availability {
-    /// Whether nobody said otherwise.
-    pub fn is_active(&self) -> bool {
-        *self == Availability::Active
-    }
-
-    /// Reads the word; `None` for any other.
-    pub fn parse(text: &str) -> Option<Availability> {
-        [Availability::Active, Availability::Cordoned, Availability::Draining].into_iter().find(|word| word.as_str() == text)
-    }
-
-    /// The word, as commands and the API use it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Availability::Active => "active",
-            Availability::Cordoned => "cordoned",
-            Availability::Draining => "draining",
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Availability {
-    /// A later version's word keeps new instances off: an unreadable document would keep the leader from planning at all.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Availability, D::Error> {
-        let word = String::deserialize(deserializer)?;
-        Ok(Availability::parse(&word).unwrap_or(Availability::Cordoned))
-    }
-}
-
-/// `settings/<id>`: what an operator set for a machine over the API. An empty value masks a configured label, as in fleet 1.0.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Settings {
-    /// The format, [`FORMAT`].
-    pub v: u32,
-    /// Labels on top of the machine's own.
-    #[serde(default)]
-    pub metadata: BTreeMap<String, String>,
-    /// Whether it takes instances, and keeps those that it has.
-    #[serde(default, skip_serializing_if = "Availability::is_active")]
-    pub availability: Availability,
-    /// What a later version wrote.
-    #[serde(flatten)]
-    pub unknown: Unknown,
-}
-
-impl Settings {
-    /// The labels that hold for `machine`: its own, then those set over the API; empty values are absent.
-    pub fn merged_metadata(&self, machine: &Machine) -> BTreeMap<String, String> {
-        let mut all = machine.metadata.clone();
-        all.extend(self.metadata.clone());
-        all.retain(|_, value| !value.is_empty());
-        all
     }
 }
 
@@ -503,14 +398,6 @@ fn is_empty(text: &Arc<str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_later_versions_word_for_a_machine_keeps_new_instances_off() {
-        let read = |text: &str| serde_json::from_str::<Settings>(text).unwrap().availability;
-        assert_eq!(read(r#"{"v":1}"#), Availability::Active);
-        assert_eq!(read(r#"{"v":1,"availability":"draining"}"#), Availability::Draining);
-        assert_eq!(read(r#"{"v":1,"availability":"asleep"}"#), Availability::Cordoned);
-    }
 
     #[test]
     fn a_reason_is_read_as_it_was_written_and_a_later_versions_reason_spoils_nothing() {

@@ -219,18 +219,24 @@ pub struct Rolling {
     pub unavailable: usize,
     /// How many it wants.
     pub wanted: usize,
-    /// How many may be unavailable.
-    pub most: usize,
+    /// How many may be unavailable; none if it has no such budget, but what runs beside it has.
+    pub most: Option<usize>,
 }
 
 impl fmt::Display for Rolling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Rolling { waiting, unavailable, wanted, most, .. } = self;
-        write!(
-            f,
-            "{} to go: {unavailable} of {wanted} are unavailable, and MaxUnavailable lets at most {most} be so",
-            waiting.len()
-        )
+        match most {
+            Some(most) => {
+                let are = if *unavailable == 1 { "is" } else { "are" };
+                write!(
+                    f,
+                    "{} to go: {unavailable} of {wanted} {are} unavailable, and MaxUnavailable lets at most {most} be so",
+                    waiting.len()
+                )
+            }
+            None => write!(f, "{} to go: MaxUnavailable of what runs beside lets no more be taken down", waiting.len()),
+        }
     }
 }
 
@@ -248,6 +254,7 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
         board.plan.unplaced.clear();
         place::place_what_is_missing(&mut board, &mut pending);
     }
+    leaving::say_what_fits_nowhere(&mut board, &pending);
     follow::place_followers(&mut board, pending);
     budget::update(&mut board);
     board.into_plan()

@@ -5,8 +5,9 @@
 
 use super::Rolling;
 use super::board::Board;
+use super::seat::UnitSeat;
 use crate::max_unavailable::MaxUnavailable;
-use crate::model::{DesiredState, InstanceStatus, Placement, Unit};
+use crate::model::{DesiredState, Placement, Unit};
 use crate::name::UnitName;
 
 /// A change that takes down an instance which stays where it is.
@@ -22,6 +23,12 @@ pub(super) struct Deferred<'a> {
 pub(super) fn defers(unit: &Unit, instance: &UnitName, old: &Placement) -> bool {
     let launched = old.state == DesiredState::Launched && unit.desired == DesiredState::Launched;
     launched && (old.hash != unit.hash || old.restart != unit.restarts_asked(instance))
+}
+
+/// Whether an instance that fits its machine no longer waits for its unit's budget: where a new text is what fits no longer.
+pub(super) fn holds_up(seat: &UnitSeat, old: &Placement) -> bool {
+    let launched = old.state == DesiredState::Launched && seat.unit.desired == DesiredState::Launched;
+    seat.budgeted && !seat.global && launched && old.hash != seat.unit.hash
 }
 
 /// How many instances of one unit may still be taken down by this plan.
@@ -42,16 +49,17 @@ impl Allowance {
         Allowance { left: unit.unit.constraints.max_unavailable.as_ref().map(left) }
     }
 
-    /// Whether the instance may be taken down; counts it, unless it is down.
-    pub(super) fn take_down(&mut self, board: &Board, instance: &UnitName, machine: u32) -> bool {
-        match &mut self.left {
-            None => true,
-            Some(_) if life(board, instance, machine) == Life::Down => true,
-            Some(0) => false,
-            Some(left) => {
-                *left -= 1;
-                true
-            }
+    /// Whether the instance may be taken down.
+    pub(super) fn allows(&self, board: &Board, instance: &UnitName, machine: u32) -> bool {
+        self.left != Some(0) || life(board, instance, machine) == Life::Down
+    }
+
+    /// Counts the instance as taken down, unless it is down already.
+    pub(super) fn spend(&mut self, board: &Board, instance: &UnitName, machine: u32) {
+        if let Some(left) = &mut self.left
+            && life(board, instance, machine) != Life::Down
+        {
+            *left = left.saturating_sub(1);
         }
     }
 }
@@ -67,7 +75,8 @@ pub(super) fn update(board: &mut Board) {
             if board.placed(number)[change.seat] != change.machine {
                 continue; // it moves, and starts with the new text
             }
-            if allowance.take_down(board, &change.instance, change.machine) {
+            if allowance.allows(board, &change.instance, change.machine) {
+                allowance.spend(board, &change.instance, change.machine);
                 board.bring_up_to_date(number, &change.instance, change.machine, change.old);
                 board.updating.insert((number, change.seat));
             } else {
@@ -97,7 +106,7 @@ fn say(board: &mut Board) {
             waiting: board.taken_seats(number).filter(waits).map(|(_, instance)| instance).collect(),
             unavailable: wanted.saturating_sub(board.taken_seats(number).filter(up).count()),
             wanted,
-            most: unit.unit.constraints.max_unavailable.as_ref().map_or(wanted, |max| max.of(wanted)),
+            most: unit.unit.constraints.max_unavailable.as_ref().map(|max| max.of(wanted)),
         };
         if !rolling.waiting.is_empty() {
             board.plan.rolling.push(rolling);
@@ -126,9 +135,15 @@ fn life(board: &Board, instance: &UnitName, machine: u32) -> Life {
     let Some(placement) = assignment.instances.get(instance).filter(|_| report.generation >= assignment.generation) else {
         return Life::Unknown;
     };
-    let as_decided = |status: &&InstanceStatus| {
-        let restarted = placement.restart == 0 || status.restart == placement.restart;
-        status.is_active() && status.launched && status.hash == placement.hash && restarted
-    };
-    if report.instances.get(instance).filter(as_decided).is_some() { Life::Up } else { Life::Down }
+    let Some(status) = report.instances.get(instance) else { return Life::Down };
+    let as_decided = status.hash == placement.hash && (placement.restart == 0 || status.restart == placement.restart);
+    match status.active.as_str() {
+        // Somebody stops, restarts or reloads it; it will be one or the other.
+        "deactivating" => Life::Unknown,
+        _ if !status.is_active() || status.gave_up => Life::Down,
+        // It ended and was started again lately: whether it stays up remains to be seen.
+        _ if status.restarts > 0 => Life::Unknown,
+        _ if status.launched && as_decided => Life::Up,
+        _ => Life::Down,
+    }
 }

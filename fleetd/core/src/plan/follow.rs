@@ -6,7 +6,7 @@ use super::Retired;
 use super::board::{Board, SETTLING};
 use super::keep::{self, Follower, Pending};
 use crate::constraint::Misfit;
-use crate::model::Why;
+use crate::model::{Availability, Why};
 use crate::name::UnitName;
 
 /// Followers that stay; they are looked at again if anything moves.
@@ -19,7 +19,7 @@ pub(super) fn keep_followers<'a>(board: &mut Board<'a>, pending: &mut Pending<'a
     loop {
         let before = kept.len();
         for (instance, follower) in std::mem::take(&mut pending.followers) {
-            if keep_one(board, &instance, &follower) {
+            if !may_leave(board, &instance, &follower) && keep_one(board, &instance, &follower) {
                 kept.push((instance, follower));
             } else {
                 pending.followers.insert(instance, follower);
@@ -32,11 +32,24 @@ pub(super) fn keep_followers<'a>(board: &mut Board<'a>, pending: &mut Pending<'a
     kept
 }
 
-/// Keeps a follower in the first of its places that fits, and takes it off all others.
+/// Whether a follower on a drained machine runs beside a global unit: that may be placed on another machine yet.
+fn may_leave(board: &Board, instance: &UnitName, follower: &Follower) -> bool {
+    let drained = |machine: u32| board.slots[machine as usize].availability == Availability::Draining;
+    let global = |name: &String| board.unit_number(name).is_some_and(|number| board.units[number].global);
+    follower.old.iter().any(|(machine, _)| drained(*machine))
+        && board.units[follower.number].unit.constraints.expanded(instance).machine_of.iter().all(global)
+}
+
+/// Keeps a follower in the first of its places that fits, and takes it off all others. Not on a machine that is drained, if what it
+/// runs beside is on another one, too.
 fn keep_one<'a>(board: &mut Board<'a>, instance: &UnitName, follower: &Follower<'a>) -> bool {
     let Follower { number, seat, old } = follower;
     let wants = board.units[*number].unit.constraints.expanded(instance);
-    let Some(stays) = old.iter().position(|(machine, _)| board.misfit(*number, instance, &wants, *machine).is_none()) else {
+    let fits = |machine: u32| board.misfit(*number, instance, &wants, machine).is_none();
+    let drained = |machine: u32| board.slots[machine as usize].availability == Availability::Draining;
+    let better = |machine: &u32| board.slots[*machine as usize].availability.is_active() && fits(*machine);
+    let elsewhere = || board.machines_of(&wants.machine_of[0]).iter().any(better);
+    let Some(stays) = old.iter().position(|(machine, _)| fits(*machine) && !(drained(*machine) && elsewhere())) else {
         return false;
     };
     for (index, (machine, placement)) in old.iter().enumerate() {
@@ -100,8 +113,9 @@ fn place_one(board: &mut Board, pending: &mut Pending, instance: UnitName, follo
     let (number, seat) = (follower.number, follower.seat);
     let wants = board.units[number].unit.constraints.expanded(&instance);
     for (machine, placement) in &follower.old {
-        if let Some(misfit) = board.misfit(number, &instance, &wants, *machine) {
-            keep::displace(board, pending, &instance, *machine, placement, misfit);
+        match board.misfit(number, &instance, &wants, *machine) {
+            Some(misfit) => keep::displace(board, pending, &instance, *machine, placement, misfit),
+            None => board.retire(&instance, *machine, Retired::Drained), // or it would have been kept
         }
     }
     if board.placed(number)[seat] == SETTLING {
@@ -109,7 +123,11 @@ fn place_one(board: &mut Board, pending: &mut Pending, instance: UnitName, follo
     }
     let candidates = board.machines_of(&wants.machine_of[0]).into_iter();
     let fitting = candidates.filter(|&machine| board.misfit(number, &instance, &wants, machine).is_none());
-    match fitting.min_by_key(|&machine| (board.slots[machine as usize].load, machine)) {
+    let order = |machine: u32| {
+        let slot = &board.slots[machine as usize];
+        (!slot.availability.is_active(), slot.load, machine)
+    };
+    match fitting.min_by_key(|&machine| order(machine)) {
         Some(machine) => {
             let target = UnitName::trusted(wants.machine_of[0].as_str());
             let moves = pending.displaced.get(&instance).map_or(0, |displaced| displaced.moves);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::board::{Board, NOWHERE};
-use super::{Change, Retired, constraints_of, fencing, missing, move_pause_ms};
+use super::{Change, Retired, budget, constraints_of, fencing, missing, move_pause_ms};
 use crate::constraint::Misfit;
 use crate::model::{Assignment, Availability, FORMAT, Placement, Report, Why};
 use crate::name::{MachineId, UnitName};
@@ -92,7 +92,14 @@ fn keep_on_machine<'a>(
         let expanded = constraints_of(board, number, instance);
         let wants = expanded.as_ref().unwrap_or(&board.units[number].unit.constraints);
         if let Some(misfit) = board.misfit(number, instance, wants, machine) {
-            displace(board, pending, instance, machine, placement, misfit);
+            if budget::holds_up(&board.units[number], placement) {
+                // It is a new text that fits here no longer: the old one runs on until its turn comes, if another machine takes the new one.
+                board.take(number, seat, instance, machine);
+                let (cause, moves) = (Retired::Unfit(misfit), placement.moves);
+                pending.leaving.push(Leaving { number, seat, instance: instance.clone(), cause, moves });
+            } else {
+                displace(board, pending, instance, machine, placement, misfit);
+            }
             continue;
         }
         board.take(number, seat, instance, machine);

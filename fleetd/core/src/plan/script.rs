@@ -89,12 +89,14 @@ pub(crate) fn snapshot(text: &str) -> Snapshot {
     snapshot
 }
 
-/// What a machine reports of an instance that does as it is assigned, or has failed.
+/// What a machine reports of an instance that does as it is assigned, is in another state, or was `restarted` lately.
 pub(crate) fn runs(assignment: &Assignment, item: &str) -> (UnitName, InstanceStatus) {
     let (name, active) = item.split_once('/').unwrap_or((item, "active"));
+    let (active, restarts) = if active == "restarted" { ("active", 1) } else { (active, 0) };
     let placement = &assignment.instances[name];
     let status = InstanceStatus {
         active: active.to_string(),
+        restarts,
         launched: true,
         hash: placement.hash.clone(),
         restart: placement.restart,

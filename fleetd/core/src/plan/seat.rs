@@ -158,11 +158,17 @@ impl Board<'_> {
         })
     }
 
-    /// How many instances are wanted of the unit; of a global unit, those that have a machine.
+    /// How many instances are wanted of the unit; of a global unit, those that have a machine, be it one that gets time to return.
     pub(super) fn wanted(&self, number: usize) -> usize {
         let seats = self.units[number].seats;
         match self.units[number].global {
-            true => self.placed(number).iter().filter(|machine| **machine < SETTLING).count(),
+            true => {
+                let settling = self.snapshot.settling.iter().filter_map(|id| self.snapshot.assignments.get(id));
+                let absent =
+                    settling.filter(|assignment| assignment.instances.contains_key(&self.units[number].unit.name)).count();
+                self.placed(number).iter().filter(|machine| **machine < SETTLING).count() + absent
+            }
+            false if seats == 0 => 0,
             false => seats as usize - self.own_records.get(&number).map_or(0, |own| own.range(1..=seats).count()),
         }
     }

@@ -38,7 +38,7 @@ fn with_a_budget_a_new_text_waits_until_the_last_one_runs() {
          runs b: web@2.service",
         expect![[r#"
             ~ web@1.service on a
-            … web@.service: 2 to go: 1 of 3 are unavailable, and MaxUnavailable lets at most 1 be so"#]],
+            … web@.service: 2 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so"#]],
     );
     check(
         "machine a
@@ -48,8 +48,7 @@ fn with_a_budget_a_new_text_waits_until_the_last_one_runs() {
          on b: web@2.service/rev=1
          runs a: web@1.service/activating web@3.service
          runs b: web@2.service",
-        expect![[r#"
-            … web@.service: 2 to go: 1 of 3 are unavailable, and MaxUnavailable lets at most 1 be so"#]],
+        expect!["… web@.service: 2 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so"],
     );
 }
 
@@ -76,8 +75,7 @@ fn a_machine_that_says_nothing_of_its_assignment_holds_up_the_rollout() {
          on a: web@1.service/rev=1
          on b: web@2.service/rev=1
          runs b: web@2.service",
-        expect![[r#"
-            … web@.service: 2 to go: 1 of 2 are unavailable, and MaxUnavailable lets at most 1 be so"#]],
+        expect!["… web@.service: 2 to go: 1 of 2 is unavailable, and MaxUnavailable lets at most 1 be so"],
     );
 }
 
@@ -91,8 +89,7 @@ fn a_report_of_an_earlier_assignment_does_not_tell_that_what_came_back_runs() {
          on b: web@2.service
          runs a gen=0: web@1.service
          runs b: web@2.service",
-        expect![[r#"
-            … web@.service: 2 to go: 1 of 2 are unavailable, and MaxUnavailable lets at most 1 be so"#]],
+        expect!["… web@.service: 2 to go: 1 of 2 is unavailable, and MaxUnavailable lets at most 1 be so"],
     );
 }
 
@@ -203,7 +200,97 @@ fn what_has_failed_already_leaves_a_drained_machine_past_a_spent_budget() {
         expect![[r#"
             - web@1.service off a: Drained
             + web@1.service on b: machine a is drained
-            … web@.service: 1 to go: 1 of 3 are unavailable, and MaxUnavailable lets at most 1 be so"#]],
+            … web@.service: 1 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so"#]],
+    );
+}
+
+#[test]
+fn a_new_text_that_fits_elsewhere_only_moves_within_the_budget_and_one_that_fits_nowhere_stops_nothing() {
+    check(
+        "machine a
+         machine b s=1
+         unit web@.service x2 rev=2 | MachineMetadata=s=1 | MaxUnavailable=1
+         on a: web@1.service/rev=1 web@2.service/rev=1
+         runs a: web@1.service web@2.service",
+        expect![[r#"
+            - web@1.service off a: Unfit(Lacks("s", {"1"}))
+            + web@1.service on b: machine a fits no longer
+            … web@.service: 1 to go: 1 of 2 is unavailable, and MaxUnavailable lets at most 1 be so"#]],
+    );
+    check(
+        "machine a
+         unit web@.service x1 rev=2 | MachineMetadata=s=1 | MaxUnavailable=1
+         on a: web@1.service/rev=1
+         runs a: web@1.service",
+        expect!["! web@1.service: 1 × lacks the metadata s=1"],
+    );
+}
+
+#[test]
+fn what_runs_beside_a_global_unit_leaves_a_drained_machine_for_another() {
+    check(
+        "machine a
+         machine b
+         drain a
+         unit log.service | Global=true
+         unit side.service | MachineOf=log.service
+         unit x.service
+         on a: log.service side.service
+         on b: log.service x.service",
+        expect![[r#"
+            - side.service off a: Drained
+            + side.service on b: MachineOf: log.service is here"#]],
+    );
+}
+
+#[test]
+fn a_drain_stops_nothing_that_runs_beside_either() {
+    check(
+        "machine a r=1
+         machine b
+         drain a
+         unit db.service
+         unit side.service | MachineOf=db.service | MachineMetadata=r=1
+         on a: db.service side.service",
+        expect![[r#""#]],
+    );
+}
+
+#[test]
+fn what_runs_beside_has_its_own_budget_asked_when_it_has_to_go_along() {
+    check(
+        "machine a
+         machine b
+         drain a
+         unit web@.service x3
+         unit side@.service x3 | MachineOf=web@%i.service | MaxUnavailable=1
+         on a: web@1.service web@2.service web@3.service side@1.service side@2.service side@3.service
+         runs a: web@1.service web@2.service web@3.service side@1.service side@2.service side@3.service",
+        expect![[r#"
+            - web@1.service off a: Drained
+            + web@1.service on b: machine a is drained
+            - side@1.service off a: Unfit(NotBeside("web@1.service"))
+            + side@1.service on b: MachineOf: web@1.service is here
+            … side@.service: 2 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so
+            … web@.service: 2 to go: MaxUnavailable of what runs beside lets no more be taken down"#]],
+    );
+}
+
+#[test]
+fn what_is_being_stopped_or_was_restarted_lately_is_neither_up_nor_free_to_change() {
+    check(
+        "machine a
+         unit web@.service x3 rev=2 | MaxUnavailable=1
+         on a: web@1.service/rev=1 web@2.service/rev=1 web@3.service/rev=1
+         runs a: web@1.service/deactivating web@2.service web@3.service",
+        expect!["… web@.service: 3 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so"],
+    );
+    check(
+        "machine a
+         unit web@.service x3 rev=2 | MaxUnavailable=1
+         on a: web@1.service/rev=1 web@2.service/rev=1 web@3.service/rev=1
+         runs a: web@1.service/restarted web@2.service web@3.service",
+        expect!["… web@.service: 3 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so"],
     );
 }
 
