@@ -51,11 +51,14 @@ impl Agent {
         let mut jobs: Vec<(UnitName, Job, Step)> = Vec::new();
         let mut to_enable: Vec<Written> = Vec::new();
         let mut left_over = false;
+        let mut written: Option<Arc<str>> = None;
         for step in steps {
-            if !matches!(step, Step::Write { .. }) {
-                // Before its first start, as fleet 1.0 did it.
+            let text = if let Step::Write { hash, .. } = &step { Some(hash.clone()) } else { None };
+            if text.is_none() || text != written {
+                // Before its first start, as fleet 1.0 did it; and before another text of its template, which must know whose file it is.
                 self.enable(std::mem::take(&mut to_enable), &mut failed, now_ms).await;
             }
+            written = text;
             let job = match &step {
                 Step::Stop(name) => Some((name.clone(), Job::Stop)),
                 Step::Start { instance, .. } => Some((instance.clone(), Job::Start)),
@@ -95,7 +98,9 @@ impl Agent {
             }
             Step::Remove(name) => self.remove(&name).await.map(|()| None).map_err(|problem| (name, problem)),
             Step::Write { instance, unit, revision, hash, fence } => {
-                self.write(&instance, &unit, (revision, hash), fence).await.map_err(|problem| (instance, problem))
+                let written = self.write(&instance, &unit, (revision, hash), fence).await;
+                self.rewriting.remove(&instance); // from now on the file that it shares is its own text
+                written.map_err(|problem| (instance, problem))
             }
             Step::Stop(_) | Step::Start { .. } | Step::Restart { .. } => Ok(None),
         }

@@ -139,6 +139,25 @@ async fn in_a_rolling_update_those_that_wait_keep_their_text_in_files_of_their_o
 }
 
 #[tokio::test]
+async fn two_texts_of_one_template_that_are_written_in_one_pass_are_each_their_own() {
+    for install in ["", "[Install]\nWantedBy=a.target\n"] {
+        let mut host = Host::new().await;
+        let texts = [OLD, NEW, "[Service]\nExecStart=/bin/newer\n"].map(|text| format!("{text}{install}"));
+        let first = host.text("web@.service", 1, &texts[0]).await;
+        host.run(&[("web@2.service", &first)]).await;
+        let second = host.text("web@.service", 2, &texts[1]).await;
+        let third = host.text("web@.service", 3, &texts[2]).await;
+        let before = host.sim.counters();
+        host.run(&[("web@1.service", &third), ("web@2.service", &second), ("web@3.service", &third)]).await;
+        for (name, text) in [("web@1.service", &texts[2]), ("web@2.service", &texts[1]), ("web@3.service", &texts[2])] {
+            assert_eq!(host.sim.running_text(&UnitName::trusted(name)).as_ref(), Some(text), "{name}");
+        }
+        let after = host.sim.counters();
+        assert_eq!((after.start - before.start, after.restart - before.restart), (2, 1), "each is started with its text at once");
+    }
+}
+
+#[tokio::test]
 async fn files_of_an_older_fleetd_are_adopted_untouched_and_shared_at_the_next_text() {
     let mut host = Host::new().await;
     let old = host.text("web@.service", 1, OLD).await;
