@@ -54,6 +54,9 @@ pub struct Marker {
     /// itself: it was stopped, or its failure was cleared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopping: bool,
+    /// Whether its start was about to be asked for. If fleetd crashed then, what runs was started by fleet, not by a socket or timer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub starting: bool,
     /// Whether its files were about to be written: they are of this text, or of another, or not there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub writing: bool,
@@ -375,16 +378,23 @@ impl Sorted {
     }
 }
 
+impl Marker {
+    /// Whether fleet asked for its start, or was about to.
+    pub fn asked_for(&self) -> bool {
+        self.launched || self.starting
+    }
+}
+
 /// Whether a start that fleet asked for is still queued or under way; it may never end. A stop takes its place.
 fn hanging(seen: &Seen) -> bool {
-    let launched = seen.marker.as_ref().is_some_and(|marker| marker.launched);
-    launched && seen.systemd.as_ref().is_some_and(|state| state.job && state.active != "deactivating")
+    let asked_for = seen.marker.as_ref().is_some_and(Marker::asked_for);
+    asked_for && seen.systemd.as_ref().is_some_and(|state| state.job && state.active != "deactivating")
 }
 
 /// Whether it runs, or is on its way up, because fleet launched it.
 fn running_by_us(seen: &Seen) -> bool {
-    let launched = seen.marker.as_ref().is_some_and(|marker| marker.launched);
-    launched && (matches!(phase(seen), Phase::Up | Phase::Activating) || hanging(seen))
+    let asked_for = seen.marker.as_ref().is_some_and(Marker::asked_for);
+    asked_for && (matches!(phase(seen), Phase::Up | Phase::Activating) || hanging(seen))
 }
 
 /// systemd's states by what they mean here.

@@ -172,8 +172,9 @@ impl Agent {
             fence,
             enabled: rendered.installs,
             shared: false,
-            outdated: old.as_ref().is_some_and(|old| old.outdated || (old.launched && changed)),
+            outdated: old.as_ref().is_some_and(|old| old.outdated || (old.asked_for() && changed)),
             stopping: false,
+            starting: false,
             writing: false,
         };
         // Noted before it is done, so that no file is left that nobody knows, and none is taken for another.
@@ -198,6 +199,11 @@ impl Agent {
                 self.keep(name, Marker { stopping: true, ..marker });
             }
         }
+        for (name, ..) in jobs.iter().filter(|(_, job, _)| *job == Job::Start) {
+            if let Some(marker) = self.markers.get(name).filter(|marker| !marker.asked_for()).cloned() {
+                self.keep(name, Marker { starting: true, ..marker });
+            }
+        }
         let systemd = &self.systemd;
         let calls = jobs.into_iter().map(|(name, job, step)| async move {
             let systemd_name = name.systemd_name();
@@ -214,14 +220,19 @@ impl Agent {
         for (name, step, answer) in answers {
             match answer {
                 Ok(()) => self.note(&name, step, now_ms),
-                Err(error) => self.fail(&name, error.to_string(), now_ms),
+                Err(error) => {
+                    if let Some(marker) = self.markers.get(&name).filter(|marker| marker.starting).cloned() {
+                        self.keep(&name, Marker { starting: false, ..marker });
+                    }
+                    self.fail(&name, error.to_string(), now_ms);
+                }
             }
         }
     }
 
     fn note(&mut self, name: &UnitName, step: Step, now_ms: u64) {
         let Some(mut marker) = self.markers.get(name).cloned() else { return };
-        (marker.outdated, marker.stopping) = (false, false);
+        (marker.outdated, marker.stopping, marker.starting) = (false, false, false);
         let trouble = self.trouble.entry(name.clone()).or_default();
         match step {
             Step::Start { restart, again, .. } => {

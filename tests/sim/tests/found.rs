@@ -41,6 +41,19 @@ fn a_crash_at_any_call_while_a_unit_stops_keeps_no_later_launch_from_starting_it
     }
 }
 
+/// Seed 3166: killed between a start and the note of it, and wanted only loaded when it came back, fleetd took the unit for a socket's.
+#[test]
+fn a_crash_at_any_call_while_a_unit_starts_keeps_nothing_from_being_stopped_again() {
+    let unit = "db.service";
+    for calls in 1..=25 {
+        let desire = |desired| user(Wish::Desire { unit, desired });
+        let armed = (0..3).map(|machine| (3_990, Action::CrashAtCall { machine, calls }));
+        let submitted = [(4_000, user(Wish::Submit { unit, text: 0, desired: Some(DesiredState::Launched) }))];
+        let after = [(4_300, desire(DesiredState::Loaded))];
+        assert_well(&run_script(1, script(armed.chain(submitted).chain(after)), &Options::default()), calls);
+    }
+}
+
 /// Seed 1320: killed between the removal of a template's last sharer and that of the file, fleetd left the file for ever.
 #[test]
 fn a_crash_at_any_call_while_the_last_replica_goes_leaves_no_file() {

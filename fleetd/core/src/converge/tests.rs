@@ -61,6 +61,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         shared: false,
         outdated: false,
         stopping: false,
+        starting: false,
         writing: false,
     };
     for word in words {
@@ -69,6 +70,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
             ("oneshot", _) => marker.oneshot = true,
             ("outdated", _) => marker.outdated = true,
             ("stopping", _) => marker.stopping = true,
+            ("starting", _) => marker.starting = true,
             ("writing", _) => marker.writing = true,
             ("restart", n) => marker.restart = n.parse().unwrap(),
             ("fence", both) => {
@@ -274,6 +276,16 @@ fn what_a_stop_ended_that_a_crash_kept_from_being_noted_starts_again_when_it_is_
     );
     check("a.service: launched h1; h1 launched stopping active", expect![""]);
     check("a.service: loaded h1; h1 launched stopping active", expect!["Stop(a.service)"]);
+}
+
+#[test]
+fn what_a_crash_kept_from_being_noted_as_started_is_stopped_where_it_should_only_be_loaded() {
+    // Found by the simulator, seed 3166: it was taken for a socket's or a timer's.
+    check("a.service: loaded h1; h1 starting active", expect!["Stop(a.service)"]);
+    check("a.service: loaded h1; h1 active", expect![""]);
+    check("a.service: launched h1; h1 starting active", expect!["Start { instance: a.service, restart: 0, again: false }"]);
+    check("a.service: launched h1; h1 starting inactive", expect!["Start { instance: a.service, restart: 0, again: false }"]);
+    check("a.service: loaded h1; h1 starting inactive", expect![""]);
 }
 
 #[test]
