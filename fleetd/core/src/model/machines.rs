@@ -10,7 +10,7 @@ use crate::name::MachineId;
 /// `machines/<id>`: a machine that runs fleetd. Written by its agent, under its lease.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The format, [`FORMAT`].
+    /// The format, [`FORMAT`](super::FORMAT).
     pub v: u32,
     /// Its `/etc/machine-id`.
     pub id: MachineId,
@@ -93,7 +93,7 @@ impl<'de> Deserialize<'de> for Availability {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Settings {
-    /// The format, [`FORMAT`].
+    /// The format, [`FORMAT`](super::FORMAT).
     pub v: u32,
     /// Labels on top of the machine's own.
     #[serde(default)]
