@@ -8,7 +8,7 @@ use fleet_core::model::Availability;
 use fleet_core::wire::{Machine, Remaining};
 use tokio::time::{Instant, sleep};
 
-use super::Context;
+use super::{Context, machine_starting};
 use crate::complete;
 use crate::error::{Error, Kind};
 use crate::output::{machine_legend, note};
@@ -155,14 +155,11 @@ fn legend(machine: &Machine) -> String {
 
 /// The machine whose id starts so. A whole id is taken for one that is away, too: fleetd knows.
 fn find(all: &[Machine], word: &str) -> Result<Machine, Error> {
-    let mut fitting = all.iter().filter(|machine| !word.is_empty() && machine.id.starts_with(word));
-    match (fitting.next(), fitting.next()) {
-        (Some(machine), None) => Ok(machine.clone()),
-        (Some(_), Some(_)) => {
-            Err(Error::worded(Kind::Failed, format!("Several machines start with {word}")).hint("write more of its id"))
-        }
-        (None, _) if word.len() == 32 => Ok(Machine { id: word.to_string(), ..Machine::default() }),
-        (None, _) => Err(Error::worded(Kind::Failed, format!("No machine starts with {word:?}"))
+    match machine_starting(all, word) {
+        Ok(Some(machine)) => Ok(machine.clone()),
+        Err(several) => Err(Error::failed(several).hint("write more of its id")),
+        Ok(None) if word.len() == 32 => Ok(Machine { id: word.to_string(), ..Machine::default() }),
+        Ok(None) => Err(Error::worded(Kind::Failed, format!("No machine starts with {word:?}"))
             .hint("`fleetctl list-machines` shows those that are there; one that is away needs its whole id")),
     }
 }

@@ -32,7 +32,7 @@ mod version;
 
 use clap::{Args, Subcommand};
 use fleet_core::name::UnitName;
-use fleet_core::wire::Unit;
+use fleet_core::wire::{Machine, Unit};
 
 use crate::cli::{Cli, Globals};
 use crate::client::Client;
@@ -150,6 +150,15 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
         context.output.finish_results()?;
     }
     ended
+}
+
+/// The machine whose id starts so, if there is one; the error says that there are several.
+fn machine_starting<'a>(machines: &'a [Machine], word: &str) -> Result<Option<&'a Machine>, String> {
+    let mut fitting = machines.iter().filter(|machine| !word.is_empty() && machine.id.starts_with(word));
+    match (fitting.next(), fitting.next()) {
+        (Some(_), Some(_)) => Err(format!("several machines start with {word}")),
+        (one, _) => Ok(one),
+    }
 }
 
 /// The names that a user may have meant: `web@.service` for `web.service`. For an error's hint only, so it may fail quietly.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
-use super::{Context, remote};
+use super::{Context, machine_starting, remote};
 use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
@@ -77,11 +77,9 @@ fn nowhere() -> Error {
 /// The address of the machine whose id starts so.
 async fn machine_address(context: &Context, wanted: &str) -> Result<Option<String>, Error> {
     let machines = context.client.machines().await.map_err(|error| Error::request("Unable to proceed", error))?;
-    let mut fitting = machines.iter().filter(|machine| !wanted.is_empty() && machine.id.starts_with(wanted));
-    match (fitting.next(), fitting.next()) {
-        (None, _) => Ok(None),
-        (Some(machine), None) => Ok(Some(machine.primary_ip.clone())),
-        (Some(_), Some(_)) => Err(unable(&format!("several machines start with {wanted}")).hint("write more of its id")),
+    match machine_starting(&machines, wanted) {
+        Ok(machine) => Ok(machine.map(|machine| machine.primary_ip.clone())),
+        Err(several) => Err(unable(&several).hint("write more of its id")),
     }
 }
 

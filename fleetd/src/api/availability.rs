@@ -8,31 +8,32 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use fleet_core::model::{Availability, FORMAT, Settings, Snapshot, Unit};
+use fleet_core::model::{Availability, Snapshot, Unit};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Change, plan};
+use fleet_core::view::Cluster;
 use fleet_core::wire::{AvailabilityWish, MachineAvailability, Remaining};
 
 use super::error::ApiError;
-use super::units::{RETRIES, decode, json_only};
-use super::{Api, written};
+use super::units::{decode, json_only};
+use super::{Api, machines, written};
 use crate::clock;
-use crate::store::{StoreError, Versioned};
+use crate::store::Part;
 
 pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<MachineAvailability>, ApiError> {
     let id = MachineId::new(id);
     let mirror = api.store().read_all().await?;
-    let mut snapshot = mirror.cluster().snapshot.clone();
-    snapshot.now_ms = clock::now_ms();
-    if !is_known(&snapshot, &id) {
+    if !is_known(&mirror.cluster().snapshot, &id) {
         return Err(no_such_machine(&id));
     }
-    let availability = snapshot.availability.get(&id).copied().unwrap_or_default();
-    mirror.drop_later();
     // It plans, which takes a while with many units.
-    let told = tokio::task::spawn_blocking(move || remaining(&snapshot, &id, availability));
-    let instances = told.await.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    Ok(Json(MachineAvailability { availability, instances }))
+    let told = tokio::task::spawn_blocking(move || {
+        let mut cluster = mirror.cluster().clone();
+        cluster.snapshot.now_ms = clock::now_ms();
+        let availability = cluster.snapshot.availability.get(&id).copied().unwrap_or_default();
+        MachineAvailability { availability, instances: remaining(&cluster, &id, availability) }
+    });
+    told.await.map(Json).map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
 pub(super) async fn set(
@@ -44,20 +45,12 @@ pub(super) async fn set(
     json_only(&headers)?;
     let wish: AvailabilityWish = decode(&body)?;
     let id = MachineId::new(id);
-    for _ in 0..RETRIES {
-        let old = api.store().settings(&id).await?;
-        if old.is_none() && !is_known(&api.store().read_all().await?.cluster().snapshot, &id) {
-            return Err(no_such_machine(&id));
-        }
-        let revision = old.as_ref().map(|old| old.revision);
-        let mut settings = old.map_or_else(|| Settings { v: FORMAT, ..Settings::default() }, |Versioned { value, .. }| value);
-        settings.availability = wish.availability;
-        match api.store().put_settings(&id, &settings, revision).await {
-            Err(StoreError::Conflict(_)) => {}
-            other => return Ok(written(StatusCode::NO_CONTENT, other?, &[])),
-        }
+    let mirror = api.store().read(&[Part::Machines, Part::Assignments]).await?;
+    if !is_known(&mirror.cluster().snapshot, &id) {
+        return Err(no_such_machine(&id));
     }
-    Err(StoreError::Conflict(format!("the settings of {id}")).into())
+    let revision = machines::rewrite_settings(&api, &id, |settings| settings.availability = wish.availability).await?;
+    Ok(written(StatusCode::NO_CONTENT, revision, &[]))
 }
 
 /// A machine that is there, or of which anything is left.
@@ -70,8 +63,9 @@ fn no_such_machine(id: &MachineId) -> ApiError {
 }
 
 /// What of the machine is no global unit, with the reason why it is still there.
-fn remaining(snapshot: &Snapshot, id: &MachineId, availability: Availability) -> Vec<Remaining> {
-    let global = |name: &&UnitName| owner(snapshot, name).is_some_and(|unit| unit.constraints.global && !unit.name.is_template());
+fn remaining(cluster: &Cluster, id: &MachineId, availability: Availability) -> Vec<Remaining> {
+    let snapshot = &cluster.snapshot;
+    let global = |name: &&UnitName| owner(cluster, name).is_some_and(|unit| unit.constraints.global && !unit.name.is_template());
     let assignment = snapshot.assignments.get(id);
     let assigned = assignment.into_iter().flat_map(|assignment| assignment.instances.keys());
     // A fenced instance that was taken off may be alive there, also when nobody reports it any more.
@@ -80,14 +74,15 @@ fn remaining(snapshot: &Snapshot, id: &MachineId, availability: Availability) ->
     let names: BTreeSet<&UnitName> = assigned.chain(off).chain(reported).collect();
     let reasons = (availability == Availability::Draining).then(|| Reasons::of(snapshot, id));
     let one = |name: &UnitName| {
-        let (why, stuck) = reasons.as_ref().map_or((String::new(), false), |reasons| reasons.why(snapshot, name));
+        let (why, stuck) = reasons.as_ref().map_or((String::new(), false), |reasons| reasons.why(cluster, name));
         Remaining { name: name.to_string(), why, stuck }
     };
     names.into_iter().filter(|name| !global(name)).map(one).collect()
 }
 
-fn owner<'a>(snapshot: &'a Snapshot, name: &UnitName) -> Option<&'a Arc<Unit>> {
-    snapshot.units.get(name).or_else(|| snapshot.units.get(&name.template()?))
+/// The unit that `name` follows from.
+fn owner<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a Arc<Unit>> {
+    cluster.owner(name).and_then(|record| cluster.snapshot.units.get(&record.name))
 }
 
 /// Why instances are still on a machine that is drained, by the plan of this very moment.
@@ -113,7 +108,7 @@ impl Reasons {
     }
 
     /// The reason, and whether it stays until its operator does something.
-    fn why(&self, snapshot: &Snapshot, name: &UnitName) -> (String, bool) {
+    fn why(&self, cluster: &Cluster, name: &UnitName) -> (String, bool) {
         if let Some(waits) = self.waits.get(name) {
             return (waits.clone(), false);
         }
@@ -123,7 +118,7 @@ impl Reasons {
         if self.moves.contains(name) {
             return ("it is about to move".to_string(), false);
         }
-        let beside = owner(snapshot, name).map(|unit| unit.constraints.expanded(name).machine_of).unwrap_or_default();
+        let beside = owner(cluster, name).map(|unit| unit.constraints.expanded(name).machine_of).unwrap_or_default();
         match beside.iter().find(|main| self.moves.contains(main.as_str()) || self.waits.contains_key(main.as_str())) {
             Some(main) => (format!("it goes where {main} goes, which waits"), false),
             None => ("no other machine can take it".to_string(), true),

@@ -125,15 +125,21 @@ fn check(operation: Operation) -> Result<Edit, ApiError> {
 }
 
 async fn carry_out(api: &Api, edit: Edit) -> Result<i64, ApiError> {
+    let Edit { machine, key, value } = edit;
+    rewrite_settings(api, &machine, |settings| drop(settings.metadata.insert(key.clone(), value.clone()))).await
+}
+
+/// Changes what is set for a machine, whoever else does so at the same time. Answers with the revision.
+pub(super) async fn rewrite_settings(api: &Api, id: &MachineId, change: impl Fn(&mut Settings)) -> Result<i64, ApiError> {
     for _ in 0..RETRIES {
-        let old = api.store().settings(&edit.machine).await?;
+        let old = api.store().settings(id).await?;
         let revision = old.as_ref().map(|old| old.revision);
         let mut settings = old.map_or_else(|| Settings { v: FORMAT, ..Settings::default() }, |Versioned { value, .. }| value);
-        settings.metadata.insert(edit.key.clone(), edit.value.clone());
-        match api.store().put_settings(&edit.machine, &settings, revision).await {
+        change(&mut settings);
+        match api.store().put_settings(id, &settings, revision).await {
             Err(StoreError::Conflict(_)) => {}
             other => return Ok(other?),
         }
     }
-    Err(StoreError::Conflict(format!("the metadata of {}", edit.machine)).into())
+    Err(StoreError::Conflict(format!("the settings of {id}")).into())
 }

@@ -19,13 +19,25 @@ struct Exchange {
 
 /// `exchanges.txt`: a request `METHOD PATH [content-type]`, its body after `> `, the status with the answer's content type, and the
 /// answer's body after `< `. Lines with `#` are notes; `!plan` and `!report UNIT…` are what the cluster does meanwhile.
-const SCRIPT: &str = include_str!("exchanges.txt");
+const FLEET_1_0: &str = include_str!("exchanges.txt");
+
+/// The same for what is ours.
+const ADDITIONS: &str = include_str!("additions.txt");
 
 #[tokio::test]
 async fn every_exchange_of_fleet_1_0_is_answered_as_it_was() {
+    all_are_answered(FLEET_1_0).await;
+}
+
+#[tokio::test]
+async fn availability_revisions_and_rollback_are_answered_as_documented() {
+    all_are_answered(ADDITIONS).await;
+}
+
+async fn all_are_answered(script: &str) {
     let server = Server::start().await;
     let client = fleet_tests::http().build().unwrap();
-    let script = SCRIPT.replace("$MACHINE", MACHINE);
+    let script = script.replace("$MACHINE", MACHINE);
     let mut wrong = Vec::new();
     for block in script.split("\n\n") {
         let mut exchange = Exchange::default();

@@ -21,14 +21,16 @@ pub(super) struct Deferred<'a> {
 
 /// Whether bringing the instance up to date with its unit, which has a budget, takes it down.
 pub(super) fn defers(unit: &Unit, instance: &UnitName, old: &Placement) -> bool {
-    let launched = old.state == DesiredState::Launched && unit.desired == DesiredState::Launched;
-    launched && (old.hash != unit.hash || old.restart != unit.restarts_asked(instance))
+    stays_launched(unit, old) && (old.hash != unit.hash || old.restart != unit.restarts_asked(instance))
 }
 
 /// Whether an instance that fits its machine no longer waits for its unit's budget: where a new text is what fits no longer.
 pub(super) fn holds_up(seat: &UnitSeat, old: &Placement) -> bool {
-    let launched = old.state == DesiredState::Launched && seat.unit.desired == DesiredState::Launched;
-    seat.budgeted && !seat.global && launched && old.hash != seat.unit.hash
+    seat.budgeted && !seat.global && stays_launched(seat.unit, old) && old.hash != seat.unit.hash
+}
+
+fn stays_launched(unit: &Unit, old: &Placement) -> bool {
+    old.state == DesiredState::Launched && unit.desired == DesiredState::Launched
 }
 
 /// How many instances of one unit may still be taken down by this plan.
