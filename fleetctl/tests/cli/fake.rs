@@ -1,7 +1,7 @@
 //! A fleetd without a cluster: units in memory, acted on at once. A unit's ExecStart says how it behaves: `/bin/bad…` fails,
 //! `/bin/slow…` never gets ready, `/bin/later…` is ready at the second line of a follow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -49,6 +49,10 @@ pub(crate) struct Cluster {
     pub(crate) fencing: Vec<Fencing>,
     /// Who is missing.
     pub(crate) missing: Option<Missing>,
+    /// What is on a machine, look by look; `None` is a look that the store does not answer.
+    pub(crate) remaining: VecDeque<Option<Vec<Remaining>>>,
+    /// The texts that a unit has had.
+    pub(crate) revisions: Vec<Revision>,
     machines: Vec<Machine>,
 }
 
@@ -71,6 +75,9 @@ impl Fake {
         listener.set_nonblocking(true).expect("a socket that does not block");
         let app = axum::Router::new()
             .route("/fleet/v1/machines", get(machines_list))
+            .route("/fleet/v1/machines/{id}/availability", get(availability).put(set_availability))
+            .route("/fleet/v1/units/{name}/revisions", get(revisions))
+            .route("/fleet/v1/units/{name}/rollback", post(rollback))
             .route("/fleet/v1/state", get(state_list))
             .route("/fleet/v1/units", get(unit_list))
             .route("/fleet/v1/units/{name}", get(unit_get).put(unit_put).delete(unit_delete))
@@ -214,6 +221,51 @@ async fn machines_list(State(fake): Cl) -> Response {
     let cluster = fake.cluster();
     let (machines, missing) = (cluster.machines.clone(), cluster.missing.clone());
     Json(MachinePage { machines, missing, ..MachinePage::default() }).into_response()
+}
+
+async fn availability(State(fake): Cl, Named(id): Named<String>) -> Response {
+    let mut cluster = fake.cluster();
+    let Some(machine) = cluster.machines.iter().find(|machine| machine.id == id) else {
+        return refusal(StatusCode::NOT_FOUND, &format!("machine {id} does not exist"));
+    };
+    let availability = machine.availability;
+    // The last look stands.
+    let look = if cluster.remaining.len() > 1 { cluster.remaining.pop_front() } else { cluster.remaining.front().cloned() };
+    match look.unwrap_or_default() {
+        None => refusal(StatusCode::SERVICE_UNAVAILABLE, "fleet server unable to communicate with etcd"),
+        Some(instances) => Json(MachineAvailability { availability, instances }).into_response(),
+    }
+}
+
+async fn set_availability(State(fake): Cl, Named(id): Named<String>, Json(wish): Json<AvailabilityWish>) -> Response {
+    let mut cluster = fake.cluster();
+    let Some(machine) = cluster.machines.iter_mut().find(|machine| machine.id == id) else {
+        return refusal(StatusCode::NOT_FOUND, &format!("machine {id} does not exist"));
+    };
+    machine.availability = wish.availability;
+    cluster.written(StatusCode::NO_CONTENT, &[]).into_response()
+}
+
+async fn revisions(State(fake): Cl, Named(name): Named<String>) -> Response {
+    let cluster = fake.cluster();
+    match cluster.units.contains_key(&name) {
+        true => Json(RevisionPage { revisions: cluster.revisions.clone() }).into_response(),
+        false => refusal(StatusCode::NOT_FOUND, "unit does not exist"),
+    }
+}
+
+async fn rollback(State(fake): Cl, Named(name): Named<String>, Json(wish): Json<Rollback>) -> Response {
+    let mut cluster = fake.cluster();
+    if !cluster.units.contains_key(&name) {
+        return refusal(StatusCode::NOT_FOUND, "unit does not exist");
+    }
+    let from = cluster.revisions.first().map_or(1, |revision| revision.revision);
+    let to = wish.revision.unwrap_or(from - 1);
+    if to >= from {
+        return refusal(StatusCode::CONFLICT, &format!("{name} has no revision {to}; its present one is {from}"));
+    }
+    let (code, headers) = cluster.written(StatusCode::OK, &[]);
+    (code, headers, Json(RolledBack { name, from, to, revision: from + 1 })).into_response()
 }
 
 /// Pages of two units, so that every list has several.

@@ -2,10 +2,12 @@
 
 mod complete;
 mod decisions;
+mod drain;
 mod fake;
 mod golden;
 mod help;
 mod lists;
+mod rollback;
 mod scale;
 mod session;
 mod ssh;
