@@ -1,6 +1,6 @@
 #!/bin/sh
 # The recipe of the hosts' image: FOLDER/root is a Debian with podman and etcd, FOLDER/containers its image store.
-# The image is cached under the hash of this file, so any change here builds a new one.
+# The image is cached under the hash of this file, so any change here builds a new one. Nothing writes into it later: hosts copy its store.
 set -eux
 folder=$1
 root=$folder/root

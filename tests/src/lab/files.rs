@@ -41,7 +41,9 @@ pub(crate) fn lay_out(folder: &Folder, spec: &Spec, host: &HostSpec, options: &O
         }
     }
     // A copy of the store with the busybox image: faster than an import at every first boot.
+    // Of the store itself: `cp -a` copies a link as a link, and all hosts would share what the image holds.
     let store = spec.image.join("containers");
+    let store = store.canonicalize().with_context(|| format!("find {}", store.display()))?;
     run("cp", &[Path::new("-a"), &store, &base.join("containers")])?;
     fs::create_dir_all(base.join("files"))?;
     Ok(())

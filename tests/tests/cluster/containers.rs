@@ -27,6 +27,7 @@ ExecStart=/usr/bin/podman run --rm --replace --name=web-%i --cgroups=split --sdn
 fn containers_serve_http_and_come_back_when_killed() -> Result<()> {
     scenario(&lab("containers", 2), |cluster| {
         every_instance_answers(cluster)?;
+        each_host_has_its_own_containers(cluster)?;
         a_container_whose_process_is_killed_is_back_at_once(cluster)?;
         a_unit_that_systemd_does_not_restart_is_restarted_by_the_agent(cluster)
     })
@@ -39,6 +40,17 @@ fn every_instance_answers(cluster: &Cluster) -> Result<()> {
     ensure!(running.len() == 4, "{running:?}");
     for number in 1..=4 {
         answers(cluster, number)?;
+    }
+    Ok(())
+}
+
+/// The hosts of a lab are machines of their own: none sees, replaces or removes another's containers.
+fn each_host_has_its_own_containers(cluster: &Cluster) -> Result<()> {
+    for host in cluster.hosts() {
+        let here = cluster.running_on(&host, &["web@*.service"])?;
+        let expected: Vec<String> = here.keys().map(|unit| unit.replace("web@", "web-").replace(".service", "")).collect();
+        let listed = cluster.lab.sh(&host, "podman ps --all --format '{{.Names}}' | sort")?;
+        ensure!(listed.lines().eq(expected.iter().map(String::as_str)), "{host} runs {expected:?} and lists {listed:?}");
     }
     Ok(())
 }
