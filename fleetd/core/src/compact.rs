@@ -13,7 +13,6 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
@@ -22,6 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::fence::Fenced;
 use crate::model::{DesiredState, InstanceStatus, Placement, Why, is_zero, is_zero_u32};
 use crate::name::UnitName;
+use crate::unit_file::ShortHash;
 
 /// The most instances that one document may stand for: a slip in a range of numbers must not fill the memory.
 const MAX_INSTANCES: usize = 1_000_000;
@@ -214,20 +214,20 @@ pub(crate) struct Placed {
     #[serde(default, skip_serializing_if = "is_zero")]
     restart: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    fence: Option<Fenced>,
+    fence: Option<Box<Fenced>>,
 }
 
 impl Entry for Placement {
     type Common = Placed;
     /// Revision, hash, since when.
-    type Own = (u64, Arc<str>, u64);
+    type Own = (u64, ShortHash, u64);
 
-    fn split(&self, _: &UnitName) -> (UnitName, Placed, (u64, Arc<str>, u64)) {
+    fn split(&self, _: &UnitName) -> (UnitName, Placed, (u64, ShortHash, u64)) {
         let Placement { unit, revision, hash, state, why, since_ms, moves, restart, fence } = self.clone();
         (unit, Placed { state, why, moves, restart, fence }, (revision, hash, since_ms))
     }
 
-    fn join(unit: &UnitName, common: &Placed, (revision, hash, since_ms): &(u64, Arc<str>, u64)) -> Placement {
+    fn join(unit: &UnitName, common: &Placed, (revision, hash, since_ms): &(u64, ShortHash, u64)) -> Placement {
         let Placed { state, why, moves, restart, fence } = common.clone();
         let (unit, revision, hash, since_ms) = (unit.clone(), *revision, hash.clone(), *since_ms);
         Placement { unit, revision, hash, state, why, since_ms, moves, restart, fence }
@@ -238,15 +238,15 @@ impl Entry for InstanceStatus {
     /// All but hash and time, which are empty here.
     type Common = InstanceStatus;
     /// Hash, since when.
-    type Own = (Arc<str>, u64);
+    type Own = (ShortHash, u64);
 
-    fn split(&self, name: &UnitName) -> (UnitName, InstanceStatus, (Arc<str>, u64)) {
+    fn split(&self, name: &UnitName) -> (UnitName, InstanceStatus, (ShortHash, u64)) {
         let unit = name.template().filter(|_| name.replica_number().is_some());
-        let common = InstanceStatus { hash: Arc::default(), since_ms: 0, ..self.clone() };
+        let common = InstanceStatus { hash: ShortHash::default(), since_ms: 0, ..self.clone() };
         (unit.unwrap_or_else(|| name.clone()), common, (self.hash.clone(), self.since_ms))
     }
 
-    fn join(_: &UnitName, common: &InstanceStatus, (hash, since_ms): &(Arc<str>, u64)) -> InstanceStatus {
+    fn join(_: &UnitName, common: &InstanceStatus, (hash, since_ms): &(ShortHash, u64)) -> InstanceStatus {
         InstanceStatus { hash: hash.clone(), since_ms: *since_ms, ..common.clone() }
     }
 }

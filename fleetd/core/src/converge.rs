@@ -4,12 +4,12 @@
 //! ([`Marker`]) lies in a file beside systemd's state, so a restarted fleetd adopts what runs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Assignment, DesiredState, InstanceStatus, Placement};
 use crate::name::UnitName;
+use crate::unit_file::ShortHash;
 
 /// How often the agent restarts a failing instance before it says that it gave up. It goes on trying after that.
 pub const RESTART_LIMIT: u32 = 5;
@@ -31,7 +31,7 @@ pub struct Marker {
     /// The text's number.
     pub revision: u64,
     /// The text's short hash.
-    pub hash: Arc<str>,
+    pub hash: ShortHash,
     /// Whether it was started since it was written. A unit that ended by itself is not started again.
     pub launched: bool,
     /// How many of the restarts asked for were carried out.
@@ -144,7 +144,7 @@ pub enum Step {
         /// The number of the text.
         revision: u64,
         /// The text's short hash.
-        hash: Arc<str>,
+        hash: ShortHash,
         /// What it is to be started under, if it is fenced.
         fence: Option<FencedBy>,
     },

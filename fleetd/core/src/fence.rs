@@ -151,7 +151,7 @@ fn ordered<'a>(snapshot: &'a Snapshot, assignment: &'a Assignment) -> Ordered<'a
     let names = |instance: &UnitName, after: &[String]| -> Vec<UnitName> {
         after.iter().map(|name| UnitName::trusted(crate::xfleet::expand(name, instance))).collect()
     };
-    let fenced = assignment.instances.iter().filter_map(|(name, placement)| Some((name, placement.fence.as_ref()?)));
+    let fenced = assignment.instances.iter().filter_map(|(name, placement)| Some((name, placement.fence.as_deref()?)));
     let fenced = fenced.chain(assignment.off.iter().map(|(name, off)| (name, &off.fence)));
     let fenced = fenced.map(|(name, fence)| (name, fence.stop_ms, names(name, &fence.after)));
     let plain = assignment.instances.iter().filter(|(_, placement)| placement.fence.is_none());

@@ -1,9 +1,8 @@
 //! What planning asks of every unit, in one place: a plan looks at ten thousand units, and waits for each line of memory that it touches.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::labels::Fingerprint;
 use crate::model::{DesiredState, MAX_REPLICAS, Unit};
 
 /// What one entry of an assignment takes as JSON at most, in a group and a row of its own, beside its name, its unit's name and a
@@ -19,8 +18,8 @@ pub(crate) const FENCE_BYTES: usize = 96;
 /// The gist of one unit. It follows from the unit's other fields and stands in no document: it is found anew whenever a unit is read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Gist {
-    /// The labels that it asks for, as [`Labels::as_str`](crate::labels::Labels::as_str).
-    pub(crate) labels: Arc<str>,
+    /// The labels that it asks for, as [`Labels::fingerprint`](crate::labels::Labels::fingerprint).
+    pub(crate) labels: Option<Fingerprint>,
     /// How many instances are wanted; for a global unit, on each machine.
     pub(crate) wanted: u32,
     /// Where a replica's number stands in its name; the whole length for units that are no templates.
@@ -91,7 +90,7 @@ impl Gist {
         let beside = constraints.machine_of.first().map_or(0, |peer| 2 * peer.len() + name.len());
         let fence = if unit.fence().is_some() { FENCE_BYTES } else { 0 };
         Gist {
-            labels: constraints.metadata.shared(),
+            labels: constraints.metadata.fingerprint(),
             wanted,
             number_at: number_at as u32,
             entry_bytes: (ENTRY_BYTES + fence + name.len() + 2 * escapes + beside) as u32,
@@ -124,7 +123,7 @@ mod tests {
         let unit = Unit::from_record(&serde_json::from_value::<UnitRecord>(record).unwrap());
         assert!(unit.gist.traits.template && unit.gist.traits.specifiers && unit.gist.traits.declares && unit.gist.traits.fenced);
         assert!(!unit.gist.traits.global && !unit.gist.traits.restarts);
-        assert_eq!((unit.gist.wanted, unit.gist.number_at, &*unit.gist.labels), (7, 4, unit.constraints.metadata.as_str()));
+        assert_eq!((unit.gist.wanted, unit.gist.number_at, unit.gist.labels), (7, 4, unit.constraints.metadata.fingerprint()));
         let written = serde_json::to_value(&unit).unwrap();
         assert_eq!(written.as_object().unwrap().get("gist"), None);
         assert_eq!(serde_json::from_value::<Unit>(written).unwrap(), unit);

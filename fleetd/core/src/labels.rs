@@ -3,28 +3,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Deref;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+
+/// The SHA-1 of a set of labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Fingerprint([u8; 20]);
 
 /// Keys are all needed, of a key's values any one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(from = "BTreeMap<String, BTreeSet<String>>", into = "BTreeMap<String, BTreeSet<String>>")]
 pub struct Labels {
     wanted: BTreeMap<String, BTreeSet<String>>,
-    text: Arc<str>,
+    fingerprint: Option<Fingerprint>,
 }
 
 impl Labels {
-    /// All of them in one text, which two sets of labels share exactly if they are the same: planning compares thousands, and a map of
-    /// sets of strings lies all over the memory.
-    pub fn as_str(&self) -> &str {
-        &self.text
+    /// What two sets of labels share exactly if they are the same, none if no label is asked for: planning compares thousands, and a map
+    /// of sets of strings lies all over the memory.
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
     }
 
-    /// The same text, to be kept elsewhere.
-    pub(crate) fn shared(&self) -> Arc<str> {
-        self.text.clone()
+    /// Whether any key or value holds a specifier (`%i`).
+    pub(crate) fn have_specifiers(&self) -> bool {
+        self.wanted.iter().any(|(key, values)| key.contains('%') || values.iter().any(|value| value.contains('%')))
     }
 }
 
@@ -39,7 +43,8 @@ impl From<BTreeMap<String, BTreeSet<String>>> for Labels {
             }
             text.push(' ');
         }
-        Labels { wanted, text: text.into() }
+        let fingerprint = (!wanted.is_empty()).then(|| Fingerprint(Sha1::digest(&text).into()));
+        Labels { wanted, fingerprint }
     }
 }
 
@@ -80,9 +85,9 @@ mod tests {
             &[("a=1,1:b 1:c", "d")],
         ];
         for (at, one) in sets.iter().enumerate() {
-            assert_eq!(labels(one).as_str(), labels(one).as_str());
+            assert_eq!(labels(one).fingerprint(), labels(one).fingerprint());
             for other in &sets[..at] {
-                assert_ne!(labels(one).as_str(), labels(other).as_str());
+                assert_ne!(labels(one).fingerprint(), labels(other).fingerprint());
             }
         }
     }

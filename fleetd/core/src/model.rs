@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::fence::{Fenced, KeeperState, Off, StopTerms};
 use crate::gist::Gist;
 use crate::name::{MachineId, UnitName};
-use crate::unit_file::UnitFile;
+use crate::unit_file::{ShortHash, UnitFile};
 use crate::xfleet::Constraints;
 
 mod machines;
@@ -106,7 +106,7 @@ pub struct Unit {
     /// The number of its text.
     pub revision: u64,
     /// The short hash of its text, see [`UnitFile::short_hash`].
-    pub hash: Arc<str>,
+    pub hash: ShortHash,
     /// The whole hash of its text, for people.
     pub full_hash: Arc<str>,
     /// What the user wants of it.
@@ -186,7 +186,7 @@ pub struct Placement {
     /// Which text of that unit, `revisions/<unit>/<revision>`.
     pub revision: u64,
     /// The short hash of that text.
-    pub hash: Arc<str>,
+    pub hash: ShortHash,
     /// Loaded or launched.
     pub state: DesiredState,
     /// Why here.
@@ -201,7 +201,7 @@ pub struct Placement {
     pub restart: u64,
     /// How it is fenced, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fence: Option<Fenced>,
+    pub fence: Option<Box<Fenced>>,
 }
 
 impl Placement {
@@ -323,7 +323,8 @@ pub struct InstanceStatus {
     pub since_ms: u64,
     /// The short hash of the text that it runs.
     #[serde(default, skip_serializing_if = "is_empty")]
-    pub hash: Arc<str>,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub hash: ShortHash,
     /// Whether the agent has started it since it was placed (it may have ended since).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub launched: bool,
@@ -391,7 +392,7 @@ pub(crate) fn is_zero_u32(n: &u32) -> bool {
     *n == 0
 }
 
-fn is_empty(text: &Arc<str>) -> bool {
+fn is_empty(text: &str) -> bool {
     text.is_empty()
 }
 

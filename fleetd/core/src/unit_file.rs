@@ -2,12 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
+use smol_str::SmolStr;
 
 /// The largest unit file, in bytes. systemd itself takes no line over 1 MiB, and etcd no request over 1.5 MiB.
 pub const MAX_UNIT_BYTES: usize = 1024 * 1024;
 
 /// How many hex digits of the hash documents carry: 48 bits tell the texts of one unit apart, at a third of the size.
 const SHORT_HASH_DIGITS: usize = 12;
+
+/// The first digits of a text's hash: so few that they need no memory of their own.
+pub type ShortHash = SmolStr;
 
 /// One `Name=Value` line, in fleet 1.0's wire form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,8 +125,8 @@ impl UnitFile {
     }
 
     /// The first digits of [`UnitFile::hash`], as documents carry it.
-    pub fn short_hash(&self) -> String {
-        UnitFile::shorten(&self.hash()).to_string()
+    pub fn short_hash(&self) -> ShortHash {
+        UnitFile::shorten(&self.hash()).into()
     }
 
     /// The digits of a whole hash that documents carry.

@@ -90,7 +90,7 @@ impl Constraints {
         Constraints {
             machine_id: self.machine_id.as_ref().map(one),
             machine_of: self.machine_of.iter().map(one).collect(),
-            metadata: match self.metadata.as_str().contains('%') {
+            metadata: match self.metadata.have_specifiers() {
                 true => {
                     self.metadata.iter().map(|(k, vs)| (one(k), vs.iter().map(one).collect())).collect::<BTreeMap<_, _>>().into()
                 }
@@ -109,7 +109,7 @@ impl Constraints {
         let any = |text: &String| text.contains('%');
         self.machine_id.iter().any(any)
             || self.machine_of.iter().any(any)
-            || self.metadata.as_str().contains('%')
+            || self.metadata.have_specifiers()
             || self.conflicts.iter().any(any)
             || self.replaces.iter().any(any)
     }

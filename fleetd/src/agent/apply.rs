@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fleet_core::converge::{FencedBy, Marker, Step};
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit_file::{ShortHash, UnitFile};
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -25,7 +25,7 @@ const RELOADING_SHARE: u64 = 10;
 pub(super) struct Texts(BTreeMap<TextKey, Arc<str>>);
 
 /// A unit, the number of its text and that text's hash.
-pub(super) type TextKey = (UnitName, u64, Arc<str>);
+pub(super) type TextKey = (UnitName, u64, ShortHash);
 
 impl Agent {
     /// Carries out `steps`, at most `free` jobs of them; true if some were left for the next tick. A step that fails gives its
@@ -51,7 +51,7 @@ impl Agent {
         let mut jobs: Vec<(UnitName, Job, Step)> = Vec::new();
         let mut to_enable: Vec<Written> = Vec::new();
         let mut left_over = false;
-        let mut written: Option<Arc<str>> = None;
+        let mut written: Option<ShortHash> = None;
         for step in steps {
             let text = if let Step::Write { hash, .. } = &step { Some(hash.clone()) } else { None };
             if text.is_none() || text != written {
@@ -142,7 +142,7 @@ impl Agent {
         &mut self,
         instance: &UnitName,
         unit: &UnitName,
-        (revision, hash): (u64, Arc<str>),
+        (revision, hash): (u64, ShortHash),
         fence: Option<FencedBy>,
     ) -> Result<Option<Written>, String> {
         let key = (unit.clone(), revision, hash.clone());

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use fleet_core::converge::Marker;
 use fleet_core::name::UnitName;
+use fleet_core::unit_file::ShortHash;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -17,7 +17,7 @@ use tracing::warn;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Template {
     pub(super) unit: UnitName,
-    pub(super) hash: Arc<str>,
+    pub(super) hash: ShortHash,
     /// Whether it was about to be written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) writing: bool,
@@ -46,7 +46,7 @@ impl Markers {
             // An earlier fleetd died while it wrote the template anew: whoever had not followed yet is to be written again.
             let template = name.systemd_name().template().and_then(|template| templates.get(&template));
             if template.is_none_or(|template| template.hash != marker.hash) {
-                marker.hash = Arc::default();
+                marker.hash = ShortHash::default();
             }
         }
         let (reload_due, links_due) = (folder.join("reload-due"), folder.join("links-due"));
@@ -116,7 +116,7 @@ impl Markers {
         let stale: Vec<UnitName> = self.sharing(name).filter(stale).map(|(name, _)| name.clone()).collect();
         for name in stale {
             if let Some(marker) = self.markers.get_mut(&name) {
-                marker.hash = Arc::default();
+                marker.hash = ShortHash::default();
             }
         }
         self.templates.insert(name.clone(), template);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fleet_core::converge::FencedBy;
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit_file::{ShortHash, UnitFile};
 
 use super::Agent;
 use super::apply::TextKey;
@@ -100,7 +100,7 @@ impl Agent {
     }
 
     /// Gives a file of their own to those that go on with the template's old text; not to those whose write is due in this pass.
-    async fn make_room(&mut self, template: &UnitName, instance: &UnitName, hash: &Arc<str>) -> Result<(), String> {
+    async fn make_room(&mut self, template: &UnitName, instance: &UnitName, hash: &ShortHash) -> Result<(), String> {
         let stays = |name: &UnitName| name != instance && !self.rewriting.contains(name);
         let other = |name: &&UnitName| stays(name) && self.markers.get(name).is_some_and(|marker| marker.hash != *hash);
         let others: Vec<UnitName> = self.markers.sharers(template).filter(other).cloned().collect();

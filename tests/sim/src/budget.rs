@@ -1,11 +1,11 @@
 //! Whether `MaxUnavailable=` is kept: judged by what each systemd really ran when the leader decided, not by what was reported.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::model::{Assignment, DesiredState, Placement, UnitRecord, Why};
 use fleet_core::name::UnitName;
+use fleet_core::unit_file::ShortHash;
 use tokio::time::Instant;
 
 use crate::script::{BUDGET, ROLLING};
@@ -19,7 +19,7 @@ pub(crate) struct Budget {
     /// Since when each has run, where.
     up: BTreeMap<(usize, UnitName), Instant>,
     /// Those that a decision took down while they ran, until they run again; with the text and the restarts that they ran with.
-    down: BTreeMap<UnitName, (Arc<str>, u64)>,
+    down: BTreeMap<UnitName, (ShortHash, u64)>,
 }
 
 impl Budget {
@@ -51,7 +51,7 @@ impl Budget {
                 (None, Why::Drained(from)) => {
                     let from = usize::from_str_radix(&from.as_str()[24..], 16).unwrap_or(usize::MAX);
                     if self.is_known_to_run(from, name) {
-                        self.down.insert(name.clone(), (Arc::from(""), 0)); // nothing brings it back where it was
+                        self.down.insert(name.clone(), (ShortHash::default(), 0)); // nothing brings it back where it was
                     }
                 }
                 _ => {}

@@ -14,6 +14,7 @@ use fleet_core::model::{FORMAT, InstanceStatus, Leader, Machine, Report};
 use fleet_core::name::MachineId;
 use fleet_core::plan::plan;
 use fleet_core::transfer::{Export, ExportedUnit};
+use fleet_core::unit_file::ShortHash;
 use fleetd::api::{Api, router};
 use fleetd::store::Store;
 use fleetd::store::embedded::EmbeddedKv;
@@ -113,7 +114,7 @@ async fn fill(path: &Path) -> Result<Store> {
     store.commit(term, &mirror, &plan(&mirror.cluster().snapshot)).await?;
     let mirror = store.read_all().await?;
     for (id, assignment) in &mirror.cluster().snapshot.assignments {
-        let status = |hash: &Arc<str>| InstanceStatus {
+        let status = |hash: &ShortHash| InstanceStatus {
             load: "loaded".to_string(),
             active: "active".to_string(),
             sub: "running".to_string(),

@@ -31,7 +31,7 @@ fn check_with_keeper(keeper: Option<i64>, text: &str, expected: Expect) {
                 since_ms: 0,
                 moves: 0,
                 restart,
-                fence: token.map(|token| crate::fence::Fenced { token, stop_ms: 0, after: Vec::new() }),
+                fence: token.map(|token| Box::new(crate::fence::Fenced { token, stop_ms: 0, after: Vec::new() })),
             };
             assignment.instances.insert(name.clone(), placement);
         }

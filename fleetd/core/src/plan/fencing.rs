@@ -10,13 +10,13 @@ use crate::name::{MachineId, UnitName};
 use crate::xfleet;
 
 /// How an instance is fenced that is placed now. The store's revision grows with every commit, so a later placement has a higher one.
-pub(super) fn fenced(terms: &StopTerms, instance: &UnitName, revision: i64) -> Fenced {
+pub(super) fn fenced(terms: &StopTerms, instance: &UnitName, revision: i64) -> Box<Fenced> {
     let after = terms.after.iter().map(|name| xfleet::expand(name, instance)).collect();
-    Fenced { token: revision.max(0) as u64, stop_ms: terms.stop_ms, after }
+    Box::new(Fenced { token: revision.max(0) as u64, stop_ms: terms.stop_ms, after })
 }
 
 /// How an instance is fenced that stays: its host may run an older text still, so what was true of that goes on being true.
-pub(super) fn refreshed(terms: &StopTerms, instance: &UnitName, revision: i64, old: Option<&Fenced>) -> Fenced {
+pub(super) fn refreshed(terms: &StopTerms, instance: &UnitName, revision: i64, old: Option<&Fenced>) -> Box<Fenced> {
     let mut now = fenced(terms, instance, revision);
     if let Some(old) = old {
         now.token = old.token;
@@ -32,7 +32,10 @@ pub(super) fn refreshed(terms: &StopTerms, instance: &UnitName, revision: i64, o
 pub(super) fn take_off(board: &mut Board, instance: &UnitName, machine: u32, why: &Retired) {
     let id = board.slots[machine as usize].id;
     let Some(assignment) = board.snapshot.assignments.get(id) else { return };
-    let Some((placement, fence)) = assignment.instances.get(instance).and_then(|p| Some((p, p.fence.clone()?))) else { return };
+    let Some((placement, fence)) = assignment.instances.get(instance).and_then(|p| Some((p, p.fence.as_deref().cloned()?)))
+    else {
+        return;
+    };
     let (why, moves) = match why {
         Retired::Failed => (Some(Why::Failed(id.clone())), placement.moves.saturating_add(1)),
         Retired::Replaced(_) => (Some(Why::Replaced(id.clone())), placement.moves),
@@ -40,7 +43,7 @@ pub(super) fn take_off(board: &mut Board, instance: &UnitName, machine: u32, why
         Retired::Drained => (Some(Why::Drained(id.clone())), placement.moves),
         Retired::Lost | Retired::Left | Retired::Unwanted | Retired::Twice => (None, 0),
     };
-    board.note_off(instance, machine, Some(Off { generation: assignment.generation + 1, fence, why, moves }));
+    board.note_off(instance, machine, Some(Off { generation: assignment.generation.saturating_add(1), fence, why, moves }));
     wait(board, id, instance, Until::Report);
 }
 

@@ -162,7 +162,7 @@ fn keep_settling(board: &mut Board, assignment: &Assignment) {
 
 /// What a machine ran that was lost or left is planned anew. A fenced instance stays in its document until it has surely ended there.
 fn lose_machine(board: &mut Board, pending: &mut Pending, id: &MachineId, assignment: &Assignment) {
-    let mut left = Assignment { v: FORMAT, generation: assignment.generation + 1, ..Assignment::default() };
+    let mut left = Assignment { v: FORMAT, generation: assignment.generation.saturating_add(1), ..Assignment::default() };
     left.lost_ms = Some(board.snapshot.now_ms);
     left.unknown.clone_from(&assignment.unknown);
     for (instance, placement) in &assignment.instances {

@@ -8,6 +8,7 @@ use super::board::{Board, NOWHERE};
 use super::constraints_of;
 use super::keep::{Follower, Pending};
 use crate::constraint::Misfit;
+use crate::labels::Fingerprint;
 use crate::model::Why;
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
@@ -30,8 +31,8 @@ fn machine_of(Reverse(entry): Entry) -> u32 {
     entry as u32
 }
 
-/// One class for each set of labels asked for, by [`Labels::as_str`](crate::labels::Labels::as_str): units that ask for the same share it.
-type Classes<'a> = BTreeMap<&'a str, Class>;
+/// One class for each set of labels asked for, by [`Labels::fingerprint`](crate::labels::Labels::fingerprint): units that ask for the same share it.
+type Classes = BTreeMap<Fingerprint, Class>;
 
 /// The machines that have a set of labels, and why the others have not: counted when the first unit finds no machine.
 struct Class {
@@ -39,12 +40,18 @@ struct Class {
     unsuited: Option<Vec<(Misfit, usize)>>,
 }
 
+/// How many units are fetched into the cache at once.
+const AHEAD: usize = 64;
+
 pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>) {
     let mut classes = Classes::new();
     let mut anywhere: Option<Class> = None;
     let mut index: Option<Index> = None;
     board.expect(board.placed.iter().filter(|machine| **machine == NOWHERE).count());
     for number in 0..board.units.len() {
+        if number % AHEAD == 0 {
+            board.fetch(number..board.units.len().min(number + AHEAD));
+        }
         let unit = &board.units[number];
         if !board.placed(number).contains(&NOWHERE) {
             continue;
@@ -62,8 +69,8 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
             let labels = unit.labels;
             let new = || Class::new(board, index.get_or_insert_with(|| index_labels(board)), &unit.unit.constraints);
             let class = match labels {
-                "" => anywhere.get_or_insert_with(new),
-                labels => classes.entry(labels).or_insert_with(new),
+                None => anywhere.get_or_insert_with(new),
+                Some(labels) => classes.entry(labels).or_insert_with(new),
             };
             match board.units[number].seats {
                 1 => place_one(board, class, pending, number),

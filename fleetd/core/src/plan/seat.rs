@@ -7,6 +7,7 @@ use std::ops::{Bound, Deref};
 use super::board::{Board, NOWHERE, SETTLING};
 use crate::gist::{Gist, Traits};
 use crate::glob;
+use crate::labels::Fingerprint;
 use crate::model::{Snapshot, Unit};
 use crate::name::UnitName;
 
@@ -17,8 +18,8 @@ pub(super) struct UnitSeat<'a> {
     traits: Traits,
     /// Whether it is a scaled template, some of whose numbers have a record of their own: those win.
     own_records: bool,
-    /// The labels that it asks for, as [`Labels::as_str`](crate::labels::Labels::as_str).
-    pub(super) labels: &'a str,
+    /// The labels that it asks for, as [`Labels::fingerprint`](crate::labels::Labels::fingerprint).
+    pub(super) labels: Option<Fingerprint>,
     /// Where a replica's number stands in its name; the whole length for units that are no templates.
     number_at: u32,
     /// The size of an entry without the instance's name, as JSON.
@@ -45,7 +46,7 @@ impl<'a> UnitSeat<'a> {
             unit,
             traits: gist.traits,
             own_records: false,
-            labels: &gist.labels,
+            labels: gist.labels,
             number_at: gist.number_at,
             entry_bytes: gist.entry_bytes,
             seats: if gist.traits.global { gist.wanted * machines as u32 } else { gist.wanted },

@@ -27,13 +27,11 @@ pub(super) struct Slot<'a> {
     pub(super) off: Vec<(UnitName, Option<Off>)>,
 }
 
-/// The instances of one unit on one machine; most often there is one, which needs no list.
+/// The instances of one unit on one machine.
 pub(super) struct Here {
     pub(super) number: usize,
-    /// Whether the unit declares conflicts.
-    pub(super) declares: bool,
-    pub(super) first: UnitName,
-    pub(super) more: Vec<UnitName>,
+    /// The replicas, if the unit is a template; what is no template has one instance, of its own name.
+    pub(super) replicas: Vec<UnitName>,
 }
 
 impl<'a> Slot<'a> {
