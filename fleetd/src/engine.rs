@@ -1,6 +1,7 @@
 //! The engine: while it leads, each tick is one snapshot in, one fenced commit out. How placements are chosen is `fleet_core::plan`'s.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Change, Plan, plan};
 use fleet_core::replay::Saved;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::event_log::{self, EventLog};
@@ -20,13 +22,16 @@ use crate::repeated::Repeated;
 use crate::replays::Replays;
 use crate::store::kv::WatchStream;
 use crate::store::{Mirror, Store, StoreError, Term};
-use crate::{clock, leader};
+use crate::{clock, leader, panics};
 
 /// How often the leader looks again when nothing happens: a safety net, since every change wakes it.
 const PERIOD_MS: u64 = 30_000;
 
 /// How long to wait before an unreachable store is read again.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// How long an engine that panicked stands aside. What set that off is most often still in the store, and may be mended there.
+const AFTER_PANIC: Duration = Duration::from_secs(5);
 
 /// How long a leader that stops tries to say so.
 const LAST_WORD: Duration = Duration::from_millis(500);
@@ -54,7 +59,7 @@ pub struct Engine {
 
 impl Engine {
     /// Stands by, leads, stands by again. On `stop` a leader resigns, and the next one is elected at once.
-    pub async fn run(self, stop: tokio_util::sync::CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         loop {
             let term = tokio::select! {
                 biased;
@@ -63,7 +68,7 @@ impl Engine {
             };
             info!(term = term.create_revision, "leading");
             self.metrics.leader_since_s.store(clock::now_ms() / 1000, Relaxed);
-            tokio::select! {
+            let panicked = tokio::select! {
                 biased; // the same order in each run of the simulator
                 () = stop.cancelled() => {
                     self.resign(term).await;
@@ -72,12 +77,35 @@ impl Engine {
                     }
                     return;
                 }
-                () = leader::hold(&self.store, term.lease, self.leader_ttl) => {}
-                () = self.lead(term) => {}
-            }
+                () = leader::hold(&self.store, term.lease, self.leader_ttl) => None,
+                led = panics::contained(self.lead(term)) => led.err(),
+            };
             self.metrics.leader_since_s.store(0, Relaxed);
             self.replays.clear();
             info!(term = term.create_revision, "leading no longer");
+            if let Some(message) = panicked
+                && self.stand_aside(term, &message, &stop).await.is_break()
+            {
+                return;
+            }
+        }
+    }
+
+    /// After a panic: says so, lets another machine try, and waits before it stands by again.
+    async fn stand_aside(&self, term: Term, message: &str, stop: &CancellationToken) -> ControlFlow<()> {
+        self.metrics.engine_panics.fetch_add(1, Relaxed);
+        error!(
+            "planning ended in a panic: {message}. That is a bug of fleetd, most often set off by one document; units run on. \
+             `fleetctl store check` finds documents that cannot be right. The next attempt is in {} s",
+            AFTER_PANIC.as_secs()
+        );
+        if let Err(error) = self.store.revoke(term.lease).await {
+            debug!("cannot resign after a panic: {error}");
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => ControlFlow::Break(()),
+            () = sleep(AFTER_PANIC) => ControlFlow::Continue(()),
         }
     }
 

@@ -16,6 +16,7 @@ pub mod keeper;
 pub mod leader;
 pub mod machine;
 pub mod metrics;
+pub mod panics;
 pub mod reload;
 pub mod repeated;
 pub mod replays;

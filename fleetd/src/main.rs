@@ -7,12 +7,13 @@ use anyhow::Context;
 use fleetd::cli::Args;
 use fleetd::config::{Places, Settings};
 use fleetd::reload::{SetLog, Source};
-use fleetd::{cli, config, daemon};
+use fleetd::{cli, config, daemon, panics};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 fn main() -> ExitCode {
+    panics::end_the_process();
     let args = cli::parse(std::env::args_os());
     match run(&args) {
         Ok(code) => code,

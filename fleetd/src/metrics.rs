@@ -17,6 +17,8 @@ pub struct Metrics {
     pub ticks: AtomicU64,
     /// Passes that failed.
     pub tick_failures: AtomicU64,
+    /// Passes that ended in a panic.
+    pub engine_panics: AtomicU64,
     /// Time spent in passes, in microseconds.
     pub tick_us: AtomicU64,
     /// Commits that failed.
@@ -56,6 +58,12 @@ impl Metrics {
             "gauge",
             "Since when this engine leads, in seconds since 1970; 0 if it does not.",
             &[("", read(&self.leader_since_s))],
+        );
+        one(
+            "fleet_engine_panics_total",
+            "counter",
+            "Passes of the engine that ended in a panic.",
+            &[("", read(&self.engine_panics))],
         );
         one("fleet_engine_reconcile_count_total", "counter", "Passes of the engine.", &[("", read(&self.ticks))]);
         one(

@@ -16,6 +16,7 @@ use fleet_core::transfer::MAX_IMPORT_BYTES;
 use fleet_core::wire;
 use fleet_tls::{Files, TlsError};
 
+use crate::panics;
 use crate::replays::Replays;
 use crate::store::Store;
 
@@ -123,6 +124,7 @@ pub fn router(api: Api) -> Router {
     }
     all.fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "") })
         .layer(DefaultBodyLimit::max(wire::MAX_BODY_BYTES))
+        .layer(from_fn(outlive_panics))
         .layer(from_fn(in_our_words))
         .layer(from_fn(name_the_server))
         .with_state(api)
@@ -134,6 +136,15 @@ async fn version() -> impl IntoResponse {
 
 async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (api.shared.metrics)())
+}
+
+/// A panic while one request is answered ends that answer, not fleetd: whoever may ask could else keep it from its work.
+async fn outlive_panics(request: Request, next: Next) -> Response {
+    let asked = format!("{} {}", request.method(), request.uri().path());
+    panics::contained(next.run(request)).await.unwrap_or_else(|message| {
+        tracing::error!("the answer to {asked} ended in a panic: {message}. That is a bug of fleetd");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "fleetd has a bug here; its journal says where").into_response()
+    })
 }
 
 /// axum's own refusals (a body over the limit, a name that is no UTF-8) get the form of all others.

@@ -27,7 +27,7 @@ pub(crate) const NOW_MS: u64 = 1_800_000_000_000;
 /// The store with its machines.
 pub(crate) struct Cluster {
     pub(crate) store: Store,
-    kv: Arc<EmbeddedKv>,
+    pub(crate) kv: Arc<EmbeddedKv>,
     machines: BTreeMap<MachineId, Registration>,
     _folder: TempDir,
 }
@@ -117,22 +117,27 @@ impl Cluster {
         self.store.put_report(&machine, &report, self.machines[id], last).await.unwrap();
     }
 
-    /// Elects `id`, whoever led before.
-    pub(crate) async fn elect(&self, id: &str) -> Elected {
-        let leader = Leader { v: FORMAT, machine: MachineId::new(id), since_ms: NOW_MS };
-        let lease = self.store.grant(TTL).await.unwrap();
-        let term = self.store.campaign(&leader, lease).await.unwrap().expect("somebody leads");
+    /// An engine on the machine `id` that nobody has elected.
+    pub(crate) fn engine(&self, id: &str, store: Store) -> Engine {
         let health = Health::default();
         health.reachable();
-        let engine = Engine {
-            store: self.store.clone(),
-            machine: leader.machine,
+        Engine {
+            store,
+            machine: MachineId::new(id),
             leader_ttl: TTL,
             settle: Duration::ZERO,
             health: Arc::new(health),
             metrics: Arc::new(Metrics::default()),
             replays: Arc::new(Replays::default()),
-        };
+        }
+    }
+
+    /// Elects `id`, whoever led before.
+    pub(crate) async fn elect(&self, id: &str) -> Elected {
+        let leader = Leader { v: FORMAT, machine: MachineId::new(id), since_ms: NOW_MS };
+        let lease = self.store.grant(TTL).await.unwrap();
+        let term = self.store.campaign(&leader, lease).await.unwrap().expect("somebody leads");
+        let engine = self.engine(id, self.store.clone());
         let log = EventLog::open(&self.store, term, &engine.machine, &self.mirror().await).await.unwrap();
         Elected { engine, term, log, memory: Memory::default() }
     }

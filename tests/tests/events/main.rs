@@ -2,5 +2,6 @@
 
 mod bounds;
 mod cluster;
+mod panics;
 mod replay;
 mod story;
