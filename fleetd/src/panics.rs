@@ -1,5 +1,6 @@
 //! What a panic ends. The parts of fleetd rely on each other, so a panic in one ends the process: systemd starts it again, and no unit
-//! notices. Contained are what a document or a request of others may set off again and again: planning, and the answer to one request.
+//! notices. Contained are what a document, a file or a request may set off again and again: planning, reading the embedded store, and the
+//! answer to one request.
 
 use std::any::Any;
 use std::future::Future;
@@ -29,6 +30,12 @@ pub async fn contained<T>(part: impl Future<Output = T>) -> Result<T, String> {
     outcome.map_err(|panic| message(&*panic))
 }
 
+/// The same for work on a thread of its own.
+pub fn contained_work<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| CONTAINED.sync_scope((), work)));
+    outcome.map_err(|panic| message(&*panic))
+}
+
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_string())
@@ -46,6 +53,7 @@ mod tests {
         assert_eq!(contained(async { 7 }).await, Ok(7));
         let text = String::from("overflow");
         assert_eq!(contained(async { panic!("{text}") }).await.map(|(): ()| ()), Err("overflow".to_string()));
+        assert_eq!(contained_work(|| panic!("short")).map(|(): ()| ()), Err("short".to_string()));
     }
 
     /// The child of the next test: which panic it has is in its environment.
@@ -56,9 +64,11 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.block_on(async {
             let task = match kind.as_str() {
-                "contained" => {
-                    tokio::spawn(async { assert!(contained(async { panic!("within") }).await.map(|(): ()| ()).is_err()) })
-                }
+                "contained" => tokio::spawn(async {
+                    assert!(contained(async { panic!("within") }).await.map(|(): ()| ()).is_err());
+                    let work = || contained_work(|| panic!("on a thread")).map(|(): ()| ());
+                    assert!(tokio::task::spawn_blocking(work).await.unwrap().is_err());
+                }),
                 _ => tokio::spawn(async { panic!("in a task") }),
             };
             task.await.unwrap();

@@ -46,7 +46,20 @@ pub(super) struct StoredLease {
 
 impl File {
     pub(super) fn open(path: &Path) -> Result<(File, Stored), StoreError> {
-        create(path).map_err(|error| StoreError::Refused(format!("{} cannot be opened: {error}", path.display())))?;
+        let unopened = |error: std::io::Error| StoreError::Refused(format!("{} cannot be opened: {error}", path.display()));
+        if !path.try_exists().map_err(unopened)? {
+            // Under another name until it is a store: an empty file of the real name is one that has lost everything.
+            let unborn = path.with_extension("new");
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&unborn).map_err(unopened)?;
+            drop(File::open_as_it_is(&unborn)?);
+            std::fs::rename(&unborn, path).and_then(|()| sync_folder(path)).map_err(unopened)?;
+        } else if path.metadata().map_err(unopened)?.len() == 0 {
+            return Err(damaged(path, "it is empty"));
+        }
+        File::open_as_it_is(path)
+    }
+
+    fn open_as_it_is(path: &Path) -> Result<(File, Stored), StoreError> {
         let opened = Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(path);
         let database = opened.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => StoreError::Refused(format!(
@@ -157,9 +170,8 @@ fn revision(read: &ReadTransaction) -> Result<i64, redb::Error> {
     stored.ok_or_else(|| redb::Error::Corrupted("it has no revision".into()))
 }
 
-/// Makes sure that the file is there, private, and will still be there after a power failure; redb only syncs what is in it.
-fn create(path: &Path) -> std::io::Result<()> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+/// Makes sure that the file will still be there after a power failure; redb only syncs what is in it.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(folder)?.sync_all()
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ use self::history::History;
 use self::leases::Leases;
 use self::writer::{Operation, Request, Writer};
 use super::kv::{Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, WatchStream, check, check_count, check_key};
+use crate::panics;
 
 /// Transactions waiting for the disk; further callers wait for room, within [`ANSWER_TIMEOUT`].
 const QUEUE: usize = 1024;
@@ -46,15 +47,20 @@ pub struct EmbeddedKv {
     writer: JoinHandle<()>,
 }
 
+/// What work on a thread answered, or the message of its panic.
+fn worked<T>(done: Result<Result<T, String>, JoinError>) -> Result<T, String> {
+    done.unwrap_or_else(|error| Err(error.to_string()))
+}
+
 impl EmbeddedKv {
     /// Opens the file, or creates it (readable by its owner only). [`StoreError::Refused`], naming the path, if another process has it
     /// open, or if it is damaged or something else than a store.
     pub async fn open(path: impl AsRef<Path>) -> Result<EmbeddedKv, StoreError> {
         let path = path.as_ref().to_path_buf();
         let opening = path.clone();
-        let opened = tokio::task::spawn_blocking(move || File::open(&opening)).await;
         // redb panics on some damage that its own checks let through.
-        let (file, stored) = opened.unwrap_or_else(|panic| Err(file::damaged(&path, &panic.to_string())))?;
+        let opened = tokio::task::spawn_blocking(move || panics::contained_work(|| File::open(&opening))).await;
+        let (file, stored) = worked(opened).unwrap_or_else(|panic| Err(file::damaged(&path, &panic)))?;
         let file = Arc::new(file);
         let now = Instant::now();
         let leases = Arc::new(Mutex::new(Leases::default()));
@@ -97,10 +103,9 @@ impl EmbeddedKv {
         read: impl FnOnce(&File) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let file = self.file.clone();
-        let reading = tokio::task::spawn_blocking(move || read(&file).map_err(|error| file.broken(error)));
-        match timeout(ANSWER_TIMEOUT, reading).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(panic)) => Err(file::damaged(&self.file.path, &panic.to_string())),
+        let read = move || panics::contained_work(|| read(&file).map_err(|error| file.broken(error)));
+        match timeout(ANSWER_TIMEOUT, tokio::task::spawn_blocking(read)).await {
+            Ok(done) => worked(done).unwrap_or_else(|panic| Err(file::damaged(&self.file.path, &panic))),
             Err(_) => Err(self.no_answer()),
         }
     }
