@@ -53,7 +53,8 @@ pub trait Systemd: Send + Sync + 'static {
     /// Takes back [`Systemd::enable`]; before the unit is removed. `Ok` if there is no link.
     async fn disable(&self, name: &UnitName) -> Result<(), SystemdError>;
 
-    /// Where a unit of this name is defined by the host itself, outside fleet's own folder: its file's path, else `None`.
+    /// Where a unit of this name is defined by the host itself, outside fleet's own folder: its file's path, else `None`. A mount
+    /// point in use counts: the kernel's list of mounts is its file.
     async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError>;
 
     /// Writes a unit file and, beside it, fleet's drop-in; replaces what fleet wrote there before. Atomic a file: never half a file.

@@ -120,7 +120,13 @@ fn a_mount_is_mounted_and_unmounted(cluster: &Cluster) -> Result<()> {
     cluster.ctl(&["destroy", "srv-scratch.mount"])?;
     let left = cluster.lab.exec("h2", &["findmnt", "/srv/scratch"])?;
     ensure!(!left.status.success(), "it is still mounted");
-    Ok(())
+    // What the host mounted itself is not fleet's to take over, and then to unmount.
+    cluster.lab.sh("h2", "mkdir -p /srv/own && mount -t tmpfs none /srv/own")?;
+    let own = cluster.write_unit("srv-own.mount", &on_h2("[Mount]\nWhat=tmpfs\nWhere=/srv/own\nType=tmpfs\n"))?;
+    let said = cluster.fleetctl("h1", &["start", &own])?;
+    ensure!(said.code == 1 && said.err.contains("of its own (/proc/self/mountinfo)"), "{said:?}");
+    cluster.ctl(&["destroy", "srv-own.mount"])?;
+    cluster.lab.sh("h2", "mountpoint /srv/own && umount /srv/own").map(drop)
 }
 
 fn an_instance_can_be_started_by_name(cluster: &Cluster) -> Result<()> {

@@ -124,13 +124,18 @@ impl Files {
             for name in names.iter().flatten() {
                 let file = dir.join(name.as_str());
                 // A link counts as it is: a mask points to /dev/null, and an enabled unit's link may point anywhere.
-                if file.symlink_metadata().is_ok() && !(ours && self.drop_in_folder(name).join(DROP_IN).exists()) {
+                if file.symlink_metadata().is_ok() && !(ours && self.is_ours(name)) {
                     let seen = file.strip_prefix(&self.root).unwrap_or(&file);
                     return Some(Path::new("/").join(seen).display().to_string());
                 }
             }
         }
         None
+    }
+
+    /// Whether fleet wrote the unit of this name.
+    pub(super) fn is_ours(&self, name: &UnitName) -> bool {
+        self.drop_in_folder(name).join(DROP_IN).exists()
     }
 
     fn drop_in_folder(&self, name: &UnitName) -> PathBuf {

@@ -21,6 +21,7 @@ mod glance;
 mod link;
 
 /// The error name for a unit that is not loaded and cannot be.
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
 /// The error name for a unit that has no file; which of the two it is depends on systemd's version.
@@ -199,7 +200,14 @@ impl Systemd for DbusSystemd {
     }
 
     async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {
-        Ok(self.files.host_defines(name, self.search_path().await?))
+        let file = self.files.host_defines(name, self.search_path().await?);
+        if file.is_some() || name.suffix() != "mount" || self.files.is_ours(name) {
+            return Ok(file);
+        }
+        // What the host mounted by hand has no file, and a start would find it done.
+        let active = self.link.get::<String>(&unit_path(name), UNIT, "ActiveState", |c| c.outcome += 1).await;
+        let active = active.map_err(|error| refused("describe", name, error))?;
+        Ok((active != "inactive" && active != "failed").then(|| "/proc/self/mountinfo".to_string()))
     }
 
     async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError> {
