@@ -7,9 +7,9 @@ use fleet_core::check::StoreCheck;
 use fleet_core::model::Availability;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
-    AvailabilityWish, EXIT_STATUS_HEADER, ErrorBody, EventPage, Fencing, FencingPage, Machine, MachineAvailability, MachinePage,
-    Missing, REVISION_HEADER, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage, UnitState, UnitStatePage,
-    Version, WARNING_HEADER,
+    AvailabilityWish, EXIT_STATUS_HEADER, ErrorBody, ErrorDetail, EventPage, Fencing, FencingPage, Machine, MachineAvailability,
+    MachinePage, Missing, REVISION_HEADER, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage, UnitState,
+    UnitStatePage, Version, WARNING_HEADER,
 };
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
@@ -431,7 +431,10 @@ async fn refused(answer: Response, request: String) -> Result<Response, ClientEr
     }
     let body = collect(answer).await.unwrap_or_default();
     let message = match serde_json::from_slice::<ErrorBody>(&body) {
-        Ok(body) if !body.error.message.is_empty() => body.error.message,
+        Ok(ErrorBody { error: ErrorDetail { message, detail, .. } }) if !message.is_empty() => match detail {
+            Some(detail) => format!("{message}: {detail}"),
+            None => message,
+        },
         _ => format!("{request}: HTTP {} {}", status.as_u16(), status.canonical_reason().unwrap_or("")).trim_end().to_string(),
     };
     Err(ClientError::Api { code: StatusCode::as_u16(&status), message })

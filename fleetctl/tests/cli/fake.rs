@@ -109,7 +109,7 @@ impl Fake {
 }
 
 fn refusal(code: StatusCode, message: &str) -> Response {
-    (code, Json(ErrorBody { error: ErrorDetail { code: code.as_u16(), message: message.to_string() } })).into_response()
+    (code, Json(ErrorBody { error: ErrorDetail::new(code.as_u16(), message) })).into_response()
 }
 
 fn file_of(unit: &Unit) -> UnitFile {

@@ -444,6 +444,16 @@ pub struct ErrorDetail {
     pub code: u16,
     /// One sentence.
     pub message: String,
+    /// The reason behind it, where the sentence is fleet 1.0's and says less than is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl ErrorDetail {
+    /// An error that one sentence says all of.
+    pub fn new(code: u16, message: impl Into<String>) -> ErrorDetail {
+        ErrorDetail { code, message: message.into(), detail: None }
+    }
 }
 
 /// `PUT /units/<template>/replicas`: sets the wanted count, and launches the template if it was inactive.

@@ -17,8 +17,8 @@ use fleet_core::wire::{AvailabilityWish, MachineAvailability, Remaining};
 use super::error::ApiError;
 use super::units::{decode, json_only};
 use super::{Api, machines, written};
-use crate::clock;
 use crate::store::Part;
+use crate::{clock, panics};
 
 pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<MachineAvailability>, ApiError> {
     let id = MachineId::new(id);
@@ -27,13 +27,17 @@ pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Resu
         return Err(no_such_machine(&id));
     }
     // It plans, which takes a while with many units.
-    let told = tokio::task::spawn_blocking(move || {
+    let work = move || {
         let mut cluster = mirror.cluster().clone();
         cluster.snapshot.now_ms = clock::now_ms();
         let availability = cluster.snapshot.availability.get(&id).copied().unwrap_or_default();
         MachineAvailability { availability, instances: remaining(&cluster, &id, availability) }
-    });
-    told.await.map(Json).map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    };
+    let failed = |problem| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem);
+    match tokio::task::spawn_blocking(|| panics::contained_work(work)).await {
+        Ok(told) => told.map(Json).map_err(failed),
+        Err(ended) => Err(failed(ended.to_string())),
+    }
 }
 
 pub(super) async fn set(

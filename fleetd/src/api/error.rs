@@ -8,16 +8,17 @@ use tracing::{error, warn};
 
 use crate::store::StoreError;
 
-/// A status and one sentence.
+/// A status and one sentence, with the reason where the sentence is fleet 1.0's.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
     message: String,
+    detail: Option<String>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> ApiError {
-        ApiError { status, message: message.into() }
+        ApiError { status, message: message.into(), detail: None }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> ApiError {
@@ -45,7 +46,8 @@ impl From<StoreError> for ApiError {
             StoreError::Unavailable(_) | StoreError::Compacted(_) | StoreError::LeaseExpired => {
                 warn!("{message}");
                 // fleet 1.0's words: its clients know them.
-                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("fleet server unable to communicate with etcd: {message}"))
+                let words = "fleet server unable to communicate with etcd";
+                ApiError { detail: Some(message), ..ApiError::new(StatusCode::SERVICE_UNAVAILABLE, words) }
             }
             StoreError::Conflict(_) => ApiError::conflict(format!("{message}; try again")),
             StoreError::TooLarge { .. } => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message),
@@ -59,7 +61,23 @@ impl From<StoreError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = ErrorBody { error: ErrorDetail { code: self.status.as_u16(), message: self.message } };
-        (self.status, Json(body)).into_response()
+        let ApiError { status, message, detail } = self;
+        let body = ErrorBody { error: ErrorDetail { code: status.as_u16(), message, detail } };
+        (status, Json(body)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_is_away_is_said_in_fleet_1_0s_words_and_why_beside_them() {
+        let answer = ApiError::from(StoreError::Unavailable("10.0.0.1:2379 refuses".to_string())).into_response();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = axum::body::to_bytes(answer.into_body(), 1024).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"]["message"], "fleet server unable to communicate with etcd");
+        assert!(body["error"]["detail"].as_str().unwrap().contains("10.0.0.1:2379 refuses"), "{body}");
     }
 }

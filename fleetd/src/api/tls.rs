@@ -118,7 +118,7 @@ async fn handshake(
 
 async fn say_in_plain_http(stream: &mut TcpStream) {
     let message = "this address speaks TLS; write https:// instead of http://".to_string();
-    let body = serde_json::to_string(&ErrorBody { error: ErrorDetail { code: 400, message } }).unwrap_or_default();
+    let body = serde_json::to_string(&ErrorBody { error: ErrorDetail::new(400, message) }).unwrap_or_default();
     let answer = format!(
         "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()

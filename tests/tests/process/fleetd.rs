@@ -70,7 +70,7 @@ impl Fleetd {
         let answer = client.get("http://fleetd/fleet/v1/machines").send().await.map_err(|error| error.to_string())?;
         let body = answer.text().await.map_err(|error| error.to_string())?;
         match serde_json::from_str::<ErrorBody>(&body) {
-            Ok(refused) => Err(refused.error.message),
+            Ok(ErrorBody { error }) => Err(format!("{}: {}", error.message, error.detail.unwrap_or_default())),
             Err(_) => {
                 let page: MachinePage = serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
                 Ok(page.machines.iter().map(|machine| machine.leader).collect())
