@@ -81,7 +81,7 @@ impl Engine {
                 led = panics::contained(self.lead(term)) => led.err(),
             };
             self.metrics.leader_since_s.store(0, Relaxed);
-            self.replays.clear();
+            self.replays.end_term();
             info!(term = term.create_revision, "leading no longer");
             if let Some(message) = panicked
                 && self.stand_aside(term, &message, &stop).await.is_break()
