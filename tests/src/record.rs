@@ -33,6 +33,8 @@ pub struct Life {
     pub until: f64,
     /// Whether it said goodbye, as it does on SIGTERM.
     pub stopped: bool,
+    /// When it was silent for longer than [`SILENCE`], and spoke again.
+    pub pauses: Vec<(f64, f64)>,
 }
 
 impl Life {
@@ -143,8 +145,12 @@ fn parse(text: &str, unit: &str, host: &str) -> Vec<Life> {
         let (Ok(at), Ok(pid)) = (at.parse(), pid.parse()) else { continue };
         let known = lives.iter_mut().rev().find(|life| life.pid == pid && !life.stopped);
         match (what, known) {
-            ("beat", Some(life)) => life.until = at,
-            ("stop", Some(life)) => (life.until, life.stopped) = (at, true),
+            ("beat" | "stop", Some(life)) => {
+                if at - life.until > SILENCE {
+                    life.pauses.push((life.until, at));
+                }
+                (life.until, life.stopped) = (at, what == "stop");
+            }
             ("start", _) => lives.push(Life {
                 unit: unit.to_owned(),
                 host: host.to_owned(),
@@ -153,6 +159,7 @@ fn parse(text: &str, unit: &str, host: &str) -> Vec<Life> {
                 from: at,
                 until: at,
                 stopped: false,
+                pauses: Vec::new(),
             }),
             _ => {}
         }
@@ -171,6 +178,12 @@ mod tests {
         let lives = parse(TEXT, "a.service", "h1");
         let short: Vec<_> = lives.iter().map(|l| (l.pid, l.token, l.from, l.until, l.stopped)).collect();
         assert_eq!(short, [(7, Some(5), 10.0, 10.2, true), (9, None, 11.0, 11.1, false)]);
+    }
+
+    #[test]
+    fn a_life_that_stood_still_has_a_pause() {
+        let text = "10.00 start 7 -\n11.90 beat 7 -\n14.10 beat 7 -\n14.20 stop 7 -\n";
+        assert_eq!(parse(text, "a.service", "h1")[0].pauses, [(11.9, 14.1)]);
     }
 
     #[test]
@@ -193,8 +206,7 @@ mod tests {
 
     #[test]
     fn a_time_with_too_few_copies_is_a_gap() {
-        let life =
-            |from, until| Life { unit: "a.service".into(), host: "h1".into(), pid: 1, token: None, from, until, stopped: false };
+        let life = |from, until| Life { from, until, ..parse(TEXT, "a.service", "h1")[0].clone() };
         assert!(gaps(&[life(0.0, 10.0), life(0.0, 10.0)], 2, 1.0, 9.0).is_empty());
         assert_eq!(gaps(&[life(0.0, 4.0), life(7.0, 10.0)], 1, 1.0, 9.0), [(4.1, 7.0)]);
         assert_eq!(gaps(&[life(0.0, 4.0), life(7.0, 10.0), life(0.0, 10.0)], 2, 1.0, 9.0), [(4.1, 7.0)]);

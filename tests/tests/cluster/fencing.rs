@@ -74,10 +74,11 @@ fn a_keeper_that_dies_or_hangs_takes_its_units_along_and_fleetd_does_not() -> Re
 #[test]
 fn a_machine_that_is_cut_off_or_lost_has_ended_its_copy_before_another_begins() -> Result<()> {
     scenario(&lab("fence-lost", 3), |cluster| {
-        let first = begin(cluster, "")?;
+        // Deaf to its stop signal, so that systemd must kill it: the latest end that there is.
+        let first = begin(cluster, "KillSignal=SIGCONT\n")?;
         cluster.lab.cut(&first.host)?;
         let cut = Instant::now();
-        ends(cluster, &first, ENDED)?;
+        ends(cluster, &first, ENDED + Duration::from_secs(5))?; // the recorder's TimeoutStopSec=
         status_names_who_is_waited_for(cluster, &first)?;
         let second = lives(cluster, "lone.service", restored())?;
         eprintln!("cut off: the fenced unit lived elsewhere after {:.1} s", cut.elapsed().as_secs_f64());

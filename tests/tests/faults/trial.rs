@@ -55,17 +55,18 @@ impl Trial<'_> {
     /// Makes a fault of the control plane, mends it, and watches: every workload that lived before lives on, and no other came up.
     pub(crate) fn unnoticed(&self, what: &str, fault: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
         let before = self.wait_for_count(PATIENCE).with_context(|| format!("before {what}"))?;
-        let begin = Instant::now();
+        let (begin, start) = (Instant::now(), record::now()?);
         fault(self.cluster).with_context(|| what.to_owned())?;
         self.cluster.wait_until_ready()?;
         self.quiet(&before).with_context(|| format!("{what}, which began {:.1} s ago", begin.elapsed().as_secs_f64()))?;
+        self.none_paused(&before, start).with_context(|| what.to_owned())?;
         self.judge(what)
     }
 
     /// The same for a fault that lasts too long for keepers: what is fenced may stop, and must be back in the end.
     pub(crate) fn unnoticed_by_the_unfenced(&self, what: &str, fault: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
         let before = self.wait_for_count(PATIENCE).with_context(|| format!("before {what}"))?;
-        let begin = Instant::now();
+        let (begin, start) = (Instant::now(), record::now()?);
         fault(self.cluster).with_context(|| what.to_owned())?;
         self.cluster.wait_until_ready()?;
         let mended = Instant::now();
@@ -81,6 +82,7 @@ impl Trial<'_> {
             self.live_on(unfenced.iter().copied()).with_context(|| what.to_owned())?;
             std::thread::sleep(Duration::from_millis(500));
         }
+        self.none_paused(unfenced, start).with_context(|| what.to_owned())?;
         self.judge(what)
     }
 
@@ -92,6 +94,15 @@ impl Trial<'_> {
             ensure!(now.len() == before.len() && before.iter().all(|life| has(&now, life)), "{}", difference(before, &now));
             std::thread::sleep(Duration::from_millis(500));
         }
+        Ok(())
+    }
+
+    /// None of these stood still for a while since `start`, not even in the middle of a fault, when nobody looked.
+    fn none_paused<'l>(&self, lives: impl IntoIterator<Item = &'l Life>, start: f64) -> Result<()> {
+        let recorded = record::lives(&self.cluster.lab)?;
+        let recorded = lives.into_iter().filter_map(|life| recorded.iter().find(|other| other.is(life)));
+        let paused: Vec<&Life> = recorded.filter(|life| life.pauses.iter().any(|(_, until)| *until > start)).collect();
+        ensure!(paused.is_empty(), "these stood still: {paused:?}");
         Ok(())
     }
 
