@@ -41,6 +41,9 @@ const SETTLE_MARGIN: Duration = Duration::from_secs(2);
 /// A fenced unit takes up to so long to end once told to, in milliseconds: some longer than their `TimeoutStopSec=`.
 const SLOWEST_STOP_MS: u64 = 18_000;
 
+/// The label that each machine says of itself.
+pub const OWN_LABEL: &str = "zone";
+
 /// When the simulation begins, in milliseconds since 1970.
 pub const EPOCH_MS: u64 = 1_800_000_000_000;
 
@@ -305,7 +308,7 @@ impl Host {
             v: FORMAT,
             id: self.id.clone(),
             address: format!("10.0.0.{}", self.number + 1),
-            metadata: [("zone".to_string(), (self.number % 2).to_string())].into(),
+            metadata: [(OWN_LABEL.to_string(), (self.number % 2).to_string())].into(),
             capacity: Capacity { cpus: 2, memory_bytes: 4 << 30 },
             version: if self.traits.later { "99.0.0" } else { env!("CARGO_PKG_VERSION") }.to_string(),
             boot_id: format!("boot-{boots}"),

@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod link;
 pub mod network;
 pub mod planted;
+mod rules;
 pub mod run;
 pub mod script;
 pub mod settled;

@@ -2,9 +2,12 @@
 //! where the simulator can take it: in the store's client or in what a machine is configured with.
 
 use std::fmt;
+use std::sync::Arc;
 
+use fleet_core::model::Snapshot;
 use fleetd::store::kv::{Change, Compare, KeyValue, StoreError, WatchBatch};
 
+use crate::host::OWN_LABEL;
 use crate::network::deletes;
 use crate::verdict::Check;
 
@@ -34,11 +37,13 @@ pub enum Planted {
     DropsFields,
     /// The leader takes every instance for one that is down already.
     AllLookDown,
+    /// The planner sees no label that a machine says of itself: it says of what asks for one that it fits nowhere.
+    OverlooksLabels,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 10] = [
+    pub const ALL: [Planted; 11] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -49,6 +54,7 @@ impl Planted {
         Planted::PingsBlindly,
         Planted::DropsFields,
         Planted::AllLookDown,
+        Planted::OverlooksLabels,
     ];
 
     /// Its name on the command line.
@@ -64,6 +70,7 @@ impl Planted {
             Planted::PingsBlindly => "keeper-pings-blindly",
             Planted::DropsFields => "drops-fields",
             Planted::AllLookDown => "all-look-down",
+            Planted::OverlooksLabels => "overlooks-labels",
         }
     }
 
@@ -78,6 +85,7 @@ impl Planted {
             Planted::ShortWait | Planted::PingsBlindly => Check::OneLife,
             Planted::DropsFields => Check::LaterFields,
             Planted::AllLookDown => Check::Budget,
+            Planted::OverlooksLabels => Check::Nowhere,
         }
     }
 
@@ -132,6 +140,18 @@ impl Planted {
         if bug == Some(Planted::AllLookDown) && kv.key.contains("/reports/") {
             kv.value = String::from_utf8_lossy(&kv.value).replace("\"active\":\"active\"", "\"active\":\"failed\"").into_bytes();
         }
+        if bug == Some(Planted::OverlooksLabels) && kv.key.contains("/machines/") {
+            kv.value = String::from_utf8_lossy(&kv.value).replace(&format!("\"{OWN_LABEL}\":"), "\"hidden\":").into_bytes();
+        }
+    }
+
+    /// What the planner sees of a snapshot, where it is asked without the store's client.
+    pub(crate) fn overlook(bug: Option<Planted>, snapshot: &Snapshot) -> Snapshot {
+        let mut seen = snapshot.clone();
+        for machine in seen.machines.values_mut().filter(|_| bug == Some(Planted::OverlooksLabels)) {
+            Arc::make_mut(machine).metadata.remove(OWN_LABEL);
+        }
+        seen
     }
 
     pub(crate) fn drops_batch(self, item: &Result<WatchBatch, StoreError>) -> bool {

@@ -70,6 +70,7 @@ struct World {
     ledgers: Ledgers,
     users: Vec<mpsc::UnboundedSender<(usize, Wish)>>,
     began: Instant,
+    planted: Option<Planted>,
 }
 
 async fn simulate(seed: u64, script: Script, options: &Options) -> Outcome {
@@ -121,7 +122,7 @@ impl World {
             .collect();
         let ledgers = Ledgers::default();
         let users = (0..2).map(|number| users::user(number, hosts.clone(), ledgers.clone(), judge.clone())).collect();
-        World { etcd, hosts, judge, ledgers, users, began: Instant::now() }
+        World { etcd, hosts, judge, ledgers, users, began: Instant::now(), planted: options.planted }
     }
 
     async fn drive(self: &Arc<World>, script: &Script, options: &Options) {
@@ -285,13 +286,13 @@ impl World {
                 return Err(verdict.clone());
             }
             let now_ms = EPOCH_MS + self.began.elapsed().as_millis() as u64;
-            match (settled(&self.etcd, &self.hosts, now_ms).await, steady_since) {
+            match (settled(&self.etcd, &self.hosts, now_ms, self.planted).await, steady_since) {
                 (Ok(()), None) => steady_since = Some(Instant::now()),
                 (Ok(()), Some(since)) if since.elapsed() >= STEADY => break,
                 (Ok(()), Some(_)) => {}
-                (Err(problem), _) if Instant::now() > deadline => {
-                    let what = format!("not as wanted {} s after the last fault: {problem}", HEALING.as_secs());
-                    return Err(Verdict { check: Check::Converges, what });
+                (Err(Verdict { check, what }), _) if Instant::now() > deadline => {
+                    let what = format!("not as wanted {} s after the last fault: {what}", HEALING.as_secs());
+                    return Err(Verdict { check, what });
                 }
                 (Err(_), _) => steady_since = None,
             }

@@ -3,44 +3,79 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleet_core::constraint;
-use fleet_core::glob;
-use fleet_core::model::{DesiredState, Snapshot, Unit, UnitRecord};
-use fleet_core::name::UnitName;
+use fleet_core::model::{DesiredState, Machine, Snapshot, Unit, UnitRecord};
+use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::plan;
+use fleet_core::xfleet::Constraints;
 use fleetd::store::Store;
 use fleetd::systemd::Listed;
 
 use crate::etcd::Etcd;
 use crate::host::Host;
 use crate::keeper;
+use crate::planted::Planted;
+use crate::rules::{Ground, refusal};
 use crate::script::UNITS;
 use crate::users::{Ledgers, fields};
+use crate::verdict::{Check, Verdict};
 
-/// Why it is not settled yet; `Ok` if it is.
-pub async fn settled(etcd: &Etcd, hosts: &[Arc<Host>], now_ms: u64) -> Result<(), String> {
-    let mirror = Store::new(Arc::new(etcd.clone()), "/fleet/").read_all().await.map_err(|error| error.to_string())?;
+/// Why it is not settled yet; `Ok` if it is. With a planted bug, the plan asked for here has it, too.
+pub async fn settled(etcd: &Etcd, hosts: &[Arc<Host>], now_ms: u64, planted: Option<Planted>) -> Result<(), Verdict> {
+    let not_yet = |what: String| Verdict { check: Check::Converges, what };
+    let mirror = Store::new(Arc::new(etcd.clone()), "/fleet/").read_all().await.map_err(|error| not_yet(error.to_string()))?;
     if let Some((key, problem)) = mirror.corrupt().iter().next() {
-        return Err(format!("{key} cannot be read: {problem}"));
+        return Err(not_yet(format!("{key} cannot be read: {problem}")));
     }
     let mut snapshot = mirror.cluster().snapshot.clone();
     snapshot.now_ms = now_ms;
     if let Some(host) = hosts.iter().find(|host| !snapshot.machines.contains_key(&host.id)) {
-        return Err(format!("machine {} is not registered", host.number));
+        return Err(not_yet(format!("machine {} is not registered", host.number)));
     }
-    let planned = plan(&snapshot);
+    let nowhere = planned(&Planted::overlook(planted, &snapshot)).map_err(not_yet)?;
+    assigned_well(&snapshot, &nowhere).map_err(not_yet)?;
+    for host in hosts {
+        runs_what_it_should(host, &snapshot, &mirror.cluster().records).map_err(not_yet)?;
+    }
+    fits_nowhere(&snapshot, &nowhere).map_err(|what| Verdict { check: Check::Nowhere, what })
+}
+
+/// What the planner says fits nowhere, if it has nothing else to say.
+fn planned(snapshot: &Snapshot) -> Result<BTreeSet<UnitName>, String> {
+    let planned = plan(snapshot);
     if let Some(change) = planned.changes.first() {
         return Err(format!("the plan of the planned state is not empty: {change:?}"));
     }
     if let Some(id) = planned.documents.keys().next() {
         return Err(format!("the plan of the planned state rewrites the assignment of {id} without a change"));
     }
-    let nowhere: BTreeSet<UnitName> = planned.unplaced.into_iter().flat_map(|unplaced| unplaced.instances).collect();
-    assigned_well(&snapshot, &nowhere)?;
-    for host in hosts {
-        runs_what_it_should(host, &snapshot, &mirror.cluster().records)?;
+    Ok(planned.unplaced.into_iter().flat_map(|unplaced| unplaced.instances).collect())
+}
+
+/// Whether no machine may be given any of what the planner says fits nowhere.
+fn fits_nowhere(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> Result<(), String> {
+    let wants = |name: &UnitName| owner(snapshot, name).map(|unit| unit.constraints.expanded(name));
+    for (id, machine) in &snapshot.machines {
+        let ground = ground(snapshot, id, machine);
+        for name in nowhere.iter().filter(|name| !ground.here.contains_key(*name)) {
+            let wants = wants(name).ok_or_else(|| format!("{name} is said to fit nowhere, and nobody wants it"))?;
+            if refusal(&ground, name, &wants).is_none() {
+                return Err(format!("{name} is said to fit nowhere, but {id} may run it"));
+            }
+        }
     }
-    Ok(())
+    // A fenced one that waits for another copy of itself has not been found to fit nowhere.
+    let waits = |name: &&UnitName| snapshot.assignments.values().any(|assignment| assignment.off.contains_key(*name));
+    nowhere
+        .iter()
+        .find(waits)
+        .map_or(Ok(()), |name| Err(format!("{name} waits for its end elsewhere, and is said to fit nowhere")))
+}
+
+fn ground<'a>(snapshot: &Snapshot, id: &'a MachineId, machine: &'a Machine) -> Ground<'a> {
+    let instances = snapshot.assignments.get(id).into_iter().flat_map(|assignment| assignment.instances.keys());
+    let demands = |name: &UnitName| owner(snapshot, name).map(|unit| unit.constraints.expanded(name)).unwrap_or_default();
+    let here: BTreeMap<UnitName, Constraints> = instances.map(|name| (name.clone(), demands(name))).collect();
+    Ground { id, labels: &machine.metadata, open: !snapshot.availability.contains_key(id), here }
 }
 
 /// Whether every record is one that what users were told explains.
@@ -64,11 +99,13 @@ fn owner<'a>(snapshot: &'a Snapshot, name: &UnitName) -> Option<&'a Arc<Unit>> {
     })
 }
 
-/// Counts, misfits, conflicts and peers. Naive on purpose: it shares no code with the planner but the rules of one machine.
+/// Counts, misfits, conflicts and peers.
 fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> Result<(), String> {
     let mut count: BTreeMap<&UnitName, usize> = BTreeMap::new();
-    for (id, assignment) in &snapshot.assignments {
-        let Some(machine) = snapshot.machines.get(id) else { continue };
+    for (id, machine) in &snapshot.machines {
+        let Some(assignment) = snapshot.assignments.get(id) else { continue };
+        // What a machine has it keeps, whether it takes anything new or not.
+        let ground = Ground { open: true, ..ground(snapshot, id, machine) };
         for (name, placement) in &assignment.instances {
             let unit = owner(snapshot, name).filter(|unit| unit.desired != DesiredState::Inactive);
             let unit = unit.ok_or_else(|| format!("{name} on {id} is not wanted"))?;
@@ -76,22 +113,17 @@ fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> Result<()
                 return Err(format!("{name} on {id} is out of date"));
             }
             *count.entry(name).or_default() += 1;
-            let wants = unit.constraints.expanded(name);
-            if constraint::suits(machine, &wants).is_err() {
-                return Err(format!("{id} does not suit {name}"));
-            }
-            if let Some(peer) = wants.machine_of.iter().find(|peer| !assignment.instances.contains_key(peer.as_str())) {
-                return Err(format!("{name} on {id} without {peer}"));
-            }
-            let hit = |other: &&UnitName| *other != name && wants.conflicts.iter().any(|p| glob::matches(p, other.as_str()));
-            if let Some(other) = assignment.instances.keys().find(hit) {
-                return Err(format!("{name} beside {other} on {id}"));
+            if let Some(refusal) = refusal(&ground, name, &ground.here[name]) {
+                return Err(refusal);
             }
         }
     }
     for unit in snapshot.units.values().filter(|unit| unit.desired != DesiredState::Inactive) {
         if unit.constraints.global {
-            let fits = snapshot.machines.values().filter(|machine| constraint::suits(machine, &unit.constraints).is_ok()).count();
+            let fits = |(id, machine): &(&MachineId, &Arc<Machine>)| {
+                refusal(&ground(snapshot, id, machine), &unit.name, &unit.constraints).is_none()
+            };
+            let fits = snapshot.machines.iter().filter(fits).count();
             let runs = count.get(&unit.name).copied().unwrap_or(0);
             if runs != fits {
                 return Err(format!("the global unit {} is on {runs} of {fits} machines", unit.name));
