@@ -1,7 +1,7 @@
 //! The judge: hears each write of the store and each step of each systemd, keeps the history, and says what must not have happened.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use fleet_core::model::{Assignment, DesiredState};
@@ -57,7 +57,17 @@ impl SharedJudge {
 
     /// Whoever holds it must not wait.
     pub fn lock(&self) -> MutexGuard<'_, Judge> {
-        self.0.lock().expect("no panic before the judge")
+        // A panic before the judge is told as such; what the judge has seen by then stands.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same; `None` while somebody holds it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, Judge>> {
+        match self.0.try_lock() {
+            Ok(judge) => Some(judge),
+            Err(TryLockError::Poisoned(judge)) => Some(judge.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod keeper;
 pub mod ledger;
 pub mod link;
 pub mod network;
+mod panics;
 pub mod planted;
 mod rules;
 pub mod run;

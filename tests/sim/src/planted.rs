@@ -39,11 +39,13 @@ pub enum Planted {
     AllLookDown,
     /// The planner sees no label that a machine says of itself: it says of what asks for one that it fits nowhere.
     OverlooksLabels,
+    /// A machine that gets no answer about its assignment panics.
+    PanicsInSilence,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 11] = [
+    pub const ALL: [Planted; 12] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -55,6 +57,7 @@ impl Planted {
         Planted::DropsFields,
         Planted::AllLookDown,
         Planted::OverlooksLabels,
+        Planted::PanicsInSilence,
     ];
 
     /// Its name on the command line.
@@ -71,6 +74,7 @@ impl Planted {
             Planted::DropsFields => "drops-fields",
             Planted::AllLookDown => "all-look-down",
             Planted::OverlooksLabels => "overlooks-labels",
+            Planted::PanicsInSilence => "panics-in-silence",
         }
     }
 
@@ -86,6 +90,7 @@ impl Planted {
             Planted::DropsFields => Check::LaterFields,
             Planted::AllLookDown => Check::Budget,
             Planted::OverlooksLabels => Check::Nowhere,
+            Planted::PanicsInSilence => Check::Panicked,
         }
     }
 
@@ -112,6 +117,9 @@ impl Planted {
             Err(StoreError::Unavailable(_)) if bug == Some(Planted::SilenceIsEmpty) && key.contains("/assignments/") => {
                 let value = br#"{"v":1,"generation":0,"instances":{}}"#.to_vec();
                 Ok((Some(KeyValue { key: key.to_string(), value, create_revision: 0, mod_revision: 0, lease: None }), 0))
+            }
+            Err(StoreError::Unavailable(problem)) if bug == Some(Planted::PanicsInSilence) && key.contains("/assignments/") => {
+                panic!("{problem}")
             }
             answer => answer,
         }

@@ -1,6 +1,7 @@
 //! One run: a cluster in simulated time, the script's faults and users, then healing, which must converge.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::gate::Mortal;
 use crate::host::{EPOCH_MS, Host, Traits};
 use crate::judge::{REWRITTEN, SharedJudge};
 use crate::keeper;
+use crate::panics;
 use crate::planted::Planted;
 use crate::script::{Action, FAULTS_FROM_MS, Script, UNITS, Wish};
 use crate::settled::{nothing_lost, settled};
@@ -60,7 +62,19 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
 /// Runs a script that was written by hand; the seed still chooses latencies and losses.
 pub fn run_script(seed: u64, script: Script, options: &Options) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    runtime.block_on(simulate(seed, script, options))
+    let judge = runtime.block_on(async {
+        // The paused clock began some microseconds after the timers': half a millisecond on, that rounds alike in each run.
+        tokio::time::advance(Duration::from_micros(500)).await;
+        SharedJudge::new()
+    });
+    let heard = panics::heard_by(&judge);
+    // A panic of the world itself ends the run.
+    let run = || runtime.block_on(simulate(seed, script, options, judge.clone()));
+    let healed = std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_default();
+    drop(heard);
+    let judge = judge.lock();
+    let (history, hash) = judge.history();
+    Outcome { verdict: judge.verdict().cloned(), history: history.to_vec(), hash, healed_s: healed.as_secs_f64() }
 }
 
 struct World {
@@ -73,27 +87,19 @@ struct World {
     planted: Option<Planted>,
 }
 
-async fn simulate(seed: u64, script: Script, options: &Options) -> Outcome {
-    // The paused clock began some microseconds after the timers': half a millisecond on, that rounds alike in each run.
-    tokio::time::advance(Duration::from_micros(500)).await;
+/// Answers with how long healing took.
+async fn simulate(seed: u64, script: Script, options: &Options, judge: SharedJudge) -> Duration {
     let disk = tempfile::Builder::new().prefix("fleet-sim-").tempdir_in(in_memory()).expect("a folder in memory");
-    let world = Arc::new(World::new(seed, &script, options, disk.path()));
+    let world = Arc::new(World::new(seed, &script, options, disk.path(), judge));
     world.drive(&script, options).await;
     world.judge.lock().note("--- healing".to_string());
     world.heal();
     let healing = Instant::now();
     let verdict = world.converge().await;
-    let mut judge = world.judge.lock();
     if let Err(Verdict { check, what }) = verdict {
-        judge.fail(check, what);
+        world.judge.lock().fail(check, what);
     }
-    let (history, hash) = judge.history();
-    Outcome {
-        verdict: judge.verdict().cloned(),
-        history: history.to_vec(),
-        hash,
-        healed_s: healing.elapsed().as_secs_f64() - STEADY.as_secs_f64(),
-    }
+    healing.elapsed().saturating_sub(STEADY)
 }
 
 /// Where nothing is written to a disk.
@@ -103,9 +109,9 @@ fn in_memory() -> &'static std::path::Path {
 }
 
 impl World {
-    fn new(seed: u64, script: &Script, options: &Options, disk: &std::path::Path) -> World {
+    fn new(seed: u64, script: &Script, options: &Options, disk: &std::path::Path, judge: SharedJudge) -> World {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
-        let (etcd, judge) = (Etcd::new(), SharedJudge::new());
+        let etcd = Etcd::new();
         let witness = judge.clone();
         etcd.set_witness(Box::new(move |origin, batch| witness.lock().wrote(origin, batch)));
         let hosts: Vec<Arc<Host>> = (0..script.machines)

@@ -25,6 +25,8 @@ pub enum Check {
     LaterFields,
     /// No more instances are taken down at once than `MaxUnavailable=` allows, and the way back is always there.
     Budget,
+    /// No task panics.
+    Panicked,
     /// What is said to fit nowhere fits nowhere.
     Nowhere,
     /// After the last fault all becomes as wanted.
