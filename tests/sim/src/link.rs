@@ -30,6 +30,8 @@ struct State {
     late_until: Instant,
     /// Of a thousand answers, how many are lost, until when.
     losing: (u64, Instant),
+    /// Of a thousand requests, how many are delivered twice, until when.
+    repeating: (u64, Instant),
 }
 
 /// What becomes of one message.
@@ -52,6 +54,7 @@ impl Link {
             slow_disk_until: now,
             late_until: now,
             losing: (0, now),
+            repeating: (0, now),
         };
         Link { state: Mutex::new(state), changed: Notify::new(), fleetd: Mortal::default(), keeper: Mortal::default() }
     }
@@ -80,6 +83,11 @@ impl Link {
         self.state().late_until = Instant::now() + time;
     }
 
+    /// Delivers some requests twice for a time.
+    pub fn repeat(&self, per_mille: u64, time: Duration) {
+        self.state().repeating = (per_mille, Instant::now() + time);
+    }
+
     /// Slows the disk and systemd down for a time.
     pub fn slow_disk(&self, time: Duration) {
         self.state().slow_disk_until = Instant::now() + time;
@@ -94,6 +102,7 @@ impl Link {
         state.slow_disk_until = now;
         state.late_until = now;
         state.losing = (0, now);
+        state.repeating = (0, now);
         drop(state);
         self.fleetd.spare();
         self.keeper.spare();
@@ -105,6 +114,17 @@ impl Link {
         let mut state = self.state();
         let cut = state.requests_cut_until;
         state.fate(cut)
+    }
+
+    /// How much later a request sent now is sent once more, if it is.
+    pub fn again(&self) -> Option<Duration> {
+        let mut state = self.state();
+        let (per_mille, until) = state.repeating;
+        let repeats = Instant::now() < until && state.random.u64(0..1000) < per_mille;
+        repeats.then(|| {
+            let longest = state.random.u64(10..6_000); // so that short times are common
+            Duration::from_millis(state.random.u64(1..=longest))
+        })
     }
 
     /// What becomes of an answer sent now.

@@ -1,4 +1,4 @@
-//! A machine's way to the store: the `Kv` that its fleetd is given, with latency, cuts, late and lost messages in between.
+//! A machine's way to the store: the `Kv` that its fleetd is given, with latency, cuts, late, lost and repeated messages in between.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -57,13 +57,42 @@ impl RemoteKv {
         self.blind.lock().expect("no panic of a blind keeper")
     }
 
-    /// One exchange. The request goes its way even if nobody waits for its answer any more.
+    /// A request that changes nothing.
     async fn call<T, F>(&self, operation: impl FnOnce(Etcd) -> F + Send + 'static) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
         self.asker().point().await;
+        self.exchange(operation).await
+    }
+
+    /// A request that may be delivered twice, unless it is to be sent `once`. Nobody hears the second answer: fleetd's store is asked without hidden retries.
+    async fn write<T, F>(&self, once: bool, operation: impl Fn(Etcd) -> F + Clone + Send + 'static) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        self.asker().point().await;
+        if let Some(later) = self.link.again().filter(|_| !once) {
+            let (etcd, link, operation) = (self.etcd.clone(), self.link.clone(), operation.clone());
+            tokio::spawn(async move {
+                sleep(later).await;
+                arrive(link.request()).await;
+                if timeout(NO_QUORUM, etcd.quorum()).await.is_ok() {
+                    let _ = operation(etcd).await;
+                }
+            });
+        }
+        self.exchange(operation).await
+    }
+
+    /// The request goes its way even if nobody waits for its answer any more.
+    async fn exchange<T, F>(&self, operation: impl FnOnce(Etcd) -> F + Send + 'static) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
         let (etcd, link) = (self.etcd.clone(), self.link.clone());
         let exchange = tokio::spawn(async move {
             arrive(link.request()).await;
@@ -126,7 +155,14 @@ impl Kv for RemoteKv {
 
     async fn txn(&self, compares: &[Compare], changes: &[Change]) -> Result<Outcome, StoreError> {
         let (compares, changes) = (Planted::compares(self.planted, compares), Planted::changes(self.planted, changes));
-        self.call(move |etcd| async move { etcd.txn(&compares, &changes).await }).await
+        // A new record asks only that there is none, which holds again when it was destroyed: nothing could tell it from a new wish.
+        let once = compares.iter().any(|compare| matches!(compare, Compare::Absent(key) if key.contains("/units/")));
+        let transaction = Arc::new((compares, changes));
+        self.write(once, move |etcd| {
+            let transaction = transaction.clone();
+            async move { etcd.txn(&transaction.0, &transaction.1).await }
+        })
+        .await
     }
 
     async fn watch(&self, prefix: &str, from: i64) -> Result<WatchStream, StoreError> {
@@ -140,18 +176,18 @@ impl Kv for RemoteKv {
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
         // fleetd was told its times by a clock that is wrong; etcd hears what it meant.
         let ttl = Duration::from_millis((ttl.as_secs_f64() * 1e3 * (1.0 + self.rate_ppm as f64 / 1e6)).round() as u64);
-        self.call(move |etcd| async move { etcd.grant(ttl).await }).await
+        self.write(false, move |etcd| async move { etcd.grant(ttl).await }).await
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
         if self.pings_blindly() && self.blind().is_some() {
             return Ok(true);
         }
-        self.call(move |etcd| async move { etcd.keep_alive(lease).await }).await
+        self.write(false, move |etcd| async move { etcd.keep_alive(lease).await }).await
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.call(move |etcd| async move { etcd.revoke(lease).await }).await
+        self.write(false, move |etcd| async move { etcd.revoke(lease).await }).await
     }
 }
 
@@ -196,4 +232,27 @@ async fn carry(
 /// Whether an item deletes a key.
 pub(crate) fn deletes(item: &Result<WatchBatch, StoreError>) -> bool {
     item.as_ref().is_ok_and(|batch| batch.events.iter().any(|event| matches!(event, WatchEvent::Delete(_))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_delivered_twice_is_carried_out_twice_but_for_a_new_record() {
+        let (etcd, link) = (Etcd::new(), Arc::new(Link::new(1)));
+        let kv = RemoteKv::new(etcd.clone(), link.clone(), 0, None);
+        let put = |key: &str, value: &str| Change::Put { key: key.to_string(), value: value.as_bytes().to_vec(), lease: None };
+        link.repeat(1_000, Duration::from_secs(1));
+        for number in 0..20 {
+            let (plain, record) = (format!("/{number}"), format!("/fleet/units/{number}"));
+            kv.txn(&[], &[put(&plain, "first")]).await.unwrap();
+            kv.txn(&[Compare::Absent(record.clone())], &[put(&record, "first")]).await.unwrap();
+            etcd.txn(&[], &[put(&plain, "second"), Change::Delete { key: record }]).await.unwrap();
+        }
+        sleep(Duration::from_secs(10)).await;
+        let late = (0..20).filter(|number| etcd.peek(&format!("/{number}")).unwrap().value == b"first").count();
+        assert!(late > 10, "{late} of 20");
+        assert_eq!(etcd.peek_all("/fleet/units/"), Vec::new());
+    }
 }

@@ -172,6 +172,7 @@ impl World {
                 }
             }
             Action::LoseAnswers { machine, per_mille, ms } => host(machine).link.lose_answers(*per_mille, time(ms)),
+            Action::Repeat { machine, per_mille, ms } => host(machine).link.repeat(*per_mille, time(ms)),
             Action::Delay { machine, ms } => host(machine).link.delay(time(ms)),
             Action::SlowDisk { machine, ms } => {
                 let (host, time) = (host(machine), time(ms));

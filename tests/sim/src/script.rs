@@ -40,6 +40,8 @@ pub enum Action {
     PauseLeader { ms: u64 },
     /// Some of a machine's answers are lost: what was asked for is done.
     LoseAnswers { machine: usize, per_mille: u64, ms: u64 },
+    /// Some of a machine's requests are delivered twice, the second time up to 6 s later.
+    Repeat { machine: usize, per_mille: u64, ms: u64 },
     /// Some of a machine's messages are late, and overtake each other.
     Delay { machine: usize, ms: u64 },
     /// fleetd is stopped by SIGSTOP for a while.
@@ -167,6 +169,10 @@ impl Script {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0011);
         if !calm && random.bool() {
             script.roll(&mut random, end_ms);
+        }
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x0022);
+        if random.bool() {
+            script.repeat(&mut random, end_ms);
         }
         script.actions.sort_by_key(|timed| timed.at_ms);
         script
@@ -312,6 +318,15 @@ impl Script {
         }
     }
 
+    /// Requests are delivered twice, from the first ones on. No other fault is needed, and nothing may come of it.
+    fn repeat(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        for _ in 0..random.usize(1..=4) {
+            let machine = random.usize(0..self.machines);
+            let (per_mille, ms) = (random.u64(50..=1_000), random.u64(2_000..60_000));
+            self.push(random.u64(0..end_ms), Action::Repeat { machine, per_mille, ms });
+        }
+    }
+
     fn fault(&self, random: &mut fastrand::Rng) -> Action {
         let machine = random.usize(0..self.machines);
         let longest = random.u64(1_000..45_000); // so that short ones are common
@@ -403,6 +418,7 @@ impl Action {
             | Action::CutLeader { ms, .. }
             | Action::PauseLeader { ms }
             | Action::LoseAnswers { ms, .. }
+            | Action::Repeat { ms, .. }
             | Action::Delay { ms, .. }
             | Action::Pause { ms, .. }
             | Action::SlowDisk { ms, .. }
