@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::etcd::{Origin, key};
 use crate::keeper;
+use crate::placing::Placing;
 use crate::script::ROLLING;
 use crate::verdict::{Check, Verdict};
 
@@ -52,6 +53,7 @@ impl SharedJudge {
             leaving: BTreeSet::new(),
             undisturbed: false,
             budget: Budget::default(),
+            placing: Placing::default(),
         })))
     }
 
@@ -100,6 +102,7 @@ pub struct Judge {
     /// Whether no unfenced unit may stop: nobody asked for it, and no machine is lost.
     undisturbed: bool,
     budget: Budget,
+    placing: Placing,
 }
 
 impl Judge {
@@ -174,6 +177,7 @@ impl Judge {
                 "the plan of a planned state was not empty: three commits in a row with nothing between them".to_string(),
             );
         }
+        self.placing.wrote(batch);
         for event in &batch.events {
             let key = key(event);
             let value = if let WatchEvent::Put(kv) = event { Some(kv.value.as_slice()) } else { None };
@@ -181,7 +185,7 @@ impl Judge {
             if key == "/fleet/leader" {
                 self.leader = value.and(origin);
             } else if let Some(machine) = key.strip_prefix("/fleet/assignments/") {
-                self.assigned(origin, machine, value);
+                self.assigned(origin, machine, value, batch);
             } else if key.strip_prefix("/fleet/units/") == Some(ROLLING) {
                 self.budget.wanted(value.and_then(|value| serde_json::from_slice(value).ok()).as_ref());
             }
@@ -215,7 +219,7 @@ impl Judge {
         }
     }
 
-    fn assigned(&mut self, origin: Option<Origin>, machine: &str, value: Option<&[u8]>) {
+    fn assigned(&mut self, origin: Option<Origin>, machine: &str, value: Option<&[u8]>, batch: &WatchBatch) {
         if origin.is_some() && origin != self.leader {
             self.fail(Check::OneWriter, format!("{origin:?} wrote an assignment in the term of {:?}", self.leader));
         }
@@ -246,6 +250,9 @@ impl Judge {
             }
         }
         self.note(line);
+        if let Some(Err(what)) = origin.map(|_| self.placing.assigned(batch, machine, &old, &new)) {
+            self.fail(Check::Placed, what);
+        }
         if let Err(what) = self.budget.assigned(number, &old, &new) {
             self.fail(Check::Budget, what);
         }

@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod link;
 pub mod network;
 mod panics;
+mod placing;
 pub mod planted;
 mod rules;
 pub mod run;

@@ -41,11 +41,13 @@ pub enum Planted {
     OverlooksLabels,
     /// A machine that gets no answer about its assignment panics.
     PanicsInSilence,
+    /// The planner takes all machines for ones of the same zone.
+    MistakesLabels,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 12] = [
+    pub const ALL: [Planted; 13] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -58,6 +60,7 @@ impl Planted {
         Planted::AllLookDown,
         Planted::OverlooksLabels,
         Planted::PanicsInSilence,
+        Planted::MistakesLabels,
     ];
 
     /// Its name on the command line.
@@ -75,6 +78,7 @@ impl Planted {
             Planted::AllLookDown => "all-look-down",
             Planted::OverlooksLabels => "overlooks-labels",
             Planted::PanicsInSilence => "panics-in-silence",
+            Planted::MistakesLabels => "mistakes-labels",
         }
     }
 
@@ -91,6 +95,7 @@ impl Planted {
             Planted::AllLookDown => Check::Budget,
             Planted::OverlooksLabels => Check::Nowhere,
             Planted::PanicsInSilence => Check::Panicked,
+            Planted::MistakesLabels => Check::Placed,
         }
     }
 
@@ -147,6 +152,10 @@ impl Planted {
         }
         if bug == Some(Planted::AllLookDown) && kv.key.contains("/reports/") {
             kv.value = String::from_utf8_lossy(&kv.value).replace("\"active\":\"active\"", "\"active\":\"failed\"").into_bytes();
+        }
+        if bug == Some(Planted::MistakesLabels) && kv.key.contains("/machines/") {
+            let label = |zone: u8| format!("\"{OWN_LABEL}\":\"{zone}\"");
+            kv.value = String::from_utf8_lossy(&kv.value).replace(&label(0), &label(1)).into_bytes();
         }
         if bug == Some(Planted::OverlooksLabels) && kv.key.contains("/machines/") {
             kv.value = String::from_utf8_lossy(&kv.value).replace(&format!("\"{OWN_LABEL}\":"), "\"hidden\":").into_bytes();

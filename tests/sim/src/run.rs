@@ -17,7 +17,7 @@ use crate::judge::{REWRITTEN, SharedJudge};
 use crate::keeper;
 use crate::panics;
 use crate::planted::Planted;
-use crate::script::{Action, FAULTS_FROM_MS, Script, UNITS, Wish};
+use crate::script::{Action, FAULTS_FROM_MS, Script, Wish, units};
 use crate::settled::{nothing_lost, settled};
 use crate::users::{self, Ledgers};
 use crate::verdict::{Check, Verdict};
@@ -277,7 +277,7 @@ impl World {
             host.link.heal();
             host.systemd.inner.set_reachable(true);
             host.systemd.inner.set_lag(Duration::ZERO);
-            for (unit, _) in UNITS {
+            for (unit, _) in units() {
                 host.systemd.inner.heal(&instance(unit));
             }
             host.start();

@@ -127,9 +127,23 @@ pub const FENCED: &[&str] = &["ledger.service", "shard@.service", "twin.service"
 /// Those that start after another, whose stop so waits for theirs.
 const ORDERED: &[(&str, &str)] = &[("twin.service", "ledger.service"), ("mate.service", "ledger.service")];
 
-/// A unit that is changed a few instances at a time. Apart from the others: it and what is done to it are chosen last, so that a seed's
-/// other actions are what they always were.
+/// A unit that is changed a few instances at a time.
 pub const ROLLING: &str = "roll@.service";
+
+/// Units apart from the others: they and what is done to them are chosen last, so that a seed's other actions are what they always were.
+pub const CHOSEN_LAST: &[(&str, &[&str])] = &[
+    (ROLLING, &["MaxUnavailable=2", "MaxUnavailable=2", "MaxUnavailable=2", "MaxUnavailable=2"]),
+    ("pin.service", &["MachineID=a0000001", "MachineID=a0000002000000000000000000000002", "MachineID=a0000009"]),
+    (
+        "slot@.service",
+        &["MachineMetadata=zone=%i", "Conflicts=slot@*.service", "MachineMetadata=zone=%i\nMachineMetadata=zone=0"],
+    ),
+];
+
+/// All of them.
+pub fn units() -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
+    UNITS.iter().chain(CHOSEN_LAST)
+}
 
 /// Its `MaxUnavailable=`, in each of its texts.
 pub const BUDGET: usize = 2;
@@ -139,8 +153,7 @@ pub const MOST_REPLICAS: u32 = 15;
 
 /// The text of a unit's `number`th version.
 pub fn text(unit: &str, number: usize) -> String {
-    let section = UNITS.iter().find(|(name, _)| *name == unit).and_then(|(_, texts)| texts.get(number)).unwrap_or(&"");
-    let section = if unit == ROLLING { &*format!("MaxUnavailable={BUDGET}") } else { section };
+    let section = units().find(|(name, _)| *name == unit).and_then(|(_, texts)| texts.get(number)).unwrap_or(&"");
     let after =
         ORDERED.iter().find(|(name, _)| *name == unit).map_or(String::new(), |(_, other)| format!("[Unit]\nAfter={other}\n"));
     // So that a copy which must be killed is waited for in reasonable time.
@@ -169,6 +182,10 @@ impl Script {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0011);
         if !calm && random.bool() {
             script.roll(&mut random, end_ms);
+        }
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x0033);
+        if !calm && random.bool() {
+            script.pin(&mut random, end_ms);
         }
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0022);
         if random.bool() {
@@ -314,6 +331,24 @@ impl Script {
             if random.bool() {
                 let fault = self.fault(random);
                 self.push(at_ms + random.u64(0..2_000), fault);
+            }
+        }
+    }
+
+    /// Units for one machine, and for one zone each: what fits nowhere, in some of their texts.
+    fn pin(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        for (unit, texts) in CHOSEN_LAST.iter().filter(|(unit, _)| *unit != ROLLING) {
+            let template = unit.contains('@');
+            let mut at_ms = random.u64(1_000..8_000);
+            for _ in 0..random.usize(1..=4) {
+                let (user, over, text) = (random.usize(0..2), random.usize(0..self.machines), random.usize(0..texts.len()));
+                let desired = (!template).then_some(DesiredState::Launched);
+                self.push(at_ms, Action::User { user, over, wish: Wish::Submit { unit, text, desired } });
+                if template {
+                    let wish = Wish::Scale { unit, replicas: random.u32(1..=4) };
+                    self.push(at_ms + 1, Action::User { user, over, wish });
+                }
+                at_ms = random.u64(FAULTS_FROM_MS..end_ms);
             }
         }
     }

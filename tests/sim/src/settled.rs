@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::keeper;
 use crate::planted::Planted;
 use crate::rules::{Ground, refusal};
-use crate::script::UNITS;
+use crate::script::units;
 use crate::users::{Ledgers, fields};
 use crate::verdict::{Check, Verdict};
 
@@ -81,7 +81,7 @@ fn ground<'a>(snapshot: &Snapshot, id: &'a MachineId, machine: &'a Machine) -> G
 /// Whether every record is one that what users were told explains.
 pub fn nothing_lost(etcd: &Etcd, ledgers: &Ledgers) -> Result<(), String> {
     let ledgers = ledgers.lock().expect("no panic over ledgers");
-    for (unit, _) in UNITS {
+    for (unit, _) in units() {
         let Some(ledger) = ledgers.get(unit) else { continue };
         let record = etcd.peek(&format!("/fleet/units/{unit}")).map(|kv| serde_json::from_slice::<UnitRecord>(&kv.value));
         let record = record.transpose().map_err(|error| format!("the record of {unit} cannot be read: {error}"))?;

@@ -25,6 +25,8 @@ pub enum Check {
     LaterFields,
     /// No more instances are taken down at once than `MaxUnavailable=` allows, and the way back is always there.
     Budget,
+    /// What is placed was wanted, and its machine fit, by what the leader had seen.
+    Placed,
     /// No task panics.
     Panicked,
     /// What is said to fit nowhere fits nowhere.
