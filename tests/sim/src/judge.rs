@@ -15,6 +15,7 @@ use crate::etcd::{Origin, key};
 use crate::keeper;
 use crate::placing::Placing;
 use crate::script::ROLLING;
+use crate::texts::Texts;
 use crate::verdict::{Check, Verdict};
 
 /// How long after it was decided a stop may still be carried out: the longest fault, and the longest pause after a failed step.
@@ -54,6 +55,7 @@ impl SharedJudge {
             undisturbed: false,
             budget: Budget::default(),
             placing: Placing::default(),
+            texts: Texts::default(),
         })))
     }
 
@@ -103,6 +105,7 @@ pub struct Judge {
     undisturbed: bool,
     budget: Budget,
     placing: Placing,
+    texts: Texts,
 }
 
 impl Judge {
@@ -178,6 +181,9 @@ impl Judge {
             );
         }
         self.placing.wrote(batch);
+        if let Err(what) = self.texts.wrote(batch) {
+            self.fail(Check::Texts, what);
+        }
         for event in &batch.events {
             let key = key(event);
             let value = if let WatchEvent::Put(kv) = event { Some(kv.value.as_slice()) } else { None };

@@ -24,5 +24,6 @@ pub mod script;
 pub mod settled;
 pub mod shrink;
 pub mod systemd;
+mod texts;
 pub mod users;
 pub mod verdict;

@@ -43,11 +43,13 @@ pub enum Planted {
     PanicsInSilence,
     /// The planner takes all machines for ones of the same zone.
     MistakesLabels,
+    /// A new text takes the place of the last one, which is not kept.
+    ForgetsTexts,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 13] = [
+    pub const ALL: [Planted; 14] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -61,6 +63,7 @@ impl Planted {
         Planted::OverlooksLabels,
         Planted::PanicsInSilence,
         Planted::MistakesLabels,
+        Planted::ForgetsTexts,
     ];
 
     /// Its name on the command line.
@@ -79,6 +82,7 @@ impl Planted {
             Planted::OverlooksLabels => "overlooks-labels",
             Planted::PanicsInSilence => "panics-in-silence",
             Planted::MistakesLabels => "mistakes-labels",
+            Planted::ForgetsTexts => "forgets-texts",
         }
     }
 
@@ -96,6 +100,7 @@ impl Planted {
             Planted::OverlooksLabels => Check::Nowhere,
             Planted::PanicsInSilence => Check::Panicked,
             Planted::MistakesLabels => Check::Placed,
+            Planted::ForgetsTexts => Check::Texts,
         }
     }
 
@@ -132,6 +137,15 @@ impl Planted {
 
     pub(crate) fn changes(bug: Option<Planted>, changes: &[Change]) -> Vec<Change> {
         let mut changes = changes.to_vec();
+        let last = |change: &Change| {
+            let (texts, number) = change.key().split_once(".revisions/")?.1.split_once('/')?;
+            let last = number.parse::<u64>().ok().filter(|number| *number > 1)? - 1;
+            Some(Change::Delete { key: format!("/fleet.revisions/{texts}/{last:010}") })
+        };
+        if bug == Some(Planted::ForgetsTexts) {
+            let put = changes.iter().filter(|change| matches!(change, Change::Put { .. }));
+            changes.extend(put.filter_map(last).collect::<Vec<_>>());
+        }
         for change in changes.iter_mut().filter(|_| bug == Some(Planted::DropsFields)) {
             if let Change::Put { key, value, .. } = change
                 && key.contains("/units/")

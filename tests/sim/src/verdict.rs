@@ -27,6 +27,8 @@ pub enum Check {
     Budget,
     /// What is placed was wanted, and its machine fit, by what the leader had seen.
     Placed,
+    /// Each text that a unit has had is kept.
+    Texts,
     /// No task panics.
     Panicked,
     /// What is said to fit nowhere fits nowhere.
