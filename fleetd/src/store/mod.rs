@@ -171,8 +171,10 @@ impl Store {
         let key = self.keys.unit(name);
         let revision = self.apply_unlocked(&[unchanged(&key, Some(old))], &[Change::Delete { key: key.clone() }], &key).await?;
         // The texts go after the record: if this is cut short, stray texts are harmless, a record without its text is not.
-        let texts = self.kv.range(&self.keys.texts_of(name)).await?;
-        for chunk in texts.kvs.chunks(MAX_TXN_OPS) {
+        let mut texts = self.kv.range(&self.keys.texts_of(name)).await?.kvs;
+        // Somebody may have submitted the unit again meanwhile: that text is the new record's.
+        texts.retain(|kv| kv.mod_revision < revision);
+        for chunk in texts.chunks(MAX_TXN_OPS) {
             let compares: Vec<Compare> = chunk.iter().map(|kv| Compare::ModRevision(kv.key.clone(), kv.mod_revision)).collect();
             let deletes: Vec<Change> = chunk.iter().map(|kv| Change::Delete { key: kv.key.clone() }).collect();
             self.kv.txn(&compares, &deletes).await?;

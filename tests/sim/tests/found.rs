@@ -127,6 +127,22 @@ fn a_report_that_arrives_late_does_not_take_the_place_of_the_next_one() {
     }
 }
 
+/// A unit that was submitted again while it was being destroyed lost the text of its new record, and so no machine could run it.
+#[test]
+fn a_unit_that_is_submitted_again_while_it_is_destroyed_keeps_its_text() {
+    let unit = "db.service";
+    let submit = || Wish::Submit { unit, text: 0, desired: Some(DesiredState::Launched) };
+    let actions = [
+        (2_000, user(submit())),
+        (5_000, user(Wish::Destroy { unit })),
+        (5_006, Action::Cut { machine: 0, requests: false, answers: true, ms: 1_000 }),
+        (5_080, Action::User { user: 1, over: 1, wish: submit() }),
+    ];
+    for seed in 1..=30 {
+        assert_well(&run_script(seed, script(actions.clone()), &Options::default()), 0);
+    }
+}
+
 fn assert_well(outcome: &Outcome, calls: u32) {
     assert_eq!(outcome.verdict, None, "with the crash at call {calls}:\n{}", outcome.history.join("\n"));
 }
