@@ -5,7 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleet_core::model::DesiredState;
+use fleet_core::model::{Availability, DesiredState};
+
+/// What a user may ask of something that is kept in the store.
+pub trait Operation {
+    /// What users may say of it; the default is what holds before anybody said anything.
+    type State: Clone + Default + Ord;
+
+    /// What it makes of a state, by the API's rules. What would be refused changes nothing.
+    fn on(&self, state: &Self::State) -> Self::State;
+}
 
 /// The part of a record that users write; `None`: no such unit.
 pub type Record = Option<Fields>;
@@ -13,25 +22,55 @@ pub type Record = Option<Fields>;
 /// What users say of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fields {
-    /// Its text.
-    pub text: String,
+    /// The texts that it has had, its present one last.
+    pub texts: Vec<String>,
     /// Its desired state.
     pub desired: DesiredState,
     /// Its count.
     pub replicas: Option<u32>,
+    /// How often it was asked to restart.
+    pub restarts: u64,
 }
 
 /// What a user asked of one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operation {
+pub enum UnitOperation {
     /// A text, and maybe a desired state.
     Submit(String, Option<DesiredState>),
     /// A desired state.
     Desire(DesiredState),
     /// A count.
     Scale(u32),
+    /// A restart.
+    Restart,
+    /// The last text that differs from the present one.
+    Rollback,
     /// No unit.
     Destroy,
+}
+
+/// What an operator says of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Said {
+    /// The value of its label.
+    pub label: String,
+    /// Whether it takes instances, in the API's word.
+    pub availability: &'static str,
+}
+
+impl Default for Said {
+    fn default() -> Said {
+        Said { label: String::new(), availability: Availability::Active.as_str() }
+    }
+}
+
+/// What an operator asked of one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MachineOperation {
+    /// A value of the label.
+    Label(String),
+    /// That it takes instances, or none.
+    Availability(Availability),
 }
 
 /// How an operation was answered.
@@ -45,23 +84,23 @@ pub enum Answer {
     Unknown,
 }
 
-/// All states that one unit's record may be in, each with the unanswered operations that it contains.
+/// All states that one document may be in, each with the unanswered operations that it contains.
 #[derive(Debug)]
-pub struct Ledger {
-    states: BTreeSet<(Record, BTreeSet<u64>)>,
-    open: BTreeMap<u64, Operation>,
+pub struct Ledger<O: Operation> {
+    states: BTreeSet<(O::State, BTreeSet<u64>)>,
+    open: BTreeMap<u64, O>,
 }
 
-impl Default for Ledger {
-    /// No unit, nothing asked.
-    fn default() -> Ledger {
-        Ledger { states: [(None, BTreeSet::new())].into(), open: BTreeMap::new() }
+impl<O: Operation> Default for Ledger<O> {
+    /// Nothing asked.
+    fn default() -> Ledger<O> {
+        Ledger { states: [(O::State::default(), BTreeSet::new())].into(), open: BTreeMap::new() }
     }
 }
 
-impl Ledger {
+impl<O: Operation> Ledger<O> {
     /// An operation was sent: from now on it may be carried out at any time.
-    pub fn sent(&mut self, id: u64, operation: Operation) {
+    pub fn sent(&mut self, id: u64, operation: O) {
         self.open.insert(id, operation);
         self.close();
     }
@@ -77,27 +116,27 @@ impl Ledger {
         self.states = states
             .into_iter()
             .filter(|(_, done)| agrees(done.contains(&id)))
-            .map(|(record, mut done)| {
+            .map(|(state, mut done)| {
                 done.remove(&id);
-                (record, done)
+                (state, done)
             })
             .collect();
         !self.states.is_empty()
     }
 
-    /// Whether the record may be like this.
-    pub fn explains(&self, record: &Record) -> bool {
-        self.states.iter().any(|(state, _)| state == record)
+    /// Whether the document may be like this.
+    pub fn explains(&self, state: &O::State) -> bool {
+        self.states.iter().any(|(may, _)| may == state)
     }
 
     fn close(&mut self) {
         loop {
             let mut more = BTreeSet::new();
-            for (record, done) in &self.states {
+            for (state, done) in &self.states {
                 for (id, operation) in self.open.iter().filter(|(id, _)| !done.contains(id)) {
                     let mut done = done.clone();
                     done.insert(*id);
-                    more.insert((operation.on(record), done));
+                    more.insert((operation.on(state), done));
                 }
             }
             let before = self.states.len();
@@ -109,38 +148,55 @@ impl Ledger {
     }
 }
 
-impl Operation {
-    /// What it makes of a record, by the API's rules.
+impl Operation for UnitOperation {
+    type State = Record;
+
     fn on(&self, record: &Record) -> Record {
         let Some(old) = record else {
             return match self {
-                Operation::Submit(text, desired) => {
-                    Some(Fields { text: text.clone(), desired: desired.unwrap_or_default(), replicas: None })
+                UnitOperation::Submit(text, desired) => {
+                    Some(Fields { texts: vec![text.clone()], desired: desired.unwrap_or_default(), replicas: None, restarts: 0 })
                 }
                 _ => None,
             };
         };
         let mut new = old.clone();
         match self {
-            Operation::Submit(text, desired) => {
-                let replaced = old.text != *text;
-                new.text.clone_from(text);
+            UnitOperation::Submit(text, desired) => {
+                let replaced = old.texts.last() != Some(text);
+                new.texts.extend(replaced.then(|| text.clone()));
                 match desired {
                     Some(desired) => new.desired = *desired,
                     None if replaced && old.replicas.is_none() => new.desired = DesiredState::Inactive,
                     None => {}
                 }
             }
-            Operation::Desire(desired) => new.desired = *desired,
-            Operation::Scale(replicas) => {
+            UnitOperation::Desire(desired) => new.desired = *desired,
+            UnitOperation::Scale(replicas) => {
                 new.replicas = Some(*replicas);
                 if new.desired == DesiredState::Inactive {
                     new.desired = DesiredState::Launched;
                 }
             }
-            Operation::Destroy => return None,
+            UnitOperation::Restart => new.restarts += u64::from(old.desired == DesiredState::Launched),
+            UnitOperation::Rollback => {
+                let before = old.texts.iter().rev().find(|text| Some(*text) != old.texts.last());
+                new.texts.extend(before.cloned());
+            }
+            UnitOperation::Destroy => return None,
         }
         Some(new)
+    }
+}
+
+impl Operation for MachineOperation {
+    type State = Said;
+
+    fn on(&self, said: &Said) -> Said {
+        match self {
+            MachineOperation::Label(value) => Said { label: value.clone(), ..said.clone() },
+            MachineOperation::Availability(availability) => Said { availability: availability.as_str(), ..said.clone() },
+        }
     }
 }
 
@@ -148,21 +204,22 @@ impl Operation {
 mod tests {
     use super::*;
 
-    fn submit(text: &str) -> Operation {
-        Operation::Submit(text.to_string(), Some(DesiredState::Launched))
+    fn submit(text: &str) -> UnitOperation {
+        UnitOperation::Submit(text.to_string(), Some(DesiredState::Launched))
     }
 
-    fn record(text: &str, replicas: Option<u32>) -> Record {
-        Some(Fields { text: text.to_string(), desired: DesiredState::Launched, replicas })
+    fn record(texts: &[&str], replicas: Option<u32>) -> Record {
+        let texts = texts.iter().map(ToString::to_string).collect();
+        Some(Fields { texts, desired: DesiredState::Launched, replicas, restarts: 0 })
     }
 
     #[test]
     fn an_accepted_write_must_be_there() {
         let mut ledger = Ledger::default();
         ledger.sent(1, submit("a"));
-        assert!(ledger.explains(&None) && ledger.explains(&record("a", None)));
+        assert!(ledger.explains(&None) && ledger.explains(&record(&["a"], None)));
         assert!(ledger.answered(1, Answer::Accepted));
-        assert!(!ledger.explains(&None) && ledger.explains(&record("a", None)));
+        assert!(!ledger.explains(&None) && ledger.explains(&record(&["a"], None)));
     }
 
     #[test]
@@ -170,9 +227,9 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.sent(1, submit("a"));
         ledger.answered(1, Answer::Unknown);
-        ledger.sent(2, Operation::Destroy);
+        ledger.sent(2, UnitOperation::Destroy);
         assert!(ledger.answered(2, Answer::Accepted));
-        assert!(ledger.explains(&None) && ledger.explains(&record("a", None)), "the submit may arrive after the destroy");
+        assert!(ledger.explains(&None) && ledger.explains(&record(&["a"], None)), "the submit may arrive after the destroy");
     }
 
     #[test]
@@ -181,10 +238,22 @@ mod tests {
         ledger.sent(1, submit("a"));
         ledger.answered(1, Answer::Accepted);
         ledger.sent(2, submit("b"));
-        ledger.sent(3, Operation::Scale(5));
+        ledger.sent(3, UnitOperation::Scale(5));
         assert!(ledger.answered(2, Answer::Accepted) && ledger.answered(3, Answer::Accepted));
-        assert!(ledger.explains(&record("b", Some(5))));
-        assert!(!ledger.explains(&record("b", None)), "the count was lost");
-        assert!(!ledger.explains(&record("a", Some(5))), "the text was lost");
+        assert!(ledger.explains(&record(&["a", "b"], Some(5))));
+        assert!(!ledger.explains(&record(&["a", "b"], None)), "the count was lost");
+        assert!(!ledger.explains(&record(&["a"], Some(5))), "the text was lost");
+    }
+
+    #[test]
+    fn a_rollback_brings_the_last_other_text_as_a_new_one_and_a_restart_counts_once() {
+        let mut ledger = Ledger::default();
+        for (id, operation) in [submit("a"), submit("b"), UnitOperation::Rollback, UnitOperation::Restart].into_iter().enumerate()
+        {
+            ledger.sent(id as u64, operation);
+            assert!(ledger.answered(id as u64, Answer::Accepted));
+        }
+        let restarted = record(&["a", "b", "a"], None).map(|fields| Fields { restarts: 1, ..fields });
+        assert!(ledger.explains(&restarted) && !ledger.explains(&record(&["a", "b", "a"], None)));
     }
 }

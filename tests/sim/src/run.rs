@@ -305,7 +305,7 @@ impl World {
             }
             sleep(Duration::from_millis(500)).await;
         }
-        nothing_lost(&self.etcd, &self.ledgers).map_err(|what| Verdict { check: Check::Ledger, what })
+        nothing_lost(&self.etcd, &self.hosts, &self.ledgers).map_err(|what| Verdict { check: Check::Ledger, what })
     }
 }
 

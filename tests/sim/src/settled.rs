@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleet_core::model::{DesiredState, Machine, Snapshot, Unit, UnitRecord};
+use fleet_core::model::{DesiredState, Machine, Settings, Snapshot, Unit, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::plan;
 use fleet_core::xfleet::Constraints;
 use fleetd::store::Store;
 use fleetd::systemd::Listed;
+use serde::de::DeserializeOwned;
 
 use crate::etcd::Etcd;
 use crate::host::Host;
 use crate::keeper;
 use crate::planted::Planted;
 use crate::rules::{Ground, refusal};
-use crate::script::units;
-use crate::users::{Ledgers, fields};
+use crate::users::{Ledgers, fields, said};
 use crate::verdict::{Check, Verdict};
 
 /// Why it is not settled yet; `Ok` if it is. With a planted bug, the plan asked for here has it, too.
@@ -78,18 +78,35 @@ fn ground<'a>(snapshot: &Snapshot, id: &'a MachineId, machine: &'a Machine) -> G
     Ground { id, labels: &machine.metadata, open: !snapshot.availability.contains_key(id), here }
 }
 
-/// Whether every record is one that what users were told explains.
-pub fn nothing_lost(etcd: &Etcd, ledgers: &Ledgers) -> Result<(), String> {
-    let ledgers = ledgers.lock().expect("no panic over ledgers");
-    for (unit, _) in units() {
-        let Some(ledger) = ledgers.get(unit) else { continue };
-        let record = etcd.peek(&format!("/fleet/units/{unit}")).map(|kv| serde_json::from_slice::<UnitRecord>(&kv.value));
-        let record = record.transpose().map_err(|error| format!("the record of {unit} cannot be read: {error}"))?;
-        if !ledger.explains(&record.as_ref().map(fields)) {
-            return Err(format!("the record of {unit} is not what users were told: {record:?}; expected one of {ledger:?}"));
+/// Whether every record, and what is set for every machine, is such that what users were told explains it.
+pub fn nothing_lost(etcd: &Etcd, hosts: &[Arc<Host>], ledgers: &Ledgers) -> Result<(), String> {
+    let told = ledgers.lock().expect("no panic over ledgers");
+    for (unit, ledger) in &told.units {
+        let record: Option<UnitRecord> = document(etcd, &format!("/fleet/units/{unit}"))?;
+        let texts = |record: &UnitRecord| (1..=record.revision).map(|number| text_of(etcd, unit, number)).collect();
+        let fields = record.as_ref().map(|record| fields(record, texts(record)));
+        if !ledger.explains(&fields) {
+            return Err(format!("the record of {unit} is not what users were told: {fields:?}; expected one of {ledger:?}"));
+        }
+    }
+    for (machine, ledger) in &told.machines {
+        let settings: Option<Settings> = document(etcd, &format!("/fleet/settings/{}", hosts[*machine].id))?;
+        let said = said(&settings.unwrap_or_default());
+        if !ledger.explains(&said) {
+            return Err(format!("machine {machine} is not set as users were told: {said:?}; expected one of {ledger:?}"));
         }
     }
     Ok(())
+}
+
+fn document<T: DeserializeOwned>(etcd: &Etcd, key: &str) -> Result<Option<T>, String> {
+    let read = etcd.peek(key).map(|kv| serde_json::from_slice(&kv.value)).transpose();
+    read.map_err(|error| format!("{key} cannot be read: {error}"))
+}
+
+fn text_of(etcd: &Etcd, unit: &str, number: u64) -> String {
+    let kept = etcd.peek(&format!("/fleet.revisions/{unit}/{number:010}"));
+    kept.map_or(String::new(), |kv| String::from_utf8_lossy(&kv.value).into_owned())
 }
 
 fn owner<'a>(snapshot: &'a Snapshot, name: &UnitName) -> Option<&'a Arc<Unit>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, Request, header};
-use fleet_core::model::UnitRecord;
+use fleet_core::model::{Settings, UnitRecord};
 use fleetd::clock::with_clock;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -14,15 +14,50 @@ use tower::ServiceExt;
 
 use crate::host::Host;
 use crate::judge::SharedJudge;
-use crate::ledger::{Answer, Fields, Ledger, Operation};
-use crate::script::{ROLLING, Wish, text};
+use crate::ledger::{Answer, Fields, Ledger, MachineOperation, Said, UnitOperation};
+use crate::script::{Wish, text};
 use crate::verdict::Check;
 
 /// How long a user waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// One ledger a unit.
-pub type Ledgers = Arc<Mutex<BTreeMap<&'static str, Ledger>>>;
+/// The label that operators set.
+const LABEL: &str = "disk";
+
+/// What users were told.
+pub type Ledgers = Arc<Mutex<Told>>;
+
+/// One ledger a unit, and one a machine.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// By the unit's name.
+    pub units: BTreeMap<&'static str, Ledger<UnitOperation>>,
+    /// By the machine's number.
+    pub machines: BTreeMap<usize, Ledger<MachineOperation>>,
+}
+
+/// What a wish writes, and into whose ledger it goes.
+enum Written {
+    Unit(&'static str, UnitOperation),
+    Machine(usize, MachineOperation),
+}
+
+impl Told {
+    fn sent(&mut self, id: u64, written: Written) {
+        match written {
+            Written::Unit(unit, operation) => self.units.entry(unit).or_default().sent(id, operation),
+            Written::Machine(machine, operation) => self.machines.entry(machine).or_default().sent(id, operation),
+        }
+    }
+
+    /// False if nothing explains this answer.
+    fn answered(&mut self, id: u64, wish: &Wish, answer: Answer) -> bool {
+        match written(wish) {
+            Written::Unit(unit, _) => self.units.entry(unit).or_default().answered(id, answer),
+            Written::Machine(machine, _) => self.machines.entry(machine).or_default().answered(id, answer),
+        }
+    }
+}
 
 /// A user: takes wishes, each with the machine to ask.
 pub fn user(number: usize, hosts: Vec<Arc<Host>>, ledgers: Ledgers, judge: SharedJudge) -> mpsc::UnboundedSender<(usize, Wish)> {
@@ -39,10 +74,7 @@ pub fn user(number: usize, hosts: Vec<Arc<Host>>, ledgers: Ledgers, judge: Share
 }
 
 async fn ask(id: u64, hosts: &[Arc<Host>], over: usize, wish: Wish, ledgers: &Ledgers, judge: &SharedJudge) {
-    let written = operation(&wish);
-    if let Some((unit, operation)) = &written {
-        ledgers.lock().expect("no panic over ledgers").entry(unit).or_default().sent(id, operation.clone());
-    }
+    ledgers.lock().expect("no panic over ledgers").sent(id, written(&wish));
     let (method, path, body) = request(&wish, hosts);
     let request = Request::builder()
         .method(method)
@@ -62,26 +94,22 @@ async fn ask(id: u64, hosts: &[Arc<Host>], over: usize, wish: Wish, ledgers: &Le
         _ => Answer::Unknown,
     };
     judge.lock().note(format!("user over machine {over}: {wish:?}: {answer:?} {}", status.map_or(0, |status| status.as_u16())));
-    if let Some((unit, _)) = &written {
-        let explained =
-            ledgers.lock().expect("no panic over ledgers").get_mut(unit).is_none_or(|ledger| ledger.answered(id, answer));
-        if !explained {
-            let what = format!("no order of what users asked of {unit} explains the answer {answer:?} to {wish:?}");
-            judge.lock().fail(Check::Ledger, what);
-        }
+    if !ledgers.lock().expect("no panic over ledgers").answered(id, &wish, answer) {
+        let what = format!("no order of what users asked explains the answer {answer:?} to {wish:?}");
+        judge.lock().fail(Check::Ledger, what);
     }
 }
 
-/// What the wish writes, for the ledger of its unit.
-fn operation(wish: &Wish) -> Option<(&'static str, Operation)> {
+fn written(wish: &Wish) -> Written {
     match wish {
-        // What a rollback brings depends on the texts before, which no ledger keeps.
-        Wish::Submit { unit: ROLLING, .. } | Wish::Scale { unit: ROLLING, .. } => None,
-        Wish::Submit { unit, text: number, desired } => Some((unit, Operation::Submit(text(unit, *number), *desired))),
-        Wish::Desire { unit, desired } => Some((unit, Operation::Desire(*desired))),
-        Wish::Scale { unit, replicas } => Some((unit, Operation::Scale(*replicas))),
-        Wish::Destroy { unit } => Some((unit, Operation::Destroy)),
-        Wish::Restart { .. } | Wish::Label { .. } | Wish::Rollback { .. } | Wish::Availability { .. } => None,
+        Wish::Submit { unit, text: number, desired } => Written::Unit(unit, UnitOperation::Submit(text(unit, *number), *desired)),
+        Wish::Desire { unit, desired } => Written::Unit(unit, UnitOperation::Desire(*desired)),
+        Wish::Scale { unit, replicas } => Written::Unit(unit, UnitOperation::Scale(*replicas)),
+        Wish::Restart { unit } => Written::Unit(unit, UnitOperation::Restart),
+        Wish::Rollback { unit } => Written::Unit(unit, UnitOperation::Rollback),
+        Wish::Destroy { unit } => Written::Unit(unit, UnitOperation::Destroy),
+        Wish::Label { machine, value } => Written::Machine(*machine, MachineOperation::Label(value.to_string())),
+        Wish::Availability { machine, availability } => Written::Machine(*machine, MachineOperation::Availability(*availability)),
     }
 }
 
@@ -109,14 +137,20 @@ fn request(wish: &Wish, hosts: &[Arc<Host>]) -> (Method, String, String) {
             (Method::PUT, path, serde_json::json!({"availability": availability.as_str()}).to_string())
         }
         Wish::Label { machine, value } => {
-            let path = format!("/{}/metadata/disk", hosts[*machine].id);
+            let path = format!("/{}/metadata/{LABEL}", hosts[*machine].id);
             let body = serde_json::json!([{"op": "add", "path": path, "value": value.to_string()}]);
             (Method::PATCH, "/fleet/v1/machines".to_string(), body.to_string())
         }
     }
 }
 
-/// What the ledger knows of a record.
-pub fn fields(record: &UnitRecord) -> Fields {
-    Fields { text: record.text.clone(), desired: record.desired, replicas: record.replicas }
+/// What the ledger knows of a record whose unit has had these texts.
+pub fn fields(record: &UnitRecord, texts: Vec<String>) -> Fields {
+    Fields { texts, desired: record.desired, replicas: record.replicas, restarts: record.restart }
+}
+
+/// What the ledger knows of an operator's settings.
+pub fn said(settings: &Settings) -> Said {
+    let label = settings.metadata.get(LABEL).cloned().unwrap_or_default();
+    Said { label, availability: settings.availability.as_str() }
 }
