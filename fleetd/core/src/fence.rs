@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Assignment, Snapshot, Unknown, Why};
 use crate::name::{MachineId, UnitName};
 
+mod commands;
 mod rules;
 
 pub use rules::{StopTerms, refusals};

@@ -135,6 +135,15 @@ impl UnitFile {
     }
 }
 
+/// A boolean in systemd's words; `None` for any other, which systemd passes over with a warning.
+pub fn boolean(word: &str) -> Option<bool> {
+    match word.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
+        "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
+        _ => None,
+    }
+}
+
 /// Reads all options that can be read, and collects what could not.
 fn read(text: &str) -> (UnitFile, Vec<UnitFileError>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

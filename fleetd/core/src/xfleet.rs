@@ -8,7 +8,7 @@ use crate::glob;
 use crate::labels::Labels;
 use crate::max_unavailable::MaxUnavailable;
 use crate::name::UnitName;
-use crate::unit_file::{UnitFile, UnitFileError, UnitOption};
+use crate::unit_file::{UnitFile, UnitFileError, UnitOption, boolean};
 
 /// The section that fleet reads; systemd passes over sections that start with `X-`.
 pub const SECTION: &str = "X-Fleet";
@@ -79,7 +79,7 @@ impl Constraints {
             conflicts: split(values(&["Conflicts", "X-Conflicts"])),
             global: is_global(&file.options),
             replaces: values(&["Replaces"]).into_iter().filter(|v| !v.is_empty()).collect(),
-            fence: values(&["Fence"]).last().is_some_and(|v| is_true(v)),
+            fence: values(&["Fence"]).last().is_some_and(|v| boolean(v) == Some(true)),
             max_unavailable: values(&["MaxUnavailable"]).last().filter(|v| !v.is_empty()).map(|v| MaxUnavailable::parse(v)),
         }
     }
@@ -170,6 +170,14 @@ pub fn lint(file: &UnitFile) -> Vec<UnitFileError> {
                 line,
                 problem: format!("unrecognized requirement in [X-Fleet] section: \"{}\"{hint}", option.name),
             });
+        } else if option.name == "Global" {
+            let known = |word: &String| word.is_empty() || is_true(word) || boolean(word) == Some(false);
+            for word in unquote(&option.value).into_iter().filter(|word| !known(word)) {
+                notes.push(UnitFileError {
+                    line,
+                    problem: format!("Global={word} counts as no, as it did in fleet 1.0; write Global=true or Global=false"),
+                });
+            }
         } else if option.name.ends_with("MachineMetadata") {
             for pair in unquote(&option.value).into_iter().filter(|pair| metadata_pair(pair).is_none()) {
                 notes.push(UnitFileError {
@@ -189,7 +197,7 @@ fn metadata_pair(pair: &str) -> Option<(&str, &str)> {
 }
 
 /// A value that starts and ends with a quote holds several: `"a=b" "c=d"`. What stands between quotes keeps its spaces.
-fn unquote(value: &str) -> Vec<String> {
+pub(crate) fn unquote(value: &str) -> Vec<String> {
     if !value.starts_with('"') || !value.ends_with('"') {
         return vec![value.to_string()];
     }
@@ -208,7 +216,8 @@ fn unquote(value: &str) -> Vec<String> {
     values
 }
 
-pub(crate) fn is_true(value: &str) -> bool {
+/// fleet 1.0's words for yes; every other one is no, also systemd's `y`.
+fn is_true(value: &str) -> bool {
     ["true", "yes", "1", "on", "t"].contains(&value.to_lowercase().as_str())
 }
 
@@ -331,6 +340,19 @@ mod tests {
         ] {
             assert_eq!(constraints(section).contradiction().unwrap_or_default(), expected, "{section}");
         }
+    }
+
+    #[test]
+    fn a_word_for_global_that_counts_as_no_is_named_with_its_line() {
+        let notes = lint(&file("Global=y\nGlobal=enable\nGlobal=no\nGlobal=\nGlobal=T"));
+        let said: Vec<String> = notes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "line 2: Global=y counts as no, as it did in fleet 1.0; write Global=true or Global=false",
+                "line 3: Global=enable counts as no, as it did in fleet 1.0; write Global=true or Global=false"
+            ]
+        );
     }
 
     #[test]

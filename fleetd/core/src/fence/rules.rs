@@ -5,9 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::commands;
 use crate::name::UnitName;
-use crate::unit_file::{UnitFile, UnitFileError};
-use crate::xfleet::SECTION;
+use crate::unit_file::{UnitFile, UnitFileError, UnitOption, boolean};
+use crate::xfleet::{Constraints, SECTION, is_global, unquote};
 
 /// systemd's own `DefaultTimeoutStopSec=`, in milliseconds. fleet writes it beside units that set none, so that a host's other default
 /// does not count.
@@ -41,7 +42,7 @@ impl StopTerms {
         }
         // A core dump on the way costs a time of its own.
         let dump = abort.unwrap_or(if abort_mode { stop } else { 0 });
-        let count = |option: &str| file.values("Service", option).flat_map(commands).count() as u64;
+        let count = |option: &str| file.values("Service", option).flat_map(each_command).count() as u64;
         // Quadlet's generator adds one of each.
         let quadlet = u64::from(name.is_quadlet());
         let (before, behind) = (count("ExecStop") + quadlet, count("ExecStopPost") + quadlet);
@@ -52,56 +53,26 @@ impl StopTerms {
     }
 }
 
-/// Why a unit that asks for `Fence=yes` cannot be fenced, each with its line; empty when it can, or does not ask.
+/// Why a unit that asks for `Fence=yes` cannot be fenced, or asks for it in a word that is none, each with its line; empty when it can,
+/// or does not ask.
 pub fn refusals(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
-    let Some(fence) = find(file, SECTION, "Fence").filter(|_| is_fenced(file)) else { return Vec::new() };
+    let unreadable = unreadable_fences(file);
+    if !unreadable.is_empty() || !Constraints::from_file(file).fence {
+        return unreadable;
+    }
+    let fence_line = line_of(file, SECTION, "Fence");
     let mut found: Vec<UnitFileError> = Vec::new();
     let refused = |line: usize, problem: &str| UnitFileError { line, problem: format!("Fence=yes: {problem}") };
     if name.systemd_name().suffix() != "service" {
-        found.push(refused(fence.1, &format!("{name} is no service; only processes can be fenced")));
+        found.push(refused(fence_line, &format!("{name} is no service; only processes can be fenced")));
     }
     for (option, &line) in file.options.iter().zip(&file.lines) {
-        let value = option.value.trim();
-        let given = format!("{}={value}", option.name);
-        let reason = match (option.section.as_str(), option.name.as_str()) {
-            (SECTION, "Global") if crate::xfleet::is_true(value) => "runs on every machine, so there is no one copy to keep",
-            ("Service", "TimeoutStopSec" | "TimeoutSec" | "TimeoutAbortSec") => match timeout_ms(value) {
-                Some(u64::MAX) => "lets a stop take for ever, so nobody could ever say that the copy has ended",
-                Some(_) => continue,
-                None => "is no time that fleet can read; write it in seconds",
-            },
-            ("Service", "SendSIGKILL") if !crate::xfleet::is_true(value) => "leaves processes alive that ignore SIGTERM",
-            ("Service", "KillMode") if !["control-group", "mixed", ""].contains(&value) => {
-                "leaves the unit's other processes alive"
-            }
-            ("Service", "FinalKillSignal") if !["SIGKILL", "KILL", "9"].contains(&value) => {
-                "can be ignored by the unit's processes"
-            }
-            ("Service", "RemainAfterExit") if crate::xfleet::is_true(value) => {
-                "keeps the unit active without a process, so that there is nothing to end"
-            }
-            ("Service", "PAMName") => "lets the login session take the processes out of the unit's control group",
-            ("Unit", "SurviveFinalKillSignal") if crate::xfleet::is_true(value) => "lets processes live on over a soft reboot",
-            ("Unit", "Before") if value.split_whitespace().any(|unit| !unit.ends_with(".target")) => {
-                "makes this unit's stop wait for theirs; write After= into those units instead"
-            }
-            ("Service", exec) if exec.starts_with("Exec") => match commands(value).find_map(escapes) {
-                Some(reason) => {
-                    found.push(refused(line, reason));
-                    continue;
-                }
-                None => continue,
-            },
-            ("Container", "PodmanArgs") if value.contains("--cgroups") => {
-                "may take the container out of the unit's control group"
-            }
-            _ => continue,
-        };
-        found.push(refused(line, &format!("{given} {reason}")));
+        let value = option.value.replace("\\\n", " "); // continued lines
+        found.extend(defeats(option, value.trim(), file).map(|problem| refused(line, &problem)));
     }
     let stop_ms = StopTerms::from_file(name, file).stop_ms;
     if stop_ms > MAX_STOP_MS && found.is_empty() {
-        let line = ["TimeoutStopSec", "TimeoutSec"].iter().find_map(|option| find(file, "Service", option)).map_or(0, |f| f.1);
+        let line = line_of(file, "Service", "TimeoutStopSec").max(line_of(file, "Service", "TimeoutSec"));
         let problem = format!(
             "its stop may take {} s by TimeoutStopSec=, ExecStop= and ExecStopPost=; the limit is {} s, since it is nowhere for so long when its machine is lost",
             stop_ms / 1000,
@@ -112,41 +83,58 @@ pub fn refusals(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
     found
 }
 
-/// Whether the unit asks to be fenced.
-pub(crate) fn is_fenced(file: &UnitFile) -> bool {
-    file.last(SECTION, "Fence").is_some_and(crate::xfleet::is_true)
+/// `Fence=` with a word that is no boolean: whoever wrote it may believe in a fence that is not there.
+fn unreadable_fences(file: &UnitFile) -> Vec<UnitFileError> {
+    let given = file.options.iter().zip(&file.lines).filter(|(option, _)| option.section == SECTION && option.name == "Fence");
+    let words = given.flat_map(|(option, &line)| unquote(&option.value).into_iter().map(move |word| (word, line)));
+    let unreadable = words.filter(|(word, _)| !word.is_empty() && boolean(word).is_none());
+    unreadable
+        .map(|(word, line)| UnitFileError {
+            line,
+            problem: format!("Fence={word} is neither yes nor no; write Fence=yes or Fence=no"),
+        })
+        .collect()
+}
+
+/// Why one option of a fenced unit lets its processes outlive their stop.
+fn defeats(option: &UnitOption, value: &str, file: &UnitFile) -> Option<String> {
+    let yes = boolean(value) == Some(true);
+    let reason = match (option.section.as_str(), option.name.as_str()) {
+        (SECTION, "Global") if is_global(&file.options) => "runs on every machine, so there is no one copy to keep",
+        ("Service", "TimeoutStopSec" | "TimeoutSec" | "TimeoutAbortSec") => match timeout_ms(value) {
+            Some(u64::MAX) => "lets a stop take for ever, so nobody could ever say that the copy has ended",
+            Some(_) => return None,
+            None => "is no time that fleet can read; write it in seconds",
+        },
+        ("Service", "SendSIGKILL") if !yes => "leaves processes alive that ignore SIGTERM",
+        ("Service", "KillMode") if !["control-group", "mixed", ""].contains(&value) => "leaves the unit's other processes alive",
+        ("Service", "FinalKillSignal") if !["SIGKILL", "KILL", "9"].contains(&value) => "can be ignored by the unit's processes",
+        ("Service", "RemainAfterExit") if yes => "keeps the unit active without a process, so that there is nothing to end",
+        ("Service", "PAMName") => "lets the login session take the processes out of the unit's control group",
+        ("Unit", "SurviveFinalKillSignal") if yes => "lets processes live on over a soft reboot",
+        ("Unit", "Before") if value.split_whitespace().any(|unit| !unit.ends_with(".target")) => {
+            "makes this unit's stop wait for theirs; write After= into those units instead"
+        }
+        ("Service", exec) if exec.starts_with("Exec") => return commands::escapes(value),
+        ("Container", "CgroupsMode") if !value.is_empty() && !commands::is_contained(value) => {
+            "puts the container into a control group of its own, which outlives this unit; write CgroupsMode=split, or leave it out"
+        }
+        ("Container", "Pod") => "makes it a part of a pod, which is another unit and cannot be fenced with this one",
+        ("Container", "GlobalArgs" | "PodmanArgs") => commands::podman_options_escape(&option.name, value)?,
+        _ => return None,
+    };
+    Some(format!("{}={value} {reason}", option.name))
 }
 
 /// The commands of one `Exec…=` line.
-fn commands(value: &str) -> impl Iterator<Item = &str> {
+fn each_command(value: &str) -> impl Iterator<Item = &str> {
     value.split(" ; ").map(str::trim).filter(|command| !command.is_empty())
 }
 
-/// A command that starts its processes elsewhere, where systemd does not end them with the unit.
-fn escapes(command: &str) -> Option<&'static str> {
-    let mut words = command.trim_start_matches(['@', '-', ':', '+', '!', '|']).split_whitespace();
-    let program = words.next()?.rsplit('/').next()?;
-    let rest: Vec<&str> = words.collect();
-    match program {
-        "docker" if rest.contains(&"run") || rest.contains(&"start") => Some(
-            "docker's containers run in its daemon's control groups and outlive this unit; use podman run --cgroups=split, or a .container unit",
-        ),
-        "podman" if (rest.contains(&"run") || rest.contains(&"start")) && !rest.iter().any(|word| CONTAINED.contains(word)) => {
-            Some(
-                "podman puts the container into a control group of its own, which outlives this unit; add --cgroups=split (and Delegate=yes)",
-            )
-        }
-        "systemd-run" | "machinectl" => Some("what it starts runs in another unit and outlives this one"),
-        _ => None,
-    }
-}
-
-/// How podman is told to stay in the unit's control group.
-const CONTAINED: [&str; 3] = ["--cgroups=split", "--cgroups=disabled", "--cgroups=no-conmon"];
-
-fn find<'a>(file: &'a UnitFile, section: &str, name: &str) -> Option<(&'a str, usize)> {
+/// The line of an option's last value; 0 if there is none.
+fn line_of(file: &UnitFile, section: &str, name: &str) -> usize {
     let options = file.options.iter().zip(&file.lines);
-    options.filter(|(o, _)| o.section == section && o.name == name).map(|(o, line)| (o.value.as_str(), *line)).next_back()
+    options.filter(|(o, _)| o.section == section && o.name == name).map(|(_, line)| *line).next_back().unwrap_or(0)
 }
 
 /// The unit names of a list option, without targets: nothing of fleet's is one that processes wait for.
@@ -251,9 +239,62 @@ mod tests {
         assert!(said("RemainAfterExit=yes").contains("without a process"));
         assert!(said("TimeoutStopSec=11min").contains("its stop may take 660 s"));
         assert!(said("PAMName=login").contains("login session"));
-        assert!(said("ExecStart=/usr/bin/docker run -a web").contains("docker's containers"));
-        assert!(said("ExecStart=-/usr/bin/podman run web").contains("--cgroups=split"));
+        assert_eq!(
+            said("ExecStart=/bin/sh -c 'exec docker run web'"),
+            "line 2: Fence=yes: docker: what it starts runs in a daemon's control groups and outlives this unit; use podman run --cgroups=split, or a .container unit"
+        );
+        assert!(said("ExecStart=-/usr/bin/podman run web").contains("add --cgroups=split"));
         assert_eq!(said("ExecStart=/usr/bin/podman run --cgroups=split web\nKillMode=mixed\nTimeoutStopSec=9min"), "");
+    }
+
+    #[test]
+    fn systemds_words_for_yes_and_no_are_read_as_systemd_does() {
+        for yes in ["1", "yes", "Y", "true", "t", "on", "\\\n yes"] {
+            assert_eq!(said(&format!("SendSIGKILL={yes}")), "", "{yes}");
+            assert!(said(&format!("RemainAfterExit={yes}")).contains("without a process"), "{yes}");
+        }
+        for no in ["0", "no", "N", "false", "f", "off"] {
+            assert_eq!(said(&format!("RemainAfterExit={no}")), "", "{no}");
+            assert!(said(&format!("SendSIGKILL={no}")).contains("leaves processes alive"), "{no}");
+        }
+        assert_eq!(said("RemainAfterExit=maybe"), "", "systemd passes over it");
+    }
+
+    #[test]
+    fn a_word_for_fence_that_is_neither_yes_nor_no_is_refused_with_its_line() {
+        let said = |section: &str| {
+            let file = UnitFile::parse(&format!("[Service]\nKillMode=none\n[X-Fleet]\n{section}\n")).unwrap();
+            refusals(&UnitName::trusted("a.service"), &file).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        for word in ["maybe", "enable", "yes no", "\"ja\"", "yes\nFence=2"] {
+            let refused = said(&format!("Fence={word}"));
+            assert!(refused.ends_with("is neither yes nor no; write Fence=yes or Fence=no"), "{word}: {refused}");
+        }
+        assert_eq!(said("Fence=no\nFence=enable"), "line 5: Fence=enable is neither yes nor no; write Fence=yes or Fence=no");
+        for yes in ["yes", "Y", "y", "t", "On", "1", "\"yes\"", "no\nFence=yes"] {
+            assert!(said(&format!("Fence={yes}")).contains("KillMode=none"), "{yes}");
+        }
+        for no in ["no", "N", "f", "off", "0", "", "yes\nFence=no"] {
+            assert_eq!(said(&format!("Fence={no}")), "", "{no}");
+        }
+    }
+
+    #[test]
+    fn a_container_stays_in_its_units_control_group_or_is_refused() {
+        let said = |lines: &str| {
+            let file = UnitFile::parse(&format!("[Container]\nImage=a\n{lines}\n[X-Fleet]\nFence=yes\n")).unwrap();
+            refusals(&UnitName::trusted("a.container"), &file).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        for mode in ["split", "disabled", ""] {
+            assert_eq!(said(&format!("CgroupsMode={mode}")), "", "{mode}");
+        }
+        for mode in ["enabled", "no-conmon", "other"] {
+            assert!(said(&format!("CgroupsMode={mode}")).starts_with(&format!("line 3: Fence=yes: CgroupsMode={mode} puts")));
+        }
+        assert!(said("Pod=a.pod").starts_with("line 3: Fence=yes: Pod=a.pod makes it a part of a pod"));
+        assert!(said("PodmanArgs=--cgroups=enabled").contains("another control group"));
+        assert!(said("GlobalArgs=--remote").contains("another podman"));
+        assert_eq!(said("PodmanArgs=--init --cgroupns=private"), "");
     }
 
     #[test]
