@@ -17,11 +17,12 @@ use crate::api::{self, Api};
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::health::Health;
+use crate::leave;
 use crate::machine;
 use crate::metrics::Metrics;
 use crate::reload::{EngineSwitch, Reloadable, Source};
 use crate::replays::Replays;
-use crate::session::{self, Session};
+use crate::session::Session;
 use crate::store::Store;
 use crate::store::counted::{self, Counted};
 use crate::store::embedded::EmbeddedKv;
@@ -102,9 +103,9 @@ pub async fn run(settings: Settings, source: Source) -> anyhow::Result<()> {
     let leaving = signal == "SIGTERM" && own_job_is_stop(&bus).await;
     info!(
         "{signal}: {}",
-        if leaving { "leaving; units are handed over" } else { "stopping; units keep running, the machine stays registered" }
+        if leaving { "leaving the cluster" } else { "stopping; units keep running, the machine stays registered" }
     );
-    // The next leader first, then this machine's lease: whoever plans then sees it gone.
+    // The next leader first: it plans for whoever takes over.
     stop.cancel();
     reloadable.engine.stop().await;
     session.abort();
@@ -112,10 +113,8 @@ pub async fn run(settings: Settings, source: Source) -> anyhow::Result<()> {
     let _ = working.await;
     let held = *registration.borrow();
     if leaving {
-        if let Some(registration) = held {
-            session::leave(&store, &machine.id, registration).await;
-        }
-        agent.lock().await.stop_everything().await;
+        let ttl = reloadable.presence.borrow().ttl;
+        leave::leave(&store, &machine.id, held, ttl, &mut *agent.lock().await).await;
     }
     let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     watchdog.abort();

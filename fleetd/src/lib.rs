@@ -14,6 +14,7 @@ pub mod files;
 pub mod health;
 pub mod keeper;
 pub mod leader;
+pub mod leave;
 pub mod machine;
 pub mod metrics;
 pub mod panics;

@@ -226,7 +226,7 @@ impl Session {
     }
 }
 
-/// Ends this machine's presence at once: its units are then planned elsewhere.
+/// Ends this machine's presence at once: its units are then planned elsewhere. Whoever leaves stops them first, see [`crate::leave`].
 pub async fn leave(store: &Store, machine: &MachineId, registration: Registration) {
     if let Err(error) = store.leave(machine, registration).await {
         warn!("cannot say goodbye: {error}");

@@ -93,9 +93,9 @@ impl Agent {
     }
 
     /// Ends the keeper, once all that was bound to it is gone: it then says so to the leader, and nobody need wait.
-    pub(super) async fn end_keeper(&mut self) {
-        let Some(keeper) = &self.keeper else { return };
-        if keeper::read_state(&keeper.folder).is_some()
+    /// Also where none is seen: a start of it, perhaps asked for by an earlier fleetd, may be waiting for the store.
+    pub async fn end_keeper(&mut self) {
+        if self.keeper.is_some()
             && let Err(error) = self.systemd.queue(&UnitName::trusted(keeper::UNIT), Job::Stop).await
         {
             warn!("cannot end the keeper: {error}; fenced units start elsewhere when its lease has run out");

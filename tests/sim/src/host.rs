@@ -13,9 +13,10 @@ use fleetd::api::{self, Api};
 use fleetd::clock::{Clock, with_clock};
 use fleetd::engine::Engine;
 use fleetd::health::Health;
+use fleetd::leave;
 use fleetd::metrics::Metrics;
 use fleetd::replays::Replays;
-use fleetd::session::{self, Session};
+use fleetd::session::Session;
 use fleetd::store::{Registration, Store};
 use fleetd::systemd::Systemd;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
@@ -269,13 +270,10 @@ impl Host {
         }
         self.judge.lock().leaves(self.number);
         let (held, id) = (*registration.borrow(), self.id.clone());
-        let goodbye = async move {
-            if let Some(registration) = held {
-                session::leave(&store, &id, registration).await;
-            }
-            agent.lock().await.stop_everything().await;
-        };
-        Gated::new(gate, with_clock(clock, goodbye)).await;
+        let goodbye = async move { leave::leave(&store, &id, held, AGENT_TTL, &mut *agent.lock().await).await };
+        if !Gated::new(gate, with_clock(clock, goodbye)).await {
+            self.judge.lock().stays(self.number);
+        }
     }
 
     /// Steps the wall clock; fleetd hears of it when it starts next.

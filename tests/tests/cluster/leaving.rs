@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use fleet_tests::cluster::{Cluster, PATIENCE, replicas, scenario, within};
 use fleet_tests::lab::wait_for;
+use fleet_tests::record;
 
 use crate::{LEADER_LEASE, NOISE, SLEEPER, lab};
 
@@ -23,6 +24,72 @@ fn stopping_fleetd_hands_its_units_over_and_starting_it_brings_it_back() -> Resu
         it_comes_back(cluster)?;
         the_leader_leaves(cluster)?;
         a_host_that_shuts_down_leaves(cluster)
+    })
+}
+
+#[test]
+fn a_leave_starts_no_second_copy_of_what_stops_slowly_and_without_the_store_it_stops_nothing() -> Result<()> {
+    scenario(&lab("leave-slow", 3), |cluster| {
+        let sections = "[X-Fleet]\nMachineMetadata=host=h2\nMachineMetadata=host=h3\n";
+        // It goes on writing its record while its ExecStop= takes three seconds.
+        cluster.start("slow.service", &record::recorder("ExecStop=/bin/sleep 3\n", sections))?;
+        let host = the_host_of(cluster, "slow.service", &|_| true)?;
+        let since = Instant::now();
+        cluster.lab.sh(&host, "systemctl stop --no-block fleetd")?;
+        let other = the_host_of(cluster, "slow.service", &|other| other != host)?;
+        eprintln!("a unit that takes 3 s to stop ran elsewhere {:.1} s after the leave began", since.elapsed().as_secs_f64());
+        let lives = record::lives(&cluster.lab)?;
+        ensure!(record::overlaps(&lives).is_empty(), "{lives:?}");
+        for host in cluster.hosts() {
+            cluster.lab.sh(&host, "systemctl start fleetd")?;
+        }
+        cluster.wait_until_ready()?;
+        a_leave_without_the_store(cluster, &other)
+    })
+}
+
+/// The keeper's start waits for the store, which was asked for by fleetd itself: it must not hold up the leave.
+fn a_leave_without_the_store(cluster: &Cluster, host: &str) -> Result<()> {
+    let id = cluster.lab.machine_id(host)?;
+    cluster.start("fenced.service", &record::recorder("", &format!("[X-Fleet]\nFence=yes\nMachineID={id}\n")))?;
+    let before = cluster.running_on(host, &["slow.service"])?;
+    ensure!(before.len() == 1, "{before:?}");
+    cluster.lab.sh("h1", "systemctl stop etcd")?;
+    let keeper = || cluster.lab.sh(host, "systemctl show --property=ActiveState --value fleet-keeper");
+    wait_for("the keeper to wait for the store", PATIENCE, || {
+        let (keeper, fenced) = (keeper()?, cluster.running_on(host, &["fenced.service"])?);
+        ensure!(keeper.trim() == "activating" && fenced.is_empty(), "{keeper}, {fenced:?}");
+        Ok(())
+    })?;
+    let since = Instant::now();
+    cluster.lab.sh(host, "systemctl stop fleetd.socket fleetd")?;
+    eprintln!("a leave without the store took {:.1} s", since.elapsed().as_secs_f64());
+    ensure!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
+    ensure!(cluster.running_on(host, &["slow.service"])? == before, "it runs on");
+    let said = cluster.lab.sh(host, "journalctl -u fleetd --output=cat")?;
+    ensure!(said.contains("not leaving: the store cannot be reached"), "{said}");
+    wait_for("the keeper to be gone", PATIENCE, || {
+        let keeper = keeper()?;
+        ensure!(keeper.trim() == "inactive", "{keeper}");
+        Ok(())
+    })?;
+    cluster.lab.sh("h1", "systemctl start etcd")?;
+    cluster.lab.sh(host, "systemctl start fleetd.socket fleetd")?;
+    cluster.wait_until_ready()?;
+    // Where its lease had run out meanwhile, the machine stops what runs elsewhere by now.
+    wait_for("one copy of each", PATIENCE, || {
+        let running = cluster.running(&["slow.service", "fenced.service"])?;
+        ensure!(running.len() == 2 && running.keys().all(|(unit, at)| unit == "slow.service" || at == host), "{running:?}");
+        Ok(())
+    })
+}
+
+/// Waits until the unit runs on one host that fits, and nowhere else.
+fn the_host_of(cluster: &Cluster, unit: &str, fits: &dyn Fn(&str) -> bool) -> Result<String> {
+    wait_for(unit, PATIENCE, || {
+        let running = cluster.running(&[unit])?;
+        ensure!(running.len() == 1 && running.keys().all(|(_, host)| fits(host)), "{running:?}");
+        Ok(running.into_keys().next().expect("one").1)
     })
 }
 
