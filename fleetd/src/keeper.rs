@@ -117,7 +117,7 @@ impl Keeper {
             () = self.host.terminated() => return Ok(()), // nothing was ever bound to this life
         };
         let pause = self.watchdog / RENEWALS;
-        let mut repeated = Repeated::default();
+        let (mut repeated, mut unanswered) = (Repeated::default(), Repeated::default());
         let mut wait = pause.saturating_sub(self.since(held.renewed));
         loop {
             tokio::select! {
@@ -130,6 +130,7 @@ impl Keeper {
             wait = match self.renew(&held).await {
                 Ok(true) if self.since(sent) <= ANSWER => {
                     held.renewed = sent;
+                    unanswered = Repeated::default(); // the next outage is told anew
                     // The life's file is there since the start. A full disk must not end what is fenced, the renewal counts.
                     if let Err(error) = self.tell(&held)
                         && let Some(problem) = repeated.fresh(format!("{error:#}"))
@@ -142,7 +143,9 @@ impl Keeper {
                 Ok(true) => RETRY, // an answer from so long ago says nothing of now
                 Ok(false) => bail!("the lease is lost; what is fenced is stopped here, and may run elsewhere soon"),
                 Err(error) => {
-                    warn!("{error}; what is fenced here runs on for {} s", self.left(&held).as_secs());
+                    if let Some(problem) = unanswered.fresh(error.to_string()) {
+                        warn!("{problem}; what is fenced here runs on for {} s unless it answers", self.left(&held).as_secs());
+                    }
                     RETRY
                 }
             };
