@@ -63,6 +63,7 @@ fleetd_package() {
     pages '*.8' man8
     # Configuration is what an administrator puts here; the package brings none, since the defaults are a working machine.
     mkdir -p "$root/etc/fleet/fleetd.conf.d"
+    put "$top/packaging/fleet-keeper.conf" etc/needrestart/conf.d
     build "fleetd" "default-dbus-system-bus | dbus-system-bus, systemd (>= 252)" "Recommends: fleetctl
 Suggests: podman, etcd-server" "makes the machines of a cluster one init system
  fleetd runs on every machine of a cluster and drives its systemd. Units go to
@@ -121,6 +122,8 @@ build() {
         cp "$script" "$root/DEBIAN/${script##*.}"
         chmod 755 "$root/DEBIAN/${script##*.}"
     done
+    (cd "$root" && find etc -type f 2>/dev/null | sort | sed 's|^|/|') > "$root/DEBIAN/conffiles"
+    [ -s "$root/DEBIAN/conffiles" ] || rm "$root/DEBIAN/conffiles"
     size=$(du -sk --exclude=DEBIAN "$root" | cut -f 1)
     libraries=$(libraries_of "$root"/usr/bin/*)
     cat > "$root/DEBIAN/control" <<CONTROL
