@@ -1,5 +1,6 @@
 //! Unit files and names: read without a panic, and what was read means the same when it is written out and read again.
 
+use fleet_core::fence;
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::UnitFile;
 use fleet_core::xfleet::{self, Constraints};
@@ -47,6 +48,11 @@ fn check_file(text: &str) {
     );
     for lint in xfleet::lint(&file) {
         assert!(!lint.to_string().is_empty());
+    }
+    for name in ["a.service", "a.container"] {
+        for refusal in fence::refusals(&UnitName::trusted(name), &file) {
+            assert!(refusal.line <= count, "{text:?}: {refusal}");
+        }
     }
     let constraints = Constraints::from_file(&file);
     let _ = constraints.contradiction();

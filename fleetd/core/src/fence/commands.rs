@@ -66,6 +66,7 @@ pub(super) fn is_contained(mode: &str) -> bool {
 
 fn search(text: &str, depth: u32) -> Option<String> {
     for words in simple_commands(text) {
+        let last_start = words.iter().rposition(|word| STARTS.contains(&word.as_str())).unwrap_or(0);
         for (at, word) in words.iter().enumerate() {
             if word.contains(char::is_whitespace) {
                 if depth > 0
@@ -76,29 +77,42 @@ fn search(text: &str, depth: u32) -> Option<String> {
                 continue;
             }
             let program = word.rsplit('/').next().unwrap_or(word);
-            if let Some(reason) = reason(program, &words[at + 1..]) {
-                return Some(format!("{program}: {reason}"));
+            match judge(program, &words[at + 1..], at < last_start) {
+                Where::Elsewhere(reason) => return Some(format!("{program}: {reason}")),
+                Where::Here => break,
+                Where::Unknown => {}
             }
         }
     }
     None
 }
 
-fn reason(program: &str, arguments: &[String]) -> Option<&'static str> {
-    let verb = arguments.iter().position(|word| STARTS.contains(&word.as_str()));
+/// Where the processes of a program run.
+enum Where {
+    Elsewhere(&'static str),
+    /// In the unit's control group, with whatever the rest of the words says: that is the container's own command.
+    Here,
+    Unknown,
+}
+
+/// `starts`: whether one of the arguments is a word by which something is started.
+fn judge(program: &str, arguments: &[String], starts: bool) -> Where {
     match program {
-        "lxc-start" => Some(DAEMON),
-        daemon if DAEMONS.contains(&daemon) => verb.map(|_| DAEMON),
-        "podman" => podman(&arguments[..verb?], &arguments[verb?..]),
-        "systemd-run" | "run0" | "machinectl" => Some(OTHER_UNIT),
-        "systemd-nspawn" if !any(arguments, &["--keep-unit"]) => Some(OTHER_UNIT),
-        "su" | "sudo" => Some(SESSION),
-        _ => None,
+        "lxc-start" => Where::Elsewhere(DAEMON),
+        daemon if starts && DAEMONS.contains(&daemon) => Where::Elsewhere(DAEMON),
+        "podman" if starts => podman(arguments).map_or(Where::Here, Where::Elsewhere),
+        "systemd-run" | "run0" | "machinectl" => Where::Elsewhere(OTHER_UNIT),
+        "systemd-nspawn" if any(arguments, &["--keep-unit"]) => Where::Here,
+        "systemd-nspawn" => Where::Elsewhere(OTHER_UNIT),
+        "su" | "sudo" => Where::Elsewhere(SESSION),
+        _ => Where::Unknown,
     }
 }
 
-/// `rest` begins with the verb. What stands behind the image is not told from podman's own options: better refused than missed.
-fn podman(globals: &[String], rest: &[String]) -> Option<&'static str> {
+/// What stands behind the image is not told from podman's own options: better refused than missed.
+fn podman(arguments: &[String]) -> Option<&'static str> {
+    let verb = arguments.iter().position(|word| STARTS.contains(&word.as_str()))?;
+    let (globals, rest) = arguments.split_at(verb);
     if any(globals, REMOTE) || any(globals, REMOTE_SHORT) {
         return Some(PODMAN_REMOTE);
     }
@@ -209,6 +223,7 @@ mod tests {
             "podman run --cgroups split --rm web start",
             "podman run --cgroups=enabled --cgroups=split web",
             "podman run --cgroups=disabled web --url http://a",
+            "podman run --cgroups=split builder docker run web",
             "podman run --name ${NAME} -e 'A=b c' --cgroups=split web",
             "/bin/sh -c \"exec podman run --name $(hostname) --cgroups=split web\"",
             "podman rm -f web",
@@ -217,6 +232,16 @@ mod tests {
             "/bin/sh -c 'unbalanced \" quotes",
         ] {
             assert_eq!(escapes(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_largest_file_is_read_in_no_time_to_speak_of() {
+        for words in ["docker ", "podman ", "podman rm run ", "systemd-nspawn ", "'\\\\' ", "\" \" "] {
+            let line = words.repeat(1024 * 1024 / words.len());
+            for end in ["", " --cgroups=split --keep-unit"] {
+                escapes(&format!("{line}{end}"));
+            }
         }
     }
 
