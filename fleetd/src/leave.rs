@@ -28,7 +28,7 @@ pub async fn leave(
 ) -> bool {
     if let Err(error) = ask(store, machine, registration).await {
         warn!(
-            "not leaving: the store cannot be reached ({error}), so nobody can take the units of this machine over: they run on, as at a restart, \
+            "not leaving: {error}. Nobody could take the units of this machine over, so they run on, as at a restart, \
              but for fenced ones. Its lease runs out {} s after the last renewal; whoever reaches the store then starts them elsewhere, too. \
              Start fleetd when the store is back, and stop it again to leave",
             ttl.as_secs()
