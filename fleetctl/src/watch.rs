@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use fleet_core::model::InstanceStatus;
 use fleet_core::wire::{InstanceProgress, Progress, UnitProgress};
 
 use crate::error::{Error, Kind};
@@ -46,7 +47,7 @@ pub(crate) struct Target {
     pub(crate) arriving: BTreeSet<String>,
     /// The instances whose leaving is news.
     pub(crate) leaving: BTreeSet<String>,
-    /// Whether an instance without a machine is as asked: to stop what runs nowhere.
+    /// Whether an instance without a machine, or one that its machine refuses, is as asked: to stop what runs nowhere.
     pub(crate) nowhere_will_do: bool,
 }
 
@@ -159,7 +160,9 @@ fn tell(target: &mut Target, unit: &UnitProgress, output: &Output) -> Result<boo
         let message = format!("{} is wanted {} by now: somebody else changed it", target.unit, unit.desired_state);
         return Err(Error::failed(message));
     }
-    for instance in unit.instances.iter().filter(|i| i.wanted && (i.done || failure(i, target.goal).is_some())) {
+    let refused = |instance: &InstanceProgress| target.nowhere_will_do && is_refused(instance);
+    let arrived = |i: &&InstanceProgress| i.wanted && !refused(i) && (i.done || failure(i, target.goal).is_some());
+    for instance in unit.instances.iter().filter(arrived).collect::<Vec<_>>() {
         // "launched" says that systemd was told to start it; a failure is launched, too.
         if target.arriving.remove(&instance.name) {
             announce(&instance.name, word, Some(instance), output)?;
@@ -175,8 +178,7 @@ fn tell(target: &mut Target, unit: &UnitProgress, output: &Output) -> Result<boo
         for name in std::mem::take(&mut target.arriving) {
             match target.goal {
                 Goal::Destroyed => output.result(&format!("Destroyed {name}"), Outcome::nowhere(&name, word))?,
-                _ if target.nowhere_will_do => announce(&name, Goal::Inactive.word(), None, output)?,
-                _ => announce(&name, word, None, output)?,
+                _ => announce(&name, Goal::Inactive.word(), None, output)?,
             }
         }
     }
@@ -195,9 +197,16 @@ fn announce(name: &str, state: &str, instance: Option<&InstanceProgress>, output
 }
 
 fn is_done(target: &Target, unit: &UnitProgress) -> bool {
-    let nowhere =
-        || target.nowhere_will_do && !unit.instances.is_empty() && unit.instances.iter().all(|i| i.done || i.machine.is_none());
-    unit.done || nowhere()
+    let down = |instance: &InstanceProgress| instance.done || instance.machine.is_none() || is_refused(instance);
+    unit.done || (target.nowhere_will_do && !unit.instances.is_empty() && unit.instances.iter().all(down))
+}
+
+/// Whether its machine took none of it: there is nothing to stop there.
+fn is_refused(instance: &InstanceProgress) -> bool {
+    let refused = |status: &InstanceStatus| {
+        status.message.is_some() && !status.launched && ["inactive", "failed"].contains(&status.active.as_str())
+    };
+    instance.acknowledged && instance.status.as_ref().is_some_and(refused)
 }
 
 /// The error for instances that fit no machine, with each reason and its count.

@@ -263,8 +263,9 @@ impl Cluster {
     ) -> wire::InstanceProgress {
         let report = self.snapshot.reports.get(id);
         let status = report.and_then(|report| report.instances.get(instance));
-        // A restart is asked of systemd after the report that first saw it wanted.
-        let restarted = status.is_none_or(|status| placement.restart == 0 || status.restart == placement.restart);
+        // A restart is asked of systemd after the report that first saw it wanted; one that systemd refused was asked, too.
+        let restarted =
+            status.is_none_or(|status| placement.restart == 0 || status.restart == placement.restart || status.message.is_some());
         let acknowledged = restarted && report.is_some_and(|report| report.generation >= generation);
         wire::InstanceProgress {
             name: instance.to_string(),
@@ -311,4 +312,41 @@ fn reached(placement: &Placement, status: &InstanceStatus) -> bool {
 fn natural(name: &str) -> (String, u32, String) {
     let name = UnitName::trusted(name);
     (name.prefix().to_string(), name.replica_number().unwrap_or(0), name.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Assignment, Report, Why};
+
+    fn restarted(message: Option<&str>) -> wire::InstanceProgress {
+        let name = UnitName::trusted("web.service");
+        let placement = Placement {
+            unit: name.clone(),
+            revision: 1,
+            hash: "1253888".into(),
+            state: DesiredState::Launched,
+            why: Why::Fewest,
+            since_ms: 0,
+            moves: 0,
+            restart: 1,
+            fence: None,
+        };
+        let status =
+            InstanceStatus { active: "inactive".into(), message: message.map(str::to_string), ..InstanceStatus::default() };
+        let machine = MachineId::new("m1");
+        let assignment = Assignment { generation: 7, instances: [(name.clone(), placement)].into(), ..Assignment::default() };
+        let report = Report { generation: 7, instances: [(name.clone(), status)].into(), ..Report::default() };
+        let mut cluster = Cluster::default();
+        cluster.snapshot.assignments.insert(machine.clone(), Arc::new(assignment));
+        cluster.snapshot.reports.insert(machine, Arc::new(report));
+        cluster.progress(&Plan::default(), &[name]).units[0].instances[0].clone()
+    }
+
+    #[test]
+    fn a_restart_is_acknowledged_once_it_was_carried_out_or_refused() {
+        assert!(!restarted(None).acknowledged);
+        let refused = restarted(Some("Unit web.service is masked."));
+        assert!(refused.acknowledged && !refused.done);
+    }
 }
