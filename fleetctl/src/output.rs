@@ -21,7 +21,7 @@ pub(crate) struct Output {
 pub(crate) struct Outcome {
     /// The unit or instance.
     pub(crate) unit: String,
-    /// `inactive`, `loaded`, `launched`, `destroyed`, `triggered`, `unchanged`.
+    /// `inactive`, `loaded`, `launched`, `destroyed`, `triggered`, `unchanged`; `counted` is a replica that its template counts again.
     pub(crate) state: String,
     /// Where, if it is anywhere.
     #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
@@ -70,7 +70,11 @@ impl Output {
     /// One result of a change: `line` for people, `outcome` with `--json`.
     pub(crate) fn result(&self, line: &str, outcome: Outcome) -> Result<(), Error> {
         if self.json {
-            self.results.borrow_mut().get_or_insert_default().push(outcome);
+            let mut results = self.results.borrow_mut();
+            let results = results.get_or_insert_default();
+            // What was said of the unit on its way is over.
+            results.retain(|earlier| earlier.unit != outcome.unit || !earlier.machine_id.is_empty());
+            results.push(outcome);
             return Ok(());
         }
         self.text(&format!("{line}\n"))

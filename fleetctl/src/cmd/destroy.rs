@@ -2,6 +2,7 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
+use fleet_core::name::UnitName;
 
 use super::activate::tell_warnings;
 use super::deactivate::find;
@@ -13,6 +14,8 @@ use crate::wait::{WaitArgs, until_done};
 use crate::watch::{Goal, Target};
 
 /// Stop units everywhere and forget their files
+///
+/// A replica that has a record of its own only loses that: its template counts it again.
 #[derive(Debug, Args)]
 pub(crate) struct DestroyArgs {
     /// The units; a scaled template goes with all its instances
@@ -37,6 +40,11 @@ pub(crate) async fn run(context: &Context, args: DestroyArgs) -> Result<u8, Erro
         };
         tell_warnings(&unit.name, &written);
         revision = revision.max(written.revision);
+        if let Some(template) = taken_back(context, &unit.name).await? {
+            let line = format!("Removed {}'s own record; {template} counts it again", unit.name);
+            context.output.result(&line, Outcome::nowhere(&unit.name, "counted"))?;
+            continue;
+        }
         if args.wait.blocks() {
             targets.push(Target::telling(&unit.name, Goal::Destroyed, [unit.name.clone()]));
         } else {
@@ -46,4 +54,14 @@ pub(crate) async fn run(context: &Context, args: DestroyArgs) -> Result<u8, Erro
     until_done(&context.client, &context.output, targets, revision, &args.wait).await?;
     context.output.all_results()?;
     Ok(0)
+}
+
+/// The template whose replica it is again, now that its own record is gone.
+async fn taken_back(context: &Context, name: &str) -> Result<Option<String>, Error> {
+    if UnitName::trusted(name).template().is_none() {
+        return Ok(None);
+    }
+    let unit =
+        context.client.unit(name).await.map_err(|error| Error::request(&format!("Error retrieving Unit {name}"), error))?;
+    Ok(unit.map(|unit| unit.template).filter(|template| !template.is_empty()))
 }
