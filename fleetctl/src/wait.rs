@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use fleet_core::wire::Progress;
+use fleet_core::wire::{Progress, UnitProgress};
 use tokio::time::Instant;
 
 use crate::client::{Client, innermost};
@@ -23,6 +23,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// fleetd restarts within a few seconds; asking more rarely would only be late.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long one look at a unit may take; longer than a fleetd that restarts is away.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// The options of all commands that wait.
 #[derive(Debug, Clone, Args)]
@@ -91,13 +94,43 @@ pub(crate) async fn until_done(
     Ok(())
 }
 
-/// Feeds `watch` with the lines of a follow, and follows again when the connection breaks: fleetd may be restarting.
+/// Feeds `watch` with the lines of a follow.
 async fn follow(client: &Client, output: &Output, watch: &mut Watch, live: &mut Live, revision: i64) -> Result<(), Error> {
     let units = watch.units();
+    let observe = |progress: Option<Progress>| {
+        live.clear();
+        let Some(progress) = progress else { return Ok(None) };
+        if watch.observe(progress, output)? {
+            return Ok(Some(()));
+        }
+        live.draw(&lines(watch.last()));
+        Ok(None)
+    };
+    read_lines(client, &units, revision, observe).await
+}
+
+/// How far a unit is now.
+pub(crate) async fn look(client: &Client, unit: &str) -> Result<UnitProgress, Error> {
+    let first = |progress: Option<Progress>| Ok(progress.and_then(|progress| progress.units.into_iter().next()));
+    let units = [unit.to_string()];
+    tokio::select! {
+        found = read_lines(client, &units, 0, first) => found,
+        () = tokio::time::sleep(LOOK) => Err(Error::failed(format!("fleetd does not say how far {unit} is"))),
+    }
+}
+
+/// Gives `take` each newest line of a follow until it has what it wants, and follows again when the connection breaks: fleetd may be
+/// restarting. `None` says that it broke, once.
+async fn read_lines<T>(
+    client: &Client,
+    units: &[String],
+    revision: i64,
+    mut take: impl FnMut(Option<Progress>) -> Result<Option<T>, Error>,
+) -> Result<T, Error> {
     let mut pause = FIRST_PAUSE;
     let mut told = false;
     loop {
-        let broken = match client.follow(&units, revision).await {
+        let broken = match client.follow(units, revision).await {
             Ok(mut answer) => {
                 let mut buffer = Vec::new();
                 loop {
@@ -109,18 +142,16 @@ async fn follow(client: &Client, output: &Output, watch: &mut Watch, live: &mut 
                     pause = FIRST_PAUSE;
                     buffer.extend_from_slice(&chunk);
                     let Some(progress) = newest(&mut buffer)? else { continue };
-                    live.clear();
-                    if watch.observe(progress, output)? {
-                        return Ok(());
+                    if let Some(taken) = take(Some(progress))? {
+                        return Ok(taken);
                     }
-                    live.draw(&lines(watch.last()));
                 }
             }
             Err(error) if error.is_passing() => error.to_string(),
             Err(error) => return Err(Error::request("Error waiting for units", error)),
         };
         if !told {
-            live.clear();
+            take(None)?;
             note(&format!("The connection to fleetd broke ({broken}); trying again."));
             told = true;
         }

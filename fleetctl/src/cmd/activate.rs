@@ -1,14 +1,18 @@
 //! What submit, load and start share: find the files, create or replace units, ask for a state, wait.
 
-use fleet_core::wire::Unit;
+use std::collections::BTreeSet;
+
+use fleet_core::model::InstanceStatus;
+use fleet_core::name::UnitName;
+use fleet_core::wire::{InstanceProgress, Unit};
 
 use super::Context;
 use crate::client::Written;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
-use crate::output::{Outcome, warn};
-use crate::sources::{self, Replaceable, Source};
-use crate::wait::{WaitArgs, until_done};
+use crate::output::{Outcome, note, warn};
+use crate::sources::{self, Replaceable, Source, is_global};
+use crate::wait::{WaitArgs, look, until_done};
 use crate::watch::{Goal, Target};
 
 /// Which of the three it is.
@@ -103,7 +107,7 @@ async fn apply(context: &Context, verb: Verb, source: Source, blocks: bool) -> R
             tell_warnings(&new.name, &written);
             if known.as_ref().is_none_or(|old| old.desired_state == "inactive" || old.desired_state.is_empty()) {
                 // fleet 1.0 knew no state of global units, and printed none.
-                let state = if sources::is_global(&new) { "" } else { "inactive" };
+                let state = if is_global(&new) { "" } else { "inactive" };
                 output.result(&format!("Unit {} {state}", new.name), Outcome::nowhere(&new.name, "inactive"))?;
             }
             *new
@@ -114,8 +118,11 @@ async fn apply(context: &Context, verb: Verb, source: Source, blocks: bool) -> R
     let Some((goal, state)) = verb.goal() else { return Ok((written, None)) };
     if !creates {
         if current.desired_state == state {
-            // It is as asked, or on its way: nothing is news, but a failure is.
-            return Ok((written, Some(Target::quiet(current.name, goal))));
+            return match verb {
+                Verb::Start => start_again(context, &current, blocks).await,
+                // It is as asked, or on its way: nothing is news, but a failure is.
+                Verb::Submit | Verb::Load => Ok((written, Some(Target::quiet(current.name, goal)))),
+            };
         }
         written = context
             .client
@@ -124,8 +131,52 @@ async fn apply(context: &Context, verb: Verb, source: Source, blocks: bool) -> R
             .map_err(|error| Error::request(&format!("Error {}ing units", verb.word()), error))?;
         tell_warnings(&current.name, &written);
     }
-    let target = announced(context, verb.word(), &current, goal, blocks)?;
+    let target = announced(context, verb.word(), &current, goal, blocks).await?;
     Ok((written, Some(target)))
+}
+
+/// A unit that is wanted launched already: what of it runs or is on its way is left alone, what has ended is restarted.
+async fn start_again(context: &Context, unit: &Unit, blocks: bool) -> Result<(Written, Option<Target>), Error> {
+    let name = &unit.name;
+    let progress = look(&context.client, name).await?;
+    let wanted: Vec<&InstanceProgress> = progress.instances.iter().filter(|instance| instance.wanted).collect();
+    let ended: Vec<&str> = wanted.iter().filter(|instance| has_ended(instance)).map(|instance| instance.name.as_str()).collect();
+    let quiet = Target::quiet(name, Goal::Launched);
+    let asked: Vec<&str> = if ended.len() == wanted.len() && !ended.is_empty() {
+        vec![name]
+    } else if is_global(unit) {
+        if !ended.is_empty() {
+            note(&format!("Unit {name} has ended on {} of {} machines", ended.len(), wanted.len()));
+            note(&format!("Hint: fleetctl restart {name} starts it there, and restarts it on the others"));
+        }
+        Vec::new()
+    } else {
+        ended.clone()
+    };
+    let mut revision = 0;
+    for instance in &asked {
+        let failed = |error| Error::request(&format!("Error starting unit {instance}"), error);
+        let written = context.client.restart(instance).await.map_err(failed)?;
+        tell_warnings(instance, &written);
+        revision = revision.max(written.revision);
+    }
+    let written = Written { revision, warnings: Vec::new() };
+    if asked.is_empty() {
+        // It is as asked, or on its way: nothing is news, but a failure is.
+        return Ok((written, Some(quiet)));
+    }
+    if is_global(unit) || !blocks {
+        triggered(context, "start", unit)?;
+    }
+    let target =
+        if is_global(unit) { quiet } else { Target::telling(name, Goal::Launched, ended.into_iter().map(str::to_string)) };
+    Ok((written, Some(target)))
+}
+
+/// Whether an instance was started and runs no longer.
+fn has_ended(instance: &InstanceProgress) -> bool {
+    let down = |status: &InstanceStatus| status.launched && ["inactive", "failed"].contains(&status.active.as_str());
+    instance.acknowledged && instance.status.as_ref().is_some_and(down)
 }
 
 /// Has `cat` print the file as it is now. Its options and the wanted state are as before, so nothing is restarted.
@@ -139,25 +190,58 @@ async fn write_comments(context: &Context, unit: &Unit, text: String) -> Result<
 }
 
 /// The target of a changed unit; what is triggered and not told of later is told of here.
-pub(super) fn announced(context: &Context, verb: &str, unit: &Unit, goal: Goal, blocks: bool) -> Result<Target, Error> {
+pub(super) async fn announced(context: &Context, verb: &str, unit: &Unit, goal: Goal, blocks: bool) -> Result<Target, Error> {
     let name = &unit.name;
-    if sources::is_global(unit) {
-        context.output.result(&format!("Triggered global unit {name} {verb}"), Outcome::nowhere(name, "triggered"))?;
+    if is_global(unit) {
+        triggered(context, verb, unit)?;
         return Ok(Target::quiet(name, goal));
     }
     if !blocks {
-        context.output.result(&format!("Triggered unit {name} {verb}"), Outcome::nowhere(name, "triggered"))?;
+        triggered(context, verb, unit)?;
     }
-    Ok(Target::telling(name, goal, instances(unit)))
+    Ok(Target::telling(name, goal, instances(context, unit).await?))
 }
 
-/// The instances of a unit: a scaled template's replicas, or itself.
-pub(super) fn instances(unit: &Unit) -> Vec<String> {
-    let name = fleet_core::name::UnitName::trusted(unit.name.as_str());
-    match unit.replicas.filter(|_| name.is_template()) {
-        Some(count) => (1..=count).map(|number| name.replica(number).to_string()).collect(),
-        None => vec![unit.name.clone()],
+/// Says that a unit is asked for and not waited for, or not instance by instance.
+pub(super) fn triggered(context: &Context, verb: &str, unit: &Unit) -> Result<(), Error> {
+    let (name, what) = (&unit.name, if is_global(unit) { "global unit" } else { "unit" });
+    context.output.result(&format!("Triggered {what} {name} {verb}"), Outcome::nowhere(name, "triggered"))
+}
+
+/// The instances of a unit: a scaled template's replicas but for those that go their own way, or itself.
+pub(super) async fn instances(context: &Context, unit: &Unit) -> Result<Vec<String>, Error> {
+    match unit.replicas {
+        Some(count) => replicas(context, &UnitName::trusted(unit.name.as_str()), 1, count).await,
+        None => Ok(vec![unit.name.clone()]),
     }
+}
+
+/// A template's replicas from number `from` up to `to`. One that was given a state or a text of its own does not follow the template,
+/// so it is left out, and said to be.
+pub(super) async fn replicas(context: &Context, template: &UnitName, from: u32, to: u32) -> Result<Vec<String>, Error> {
+    if from > to {
+        return Ok(Vec::new());
+    }
+    let units = context.client.brief_units().await;
+    let units = units.map_err(|error| Error::request("Error retrieving list of units from repository", error))?;
+    let is_own = |unit: &&Unit| {
+        let name = UnitName::trusted(unit.name.as_str());
+        unit.template.is_empty()
+            && name.template().as_ref() == Some(template)
+            && name.replica_number().is_some_and(|number| (from..=to).contains(&number))
+    };
+    let mut own: Vec<(u32, &Unit)> = units
+        .iter()
+        .filter(is_own)
+        .filter_map(|unit| Some((UnitName::trusted(unit.name.as_str()).replica_number()?, unit)))
+        .collect();
+    own.sort_by_key(|(number, _)| *number);
+    if !own.is_empty() {
+        let said: Vec<String> = own.iter().map(|(_, unit)| format!("{} ({})", unit.name, unit.desired_state)).collect();
+        note(&format!("Left as they are, with a record of their own: {}", said.join(", ")));
+    }
+    let own: BTreeSet<u32> = own.into_iter().map(|(number, _)| number).collect();
+    Ok((from..=to).filter(|number| !own.contains(number)).map(|number| template.replica(number).to_string()).collect())
 }
 
 /// Says what fleetd found odd about a unit.

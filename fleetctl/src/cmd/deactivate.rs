@@ -63,16 +63,21 @@ impl Verb {
 pub(super) async fn run(context: &Context, verb: Verb, names: &[String], wait: &WaitArgs) -> Result<u8, Error> {
     let units = find(context, names).await?;
     if units.is_empty() {
+        context.output.all_results()?;
         return Ok(0);
     }
     let (goal, state) = verb.goal();
     let mut targets = Vec::new();
     let mut revision = 0;
     let mut done = Vec::new();
+    // All are checked before any is changed.
+    let mut open = Vec::new();
     for unit in &units {
-        if verb.is_done(unit)? {
-            continue;
+        if !verb.is_done(unit)? {
+            open.push(unit);
         }
+    }
+    for unit in open {
         let written = context
             .client
             .set_desired(&unit.name, state)
@@ -80,7 +85,7 @@ pub(super) async fn run(context: &Context, verb: Verb, names: &[String], wait: &
             .map_err(|error| Error::request(&format!("Error {} units", verb.doing()), error))?;
         tell_warnings(&unit.name, &written);
         revision = revision.max(written.revision);
-        let mut target = announced(context, verb.word(), unit, goal, wait.blocks())?;
+        let mut target = announced(context, verb.word(), unit, goal, wait.blocks()).await?;
         target.nowhere_will_do = verb == Verb::Stop;
         targets.push(target);
         if !is_global(unit) {

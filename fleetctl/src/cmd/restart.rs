@@ -3,13 +3,13 @@
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
-use super::activate::{instances, tell_warnings};
+use super::activate::{instances, tell_warnings, triggered};
 use super::deactivate::is_inactive;
 use super::{Context, no_units};
 use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
-use crate::output::{Outcome, note};
+use crate::output::note;
 use crate::sources::{self, Source, is_global};
 use crate::wait::{WaitArgs, until_done};
 use crate::watch::{Goal, Target};
@@ -57,13 +57,12 @@ pub(crate) async fn run(context: &Context, args: RestartArgs) -> Result<u8, Erro
         revision = revision.max(written.revision);
         let global = is_global(&unit);
         if global || !args.wait.blocks() {
-            let what = if global { "global unit" } else { "unit" };
-            context.output.result(&format!("Triggered {what} {name} restart"), Outcome::nowhere(name, "triggered"))?;
+            triggered(context, "restart", &unit)?;
         }
         targets.push(if global {
             Target::quiet(name, Goal::Launched)
         } else {
-            Target::telling(name, Goal::Launched, instances(&unit))
+            Target::telling(name, Goal::Launched, instances(context, &unit).await?)
         });
         restarted.push(unit.name);
     }

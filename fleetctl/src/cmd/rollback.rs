@@ -54,7 +54,7 @@ pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<u8, Err
     let goal = if unit.desired_state == "launched" { Goal::Launched } else { Goal::Loaded };
     let target = match is_global(&unit) || context.output.is_json() {
         true => Target::quiet(name.as_str(), goal),
-        false => Target::telling(name.as_str(), goal, instances(&unit)),
+        false => Target::telling(name.as_str(), goal, instances(context, &unit).await?),
     };
     until_done(&context.client, &context.output, vec![target], written.revision, &args.wait).await?;
     Ok(0)

@@ -5,7 +5,7 @@ use clap_complete::ArgValueCompleter;
 use fleet_core::name::UnitName;
 use fleet_core::wire::Scaled;
 
-use super::activate::tell_warnings;
+use super::activate::{replicas, tell_warnings};
 use super::{Context, no_units};
 use crate::client::Written;
 use crate::complete;
@@ -43,7 +43,7 @@ pub(crate) async fn run(context: &Context, args: ScaleArgs) -> Result<u8, Error>
         if !context.output.is_json() {
             context.output.text(&format!("Unit {} scaled from {} to {}\n", scaled.name, scaled.before, scaled.replicas))?;
         }
-        targets.push(target(&scaled));
+        targets.push(target(context, &scaled).await?);
         all_scaled.push(scaled);
     }
     if context.output.is_json() {
@@ -56,12 +56,15 @@ pub(crate) async fn run(context: &Context, args: ScaleArgs) -> Result<u8, Error>
     Ok(0)
 }
 
-/// What is news: the instances that the count brings, or takes away.
-fn target(scaled: &Scaled) -> Target {
-    let replicas = |from: u32, to: u32| (from..=to).map(|number| scaled.name.replica(number).to_string());
-    let mut target = Target::telling(scaled.name.as_str(), Goal::Launched, replicas(scaled.before + 1, scaled.replicas));
-    target.leaving.extend(replicas(scaled.replicas + 1, scaled.before));
-    target
+/// What is news: the instances that the count brings, or takes away. All that it counts and does not bring are said, too.
+async fn target(context: &Context, scaled: &Scaled) -> Result<Target, Error> {
+    let Scaled { name, before, replicas: now } = scaled;
+    let counted = replicas(context, name, 1, *now.max(before)).await?;
+    let number = |name: &String| UnitName::trusted(name.as_str()).replica_number().unwrap_or(0);
+    let of = |from: u32, to: u32| counted.iter().filter(move |name| (from..=to).contains(&number(name))).cloned();
+    let mut target = Target::telling(name.as_str(), Goal::Launched, of(before + 1, *now));
+    target.leaving.extend(of(now + 1, *before));
+    Ok(target)
 }
 
 async fn scale(context: &Context, argument: &ScaleArgument) -> Result<(Scaled, Written), Error> {

@@ -1,7 +1,7 @@
 //! A fleetd without a cluster: units in memory, acted on at once. A unit's ExecStart says how it behaves: `/bin/bad…` fails,
 //! `/bin/slow…` never gets ready, `/bin/later…` is ready at the second line of a follow.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -29,6 +29,10 @@ pub(crate) struct Cluster {
     pub(crate) revision: i64,
     /// The restarts asked for, in order.
     pub(crate) restarts: Vec<String>,
+    /// What was killed and is down until it is restarted.
+    pub(crate) killed: BTreeSet<String>,
+    /// What its machine refuses to take, with these words.
+    pub(crate) refused: Option<String>,
     /// What each `Scale` may not exceed.
     pub(crate) most_replicas: i64,
     /// How many follows end without a line.
@@ -142,6 +146,7 @@ impl Cluster {
         match unit.replicas {
             Some(count) => (0..count as usize)
                 .map(|i| (name.replica(i as u32 + 1).to_string(), fit.get(i % fit.len().max(1)).copied()))
+                .filter(|(instance, _)| !self.units.contains_key(instance))
                 .collect(),
             None => vec![(unit.name.clone(), fit.first().copied())],
         }
@@ -163,8 +168,19 @@ impl Cluster {
             sub: sub.to_string(),
             result: if failed { "exit-code".to_string() } else { String::new() },
             code: failed.then_some(203),
+            launched: unit.desired_state == "launched",
             ..InstanceStatus::default()
         }
+    }
+
+    /// The same of one instance, which may have been killed or refused.
+    fn status_of_instance(&self, unit: &Unit, name: &str, later: bool) -> InstanceStatus {
+        let status = Cluster::status_of(unit, later);
+        let down = |active: &str| InstanceStatus { active: active.to_string(), sub: "dead".to_string(), ..status.clone() };
+        if self.refused.is_some() {
+            return InstanceStatus { launched: false, message: self.refused.clone(), ..down("failed") };
+        }
+        if self.killed.contains(name) { down("inactive") } else { status }
     }
 
     fn progress(&self, name: &str, later: bool) -> UnitProgress {
@@ -173,7 +189,7 @@ impl Cluster {
         };
         let wanted_active = unit.desired_state == "launched";
         let instances = self.instances(unit).into_iter().map(|(name, machine)| {
-            let status = machine.map(|_| Cluster::status_of(unit, later));
+            let status = machine.map(|_| self.status_of_instance(unit, &name, later));
             let misfit = MisfitCount { reason: "lacks region=eu".to_string(), machines: self.machines.len() };
             InstanceProgress {
                 name,
@@ -181,7 +197,7 @@ impl Cluster {
                 machine: machine.map(|m| MachineId::new(m.id.as_str())),
                 address: machine.map(|m| m.primary_ip.clone()).unwrap_or_default(),
                 acknowledged: machine.is_some(),
-                done: status.as_ref().is_some_and(|s| s.is_active() == wanted_active),
+                done: status.as_ref().is_some_and(|s| is_as_wanted(s, wanted_active)),
                 status,
                 misfits: if machine.is_none() { vec![misfit] } else { Vec::new() },
                 ..InstanceProgress::default()
@@ -199,6 +215,15 @@ impl Cluster {
         }
     }
 
+    /// What is shown of a replica without a record of its own.
+    fn replica(&self, name: &str) -> Option<Unit> {
+        let name = UnitName::trusted(name);
+        let template = self.units.get(name.template()?.as_str())?;
+        let counted = (1..=template.replicas?).contains(&name.replica_number()?);
+        let replica = Unit { name: name.to_string(), template: template.name.clone(), replicas: None, ..template.clone() };
+        counted.then_some(replica)
+    }
+
     fn shown(&self, unit: &Unit) -> Unit {
         let mut unit = unit.clone();
         let instances = self.instances(&unit);
@@ -213,6 +238,12 @@ impl Cluster {
         unit.hash = file_of(&unit).hash();
         unit
     }
+}
+
+/// What ended by itself is as wanted, what is refused is not.
+fn is_as_wanted(status: &InstanceStatus, wanted_active: bool) -> bool {
+    let ended = status.launched && status.active == "inactive";
+    status.message.is_none() && (ended || status.is_active() == wanted_active)
 }
 
 type Cl = State<Fake>;
@@ -308,6 +339,7 @@ async fn unit_get(State(fake): Cl, Named(name): Named<String>) -> Response {
     let cluster = fake.cluster();
     match cluster.units.get(&name) {
         Some(unit) => Json(cluster.shown(unit)).into_response(),
+        None if let Some(replica) = cluster.replica(&name) => Json(replica).into_response(),
         None => refusal(StatusCode::NOT_FOUND, "unit does not exist"),
     }
 }
@@ -321,6 +353,7 @@ async fn unit_put(State(fake): Cl, Named(name): Named<String>, Json(body): Json<
     }
     let file = body.text.as_deref().map(|text| UnitFile::parse(text).expect("fleetctl checked it"));
     let warnings: Vec<String> = file.iter().flat_map(lint).map(|note| note.to_string()).collect();
+    let replica = cluster.replica(&name);
     match cluster.units.get_mut(&name) {
         Some(unit) => {
             if !body.options.is_empty() {
@@ -329,6 +362,12 @@ async fn unit_put(State(fake): Cl, Named(name): Named<String>, Json(body): Json<
             }
             unit.desired_state = body.desired_state;
             cluster.written(StatusCode::NO_CONTENT, &warnings).into_response()
+        }
+        // A replica gets a record of its own by being given a state of its own.
+        None if let Some(replica) = replica => {
+            let own = Unit { template: String::new(), desired_state: body.desired_state, ..replica };
+            cluster.units.insert(name, own);
+            cluster.written(StatusCode::CREATED, &warnings).into_response()
         }
         None if body.options.is_empty() => refusal(StatusCode::CONFLICT, "unit does not exist and options field empty"),
         None => {
@@ -365,7 +404,11 @@ async fn scale(State(fake): Cl, Named(name): Named<String>, Json(wish): Json<Sca
 
 async fn restart(State(fake): Cl, Named(name): Named<String>) -> Response {
     let mut cluster = fake.cluster();
-    cluster.restarts.push(name);
+    let name = UnitName::trusted(name);
+    cluster
+        .killed
+        .retain(|killed| *killed != name.as_str() && UnitName::trusted(killed.as_str()).template().as_ref() != Some(&name));
+    cluster.restarts.push(name.to_string());
     cluster.written(StatusCode::ACCEPTED, &[]).into_response()
 }
 

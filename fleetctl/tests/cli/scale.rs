@@ -203,3 +203,73 @@ fn counts_that_make_no_sense_are_refused() {
     .assert_eq(&said);
     assert_eq!(session.fake.cluster().units["web@.service"].replicas, Some(2));
 }
+
+#[test]
+fn replicas_with_records_of_their_own_are_left_as_they_are_and_said_to_be() {
+    let session = Session::of_three();
+    session.file("web@.service", WEB).run("scale web=3");
+    let said = session.transcript(
+        "stop web@2
+        restart web@
+        stop web@
+        start web@
+        scale web=4
+        scale web=1
+        scale web=3
+        destroy web@2
+        destroy web@2",
+    );
+    expect![[r#"
+        $ fleetctl stop web@2
+        out| Unit web@2.service loaded on a1a1a1a1.../10.0.0.1
+        err| Successfully stopped units [web@2.service].
+        rc=0
+
+        $ fleetctl restart web@
+        out| Unit web@1.service launched on a1a1a1a1.../10.0.0.1
+        out| Unit web@3.service launched on c3c3c3c3.../10.0.0.3
+        err| Left as they are, with a record of their own: web@2.service (loaded)
+        err| Unit(web@.service) was restarted.
+        rc=0
+
+        $ fleetctl stop web@
+        out| Unit web@1.service loaded on a1a1a1a1.../10.0.0.1
+        out| Unit web@3.service loaded on c3c3c3c3.../10.0.0.3
+        err| Left as they are, with a record of their own: web@2.service (loaded)
+        err| Successfully stopped units [web@.service].
+        rc=0
+
+        $ fleetctl start web@
+        out| Unit web@1.service launched on a1a1a1a1.../10.0.0.1
+        out| Unit web@3.service launched on c3c3c3c3.../10.0.0.3
+        err| Left as they are, with a record of their own: web@2.service (loaded)
+        rc=0
+
+        $ fleetctl scale web=4
+        out| Unit web@.service scaled from 3 to 4
+        out| Unit web@4.service launched on a1a1a1a1.../10.0.0.1
+        err| Left as they are, with a record of their own: web@2.service (loaded)
+        rc=0
+
+        $ fleetctl scale web=1
+        out| Unit web@.service scaled from 4 to 1
+        out| Unit web@3.service inactive
+        out| Unit web@4.service inactive
+        err| Left as they are, with a record of their own: web@2.service (loaded)
+        rc=0
+
+        $ fleetctl scale web=3
+        out| Unit web@.service scaled from 1 to 3
+        out| Unit web@3.service launched on c3c3c3c3.../10.0.0.3
+        err| Left as they are, with a record of their own: web@2.service (loaded)
+        rc=0
+
+        $ fleetctl destroy web@2
+        out| Removed web@2.service's own record; web@.service counts it again
+        rc=0
+
+        $ fleetctl destroy web@2
+        rc=0
+    "#]]
+    .assert_eq(&said);
+}

@@ -78,6 +78,7 @@ fn a_failed_unit_is_an_error_with_systemds_words() {
         rc=1
 
         $ fleetctl start bad
+        out| Unit bad.service launched on c2e1b518.../127.0.0.1
         err| Error: bad.service failed on c2e1b518...: exit-code, status 203
         err| Hint: fleetctl journal bad.service
         rc=1
@@ -209,4 +210,84 @@ fn replacing_a_running_unit_does_not_stop_it_first() {
         rc=0
     "#]]
     .assert_eq(&session.transcript("start web\nstart --replace web\nload --replace web\ncat web"));
+}
+
+#[test]
+fn a_start_of_what_is_down_starts_it_again_and_leaves_alone_what_runs() {
+    let session = Session::of_three();
+    session.file("dead.service", HELLO).file("web@.service", WEB);
+    session.file("glob.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nGlobal=true\n");
+    session.run("start dead glob");
+    session.run("scale web=3");
+    let kill = |names: &[&str]| session.fake.cluster().killed.extend(names.iter().map(ToString::to_string));
+    kill(&["dead.service", "web@2.service", "glob.service"]);
+    let said = session.transcript(
+        "start dead web@ glob
+        start dead web@ glob",
+    );
+    expect![[r#"
+        $ fleetctl start dead web@ glob
+        out| Triggered global unit glob.service start
+        out| Unit dead.service launched on a1a1a1a1.../10.0.0.1
+        out| Unit web@2.service launched on b2b2b2b2.../10.0.0.2
+        rc=0
+
+        $ fleetctl start dead web@ glob
+        rc=0
+    "#]]
+    .assert_eq(&said);
+    assert_eq!(session.fake.cluster().restarts, ["dead.service", "web@2.service", "glob.service"]);
+    kill(&["dead.service"]);
+    expect![[r#"
+        $ fleetctl start --no-block dead
+        out| Triggered unit dead.service start
+        rc=0
+
+        $ fleetctl start --json dead
+        out| []
+        rc=0
+    "#]]
+    .assert_eq(&session.transcript("start --no-block dead\nstart --json dead"));
+}
+
+#[test]
+fn what_a_machine_refuses_is_stopped_at_once() {
+    let session = Session::new();
+    session.file("own.service", HELLO);
+    session.fake.cluster().refused = Some("this machine has a own.service of its own".to_string());
+    expect![[r#"
+        $ fleetctl start own
+        out| Unit own.service inactive
+        out| Unit own.service launched on c2e1b518.../127.0.0.1
+        err| Error: own.service failed on c2e1b518...: this machine has a own.service of its own
+        err| Hint: fleetctl journal own.service
+        rc=1
+
+        $ fleetctl start own
+        err| Error: own.service failed on c2e1b518...: this machine has a own.service of its own
+        err| Hint: fleetctl journal own.service
+        rc=1
+
+        $ fleetctl load own
+        out| Unit own.service loaded on c2e1b518.../127.0.0.1
+        err| Error: own.service failed on c2e1b518...: this machine has a own.service of its own
+        err| Hint: fleetctl journal own.service
+        rc=1
+
+        $ fleetctl start own
+        out| Unit own.service launched on c2e1b518.../127.0.0.1
+        err| Error: own.service failed on c2e1b518...: this machine has a own.service of its own
+        err| Hint: fleetctl journal own.service
+        rc=1
+
+        $ fleetctl stop own
+        out| Unit own.service inactive
+        err| Successfully stopped units [own.service].
+        rc=0
+
+        $ fleetctl destroy own
+        out| Destroyed own.service
+        rc=0
+    "#]]
+    .assert_eq(&session.transcript("start own\nstart own\nload own\nstart own\nstop own\ndestroy own"));
 }
