@@ -8,8 +8,8 @@ use fleet_core::model::Availability;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
     AvailabilityWish, EXIT_STATUS_HEADER, ErrorBody, ErrorDetail, EventPage, Fencing, FencingPage, Machine, MachineAvailability,
-    MachinePage, Missing, REVISION_HEADER, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage, UnitState,
-    UnitStatePage, Version, WARNING_HEADER,
+    MachinePage, Missing, PROBLEM_HEADER, REVISION_HEADER, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage,
+    UnitState, UnitStatePage, Version, WARNING_HEADER,
 };
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
@@ -27,6 +27,9 @@ use crate::tunnel::Tunnel;
 /// How long to wait for a connection, for the first byte of an answer, and between two pieces of a body that must end.
 /// Longer than any healthy server needs, short enough that a user learns of a dead one.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// How many probes of a silent connection may be lost before it counts as broken.
+const PROBES: u32 = 2;
 
 /// How much longer a connection and the answer together may take, so that a connection that takes too long is told apart.
 const LONGER: Duration = Duration::from_secs(1);
@@ -126,6 +129,8 @@ impl Client {
                 .no_proxy()
                 .connect_timeout(SILENCE)
                 .tcp_keepalive(SILENCE)
+                .tcp_keepalive_interval(SILENCE / 2)
+                .tcp_keepalive_retries(PROBES)
                 .user_agent(concat!("fleetctl/", env!("CARGO_PKG_VERSION")));
             match (&tunnel, &endpoint) {
                 (Some(tunnel), _) => builder = builder.unix_socket(tunnel.socket(i)),
@@ -295,11 +300,12 @@ impl Client {
         self.get_json(&["store", "check"], &[]).await
     }
 
-    /// `systemctl status` of a unit wherever it is, as a stream of text, and its exit status.
-    pub(crate) async fn status(&self, name: &str) -> Result<(Response, u8), ClientError> {
+    /// `systemctl status` of a unit wherever it is, as a stream of text, its exit status, and which machines did not answer.
+    pub(crate) async fn status(&self, name: &str) -> Result<(Response, u8, Vec<String>), ClientError> {
         let answer = self.send::<()>(Method::GET, &["units", name, "status"], &[], None).await?;
         let code = header(answer.headers(), EXIT_STATUS_HEADER).and_then(|code| code.parse().ok()).unwrap_or(0);
-        Ok((answer, code))
+        let problems = headers(answer.headers(), PROBLEM_HEADER);
+        Ok((answer, code, problems))
     }
 
     /// A unit's journal as a stream of text.
@@ -462,9 +468,13 @@ async fn collect(mut answer: Response) -> Result<Vec<u8>, ClientError> {
 }
 
 fn written(headers: &HeaderMap) -> Written {
-    let warnings =
-        headers.get_all(WARNING_HEADER).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+    let warnings = self::headers(headers, WARNING_HEADER);
     Written { revision: header(headers, REVISION_HEADER).and_then(|text| text.parse().ok()).unwrap_or(0), warnings }
+}
+
+/// All values of a header.
+fn headers(headers: &HeaderMap, name: &str) -> Vec<String> {
+    headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -3,6 +3,7 @@
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 use fleet_core::name::UnitName;
+use fleet_core::wire::NOTE_MARK;
 
 use super::remote::{self, OverSsh};
 use super::{Context, did_you_mean};
@@ -10,9 +11,11 @@ use crate::client::{ClientError, innermost};
 use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
-use crate::output::machine_legend;
+use crate::output::{machine_legend, note};
 
 /// Print a unit's log, from whichever machines run it
+///
+/// With --follow it goes on where the unit goes, and when a machine is back that did not answer.
 #[derive(Debug, Args)]
 pub(crate) struct JournalArgs {
     /// The unit; of a template or a global unit all instances
@@ -45,7 +48,8 @@ pub(crate) async fn run(context: &Context, args: JournalArgs) -> Result<u8, Erro
     if let Some(port) = args.ssh.ssh_port {
         return over_ssh(context, &name, port, &lines, format, &args).await;
     }
-    let query = [("lines", lines.as_str()), ("follow", if args.follow { "true" } else { "false" }), ("output", format)];
+    let follow = if args.follow { "true" } else { "false" };
+    let query = [("lines", lines.as_str()), ("follow", follow), ("output", format), ("notes", "true")];
     let mut answer = match context.client.journal(name.as_str(), &query).await {
         Ok(answer) => answer,
         Err(ClientError::Api { code: 404, .. }) => {
@@ -57,13 +61,54 @@ pub(crate) async fn run(context: &Context, args: JournalArgs) -> Result<u8, Erro
         }
         Err(error) => return Err(Error::request(&format!("Error retrieving journal of {name}"), error)),
     };
+    let mut rest = Vec::new();
+    let mut code = 0;
     loop {
         match answer.chunk().await {
-            Ok(Some(chunk)) => context.output.bytes(&chunk)?,
-            Ok(None) => return Ok(0),
-            Err(problem) => return Err(Error::failed(format!("the journal of {name} broke off: {}", innermost(&problem)))),
+            Ok(Some(chunk)) => {
+                rest.extend_from_slice(&chunk);
+                if print(context, &mut rest, args.follow)? {
+                    code = Kind::Failed.code();
+                }
+            }
+            // It ends only after a note that says why.
+            Ok(None) if args.follow && code == 0 => return Err(broke_off(&name, "fleetd ended it")),
+            Ok(None) => {
+                context.output.bytes(&rest)?;
+                return Ok(code);
+            }
+            Err(problem) => return Err(broke_off(&name, &innermost(&problem))),
         }
     }
+}
+
+fn broke_off(name: &UnitName, problem: &str) -> Error {
+    Error::failed(format!("the journal of {name} broke off: {problem}"))
+}
+
+/// Prints all whole lines: those of the journal on stdout, on stderr what is none but says what went wrong. True if any did.
+fn print(context: &Context, rest: &mut Vec<u8>, goes_on: bool) -> Result<bool, Error> {
+    let Some(end) = rest.iter().rposition(|&byte| byte == b'\n') else { return Ok(false) };
+    let lines = rest.drain(..=end).collect::<Vec<u8>>();
+    if !lines.contains(&NOTE_MARK) {
+        context.output.bytes(&lines)?;
+        return Ok(false);
+    }
+    let mut wrong = false;
+    for line in lines.split_inclusive(|&byte| byte == b'\n') {
+        match line.strip_prefix(&[NOTE_MARK]) {
+            Some(said) => {
+                let said = String::from_utf8_lossy(said);
+                match goes_on {
+                    true => note(said.trim_end()),
+                    false => _ = Error::failed(said.trim_end()).print(),
+                }
+                wrong = true;
+            }
+            None => context.output.bytes(line)?,
+        }
+    }
+    Ok(wrong)
 }
 
 async fn over_ssh(

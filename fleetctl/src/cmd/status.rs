@@ -45,13 +45,16 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error
             context.output.text("\n")?;
         }
         match context.client.status(argument.name.as_str()).await {
-            Ok((mut answer, code)) => {
+            Ok((mut answer, code, problems)) => {
                 while let Some(chunk) = answer.chunk().await.map_err(|problem| {
                     Error::failed(format!("the status of {} broke off: {}", argument.name, innermost(&problem)))
                 })? {
                     context.output.bytes(&chunk)?;
                 }
                 worst = worst.max(code);
+                for problem in &problems {
+                    worst = worst.max(Error::failed(problem).print());
+                }
             }
             Err(error) => worst = worst.max(refused(context, argument, error).await.print()),
         }

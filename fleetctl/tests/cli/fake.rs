@@ -41,6 +41,8 @@ pub(crate) struct Cluster {
     pub(crate) store_is_away: bool,
     /// The queries of journals, in order.
     pub(crate) journals: Vec<String>,
+    /// What a machine that does not answer is said to be.
+    pub(crate) problem: Option<String>,
     /// Told of each follow.
     pub(crate) on_follow: Option<std::sync::mpsc::Sender<()>>,
     /// What the leaders told.
@@ -420,7 +422,12 @@ async fn status(State(fake): Cl, Named(name): Named<String>) -> Response {
     }
     let active = Cluster::status_of(unit, false).active;
     let code = if active == "active" { "0" } else { "3" };
-    ([(EXIT_STATUS_HEADER, code)], format!("● {name}\n     Active: {active}\n")).into_response()
+    let mut headers = HeaderMap::new();
+    headers.insert(EXIT_STATUS_HEADER, HeaderValue::from_static(code));
+    if let Some(problem) = &cluster.problem {
+        headers.insert(PROBLEM_HEADER, HeaderValue::from_str(problem).expect("a header's text"));
+    }
+    (headers, format!("● {name}\n     Active: {active}\n")).into_response()
 }
 
 async fn fencing(State(fake): Cl, Named(name): Named<String>) -> Json<FencingPage> {
@@ -434,7 +441,10 @@ async fn journal(State(fake): Cl, Named(name): Named<String>, query: axum::extra
     match cluster.units.get(&name) {
         None => refusal(StatusCode::NOT_FOUND, "unit does not exist"),
         Some(unit) if cluster.instances(unit).is_empty() => refusal(StatusCode::CONFLICT, "it is inactive: on no machine"),
-        Some(_) => format!("Nov 22 21:33:16 host {name}: hello\n").into_response(),
+        Some(_) => {
+            let note = cluster.problem.as_ref().map_or(String::new(), |problem| format!("\0{problem}\n"));
+            format!("Nov 22 21:33:16 host {name}: hello\n{note}").into_response()
+        }
     }
 }
 

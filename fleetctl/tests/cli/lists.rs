@@ -249,11 +249,13 @@ fn the_journals_options_reach_fleetd() {
 
         $ fleetctl journal -f -n 5 -o cat glob
         out| Nov 22 21:33:16 host glob.service: hello
-        rc=0
+        err| Error: the journal of glob.service broke off: fleetd ended it
+        rc=1
 
         $ fleetctl journal --f --lines=7 --output short-iso --sudo glob
         out| Nov 22 21:33:16 host glob.service: hello
-        rc=0
+        err| Error: the journal of glob.service broke off: fleetd ended it
+        rc=1
 
         $ fleetctl journal hello
         err| Unit hello.service does not appear to be running.
@@ -267,9 +269,9 @@ fn the_journals_options_reach_fleetd() {
     "#]]
     .assert_eq(&said);
     expect![[r#"
-        lines=10&follow=false&output=short
-        lines=5&follow=true&output=cat
-        lines=7&follow=true&output=short-iso
-        lines=10&follow=false&output=short"#]]
+        lines=10&follow=false&output=short&notes=true
+        lines=5&follow=true&output=cat&notes=true
+        lines=7&follow=true&output=short-iso&notes=true
+        lines=10&follow=false&output=short&notes=true"#]]
     .assert_eq(&session.fake.cluster().journals.join("\n"));
 }

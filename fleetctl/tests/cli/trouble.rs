@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use expect_test::expect;
 
-use crate::session::Session;
+use crate::session::{HELLO, Session};
 
 #[test]
 fn a_store_that_is_away_is_said_so() {
@@ -103,4 +103,37 @@ fn an_endpoint_that_hangs_is_given_ten_seconds_then_the_next_is_asked() {
         rc=0
     "#]]
     .assert_eq(&both.replace(&address, "ADDRESS"));
+}
+
+#[test]
+fn a_machine_that_does_not_answer_is_an_error_after_what_the_others_say() {
+    let session = Session::new();
+    session.file("hello.service", HELLO).run("start hello");
+    session.fake.cluster().problem = Some("machine cccccccc did not answer: connection refused".to_string());
+    expect![[r#"
+        $ fleetctl status hello
+        out| ● hello.service
+        out|      Active: active
+        err| Error: machine cccccccc did not answer: connection refused
+        rc=1
+
+        $ fleetctl journal hello
+        out| Nov 22 21:33:16 host hello.service: hello
+        err| Error: machine cccccccc did not answer: connection refused
+        rc=1
+
+        $ fleetctl journal -f hello
+        out| Nov 22 21:33:16 host hello.service: hello
+        err| machine cccccccc did not answer: connection refused
+        rc=1
+    "#]]
+    .assert_eq(&session.transcript("status hello\njournal hello\njournal -f hello"));
+    session.fake.cluster().problem = None;
+    expect![[r#"
+        $ fleetctl journal -f hello
+        out| Nov 22 21:33:16 host hello.service: hello
+        err| Error: the journal of hello.service broke off: fleetd ended it
+        rc=1
+    "#]]
+    .assert_eq(&session.run("journal -f hello"));
 }

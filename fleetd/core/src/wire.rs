@@ -20,6 +20,12 @@ pub const EXIT_STATUS_HEADER: &str = "x-fleet-exit-status";
 /// The answer header that carries one warning a value, as `line N: …`.
 pub const WARNING_HEADER: &str = "x-fleet-warning";
 
+/// The answer header that names one machine a value which could not be asked, and why: the answer lacks what is there.
+pub const PROBLEM_HEADER: &str = "x-fleet-problem";
+
+/// The first byte of a line of a journal that is no line of it, but says what went wrong.
+pub const NOTE_MARK: u8 = 0;
+
 /// The largest request body, in bytes: a unit at its limit, escaped as JSON.
 pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 

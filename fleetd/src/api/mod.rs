@@ -30,6 +30,7 @@ mod events;
 mod fencing;
 mod follow;
 mod import;
+mod journal;
 mod listen;
 mod machines;
 mod openapi;

@@ -1,53 +1,39 @@
-//! Journals and status, from whichever machine runs the unit: run here, or asked of that machine's API.
+//! Status, from whichever machine runs the unit, and how other machines' APIs are asked.
 
 use std::process::Stdio;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::view::Cluster;
 use fleet_core::wire;
 use fleet_tls::{Files, Reloading, TlsError};
-use tokio::io::AsyncBufReadExt;
-use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::process::Command;
 use tracing::warn;
 
 use super::error::ApiError;
 use super::{Api, fencing};
 
-/// How long another machine's API has to answer. A followed journal may be silent for ever after that.
+/// How long another machine may take for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long another machine's API has to answer: less than fleetctl waits for us. A followed journal may be silent for ever after that.
+const PEER_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// After so long without a word another machine is probed, as often as [`PROBES`] says: one that lost its power or its network is
+/// noticed within 15 s, however silent a journal is.
+const PROBE_AFTER: Duration = Duration::from_secs(5);
+
+/// How many probes may be lost.
+const PROBES: u32 = 2;
 
 /// How many instances' journals one request reads at most.
 const MAX_INSTANCES: usize = 200;
 
-/// How long `systemctl status` may take.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// journalctl's formats; a word outside this list is refused, so no option can be slipped in.
-pub(super) const OUTPUTS: &[&str] = &[
-    "short",
-    "short-full",
-    "short-iso",
-    "short-iso-precise",
-    "short-precise",
-    "short-monotonic",
-    "short-unix",
-    "verbose",
-    "export",
-    "json",
-    "json-pretty",
-    "json-sse",
-    "json-seq",
-    "cat",
-    "with-unit",
-];
+/// How long `systemctl status` may take: less than another machine waits for it.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// The client for other machines' APIs. Over https it shows this machine's certificate, and reads it again when the files change.
 pub(super) struct Peers {
@@ -73,7 +59,7 @@ impl Peers {
     }
 
     /// What went wrong, innermost.
-    fn explain(&self, error: &reqwest::Error) -> String {
+    pub(super) fn explain(&self, error: &reqwest::Error) -> String {
         let cause = || {
             let mut inner: &dyn std::error::Error = error;
             while let Some(source) = inner.source() {
@@ -91,99 +77,33 @@ fn make_client(files: &Files) -> Result<reqwest::Client, TlsError> {
         false => fleet_tls::client(files)?,
     };
     // Proxies of the environment are for the world outside, not for the cluster.
-    let builder = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).tls_backend_preconfigured(config);
+    let builder = reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_keepalive(PROBE_AFTER)
+        .tcp_keepalive_interval(PROBE_AFTER)
+        .tcp_keepalive_retries(PROBES)
+        .tls_backend_preconfigured(config);
     Ok(builder.build().expect("a client without files of its own"))
 }
 
 /// An instance and the machine that runs it.
-struct Place {
-    instance: UnitName,
-    machine: MachineId,
-    /// `None`: this machine.
-    api: Option<String>,
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) instance: UnitName,
+    pub(super) machine: MachineId,
+    pub(super) reach: Reach,
 }
 
-pub(super) async fn journal(
-    State(api): State<Api>,
-    Path(name): Path<String>,
-    Query(query): Query<Vec<(String, String)>>,
-) -> Result<Response, ApiError> {
-    let value = |key: &str| query.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
-    let lines: u32 = value("lines").unwrap_or("10").parse().map_err(|_| ApiError::invalid("lines must be a number"))?;
-    let follow = value("follow").is_some_and(|v| v == "true" || v == "1");
-    let output = value("output").unwrap_or("short");
-    if !OUTPUTS.contains(&output) {
-        return Err(ApiError::invalid(format!("output must be one of {}", OUTPUTS.join(", "))));
-    }
-    let places = find(&api, &name, value("machine")).await?;
-    let prefixed = places.len() > 1;
-    let (sender, receiver) = mpsc::channel::<Bytes>(64);
-    for place in places {
-        let label = if prefixed { format!("{} {}: ", place.instance, place.machine.short()) } else { String::new() };
-        let sender = sender.clone();
-        let path = format!("journal?lines={lines}&follow={follow}&output={output}");
-        match &place.api {
-            None => {
-                let mut command = Command::new("journalctl");
-                command.args(["--no-pager", "--quiet", "--lines", &lines.to_string(), "--output", output]);
-                command
-                    .args(follow.then_some("--follow"))
-                    .arg(if api.shared.user { "--user-unit" } else { "--unit" })
-                    .arg(place.instance.systemd_name().as_str());
-                let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn();
-                let child = child.map_err(|error| {
-                    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot run journalctl: {error}"))
-                })?;
-                tokio::spawn(relay_child(child, label, sender));
-            }
-            Some(_) => {
-                let answer = ask(&api, &place, &path).await?;
-                tokio::spawn(async move {
-                    let mut bytes = answer.bytes_stream();
-                    let mut rest = Vec::new();
-                    loop {
-                        tokio::select! {
-                            () = sender.closed() => return,
-                            part = bytes.next() => match part {
-                                Some(Ok(part)) => relay_lines(&mut rest, &part, &label, &sender).await,
-                                _ => return,
-                            },
-                        }
-                    }
-                });
-            }
-        }
-    }
-    let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<Bytes, std::convert::Infallible>));
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
-}
-
-/// Sends a child's output line by line; the child ends with the request.
-async fn relay_child(mut child: Child, label: String, sender: mpsc::Sender<Bytes>) {
-    let Some(stdout) = child.stdout.take() else { return };
-    let mut lines = tokio::io::BufReader::new(stdout);
-    loop {
-        let mut line = label.clone().into_bytes();
-        let read = tokio::select! {
-            () = sender.closed() => break,
-            read = lines.read_until(b'\n', &mut line) => read,
-        };
-        if !matches!(read, Ok(bytes) if bytes > 0) || sender.send(line.into()).await.is_err() {
-            break;
-        }
-    }
-    let _ = child.kill().await;
-}
-
-async fn relay_lines(rest: &mut Vec<u8>, part: &[u8], label: &str, sender: &mpsc::Sender<Bytes>) {
-    rest.extend_from_slice(part);
-    while let Some(end) = rest.iter().position(|&b| b == b'\n') {
-        let mut line = label.as_bytes().to_vec();
-        line.extend(rest.drain(..=end));
-        if sender.send(line.into()).await.is_err() {
-            return;
-        }
-    }
+/// How a machine is asked.
+#[derive(Debug, Clone)]
+pub(super) enum Reach {
+    /// It is this one.
+    Here,
+    /// At its API, `https://10.0.0.2:49153`.
+    At(String),
+    /// Not at all: its API listens on no address.
+    Closed,
 }
 
 pub(super) async fn status(
@@ -206,15 +126,17 @@ pub(super) async fn status(
         }
     };
     let several = places.len() > 1;
+    let answers = ask_all(&api, places).await;
     let (mut text, mut worst) = (String::new(), 0);
-    for place in places {
-        let (part, code) = match &place.api {
-            None => local_status(&api, &place.instance).await?,
-            Some(_) => {
-                let answer = ask(&api, &place, "status").await?;
-                let code =
-                    answer.headers().get(wire::EXIT_STATUS_HEADER).and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
-                (answer.text().await.unwrap_or_default(), code)
+    let mut problems: Vec<(MachineId, String)> = Vec::new();
+    for (place, answer) in answers {
+        let (part, code) = match answer {
+            Ok(answer) => answer,
+            Err(error) if !several => return Err(error),
+            // The others' status is shown all the same.
+            Err(error) => {
+                problems.push((place.machine, format!("{}: {}", place.instance, error.message())));
+                continue;
             }
         };
         if several {
@@ -237,8 +159,49 @@ pub(super) async fn status(
         text.push_str(&format!("\n{}: {waiting}\n", waiting.name));
     }
     let mut response = ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response();
-    response.headers_mut().insert(wire::EXIT_STATUS_HEADER, worst.into());
+    let headers = response.headers_mut();
+    headers.insert(wire::EXIT_STATUS_HEADER, if problems.is_empty() { worst } else { 1 }.into());
+    // One a machine: of a hundred replicas on a dead one the first says it.
+    problems.dedup_by(|later, first| later.0 == first.0);
+    for (_, problem) in problems {
+        let line: String = problem.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if let Ok(value) = HeaderValue::from_str(&line) {
+            headers.append(wire::PROBLEM_HEADER, value);
+        }
+    }
     Ok(response)
+}
+
+/// Asks all machines at once, and each for one instance after the other; one that does not answer is asked no more.
+async fn ask_all(api: &Api, places: Vec<Place>) -> Vec<(Place, Result<(String, i32), ApiError>)> {
+    let machines = places.chunk_by(|a, b| a.machine == b.machine).map(|places| async move {
+        let mut answers = Vec::new();
+        let mut away: Option<String> = None;
+        for place in places {
+            let answer = match (&place.reach, &away) {
+                (_, Some(problem)) => Err(ApiError::new(StatusCode::BAD_GATEWAY, problem.as_str())),
+                (Reach::Here, _) => local_status(api, &place.instance).await,
+                (Reach::At(_) | Reach::Closed, _) => remote_status(api, place).await,
+            };
+            if let Err(error) = &answer
+                && error.status() == StatusCode::BAD_GATEWAY
+            {
+                away = Some(error.message().to_string());
+            }
+            answers.push((place.clone(), answer));
+        }
+        answers
+    });
+    futures_util::future::join_all(machines).await.into_iter().flatten().collect()
+}
+
+async fn remote_status(api: &Api, place: &Place) -> Result<(String, i32), ApiError> {
+    let answer = ask(api, place, "status").await?;
+    let code = answer.headers().get(wire::EXIT_STATUS_HEADER).and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
+    match answer.text().await {
+        Ok(text) => Ok((text, code)),
+        Err(error) => Err(away(&place.machine, &api.shared.peers.explain(&error))),
+    }
 }
 
 /// Puts how it is fenced under systemctl's other facts, above the journal's lines.
@@ -252,7 +215,7 @@ fn with_fencing(mut status: String, fenced: &wire::Fencing) -> String {
 }
 
 /// A unit that is on no machine which is there; a fenced one may wait.
-fn nowhere(name: &UnitName, fenced: &[wire::Fencing]) -> ApiError {
+pub(super) fn nowhere(name: &UnitName, fenced: &[wire::Fencing]) -> ApiError {
     let mut problem = format!("{name} is on no machine");
     for fenced in fenced {
         problem.push_str(&format!("; {}: {fenced}", fenced.name));
@@ -271,7 +234,7 @@ async fn local_status(api: &Api, instance: &UnitName) -> Result<(String, i32), A
     let failed = |problem: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot run systemctl: {problem}"));
     let output = tokio::time::timeout(STATUS_TIMEOUT, command.output())
         .await
-        .map_err(|_| failed("it did not answer in 10 s".to_string()))?;
+        .map_err(|_| failed("it did not answer in 7 s".to_string()))?;
     let output = output.map_err(|error| failed(error.to_string()))?;
     Ok((String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code().unwrap_or(4)))
 }
@@ -280,11 +243,16 @@ async fn local_status(api: &Api, instance: &UnitName) -> Result<(String, i32), A
 async fn find(api: &Api, name: &str, machine: Option<&str>) -> Result<Vec<Place>, ApiError> {
     let name = parse(name)?;
     if let Some(machine) = machine {
-        must_be_here(api, machine)?;
-        return Ok(vec![Place { instance: name, machine: api.shared.machine.clone(), api: None }]);
+        return Ok(vec![here(api, name, machine)?]);
     }
     let places = all_places(api, api.store().read_all().await?.cluster(), &name)?;
     if places.is_empty() { Err(nowhere(&name, &[])) } else { Ok(places) }
+}
+
+/// What another fleetd asks of this machine.
+pub(super) fn here(api: &Api, instance: UnitName, machine: &str) -> Result<Place, ApiError> {
+    must_be_here(api, machine)?;
+    Ok(Place { instance, machine: api.shared.machine.clone(), reach: Reach::Here })
 }
 
 /// Refuses what another fleetd asks of another machine than this one.
@@ -295,16 +263,16 @@ pub(super) fn must_be_here(api: &Api, machine: &str) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, format!("this is machine {}, not {machine}", api.shared.machine)))
 }
 
-fn parse(name: &str) -> Result<UnitName, ApiError> {
+pub(super) fn parse(name: &str) -> Result<UnitName, ApiError> {
     UnitName::parse(name).map_err(|error| ApiError::invalid(error.to_string()))
 }
 
 /// Where the instances of a unit are, not more than one request may ask for; perhaps nowhere.
-fn all_places(api: &Api, cluster: &Cluster, name: &UnitName) -> Result<Vec<Place>, ApiError> {
+pub(super) fn all_places(api: &Api, cluster: &Cluster, name: &UnitName) -> Result<Vec<Place>, ApiError> {
     if cluster.owner(name).is_none() {
         return Err(ApiError::no_such_unit());
     }
-    let places = places(api, cluster, name)?;
+    let places = places(api, cluster, name);
     match places.len() {
         n if n > MAX_INSTANCES => {
             Err(ApiError::invalid(format!("{name} has {n} instances; ask for one of them, the limit is {MAX_INSTANCES}")))
@@ -313,42 +281,53 @@ fn all_places(api: &Api, cluster: &Cluster, name: &UnitName) -> Result<Vec<Place
     }
 }
 
-fn places(api: &Api, cluster: &Cluster, name: &UnitName) -> Result<Vec<Place>, ApiError> {
+fn places(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<Place> {
     let mut places = Vec::new();
     for (id, assignment) in &cluster.snapshot.assignments {
         let Some(machine) = cluster.snapshot.machines.get(id) else { continue };
-        for instance in
-            assignment.instances.iter().filter(|(i, p)| *i == name || (name.is_template() && p.unit == *name)).map(|(i, _)| i)
-        {
-            let here = *id == api.shared.machine;
-            if !here && machine.api.is_none() {
-                let problem = format!(
-                    "{instance} runs on machine {id}, whose API cannot be reached from here; set listen = [\"https://ADDRESS:PORT\"] in its configuration"
-                );
-                return Err(ApiError::new(StatusCode::BAD_GATEWAY, problem));
-            }
-            places.push(Place { instance: instance.clone(), machine: id.clone(), api: machine.api.clone().filter(|_| !here) });
-        }
+        let reach = match &machine.api {
+            _ if *id == api.shared.machine => Reach::Here,
+            Some(base) => Reach::At(base.clone()),
+            None => Reach::Closed,
+        };
+        let of_it = assignment.instances.iter().filter(|(i, p)| *i == name || (name.is_template() && p.unit == *name));
+        places.extend(of_it.map(|(instance, _)| Place { instance: instance.clone(), machine: id.clone(), reach: reach.clone() }));
     }
-    Ok(places)
+    places
 }
 
-async fn ask(api: &Api, place: &Place, what: &str) -> Result<reqwest::Response, ApiError> {
+pub(super) async fn ask(api: &Api, place: &Place, what: &str) -> Result<reqwest::Response, ApiError> {
     let joint = if what.contains('?') { "&" } else { "?" };
     let path = format!("units/{}/{what}{joint}machine={}", place.instance, place.machine);
-    ask_machine(api, &place.machine, place.api.as_deref().unwrap_or_default(), &path).await
+    match &place.reach {
+        Reach::At(base) => ask_machine(api, &place.machine, base, &path).await,
+        Reach::Here | Reach::Closed => {
+            let problem = format!(
+                "{} runs on machine {}, whose API cannot be reached from here; set listen = [\"https://ADDRESS:PORT\"] in its configuration",
+                place.instance, place.machine
+            );
+            Err(ApiError::new(StatusCode::BAD_GATEWAY, problem))
+        }
+    }
 }
 
-/// Asks another machine's API at `base` for a resource.
+/// Asks another machine's API at `base` for a resource. What it refuses is refused in its words.
 pub(super) async fn ask_machine(api: &Api, machine: &MachineId, base: &str, path: &str) -> Result<reqwest::Response, ApiError> {
-    let away = |problem: String| {
-        ApiError::new(StatusCode::BAD_GATEWAY, format!("machine {machine} at {base} did not answer: {problem}"))
-    };
+    let at = format!("{machine} at {base}");
     let url = format!("{base}/fleet/v1/{path}");
-    let answer = tokio::time::timeout(STATUS_TIMEOUT, api.shared.peers.current().get(url).send()).await;
-    let answer = answer.map_err(|_| away("timed out".to_string()))?.map_err(|error| away(api.shared.peers.explain(&error)))?;
-    match answer.status().is_success() {
-        true => Ok(answer),
-        false => Err(away(answer.text().await.unwrap_or_default())),
+    let answer = tokio::time::timeout(PEER_TIMEOUT, api.shared.peers.current().get(url).send()).await;
+    let answer = answer.map_err(|_| away(&at, "timed out"))?.map_err(|error| away(&at, &api.shared.peers.explain(&error)))?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
     }
+    let said = answer.bytes().await.unwrap_or_default();
+    Err(match serde_json::from_slice::<wire::ErrorBody>(&said) {
+        Ok(wire::ErrorBody { error }) => ApiError::new(status, error.message),
+        Err(_) => away(&at, &format!("HTTP {status}")),
+    })
+}
+
+fn away(machine: impl std::fmt::Display, problem: &str) -> ApiError {
+    ApiError::new(StatusCode::BAD_GATEWAY, format!("machine {machine} did not answer: {problem}"))
 }

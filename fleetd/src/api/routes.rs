@@ -8,7 +8,9 @@ use fleet_core::{transfer, wire};
 use serde_json::{Value, json};
 
 use super::describe::{Body, Operation, Resource};
-use super::{availability, debug, documents, events, fencing, follow, import, machines, page, remote, revisions, state, units};
+use super::{
+    availability, debug, documents, events, fencing, follow, import, journal, machines, page, remote, revisions, state, units,
+};
 
 /// Answer headers of writes.
 const WRITTEN: &[(&str, &str)] = &[
@@ -92,11 +94,14 @@ pub(super) fn under_prefix() -> Vec<Resource> {
             Operation::new("getUnitStatus", "What `systemctl status` says, from the machines that run the unit.")
                 .query("machine", "The machine that is asked, as one fleetd asks another.")
                 .answers(StatusCode::OK, "systemctl's words.", Body::Other("text/plain; charset=utf-8"))
-                .headers(&[(wire::EXIT_STATUS_HEADER, "systemctl's exit status; the highest where it was asked several times.")])
+                .headers(&[
+                    (wire::EXIT_STATUS_HEADER, "systemctl's exit status; the highest where it was asked several times, 1 if a machine did not answer."),
+                    (wire::PROBLEM_HEADER, "A machine that did not answer, and why; the answer lacks what it runs."),
+                ])
                 .errors([400, 404, 409, 421, 502]),
         ),
         Resource::at("/units/{unitName}/journal").get(
-            remote::journal,
+            journal::journal,
             Operation::new("getUnitJournal", "The unit's journal, from the machines that run it, as one stream.")
                 .query_of(
                     "lines",
@@ -111,7 +116,17 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                 .query_of(
                     "output",
                     "journalctl's format.",
-                    json!({"type": "string", "enum": remote::OUTPUTS, "default": "short"}),
+                    json!({"type": "string", "enum": journal::OUTPUTS, "default": "short"}),
+                )
+                .query_of(
+                    "agoMs",
+                    "Where to begin instead, in milliseconds before now.",
+                    json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
+                )
+                .query_of(
+                    "notes",
+                    "Whether to say which machines do not answer, in lines that begin with a NUL byte. Else an answer that lacks some breaks off, unless it is followed.",
+                    json!({"type": "boolean", "default": false}),
                 )
                 .query("machine", "The machine that is asked, as one fleetd asks another.")
                 .answers(StatusCode::OK, "Lines of the journal.", Body::Other("text/plain; charset=utf-8"))

@@ -5,6 +5,7 @@ mod documents;
 mod exchanges;
 mod fencing;
 mod imports;
+mod journals;
 mod limits;
 mod odd_files;
 mod server;

@@ -1,0 +1,431 @@
+//! A unit's journal, from all machines that run it as one stream. A followed one goes on where the unit goes, and when a machine
+//! that was away is back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use fleet_core::name::{MachineId, UnitName};
+use fleet_core::view::Cluster;
+use fleet_core::wire::NOTE_MARK;
+use futures_util::stream;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+
+use super::Api;
+use super::error::ApiError;
+use super::remote::{self, Place, Reach};
+use crate::clock;
+use crate::store::{Mirror, StoreError};
+
+/// journalctl's formats; a word outside this list is refused, so no option can be slipped in.
+pub(super) const OUTPUTS: &[&str] = &[
+    "short",
+    "short-full",
+    "short-iso",
+    "short-iso-precise",
+    "short-precise",
+    "short-monotonic",
+    "short-unix",
+    "verbose",
+    "export",
+    "json",
+    "json-pretty",
+    "json-sse",
+    "json-seq",
+    "cat",
+    "with-unit",
+];
+
+/// The pause before a source that broke is opened again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A source that broke goes on from so long before its last line: lines are that old at most when they arrive. What came already is
+/// left out.
+const OVERLAP: Duration = Duration::from_secs(1);
+
+/// How many lines are remembered for that.
+const MAX_RECENT: usize = 1000;
+
+/// How long the journal of a place that a unit has left is followed: what it says while it stops.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// How far back the journal of a place begins that a followed unit came to.
+const ARRIVING: Duration = Duration::from_secs(2);
+
+/// Places are looked at no more often than this: a deploy changes something every millisecond.
+const PACE: Duration = Duration::from_millis(200);
+
+type Sender = mpsc::Sender<Result<Bytes, std::io::Error>>;
+type Lines = Pin<Box<dyn Stream<Item = Result<Bytes, String>> + Send>>;
+
+/// What is asked for.
+struct Wish {
+    lines: u32,
+    follow: bool,
+    output: String,
+    /// Whether to say in marked lines what went wrong.
+    notes: bool,
+    /// Where to begin, in milliseconds before now; else with the last `lines`.
+    ago_ms: Option<u64>,
+}
+
+pub(super) async fn journal(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    let value = |key: &str| query.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+    let wish = Arc::new(Wish::read(value)?);
+    let name = remote::parse(&name)?;
+    let (sender, receiver) = mpsc::channel(64);
+    if let Some(machine) = value("machine") {
+        let place = remote::here(&api, name, machine)?;
+        let source = Source::new(&api, place, &wish, String::new(), &sender);
+        let first = source.open(wish.ago_ms).await?;
+        tokio::spawn(source.run(Some(first)));
+    } else {
+        let mirror = api.store().read_all().await?;
+        let places = remote::all_places(&api, mirror.cluster(), &name)?;
+        let labelled = places.len() > 1 || (wish.follow && may_be_several(mirror.cluster(), &name));
+        let mut follow = Follow {
+            api: api.clone(),
+            name,
+            wish: wish.clone(),
+            labelled,
+            sender,
+            sources: BTreeMap::new(),
+            leaving: Vec::new(),
+        };
+        match &places[..] {
+            [] => return Err(remote::nowhere(&follow.name, &[])),
+            // That the only one cannot be asked is an error of the request.
+            [place] => {
+                let source = follow.source(place.clone());
+                let first = source.open(wish.ago_ms).await?;
+                follow.spawn(source, Some(first));
+            }
+            _ => places.into_iter().for_each(|place| follow.spawn(follow.source(place), None)),
+        }
+        if wish.follow {
+            tokio::spawn(follow.run(mirror));
+        }
+    }
+    let body = Body::from_stream(ReceiverStream::new(receiver));
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
+}
+
+fn may_be_several(cluster: &Cluster, name: &UnitName) -> bool {
+    name.is_template() || cluster.snapshot.units.get(name).is_some_and(|unit| unit.constraints.global)
+}
+
+impl Wish {
+    fn read<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Result<Wish, ApiError> {
+        let number = |key: &str| value(key).map(|text| text.parse::<u32>().map_err(|_| format!("{key} must be a number")));
+        let flag = |key: &str| value(key).is_some_and(|v| v == "true" || v == "1");
+        let output = value("output").unwrap_or("short");
+        if !OUTPUTS.contains(&output) {
+            return Err(ApiError::invalid(format!("output must be one of {}", OUTPUTS.join(", "))));
+        }
+        Ok(Wish {
+            lines: number("lines").transpose().map_err(ApiError::invalid)?.unwrap_or(10),
+            follow: flag("follow"),
+            output: output.to_string(),
+            notes: flag("notes"),
+            ago_ms: number("agoMs").transpose().map_err(ApiError::invalid)?.map(u64::from),
+        })
+    }
+}
+
+/// A followed unit: one source for each of its places.
+struct Follow {
+    api: Api,
+    name: UnitName,
+    wish: Arc<Wish>,
+    labelled: bool,
+    sender: Sender,
+    sources: BTreeMap<(UnitName, MachineId), AbortHandle>,
+    /// Those of places that the unit has left.
+    leaving: Vec<AbortHandle>,
+}
+
+impl Follow {
+    fn source(&self, place: Place) -> Source {
+        let label = if self.labelled { format!("{} {}: ", place.instance, place.machine.short()) } else { String::new() };
+        Source::new(&self.api, place, &self.wish, label, &self.sender)
+    }
+
+    fn spawn(&mut self, source: Source, first: Option<Lines>) {
+        let key = (source.place.instance.clone(), source.place.machine.clone());
+        self.sources.insert(key, tokio::spawn(source.run(first)).abort_handle());
+    }
+
+    /// Goes where the unit goes, until the client goes or the unit is destroyed.
+    async fn run(mut self, mirror: Mirror) {
+        let mut mirror = Some(mirror);
+        while !self.sender.is_closed() {
+            let read = match mirror.take() {
+                Some(mirror) => Ok(mirror),
+                None => self.api.store().read_all().await,
+            };
+            if let Ok(mirror) = read
+                && let Ok(()) = self.watch(mirror).await
+            {
+                return;
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    async fn watch(&mut self, mut mirror: Mirror) -> Result<(), StoreError> {
+        let mut changes = self.api.store().watch_all(mirror.cluster().snapshot.revision).await?;
+        let ended = || StoreError::Unavailable("the watch ended".to_string());
+        loop {
+            if !mirror.importing() && !self.look(mirror.cluster()).await {
+                return Ok(());
+            }
+            tokio::select! {
+                () = self.sender.closed() => return Ok(()),
+                batch = changes.recv() => mirror.apply(batch.ok_or_else(ended)??),
+            }
+            sleep(PACE).await;
+            while let Ok(batch) = changes.try_recv() {
+                mirror.apply(batch?);
+            }
+        }
+    }
+
+    /// Opens and closes sources; false if there is nothing to follow any more.
+    async fn look(&mut self, cluster: &Cluster) -> bool {
+        let places = match remote::all_places(&self.api, cluster, &self.name) {
+            Ok(places) => places,
+            Err(error) if error.status() == StatusCode::NOT_FOUND => {
+                note(&self.wish, &self.sender, &format!("unit {} was destroyed", self.name)).await;
+                self.sources.values().chain(&self.leaving).for_each(AbortHandle::abort);
+                return false;
+            }
+            Err(_) => return true, // more places than one request may ask for: those that are followed stay
+        };
+        let mut left = std::mem::take(&mut self.sources);
+        for place in places {
+            match left.remove_entry(&(place.instance.clone(), place.machine.clone())) {
+                Some((key, source)) => drop(self.sources.insert(key, source)),
+                None => self.spawn(Source { ago: Some(ARRIVING), ..self.source(place) }, None),
+            }
+        }
+        self.leaving.retain(|source| !source.is_finished());
+        for source in left.into_values() {
+            self.leaving.push(source.clone());
+            tokio::spawn(async move {
+                sleep(LEAVING).await;
+                source.abort();
+            });
+        }
+        true
+    }
+}
+
+/// One instance's journal on one machine.
+struct Source {
+    api: Api,
+    place: Place,
+    wish: Arc<Wish>,
+    label: String,
+    sender: Sender,
+    /// Where it began, before it was made.
+    ago: Option<Duration>,
+    /// When the last line came; before there is one, when it was made.
+    heard: Instant,
+    /// The lines that came last, with when they came.
+    recent: VecDeque<(Instant, Bytes)>,
+}
+
+impl Source {
+    fn new(api: &Api, place: Place, wish: &Arc<Wish>, label: String, sender: &Sender) -> Source {
+        Source {
+            api: api.clone(),
+            place,
+            label,
+            wish: wish.clone(),
+            sender: sender.clone(),
+            ago: wish.ago_ms.map(Duration::from_millis),
+            heard: Instant::now(),
+            recent: VecDeque::new(),
+        }
+    }
+
+    async fn open(&self, ago_ms: Option<u64>) -> Result<Lines, ApiError> {
+        match self.place.reach {
+            Reach::Here => self.open_here(ago_ms),
+            Reach::At(_) | Reach::Closed => self.open_there(ago_ms).await,
+        }
+    }
+
+    fn open_here(&self, ago_ms: Option<u64>) -> Result<Lines, ApiError> {
+        let Wish { lines, follow, output, .. } = &*self.wish;
+        let mut command = Command::new("journalctl");
+        command.args(["--no-pager", "--quiet", "--output", output]);
+        match ago_ms {
+            Some(ago_ms) => {
+                let since_ms = clock::wall_ms().saturating_sub(ago_ms);
+                command.args(["--lines=all", &format!("--since=@{}.{:03}", since_ms / 1000, since_ms % 1000)]);
+            }
+            None => drop(command.args(["--lines", &lines.to_string()])),
+        }
+        command
+            .args(follow.then_some("--follow"))
+            .arg(if self.api.shared.user { "--user-unit" } else { "--unit" })
+            .arg(self.place.instance.systemd_name().as_str());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn();
+        let mut child =
+            child.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot run journalctl: {error}")))?;
+        let stdout = child.stdout.take().map(BufReader::new);
+        // The child ends with the stream.
+        Ok(Box::pin(stream::unfold((child, stdout), async |(child, mut stdout)| {
+            let mut line = Vec::new();
+            match stdout.as_mut()?.read_until(b'\n', &mut line).await {
+                Ok(0) => None,
+                Ok(_) => Some((Ok(line.into()), (child, stdout))),
+                Err(error) => Some((Err(error.to_string()), (child, None))),
+            }
+        })))
+    }
+
+    async fn open_there(&self, ago_ms: Option<u64>) -> Result<Lines, ApiError> {
+        let Wish { lines, follow, output, .. } = &*self.wish;
+        let ago = ago_ms.map_or(String::new(), |ago_ms| format!("&agoMs={ago_ms}"));
+        let path = format!("journal?lines={lines}&follow={follow}&output={output}{ago}");
+        let answer = remote::ask(&self.api, &self.place, &path).await?;
+        let api = self.api.clone();
+        let explain = move |error: reqwest::Error| api.shared.peers.explain(&error);
+        Ok(Box::pin(in_lines(answer.bytes_stream().map(move |part| part.map_err(&explain)))))
+    }
+
+    /// Sends line by line, for ever if it is followed: what breaks is opened again.
+    async fn run(mut self, first: Option<Lines>) {
+        let mut opened = first.map(Ok);
+        let mut away = false;
+        let sender = self.sender.clone();
+        let machine = self.place.machine.short().to_string();
+        let mut ago_ms = self.ago.map(|ago| ago.as_millis() as u64);
+        loop {
+            let lines = match opened.take() {
+                Some(lines) => lines,
+                None => tokio::select! {
+                    () = sender.closed() => return,
+                    lines = self.open(ago_ms) => lines,
+                },
+            };
+            let problem = match lines {
+                Ok(lines) => {
+                    if away {
+                        self.note(&format!("machine {machine} answers again")).await;
+                        away = false;
+                    }
+                    tokio::select! {
+                        () = sender.closed() => return,
+                        problem = self.relay(lines) => problem,
+                    }
+                }
+                Err(error) => Some(error.message().to_string()),
+            };
+            if !self.wish.follow {
+                if let Some(problem) = problem {
+                    self.note(&format!("the journal of {} on machine {machine}: {problem}", self.place.instance)).await;
+                }
+                return;
+            }
+            if !away {
+                let problem = problem.unwrap_or_else(|| "it ended".to_string());
+                let what =
+                    format!("the journal of {} on machine {machine} broke off: {problem}; trying again", self.place.instance);
+                self.note(&what).await;
+                away = true;
+            }
+            tokio::select! {
+                () = sender.closed() => return,
+                () = sleep(AGAIN) => {}
+            }
+            let before = self.ago.filter(|_| self.recent.is_empty()).unwrap_or(OVERLAP);
+            ago_ms = Some((self.heard.elapsed() + before).as_millis() as u64);
+        }
+    }
+
+    /// Sends lines until they end; says what broke, if something did.
+    async fn relay(&mut self, mut lines: Lines) -> Option<String> {
+        let mut known: VecDeque<Bytes> = self.recent.iter().map(|(_, line)| line.clone()).collect();
+        while let Some(line) = lines.next().await {
+            let line = match line {
+                Ok(line) => line,
+                Err(problem) => return Some(problem),
+            };
+            if let Some(at) = known.iter().position(|known| *known == line) {
+                known.drain(..=at);
+                continue;
+            }
+            let labelled = if self.label.is_empty() { line.clone() } else { [self.label.as_bytes(), &line].concat().into() };
+            if self.sender.send(Ok(labelled)).await.is_err() {
+                return None;
+            }
+            self.remember(line);
+        }
+        None
+    }
+
+    fn remember(&mut self, line: Bytes) {
+        if !self.wish.follow {
+            return;
+        }
+        self.heard = Instant::now();
+        self.recent.push_back((self.heard, line));
+        let old = |came: &Instant| self.heard.duration_since(*came) > OVERLAP * 2;
+        while self.recent.len() > MAX_RECENT || self.recent.front().is_some_and(|(came, _)| old(came)) {
+            self.recent.pop_front();
+        }
+    }
+
+    async fn note(&self, text: &str) {
+        note(&self.wish, &self.sender, text).await;
+    }
+}
+
+/// Says what went wrong. Who does not know notes gets a body that breaks off, unless the journal is followed and goes on.
+async fn note(wish: &Wish, sender: &Sender, text: &str) {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let said = match (wish.notes, wish.follow) {
+        (true, _) => Ok([&[NOTE_MARK], text.as_bytes(), b"\n"].concat().into()),
+        (false, false) => Err(std::io::Error::other(text)),
+        (false, true) => return,
+    };
+    // A client that has gone is noticed by the caller.
+    let _ = sender.send(said).await;
+}
+
+/// Cuts a stream into lines; what follows the last one is dropped, since it broke off.
+fn in_lines(
+    parts: impl Stream<Item = Result<Bytes, String>> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes, String>> + Send {
+    stream::unfold((Box::pin(parts), Vec::new()), async |(mut parts, mut rest): (Pin<Box<_>>, Vec<u8>)| {
+        loop {
+            if let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                return Some((Ok(line.into()), (parts, rest)));
+            }
+            match parts.next().await? {
+                Ok(part) => rest.extend_from_slice(&part),
+                Err(problem) => return Some((Err(problem), (parts, rest))),
+            }
+        }
+    })
+}

@@ -1,0 +1,245 @@
+//! Journals and status of units on other machines, whose APIs answer by script: some break off, some are not there.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use fleet_core::model::{DesiredState, FORMAT, Leader, Machine, UnitRecord};
+use fleet_core::name::{MachineId, UnitName};
+use fleet_core::plan::plan;
+use fleet_core::wire::{EXIT_STATUS_HEADER, PROBLEM_HEADER};
+use fleetd::api::{Api, router};
+use fleetd::store::embedded::EmbeddedKv;
+use fleetd::store::{Store, Term};
+use futures_util::StreamExt;
+use tokio::sync::Notify;
+
+/// Longer than any test; nobody renews the leases.
+const TTL: Duration = Duration::from_secs(3600);
+
+/// What a peer answers to one request.
+enum Answer {
+    /// Lines, and the end.
+    Whole(&'static str),
+    /// Lines, and a connection that breaks when the test cuts it.
+    Broken(&'static str),
+    /// Lines, and silence.
+    Open(&'static str),
+    /// A refusal.
+    Refused(StatusCode, &'static str),
+}
+
+/// A machine whose API answers what the test says.
+#[derive(Clone, Default)]
+struct Peer {
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+    cut: Arc<Notify>,
+}
+
+impl Peer {
+    fn says(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.answers.lock().unwrap().extend(answers);
+    }
+
+    async fn serve(&self) -> String {
+        serve(axum::Router::new().fallback(answer).with_state(self.clone())).await
+    }
+}
+
+async fn answer(State(peer): State<Peer>, RawQuery(query): RawQuery) -> Response {
+    peer.asked.lock().unwrap().push(query.unwrap_or_default());
+    let said = |text: &'static str| futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
+    let body = match peer.answers.lock().unwrap().pop_front() {
+        Some(Answer::Whole(text)) => Body::from(text),
+        Some(Answer::Broken(text)) => {
+            let cut = peer.cut.clone();
+            let broken = futures_util::stream::once(async move {
+                cut.notified().await;
+                Err(std::io::Error::other("cut"))
+            });
+            Body::from_stream(said(text).chain(broken))
+        }
+        Some(Answer::Open(text)) => Body::from_stream(said(text).chain(futures_util::stream::pending())),
+        Some(Answer::Refused(status, body)) => return (status, body).into_response(),
+        None => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    };
+    ([(EXIT_STATUS_HEADER, "3")], body).into_response()
+}
+
+async fn serve(app: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    origin
+}
+
+/// Units on the machines `b…` and `c…`, asked of a third.
+struct Cluster {
+    store: Store,
+    term: Term,
+    origin: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn start(b: &str, c: &str) -> Cluster {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(Arc::new(EmbeddedKv::open(folder.path().join("store")).await.unwrap()), "/fleet/");
+        let origin = serve(router(Api::new(store.clone(), MachineId::new("aaaaaaaa"), String::new))).await;
+        let lease = store.grant(TTL).await.unwrap();
+        for (id, origin) in [("bbbbbbbb", b), ("cccccccc", c)] {
+            let machine = Machine {
+                v: FORMAT,
+                id: MachineId::new(id),
+                address: "127.0.0.1".into(),
+                metadata: Default::default(),
+                capacity: Default::default(),
+                version: String::new(),
+                boot_id: String::new(),
+                api: Some(origin.to_string()),
+                unknown: Default::default(),
+            };
+            let lease = store.grant(TTL).await.unwrap();
+            store.register(&machine, lease).await.unwrap();
+        }
+        let leader = Leader { v: FORMAT, machine: MachineId::new("aaaaaaaa"), since_ms: 0 };
+        let term = store.campaign(&leader, lease).await.unwrap().unwrap();
+        Cluster { store, term, origin, _folder: folder }
+    }
+
+    /// Has a unit run, in place of its text before.
+    async fn run(&self, name: &str, text: &str, replicas: Option<u32>) {
+        let name = UnitName::trusted(name);
+        let old = self.store.unit(&name).await.unwrap().0;
+        let record = UnitRecord {
+            v: FORMAT,
+            name,
+            text: format!("[Service]\nExecStart=/bin/sleep 1d\n{text}"),
+            revision: old.as_ref().map_or(1, |old| old.value.revision + 1),
+            desired: DesiredState::Launched,
+            replicas,
+            created_ms: 0,
+            restart: 0,
+            restart_of: Default::default(),
+            unknown: Default::default(),
+        };
+        self.store.put_unit(&record, old.map(|old| old.revision), true).await.unwrap();
+        self.plan().await;
+    }
+
+    async fn plan(&self) {
+        let mirror = self.store.read_all().await.unwrap();
+        self.store.commit(self.term, &mirror, &plan(&mirror.cluster().snapshot)).await.unwrap();
+    }
+
+    async fn get(&self, path: &str) -> reqwest::Response {
+        fleet_tests::http().build().unwrap().get(format!("{}/fleet/v1/{path}", self.origin)).send().await.unwrap()
+    }
+}
+
+/// Reads until `last` has come.
+async fn read_until(answer: &mut reqwest::Response, last: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(last) {
+        text += &String::from_utf8_lossy(&answer.chunk().await.unwrap().expect("more"));
+    }
+    text
+}
+
+/// Where nobody listens.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
+#[tokio::test]
+async fn a_machine_that_does_not_answer_hides_no_other_ones_status() {
+    let b = Peer::default();
+    let cluster = Cluster::start(&b.serve().await, NOWHERE).await;
+    cluster.run("web@.service", "", Some(4)).await;
+    b.says([Answer::Whole("one\n"), Answer::Whole("two\n")]);
+    let answer = cluster.get("units/web@.service/status").await;
+    assert_eq!(answer.status(), 200);
+    let headers = answer.headers();
+    assert_eq!(headers[EXIT_STATUS_HEADER], "1");
+    let problems: Vec<_> = headers.get_all(PROBLEM_HEADER).iter().map(|value| value.to_str().unwrap()).collect();
+    let [problem] = problems[..] else { panic!("{problems:?}") };
+    assert!(problem.contains("machine cccccccc at http://127.0.0.1:9 did not answer: "), "{problem}");
+    assert_eq!(
+        answer.text().await.unwrap(),
+        "web@1.service on machine bbbbbbbb\none\n\nweb@3.service on machine bbbbbbbb\ntwo\n"
+    );
+}
+
+#[tokio::test]
+async fn a_machine_that_does_not_answer_hides_no_other_ones_journal() {
+    let b = Peer::default();
+    let cluster = Cluster::start(&b.serve().await, NOWHERE).await;
+    cluster.run("web@.service", "", Some(2)).await;
+    b.says([Answer::Whole("hello\n"), Answer::Whole("hello\n")]);
+    let told = cluster.get("units/web@.service/journal?notes=true").await.text().await.unwrap();
+    let mut lines: Vec<&str> = told.lines().collect();
+    lines.sort_unstable();
+    let [note, line] = lines[..] else { panic!("{lines:?}") };
+    assert_eq!(line, "web@1.service bbbbbbbb: hello");
+    assert!(note.starts_with("\0the journal of web@2.service on machine cccccccc: machine cccccccc at "), "{note:?}");
+    // Without notes it breaks off, so that nobody takes it for the whole.
+    assert!(cluster.get("units/web@.service/journal").await.text().await.is_err());
+}
+
+#[tokio::test]
+async fn what_a_machine_refuses_is_refused_in_its_words() {
+    let b = Peer::default();
+    let cluster = Cluster::start(&b.serve().await, NOWHERE).await;
+    cluster.run("lone.service", "[X-Fleet]\nMachineID=bbbbbbbb\n", None).await;
+    let refusal = r#"{"error":{"code":404,"message":"it is not here"}}"#;
+    b.says([Answer::Refused(StatusCode::NOT_FOUND, refusal), Answer::Refused(StatusCode::NOT_FOUND, refusal)]);
+    for what in ["status", "journal"] {
+        let answer = cluster.get(&format!("units/lone.service/{what}")).await;
+        assert_eq!(answer.status(), 404);
+        assert_eq!(answer.text().await.unwrap(), refusal);
+    }
+}
+
+#[tokio::test]
+async fn a_followed_journal_that_breaks_off_goes_on_after_the_last_line() {
+    let b = Peer::default();
+    let cluster = Cluster::start(&b.serve().await, NOWHERE).await;
+    cluster.run("lone.service", "[X-Fleet]\nMachineID=bbbbbbbb\n", None).await;
+    // While it is away it is asked in vain; then it sends what came already once more.
+    b.says([
+        Answer::Broken("one\ntwo\ntwo\n"),
+        Answer::Refused(StatusCode::SERVICE_UNAVAILABLE, ""),
+        Answer::Open("two\ntwo\nthree\nfour\n"),
+    ]);
+    let mut answer = cluster.get("units/lone.service/journal?follow=true&notes=true&lines=3").await;
+    let mut told = read_until(&mut answer, "two\ntwo\n").await;
+    b.cut.notify_one();
+    told += &read_until(&mut answer, "four\n").await;
+    let (notes, lines): (Vec<&str>, Vec<&str>) = told.lines().partition(|line| line.starts_with('\0'));
+    assert_eq!(lines, ["one", "two", "two", "three", "four"]);
+    let [broke, back] = notes[..] else { panic!("{notes:?}") };
+    assert!(broke.starts_with("\0the journal of lone.service on machine bbbbbbbb broke off: "), "{broke:?}");
+    assert_eq!(back, "\0machine bbbbbbbb answers again");
+    let asked = b.asked.lock().unwrap();
+    assert!(!asked[0].contains("agoMs=") && asked[1].contains("agoMs=") && asked[2].contains("agoMs="), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_followed_journal_goes_where_the_unit_goes_and_ends_with_it() {
+    let (b, c) = (Peer::default(), Peer::default());
+    let cluster = Cluster::start(&b.serve().await, &c.serve().await).await;
+    cluster.run("lone.service", "[X-Fleet]\nMachineID=bbbbbbbb\n", None).await;
+    b.says([Answer::Open("on b\n")]);
+    c.says([Answer::Open("on c\n")]);
+    let mut answer = cluster.get("units/lone.service/journal?follow=true&notes=true").await;
+    assert_eq!(read_until(&mut answer, "\n").await, "on b\n");
+    cluster.run("lone.service", "[X-Fleet]\nMachineID=cccccccc\n", None).await;
+    assert_eq!(read_until(&mut answer, "\n").await, "on c\n");
+    let name = UnitName::trusted("lone.service");
+    let revision = cluster.store.unit_revision(&name).await.unwrap().unwrap();
+    cluster.store.delete_unit(&name, revision).await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "\0unit lone.service was destroyed\n");
+}
