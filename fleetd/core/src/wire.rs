@@ -57,7 +57,7 @@ pub struct Unit {
     /// The file as submitted, comments and all; on PUT it wins over `options`. In answers only for one unit, not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// The wanted count of a scaled template.
+    /// The wanted count of a scaled template. On PUT it sets the count, which stays as it is without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
     /// SHA-1 of the normalised text, 40 hex digits.

@@ -93,6 +93,8 @@ pub(super) struct Submission {
     text: Option<String>,
     hash: String,
     desired: Option<DesiredState>,
+    /// The count, for a template.
+    replicas: Option<u32>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -115,12 +117,20 @@ impl Submission {
                 ApiError::invalid(format!("invalid desired state {word:?}: expect inactive, loaded, or launched"))
             })?),
         };
+        let replicas = body.replicas;
+        match replicas {
+            Some(_) if !name.is_template() => return Err(not_scalable(name)),
+            Some(count) if count > MAX_REPLICAS => return Err(out_of_range(i64::from(count))),
+            _ => {}
+        }
         let text = match body.text {
             Some(text) => Some(text),
             None if body.options.is_empty() => None,
             None => Some(text_of(body.options)?),
         };
-        let Some(text) = text else { return Ok(Submission { text: None, hash: String::new(), desired, warnings: Vec::new() }) };
+        let Some(text) = text else {
+            return Ok(Submission { text: None, hash: String::new(), desired, replicas, warnings: Vec::new() });
+        };
         let file = UnitFile::parse(&text).map_err(|error| {
             let status = if text.len() > MAX_UNIT_BYTES { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
             ApiError::new(status, error.to_string())
@@ -133,7 +143,7 @@ impl Submission {
             return Err(ApiError::invalid(refusal.to_string()));
         }
         let warnings: Vec<String> = xfleet::lint(&file).iter().map(ToString::to_string).collect();
-        Ok(Submission { hash: file.hash(), text: Some(text), desired, warnings })
+        Ok(Submission { hash: file.hash(), text: Some(text), desired, replicas, warnings })
     }
 
     async fn write(&self, store: &Store, name: &UnitName) -> Result<(StatusCode, i64), Failed> {
@@ -155,8 +165,11 @@ impl Submission {
                     },
                     (None, None) => return refused(ApiError::conflict("unit does not exist and options field empty")),
                 };
-                if name.is_template() && desired != DesiredState::Inactive {
+                if name.is_template() && self.replicas.is_none() && desired != DesiredState::Inactive {
                     return refused(cannot_activate(name));
+                }
+                if self.replicas.is_some() && is_global(&text) {
+                    return refused(has_no_count(name));
                 }
                 let record = UnitRecord {
                     v: FORMAT,
@@ -164,7 +177,7 @@ impl Submission {
                     text,
                     revision: 1,
                     desired,
-                    replicas: None,
+                    replicas: self.replicas,
                     created_ms: clock::now_ms(),
                     restart: 0,
                     restart_of: Default::default(),
@@ -177,21 +190,27 @@ impl Submission {
 
     pub(super) async fn rewrite(&self, store: &Store, old: Versioned<UnitRecord>) -> Result<(StatusCode, i64), Failed> {
         let Versioned { value: mut record, revision } = old;
+        let scales = self.replicas.is_some() && self.replicas != record.replicas;
+        if let Some(replicas) = self.replicas {
+            set_replicas(&mut record, replicas);
+        }
         let plain_template = record.name.is_template() && record.replicas.is_none();
         let replaced = self.text.is_some() && UnitFile::parse_lenient(&record.text).hash() != self.hash;
         if plain_template && self.desired.is_some_and(|desired| desired != DesiredState::Inactive) {
             return Err(Failed::Refused(cannot_activate(&record.name)));
         }
-        if replaced
-            && record.replicas.is_some()
-            && Constraints::from_file(&UnitFile::parse_lenient(self.text.as_deref().unwrap_or_default())).global
-        {
+        let becomes_global = record.replicas.is_some() && self.text.as_deref().is_some_and(is_global);
+        if replaced && becomes_global && !scales {
             return Err(Failed::Refused(ApiError::invalid(format!("{} is scaled, so it cannot become Global", record.name))));
         }
+        if scales && (becomes_global || (self.text.is_none() && is_global(&record.text))) {
+            return Err(Failed::Refused(has_no_count(&record.name)));
+        }
         match (replaced, self.desired) {
-            (false, None) => {
+            (false, None) if !scales => {
                 return Err(Failed::Refused(ApiError::conflict("must provide DesiredState to update existing unit")));
             }
+            (false, None) => {}
             (_, Some(desired)) => record.desired = desired,
             // fleet 1.0 unloads a unit whose text is replaced; a scaled template did not exist then, and keeps running.
             (true, None) if record.replicas.is_none() => record.desired = DesiredState::Inactive,
@@ -236,31 +255,23 @@ pub(super) async fn scale(
     let scale: wire::Scale = decode(&body)?;
     let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
     if !name.is_template() {
-        return Err(ApiError::invalid(format!(
-            "only a template can be scaled, and {name} is none: name it like {}@.{}",
-            name.prefix(),
-            name.suffix()
-        )));
+        return Err(not_scalable(&name));
     }
     for _ in 0..RETRIES {
         let Some(Versioned { value: mut record, revision }) = api.store().unit(&name).await?.0 else {
             return Err(ApiError::no_such_unit());
         };
-        if Constraints::from_file(&UnitFile::parse_lenient(&record.text)).global {
-            return Err(ApiError::invalid(format!(
-                "{name} is Global: it runs once on every machine that fits, and has no count"
-            )));
+        if is_global(&record.text) {
+            return Err(has_no_count(&name));
         }
         let before = record.replicas.unwrap_or(0);
         let count = if scale.relative { i64::from(before).saturating_add(scale.replicas) } else { scale.replicas };
         let replicas = u32::try_from(count).ok().filter(|count| *count <= MAX_REPLICAS);
-        let replicas =
-            replicas.ok_or_else(|| ApiError::invalid(format!("replicas would be {count}; expect 0 to {MAX_REPLICAS}")))?;
-        record.replicas = Some(replicas);
+        let replicas = replicas.ok_or_else(|| out_of_range(count))?;
+        set_replicas(&mut record, replicas);
         if record.desired == DesiredState::Inactive {
             record.desired = DesiredState::Launched;
         }
-        record.restart_of.retain(|instance, _| instance.replica_number().is_some_and(|number| number <= replicas));
         match api.store().put_unit(&record, Some(revision), false).await {
             Err(StoreError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
@@ -323,6 +334,29 @@ fn quadlet_twin(name: &UnitName) -> Option<UnitName> {
 
 fn cannot_activate(name: &UnitName) -> ApiError {
     ApiError::invalid(format!("cannot activate template {:?}", name.as_str()))
+}
+
+fn not_scalable(name: &UnitName) -> ApiError {
+    let (prefix, suffix) = (name.prefix(), name.suffix());
+    ApiError::invalid(format!("only a template can be scaled, and {name} is none: name it like {prefix}@.{suffix}"))
+}
+
+fn has_no_count(name: &UnitName) -> ApiError {
+    ApiError::invalid(format!("{name} is Global: it runs once on every machine that fits, and has no count"))
+}
+
+fn out_of_range(count: i64) -> ApiError {
+    ApiError::invalid(format!("replicas would be {count}; expect 0 to {MAX_REPLICAS}"))
+}
+
+fn is_global(text: &str) -> bool {
+    Constraints::from_file(&UnitFile::parse_lenient(text)).global
+}
+
+/// Sets the count. Restarts of replicas that it takes away are forgotten.
+fn set_replicas(record: &mut UnitRecord, replicas: u32) {
+    record.replicas = Some(replicas);
+    record.restart_of.retain(|instance, _| instance.replica_number().is_some_and(|number| number <= replicas));
 }
 
 /// Writes options as a unit file, refusing those that would read back as something else: a newline in a value is an injected line.
