@@ -58,11 +58,11 @@ pub(super) async fn set(
 }
 
 /// A machine that is there, or of which anything is left.
-fn is_known(snapshot: &Snapshot, id: &MachineId) -> bool {
+pub(super) fn is_known(snapshot: &Snapshot, id: &MachineId) -> bool {
     snapshot.machines.contains_key(id) || snapshot.assignments.contains_key(id) || snapshot.availability.contains_key(id)
 }
 
-fn no_such_machine(id: &MachineId) -> ApiError {
+pub(super) fn no_such_machine(id: &MachineId) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, format!("machine {id} does not exist"))
 }
 

@@ -1,5 +1,7 @@
 //! `/machines`: who is in the cluster, and the labels that an operator gives them.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
@@ -13,7 +15,7 @@ use serde::Deserialize;
 
 use super::error::ApiError;
 use super::page::Page;
-use super::{Api, written};
+use super::{Api, availability, written};
 use crate::clock;
 use crate::store::{Part, StoreError, Versioned};
 
@@ -79,6 +81,7 @@ pub(super) async fn patch(State(api): State<Api>, body: Bytes) -> Result<Respons
     }
     // All are checked before any is carried out.
     let edits = operations.into_iter().map(check).collect::<Result<Vec<Edit>, ApiError>>()?;
+    must_be_known(&api, edits.iter().map(|edit| &edit.machine).collect()).await?;
     let mut revision = 0;
     for edit in edits {
         revision = carry_out(&api, edit).await?;
@@ -86,6 +89,24 @@ pub(super) async fn patch(State(api): State<Api>, body: Bytes) -> Result<Respons
     let mut response = written(StatusCode::NO_CONTENT, revision, &[]);
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     Ok(response.into_response())
+}
+
+/// fleet 1.0 kept labels of machines that never were, and nobody could see or remove them.
+async fn must_be_known(api: &Api, ids: BTreeSet<&MachineId>) -> Result<(), ApiError> {
+    let mut mirror = None;
+    for id in ids {
+        // One that is away for long may have nothing left but its labels.
+        if api.store().settings(id).await?.is_some() {
+            continue;
+        }
+        if mirror.is_none() {
+            mirror = Some(api.store().read(&[Part::Machines, Part::Assignments]).await?);
+        }
+        if mirror.as_ref().is_some_and(|mirror| !availability::is_known(&mirror.cluster().snapshot, id)) {
+            return Err(availability::no_such_machine(id));
+        }
+    }
+    Ok(())
 }
 
 fn decode(body: &[u8]) -> Result<Operations, ApiError> {

@@ -186,7 +186,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                     }]))
                     .answers(StatusCode::NO_CONTENT, "All was carried out.", Body::None)
                     .headers(WRITTEN)
-                    .errors([409])
+                    .errors([404, 409])
                     .discovered_as("Machines", "Patch"),
             ),
         Resource::at("/machines/{machineID}/availability")
