@@ -2,11 +2,12 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
+use fleet_core::model::MAX_REPLICAS;
 use fleet_core::name::UnitName;
-use fleet_core::wire::Scaled;
+use fleet_core::wire::{Scaled, Unit};
 
+use super::Context;
 use super::activate::{replicas, tell_warnings};
-use super::{Context, no_units};
 use crate::client::Written;
 use crate::complete;
 use crate::error::{Error, Kind};
@@ -29,15 +30,21 @@ pub(crate) struct ScaleArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: ScaleArgs) -> Result<u8, Error> {
-    if no_units(&args.counts) {
-        return Ok(0);
+    if args.counts.is_empty() {
+        // Unlike a list of units, a list of counts is never empty by chance.
+        return Err(Error::usage("No units given").hint("write UNIT=COUNT: web=5, web@.service=5, web=+2 or web=-1"));
     }
     let arguments: Vec<ScaleArgument> = args.counts.iter().map(|text| ScaleArgument::parse(text)).collect::<Result<_, _>>()?;
+    // All are found and checked before any is changed.
+    let mut found = Vec::new();
+    for argument in &arguments {
+        found.push(find(context, argument).await?);
+    }
     let mut targets = Vec::new();
     let mut revision = 0;
     let mut all_scaled = Vec::new();
-    for argument in &arguments {
-        let (scaled, written) = scale(context, argument).await?;
+    for (argument, unit) in arguments.iter().zip(found) {
+        let (scaled, written) = scale(context, argument, &unit).await?;
         tell_warnings(scaled.name.as_str(), &written);
         revision = revision.max(written.revision);
         if !context.output.is_json() {
@@ -67,38 +74,46 @@ async fn target(context: &Context, scaled: &Scaled) -> Result<Target, Error> {
     Ok(target)
 }
 
-async fn scale(context: &Context, argument: &ScaleArgument) -> Result<(Scaled, Written), Error> {
-    let mut first_missing = None;
+/// The template that is meant: the cluster's, or of a file here.
+async fn find(context: &Context, argument: &ScaleArgument) -> Result<Unit, Error> {
     for template in &argument.templates {
-        match try_scale(context, template, argument).await? {
-            Some(done) => return Ok(done),
-            None => first_missing = first_missing.or(Some(template)),
+        let unit = context.client.unit(template.as_str()).await;
+        if let Some(unit) = unit.map_err(|error| Error::request("Error scaling units", error))? {
+            return checked(unit, argument);
         }
     }
     for template in &argument.templates {
-        let Some(text) = sources::read_optional(template.as_str())? else { continue };
-        let unit = sources::unit_from_text(template, template.as_str(), text)?;
-        let written = context
-            .client
-            .put_unit(&unit)
-            .await
-            .map_err(|error| Error::request(&format!("Error creating units: failed creating unit {template}"), error))?;
-        tell_warnings(template.as_str(), &written);
-        if let Some(done) = try_scale(context, template, argument).await? {
-            return Ok(done);
+        if let Some(text) = sources::read_optional(template.as_str())? {
+            return checked(sources::unit_from_text(template, template.as_str(), text)?, argument);
         }
     }
-    let name = first_missing.map_or_else(String::new, UnitName::to_string);
+    let name = argument.templates.first().map_or_else(String::new, UnitName::to_string);
     let message = format!("Error scaling units: unable to find Unit({name}) in Registry or on filesystem");
     Err(Error::worded(Kind::Failed, message)
         .hint(format!("a template's file is named {name}; run this where it lies, or `fleetctl submit` it first")))
 }
 
-/// `None` if the cluster does not have the template.
-async fn try_scale(context: &Context, template: &UnitName, argument: &ScaleArgument) -> Result<Option<(Scaled, Written)>, Error> {
-    match context.client.scale(template.as_str(), &argument.count).await {
-        Ok(done) => Ok(Some(done)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(Error::request("Error scaling units", error)),
+/// Refuses what fleetd would refuse, in its words, so that no other count is changed before.
+fn checked(unit: Unit, argument: &ScaleArgument) -> Result<Unit, Error> {
+    let refused = |problem: String| Err(Error::worded(Kind::Failed, format!("Error scaling units: {problem}")));
+    if sources::is_global(&unit) {
+        return refused(format!("{} is Global: it runs once on every machine that fits, and has no count", unit.name));
     }
+    let before = if argument.count.relative { i64::from(unit.replicas.unwrap_or(0)) } else { 0 };
+    let count = before.saturating_add(argument.count.replicas);
+    if !(0..=i64::from(MAX_REPLICAS)).contains(&count) {
+        return refused(format!("replicas would be {count}; expect 0 to {MAX_REPLICAS}"));
+    }
+    Ok(unit)
+}
+
+async fn scale(context: &Context, argument: &ScaleArgument, unit: &Unit) -> Result<(Scaled, Written), Error> {
+    let name = &unit.name;
+    // What came of a file has no hash yet.
+    if unit.hash.is_empty() && context.client.unit(name).await.is_ok_and(|unit| unit.is_none()) {
+        let failed = |error| Error::request(&format!("Error creating units: failed creating unit {name}"), error);
+        let written = context.client.put_unit(unit).await.map_err(failed)?;
+        tell_warnings(name, &written);
+    }
+    context.client.scale(name, &argument.count).await.map_err(|error| Error::request("Error scaling units", error))
 }
