@@ -52,7 +52,7 @@ pub(crate) struct Globals {
     /// Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
     #[arg(long, global = true)]
     pub(crate) user: bool,
-    /// Print data as one JSON document
+    /// Print data as JSON: one document, of journal and events --follow one a line
     #[arg(long, global = true, env = "FLEETCTL_JSON", hide_env_values = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) json: bool,
     /// Say on stderr what is asked of fleetd and how long it takes

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::cli::Globals;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::names::Argument;
 use crate::output::{note, warn};
 use crate::ssh::SshArgs;
 use crate::tunnel::Tunnel;
@@ -149,6 +150,16 @@ impl Client {
             Err(error) if error.is_not_found() => Ok(None),
             answer => answer.map(Some),
         }
+    }
+
+    /// The first unit that there is of those that an argument may mean.
+    pub(crate) async fn unit_of(&self, argument: &Argument) -> Result<Option<Unit>, ClientError> {
+        for name in argument.names() {
+            if let Some(unit) = self.unit(name.as_str()).await? {
+                return Ok(Some(unit));
+            }
+        }
+        Ok(None)
     }
 
     /// All units, by name, without their options where the server can leave them out.

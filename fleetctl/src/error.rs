@@ -3,8 +3,6 @@
 use std::error::Error as _;
 use std::io::{IsTerminal, Write};
 
-use fleet_core::name::NameError;
-
 use crate::client::ClientError;
 
 /// What sort of error it is; each has its exit code.
@@ -122,12 +120,6 @@ impl Error {
 /// Whether stderr may be coloured.
 pub(crate) fn colour_on_stderr() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-impl From<NameError> for Error {
-    fn from(problem: NameError) -> Error {
-        Error::failed(problem.to_string())
-    }
 }
 
 impl From<std::io::Error> for Error {

@@ -1,34 +1,66 @@
 //! What users type for a unit, made a unit name: `hello`, `dir/hello.service`, `web@3`, `web=+2`.
 
+use fleet_core::model::MAX_REPLICAS;
 use fleet_core::name::{NameError, UnitName};
 use fleet_core::wire::Scale;
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 /// One argument of a command: the unit meant, and the path under which its file may lie here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Argument {
     pub(crate) path: String,
     pub(crate) name: UnitName,
+    /// What else may be meant where no unit type was typed.
+    container: Option<UnitName>,
+}
+
+/// What is no unit's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BadName {
+    text: String,
+    problem: NameError,
+}
+
+impl BadName {
+    /// The error, after words that say what it was for.
+    pub(crate) fn during(self, what: &str) -> Error {
+        let error = Error::worded(Kind::Failed, format!("{what}: {}", self.problem));
+        if self.text.is_empty() { error } else { error.hint(format!("{:?} is not the name of a unit", self.text)) }
+    }
+}
+
+impl From<BadName> for Error {
+    fn from(bad: BadName) -> Error {
+        bad.during("Error")
+    }
 }
 
 impl Argument {
     /// Takes an argument as typed; one without a unit type gets `.service`.
-    pub(crate) fn parse(text: &str) -> Result<Argument, NameError> {
+    pub(crate) fn parse(text: &str) -> Result<Argument, BadName> {
+        Argument::read(text).map_err(|problem| BadName { text: text.to_string(), problem })
+    }
+
+    fn read(text: &str) -> Result<Argument, NameError> {
         let base = text.rsplit('/').next().unwrap_or(text);
         if base.is_empty() {
             return Err(NameError::Empty);
         }
-        let path = match UnitName::parse(base) {
-            Err(NameError::NoSuffix | NameError::UnknownType(_)) => format!("{text}.service"),
-            _ => text.to_string(),
-        };
+        let untyped = matches!(UnitName::parse(base), Err(NameError::NoSuffix | NameError::UnknownType(_)));
+        let path = if untyped { format!("{text}.service") } else { text.to_string() };
         let name = UnitName::parse(path.rsplit('/').next().unwrap_or(&path))?;
-        Ok(Argument { path, name })
+        let container = if untyped { UnitName::parse(&format!("{base}.container")).ok() } else { None };
+        Ok(Argument { path, name, container })
+    }
+
+    /// The names that may be meant, the likeliest first.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &UnitName> {
+        std::iter::once(&self.name).chain(&self.container)
     }
 
     /// All of `texts`; the first bad one is the error. A unit named twice counts once.
-    pub(crate) fn parse_all(texts: &[String]) -> Result<Vec<Argument>, NameError> {
+    pub(crate) fn parse_all(texts: &[String]) -> Result<Vec<Argument>, BadName> {
         let mut all: Vec<Argument> = Vec::new();
         for text in texts {
             let argument = Argument::parse(text)?;
@@ -58,8 +90,8 @@ impl ScaleArgument {
         if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(wrong("does not end in a number"));
         }
-        // A number beyond an i64 is refused by the server like any other that is too large.
-        let replicas = digits.parse::<i64>().unwrap_or(i64::MAX);
+        // Any other that is too large is refused by the server.
+        let replicas: i64 = digits.parse().map_err(|_| wrong(&format!("has no count: expect 0 to {MAX_REPLICAS}")))?;
         let count =
             Scale { replicas: if count.starts_with('-') { -replicas } else { replicas }, relative: digits.len() < count.len() };
         let stem = unit.strip_suffix('@').unwrap_or(unit);
@@ -86,7 +118,7 @@ mod tests {
     use super::*;
 
     fn named(text: &str) -> String {
-        Argument::parse(text).map_or_else(|problem| problem.to_string(), |a| format!("{} at {}", a.name, a.path))
+        Argument::parse(text).map_or_else(|bad| bad.problem.to_string(), |a| format!("{} at {}", a.name, a.path))
     }
 
     #[test]
@@ -115,12 +147,23 @@ mod tests {
         assert_eq!(scaled("web@.service=0"), "[web@.service] to 0");
         assert_eq!(scaled("web=+2"), "[web@.service, web@.container] by 2");
         assert_eq!(scaled("web=-1"), "[web@.service, web@.container] by -1");
-        assert_eq!(scaled("web=99999999999999999999"), "[web@.service, web@.container] to 9223372036854775807");
     }
 
     #[test]
     fn anything_else_is_refused_as_usage() {
-        for text in ["web", "web=", "web=-", "web=abc", "web=1.5", "=5", "web.service=5", "web@3.service=5", "web@3=5", "a b=1"] {
+        for text in [
+            "web",
+            "web=",
+            "web=-",
+            "web=abc",
+            "web=1.5",
+            "=5",
+            "web.service=5",
+            "web@3.service=5",
+            "web@3=5",
+            "a b=1",
+            "web=99999999999999999999",
+        ] {
             assert_eq!(ScaleArgument::parse(text).expect_err(text).kind, crate::error::Kind::Usage, "{text}");
         }
     }

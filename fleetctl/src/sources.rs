@@ -34,7 +34,7 @@ pub(crate) type Replaceable<'a> = &'a [&'a str];
 /// Looks up `argument` in the order of fleet 1.0: the cluster; the path; for an instance its template in the cluster, then on disk.
 /// With `replace`, a local file that differs takes the place of the cluster's; without it, the difference is a warning.
 pub(crate) async fn find(client: &Client, argument: &Argument, replace: Option<Replaceable<'_>>) -> Result<Source, Error> {
-    let Argument { path, name } = argument;
+    let Argument { path, name, .. } = argument;
     let ask = async |name: &UnitName| {
         client
             .unit(name.as_str())
@@ -46,6 +46,11 @@ pub(crate) async fn find(client: &Client, argument: &Argument, replace: Option<R
     }
     if let Some(text) = read_optional(path)? {
         return Ok(Source::Create(Box::new(unit_from_text(name, path, text)?)));
+    }
+    for other in argument.names().skip(1) {
+        if let Some(old) = ask(other).await? {
+            return Ok(Source::Keep(Box::new(old)));
+        }
     }
     if let Some(template) = name.template() {
         if let Some(unit) = ask(&template).await? {
@@ -88,7 +93,7 @@ pub(crate) fn read_optional(path: &str) -> Result<Option<String>, Error> {
         Err(problem) => return Err(cannot(problem.to_string())),
     };
     match file.metadata() {
-        Ok(metadata) if metadata.is_dir() => return Ok(None),
+        Ok(metadata) if metadata.is_dir() => return Err(cannot("this is a folder, not a unit file".to_string())),
         _ => {}
     }
     let limit = MAX_UNIT_BYTES as u64;

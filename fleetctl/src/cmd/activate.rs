@@ -8,7 +8,7 @@ use fleet_core::wire::{InstanceProgress, Unit};
 
 use super::Context;
 use crate::client::Written;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::names::Argument;
 use crate::output::{Outcome, note, warn};
 use crate::sources::{self, Replaceable, Source, is_global};
@@ -53,8 +53,7 @@ impl Verb {
 
 /// Runs the command. All files are read and checked before the first write.
 pub(crate) async fn run(context: &Context, verb: Verb, units: &[String], replace: bool, wait: &WaitArgs) -> Result<u8, Error> {
-    let arguments =
-        Argument::parse_all(units).map_err(|problem| Error::worded(Kind::Failed, format!("Error creating units: {problem}")))?;
+    let arguments = Argument::parse_all(units).map_err(|bad| bad.during("Error creating units"))?;
     let mut sources = Vec::new();
     for argument in &arguments {
         sources.push(sources::find(&context.client, argument, replace.then(|| verb.may_replace_in())).await?);

@@ -106,7 +106,7 @@ pub(super) async fn find(context: &Context, units: &[String]) -> Result<Vec<Unit
     let mut found = Vec::new();
     let mut missing = Vec::new();
     for argument in Argument::parse_all(units)? {
-        match context.client.unit(argument.name.as_str()).await {
+        match context.client.unit_of(&argument).await {
             Ok(Some(unit)) => found.push(unit),
             Ok(None) => missing.push(argument.name),
             Err(error) => return Err(Error::request("Error retrieving list of units from repository", error)),

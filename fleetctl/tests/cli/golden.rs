@@ -334,6 +334,7 @@ fn files_that_cannot_work_are_refused_and_change_nothing() {
 
         $ fleetctl submit no:such!name
         err| Error creating units: invalid character '!' in unit name
+        err| Hint: "no:such!name" is not the name of a unit
         rc=1
 
         $ fleetctl start good.service garb.service

@@ -79,7 +79,7 @@ fn help_shows_all_commands() {
         out|           Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
         out| 
         out|       --json
-        out|           Print data as one JSON document
+        out|           Print data as JSON: one document, of journal and events --follow one a line
         out|           
         out|           [env: FLEETCTL_JSON]
         out| 
@@ -200,7 +200,7 @@ fn each_command_has_help() {
         out|           Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
         out| 
         out|       --json
-        out|           Print data as one JSON document
+        out|           Print data as JSON: one document, of journal and events --follow one a line
         out|           
         out|           [env: FLEETCTL_JSON]
         out| 
@@ -298,7 +298,7 @@ fn each_command_has_help() {
         out|           Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
         out| 
         out|       --json
-        out|           Print data as one JSON document
+        out|           Print data as JSON: one document, of journal and events --follow one a line
         out|           
         out|           [env: FLEETCTL_JSON]
         out| 
@@ -363,7 +363,8 @@ fn each_command_has_help() {
         out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
         out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
         out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
-        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --json              Print data as JSON: one document, of journal and events --follow one a
+        out|                           line [env: FLEETCTL_JSON]
         out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
         out|                           FLEETCTL_DEBUG]
         out| 
@@ -429,7 +430,7 @@ fn each_command_has_help() {
         out|           Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
         out| 
         out|       --json
-        out|           Print data as one JSON document
+        out|           Print data as JSON: one document, of journal and events --follow one a line
         out|           
         out|           [env: FLEETCTL_JSON]
         out| 
@@ -493,7 +494,8 @@ fn each_command_has_help() {
         out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
         out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
         out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
-        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --json              Print data as JSON: one document, of journal and events --follow one a
+        out|                           line [env: FLEETCTL_JSON]
         out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
         out|                           FLEETCTL_DEBUG]
         out| 
@@ -527,7 +529,8 @@ fn each_command_has_help() {
         out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
         out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
         out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
-        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --json              Print data as JSON: one document, of journal and events --follow one a
+        out|                           line [env: FLEETCTL_JSON]
         out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
         out|                           FLEETCTL_DEBUG]
         out| 
@@ -561,7 +564,8 @@ fn each_command_has_help() {
         out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
         out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
         out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
-        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --json              Print data as JSON: one document, of journal and events --follow one a
+        out|                           line [env: FLEETCTL_JSON]
         out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
         out|                           FLEETCTL_DEBUG]
         out| 
@@ -595,7 +599,8 @@ fn each_command_has_help() {
         out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
         out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
         out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
-        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --json              Print data as JSON: one document, of journal and events --follow one a
+        out|                           line [env: FLEETCTL_JSON]
         out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
         out|                           FLEETCTL_DEBUG]
         out| 
@@ -652,7 +657,7 @@ fn each_command_has_help() {
         out|           Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
         out| 
         out|       --json
-        out|           Print data as one JSON document
+        out|           Print data as JSON: one document, of journal and events --follow one a line
         out|           
         out|           [env: FLEETCTL_JSON]
         out| 
@@ -718,7 +723,8 @@ fn each_command_has_help() {
         out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
         out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
         out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
-        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --json              Print data as JSON: one document, of journal and events --follow one a
+        out|                           line [env: FLEETCTL_JSON]
         out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
         out|                           FLEETCTL_DEBUG]
         out| 
@@ -749,7 +755,8 @@ fn each_command_has_help() {
         out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
         out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
         out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
-        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --json              Print data as JSON: one document, of journal and events --follow one a
+        out|                           line [env: FLEETCTL_JSON]
         out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
         out|                           FLEETCTL_DEBUG]
         out| 
@@ -781,7 +788,8 @@ fn each_command_has_help() {
         out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
         out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
         out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
-        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --json              Print data as JSON: one document, of journal and events --follow one a
+        out|                           line [env: FLEETCTL_JSON]
         out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
         out|                           FLEETCTL_DEBUG]
         out| 
@@ -813,7 +821,8 @@ fn each_command_has_help() {
         out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
         out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
         out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
-        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --json              Print data as JSON: one document, of journal and events --follow one a
+        out|                           line [env: FLEETCTL_JSON]
         out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
         out|                           FLEETCTL_DEBUG]
         out| 
@@ -845,7 +854,8 @@ fn each_command_has_help() {
         out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
         out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
         out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
-        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --json              Print data as JSON: one document, of journal and events --follow one a
+        out|                           line [env: FLEETCTL_JSON]
         out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
         out|                           FLEETCTL_DEBUG]
         out| 
@@ -873,7 +883,8 @@ fn each_command_has_help() {
         out|       --cert-file <FILE>  For https: your certificate [env: FLEETCTL_CERT_FILE]
         out|       --key-file <FILE>   For https: its key [env: FLEETCTL_KEY_FILE]
         out|       --user              Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
-        out|       --json              Print data as one JSON document [env: FLEETCTL_JSON]
+        out|       --json              Print data as JSON: one document, of journal and events --follow one a
+        out|                           line [env: FLEETCTL_JSON]
         out|       --debug             Say on stderr what is asked of fleetd and how long it takes [env:
         out|                           FLEETCTL_DEBUG]
         out| 
@@ -936,7 +947,7 @@ fn each_command_has_help() {
         out|           Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
         out| 
         out|       --json
-        out|           Print data as one JSON document
+        out|           Print data as JSON: one document, of journal and events --follow one a line
         out|           
         out|           [env: FLEETCTL_JSON]
         out| 

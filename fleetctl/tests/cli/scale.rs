@@ -150,8 +150,9 @@ fn counts_that_make_no_sense_are_refused() {
     );
     expect![[r#"
         $ fleetctl scale
-        err| No units given
-        rc=0
+        err| Error: No units given
+        err| Hint: write UNIT=COUNT: web=5, web@.service=5, web=+2 or web=-1
+        rc=2
 
         $ fleetctl scale web
         err| Error: "web" has no count
@@ -184,16 +185,17 @@ fn counts_that_make_no_sense_are_refused() {
         rc=2
 
         $ fleetctl scale web=-3
-        err| Error scaling units: web@.service: -1 replicas; a count is from 0 to 1000
+        err| Error scaling units: replicas would be -1; expect 0 to 1000000
         rc=1
 
         $ fleetctl scale web=1000000000
-        err| Error scaling units: web@.service: 1000000000 replicas; a count is from 0 to 1000
+        err| Error scaling units: replicas would be 1000000000; expect 0 to 1000000
         rc=1
 
         $ fleetctl scale web=99999999999999999999
-        err| Error scaling units: web@.service: 9223372036854775807 replicas; a count is from 0 to 1000
-        rc=1
+        err| Error: "web=99999999999999999999" has no count: expect 0 to 1000000
+        err| Hint: write UNIT=COUNT: web=5, web@.service=5, web=+2 or web=-1
+        rc=2
 
         $ fleetctl scale nosuch=1
         err| Error scaling units: unable to find Unit(nosuch@.service) in Registry or on filesystem

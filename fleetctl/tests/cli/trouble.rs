@@ -4,7 +4,9 @@ use std::process::Stdio;
 
 use expect_test::expect;
 
-use crate::session::{HELLO, Session};
+use crate::session::{HELLO, Session, WEB};
+
+const GLOBAL: &str = "[Service]\nExecStart=/bin/x\n[X-Fleet]\nGlobal=true\n";
 
 #[test]
 fn a_store_that_is_away_is_said_so() {
@@ -136,4 +138,95 @@ fn a_machine_that_does_not_answer_is_an_error_after_what_the_others_say() {
         rc=1
     "#]]
     .assert_eq(&session.run("journal -f hello"));
+}
+
+#[test]
+fn nothing_is_changed_where_one_of_several_cannot_be() {
+    let session = Session::of_three();
+    session.file("a.service", HELLO).file("b.service", HELLO).file("web@.service", WEB).file("glob@.service", GLOBAL);
+    session.run("start a");
+    session.run("submit b web@.service glob@.service");
+    let revision = session.fake.cluster().revision;
+    expect![[r#"
+        $ fleetctl stop a b
+        err| Unable to stop unit b.service in state inactive
+        rc=1
+
+        $ fleetctl scale web=3 nosuch=2
+        err| Error scaling units: unable to find Unit(nosuch@.service) in Registry or on filesystem
+        err| Hint: a template's file is named nosuch@.service; run this where it lies, or `fleetctl submit` it first
+        rc=1
+
+        $ fleetctl scale web=3 web=-1
+        err| Error scaling units: replicas would be -1; expect 0 to 1000000
+        rc=1
+
+        $ fleetctl scale web=3 glob=1
+        err| Error scaling units: glob@.service is Global: it runs once on every machine that fits, and has no count
+        rc=1
+    "#]]
+    .assert_eq(&session.transcript("stop a b\nscale web=3 nosuch=2\nscale web=3 web=-1\nscale web=3 glob=1"));
+    assert_eq!(session.fake.cluster().revision, revision);
+}
+
+#[test]
+fn what_is_no_unit_is_named() {
+    let session = Session::new();
+    std::fs::create_dir(session.path().join("dir.service")).unwrap();
+    session.file("worker@.container", "[Container]\nImage=x\n").run("submit worker@.container");
+    expect![[r#"
+        $ fleetctl start dir.service
+        err| Error creating units: dir.service: this is a folder, not a unit file
+        rc=1
+
+        $ fleetctl start @.service
+        err| Error creating units: unit name cannot start in "@"
+        err| Hint: "@.service" is not the name of a unit
+        rc=1
+
+        $ fleetctl stop good.service @.service
+        err| Error: unit name cannot start in "@"
+        err| Hint: "@.service" is not the name of a unit
+        rc=1
+
+        $ fleetctl destroy worker@
+        out| Destroyed worker@.container
+        rc=0
+    "#]]
+    .assert_eq(&session.transcript("start dir.service\nstart @.service\nstop good.service @.service\ndestroy worker@"));
+    let output = session.command("").args(["submit", "a b.service"]).output().unwrap();
+    expect![[r#"
+        Error creating units: invalid character ' ' in unit name
+        Hint: "a b.service" is not the name of a unit
+    "#]]
+    .assert_eq(&String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn data_in_json_is_one_entry_a_unit_and_none_is_an_empty_list() {
+    let session = Session::new();
+    session.file("hello.service", HELLO);
+    expect![[r#"
+        $ fleetctl --json stop nosuch
+        out| []
+        err| Units not found in registry
+        rc=0
+
+        $ fleetctl --json destroy nosuch
+        out| []
+        err| Units not found in registry
+        rc=0
+
+        $ fleetctl --json start hello
+        out| [
+        out|   {
+        out|     "unit": "hello.service",
+        out|     "state": "launched",
+        out|     "machineID": "c2e1b5180a5ec645aa037c911a0f20bb",
+        out|     "primaryIP": "127.0.0.1"
+        out|   }
+        out| ]
+        rc=0
+    "#]]
+    .assert_eq(&session.transcript("--json stop nosuch\n--json destroy nosuch\n--json start hello"));
 }
