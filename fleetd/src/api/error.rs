@@ -29,6 +29,11 @@ impl ApiError {
         ApiError::new(StatusCode::CONFLICT, message)
     }
 
+    /// What another fleetd answered, as it is.
+    pub(super) fn of_peer(status: StatusCode, error: ErrorDetail) -> ApiError {
+        ApiError { status, message: error.message, detail: error.detail }
+    }
+
     /// The HTTP status.
     pub(super) fn status(&self) -> StatusCode {
         self.status

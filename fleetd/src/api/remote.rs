@@ -323,7 +323,7 @@ pub(super) async fn ask_machine(api: &Api, machine: &MachineId, base: &str, path
     }
     let said = answer.bytes().await.unwrap_or_default();
     Err(match serde_json::from_slice::<wire::ErrorBody>(&said) {
-        Ok(wire::ErrorBody { error }) => ApiError::new(status, error.message),
+        Ok(wire::ErrorBody { error }) => ApiError::of_peer(status, error),
         Err(_) => away(&at, &format!("HTTP {status}")),
     })
 }
