@@ -35,7 +35,7 @@ pub(crate) struct SnapshotArgs {
     /// The file to write; without one it is printed
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
-    /// Another plan than the last, as events name it in --json; the leader keeps the last few
+    /// Another plan than the last, as events name it in --json; machines that led keep their last ones
     #[arg(long, value_name = "DIGEST")]
     plan: Option<String>,
 }

@@ -6,6 +6,8 @@ use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleet_core::check::StoreCheck;
+use fleet_core::name::MachineId;
+use fleet_core::view::Cluster;
 
 use super::error::ApiError;
 use super::{Api, remote};
@@ -14,34 +16,45 @@ pub(super) async fn check(State(api): State<Api>) -> Result<Json<StoreCheck>, Ap
     Ok(Json(api.store().check().await?))
 }
 
-/// Only the leader has it; another machine's API asks the leader's.
+/// The leader has what it planned last, and whoever led has what it planned then; another machine's API asks them.
 pub(super) async fn snapshot(State(api): State<Api>, Query(query): Query<Vec<(String, String)>>) -> Result<Response, ApiError> {
     let value = |key: &str| query.iter().rev().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str());
     let digest = value("plan");
     if let Some(saved) = api.replays.find(digest) {
         return Ok(Json(&*saved).into_response());
     }
+    let not_here = || match digest {
+        Some(digest) => format!("no machine has the snapshot of plan {digest} any more; those that led keep the last of them"),
+        None => "the leader has planned nothing yet".to_string(),
+    };
+    if value("machine").is_some() {
+        return Err(ApiError::new(StatusCode::NOT_FOUND, not_here()));
+    }
     let mirror = api.store().read_all().await?;
     let cluster = mirror.cluster();
-    let Some(leader) = cluster.leader.as_ref().map(|leader| &leader.machine) else {
+    let leader = cluster.leader.as_ref().map(|leader| &leader.machine);
+    let others = cluster.snapshot.machines.keys().filter(|machine| digest.is_some() && Some(*machine) != leader);
+    if leader.is_none() && digest.is_none() {
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "nobody leads at the moment, so nobody has planned anything"));
-    };
-    if *leader == api.shared.machine || value("machine").is_some() {
-        return Err(ApiError::new(
-            StatusCode::NOT_FOUND,
-            match digest {
-                Some(digest) => format!("the leader no longer has the snapshot of plan {digest}; it keeps the last few"),
-                None => "the leader has planned nothing yet".to_string(),
-            },
-        ));
     }
-    let base = cluster.snapshot.machines.get(leader).and_then(|machine| machine.api.clone()).ok_or_else(|| {
-        let problem = format!(
-            "machine {leader} leads, and its API cannot be reached from here; ask there, or set listen in its configuration"
-        );
+    let mut unasked: Option<ApiError> = None;
+    for machine in leader.into_iter().chain(others).filter(|machine| **machine != api.shared.machine) {
+        match ask(&api, cluster, machine, digest).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) if error.status() == StatusCode::NOT_FOUND => {}
+            Err(error) => unasked = unasked.or(Some(error)),
+        }
+    }
+    Err(unasked.unwrap_or_else(|| ApiError::new(StatusCode::NOT_FOUND, not_here())))
+}
+
+async fn ask(api: &Api, cluster: &Cluster, machine: &MachineId, digest: Option<&str>) -> Result<Response, ApiError> {
+    let base = cluster.snapshot.machines.get(machine).and_then(|machine| machine.api.clone()).ok_or_else(|| {
+        let problem =
+            format!("machine {machine} led, and its API cannot be reached from here; ask there, or set listen in its configuration");
         ApiError::new(StatusCode::BAD_GATEWAY, problem)
     })?;
     let wanted = digest.map_or(String::new(), |digest| format!("&plan={digest}"));
-    let answer = remote::ask_machine(&api, leader, &base, &format!("debug/snapshot?machine={leader}{wanted}")).await?;
+    let answer = remote::ask_machine(api, machine, &base, &format!("debug/snapshot?machine={machine}{wanted}")).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(answer.bytes_stream())).into_response())
 }

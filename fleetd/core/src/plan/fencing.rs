@@ -66,11 +66,6 @@ pub(super) fn hold(board: &mut Board, pending: &mut Pending) {
             }
         }
     }
-    for (_, assignment) in snapshot.assignments.iter().filter(|(id, _)| snapshot.settling.contains(*id)) {
-        for instance in assignment.off.keys() {
-            board.block(instance);
-        }
-    }
 }
 
 /// An agent that has acted on the removal starts the instance no more, so its word holds for good. A machine's report ends with its

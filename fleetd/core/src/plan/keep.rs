@@ -153,9 +153,10 @@ pub(super) fn displace(
     pending.displaced.insert(instance.clone(), Displaced { why: Why::Unfit(from), moves: placement.moves });
 }
 
-/// The instances of a machine that gets time to return stay where they are; the document is left alone.
+/// The instances of a machine that gets time to return stay where they are, and what was taken off it may be alive still; the document is
+/// left alone.
 fn keep_settling(board: &mut Board, assignment: &Assignment) {
-    for instance in assignment.instances.keys() {
+    for instance in assignment.instances.keys().chain(assignment.off.keys()) {
         board.block(instance);
     }
 }

@@ -192,3 +192,21 @@ fn what_starts_after_a_fenced_unit_stops_before_it_and_is_waited_for_too() {
         wake at 1090900"#]]
     .assert_eq(&print(&plan(&lost)));
 }
+
+#[test]
+fn what_was_taken_off_a_machine_waits_while_so_many_are_missing_that_each_is_given_up_in_its_turn() {
+    check(
+        "machine a
+         unit db.service | Fence=yes
+         unit web@.service x3
+         on b: web@1.service
+         on c: web@2.service
+         on d: web@3.service
+         off d: db.service/gen=2
+         keeper d silent=1000",
+        expect![[r#"
+            - web@1.service off b: Lost
+            + web@1.service on a: machine b was lost
+            wake at 1030000"#]],
+    );
+}
