@@ -63,7 +63,7 @@ pub async fn run(settings: Settings, source: Source) -> anyhow::Result<()> {
     let agent = Agent::new(machine.id.clone(), store.clone(), systemd.clone() as Arc<dyn Systemd>, &settings.run_dir)
         .and_then(|agent| agent.with_memory(&settings.data_dir))
         .context("cannot read what an earlier fleetd left")?
-        .with_keeper(settings.keeper_dir(), settings.etcd_servers.is_empty());
+        .with_keeper(settings.keeper_dir(), settings.etcd_servers.is_empty(), health.clone());
     let agent = Arc::new(Mutex::new(agent));
     let stop = CancellationToken::new();
 

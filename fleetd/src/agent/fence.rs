@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use fleet_core::converge::FencedBy;
 use fleet_core::fence::StopTerms;
@@ -12,6 +14,7 @@ use fleet_core::xfleet::Constraints;
 use tracing::warn;
 
 use super::Agent;
+use crate::health::Health;
 use crate::keeper;
 use crate::systemd::{Job, Listed};
 
@@ -31,17 +34,28 @@ pub(super) struct KeeperOfHost {
     pub(super) alone: bool,
     /// Since when something fenced waits for it.
     waiting_since_ms: Option<u64>,
+    /// Since when the store is reachable: without it no keeper can hold a lease, on any machine.
+    health: Arc<Health>,
     /// When it was last asked for.
     asked_ms: Option<u64>,
     /// Whether systemd is about to stop it, or to start it: a start of what is bound to it would take the place of its stop.
     pub(super) moves: bool,
 }
 
+impl KeeperOfHost {
+    /// Whether it has had its time since `since_ms`. While the store is away nobody's keeper can hold a lease, so that does not count.
+    fn is_overdue(&self, since_ms: u64, now_ms: u64) -> bool {
+        let patience = Duration::from_millis(PATIENCE_MS);
+        let store_had_time = self.health.settled_at_ms(patience).is_some_and(|at_ms| now_ms >= at_ms);
+        store_had_time && now_ms >= since_ms + PATIENCE_MS
+    }
+}
+
 impl Agent {
     /// Has the agent run fenced units, bound to the keeper that says in `folder` that it lives; `alone` where the store is embedded.
     #[must_use]
-    pub fn with_keeper(mut self, folder: PathBuf, alone: bool) -> Agent {
-        self.keeper = Some(KeeperOfHost { folder, alone, waiting_since_ms: None, asked_ms: None, moves: false });
+    pub fn with_keeper(mut self, folder: PathBuf, alone: bool, health: Arc<Health>) -> Agent {
+        self.keeper = Some(KeeperOfHost { folder, alone, waiting_since_ms: None, health, asked_ms: None, moves: false });
         self
     }
 
@@ -89,7 +103,8 @@ impl Agent {
     pub(super) fn waits_for_keeper(&self, now_ms: u64) -> Option<(String, bool)> {
         let Some(keeper) = &self.keeper else { return Some(("fenced: this fleetd runs without a keeper".to_string(), true)) };
         let since_ms = keeper.waiting_since_ms?;
-        Some(("fenced: waits until this machine's keeper holds its lease".to_string(), now_ms >= since_ms + PATIENCE_MS))
+        let too_long = keeper.is_overdue(since_ms, now_ms);
+        Some(("fenced: waits until this machine's keeper holds its lease".to_string(), too_long))
     }
 
     /// Ends the keeper, once all that was bound to it is gone: it then says so to the leader, and nobody need wait.
@@ -132,6 +147,20 @@ pub(super) fn lines(file: &UnitFile, instance: &UnitName, by: FencedBy, folder: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_keeper_is_overdue_only_when_the_store_has_been_there_for_as_long() {
+        let (health, folder) = (Arc::<Health>::default(), PathBuf::new());
+        let keeper =
+            KeeperOfHost { folder, alone: false, waiting_since_ms: None, health: health.clone(), asked_ms: None, moves: false };
+        let now_ms = crate::clock::now_ms();
+        let long_ago = now_ms - 10 * PATIENCE_MS;
+        assert!(!keeper.is_overdue(long_ago, now_ms), "the store is away");
+        health.reachable();
+        assert!(!keeper.is_overdue(long_ago, now_ms), "it is just back");
+        assert!(keeper.is_overdue(long_ago, now_ms + 2 * PATIENCE_MS));
+        assert!(!keeper.is_overdue(now_ms + 2 * PATIENCE_MS, now_ms + 2 * PATIENCE_MS), "it has just been asked for");
+    }
 
     #[test]
     fn a_fenced_units_drop_in_binds_it_to_one_life_of_the_keeper() {

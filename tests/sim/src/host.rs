@@ -196,7 +196,7 @@ impl Host {
         let registration = session.registration();
         let systemd = self.systemd.clone() as Arc<dyn Systemd>;
         let agent = Agent::new(self.id.clone(), store.clone(), systemd, &run_dir).expect("markers in memory");
-        let agent = Arc::new(AsyncMutex::new(agent.with_keeper(self.folder.join("run/fleet-keeper"), false)));
+        let agent = Arc::new(AsyncMutex::new(agent.with_keeper(self.folder.join("run/fleet-keeper"), false, health.clone())));
         let stop = CancellationToken::new();
         let settle = if self.planted == Some(Planted::NoSettling) { Duration::ZERO } else { mistimed(AGENT_TTL + SETTLE_MARGIN) };
         let engine = Engine {

@@ -107,3 +107,36 @@ impl Manager {
         self.units.iter().filter(|(_, unit)| bound(unit)).map(|(other, _)| other.clone()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUNS: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
+    const RUNS_ONCE: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
+
+    /// As systemd's `unit_process_job` has it: a unit that gets active ends a start of it, and no restart whose turn has not come.
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_that_waits_for_its_turn_outlasts_the_start_that_it_took_the_place_of() {
+        let sim = SimSystemd::new(Times { call: Duration::from_millis(1), job: Duration::from_millis(20) });
+        let [first, second] = ["first.service", "second.service"].map(UnitName::trusted);
+        sim.write(&first, RUNS, "").await.unwrap();
+        sim.write(&second, &format!("[Unit]\nAfter={first}\n{RUNS}"), "").await.unwrap();
+        sim.queue(&second, Job::Start).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        sim.stops_slowly(&second, Duration::from_secs(1));
+        sim.queue(&first, Job::Start).await.unwrap();
+        sim.queue(&second, Job::Stop).await.unwrap();
+        sim.queue(&first, Job::Restart).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        sim.write(&first, RUNS_ONCE, "").await.unwrap();
+        sim.reload().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let now = sim.list(std::slice::from_ref(&first)).await.unwrap();
+        assert_eq!(
+            (now[&first].active.as_str(), now[&first].sub.as_str()),
+            ("active", "exited"),
+            "it runs the text of its restart"
+        );
+    }
+}

@@ -315,7 +315,10 @@ impl Manager {
             _ if oneshot => self.process_ended(name, "success", 0),
             _ => (),
         }
-        self.end_job(name);
+        // A restart that waits for its turn took the place of the start which is now done.
+        if !matches!(self.waiting.get(name), Some(Job::Restart | Job::Stop)) {
+            self.end_job(name);
+        }
         self.forget_if_idle(name);
     }
 
