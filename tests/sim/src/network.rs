@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use fleetd::store::kv::{
     Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, WatchBatch, WatchEvent, WatchStream,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::etcd::Etcd;
@@ -67,7 +67,8 @@ impl RemoteKv {
         self.exchange(operation).await
     }
 
-    /// A request that may be delivered twice, unless it is to be sent `once`. Nobody hears the second answer: fleetd's store is asked without hidden retries.
+    /// A request that may be delivered a second time after the first, unless it is to be sent `once`. Nobody hears the second answer:
+    /// fleetd's store is asked without hidden retries, and so a refusal that is heard is that of the one delivery which counts.
     async fn write<T, F>(&self, once: bool, operation: impl Fn(Etcd) -> F + Clone + Send + 'static) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -75,14 +76,24 @@ impl RemoteKv {
     {
         self.asker().point().await;
         if let Some(later) = self.link.again().filter(|_| !once) {
-            let (etcd, link, operation) = (self.etcd.clone(), self.link.clone(), operation.clone());
+            let (etcd, link, second) = (self.etcd.clone(), self.link.clone(), operation.clone());
+            let (carried_out, first) = oneshot::channel();
             tokio::spawn(async move {
+                if first.await.is_err() {
+                    return; // the first never arrives
+                }
                 sleep(later).await;
                 arrive(link.request()).await;
                 if timeout(NO_QUORUM, etcd.quorum()).await.is_ok() {
-                    let _ = operation(etcd).await;
+                    let _ = second(etcd).await;
                 }
             });
+            let first = move |etcd| async move {
+                let answer = operation(etcd).await;
+                let _ = carried_out.send(()); // the run may be over
+                answer
+            };
+            return self.exchange(first).await;
         }
         self.exchange(operation).await
     }
@@ -237,6 +248,24 @@ pub(crate) fn deletes(item: &Result<WatchBatch, StoreError>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_delivery_never_overtakes_the_first_whose_answer_is_heard() {
+        let (etcd, link) = (Etcd::new(), Arc::new(Link::new(1)));
+        let kv = RemoteKv::new(etcd, link.clone(), 0, None);
+        link.repeat(1_000, Duration::from_secs(600));
+        link.delay(Duration::from_secs(600));
+        let mut heard = 0;
+        for number in 0..200 {
+            let key = format!("/{number}");
+            let put = Change::Put { key: key.clone(), value: Vec::new(), lease: None };
+            if let Ok(outcome) = kv.txn(&[Compare::Absent(key)], &[put]).await {
+                assert!(outcome.applied, "of request {number} the second delivery was first");
+                heard += 1;
+            }
+        }
+        assert!(heard > 20, "{heard} of 200");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_delivered_twice_is_carried_out_twice_but_for_a_new_record() {
