@@ -247,6 +247,8 @@ impl Agent {
             Step::Restart { restart, .. } => {
                 marker.launched = true;
                 marker.restart = restart;
+                trouble.message = None;
+                self.outcomes.remove(name);
             }
             Step::Stop(_) => marker.launched = false,
             Step::Remove(_) | Step::Write { .. } | Step::Reload => {}

@@ -280,6 +280,21 @@ async fn a_machine_that_leaves_while_the_store_is_away_stops_nothing_and_ends_a_
     assert!(!host.sim.loaded().contains_key(&keeper), "{:?}", host.sim.loaded());
 }
 
+#[tokio::test]
+async fn a_restart_that_is_carried_out_ends_what_was_said_of_one_that_was_refused() {
+    let mut host = Host::new().await;
+    let (name, mut web) = (UnitName::trusted("web.service"), host.text("web.service", 1, OLD).await);
+    host.run(&[("web.service", &web)]).await;
+    host.agent.trouble.entry(name.clone()).or_default().again(host.now_ms, Some("masked".to_string()));
+    host.agent.since.insert(name.clone(), ("active".to_string(), host.now_ms)); // not well for long: that alone would end it
+    web.restart = 1;
+    host.agent.assignment = Some(Arc::new(Assignment { instances: [(name.clone(), web)].into(), ..Assignment::default() }));
+    host.now_ms += 2_000;
+    host.agent.pass(host.now_ms).await.unwrap();
+    let trouble = &host.agent.trouble[&name];
+    assert_eq!((host.sim.counters().restart, trouble.failures, trouble.message.as_deref()), (1, 1, None));
+}
+
 fn wanted_by(target: &str) -> String {
     format!("{OLD}[Install]\nWantedBy={target}\n")
 }
