@@ -7,6 +7,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
+use tokio::task::JoinHandle;
 
 tokio::task_local! {
     /// Set while a future runs whose panic is contained.
@@ -30,10 +31,18 @@ pub async fn contained<T>(part: impl Future<Output = T>) -> Result<T, String> {
     outcome.map_err(|panic| message(&*panic))
 }
 
-/// The same for work on a thread of its own.
-pub fn contained_work<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| CONTAINED.sync_scope((), work)));
-    outcome.map_err(|panic| message(&*panic))
+/// The same for work that blocks, on a thread of its own.
+pub async fn contained_work<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    let work = move || std::panic::catch_unwind(AssertUnwindSafe(|| CONTAINED.sync_scope((), work)));
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome.map_err(|panic| message(&*panic)),
+        Err(ended) => Err(ended.to_string()),
+    }
+}
+
+/// The same in a task of its own, which is what goes on with an answer after its first bytes.
+pub fn spawn_contained<T: Send + 'static>(part: impl Future<Output = T> + Send + 'static) -> JoinHandle<Result<T, String>> {
+    tokio::spawn(contained(part))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
@@ -53,7 +62,8 @@ mod tests {
         assert_eq!(contained(async { 7 }).await, Ok(7));
         let text = String::from("overflow");
         assert_eq!(contained(async { panic!("{text}") }).await.map(|(): ()| ()), Err("overflow".to_string()));
-        assert_eq!(contained_work(|| panic!("short")).map(|(): ()| ()), Err("short".to_string()));
+        assert_eq!(contained_work(|| panic!("short")).await.map(|(): ()| ()), Err("short".to_string()));
+        assert_eq!(spawn_contained(async { panic!("aside") }).await.unwrap().map(|(): ()| ()), Err("aside".to_string()));
     }
 
     /// The child of the next test: which panic it has is in its environment.
@@ -66,8 +76,8 @@ mod tests {
             let task = match kind.as_str() {
                 "contained" => tokio::spawn(async {
                     assert!(contained(async { panic!("within") }).await.map(|(): ()| ()).is_err());
-                    let work = || contained_work(|| panic!("on a thread")).map(|(): ()| ());
-                    assert!(tokio::task::spawn_blocking(work).await.unwrap().is_err());
+                    assert!(contained_work(|| panic!("on a thread")).await.map(|(): ()| ()).is_err());
+                    assert!(spawn_contained(async { panic!("aside") }).await.unwrap().map(|(): ()| ()).is_err());
                 }),
                 _ => tokio::spawn(async { panic!("in a task") }),
             };

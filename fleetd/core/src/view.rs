@@ -125,9 +125,7 @@ impl Cluster {
         let hash = unit.and_then(|unit| self.snapshot.units.get(unit)).map(|unit| &unit.full_hash);
         wire::UnitState {
             // A host that still runs an older text reports that one's short hash.
-            hash: hash
-                .filter(|hash| hash.starts_with(&*status.hash))
-                .map_or_else(|| status.hash.to_string(), |hash| hash.to_string()),
+            hash: hash.filter(|hash| hash.starts_with(&*status.hash)).map_or(&*status.hash, |hash| hash).to_string(),
             machine_id: machine.to_string(),
             name: instance.to_string(),
             systemd_active_state: status.active.clone(),

@@ -33,11 +33,8 @@ pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Resu
         let availability = cluster.snapshot.availability.get(&id).copied().unwrap_or_default();
         MachineAvailability { availability, instances: remaining(&cluster, &id, availability) }
     };
-    let failed = |problem| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem);
-    match tokio::task::spawn_blocking(|| panics::contained_work(work)).await {
-        Ok(told) => told.map(Json).map_err(failed),
-        Err(ended) => Err(failed(ended.to_string())),
-    }
+    let told = panics::contained_work(work).await;
+    told.map(Json).map_err(|problem| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem))
 }
 
 pub(super) async fn set(

@@ -51,7 +51,7 @@ pub(super) async fn snapshot(State(api): State<Api>, Query(query): Query<Vec<(St
 async fn ask(api: &Api, cluster: &Cluster, machine: &MachineId, digest: Option<&str>) -> Result<Response, ApiError> {
     let base = cluster.snapshot.machines.get(machine).and_then(|machine| machine.api.clone()).ok_or_else(|| {
         let problem = format!(
-            "machine {machine} led, and its API cannot be reached from here; ask there, or set listen in its configuration"
+            "machine {machine} may have it, and its API cannot be reached from here; ask there, or set listen in its configuration"
         );
         ApiError::new(StatusCode::BAD_GATEWAY, problem)
     })?;

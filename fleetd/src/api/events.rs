@@ -17,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
 use super::error::ApiError;
+use crate::panics;
 use crate::store::kv::WatchEvent;
 use crate::store::{StoreError, StoredEvent};
 
@@ -44,7 +45,7 @@ pub(super) async fn list(State(api): State<Api>, Query(query): Query<Vec<(String
         return Ok(Json(EventPage { events }).into_response());
     }
     let (lines, body) = mpsc::channel(4);
-    tokio::spawn(async move {
+    panics::spawn_contained(async move {
         for event in &events {
             if lines.send(line(event)).await.is_err() {
                 return;

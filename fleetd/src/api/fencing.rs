@@ -12,7 +12,6 @@ use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Held, Until, plan};
 use fleet_core::view::Cluster;
 use fleet_core::wire::{FenceWait, Fencing, FencingPage, KeeperLease, OwnFencing};
-use tokio::task::JoinSet;
 
 use super::error::ApiError;
 use super::{Api, remote};
@@ -99,20 +98,16 @@ async fn waits(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<FenceWait> 
 /// The leases that the machines of `placed` hold, each machine asked once, all at the same time. Those that are silent are left out.
 async fn leases(api: &Api, snapshot: &Snapshot, placed: &[Fencing]) -> BTreeMap<String, Result<KeeperLease, String>> {
     let machines: BTreeSet<&str> = placed.iter().map(|entry| entry.machine_id.as_str()).collect();
-    let mut asked = JoinSet::new();
-    for id in machines {
-        let Some((machine, there)) = snapshot.machines.get_key_value(id) else { continue };
-        let (api, machine, base) = (api.clone(), machine.clone(), there.api.clone());
-        asked.spawn(async move {
-            let known = match machine == api.shared.machine {
-                true => Ok(known_here(&api, None)),
-                false => ask_at(&api, &machine, base.as_deref(), None).await,
-            };
-            let lease = known.and_then(|known| known.lease.ok_or_else(|| "its keeper holds none at the moment".to_string()));
-            (machine.to_string(), lease)
-        });
-    }
-    asked.join_all().await.into_iter().collect()
+    let there = machines.into_iter().filter_map(|id| snapshot.machines.get_key_value(id));
+    let asked = there.map(|(id, machine)| async move {
+        let known = match *id == api.shared.machine {
+            true => Ok(known_here(api, None)),
+            false => ask_at(api, id, machine.api.as_deref(), None).await,
+        };
+        let lease = known.and_then(|known| known.lease.ok_or_else(|| "its keeper holds none at the moment".to_string()));
+        (id.to_string(), lease)
+    });
+    futures_util::future::join_all(asked).await.into_iter().collect()
 }
 
 async fn ask(api: &Api, snapshot: &Snapshot, machine: &MachineId, unit: Option<&UnitName>) -> Result<OwnFencing, String> {

@@ -16,8 +16,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
 use super::error::ApiError;
-use crate::clock;
 use crate::store::{Mirror, StoreError};
+use crate::{clock, panics};
 
 /// Lines come no faster than this in the long run: a deploy of thousands changes something every millisecond.
 const PACE: Duration = Duration::from_millis(50);
@@ -38,7 +38,7 @@ pub(super) async fn follow(State(api): State<Api>, Query(query): Query<Vec<(Stri
     // The first read is answered as an error if it fails; a later break is mended silently.
     let mirror = api.store().read_all().await?;
     let (lines, body) = mpsc::channel(4);
-    tokio::spawn(async move {
+    panics::spawn_contained(async move {
         let mut mirror = Some(mirror);
         let mut last = None;
         while !lines.is_closed() {

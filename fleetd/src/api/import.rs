@@ -11,8 +11,8 @@ use fleet_core::wire::REVISION_HEADER;
 use super::Api;
 use super::error::ApiError;
 use super::units::{decode, json_only};
-use crate::clock;
 use crate::store::Mirror;
+use crate::{clock, panics};
 
 /// The most differing units that a refusal names.
 const NAMED: usize = 5;
@@ -37,8 +37,9 @@ pub(super) async fn import(
         return Ok(Json(planned.answer).into_response());
     }
     // A task of its own: a client that goes away in the middle must not leave the lock behind.
-    let imported = tokio::spawn(async move { apply(&api, &export, replace).await }).await;
-    imported.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the import broke off: {error}")))?
+    let broke_off = |problem| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the import broke off: {problem}"));
+    let imported = panics::spawn_contained(async move { apply(&api, &export, replace).await }).await;
+    imported.unwrap_or_else(|ended| Err(ended.to_string())).map_err(broke_off)?
 }
 
 /// Under the lock, so that what is checked is what is there when it is written.

@@ -26,8 +26,8 @@ use tokio_stream::{Stream, StreamExt};
 use super::Api;
 use super::error::ApiError;
 use super::remote::{self, Place, Reach};
-use crate::clock;
 use crate::store::{Mirror, StoreError};
+use crate::{clock, panics};
 
 /// journalctl's formats; a word outside this list is refused, so no option can be slipped in.
 pub(super) const OUTPUTS: &[&str] = &[
@@ -94,7 +94,7 @@ pub(super) async fn journal(
         let place = remote::here(&api, name, machine)?;
         let source = Source::new(&api, place, &wish, String::new(), &sender);
         let first = source.open(wish.ago_ms).await?;
-        tokio::spawn(source.run(Some(first)));
+        panics::spawn_contained(source.run(Some(first)));
     } else {
         let mirror = api.store().read_all().await?;
         let places = remote::all_places(&api, mirror.cluster(), &name)?;
@@ -119,7 +119,7 @@ pub(super) async fn journal(
             _ => places.into_iter().for_each(|place| follow.spawn(follow.source(place), None)),
         }
         if wish.follow {
-            tokio::spawn(follow.run(mirror));
+            panics::spawn_contained(follow.run(mirror));
         }
     }
     let body = Body::from_stream(ReceiverStream::new(receiver));
@@ -168,7 +168,7 @@ impl Follow {
 
     fn spawn(&mut self, source: Source, first: Option<Lines>) {
         let key = (source.place.instance.clone(), source.place.machine.clone());
-        self.sources.insert(key, tokio::spawn(source.run(first)).abort_handle());
+        self.sources.insert(key, panics::spawn_contained(source.run(first)).abort_handle());
     }
 
     /// Goes where the unit goes, until the client goes or the unit is destroyed.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -47,11 +47,6 @@ pub struct EmbeddedKv {
     writer: JoinHandle<()>,
 }
 
-/// What work on a thread answered, or the message of its panic.
-fn worked<T>(done: Result<Result<T, String>, JoinError>) -> Result<T, String> {
-    done.unwrap_or_else(|error| Err(error.to_string()))
-}
-
 impl EmbeddedKv {
     /// Opens the file, or creates it (readable by its owner only). [`StoreError::Refused`], naming the path, if another process has it
     /// open, or if it is damaged or something else than a store.
@@ -59,8 +54,8 @@ impl EmbeddedKv {
         let path = path.as_ref().to_path_buf();
         let opening = path.clone();
         // redb panics on some damage that its own checks let through.
-        let opened = tokio::task::spawn_blocking(move || panics::contained_work(|| File::open(&opening))).await;
-        let (file, stored) = worked(opened).unwrap_or_else(|panic| Err(file::damaged(&path, &panic)))?;
+        let opened = panics::contained_work(move || File::open(&opening)).await;
+        let (file, stored) = opened.unwrap_or_else(|panic| Err(file::damaged(&path, &panic)))?;
         let file = Arc::new(file);
         let now = Instant::now();
         let leases = Arc::new(Mutex::new(Leases::default()));
@@ -103,9 +98,9 @@ impl EmbeddedKv {
         read: impl FnOnce(&File) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let file = self.file.clone();
-        let read = move || panics::contained_work(|| read(&file).map_err(|error| file.broken(error)));
-        match timeout(ANSWER_TIMEOUT, tokio::task::spawn_blocking(read)).await {
-            Ok(done) => worked(done).unwrap_or_else(|panic| Err(file::damaged(&self.file.path, &panic))),
+        let reading = panics::contained_work(move || read(&file).map_err(|error| file.broken(error)));
+        match timeout(ANSWER_TIMEOUT, reading).await {
+            Ok(done) => done.unwrap_or_else(|panic| Err(file::damaged(&self.file.path, &panic))),
             Err(_) => Err(self.no_answer()),
         }
     }
