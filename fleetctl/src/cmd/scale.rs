@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_core::model::MAX_REPLICAS;
+use fleet_core::count::scaled;
 use fleet_core::name::UnitName;
 use fleet_core::wire::{Scaled, Unit};
 
@@ -95,16 +95,11 @@ async fn find(context: &Context, argument: &ScaleArgument) -> Result<Unit, Error
 
 /// Refuses what fleetd would refuse, in its words, so that no other count is changed before.
 fn checked(unit: Unit, argument: &ScaleArgument) -> Result<Unit, Error> {
-    let refused = |problem: String| Err(Error::worded(Kind::Failed, format!("Error scaling units: {problem}")));
-    if sources::is_global(&unit) {
-        return refused(format!("{} is Global: it runs once on every machine that fits, and has no count", unit.name));
+    let name = UnitName::trusted(unit.name.as_str());
+    match scaled(&name, sources::is_global(&unit), unit.replicas.unwrap_or(0), &argument.count) {
+        Ok(_) => Ok(unit),
+        Err(problem) => Err(Error::worded(Kind::Failed, format!("Error scaling units: {problem}"))),
     }
-    let before = if argument.count.relative { i64::from(unit.replicas.unwrap_or(0)) } else { 0 };
-    let count = before.saturating_add(argument.count.replicas);
-    if !(0..=i64::from(MAX_REPLICAS)).contains(&count) {
-        return refused(format!("replicas would be {count}; expect 0 to {MAX_REPLICAS}"));
-    }
-    Ok(unit)
 }
 
 async fn scale(context: &Context, argument: &ScaleArgument, unit: &Unit) -> Result<(Scaled, Written), Error> {

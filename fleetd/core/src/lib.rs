@@ -13,6 +13,7 @@ pub mod check;
 mod compact;
 pub mod constraint;
 pub mod converge;
+pub mod count;
 pub mod event;
 pub mod fence;
 mod gist;

@@ -5,8 +5,9 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fleet_core::count::{CountError, scaled};
 use fleet_core::fence;
-use fleet_core::model::{DesiredState, FORMAT, MAX_REPLICAS, UnitRecord};
+use fleet_core::model::{DesiredState, FORMAT, UnitRecord};
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
 use fleet_core::wire;
@@ -118,10 +119,9 @@ impl Submission {
             })?),
         };
         let replicas = body.replicas;
-        match replicas {
-            Some(_) if !name.is_template() => return Err(not_scalable(name)),
-            Some(count) if count > MAX_REPLICAS => return Err(out_of_range(i64::from(count))),
-            _ => {}
+        if let Some(replicas) = replicas {
+            let scale = wire::Scale { replicas: i64::from(replicas), relative: false };
+            scaled(name, false, 0, &scale).map_err(refused_count)?; // whether it is Global stands in its text
         }
         let text = match body.text {
             Some(text) => Some(text),
@@ -169,7 +169,7 @@ impl Submission {
                     return refused(cannot_activate(name));
                 }
                 if self.replicas.is_some() && is_global(&text) {
-                    return refused(has_no_count(name));
+                    return refused(refused_count(CountError::Global(name.clone())));
                 }
                 let record = UnitRecord {
                     v: FORMAT,
@@ -204,7 +204,7 @@ impl Submission {
             return Err(Failed::Refused(ApiError::invalid(format!("{} is scaled, so it cannot become Global", record.name))));
         }
         if scales && (becomes_global || (self.text.is_none() && is_global(&record.text))) {
-            return Err(Failed::Refused(has_no_count(&record.name)));
+            return Err(Failed::Refused(refused_count(CountError::Global(record.name))));
         }
         match (replaced, self.desired) {
             (false, None) if !scales => {
@@ -255,19 +255,14 @@ pub(super) async fn scale(
     let scale: wire::Scale = decode(&body)?;
     let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
     if !name.is_template() {
-        return Err(not_scalable(&name));
+        return Err(refused_count(CountError::NoTemplate(name)));
     }
     for _ in 0..RETRIES {
         let Some(Versioned { value: mut record, revision }) = api.store().unit(&name).await?.0 else {
             return Err(ApiError::no_such_unit());
         };
-        if is_global(&record.text) {
-            return Err(has_no_count(&name));
-        }
         let before = record.replicas.unwrap_or(0);
-        let count = if scale.relative { i64::from(before).saturating_add(scale.replicas) } else { scale.replicas };
-        let replicas = u32::try_from(count).ok().filter(|count| *count <= MAX_REPLICAS);
-        let replicas = replicas.ok_or_else(|| out_of_range(count))?;
+        let replicas = scaled(&name, is_global(&record.text), before, &scale).map_err(refused_count)?;
         set_replicas(&mut record, replicas);
         if record.desired == DesiredState::Inactive {
             record.desired = DesiredState::Launched;
@@ -336,21 +331,12 @@ fn cannot_activate(name: &UnitName) -> ApiError {
     ApiError::invalid(format!("cannot activate template {:?}", name.as_str()))
 }
 
-fn not_scalable(name: &UnitName) -> ApiError {
-    let (prefix, suffix) = (name.prefix(), name.suffix());
-    ApiError::invalid(format!("only a template can be scaled, and {name} is none: name it like {prefix}@.{suffix}"))
-}
-
-fn has_no_count(name: &UnitName) -> ApiError {
-    ApiError::invalid(format!("{name} is Global: it runs once on every machine that fits, and has no count"))
-}
-
-fn out_of_range(count: i64) -> ApiError {
-    ApiError::invalid(format!("replicas would be {count}; expect 0 to {MAX_REPLICAS}"))
+fn refused_count(problem: CountError) -> ApiError {
+    ApiError::invalid(problem.to_string())
 }
 
 fn is_global(text: &str) -> bool {
-    Constraints::from_file(&UnitFile::parse_lenient(text)).global
+    xfleet::is_global(&UnitFile::parse_lenient(text).options)
 }
 
 /// Sets the count. Restarts of replicas that it takes away are forgotten.
