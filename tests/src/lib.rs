@@ -5,6 +5,7 @@ pub mod certs;
 pub mod cluster;
 pub mod etcd;
 mod http;
+pub mod interposed;
 pub mod lab;
 pub mod record;
 pub mod slow;

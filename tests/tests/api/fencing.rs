@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::fence::{Fence, Keeper, wait_ms};
-use fleet_core::model::{DesiredState, FORMAT, Leader, Machine, UnitRecord};
+use fleet_core::model::{DesiredState, FORMAT, Leader, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::plan;
 use fleet_core::replay::Saved;
@@ -15,6 +15,8 @@ use fleetd::keeper::{State, life_file};
 use fleetd::replays::Replays;
 use fleetd::store::embedded::EmbeddedKv;
 use fleetd::store::{LeaseId, Store};
+
+use crate::{machine, serve};
 
 /// Longer than any test; nobody renews the leases.
 const TTL: Duration = Duration::from_secs(3600);
@@ -40,13 +42,14 @@ impl Two {
         let kv = EmbeddedKv::open(folder.path().join("store")).await.unwrap();
         let store = Store::new(Arc::new(kv), "/fleet/");
         let replays = Arc::new(Replays::default());
-        let origin = serve(Api::new(store.clone(), MachineId::new("aaaaaaaa"), String::new).with_replays(replays.clone())).await;
+        let origin =
+            serve(router(Api::new(store.clone(), MachineId::new("aaaaaaaa"), String::new).with_replays(replays.clone()))).await;
         let keeper = folder.path().join("keeper");
-        let other = serve(Api::new(store.clone(), MachineId::new("bbbbbbbb"), String::new).with_keeper(keeper)).await;
+        let other = serve(router(Api::new(store.clone(), MachineId::new("bbbbbbbb"), String::new).with_keeper(keeper))).await;
         let mut leases = Vec::new();
         for (id, origin) in [("aaaaaaaa", &origin), ("bbbbbbbb", &other)] {
             let lease = store.grant(TTL).await.unwrap();
-            store.register(&machine(id, origin), lease).await.unwrap();
+            store.register(&machine(id, Some(origin)), lease).await.unwrap();
             leases.push(lease);
         }
         let keeper = store.grant(TTL).await.unwrap();
@@ -105,27 +108,6 @@ impl Two {
 
     async fn fencing(&self, unit: &str) -> FencingPage {
         self.get(&format!("units/{unit}/fencing")).await.error_for_status().unwrap().json().await.unwrap()
-    }
-}
-
-async fn serve(api: Api) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let origin = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router(api)).await });
-    origin
-}
-
-fn machine(id: &str, origin: &str) -> Machine {
-    Machine {
-        v: FORMAT,
-        id: MachineId::new(id),
-        address: "127.0.0.1".into(),
-        metadata: Default::default(),
-        capacity: Default::default(),
-        version: String::new(),
-        boot_id: String::new(),
-        api: Some(origin.to_string()),
-        unknown: Default::default(),
     }
 }
 

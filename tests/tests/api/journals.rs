@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use fleet_core::model::{DesiredState, FORMAT, Leader, Machine, UnitRecord};
+use fleet_core::model::{DesiredState, FORMAT, Leader, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::plan;
 use fleet_core::wire::{EXIT_STATUS_HEADER, PROBLEM_HEADER};
@@ -17,6 +17,8 @@ use fleetd::store::embedded::EmbeddedKv;
 use fleetd::store::{Store, Term};
 use futures_util::StreamExt;
 use tokio::sync::Notify;
+
+use crate::{machine, serve};
 
 /// Longer than any test; nobody renews the leases.
 const TTL: Duration = Duration::from_secs(3600);
@@ -71,13 +73,6 @@ async fn answer(State(peer): State<Peer>, RawQuery(query): RawQuery) -> Response
     ([(EXIT_STATUS_HEADER, "3")], body).into_response()
 }
 
-async fn serve(app: axum::Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let origin = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    origin
-}
-
 /// Units on the machines `b…` and `c…`, asked of a third.
 struct Cluster {
     store: Store,
@@ -93,19 +88,8 @@ impl Cluster {
         let origin = serve(router(Api::new(store.clone(), MachineId::new("aaaaaaaa"), String::new))).await;
         let lease = store.grant(TTL).await.unwrap();
         for (id, origin) in [("bbbbbbbb", b), ("cccccccc", c)] {
-            let machine = Machine {
-                v: FORMAT,
-                id: MachineId::new(id),
-                address: "127.0.0.1".into(),
-                metadata: Default::default(),
-                capacity: Default::default(),
-                version: String::new(),
-                boot_id: String::new(),
-                api: Some(origin.to_string()),
-                unknown: Default::default(),
-            };
             let lease = store.grant(TTL).await.unwrap();
-            store.register(&machine, lease).await.unwrap();
+            store.register(&machine(id, Some(origin)), lease).await.unwrap();
         }
         let leader = Leader { v: FORMAT, machine: MachineId::new("aaaaaaaa"), since_ms: 0 };
         let term = store.campaign(&leader, lease).await.unwrap().unwrap();

@@ -9,3 +9,29 @@ mod journals;
 mod limits;
 mod odd_files;
 mod server;
+
+use fleet_core::model::{FORMAT, Machine};
+use fleet_core::name::MachineId;
+
+/// Serves routes on a port of the loopback; the answer is where.
+pub(crate) async fn serve(routes: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let origin = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    origin
+}
+
+/// A machine without labels, whose API answers at `origin`.
+pub(crate) fn machine(id: &str, origin: Option<&str>) -> Machine {
+    Machine {
+        v: FORMAT,
+        id: MachineId::new(id),
+        address: "127.0.0.1".into(),
+        metadata: Default::default(),
+        capacity: Default::default(),
+        version: String::new(),
+        boot_id: String::new(),
+        api: origin.map(str::to_string),
+        unknown: Default::default(),
+    }
+}

@@ -40,26 +40,14 @@ impl Server {
         let kv = EmbeddedKv::open(folder.path().join("store.redb")).await.expect("a store");
         let store = Store::new(Arc::new(kv), "/fleet/");
         let id = MachineId::new(MACHINE);
-        let machine = Machine {
-            v: FORMAT,
-            id: id.clone(),
-            address: "127.0.0.1".into(),
-            metadata: BTreeMap::from([("node".into(), "a".into())]),
-            capacity: Default::default(),
-            version: String::new(),
-            boot_id: String::new(),
-            api: None,
-            unknown: Default::default(),
-        };
+        let metadata = BTreeMap::from([("node".into(), "a".into())]);
+        let machine = Machine { metadata, ..crate::machine(MACHINE, None) };
         let lease = store.grant(TTL).await.expect("a lease");
         let registration = store.register(&machine, lease).await.expect("registered");
         let leader = Leader { v: FORMAT, machine: id.clone(), since_ms: 0 };
         let term = store.campaign(&leader, lease).await.expect("an election").expect("nobody else leads");
         let api = Api::new(store.clone(), id, || "# no counters\n".to_string());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let origin = format!("http://{}", listener.local_addr().expect("an address"));
-        let routes = around(router(api));
-        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let origin = crate::serve(around(router(api))).await;
         Server { origin, store, registration, term, _folder: folder }
     }
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
 
-use async_trait::async_trait;
 use fleet_core::model::{DesiredState, FORMAT, Settings, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
-use fleetd::store::kv::{Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, WatchStream};
+use fleet_tests::interposed::{Fate, Interposed, Request};
+use fleetd::store::kv::{Kv, StoreError};
 
 use crate::{Case, Store, cases};
 
@@ -23,62 +22,25 @@ pub(crate) const CASES: &[Case] = cases![
 const MANY: usize = 150;
 
 /// A store whose transactions stop after some number, as if the process had died: the last one not done, or done and its answer lost.
-struct Dying {
-    inner: Arc<dyn Kv>,
-    left: AtomicUsize,
-    done: bool,
-}
-
-#[async_trait]
-impl Kv for Dying {
-    async fn range(&self, prefix: &str) -> Result<Range, StoreError> {
-        self.inner.range(prefix).await
-    }
-
-    async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError> {
-        self.inner.ranges(prefixes).await
-    }
-
-    async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError> {
-        self.inner.get(key).await
-    }
-
-    async fn get_many(&self, keys: &[String]) -> Result<(Vec<Option<KeyValue>>, i64), StoreError> {
-        self.inner.get_many(keys).await
-    }
-
-    async fn txn(&self, compares: &[Compare], changes: &[Change]) -> Result<Outcome, StoreError> {
-        let dead = || StoreError::Unavailable("the process died".to_string());
-        let left = self.left.load(SeqCst);
-        if left == 0 {
-            return Err(dead());
+fn dying(inner: Arc<dyn Kv>, deaths: usize, done: bool) -> Interposed {
+    let left = AtomicUsize::new(deaths);
+    let fate = move |request| {
+        let dead = StoreError::Unavailable("the process died".to_string());
+        match (request, left.load(SeqCst)) {
+            (Request::Range, _) => Fate::Done,
+            (_, 0) => Fate::Refused(dead),
+            (Request::Revoke, _) => Fate::Done,
+            (Request::Txn, now) => {
+                left.store(now - 1, SeqCst);
+                match (now, done) {
+                    (1, false) => Fate::Refused(dead),
+                    (1, true) => Fate::Unheard(dead),
+                    _ => Fate::Done,
+                }
+            }
         }
-        self.left.store(left - 1, SeqCst);
-        match (left, self.done) {
-            (1, false) => Err(dead()),
-            (1, true) => self.inner.txn(compares, changes).await.and(Err(dead())),
-            _ => self.inner.txn(compares, changes).await,
-        }
-    }
-
-    async fn watch(&self, prefix: &str, from: i64) -> Result<WatchStream, StoreError> {
-        self.inner.watch(prefix, from).await
-    }
-
-    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        self.inner.grant(ttl).await
-    }
-
-    async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
-        self.inner.keep_alive(lease).await
-    }
-
-    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        match self.left.load(SeqCst) {
-            0 => Err(StoreError::Unavailable("the process died".to_string())),
-            _ => self.inner.revoke(lease).await,
-        }
-    }
+    };
+    Interposed { inner, fate: Box::new(fate) }
 }
 
 fn records(count: usize) -> Vec<(UnitRecord, bool)> {
@@ -118,7 +80,7 @@ async fn an_import_is_whole_wherever_its_writer_dies(store: Store, p: String) {
         let mut outcomes = Vec::new();
         for deaths in 1.. {
             let prefix = format!("{p}{done}{deaths}");
-            let dying: Arc<dyn Kv> = Arc::new(Dying { inner: store.kv.clone(), left: AtomicUsize::new(deaths), done });
+            let dying: Arc<dyn Kv> = Arc::new(dying(store.kv.clone(), deaths, done));
             let importer = typed(&dying, &prefix);
             let imported = match importer.lock_units().await {
                 Ok(lock) => importer.import(lock, &records(MANY), &settings()).await,
