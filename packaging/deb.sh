@@ -63,7 +63,7 @@ fleetd_package() {
     pages '*.8' man8
     # Configuration is what an administrator puts here; the package brings none, since the defaults are a working machine.
     mkdir -p "$root/etc/fleet/fleetd.conf.d"
-    put "$top/packaging/fleet-keeper.conf" etc/needrestart/conf.d
+    put "$top/packaging/fleet-guard.conf" etc/needrestart/conf.d
     build "fleetd" "default-dbus-system-bus | dbus-system-bus, systemd (>= 252)" "Recommends: fleetctl
 Suggests: podman, etcd-server" "makes the machines of a cluster one init system
  fleetd runs on every machine of a cluster and drives its systemd. Units go to

@@ -49,9 +49,9 @@ fn in_todays_form(i: usize, arg: OsString) -> OsString {
 
 /// Holds this machine's lease for fenced units
 ///
-/// Units with Fence=yes are bound to it, so that systemd ends them when their machine may be taken for lost. Run by systemd as
-/// fleet-keeper.service, which fleetd starts when the first fenced unit is assigned here. `systemctl reload fleet-keeper` upgrades it and
-/// stops nothing; `systemctl restart fleet-keeper` restarts all that is fenced here.
+/// Units with Fence=yes are bound to its guard, so that systemd ends them when their machine may be taken for lost. Both are run by systemd,
+/// as fleet-keeper.service and fleet-guard.service, which fleetd starts when the first fenced unit is assigned here. A restart of the keeper,
+/// for an upgrade too, stops nothing: the next process goes on with the lease. A stop of it ends all that is fenced here.
 #[derive(Debug, Parser)]
 #[command(name = "fleet-keeper", version)]
 pub struct KeeperArgs {
@@ -62,6 +62,10 @@ pub struct KeeperArgs {
     /// For a user's own systemd
     #[arg(long)]
     pub user: bool,
+
+    /// Be the guard, which goes by what the keeper beside it tells: for fleet-guard.service
+    #[arg(long)]
+    pub guard: bool,
 }
 
 /// fleetd's definition, for its man page.

@@ -63,7 +63,7 @@ pub async fn run(settings: Settings, source: Source) -> anyhow::Result<()> {
     let agent = Agent::new(machine.id.clone(), store.clone(), systemd.clone() as Arc<dyn Systemd>, &settings.run_dir)
         .and_then(|agent| agent.with_memory(&settings.data_dir))
         .context("cannot read what an earlier fleetd left")?
-        .with_keeper(settings.keeper_dir(), settings.etcd_servers.is_empty(), health.clone());
+        .with_keeper(settings.guard_dir(), settings.etcd_servers.is_empty(), health.clone());
     let agent = Arc::new(Mutex::new(agent));
     let stop = CancellationToken::new();
 
@@ -71,7 +71,7 @@ pub async fn run(settings: Settings, source: Source) -> anyhow::Result<()> {
     let rendered = metrics.clone();
     let replays = Arc::new(Replays::default());
     let api = Api::new(store.clone(), machine.id.clone(), move || rendered.render(&systemd.counters(), &asked));
-    let api = api.with_replays(replays.clone()).with_keeper(settings.keeper_dir());
+    let api = api.with_replays(replays.clone()).with_keeper(settings.guard_dir());
     let api = if settings.systemd_user { api.of_user() } else { api };
     api.set_tls(settings.tls.clone())?;
     let secure = settings.listen.iter().any(|listen| listen.tls);

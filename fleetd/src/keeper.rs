@@ -1,16 +1,18 @@
-//! The keeper of this machine's fenced units: it lives as long as its lease in the store does, and says so to systemd's watchdog.
+//! The keeper of this machine's fenced units: it holds their lease in the store, and tells the guard beside it of each renewal.
 //!
-//! What is fenced is bound to its service (`BindsTo=`, `After=`), so systemd ends that when the keeper ends or hangs. Each renewal
-//! counts from its sending. One process is one life of the keeper: when the lease is lost it ends, and what systemd starts anew is
-//! another life. Only an upgrade (SIGHUP) goes on with the same lease, by executing the new binary in the same process.
+//! What is fenced is bound to the guard (`BindsTo=`, `After=`), a process of its own that systemd's watchdog watches: it answers each
+//! renewal with a ping, and ends when none came for as long as the lease lasts. So the keeper may be killed, hung, upgraded or restarted:
+//! the next process finds what the one before told the guard, and goes on with its lease. A lease that is lost is a life that has ended:
+//! the keeper tells the guard, and registers another life only with another guard, which systemd starts when all that was bound to the
+//! one before has stopped.
 //!
-//! **Architecture invariant:** it knows no unit and no assignment. The argument that it carries is docs/fencing.md.
+//! **Architecture invariant:** neither knows a unit's text or an assignment. The argument that they carry is docs/fencing.md.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use fleet_core::fence::{ANSWER_MS, Fence, Keeper as Document};
 use fleet_core::model::FORMAT;
 use fleet_core::name::{MachineId, UnitName};
@@ -22,8 +24,11 @@ use crate::repeated::Repeated;
 use crate::store::{LeaseId, Store, StoreError};
 use crate::systemd::dbus::Bus;
 
+mod guard;
 mod host;
 
+use guard::{Ended, GuardFile, Renewal, read_json, read_record, write_record};
+pub use guard::{Guard, State, UNIT as GUARD_UNIT, life_file, read_state};
 pub use host::Host;
 
 /// The unit that the keeper runs as.
@@ -32,46 +37,32 @@ pub const UNIT: &str = "fleet-keeper.service";
 /// How long to wait before the store is tried again: short against the watchdog, long against the store's load.
 const RETRY: Duration = Duration::from_millis(400);
 
-/// An answer that took longer does not count.
+/// A renewal that was sent longer ago than this is none: the guard pings no later.
 const ANSWER: Duration = Duration::from_millis(ANSWER_MS);
 
-/// Renewals fit into one time of the watchdog this often: a store that elects a leader may miss two.
+/// An answer that took longer does not count: the guard is to hear of it in time.
+const IN_TIME: Duration = Duration::from_millis(ANSWER_MS - 2 * LOOK.as_millis() as u64);
+
+/// Renewals fit into one time of the guard's watchdog this often: a store that elects a leader may miss two.
 const RENEWALS: u32 = 4;
 
-/// What the keeper tells the agent of its host, in its runtime folder, which systemd takes away when it ends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
-    /// The revision that names this life; without a cluster, the time of its start.
-    pub life: i64,
-    /// Whether there is no cluster: the embedded store has one machine, and systemd alone keeps one copy.
-    pub alone: bool,
-    /// The lease.
-    pub lease: i64,
-    /// When the last renewal that counts was sent, in milliseconds since the host's boot.
-    pub sent_ms: u64,
-    /// Until when the units that are bound to it run on without another one, in milliseconds since 1970.
-    pub until_ms: u64,
-}
+/// How often files of the process beside are looked at.
+const LOOK: Duration = Duration::from_millis(200);
 
-/// The file whose presence lets systemd start what was fenced under `life`: each such unit asserts it.
-pub fn life_file(folder: &Path, life: i64) -> PathBuf {
-    folder.join(format!("life-{life}"))
-}
+/// The keeper's own watchdog is told so often that it lives.
+const PING: Duration = Duration::from_secs(1);
 
-/// What the keeper of this host says; `None` while there is none.
-pub fn read_state(folder: &Path) -> Option<State> {
-    let state: State = serde_json::from_slice(&std::fs::read(folder.join("state.json")).ok()?).ok()?;
-    life_file(folder, state.life).exists().then_some(state)
-}
+/// So long a keeper that is stopped for good waits for what was fenced to stop.
+const LAST_WAIT: Duration = Duration::from_secs(8);
 
 /// A keeper that is starting.
 pub struct Keeper {
     store: Option<Store>,
     machine: MachineId,
-    watchdog: Duration,
     host: Arc<dyn Host>,
-    /// Gone with this process.
-    folder: PathBuf,
+    guard_dir: PathBuf,
+    /// What the guard is told, and what the next keeper goes on with.
+    renewals: PathBuf,
     /// Where an earlier life of this boot left its lease.
     lease_file: PathBuf,
 }
@@ -84,64 +75,80 @@ struct Saved {
 impl Keeper {
     /// The keeper of the host that this runs on. `store` is none where the embedded store makes this machine the whole cluster.
     pub fn new(settings: &Settings, machine: MachineId, store: Option<Store>) -> anyhow::Result<Keeper> {
-        let watchdog = sd_notify::watchdog_enabled();
-        let watchdog = watchdog.context("run it as fleet-keeper.service, with WatchdogSec=: without systemd's watchdog nothing would end what is fenced when this hangs")?;
-        let shortest = ANSWER * 2;
-        ensure!(watchdog >= shortest, "WatchdogSec={} s is too short; use {} s or more", watchdog.as_secs(), shortest.as_secs());
         let bus = if settings.systemd_user { Bus::User } else { Bus::System };
         let host = Arc::new(host::Booted::new(bus)?);
-        Keeper::on(host, machine, store, watchdog, &settings.keeper_dir(), &settings.run_dir)
+        Keeper::on(host, machine, store, &settings.guard_dir(), &settings.run_dir)
     }
 
-    /// A keeper on any host: `folder` goes when its process does, `run_dir` at the next boot.
+    /// A keeper on any host: the guard's folder goes when its process does, `run_dir` at the next boot.
     pub fn on(
         host: Arc<dyn Host>,
         machine: MachineId,
         store: Option<Store>,
-        watchdog: Duration,
-        folder: &Path,
+        guard_dir: &Path,
         run_dir: &Path,
     ) -> anyhow::Result<Keeper> {
-        for folder in [folder, run_dir] {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        }
-        let lease_file = run_dir.join("keeper.json");
-        Ok(Keeper { store, machine, watchdog, host, folder: folder.to_path_buf(), lease_file })
+        std::fs::create_dir_all(run_dir).with_context(|| format!("cannot create {}", run_dir.display()))?;
+        let (renewals, lease_file) = (guard::renewals_file(run_dir), run_dir.join("keeper.json"));
+        Ok(Keeper { store, machine, host, guard_dir: guard_dir.to_path_buf(), renewals, lease_file })
     }
 
     /// Registers, renews until the lease is lost (an error) or systemd ends it in good order.
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut held = tokio::select! {
+        self.host.ping(true);
+        tokio::select! {
             biased; // the same order in each run of the simulator
+            ended = self.hold() => ended,
+            never = self.ping_on() => never,
+        }
+    }
+
+    /// Tells systemd's watchdog of a process that hangs. What is fenced does not hang on this.
+    async fn ping_on<T>(&self) -> T {
+        loop {
+            self.host.sleep(PING).await;
+            self.host.ping(false);
+        }
+    }
+
+    async fn hold(&self) -> anyhow::Result<()> {
+        let mut held = tokio::select! {
+            biased;
             held = self.begin() => held?,
-            () = self.host.terminated() => return Ok(()), // nothing was ever bound to this life
+            () = self.host.terminated() => return self.end(None).await,
         };
-        let pause = self.watchdog / RENEWALS;
+        let pause = held.watchdog / RENEWALS;
         let (mut repeated, mut unanswered) = (Repeated::default(), Repeated::default());
         let mut wait = pause.saturating_sub(self.since(held.renewed));
         loop {
             tokio::select! {
                 biased;
-                () = self.host.terminated() => return self.end(&held).await,
-                () = self.host.upgraded() => self.host.execute_anew().await,
+                () = self.host.terminated() => return self.end(Some(&held)).await,
                 () = self.host.sleep(wait) => {}
+            }
+            if self.guard().is_none_or(|guard| guard.number != held.guard) {
+                bail!("the guard has ended, and with it what was fenced here; beginning anew");
             }
             let sent = self.host.since_boot();
             wait = match self.renew(&held).await {
-                Ok(true) if self.since(sent) <= ANSWER => {
+                Ok(true) if self.since(sent) <= IN_TIME => {
                     held.renewed = sent;
                     unanswered = Repeated::default(); // the next outage is told anew
-                    // The life's file is there since the start. A full disk must not end what is fenced, the renewal counts.
-                    if let Err(error) = self.tell(&held)
+                    if let Err(error) = self.tell(&held, None)
                         && let Some(problem) = repeated.fresh(format!("{error:#}"))
                     {
-                        warn!("{problem}; the lease is renewed all the same, but `fleetctl status` shows an old time");
+                        warn!(
+                            "{problem}; what is fenced here is stopped in {} s unless it can be written",
+                            held.watchdog.as_secs()
+                        );
                     }
-                    self.host.ping(false);
                     pause.saturating_sub(self.since(sent))
                 }
                 Ok(true) => RETRY, // an answer from so long ago says nothing of now
-                Ok(false) => bail!("the lease is lost; what is fenced is stopped here, and may run elsewhere soon"),
+                Ok(false) => {
+                    let _ = self.tell(&held, Some(Ended::Lost)); // if this fails, the guard waits for its time
+                    bail!("the lease is lost; what is fenced is stopped here, and may run elsewhere soon");
+                }
                 Err(error) => {
                     if let Some(problem) = unanswered.fresh(error.to_string()) {
                         warn!("{problem}; what is fenced here runs on for {} s unless it answers", self.left(&held).as_secs());
@@ -150,36 +157,51 @@ impl Keeper {
                 }
             };
             if self.left(&held).is_zero() {
-                bail!("the lease could not be renewed for {} s; what is fenced is stopped here", self.watchdog.as_secs());
+                let _ = self.tell(&held, Some(Ended::Lost));
+                bail!("the lease could not be renewed for {} s; what is fenced is stopped here", held.watchdog.as_secs());
             }
         }
     }
 
     async fn begin(&self) -> anyhow::Result<Held> {
-        if let Some(state) = read_state(&self.folder).filter(|state| state.alone == self.store.is_none()) {
-            // The binary was changed under a life that goes on. Its next renewal, not this start, tells the watchdog.
-            info!(life = state.life, "going on with the lease of the binary before");
-            let renewed = Duration::from_millis(state.sent_ms);
-            return Ok(Held { life: state.life, lease: LeaseId(state.lease), renewed });
-        }
-        let held = match &self.store {
-            Some(store) => self.register(store).await,
-            None => Held { life: self.host.wall_ms() as i64, lease: LeaseId(0), renewed: self.host.since_boot() },
+        let guard = loop {
+            match (self.guard(), self.told()) {
+                (Some(guard), Some(told)) if told.guard == guard.number => {
+                    if told.ended.is_none() && told.alone == self.store.is_none() {
+                        info!(life = told.life, "going on with the lease of the keeper before");
+                        let renewed = Duration::from_millis(told.sent_ms);
+                        let (guard, watchdog) = (guard.number, guard.watchdog());
+                        return Ok(Held { guard, watchdog, life: told.life, lease: LeaseId(told.lease), renewed });
+                    }
+                    if told.ended.is_none() {
+                        write_record(&self.renewals, &Renewal { ended: Some(Ended::Lost), ..told })?; // another kind of store
+                    }
+                }
+                (Some(guard), _) => break guard,
+                (None, _) => {}
+            }
+            self.host.sleep(LOOK).await;
         };
-        self.tell(&held)?;
-        self.host.ping(true);
+        let held = match &self.store {
+            Some(store) => self.register(store, &guard).await,
+            None => {
+                let (life, renewed) = (self.host.wall_ms() as i64, self.host.since_boot());
+                Held { guard: guard.number, watchdog: guard.watchdog(), life, lease: LeaseId(0), renewed }
+            }
+        };
+        self.tell(&held, None)?;
         Ok(held)
     }
 
     /// Tries until it is registered: what is fenced waits for that with its start.
-    async fn register(&self, store: &Store) -> Held {
+    async fn register(&self, store: &Store, guard: &GuardFile) -> Held {
         let (mut lease, mut said) = (None, String::new());
         loop {
             let sent = self.host.since_boot();
-            match self.try_register(store, &mut lease).await {
-                Ok((life, lease)) if self.since(sent) <= ANSWER => {
+            match self.try_register(store, guard.watchdog(), &mut lease).await {
+                Ok((life, lease)) if self.since(sent) <= IN_TIME => {
                     info!(life, "the keeper of machine {} holds its lease", self.machine);
-                    return Held { life, lease, renewed: sent };
+                    return Held { guard: guard.number, watchdog: guard.watchdog(), life, lease, renewed: sent };
                 }
                 Ok(_) => {}
                 Err(StoreError::LeaseExpired) => lease = None,
@@ -200,8 +222,13 @@ impl Keeper {
         }
     }
 
-    async fn try_register(&self, store: &Store, lease: &mut Option<LeaseId>) -> Result<(i64, LeaseId), StoreError> {
-        // What was bound to an earlier life was stopped before systemd started this one.
+    async fn try_register(
+        &self,
+        store: &Store,
+        watchdog: Duration,
+        lease: &mut Option<LeaseId>,
+    ) -> Result<(i64, LeaseId), StoreError> {
+        // What was bound to an earlier life was stopped before systemd started this guard.
         if let Some(Saved { lease: old }) =
             std::fs::read(&self.lease_file).ok().and_then(|saved| serde_json::from_slice(&saved).ok())
             && lease.is_none_or(|lease| lease.0 != old)
@@ -211,75 +238,95 @@ impl Keeper {
         let held = match *lease {
             Some(held) if store.keep_alive(held).await? => held,
             _ => {
-                let granted = store.grant(self.watchdog).await?;
+                let granted = store.grant(watchdog).await?;
                 *lease = Some(granted);
                 granted
             }
         };
         self.save_lease(held);
         let document = Document { v: FORMAT, boot_id: self.host.boot_id(), ..Document::default() };
-        Ok((store.register_keeper(&self.machine, &document, &self.fence(), held).await?, held))
+        Ok((store.register_keeper(&self.machine, &document, &fence(watchdog), held).await?, held))
     }
 
     async fn renew(&self, held: &Held) -> Result<bool, StoreError> {
         let Some(store) = &self.store else { return Ok(true) };
-        let late = || StoreError::Unavailable(format!("no answer within {ANSWER_MS} ms"));
+        let late = || StoreError::Unavailable(format!("no answer within {} ms", IN_TIME.as_millis()));
         tokio::select! {
             biased;
             answer = store.keeper_lives(&self.machine, held.life, held.lease) => answer,
-            () = self.host.sleep(ANSWER) => Err(late()),
+            () = self.host.sleep(IN_TIME) => Err(late()),
         }
     }
 
-    /// systemd ends the keeper. Everything that was bound to it was stopped before, unless the signal came from somebody else.
-    async fn end(&self, held: &Held) -> anyhow::Result<()> {
-        let unit = UnitName::trusted(UNIT);
-        let stop = self.host.job_of(&unit).await?.is_some_and(|job| job == "stop");
-        let bound = self.host.bound_to(&unit).await?;
-        let alive: Vec<&str> = bound
-            .iter()
-            .filter(|(_, active)| !["inactive", "failed"].contains(&active.as_str()))
-            .map(|(name, _)| name.as_str())
-            .collect();
-        let Some(store) = self.store.as_ref().filter(|_| stop && alive.is_empty()) else {
-            info!(
-                "ending with the lease left to run out{}",
-                if alive.is_empty() { String::new() } else { format!("; {} still runs", alive[0]) }
-            );
+    /// systemd ends the keeper. Only a stop is for good: after anything else the next process goes on with the lease.
+    async fn end(&self, held: Option<&Held>) -> anyhow::Result<()> {
+        if self.host.job_of(&UnitName::trusted(UNIT)).await?.is_none_or(|job| job != "stop") {
+            info!("ending; the next keeper goes on with the lease");
             return Ok(());
+        }
+        // Without a life of its own the guard has nothing bound to it; it ends all the same.
+        match held {
+            Some(held) => self.tell(held, Some(Ended::Stopped))?,
+            None => self.dismiss()?,
+        }
+        let deadline = self.host.since_boot() + LAST_WAIT;
+        let alive = loop {
+            let bound = self.host.bound_to(&UnitName::trusted(GUARD_UNIT)).await?;
+            let alive = bound.into_iter().find(|(_, active)| !["inactive", "failed"].contains(&active.as_str()));
+            let alive = alive.map(|(name, _)| name).or_else(|| self.guard().map(|_| GUARD_UNIT.to_string()));
+            if alive.is_none() || self.host.since_boot() >= deadline {
+                break alive;
+            }
+            self.host.sleep(LOOK).await;
         };
-        match store.release_keeper(&self.machine, held.life, &self.fence(), held.lease).await {
-            Ok(()) => info!("all that was fenced here is stopped; it may run elsewhere at once"),
-            Err(error) => warn!("cannot say that all is stopped here: {error}; the lease runs out by itself"),
+        match (&self.store, held, alive) {
+            (_, _, Some(alive)) => info!("ending with the lease left to run out; {alive} still runs"),
+            (Some(store), Some(held), None) => {
+                match store.release_keeper(&self.machine, held.life, &fence(held.watchdog), held.lease).await {
+                    Ok(()) => info!("all that was fenced here is stopped; it may run elsewhere at once"),
+                    Err(error) => warn!("cannot say that all is stopped here: {error}; the lease runs out by itself"),
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
 
-    fn fence(&self) -> Fence {
-        Fence { v: FORMAT, watchdog_ms: self.watchdog.as_millis() as u64, ..Fence::default() }
+    /// Tells a guard that has no life yet to end.
+    fn dismiss(&self) -> anyhow::Result<()> {
+        let Some(guard) = self.guard() else { return Ok(()) };
+        let told = Renewal {
+            guard: guard.number,
+            life: 0,
+            alone: self.store.is_none(),
+            lease: 0,
+            sent_ms: 0,
+            ended: Some(Ended::Stopped),
+        };
+        write_record(&self.renewals, &told)
+    }
+
+    fn guard(&self) -> Option<GuardFile> {
+        read_json(&guard::guard_file(&self.guard_dir))
+    }
+
+    fn told(&self) -> Option<Renewal> {
+        read_record(&self.renewals)
     }
 
     fn left(&self, held: &Held) -> Duration {
-        self.watchdog.saturating_sub(self.since(held.renewed))
+        held.watchdog.saturating_sub(self.since(held.renewed))
     }
 
     fn since(&self, moment: Duration) -> Duration {
         self.host.since_boot().saturating_sub(moment)
     }
 
-    /// The state first, the file that opens starts last.
-    fn tell(&self, held: &Held) -> anyhow::Result<()> {
-        let until_ms = self.host.wall_ms() + self.left(held).as_millis() as u64;
-        let sent_ms = held.renewed.as_millis() as u64;
-        let state = State { life: held.life, alone: self.store.is_none(), lease: held.lease.0, sent_ms, until_ms };
-        let path = self.folder.join("state.json");
-        let write = || -> std::io::Result<()> {
-            // The folder is memory: a rename is enough.
-            std::fs::write(path.with_extension("new"), serde_json::to_vec(&state)?)?;
-            std::fs::rename(path.with_extension("new"), &path)?;
-            std::fs::write(life_file(&self.folder, held.life), "")
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
+    /// Tells the guard, and whoever is the keeper next.
+    fn tell(&self, held: &Held, ended: Option<Ended>) -> anyhow::Result<()> {
+        let Held { guard, life, lease, renewed, .. } = held;
+        let (alone, sent_ms) = (self.store.is_none(), renewed.as_millis() as u64);
+        write_record(&self.renewals, &Renewal { guard: *guard, life: *life, alone, lease: lease.0, sent_ms, ended })
     }
 
     fn save_lease(&self, lease: LeaseId) {
@@ -295,8 +342,15 @@ impl Keeper {
 
 /// A lease that is held.
 struct Held {
+    /// The guard that goes by it, and after how long without a renewal that ends.
+    guard: u64,
+    watchdog: Duration,
     life: i64,
     lease: LeaseId,
     /// When the last renewal that counts was sent, since the host's boot.
     renewed: Duration,
+}
+
+fn fence(watchdog: Duration) -> Fence {
+    Fence { v: FORMAT, watchdog_ms: watchdog.as_millis() as u64, ..Fence::default() }
 }

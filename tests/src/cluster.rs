@@ -256,6 +256,7 @@ impl Cluster {
                     "--no-pager",
                     "--unit=fleetd",
                     "--unit=fleet-keeper",
+                    "--unit=fleet-guard",
                     "--lines=80",
                     "--output=short-precise",
                 ],

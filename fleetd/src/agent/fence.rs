@@ -1,4 +1,4 @@
-//! Fenced units on this host: what binds them to the keeper, and when they may start.
+//! Fenced units on this host: what binds them to the guard, and when they may start.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,11 +25,11 @@ const ASK_PERIOD_MS: u64 = 10_000;
 /// of an earlier boot, which a keeper waits for.
 const PATIENCE_MS: u64 = 60_000;
 
-/// The keeper beside this agent.
+/// The keeper and the guard beside this agent.
 #[derive(Debug, Clone)]
 pub(super) struct KeeperOfHost {
-    /// Where it says that it lives.
-    pub(super) folder: PathBuf,
+    /// Where the guard says how it stands.
+    pub(super) guard_dir: PathBuf,
     /// Whether this machine is the whole cluster.
     pub(super) alone: bool,
     /// Since when something fenced waits for it.
@@ -38,7 +38,7 @@ pub(super) struct KeeperOfHost {
     health: Arc<Health>,
     /// When it was last asked for.
     asked_ms: Option<u64>,
-    /// Whether systemd is about to stop it, or to start it: a start of what is bound to it would take the place of its stop.
+    /// Whether systemd is about to stop the guard, or to start it: a start of what is bound to it would take the place of its stop.
     pub(super) moves: bool,
 }
 
@@ -52,32 +52,33 @@ impl KeeperOfHost {
 }
 
 impl Agent {
-    /// Has the agent run fenced units, bound to the keeper that says in `folder` that it lives; `alone` where the store is embedded.
+    /// Has the agent run fenced units, bound to the guard that says in `guard_dir` how it stands; `alone` where the store is embedded.
     #[must_use]
-    pub fn with_keeper(mut self, folder: PathBuf, alone: bool, health: Arc<Health>) -> Agent {
-        self.keeper = Some(KeeperOfHost { folder, alone, waiting_since_ms: None, health, asked_ms: None, moves: false });
+    pub fn with_keeper(mut self, guard_dir: PathBuf, alone: bool, health: Arc<Health>) -> Agent {
+        self.keeper = Some(KeeperOfHost { guard_dir, alone, waiting_since_ms: None, health, asked_ms: None, moves: false });
         self
     }
 
-    /// The keeper's unit, if something fenced is assigned.
-    pub(super) fn needed_keeper(&self) -> Option<UnitName> {
+    /// The guard's unit, if something fenced is assigned.
+    pub(super) fn needed_guard(&self) -> Option<UnitName> {
         let needed = self.keeper.is_some() && self.assignment.as_ref().is_some_and(|assignment| needs_keeper(assignment));
-        needed.then(|| UnitName::trusted(keeper::UNIT))
+        needed.then(|| UnitName::trusted(keeper::GUARD_UNIT))
     }
 
-    /// Notes what systemd says of the keeper.
-    pub(super) fn note_keeper(&mut self, listed: &BTreeMap<UnitName, Listed>) {
+    /// Notes what systemd says of the guard.
+    pub(super) fn note_guard(&mut self, listed: &BTreeMap<UnitName, Listed>) {
         if let Some(keeper) = &mut self.keeper {
-            keeper.moves = listed.get(&UnitName::trusted(keeper::UNIT)).is_some_and(|unit| unit.job || unit.active != "active");
+            keeper.moves =
+                listed.get(&UnitName::trusted(keeper::GUARD_UNIT)).is_some_and(|unit| unit.job || unit.active != "active");
         }
     }
 
     /// The keeper's life, if what is assigned is known to be no older: then a leader that has given up on this machine since would
     /// show in the assignment. Has the store read again, and the keeper started, as far as that takes.
     pub(super) async fn open_life(&mut self, now_ms: u64) -> Option<i64> {
-        self.needed_keeper()?;
+        self.needed_guard()?;
         let keeper = self.keeper.as_mut()?;
-        let state = keeper::read_state(&keeper.folder).filter(|state| state.alone == keeper.alone);
+        let state = keeper::read_state(&keeper.guard_dir).filter(|state| state.alone == keeper.alone);
         let open = match state {
             Some(_) if keeper.moves => None,
             Some(state) if state.alone || self.as_of >= state.life => Some(state.life),
@@ -132,14 +133,14 @@ fn needs_keeper(assignment: &Assignment) -> bool {
 
 /// The lines of the drop-in that fence a unit. systemd looks for the file at each start, so one that was prepared under an earlier life
 /// of the keeper never starts under a later one, however late it is asked for.
-pub(super) fn lines(file: &UnitFile, instance: &UnitName, by: FencedBy, folder: &Path) -> String {
+pub(super) fn lines(file: &UnitFile, instance: &UnitName, by: FencedBy, guard_dir: &Path) -> String {
     let timeout_ms = StopTerms::from_file(instance, file).timeout_ms;
     // Written even where the unit sets them: a host's defaults, and drop-ins for all services, must not stretch the stop.
     format!(
         "[Unit]\nBindsTo={unit}\nAfter={unit}\nAssertPathExists={life}\n[Service]\nTimeoutStopSec={timeout_ms}ms\nSendSIGKILL=yes\n\
          FinalKillSignal=SIGKILL\nEnvironment=FLEET_FENCING_TOKEN={token}\n",
-        unit = keeper::UNIT,
-        life = keeper::life_file(folder, by.life).display(),
+        unit = keeper::GUARD_UNIT,
+        life = keeper::life_file(guard_dir, by.life).display(),
         token = by.token,
     )
 }
@@ -150,9 +151,15 @@ mod tests {
 
     #[test]
     fn a_keeper_is_overdue_only_when_the_store_has_been_there_for_as_long() {
-        let (health, folder) = (Arc::<Health>::default(), PathBuf::new());
-        let keeper =
-            KeeperOfHost { folder, alone: false, waiting_since_ms: None, health: health.clone(), asked_ms: None, moves: false };
+        let (health, guard_dir) = (Arc::<Health>::default(), PathBuf::new());
+        let keeper = KeeperOfHost {
+            guard_dir,
+            alone: false,
+            waiting_since_ms: None,
+            health: health.clone(),
+            asked_ms: None,
+            moves: false,
+        };
         let now_ms = crate::clock::now_ms();
         let long_ago = now_ms - 10 * PATIENCE_MS;
         assert!(!keeper.is_overdue(long_ago, now_ms), "the store is away");
@@ -165,13 +172,12 @@ mod tests {
     #[test]
     fn a_fenced_units_drop_in_binds_it_to_one_life_of_the_keeper() {
         let file = UnitFile::parse_lenient("[Service]\nExecStart=/bin/true\nTimeoutStopSec=1min\n");
-        let lines =
-            lines(&file, &UnitName::trusted("a.service"), FencedBy { token: 7, life: 40 }, Path::new("/run/fleet-keeper"));
+        let lines = lines(&file, &UnitName::trusted("a.service"), FencedBy { token: 7, life: 40 }, Path::new("/run/fleet-guard"));
         expect_test::expect![[r#"
             [Unit]
-            BindsTo=fleet-keeper.service
-            After=fleet-keeper.service
-            AssertPathExists=/run/fleet-keeper/life-40
+            BindsTo=fleet-guard.service
+            After=fleet-guard.service
+            AssertPathExists=/run/fleet-guard/life-40
             [Service]
             TimeoutStopSec=60000ms
             SendSIGKILL=yes

@@ -288,9 +288,9 @@ impl Agent {
         self.outcomes.retain(|name, _| names.contains(name));
         // Only what fleet wrote: asking systemd for a name makes it look for a file.
         let written: Vec<UnitName> = self.markers.names().map(UnitName::systemd_name).collect();
-        let asked: Vec<UnitName> = written.into_iter().chain(self.needed_keeper()).collect();
+        let asked: Vec<UnitName> = written.into_iter().chain(self.needed_guard()).collect();
         let mut listed = if asked.is_empty() { BTreeMap::new() } else { self.systemd.list(&asked).await? };
-        self.note_keeper(&listed);
+        self.note_guard(&listed);
         let mut host = BTreeMap::new();
         for name in names {
             let marker = self.markers.get(&name).cloned();

@@ -59,7 +59,7 @@ impl Agent {
         }
         let mut own = drop_in(instance, &rendered.file);
         if let Some((by, keeper)) = fence_by.zip(self.keeper.as_ref()) {
-            own.push_str(&fence::lines(&rendered.file, instance, by, &keeper.folder));
+            own.push_str(&fence::lines(&rendered.file, instance, by, &keeper.guard_dir));
         }
         self.systemd.write(&instance.systemd_name(), &rendered.text, &own).await.map_err(|e| e.to_string())?;
         Ok(false)

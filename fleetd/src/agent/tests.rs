@@ -270,7 +270,7 @@ async fn a_machine_that_leaves_while_the_store_is_away_stops_nothing_and_ends_a_
         }),
     );
     host.sim.queue(&keeper, Job::Start).await.unwrap();
-    host.agent = host.agent.with_keeper(host.folder.path().join("fleet-keeper"), false, Arc::default());
+    host.agent = host.agent.with_keeper(host.folder.path().join("fleet-guard"), false, Arc::default());
     let nowhere = crate::store::etcd::EtcdOptions::new(vec!["http://127.0.0.1:1".to_string()]);
     let nowhere = Store::new(Arc::new(crate::store::etcd::EtcdKv::connect(nowhere).unwrap()), "/fleet/");
     let mut jobs = host.sim.changes();

@@ -125,7 +125,7 @@ async fn ask_at(api: &Api, machine: &MachineId, base: Option<&str>, unit: Option
 
 /// What this machine itself knows: its keeper's lease, and if it leads, what waits.
 fn known_here(api: &Api, unit: Option<&UnitName>) -> OwnFencing {
-    let state = api.shared.keeper_dir.as_deref().and_then(keeper::read_state);
+    let state = api.shared.guard_dir.as_deref().and_then(keeper::read_state);
     let lease = state.map(|state| KeeperLease {
         life: state.life,
         alone: state.alone,

@@ -61,8 +61,8 @@ struct Shared {
     peers: remote::Peers,
     /// Whether the units are a user's.
     user: bool,
-    /// Where this machine's keeper says how it stands.
-    keeper_dir: Option<PathBuf>,
+    /// Where the guard of this machine's fenced units says how it stands.
+    guard_dir: Option<PathBuf>,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
 }
 
@@ -70,7 +70,7 @@ impl Api {
     /// An API over `store`, on this machine. `metrics` gives the text of `/metrics`.
     pub fn new(store: Store, machine: MachineId, metrics: impl Fn() -> String + Send + Sync + 'static) -> Api {
         let shared =
-            Shared { store, machine, peers: remote::Peers::new(), user: false, keeper_dir: None, metrics: Box::new(metrics) };
+            Shared { store, machine, peers: remote::Peers::new(), user: false, guard_dir: None, metrics: Box::new(metrics) };
         Api { shared: Arc::new(shared), replays: Arc::default() }
     }
 
@@ -79,11 +79,11 @@ impl Api {
         Api { replays, ..self }
     }
 
-    /// With the folder where this machine's keeper says how it stands. Before it is cloned.
+    /// With the folder where the guard of this machine's fenced units says how it stands. Before it is cloned.
     #[must_use]
     pub fn with_keeper(mut self, folder: PathBuf) -> Api {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.keeper_dir = Some(folder);
+            shared.guard_dir = Some(folder);
         }
         self
     }

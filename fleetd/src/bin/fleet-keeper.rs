@@ -1,4 +1,4 @@
-//! The keeper's command line: fleetd's configuration, one lease, until that is lost. See `fleetd::keeper`.
+//! The command line of the keeper and its guard: fleetd's configuration, one lease, until that is lost. See `fleetd::keeper`.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Parser;
 use fleetd::cli::KeeperArgs;
 use fleetd::config::Places;
-use fleetd::keeper::Keeper;
+use fleetd::keeper::{Guard, Keeper};
 use fleetd::{config, daemon, machine};
 use tracing_subscriber::EnvFilter;
 
@@ -26,10 +26,19 @@ fn run(args: &KeeperArgs) -> anyhow::Result<()> {
     // fleetd says its warnings; what is wrong is said here, too.
     let (settings, _) = config::load(&places, &environment)?;
     let filter = EnvFilter::try_new(&settings.log).with_context(|| format!("log = {:?} is no filter", settings.log))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_ansi(false)
+        .with_target(false)
+        .init();
     // One thread: there is one thing to do.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
+        if args.guard {
+            return Guard::new(&settings)?.run().await;
+        }
         let machine = machine::this_machine(&settings)?;
         let store = daemon::open_cluster_store(&settings)?;
         Keeper::new(&settings, machine.id, store)?.run().await

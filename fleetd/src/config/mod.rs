@@ -225,9 +225,9 @@ fn variables(environment: &Environment, findings: &mut Findings) -> Vec<Entry> {
 }
 
 impl Settings {
-    /// Where the keeper of fenced units says that it lives: its unit's `RuntimeDirectory=`, beside fleetd's.
-    pub fn keeper_dir(&self) -> PathBuf {
-        self.run_dir.with_file_name("fleet-keeper")
+    /// Where the guard of fenced units says until when they are safe: its unit's `RuntimeDirectory=`, beside fleetd's.
+    pub fn guard_dir(&self) -> PathBuf {
+        self.run_dir.with_file_name("fleet-guard")
     }
 
     /// Where other machines reach this one's API: the first listener that is not loopback, with TLS if one is, by this machine's

@@ -1,6 +1,5 @@
-//! What a keeper stands on: its host's clock, the signals that it is sent, and the systemd that watches it.
+//! What a keeper and its guard stand on: their host's clock, the signal that they are sent, and the systemd that watches them.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,14 +8,13 @@ use fleet_core::name::UnitName;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
-use tracing::warn;
 
 use crate::clock;
 use crate::systemd::SystemdError;
 use crate::systemd::dbus::Bus;
 use crate::systemd::own_job;
 
-/// A keeper's host. The real one is `Booted`; the simulator has one of its own (`tests/sim`).
+/// The host of a keeper, or of a guard. The real one is `Booted`; the simulator has one of its own (`tests/sim`).
 #[async_trait]
 pub trait Host: Send + Sync + 'static {
     /// The time since the host's boot. It goes on while the host is suspended: what slept through its lease must not take it for fresh.
@@ -31,18 +29,11 @@ pub trait Host: Send + Sync + 'static {
     /// Passes this much of the host's time.
     async fn sleep(&self, time: Duration);
 
-    /// Tells systemd's watchdog that the keeper lives; with `ready`, also that its start is done.
+    /// Tells systemd's watchdog that this process lives; with `ready`, also that its start is done.
     fn ping(&self, ready: bool);
 
-    /// Returns when the keeper is told to end (SIGTERM). Dropping it loses nothing.
+    /// Returns when it is told to end (SIGTERM). Dropping it loses nothing.
     async fn terminated(&self);
-
-    /// Returns when the keeper is told to go on as the binary that is installed now (SIGHUP). Dropping it loses nothing.
-    async fn upgraded(&self);
-
-    /// Goes on as that binary, in the same process: systemd sees no end, so nothing is stopped. Returns only if that binary does not run,
-    /// which it says.
-    async fn execute_anew(&self);
 
     /// The type of the job that systemd runs for `unit`: `stop`, `restart`…
     async fn job_of(&self, unit: &UnitName) -> Result<Option<String>, SystemdError>;
@@ -55,15 +46,13 @@ pub trait Host: Send + Sync + 'static {
 pub(super) struct Booted {
     bus: Bus,
     terminate: Mutex<Signal>,
-    hangup: Mutex<Signal>,
 }
 
 impl Booted {
-    /// From now on the signals do not end this process by themselves.
+    /// From now on SIGTERM does not end this process by itself.
     pub(super) fn new(bus: Bus) -> anyhow::Result<Booted> {
         let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-        Ok(Booted { bus, terminate: Mutex::new(terminate), hangup: Mutex::new(hangup) })
+        Ok(Booted { bus, terminate: Mutex::new(terminate) })
     }
 }
 
@@ -93,22 +82,6 @@ impl Host for Booted {
 
     async fn terminated(&self) {
         self.terminate.lock().await.recv().await;
-    }
-
-    async fn upgraded(&self) {
-        self.hangup.lock().await.recv().await;
-    }
-
-    async fn execute_anew(&self) {
-        use std::os::unix::process::CommandExt;
-        let mut arguments = std::env::args_os();
-        let Some(program) = arguments.next() else { return };
-        let works = Command::new(&program).arg("--version").output();
-        if !works.as_ref().is_ok_and(|said| said.status.success()) {
-            return warn!("{} does not run ({works:?}); going on with the old binary", program.display());
-        }
-        let error = Command::new(&program).args(arguments).exec();
-        warn!("cannot execute {}: {error}; going on with the old binary", program.display());
     }
 
     async fn job_of(&self, unit: &UnitName) -> Result<Option<String>, SystemdError> {

@@ -19,7 +19,7 @@ use fleetd::replays::Replays;
 use fleetd::session::Session;
 use fleetd::store::{Registration, Store};
 use fleetd::systemd::Systemd;
-use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -75,8 +75,6 @@ pub struct Host {
     planted: Option<Planted>,
     began: Instant,
     judge: SharedJudge,
-    /// Its keepers.
-    keepers: Arc<Surroundings>,
     /// How far the wall clock is off, in milliseconds.
     offset_ms: Arc<AtomicI64>,
     state: Mutex<State>,
@@ -122,7 +120,7 @@ impl Host {
             systemd.inner.stops_slowly(&name, Duration::from_millis(random.u64(30..SLOWEST_STOP_MS)));
         }
         let offset_ms = Arc::<AtomicI64>::default();
-        let keepers = Arc::new(Surroundings {
+        let around = Surroundings {
             number,
             id: id.clone(),
             etcd: etcd.clone(),
@@ -133,10 +131,9 @@ impl Host {
             judge: judge.clone(),
             began: Instant::now(),
             offset_ms: offset_ms.clone(),
-            hangup: Notify::new(),
             lives: AtomicU64::new(0),
-        });
-        keeper::install(&systemd.inner, keepers.clone());
+        };
+        keeper::install(&systemd.inner, Arc::new(around));
         let kv = RemoteKv::new(etcd.asked_by(Origin { machine: number, life: 0, keeper: false }), link.clone(), 0, run.planted);
         let router = api::router(Api::new(Store::new(Arc::new(kv), "/fleet/"), id.clone(), String::new));
         let (etcd, judge) = (etcd.clone(), judge.clone());
@@ -153,7 +150,6 @@ impl Host {
             planted: run.planted,
             began: Instant::now(),
             judge,
-            keepers,
             offset_ms,
             state,
         })
@@ -196,7 +192,7 @@ impl Host {
         let registration = session.registration();
         let systemd = self.systemd.clone() as Arc<dyn Systemd>;
         let agent = Agent::new(self.id.clone(), store.clone(), systemd, &run_dir).expect("markers in memory");
-        let agent = Arc::new(AsyncMutex::new(agent.with_keeper(self.folder.join("run/fleet-keeper"), false, health.clone())));
+        let agent = Arc::new(AsyncMutex::new(agent.with_keeper(self.folder.join("run/fleet-guard"), false, health.clone())));
         let stop = CancellationToken::new();
         let settle = if self.planted == Some(Planted::NoSettling) { Duration::ZERO } else { mistimed(AGENT_TTL + SETTLE_MARGIN) };
         let engine = Engine {
@@ -279,11 +275,6 @@ impl Host {
     /// Steps the wall clock; fleetd hears of it when it starts next.
     pub fn step_clock(&self, by_ms: i64) {
         self.offset_ms.fetch_add(by_ms, Relaxed);
-    }
-
-    /// `systemctl reload fleet-keeper`.
-    pub fn upgrade_keeper(&self) {
-        self.keepers.hangup.notify_one();
     }
 
     /// The clock of this machine, for what serves its API.

@@ -1,4 +1,4 @@
-//! A machine's keeper: fleetd's own, run as the program of its own unit file by the simulated systemd.
+//! A machine's keeper and its guard: fleetd's own, run as the programs of their own unit files by the simulated systemd.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,11 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::unit_file::UnitFile;
-use fleetd::keeper::{self, Keeper};
+use fleetd::keeper::{self, Guard, Keeper};
 use fleetd::store::Store;
 use fleetd::systemd::SystemdError;
 use fleetd::systemd::sim::{Process, Program, SimSystemd};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::etcd::{Etcd, Origin};
@@ -23,10 +22,11 @@ use crate::link::Link;
 use crate::network::RemoteKv;
 use crate::planted::Planted;
 
-/// The unit file that the package brings.
+/// The unit files that the package brings.
 const UNIT_FILE: &str = include_str!("../../../fleetd/dist/fleet-keeper.service");
+const GUARD_UNIT_FILE: &str = include_str!("../../../fleetd/dist/fleet-guard.service");
 
-/// What the keepers of one machine find there, one after the other.
+/// What the keepers and guards of one machine find there, one after the other.
 pub struct Surroundings {
     /// The machine's number.
     pub number: usize,
@@ -34,7 +34,7 @@ pub struct Surroundings {
     pub id: MachineId,
     /// The store, far away.
     pub etcd: Etcd,
-    /// The network between; and what stops the keeper.
+    /// The network between; and what stops the keeper and the guard.
     pub link: Arc<Link>,
     /// The machine's `/run`.
     pub run: PathBuf,
@@ -48,8 +48,6 @@ pub struct Surroundings {
     pub began: Instant,
     /// How far the wall clock is off, in milliseconds.
     pub offset_ms: Arc<AtomicI64>,
-    /// SIGHUP: there is a new binary.
-    pub hangup: Notify,
     /// Counts its keepers.
     pub lives: AtomicU64,
 }
@@ -59,51 +57,73 @@ pub fn unit() -> UnitName {
     UnitName::trusted(keeper::UNIT)
 }
 
-/// Lets a machine's systemd know the unit, and what it runs.
+/// The guard's unit.
+pub fn guard_unit() -> UnitName {
+    UnitName::trusted(keeper::GUARD_UNIT)
+}
+
+/// Lets a machine's systemd know both units, and what they run.
 pub fn install(systemd: &SimSystemd, around: Arc<Surroundings>) {
     systemd.set_run_root(&around.run);
     systemd.define_on_host(&unit(), "/usr/lib/systemd/system/fleet-keeper.service", UNIT_FILE);
+    systemd.define_on_host(&guard_unit(), "/usr/lib/systemd/system/fleet-guard.service", GUARD_UNIT_FILE);
+    let beside = around.clone();
     let program: Program = Arc::new(move |process| {
         let gate = around.link.keeper.new_gate();
         Box::pin(Gated::new(gate, live(around.clone(), process)))
     });
     systemd.run_program(&unit(), program);
+    let program: Program = Arc::new(move |process| {
+        let gate = beside.link.guard.new_gate();
+        Box::pin(Gated::new(gate, stand_guard(beside.clone(), process)))
+    });
+    systemd.run_program(&guard_unit(), program);
 }
 
-/// One process, of one binary after the other.
+/// One process of a keeper.
 async fn live(around: Arc<Surroundings>, process: Process) -> bool {
     let life = around.lives.fetch_add(1, Relaxed) + 1;
     let origin = Origin { machine: around.number, life, keeper: true };
-    let host = Arc::new(Host { around: around.clone(), process, anew: Notify::new() });
-    let (folder, run_dir) = (around.run.join("fleet-keeper"), around.run.join("fleet"));
-    loop {
-        // Its times are not scaled: it goes by its host's clock.
-        let kv = RemoteKv::new(around.etcd.asked_by(origin), around.link.clone(), 0, around.planted);
-        let store = Store::new(Arc::new(kv), "/fleet/");
-        let keeper = Keeper::on(host.clone(), around.id.clone(), Some(store), watchdog(), &folder, &run_dir);
-        let running = keeper.expect("folders in memory").run();
-        let ended = tokio::select! {
-            biased;
-            ended = running => ended,
-            () = host.anew.notified() => continue,
-        };
-        let said = ended.as_ref().err().map_or("in good order".to_string(), ToString::to_string);
-        around.judge.lock().note(format!("machine {}: its keeper {life} ends: {said}", around.number));
-        return ended.is_ok();
-    }
+    let host = Arc::new(Host { around: around.clone(), process });
+    // Its times are not scaled: it goes by its host's clock.
+    let kv = RemoteKv::new(around.etcd.asked_by(origin), around.link.clone(), 0, around.planted);
+    let store = Store::new(Arc::new(kv), "/fleet/");
+    let keeper = Keeper::on(host, around.id.clone(), Some(store), &around.guard_dir(), &around.run_dir());
+    let ended = keeper.expect("folders in memory").run().await;
+    let said = ended.as_ref().err().map_or("in good order".to_string(), ToString::to_string);
+    around.judge.lock().note(format!("machine {}: its keeper {life} ends: {said}", around.number));
+    ended.is_ok()
+}
+
+/// One process of a guard.
+async fn stand_guard(around: Arc<Surroundings>, process: Process) -> bool {
+    let host = Arc::new(Host { around: around.clone(), process });
+    let guard = Guard::on(host, watchdog(), &around.guard_dir(), &around.run_dir());
+    let ended = guard.expect("folders in memory").run().await;
+    let said = ended.as_ref().err().map_or("in good order".to_string(), ToString::to_string);
+    around.judge.lock().note(format!("machine {}: its guard ends: {said}", around.number));
+    ended.is_ok()
 }
 
 fn watchdog() -> Duration {
-    let file = UnitFile::parse_lenient(UNIT_FILE);
+    let file = UnitFile::parse_lenient(GUARD_UNIT_FILE);
     let seconds = file.last("Service", "WatchdogSec").and_then(|text| text.trim().parse().ok());
-    Duration::from_secs(seconds.expect("WatchdogSec= in seconds in the keeper's unit"))
+    Duration::from_secs(seconds.expect("WatchdogSec= in seconds in the guard's unit"))
+}
+
+impl Surroundings {
+    fn guard_dir(&self) -> PathBuf {
+        self.run.join("fleet-guard")
+    }
+
+    fn run_dir(&self) -> PathBuf {
+        self.run.join("fleet")
+    }
 }
 
 struct Host {
     around: Arc<Surroundings>,
     process: Process,
-    /// The binary of now ends here, and the next one goes on.
-    anew: Notify,
 }
 
 #[async_trait]
@@ -138,20 +158,11 @@ impl keeper::Host for Host {
         self.process.terminated().await;
     }
 
-    async fn upgraded(&self) {
-        self.around.hangup.notified().await;
-    }
-
-    async fn execute_anew(&self) {
-        self.anew.notify_one();
-        std::future::pending().await
-    }
-
     async fn job_of(&self, _unit: &UnitName) -> Result<Option<String>, SystemdError> {
         Ok(self.process.job()?.map(|job| job.verb().to_string()))
     }
 
-    async fn bound_to(&self, _unit: &UnitName) -> Result<Vec<(String, String)>, SystemdError> {
-        Ok(self.process.bound()?.into_iter().map(|(name, active)| (name.to_string(), active)).collect())
+    async fn bound_to(&self, unit: &UnitName) -> Result<Vec<(String, String)>, SystemdError> {
+        Ok(self.process.bound_to(unit)?.into_iter().map(|(name, active)| (name.to_string(), active)).collect())
     }
 }

@@ -20,6 +20,8 @@ pub struct Link {
     pub fleetd: Mortal,
     /// Its keeper.
     pub keeper: Mortal,
+    /// The guard beside that.
+    pub guard: Mortal,
 }
 
 struct State {
@@ -56,7 +58,8 @@ impl Link {
             losing: (0, now),
             repeating: (0, now),
         };
-        Link { state: Mutex::new(state), changed: Notify::new(), fleetd: Mortal::default(), keeper: Mortal::default() }
+        let [fleetd, keeper, guard] = [Mortal::default(), Mortal::default(), Mortal::default()];
+        Link { state: Mutex::new(state), changed: Notify::new(), fleetd, keeper, guard }
     }
 
     /// Cuts one way or both for a time.
@@ -106,6 +109,7 @@ impl Link {
         drop(state);
         self.fleetd.spare();
         self.keeper.spare();
+        self.guard.spare();
         self.changed.notify_waiters();
     }
 

@@ -192,7 +192,8 @@ impl World {
             Action::KeeperPause { machine, ms } => pause(&host(machine).link.keeper, time(ms)),
             Action::KeeperCrash { machine } => host(machine).systemd.inner.kill(&keeper::unit()),
             Action::KeeperCrashAtCall { machine, calls } => host(machine).link.keeper.arm(*calls),
-            Action::KeeperUpgrade { machine } => host(machine).upgrade_keeper(),
+            Action::GuardPause { machine, ms } => pause(&host(machine).link.guard, time(ms)),
+            Action::GuardCrash { machine } => host(machine).systemd.inner.kill(&keeper::guard_unit()),
             Action::KeeperStop { machine, again } => {
                 let (host, job) = (host(machine), if *again { Job::Restart } else { Job::Stop });
                 tokio::spawn(async move { host.systemd.inner.queue(&keeper::unit(), job).await });

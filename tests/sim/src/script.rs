@@ -64,10 +64,12 @@ pub enum Action {
     KeeperCrash { machine: usize },
     /// A machine's keeper crashes at its nth call from now on to the store.
     KeeperCrashAtCall { machine: usize, calls: u32 },
-    /// `systemctl reload fleet-keeper`: a new binary in the same process.
-    KeeperUpgrade { machine: usize },
-    /// `systemctl stop fleet-keeper`, or `restart`.
+    /// `systemctl stop fleet-keeper`, or `restart`, as in an upgrade.
     KeeperStop { machine: usize, again: bool },
+    /// The guard of a machine's fenced units is stopped by SIGSTOP for a while.
+    GuardPause { machine: usize, ms: u64 },
+    /// It is killed; systemd starts it again.
+    GuardCrash { machine: usize },
     /// A machine's disk and systemd are slow.
     SlowDisk { machine: usize, ms: u64 },
     /// A machine's D-Bus does not answer.
@@ -299,6 +301,10 @@ impl Script {
             let from_ms = at_ms + random.u64(0..12_000);
             self.push(from_ms, Action::KeeperPause { machine, ms: random.u64(500..12_000) });
         }
+        if random.u8(0..6) == 0 {
+            let from_ms = at_ms + random.u64(0..12_000);
+            self.push(from_ms, Action::GuardPause { machine, ms: random.u64(500..12_000) });
+        }
     }
 
     /// A unit that is changed a few instances at a time: by new texts, restarts, rollbacks and drains, some of them at once.
@@ -366,7 +372,7 @@ impl Script {
         let machine = random.usize(0..self.machines);
         let longest = random.u64(1_000..45_000); // so that short ones are common
         let ms = random.u64(200..=longest);
-        match random.u8(0..26) {
+        match random.u8(0..28) {
             0 | 1 => Action::Cut { machine, requests: true, answers: true, ms },
             2 => Action::Cut { machine, requests: true, answers: false, ms },
             3 => Action::Cut { machine, requests: false, answers: true, ms },
@@ -387,6 +393,8 @@ impl Script {
             22 => Action::KeeperCrash { machine },
             23 => Action::KeeperCrashAtCall { machine, calls: random.u32(1..20) },
             24 => Action::KeeperStop { machine, again: random.bool() },
+            25 => Action::GuardPause { machine, ms },
+            26 => Action::GuardCrash { machine },
             _ => self.small_fault(random),
         }
     }
@@ -406,7 +414,7 @@ impl Script {
             7 => Action::Crash { machine, down_ms: ms },
             8 => Action::CrashAtCall { machine, calls: random.u32(1..20) },
             9 => Action::SlowDisk { machine, ms },
-            10 => Action::KeeperUpgrade { machine },
+            10 => Action::KeeperStop { machine, again: true },
             11 => Action::KeeperCrash { machine },
             _ => Action::Cut { machine, requests: true, answers: true, ms },
         }
@@ -460,7 +468,7 @@ impl Action {
             | Action::NoBus { ms, .. }
             | Action::NoQuorum { ms }
             | Action::UnitFails { ms, .. } => *ms,
-            Action::KeeperPause { ms, .. } => *ms,
+            Action::KeeperPause { ms, .. } | Action::GuardPause { ms, .. } => *ms,
             Action::Crash { down_ms, .. } | Action::PowerLoss { down_ms, .. } | Action::Reboot { down_ms, .. } => *down_ms,
             Action::Leave { away_ms, .. } => *away_ms,
             Action::User { .. }
@@ -468,7 +476,7 @@ impl Action {
             | Action::Upgrade { .. }
             | Action::KeeperCrash { .. }
             | Action::KeeperCrashAtCall { .. }
-            | Action::KeeperUpgrade { .. }
+            | Action::GuardCrash { .. }
             | Action::KeeperStop { .. }
             | Action::ClockStep { .. }
             | Action::NewStoreLeader

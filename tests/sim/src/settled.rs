@@ -186,7 +186,9 @@ fn runs_what_it_should(host: &Host, snapshot: &Snapshot, records: &Records) -> R
         }
     }
     let wanted = |name: &UnitName| instances.get(name).is_some_and(|placement| placement.state == DesiredState::Launched);
-    let strays = |(name, unit): &(&UnitName, &Listed)| unit.active == "active" && !wanted(name) && **name != keeper::unit();
+    let strays = |(name, unit): &(&UnitName, &Listed)| {
+        unit.active == "active" && !wanted(name) && ![keeper::unit(), keeper::guard_unit()].contains(name)
+    };
     if let Some((name, _)) = loaded.iter().find(strays) {
         return Err(format!("machine {number} still runs {name}"));
     }

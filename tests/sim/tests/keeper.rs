@@ -21,17 +21,36 @@ fn lines<'a>(outcome: &'a Outcome, part: &str) -> Vec<&'a String> {
     outcome.history.iter().filter(|line| line.contains(part)).collect()
 }
 
-#[test]
-fn an_upgrade_of_the_keepers_stops_nothing() {
-    let outcome = after_a_start((0..3).map(|machine| (10_000, Action::KeeperUpgrade { machine })));
-    assert_eq!(lines(&outcome, " active token").len(), 4, "{}", outcome.history.join("\n"));
-    assert_eq!(lines(&outcome, "deactivating"), Vec::<&String>::new());
+/// Nothing that is fenced stopped, and each keeper had as many lives as given.
+fn goes_on(outcome: &Outcome, keepers: usize) {
+    assert_eq!(lines(outcome, " active token").len(), 4, "{}", outcome.history.join("\n"));
+    assert_eq!(lines(outcome, "deactivating token"), Vec::<&String>::new());
+    assert_eq!(lines(outcome, "fleet-keeper.service active").len(), keepers);
+    assert_eq!(lines(outcome, "fleet-guard.service active").len(), 3);
 }
 
 #[test]
-fn a_keeper_that_hangs_is_ended_by_the_watchdog_and_all_that_is_bound_to_it_with_it() {
-    let outcome = after_a_start((0..3).map(|machine| (10_000, Action::KeeperPause { machine, ms: 60_000 })));
-    assert_eq!(lines(&outcome, "fleet-keeper.service deactivating").len(), 3);
+fn a_restart_of_the_keepers_stops_nothing() {
+    goes_on(&after_a_start((0..3).map(|machine| (10_000, Action::KeeperStop { machine, again: true }))), 6);
+}
+
+#[test]
+fn a_keeper_that_crashes_or_hangs_is_replaced_before_its_lease_runs_out() {
+    goes_on(&after_a_start((0..3).map(|machine| (10_000, Action::KeeperCrash { machine }))), 6);
+    goes_on(&after_a_start((0..3).map(|machine| (10_000, Action::KeeperPause { machine, ms: 60_000 }))), 6);
+}
+
+#[test]
+fn a_keeper_that_is_stopped_ends_all_that_is_fenced_and_says_so() {
+    let outcome = after_a_start((0..3).map(|machine| (10_000, Action::KeeperStop { machine, again: false })));
+    assert_eq!(lines(&outcome, "deactivating token").len(), 4, "{}", outcome.history.join("\n"));
+    assert!(lines(&outcome, " active token").len() >= 8, "they run again:\n{}", outcome.history.join("\n"));
+}
+
+#[test]
+fn a_guard_that_hangs_is_ended_by_the_watchdog_and_all_that_is_bound_to_it_with_it() {
+    let outcome = after_a_start((0..3).map(|machine| (10_000, Action::GuardPause { machine, ms: 60_000 })));
+    assert_eq!(lines(&outcome, "fleet-guard.service deactivating").len(), 3);
     assert!(lines(&outcome, "deactivating token").len() >= 4);
     assert!(lines(&outcome, " active token").len() >= 8, "they run again:\n{}", outcome.history.join("\n"));
 }

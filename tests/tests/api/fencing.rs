@@ -87,7 +87,7 @@ impl Two {
         let folder = self.folder.path().join("keeper");
         std::fs::create_dir_all(&folder).unwrap();
         let until_ms = wall_ms() + left.as_millis() as u64;
-        let state = State { life: 7, alone: false, lease: self.leases[1].0, sent_ms: 0, until_ms };
+        let state = State { life: 7, alone: false, until_ms };
         std::fs::write(folder.join("state.json"), serde_json::to_vec(&state).unwrap()).unwrap();
         std::fs::write(life_file(&folder, 7), "").unwrap();
         state

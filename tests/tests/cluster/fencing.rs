@@ -14,7 +14,7 @@ use crate::{AGENT_LEASE, LEADER_LEASE, NOISE, lab};
 /// On h2 or h3: h1 has the store.
 const SECTIONS: &str = "[X-Fleet]\nFence=yes\nMachineMetadata=host=h2\nMachineMetadata=host=h3\n";
 
-/// `WatchdogSec=` of the keeper's unit, which is also how long its lease lasts.
+/// `WatchdogSec=` of the guard's unit, which is also how long the keeper's lease lasts.
 const WATCHDOG: Duration = Duration::from_secs(8);
 
 /// From the loss of a machine until its fenced unit, which stops at once, lives elsewhere: the keeper's lease, the wait for one that
@@ -23,11 +23,11 @@ fn restored() -> Duration {
     WATCHDOG + Duration::from_millis(wait_ms(WATCHDOG.as_millis() as u64, 5_000)) + LEADER_LEASE + 2 * NOISE
 }
 
-/// How long systemd may take to end what is bound to a keeper that hangs or is cut off.
+/// How long systemd may take to end what is bound to a guard that hangs, or whose keeper is cut off.
 const ENDED: Duration = Duration::from_secs(WATCHDOG.as_secs() + 2 + 2 * NOISE.as_secs());
 
 #[test]
-fn a_keeper_that_dies_or_hangs_takes_its_units_along_and_fleetd_does_not() -> Result<()> {
+fn a_guard_that_dies_or_hangs_takes_its_units_along_and_neither_fleetd_nor_the_keeper_does() -> Result<()> {
     scenario(&lab("keeper", 3), |cluster| {
         let first = begin(cluster, "")?;
         let host = first.host.as_str();
@@ -42,30 +42,34 @@ fn a_keeper_that_dies_or_hangs_takes_its_units_along_and_fleetd_does_not() -> Re
         lives_on(cluster, &first, AGENT_LEASE + WATCHDOG)?;
         cluster.wait_until_ready()?;
 
-        // An upgrade executes the new binary in the same process.
-        let pid = "systemctl show --property=MainPID --value fleet-keeper";
-        let before = cluster.lab.sh(host, pid)?;
-        cluster.lab.sh(
-            host,
-            "cp /usr/bin/fleet-keeper /usr/bin/next && mv /usr/bin/next /usr/bin/fleet-keeper && systemctl reload fleet-keeper",
-        )?;
-        lives_on(cluster, &first, 2 * WATCHDOG)?;
-        ensure!(cluster.lab.sh(host, pid)? == before);
-        ensure!(
-            !cluster
-                .lab
-                .sh(host, "readlink /proc/$(systemctl show --property=MainPID --value fleet-keeper)/exe")?
-                .contains("deleted")
-        );
+        // Nor what happens to the keeper: the next one goes on with its lease.
+        let upgrade =
+            "cp /usr/bin/fleet-keeper /usr/bin/next && mv /usr/bin/next /usr/bin/fleet-keeper && systemctl restart fleet-keeper";
+        for fate in [upgrade, "systemctl kill --signal=KILL fleet-keeper", "systemctl kill --signal=STOP fleet-keeper"] {
+            let pid = || cluster.lab.sh(host, "systemctl show --property=MainPID --value fleet-keeper");
+            let before = pid()?;
+            cluster.lab.sh(host, fate)?;
+            lives_on(cluster, &first, 2 * WATCHDOG).context(fate)?;
+            let after = pid()?;
+            ensure!(after != before && after.trim() != "0", "{fate}: the keeper's pid is {after}");
+        }
 
-        // systemd ends the unit at once when the keeper is gone, and it comes back here under the keeper's next life.
-        cluster.lab.sh(host, "systemctl kill --signal=KILL fleet-keeper")?;
+        // systemd does not restart the guard by hand, and ends the unit at once when it is gone. It comes back here, under the keeper's
+        // next life.
+        let refused = cluster.lab.exec(host, &["systemctl", "restart", "fleet-guard"])?;
+        ensure!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("refused"), "{refused:?}");
+        cluster.lab.sh(host, "systemctl kill --signal=KILL fleet-guard")?;
         ends(cluster, &first, Duration::from_secs(1) + NOISE)?;
         let second = lives(cluster, "lone.service", PATIENCE)?;
         ensure!(second.host == host, "{first:?} became {second:?}");
 
-        cluster.lab.sh(host, "systemctl kill --signal=STOP fleet-keeper")?;
+        cluster.lab.sh(host, "systemctl kill --signal=STOP fleet-guard")?;
         ends(cluster, &second, ENDED)?;
+        let third = lives(cluster, "lone.service", PATIENCE)?;
+
+        // A stop of the keeper is the end of all that is fenced here, until fleetd wants it again.
+        cluster.lab.sh(&third.host, "systemctl stop fleet-keeper")?;
+        ends(cluster, &third, NOISE)?;
         lives(cluster, "lone.service", PATIENCE)?;
         judge(cluster)
     })

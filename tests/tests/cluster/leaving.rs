@@ -55,10 +55,10 @@ fn a_leave_without_the_store(cluster: &Cluster, host: &str) -> Result<()> {
     let before = cluster.running_on(host, &["slow.service"])?;
     ensure!(before.len() == 1, "{before:?}");
     cluster.lab.sh("h1", "systemctl stop etcd")?;
-    let keeper = || cluster.lab.sh(host, "systemctl show --property=ActiveState --value fleet-keeper");
+    let state = || cluster.lab.sh(host, "systemctl show --property=ActiveState --value fleet-keeper fleet-guard");
     wait_for("the keeper to wait for the store", PATIENCE, || {
-        let (keeper, fenced) = (keeper()?, cluster.running_on(host, &["fenced.service"])?);
-        ensure!(keeper.trim() == "activating" && fenced.is_empty(), "{keeper}, {fenced:?}");
+        let (state, fenced) = (state()?, cluster.running_on(host, &["fenced.service"])?);
+        ensure!(state.split_whitespace().eq(["active", "active"]) && fenced.is_empty(), "{state}, {fenced:?}");
         Ok(())
     })?;
     // It tried all the time, and said so once for each thing that was wrong.
@@ -72,8 +72,8 @@ fn a_leave_without_the_store(cluster: &Cluster, host: &str) -> Result<()> {
     let said = cluster.lab.sh(host, "journalctl -u fleetd --output=cat")?;
     ensure!(said.contains("not leaving: the store cannot be reached"), "{said}");
     wait_for("the keeper to be gone", PATIENCE, || {
-        let keeper = keeper()?;
-        ensure!(keeper.trim() == "inactive", "{keeper}");
+        let state = state()?;
+        ensure!(state.split_whitespace().eq(["inactive", "inactive"]), "{state}");
         Ok(())
     })?;
     cluster.lab.sh("h1", "systemctl start etcd")?;

@@ -26,10 +26,15 @@ fn no_workload_notices_what_happens_to_fleetd_the_bus_or_systemd() -> Result<()>
         trial.unnoticed("a restart of D-Bus", |cluster| everywhere(cluster, "systemctl restart dbus.service"))?;
         trial.unnoticed("a restart of journald", |cluster| everywhere(cluster, "systemctl restart systemd-journald.service"))?;
         trial.unnoticed("a re-execution of systemd", |cluster| everywhere(cluster, "systemctl daemon-reexec"))?;
-        trial.unnoticed_by_the_unfenced("kill -9 of every keeper", |cluster| {
+        trial.unnoticed("a restart of every keeper", |cluster| everywhere(cluster, "systemctl restart fleet-keeper"))?;
+        trial.unnoticed("kill -9 of every keeper", |cluster| {
             everywhere(cluster, "systemctl kill --kill-whom=main -s KILL fleet-keeper")
         })?;
-        trial.unnoticed_by_the_unfenced("keepers that hang", keepers_hang)?;
+        trial.unnoticed("keepers that hang", |cluster| all_hang(cluster, "fleet-keeper"))?;
+        trial.unnoticed_by_the_unfenced("kill -9 of every guard", |cluster| {
+            everywhere(cluster, "systemctl kill --kill-whom=main -s KILL fleet-guard")
+        })?;
+        trial.unnoticed_by_the_unfenced("guards that hang", |cluster| all_hang(cluster, "fleet-guard"))?;
         goes_on(&trial)
     })
 }
@@ -88,14 +93,14 @@ fn everywhere(cluster: &Cluster, script: &str) -> Result<()> {
     HOSTS.into_iter().try_for_each(|host| cluster.lab.sh(host, script).map(drop))
 }
 
-/// The watchdog ends a hung keeper, and what is bound to it.
-fn keepers_hang(cluster: &Cluster) -> Result<()> {
+/// The watchdog ends each process that hangs.
+fn all_hang(cluster: &Cluster, service: &str) -> Result<()> {
     let mut before = Vec::new();
     for host in HOSTS {
-        before.push((host, pid(cluster, host, "fleet-keeper")?));
-        cluster.lab.sh(host, "systemctl kill --kill-whom=main -s STOP fleet-keeper")?;
+        before.push((host, pid(cluster, host, service)?));
+        cluster.lab.sh(host, &format!("systemctl kill --kill-whom=main -s STOP {service}"))?;
     }
-    before.into_iter().try_for_each(|(host, hung)| is_replaced(cluster, host, "fleet-keeper", &hung))
+    before.into_iter().try_for_each(|(host, hung)| is_replaced(cluster, host, service, &hung))
 }
 
 /// The watchdog ends a hung fleetd before its machine's lease does.
@@ -153,12 +158,12 @@ fn outage() -> Result<Duration> {
     }
 }
 
-/// Has fleetd and the keeper on each host go by a wall clock of its own.
+/// Has fleetd, the keeper and the guard on each host go by a wall clock of its own.
 fn settable_clocks(cluster: &Cluster) -> Result<()> {
     let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
     for host in HOSTS {
         let library = cluster.lab.hand(host, "libfaketime.so.1", library.as_ref())?;
-        for service in ["fleetd", "fleet-keeper"] {
+        for service in ["fleetd", "fleet-keeper", "fleet-guard"] {
             cluster.write(
                 host,
                 &format!("/run/systemd/system/{service}.service.d/clock.conf"),

@@ -32,7 +32,7 @@ fn while_machines_are_upgraded_one_by_one_nothing_stops_and_either_version_leads
                 let handed = cluster.lab.hand(host, program, &programs.join(program))?;
                 cluster.lab.sh(host, &format!("cp {handed} /usr/bin/next && mv /usr/bin/next /usr/bin/{program}"))?;
             }
-            cluster.lab.sh(host, "systemctl restart fleetd && systemctl reload fleet-keeper")?;
+            cluster.lab.sh(host, "systemctl restart fleetd fleet-keeper")?;
             for version in [&new, &old] {
                 leads(cluster, version)?;
                 if host == "h1" {

@@ -30,21 +30,32 @@ impl Manager {
         self.waiting.insert(name.clone(), job);
     }
 
-    /// A start takes along what the unit is bound to; a stop or restart, what is bound to it.
+    /// A start or restart takes along what the unit is bound to and what it wants; a stop or restart, what is bound to it.
     fn take_along(&mut self, name: &UnitName, job: Job) -> Result<(), String> {
-        if job == Job::Start {
-            let bound = self.units.get(name).map(|unit| unit.settings.binds_to.clone()).unwrap_or_default();
-            for other in bound {
-                let comes = |unit: &Unit| match unit.job {
-                    Some((_, job)) => job != Job::Stop,
-                    None => unit.active == "active",
-                };
-                if !self.units.get(&other).is_some_and(comes) {
-                    self.install(&other, Job::Start)?;
-                }
-            }
-        } else {
+        if job != Job::Start {
             self.take_bound(name, job);
+        }
+        if job != Job::Stop {
+            let settings = self.units.get(name).map(|unit| (unit.settings.binds_to.clone(), unit.settings.wants.clone()));
+            let (bound, wanted) = settings.unwrap_or_default();
+            for other in bound {
+                self.bring(&other)?;
+            }
+            for other in wanted {
+                let _ = self.bring(&other); // one that is missing is no reason to refuse
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a unit unless it is up or about to be.
+    fn bring(&mut self, name: &UnitName) -> Result<(), String> {
+        let comes = |unit: &Unit| match unit.job {
+            Some((_, job)) => job != Job::Stop,
+            None => unit.active == "active",
+        };
+        if !self.units.get(name).is_some_and(comes) {
+            self.install(name, Job::Start)?;
         }
         Ok(())
     }

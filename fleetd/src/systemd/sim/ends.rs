@@ -110,6 +110,8 @@ impl Manager {
         self.clean_up(name);
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.outcome.result = result.to_string();
+        // A start whose process ends before it is ready has failed, also where another one follows.
+        let starts = (unit.active, unit.sub) == ("activating", "start") && matches!(unit.job, Some((_, Job::Start)));
         let after = unit.settings.restart_after;
         if unit.settings.restarts_after(result) {
             unit.outcome.restarts += 1;
@@ -121,6 +123,9 @@ impl Manager {
             return;
         } else {
             self.step(name, Some(("inactive", "dead")), None);
+        }
+        if starts && !self.waiting.contains_key(name) {
+            self.end_job(name);
         }
         self.take_bound(name, Job::Stop);
         self.forget_if_idle(name);

@@ -44,10 +44,10 @@ impl Process {
         Ok(self.sim.manager().job(&self.name))
     }
 
-    /// The units that are bound to this one, with their active states.
-    pub fn bound(&self) -> Result<Vec<(UnitName, String)>, SystemdError> {
+    /// The units that are bound to `unit`, with their active states.
+    pub fn bound_to(&self, unit: &UnitName) -> Result<Vec<(UnitName, String)>, SystemdError> {
         self.sim.answers()?;
-        Ok(self.sim.manager().bound_to(&self.name))
+        Ok(self.sim.manager().bound_to(unit))
     }
 }
 

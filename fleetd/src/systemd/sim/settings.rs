@@ -27,6 +27,8 @@ pub(super) struct Settings {
     pub(super) runtime_directory: Option<String>,
     pub(super) environment: Vec<String>,
     pub(super) binds_to: Vec<UnitName>,
+    /// Started along with it, whatever becomes of them.
+    pub(super) wants: Vec<UnitName>,
     pub(super) after: Vec<UnitName>,
     pub(super) asserts_paths: Vec<PathBuf>,
 }
@@ -62,6 +64,7 @@ impl Settings {
             runtime_directory: last("Service", "RuntimeDirectory").map(str::to_string),
             environment: words("Service", "Environment").map(str::to_string).collect(),
             binds_to: words("Unit", "BindsTo").map(UnitName::trusted).collect(),
+            wants: words("Unit", "Wants").map(UnitName::trusted).collect(),
             after: words("Unit", "After").map(UnitName::trusted).collect(),
             asserts_paths: file.values("Unit", "AssertPathExists").map(|path| PathBuf::from(path.trim())).collect(),
         }
