@@ -53,6 +53,58 @@ fn a_machine_that_is_cut_off_goes_on_and_stops_what_has_moved_when_it_is_back() 
     })
 }
 
+/// While most machines are missing one is given up each so long.
+const ONE_EACH: Duration = Duration::from_secs(30);
+
+#[test]
+fn when_most_machines_vanish_at_once_they_are_given_up_one_after_the_other_and_that_is_said() -> Result<()> {
+    scenario(&lab("vanished", 3), |cluster| {
+        let before = six_instances(cluster)?;
+        let lost = Instant::now();
+        for host in ["h2", "h3"] {
+            cluster.lab.kill(host)?;
+        }
+        let at_least = |count: usize| {
+            move || {
+                let running = cluster.running(WEB)?;
+                ensure!(running.len() >= count, "{running:?}");
+                Ok(running)
+            }
+        };
+        let first = within("the first machine's instances to run on h1", AGENT_LEASE + TAKEN_OVER + NOISE, lost, at_least(4))?;
+        let first_moved = Instant::now();
+        let said = within("the list to say who is missing", AGENT_LEASE + TAKEN_OVER + NOISE, lost, || {
+            let said = cluster.fleetctl("h1", &["list-machines"])?;
+            ensure!(said.err.contains("2 machines are missing and 1 is there: their units are moved slowly"), "{said:?}");
+            Ok(said)
+        })?;
+        ensure!(said.code == 0, "{said:?}");
+        let list: Vec<serde_json::Value> = serde_json::from_str(&cluster.ctl(&["list-machines", "--json"])?)?;
+        ensure!(list.iter().filter(|machine| machine["missing"] == true).count() == 1, "{list:?}");
+        ensure!(cluster.ctl(&["events"])?.contains("moves are slowed"));
+        // The other one's are not lost meanwhile: their time comes.
+        ensure!(first.len() == 4, "{first:?}");
+        within("the second machine's instances to run on h1", ONE_EACH + AGENT_LEASE + TAKEN_OVER + NOISE, lost, at_least(6))?;
+        ensure!(first_moved.elapsed() + NOISE > ONE_EACH, "they moved after {:?}", first_moved.elapsed());
+        let moved = cluster.running(WEB)?;
+        for ((unit, host), pid) in before.iter().filter(|((_, host), _)| host == "h1") {
+            ensure!(moved.get(&(unit.clone(), host.clone())) == Some(pid), "{unit} on {host} had pid {pid}: {moved:?}");
+        }
+        for host in ["h2", "h3"] {
+            cluster.lab.boot(host)?;
+        }
+        cluster.wait_until_ready()?;
+        cluster.nothing_happens(WEB, &moved, SETTLE)?;
+        wait_for("the list to say no more of it", PATIENCE, || {
+            let said = cluster.fleetctl("h1", &["list-machines"])?;
+            ensure!(said.out.lines().count() == 4 && !said.err.contains("missing"), "{said:?}");
+            Ok(())
+        })?;
+        ensure!(cluster.ctl(&["events"])?.contains("moves go at the usual speed again"));
+        Ok(())
+    })
+}
+
 /// Shorter than the lease.
 fn a_short_cut_moves_nothing(cluster: &Cluster) -> Result<()> {
     let before = cluster.running(WEB)?;

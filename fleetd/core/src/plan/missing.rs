@@ -9,8 +9,8 @@ use super::board::Board;
 use crate::model::{Assignment, Snapshot};
 use crate::name::MachineId;
 
-/// Fewer missing machines than this are lost at the usual speed: of two or three machines, one is soon a majority.
-const MANY: usize = 3;
+/// Fewer missing machines than this are lost at the usual speed.
+const MANY: usize = 2;
 
 /// While more than half of the machines are missing, the next one is given up so long after the last, in milliseconds.
 pub(super) const SLOW_PAUSE_MS: u64 = 30_000;

@@ -153,10 +153,13 @@ fn when_most_machines_vanish_at_once_their_units_move_one_machine_at_a_time() {
     let slowed = one.slowed.clone().unwrap();
     let waits = slowed.waits.iter().map(MachineId::as_str).collect::<Vec<_>>();
     assert_eq!((slowed.missing, slowed.there, waits, slowed.next_ms), (3, 2, vec!["d", "e"], 1_030_000));
-    // A machine that left was not lost, and two of three machines are no "most".
+    // A machine that left was not lost: two are missing and two are there.
     let mut left = first.clone();
     left.left.insert(MachineId::new("c"));
     assert_eq!(plan(&left).slowed, None);
+    // Of three machines two are most.
+    left.machines.remove("b");
+    assert_eq!(plan(&left).slowed.map(|slowed| (slowed.missing, slowed.there)), Some((2, 1)));
 }
 
 #[test]
