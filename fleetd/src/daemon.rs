@@ -133,25 +133,25 @@ pub async fn check_store(settings: &Settings) -> anyhow::Result<StoreCheck> {
 
 /// The store, and etcd's client by itself if it is that.
 async fn open_store(settings: &Settings) -> anyhow::Result<(Arc<dyn Kv>, Option<Arc<EtcdKv>>)> {
-    match open_etcd(settings)? {
+    match open_etcd(settings, settings.etcd_request_timeout)? {
         Some(etcd) => Ok((etcd.clone(), Some(etcd))),
         None => Ok((Arc::new(EmbeddedKv::open(&settings.data_dir.join(STORE_FILE)).await?), None)),
     }
 }
 
-/// The store of a cluster, for the keeper; `None` where this machine is the cluster and fleetd alone has the store open.
-pub fn open_cluster_store(settings: &Settings) -> anyhow::Result<Option<Store>> {
-    Ok(open_etcd(settings)?.map(|etcd| Store::new(etcd, &settings.key_prefix)))
+/// The store of a cluster, for the keeper, which has times of its own; `None` where this machine is the cluster and fleetd alone has the store open.
+pub fn open_cluster_store(settings: &Settings, request_timeout: Duration) -> anyhow::Result<Option<Store>> {
+    Ok(open_etcd(settings, request_timeout)?.map(|etcd| Store::new(etcd, &settings.key_prefix)))
 }
 
-fn open_etcd(settings: &Settings) -> anyhow::Result<Option<Arc<EtcdKv>>> {
+fn open_etcd(settings: &Settings, request_timeout: Duration) -> anyhow::Result<Option<Arc<EtcdKv>>> {
     if settings.etcd_servers.is_empty() {
         return Ok(None);
     }
     let mut options = EtcdOptions::new(settings.etcd_servers.clone());
     options.credentials.clone_from(&settings.etcd_auth);
     options.tls.clone_from(&settings.etcd_tls);
-    options.request_timeout = settings.etcd_request_timeout;
+    options.request_timeout = request_timeout;
     Ok(Some(Arc::new(EtcdKv::connect(options)?)))
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use fleet_core::fence::{ANSWER_MS, Fence, Keeper as Document};
 use fleet_core::model::FORMAT;
 use fleet_core::name::{MachineId, UnitName};
@@ -43,6 +43,10 @@ const ANSWER: Duration = Duration::from_millis(ANSWER_MS);
 /// An answer that took longer does not count: the guard is to hear of it in time.
 const IN_TIME: Duration = Duration::from_millis(ANSWER_MS - 2 * LOOK.as_millis() as u64);
 
+/// How long one endpoint of the store may take with one request. A renewal is two, and an endpoint that hangs must have been left for the
+/// next one in time for several renewals.
+pub const REQUEST: Duration = Duration::from_millis(ANSWER_MS / 2);
+
 /// Renewals fit into one time of the guard's watchdog this often: a store that elects a leader may miss two.
 const RENEWALS: u32 = 4;
 
@@ -51,6 +55,12 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// The keeper's own watchdog is told so often that it lives.
 const PING: Duration = Duration::from_secs(1);
+
+/// How long to wait for a guard; this keeper's end and restart start one.
+const GUARD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long to wait for what systemd says of this process's end.
+const BUS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// So long a keeper that is stopped for good waits for what was fenced to stop.
 const LAST_WAIT: Duration = Duration::from_secs(8);
@@ -126,9 +136,7 @@ impl Keeper {
                 () = self.host.terminated() => return self.end(Some(&held)).await,
                 () = self.host.sleep(wait) => {}
             }
-            if self.guard().is_none_or(|guard| guard.number != held.guard) {
-                bail!("the guard has ended, and with it what was fenced here; beginning anew");
-            }
+            self.check_guard(held.guard)?;
             let sent = self.host.since_boot();
             wait = match self.renew(&held).await {
                 Ok(true) if self.since(sent) <= IN_TIME => {
@@ -164,7 +172,9 @@ impl Keeper {
     }
 
     async fn begin(&self) -> anyhow::Result<Held> {
+        let began = self.host.since_boot();
         let guard = loop {
+            ensure!(self.since(began) < GUARD_PATIENCE, "{GUARD_UNIT} has not come up; beginning anew");
             match (self.guard(), self.told()) {
                 (Some(guard), Some(told)) if told.guard == guard.number => {
                     if told.ended.is_none() && told.alone == self.store.is_none() {
@@ -183,7 +193,7 @@ impl Keeper {
             self.host.sleep(LOOK).await;
         };
         let held = match &self.store {
-            Some(store) => self.register(store, &guard).await,
+            Some(store) => self.register(store, &guard).await?,
             None => {
                 let (life, renewed) = (self.host.wall_ms() as i64, self.host.since_boot());
                 Held { guard: guard.number, watchdog: guard.watchdog(), life, lease: LeaseId(0), renewed }
@@ -194,14 +204,15 @@ impl Keeper {
     }
 
     /// Tries until it is registered: what is fenced waits for that with its start.
-    async fn register(&self, store: &Store, guard: &GuardFile) -> Held {
+    async fn register(&self, store: &Store, guard: &GuardFile) -> anyhow::Result<Held> {
         let (mut lease, mut said) = (None, String::new());
         loop {
+            self.check_guard(guard.number)?;
             let sent = self.host.since_boot();
             match self.try_register(store, guard.watchdog(), &mut lease).await {
                 Ok((life, lease)) if self.since(sent) <= IN_TIME => {
                     info!(life, "the keeper of machine {} holds its lease", self.machine);
-                    return Held { guard: guard.number, watchdog: guard.watchdog(), life, lease, renewed: sent };
+                    return Ok(Held { guard: guard.number, watchdog: guard.watchdog(), life, lease, renewed: sent });
                 }
                 Ok(_) => {}
                 Err(StoreError::LeaseExpired) => lease = None,
@@ -260,7 +271,14 @@ impl Keeper {
 
     /// systemd ends the keeper. Only a stop is for good: after anything else the next process goes on with the lease.
     async fn end(&self, held: Option<&Held>) -> anyhow::Result<()> {
-        if self.host.job_of(&UnitName::trusted(UNIT)).await?.is_none_or(|job| job != "stop") {
+        // A bus that hangs must not use up the time in which the next keeper renews.
+        let unit = UnitName::trusted(UNIT);
+        let job = tokio::select! {
+            biased;
+            job = self.host.job_of(&unit) => job.unwrap_or_else(|error| { warn!("{error}"); None }),
+            () = self.host.sleep(BUS_PATIENCE) => None,
+        };
+        if job.is_none_or(|job| job != "stop") {
             info!("ending; the next keeper goes on with the lease");
             return Ok(());
         }
@@ -271,9 +289,7 @@ impl Keeper {
         }
         let deadline = self.host.since_boot() + LAST_WAIT;
         let alive = loop {
-            let bound = self.host.bound_to(&UnitName::trusted(GUARD_UNIT)).await?;
-            let alive = bound.into_iter().find(|(_, active)| !["inactive", "failed"].contains(&active.as_str()));
-            let alive = alive.map(|(name, _)| name).or_else(|| self.guard().map(|_| GUARD_UNIT.to_string()));
+            let alive = self.alive().await;
             if alive.is_none() || self.host.since_boot() >= deadline {
                 break alive;
             }
@@ -292,6 +308,19 @@ impl Keeper {
         Ok(())
     }
 
+    /// Whoever of the guard and what is bound to it has not ended. The guard is asked first: while it is there, a unit may still start.
+    async fn alive(&self) -> Option<String> {
+        if guard::guard_file(&self.guard_dir).exists() {
+            return Some(GUARD_UNIT.to_string());
+        }
+        match self.host.bound_to(&UnitName::trusted(GUARD_UNIT)).await {
+            Ok(bound) => {
+                bound.into_iter().find(|(_, active)| !["inactive", "failed"].contains(&active.as_str())).map(|(name, _)| name)
+            }
+            Err(error) => Some(format!("something ({error})")),
+        }
+    }
+
     /// Tells a guard that has no life yet to end.
     fn dismiss(&self) -> anyhow::Result<()> {
         let Some(guard) = self.guard() else { return Ok(()) };
@@ -304,6 +333,12 @@ impl Keeper {
             ended: Some(Ended::Stopped),
         };
         write_record(&self.renewals, &told)
+    }
+
+    fn check_guard(&self, number: u64) -> anyhow::Result<()> {
+        let there = self.guard().is_some_and(|guard| guard.number == number);
+        ensure!(there, "the guard has ended, and with it what was fenced here; beginning anew");
+        Ok(())
     }
 
     fn guard(&self) -> Option<GuardFile> {

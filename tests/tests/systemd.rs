@@ -57,7 +57,7 @@ impl Host {
         if let Some(sim) = &self.sim {
             match text {
                 FAILS => sim.fail(name, "exit-code", 3),
-                SILENT | KEEPS => sim.run_program(name, Arc::new(says_ready)),
+                text if text.starts_with(SILENT) || text.starts_with(KEEPS) => sim.run_program(name, Arc::new(says_ready)),
                 _ if text.ends_with(STUBBORN) => sim.stops_slowly(name, PATIENCE),
                 HANGS => sim.hang(name),
                 _ => sim.heal(name),
@@ -448,6 +448,24 @@ async fn a_failed_assertion_keeps_a_unit_from_starting_and_is_no_failure(host: H
     host.clear(&name).await;
 }
 
+async fn a_condition_is_asked_at_each_start_also_at_those_by_restart(host: Host) {
+    let name = unit("fleettest-keeps.service");
+    let text = |path: &str| format!("{KEEPS}ExecCondition=+/usr/bin/test -e {path}\n");
+    host.write(&name, &text("/nonexistent/life-7")).await;
+    host.queue(&name, Job::Start).await;
+    host.until_no_jobs().await;
+    host.until(&name, "inactive dead").await;
+    host.write(&name, &text("/")).await;
+    host.systemd.reload().await.unwrap();
+    host.queue(&name, Job::Start).await;
+    host.until(&name, "active running").await;
+    host.write(&name, &text("/nonexistent/life-7")).await;
+    host.systemd.reload().await.unwrap();
+    host.kill(&name).await;
+    host.until(&name, "inactive dead").await;
+    host.clear(&name).await;
+}
+
 async fn a_silent_watchdog_ends_a_unit_and_what_is_bound_to_it(host: Host) {
     let [keeper, bound] = ["fleettest-silent.service", "fleettest-bound.service"].map(unit);
     host.write(&keeper, SILENT).await;
@@ -524,6 +542,7 @@ both! {
     a_bound_unit_that_does_not_end_is_killed_and_waited_for
     a_restart_takes_along_what_is_bound
     a_failed_assertion_keeps_a_unit_from_starting_and_is_no_failure
+    a_condition_is_asked_at_each_start_also_at_those_by_restart
     a_silent_watchdog_ends_a_unit_and_what_is_bound_to_it
     what_restarts_by_itself_takes_along_what_is_bound_and_brings_back_only_itself
 }

@@ -262,7 +262,7 @@ impl Sorted {
                 if placement.state != DesiredState::Launched && running_by_us(seen) && !self.held_back(seen, now_ms) {
                     self.stops.push(Step::Stop(instance.clone()));
                 }
-                return; // what runs is bound to the keeper, and that is enough
+                return; // what runs is bound to the guard, and that is enough
             }
         };
         // systemd knows nothing of a unit whose start was refused: its file may be gone, so it is written again.

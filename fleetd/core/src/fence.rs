@@ -1,6 +1,6 @@
 //! Fenced units (`Fence=yes`): at most one live copy. What is kept of them, and when a copy that cannot be asked has surely ended.
 //!
-//! A fenced unit is bound to its machine's keeper, which tells systemd's watchdog that it lives only after its own lease was renewed.
+//! A fenced unit is bound to its machine's guard, which tells systemd's watchdog that it lives only after the keeper's lease was renewed.
 //! So when the keeper's key is gone from the store, systemd ends the units within [`wait_ms`], whatever else is broken there.
 //! The whole argument, with what it does not cover, is docs/fencing.md.
 
@@ -16,7 +16,7 @@ mod rules;
 
 pub use rules::{StopTerms, refusals};
 
-/// An answer to a renewal that took longer than this, in milliseconds, does not count: the keeper's ping follows the sending of what
+/// An answer to a renewal that took longer than this, in milliseconds, does not count: the guard's ping follows the sending of what
 /// it stands for by no more.
 pub const ANSWER_MS: u64 = 2_000;
 
@@ -72,7 +72,7 @@ pub struct Keeper {
 pub struct Fence {
     /// The format, [`crate::model::FORMAT`].
     pub v: u32,
-    /// The keeper's `WatchdogSec=`, in milliseconds.
+    /// The guard's `WatchdogSec=`, in milliseconds.
     pub watchdog_ms: u64,
     /// Whether it ended after systemd had stopped all that was bound to it.
     #[serde(default)]

@@ -132,13 +132,14 @@ fn needs_keeper(assignment: &Assignment) -> bool {
 }
 
 /// The lines of the drop-in that fence a unit. systemd looks for the file at each start, so one that was prepared under an earlier life
-/// of the keeper never starts under a later one, however late it is asked for.
+/// of the keeper never starts under a later one, however late it is asked for. `ExecCondition=` is for starts by `Restart=`, at which
+/// systemd 254 and later test no `Assert…=`.
 pub(super) fn lines(file: &UnitFile, instance: &UnitName, by: FencedBy, guard_dir: &Path) -> String {
     let timeout_ms = StopTerms::from_file(instance, file).timeout_ms;
     // Written even where the unit sets them: a host's defaults, and drop-ins for all services, must not stretch the stop.
     format!(
         "[Unit]\nBindsTo={unit}\nAfter={unit}\nAssertPathExists={life}\n[Service]\nTimeoutStopSec={timeout_ms}ms\nSendSIGKILL=yes\n\
-         FinalKillSignal=SIGKILL\nEnvironment=FLEET_FENCING_TOKEN={token}\n",
+         FinalKillSignal=SIGKILL\nExecCondition=+/usr/bin/test -e {life}\nEnvironment=FLEET_FENCING_TOKEN={token}\n",
         unit = keeper::GUARD_UNIT,
         life = keeper::life_file(guard_dir, by.life).display(),
         token = by.token,
@@ -182,6 +183,7 @@ mod tests {
             TimeoutStopSec=60000ms
             SendSIGKILL=yes
             FinalKillSignal=SIGKILL
+            ExecCondition=+/usr/bin/test -e /run/fleet-guard/life-40
             Environment=FLEET_FENCING_TOKEN=7
         "#]]
         .assert_eq(&lines);

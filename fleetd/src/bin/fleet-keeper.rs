@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Parser;
 use fleetd::cli::KeeperArgs;
 use fleetd::config::Places;
-use fleetd::keeper::{Guard, Keeper};
+use fleetd::keeper::{self, Guard, Keeper};
 use fleetd::{config, daemon, machine};
 use tracing_subscriber::EnvFilter;
 
@@ -40,7 +40,7 @@ fn run(args: &KeeperArgs) -> anyhow::Result<()> {
             return Guard::new(&settings)?.run().await;
         }
         let machine = machine::this_machine(&settings)?;
-        let store = daemon::open_cluster_store(&settings)?;
+        let store = daemon::open_cluster_store(&settings, settings.etcd_request_timeout.min(keeper::REQUEST))?;
         Keeper::new(&settings, machine.id, store)?.run().await
     })
 }

@@ -112,8 +112,14 @@ impl Guard {
     pub fn new(settings: &Settings) -> anyhow::Result<Guard> {
         let watchdog = sd_notify::watchdog_enabled();
         let watchdog = watchdog.context("run it as fleet-guard.service, with WatchdogSec=: without systemd's watchdog nothing would end what is fenced when this hangs")?;
-        let bus = if settings.systemd_user { Bus::User } else { Bus::System };
-        Guard::on(Arc::new(host::Booted::new(bus)?), watchdog, &settings.guard_dir(), &settings.run_dir)
+        let (bus, folder) = (if settings.systemd_user { Bus::User } else { Bus::System }, settings.guard_dir());
+        ensure!(
+            std::env::var_os("RUNTIME_DIRECTORY").is_some_and(|own| Path::new(&own) == folder),
+            "its folder would be {}, beside run_dir, and systemd takes away another one when this ends ($RUNTIME_DIRECTORY): \
+             with fenced units run_dir must lie where fleet-guard.service has its RuntimeDirectory=",
+            folder.display()
+        );
+        Guard::on(Arc::new(host::Booted::new(bus)?), watchdog, &folder, &settings.run_dir)
     }
 
     /// A guard on any host.
@@ -159,8 +165,8 @@ impl Guard {
                     // Writing took its time. What it is late by would be added to what the others wait for.
                     if self.since(renewal.sent_ms) <= ANSWER {
                         self.host.ping(false);
-                        last = Some(renewal);
                     }
+                    last = Some(renewal); // units may be bound to it from now on, whether it pinged or not
                 }
                 _ if last.is_none() => self.host.ping(false), // nothing can be bound to it yet
                 _ => {}

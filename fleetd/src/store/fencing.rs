@@ -18,7 +18,7 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let key = self.keys.keeper(id);
         match self.kv.get(&key).await?.0 {
-            // An answer that got lost, or this keeper before it executed itself anew.
+            // An answer that got lost.
             Some(kv) if kv.lease == Some(lease) => return Ok(kv.create_revision),
             Some(_) => return Err(StoreError::Conflict(key)),
             None => {}

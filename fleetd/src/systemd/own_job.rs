@@ -8,6 +8,7 @@ use super::dbus::Bus;
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// The type of the job that systemd runs for `unit` now: `stop`, `restart`, `start`…; `None` if there is no job.
@@ -30,12 +31,18 @@ pub async fn own_job(bus: &Bus, unit: &UnitName) -> Result<Option<String>, Syste
 pub async fn bound_units(bus: &Bus, unit: &UnitName) -> Result<Vec<(String, String)>, SystemdError> {
     let away = |error: zbus::Error| SystemdError::Unavailable(error.to_string());
     let bus = bus.connect(None).await.map_err(away)?;
-    let path = path_of(&bus, unit.as_str()).await.map_err(away)?;
+    let path = match path_of(&bus, unit.as_str()).await {
+        Err(zbus::Error::MethodError(error, ..)) if error == NO_SUCH_UNIT => return Ok(Vec::new()), // nobody knows it, so nothing is
+        path => path.map_err(away)?,
+    };
     let names = get(&bus, path.as_str(), UNIT, "BoundBy").await.map_err(away)?;
     let names: Vec<String> = names.try_into().map_err(|error: zbus::zvariant::Error| away(error.into()))?;
     let mut bound = Vec::with_capacity(names.len());
     for name in names {
-        let path = path_of(&bus, &name).await.map_err(away)?;
+        let path = match path_of(&bus, &name).await {
+            Err(zbus::Error::MethodError(error, ..)) if error == NO_SUCH_UNIT => continue, // it has ended meanwhile
+            path => path.map_err(away)?,
+        };
         let active = get(&bus, path.as_str(), UNIT, "ActiveState").await.map_err(away)?;
         bound.push((name, String::try_from(active).unwrap_or_default()));
     }

@@ -33,7 +33,7 @@ impl Manager {
     /// A start or restart takes along what the unit is bound to and what it wants; a stop or restart, what is bound to it.
     fn take_along(&mut self, name: &UnitName, job: Job) -> Result<(), String> {
         if job != Job::Start {
-            self.take_bound(name, job);
+            self.take(self.bound_units(name), job);
         }
         if job != Job::Stop {
             let settings = self.units.get(name).map(|unit| (unit.settings.binds_to.clone(), unit.settings.wants.clone()));
@@ -60,9 +60,15 @@ impl Manager {
         Ok(())
     }
 
-    /// What is bound to a unit goes with it, whyever it goes.
-    pub(super) fn take_bound(&mut self, name: &UnitName, job: Job) {
-        for other in self.bound_units(name) {
+    /// What is bound to a unit goes with it also where nobody asked for that, unless it is ending by itself.
+    pub(super) fn end_bound(&mut self, name: &UnitName) {
+        let ending = |other: &UnitName| self.units.get(other).is_some_and(|unit| unit.active == "deactivating");
+        let bound = self.bound_units(name).into_iter().filter(|other| !ending(other)).collect();
+        self.take(bound, Job::Stop);
+    }
+
+    fn take(&mut self, bound: Vec<UnitName>, job: Job) {
+        for other in bound {
             let goes = self.units.get(&other).is_some_and(|unit| unit.job.is_some_and(|(_, job)| job == Job::Stop));
             if self.is_up(&other) && !goes {
                 let _ = self.install(&other, job); // it is loaded: nothing refuses
@@ -89,12 +95,14 @@ impl Manager {
         unit.settings.after.iter().all(|other| self.units.get(other).is_none_or(|other| other.job.is_none()))
     }
 
-    /// Whether a start may go on: what the unit is bound to is up, and what it asserts is there.
+    /// Whether a start may go on: what the unit is bound to is up, and what it asserts and its conditions ask for is there. Of a unit that
+    /// starts by its `Restart=` systemd asks no assertion (254 and later).
     pub(super) fn may_start(&self, name: &UnitName) -> bool {
-        let Some(Unit { settings, .. }) = self.units.get(name) else { return false };
+        let Some(Unit { settings, sub, .. }) = self.units.get(name) else { return false };
         let up = |other: &UnitName| self.units.get(other).is_some_and(|unit| unit.active == "active");
         settings.binds_to.iter().filter(|other| settings.after.contains(other)).all(up)
-            && settings.asserts_paths.iter().all(|path| path.exists())
+            && (*sub == "auto-restart" || settings.asserts_paths.iter().all(|path| path.exists()))
+            && settings.conditions.iter().all(|path| path.exists())
     }
 
     /// A process is gone, and with it its runtime folder.

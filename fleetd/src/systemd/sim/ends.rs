@@ -79,7 +79,7 @@ impl Manager {
         }
         self.fails_with(name, "watchdog");
         self.begin_stop(name, "stop-watchdog");
-        self.take_bound(name, Job::Stop);
+        self.end_bound(name);
     }
 
     pub(super) fn watch_later(&mut self, name: &UnitName, invocation: u64, left: Duration) {
@@ -97,8 +97,14 @@ impl Manager {
     /// The unit's process ended; `Restart=` decides what follows.
     pub(super) fn process_ended(&mut self, name: &UnitName, result: &str, code: i32) {
         let Some(unit) = self.units.get_mut(name) else { return };
+        let takes = self.stop_times.get(name).copied().filter(|_| unit.active == "active" && result != "success");
         if unit.active == "deactivating" {
             self.stopped(name);
+        } else if let Some(takes) = takes {
+            // What is left of it, or its `ExecStopPost=`, takes its time.
+            (unit.outcome.code, unit.outcome.result) = (Some(code), result.to_string());
+            let takes = takes.min(unit.settings.timeout_stop);
+            self.step(name, Some(("deactivating", "stop-post")), Some((Then::Stopped, Some(takes))));
         } else {
             unit.outcome.code = Some(code);
             self.ended(name, result);
@@ -127,7 +133,7 @@ impl Manager {
         if starts && !self.waiting.contains_key(name) {
             self.end_job(name);
         }
-        self.take_bound(name, Job::Stop);
+        self.end_bound(name);
         self.forget_if_idle(name);
     }
 }

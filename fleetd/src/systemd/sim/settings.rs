@@ -24,6 +24,7 @@ pub(super) struct Settings {
     pub(super) notify: bool,
     pub(super) watchdog: Option<Duration>,
     pub(super) timeout_stop: Duration,
+    /// What goes with its process.
     pub(super) runtime_directory: Option<String>,
     pub(super) environment: Vec<String>,
     pub(super) binds_to: Vec<UnitName>,
@@ -31,6 +32,8 @@ pub(super) struct Settings {
     pub(super) wants: Vec<UnitName>,
     pub(super) after: Vec<UnitName>,
     pub(super) asserts_paths: Vec<PathBuf>,
+    /// `ExecCondition=+/usr/bin/test -e PATH`.
+    pub(super) conditions: Vec<PathBuf>,
 }
 
 /// systemd's own `DefaultTimeoutStopSec=`.
@@ -61,12 +64,19 @@ impl Settings {
             notify: last("Service", "Type") == Some("notify"),
             watchdog: last("Service", "WatchdogSec").and_then(duration).filter(|time| !time.is_zero()),
             timeout_stop: time("Service", "TimeoutStopSec", DEFAULT_STOP),
-            runtime_directory: last("Service", "RuntimeDirectory").map(str::to_string),
+            runtime_directory: last("Service", "RuntimeDirectory")
+                .filter(|_| last("Service", "RuntimeDirectoryPreserve") != Some("yes"))
+                .map(str::to_string),
             environment: words("Service", "Environment").map(str::to_string).collect(),
             binds_to: words("Unit", "BindsTo").map(UnitName::trusted).collect(),
             wants: words("Unit", "Wants").map(UnitName::trusted).collect(),
             after: words("Unit", "After").map(UnitName::trusted).collect(),
             asserts_paths: file.values("Unit", "AssertPathExists").map(|path| PathBuf::from(path.trim())).collect(),
+            conditions: file
+                .values("Service", "ExecCondition")
+                .filter_map(|command| command.trim().strip_prefix("+/usr/bin/test -e "))
+                .map(PathBuf::from)
+                .collect(),
         }
     }
 

@@ -20,7 +20,7 @@ const CLUSTER: &str = "machine a r=1
     unit web@.service x2 | Fence=yes
     unit plain.service";
 
-/// `TimeoutStopSec=` of these units, and the keepers' `WatchdogSec=`, in milliseconds.
+/// `TimeoutStopSec=` of these units, and the guards' `WatchdogSec=`, in milliseconds.
 const STOP_MS: u64 = 90_000;
 const WATCHDOG_MS: u64 = 8_000;
 
@@ -138,7 +138,7 @@ impl Run {
         self.now.reports.insert(id.clone(), Arc::new(Report { generation: *generation, instances, ..Report::default() }));
     }
 
-    /// systemd begins to stop what is bound to the keeper at the latest when an answer on its way and the watchdog are over.
+    /// systemd begins to stop what is bound to the guard at the latest when an answer on its way and the watchdog are over.
     fn keeper(&mut self, id: MachineId, held: bool) {
         let revision = self.now.revision;
         let keeper = self.now.keepers.entry(id.clone()).or_default();
