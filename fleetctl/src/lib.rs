@@ -1,7 +1,8 @@
 //! fleetctl: asks a fleetd over HTTP, waits until it is so, and prints what fleet 1.0 printed.
 //!
 //! Read in this order: `cli` is what a user may type, `cmd` has one file a command, `sources` finds unit files,
-//! `wait` follows the cluster until it is as asked, `watch` judges what it sees, `client` speaks HTTP, `output` and `table` print, `error` has
+//! `wait` follows the cluster until it is as asked, `watch` judges what it sees, `settle`
+//! whether what came up stays up, `client` speaks HTTP, `output` and `table` print, `error` has
 //! the exit codes and hints, `complete` serves shells, `ssh` and `tunnel` run the system's ssh. What is absent: fleetctl never talks to
 //! the store or to systemd.
 
@@ -16,6 +17,7 @@ mod folder;
 mod names;
 mod output;
 mod progress;
+mod settle;
 mod sources;
 mod ssh;
 mod table;

@@ -27,6 +27,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long one look at a unit may take; longer than a fleetd that restarts is away.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// How long looks at what has just come up may take together; a machine that does not answer is no reason to wait.
+const LOOKS: Duration = Duration::from_secs(2);
+
+/// How long a machine may take to report what was found down there; it reports each second.
+const NEWS: Duration = Duration::from_secs(3);
+
+/// systemctl's exit status for a unit that does not run.
+const DOWN: u8 = 3;
+
 /// The options of all commands that wait.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WaitArgs {
@@ -85,8 +94,8 @@ pub(crate) async fn until_done(
         let ended = tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => Err(watch.interrupted()),
-            () = at(deadline) => Err(watch.timed_out()),
-            ended = follow(client, output, &mut watch, &mut live, revision) => ended,
+            () = at(deadline) => if watch.is_done() { Ok(()) } else { Err(watch.timed_out()) },
+            ended = follow_until_settled(client, output, &mut watch, &mut live, revision) => ended,
         };
         live.clear();
         ended?;
@@ -94,13 +103,72 @@ pub(crate) async fn until_done(
     Ok(())
 }
 
+/// Follows until all is done, and looks once more at what has just come up: what failed at once was up for a moment. A machine's own report
+/// of that may take a second, so systemd is asked, and only what it calls down is waited for longer.
+async fn follow_until_settled(
+    client: &Client,
+    output: &Output,
+    watch: &mut Watch,
+    live: &mut Live,
+    revision: i64,
+) -> Result<(), Error> {
+    follow(client, output, watch, live, revision, Until::Done).await?;
+    let Some(due) = watch.settling.look_at(Instant::now()) else { return Ok(()) };
+    live.clear();
+    tokio::time::sleep_until(due).await;
+    let down = down_of(client, watch.settling.names(Instant::now())).await;
+    watch.settling.expect_news_of(&down);
+    let heard = tokio::time::timeout(NEWS, follow(client, output, watch, live, revision, Until::Settled)).await;
+    live.clear();
+    match heard {
+        Ok(ended) => ended,
+        // What its machine does not say may have passed.
+        Err(_) => match down_of(client, watch.settling.expected()).await.first() {
+            Some(name) => {
+                Err(Error::failed(format!("{name} was started and does not run")).hint(format!("fleetctl status {name}")))
+            }
+            None => watch.settling.restarted(),
+        },
+    }
+}
+
+/// Which of these instances systemd calls down. A machine that does not answer in time says nothing against its own.
+async fn down_of(client: &Client, names: Vec<String>) -> Vec<String> {
+    let mut down = Vec::new();
+    let looks = async {
+        for name in names {
+            if client.status(&name).await.is_ok_and(|(_, code, _)| code == DOWN) {
+                down.push(name);
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LOOKS, looks).await;
+    down
+}
+
+/// What a follow waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// All is as asked.
+    Done,
+    /// It is, and what was found down or was restarted has been explained.
+    Settled,
+}
+
 /// Feeds `watch` with the lines of a follow.
-async fn follow(client: &Client, output: &Output, watch: &mut Watch, live: &mut Live, revision: i64) -> Result<(), Error> {
+async fn follow(
+    client: &Client,
+    output: &Output,
+    watch: &mut Watch,
+    live: &mut Live,
+    revision: i64,
+    until: Until,
+) -> Result<(), Error> {
     let units = watch.units();
     let observe = |progress: Option<Progress>| {
         live.clear();
         let Some(progress) = progress else { return Ok(None) };
-        if watch.observe(progress, output)? {
+        if watch.observe(progress, output)? && (until == Until::Done || watch.is_done()) {
             return Ok(Some(()));
         }
         live.draw(&lines(watch.last()));

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use fleet_core::model::InstanceStatus;
 use fleet_core::wire::{InstanceProgress, Progress, UnitProgress};
+use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
 use crate::output::{Outcome, Output, machine_legend};
 use crate::progress::lines;
+use crate::settle::Settling;
 
 /// How many names an error lists before it only counts.
 const NAMES_SHOWN: usize = 3;
@@ -71,12 +73,14 @@ impl Target {
 pub(crate) struct Watch {
     targets: Vec<Target>,
     last: Progress,
+    /// What came up meanwhile, and may not stay up.
+    pub(crate) settling: Settling,
 }
 
 impl Watch {
     /// Nothing is known yet.
     pub(crate) fn new(targets: Vec<Target>) -> Watch {
-        Watch { targets, last: Progress::default() }
+        Watch { targets, last: Progress::default(), settling: Settling::default() }
     }
 
     /// The names to follow.
@@ -98,12 +102,19 @@ impl Watch {
                 all_done = false;
                 continue;
             };
+            let settling = self.settling.observe(target, unit, Instant::now());
             all_done &= tell(target, unit, output)?;
+            settling?;
         }
         if !all_done {
             self.check_impossible()?;
         }
         Ok(all_done)
+    }
+
+    /// Whether all was done at the last line, and nothing since is open.
+    pub(crate) fn is_done(&self) -> bool {
+        self.missing().next().is_none()
     }
 
     /// The error for when time is up: which units, and what each of their instances lacks.
@@ -123,12 +134,19 @@ impl Watch {
 
     /// The error for Ctrl-C.
     pub(crate) fn interrupted(&self) -> Error {
-        let missing: Vec<String> = self.missing().map(|target| format!("{} {}", target.unit, target.goal.word())).collect();
+        let word = |target: &Target| format!("{} {}", target.unit, target.goal.word());
+        let mut missing: Vec<String> = self.missing().map(word).collect();
+        if missing.is_empty() {
+            missing = self.targets.iter().map(word).collect(); // up, and about to be looked at once more
+        }
         Error::worded(Kind::Interrupted, format!("Interrupted. The cluster goes on with what was asked: {}", shorten(&missing)))
     }
 
     fn missing(&self) -> impl Iterator<Item = &Target> {
-        self.targets.iter().filter(|target| !self.last.units.iter().any(|unit| unit.name == target.unit && is_done(target, unit)))
+        let is_done = |target: &Target, unit: &UnitProgress| is_done(target, unit) && !self.settling.expects(&unit.name);
+        self.targets
+            .iter()
+            .filter(move |target| !self.last.units.iter().any(|unit| unit.name == target.unit && is_done(target, unit)))
     }
 
     /// No machine fits, or systemd says "failed": waiting longer is in vain.
@@ -234,17 +252,22 @@ fn failure(instance: &InstanceProgress, goal: Goal) -> Option<Error> {
     if !failed && (status.message.is_none() || status.active == "activating") {
         return None;
     }
+    let machine =
+        instance.machine.as_ref().map_or_else(String::new, |id| format!(" on {}", machine_legend(id.as_str(), "", false)));
+    let why = reasons(status, failed);
+    let error = Error::failed(format!("{} failed{machine}{why}", instance.name));
+    Some(error.hint(format!("fleetctl journal {}", instance.name)))
+}
+
+/// `: exit-code, status 203`; without what systemd said where it did not fail, and empty where nobody gave a reason.
+pub(crate) fn reasons(status: &InstanceStatus, failed: bool) -> String {
     let mut reasons: Vec<String> = Vec::new();
     if failed && !status.result.is_empty() {
         reasons.push(status.result.clone());
     }
     reasons.extend(status.code.filter(|_| failed).map(|code| format!("status {code}")));
     reasons.extend(status.message.clone());
-    let machine =
-        instance.machine.as_ref().map_or_else(String::new, |id| format!(" on {}", machine_legend(id.as_str(), "", false)));
-    let why = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) };
-    let error = Error::failed(format!("{} failed{machine}{why}", instance.name));
-    Some(error.hint(format!("fleetctl journal {}", instance.name)))
+    if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) }
 }
 
 fn shorten(names: &[String]) -> String {

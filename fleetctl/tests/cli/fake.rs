@@ -1,5 +1,6 @@
 //! A fleetd without a cluster: units in memory, acted on at once. A unit's ExecStart says how it behaves: `/bin/bad…` fails,
-//! `/bin/slow…` never gets ready, `/bin/later…` is ready at the second line of a follow.
+//! `/bin/slow…` never gets ready, `/bin/later…` is ready at the second line of a follow. `/bin/dies…` is reported up until its status was asked
+//! for, and failed from then on; `/bin/ends…` has ended well then, `/bin/flaky…` was restarted, of `/bin/mute…` nothing is ever said.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -29,6 +30,8 @@ pub(crate) struct Cluster {
     pub(crate) revision: i64,
     /// The restarts asked for, in order.
     pub(crate) restarts: Vec<String>,
+    /// Whose status was asked for.
+    pub(crate) looked_at: BTreeSet<String>,
     /// What was killed and is down until it is restarted.
     pub(crate) killed: BTreeSet<String>,
     /// What its machine refuses to take, with these words.
@@ -177,7 +180,18 @@ impl Cluster {
 
     /// The same of one instance, which may have been killed or refused.
     fn status_of_instance(&self, unit: &Unit, name: &str, later: bool) -> InstanceStatus {
-        let status = Cluster::status_of(unit, later);
+        let mut status = Cluster::status_of(unit, later);
+        let exec = file_of(unit).last("Service", "ExecStart").unwrap_or_default().to_string();
+        if unit.desired_state == "launched" && self.looked_at.contains(name) {
+            status.since_ms = 1;
+            let failed = (String::from("exit-code"), Some(7));
+            match exec.get(..9) {
+                Some("/bin/dies") => (status.active, (status.result, status.code)) = ("failed".to_string(), failed),
+                Some("/bin/flak") => (status.restarts, (status.result, status.code)) = (1, failed),
+                Some("/bin/ends") => status.active = "inactive".to_string(),
+                _ => status.since_ms = 0,
+            }
+        }
         let down = |active: &str| InstanceStatus { active: active.to_string(), sub: "dead".to_string(), ..status.clone() };
         if self.refused.is_some() {
             return InstanceStatus { launched: false, message: self.refused.clone(), ..down("failed") };
@@ -415,13 +429,19 @@ async fn restart(State(fake): Cl, Named(name): Named<String>) -> Response {
 }
 
 async fn status(State(fake): Cl, Named(name): Named<String>) -> Response {
-    let cluster = fake.cluster();
-    let Some(unit) = cluster.units.get(&name) else { return refusal(StatusCode::NOT_FOUND, "unit does not exist") };
+    let mut cluster = fake.cluster();
+    cluster.looked_at.insert(name.clone());
+    let replica = cluster.replica(&name);
+    let Some(unit) = cluster.units.get(&name).or(replica.as_ref()) else {
+        return refusal(StatusCode::NOT_FOUND, "unit does not exist");
+    };
     if cluster.instances(unit).is_empty() {
         return refusal(StatusCode::CONFLICT, "it is inactive: on no machine");
     }
+    let exec = file_of(unit).last("Service", "ExecStart").unwrap_or_default().to_string();
+    let down = ["/bin/dies", "/bin/ends", "/bin/mute"].iter().any(|program| exec.starts_with(program));
     let active = Cluster::status_of(unit, false).active;
-    let code = if active == "active" { "0" } else { "3" };
+    let code = if active == "active" && !down { "0" } else { "3" };
     let mut headers = HeaderMap::new();
     headers.insert(EXIT_STATUS_HEADER, HeaderValue::from_static(code));
     if let Some(problem) = &cluster.problem {

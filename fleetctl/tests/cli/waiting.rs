@@ -115,6 +115,70 @@ fn a_failed_unit_is_an_error_with_systemds_words() {
 }
 
 #[test]
+fn what_fails_just_after_it_came_up_is_an_error() {
+    let session = Session::of_three();
+    session.file("dies.service", "[Service]\nExecStart=/bin/dies\n");
+    session.file("dies@.service", "[Service]\nExecStart=/bin/dies\n");
+    session.file("flaky.service", "[Service]\nExecStart=/bin/flaky\n");
+    session.file("mute.service", "[Service]\nExecStart=/bin/mute\n");
+    session.file("ends.service", "[Service]\nExecStart=/bin/ends\n");
+    let said = session.transcript(
+        "start dies
+        scale dies=2
+        start flaky
+        start mute
+        start ends",
+    );
+    expect![[r#"
+        $ fleetctl start dies
+        out| Unit dies.service inactive
+        out| Unit dies.service launched on a1a1a1a1.../10.0.0.1
+        err| Error: dies.service failed on a1a1a1a1...: exit-code, status 7
+        err| Hint: fleetctl journal dies.service
+        rc=1
+
+        $ fleetctl scale dies=2
+        out| Unit dies@.service scaled from 0 to 2
+        out| Unit dies@1.service launched on a1a1a1a1.../10.0.0.1
+        out| Unit dies@2.service launched on b2b2b2b2.../10.0.0.2
+        err| Error: dies@1.service failed on a1a1a1a1...: exit-code, status 7
+        err| Hint: fleetctl journal dies@1.service
+        rc=1
+
+        $ fleetctl start flaky
+        out| Unit flaky.service inactive
+        out| Unit flaky.service launched on a1a1a1a1.../10.0.0.1
+        err| Error: flaky.service failed on a1a1a1a1... and was started again: exit-code, status 7
+        err| Hint: fleetctl journal flaky.service
+        rc=1
+
+        $ fleetctl start mute
+        out| Unit mute.service inactive
+        out| Unit mute.service launched on a1a1a1a1.../10.0.0.1
+        err| Error: mute.service was started and does not run
+        err| Hint: fleetctl status mute.service
+        rc=1
+
+        $ fleetctl start ends
+        out| Unit ends.service inactive
+        out| Unit ends.service launched on a1a1a1a1.../10.0.0.1
+        rc=0
+    "#]]
+    .assert_eq(&said);
+}
+
+#[test]
+fn a_start_of_what_runs_looks_no_more() {
+    let session = Session::new();
+    session.file("hello.service", HELLO);
+    session.run("start hello");
+    assert!(session.fake.cluster().looked_at.contains("hello.service"));
+    session.fake.cluster().looked_at.clear();
+    assert!(session.run("start hello").ends_with("rc=0\n"));
+    assert!(session.fake.cluster().looked_at.is_empty());
+}
+
+#[test]
 fn time_runs_out_with_what_was_still_missing() {
     let session = Session::of_three();
     session.file("slow.service", "[Service]\nExecStart=/bin/slow\n").file("slow@.service", "[Service]\nExecStart=/bin/slow\n");

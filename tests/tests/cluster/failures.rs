@@ -13,12 +13,23 @@ const BROKEN: &str = "[Service]\nType=notify\nExecStart=/bin/sh -c 'date +%%s.%%
 #[test]
 fn a_unit_that_always_fails_is_reported_retried_with_growing_pauses_and_moved() -> Result<()> {
     scenario(&lab("failures", 2), |cluster| {
+        fleetctl_says_so_of_a_service_that_was_up_for_a_moment(cluster)?;
         fleetctl_says_why_it_failed_and_ends_with_1(cluster)?;
         let first = the_report_has_systemds_result_and_exit_code(cluster)?;
         after_its_limit_it_moves_to_the_other_machine(cluster, &first)?;
         the_pauses_between_its_tries_grew(cluster, &first)?;
         a_unit_killed_by_a_signal_says_so(cluster)
     })
+}
+
+/// systemd calls a `Type=simple` service started before its process has had time to fail.
+fn fleetctl_says_so_of_a_service_that_was_up_for_a_moment(cluster: &Cluster) -> Result<()> {
+    let path = cluster.write_unit("brief.service", "[Service]\nExecStart=/bin/sh -c 'exit 7'\n")?;
+    let said = cluster.fleetctl("h1", &["start", &path])?;
+    ensure!(said.code == 1, "{said:?}");
+    ensure!(said.err.contains("brief.service failed on ") && said.err.contains("exit-code, status 7"), "{said:?}");
+    cluster.ctl(&["destroy", "brief.service"])?;
+    Ok(())
 }
 
 fn fleetctl_says_why_it_failed_and_ends_with_1(cluster: &Cluster) -> Result<()> {
