@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use fleet_core::check::StoreCheck;
 use fleet_core::model::Availability;
+use fleet_core::name::UnitName;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
     AvailabilityWish, EXIT_STATUS_HEADER, ErrorBody, ErrorDetail, EventPage, Fencing, FencingPage, Machine, MachineAvailability,
@@ -66,6 +67,11 @@ pub(crate) enum ClientError {
 }
 
 impl ClientError {
+    /// What fleetd says where there is no such thing.
+    pub(crate) fn not_found() -> ClientError {
+        ClientError::Api { code: 404, message: String::new() }
+    }
+
     /// Whether fleetd said that there is no such thing.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, ClientError::Api { code: 404, .. })
@@ -154,12 +160,10 @@ impl Client {
 
     /// The first unit that there is of those that an argument may mean.
     pub(crate) async fn unit_of(&self, argument: &Argument) -> Result<Option<Unit>, ClientError> {
-        for name in argument.names() {
-            if let Some(unit) = self.unit(name.as_str()).await? {
-                return Ok(Some(unit));
-            }
-        }
-        Ok(None)
+        first_known(argument, async |name| self.unit(name.as_str()).await?.ok_or_else(ClientError::not_found))
+            .await
+            .1
+            .map_or_else(|error| if error.is_not_found() { Ok(None) } else { Err(error) }, |unit| Ok(Some(unit)))
     }
 
     /// All units, by name, without their options where the server can leave them out.
@@ -427,6 +431,22 @@ impl Client {
             }
         }
     }
+}
+
+/// Asks for one name after the other that `argument` may mean, until fleetd knows one. Gives its answer and that name, or the refusal of the
+/// likeliest. All commands go by this rule.
+pub(crate) async fn first_known<T>(
+    argument: &Argument,
+    ask: impl AsyncFn(&UnitName) -> Result<T, ClientError>,
+) -> (UnitName, Result<T, ClientError>) {
+    let mut refusal = None;
+    for name in argument.names() {
+        match ask(name).await {
+            Err(error) if error.is_not_found() => refusal = refusal.or(Some(error)),
+            answer => return (name.clone(), answer),
+        }
+    }
+    (argument.name.clone(), Err(refusal.unwrap_or_else(ClientError::not_found)))
 }
 
 /// The URL of a resource; names are escaped, for systemd's may hold backslashes.

@@ -1,5 +1,7 @@
 //! What users type for a unit, made a unit name: `hello`, `dir/hello.service`, `web@3`, `web=+2`.
 
+use std::path::Path;
+
 use fleet_core::model::MAX_REPLICAS;
 use fleet_core::name::{NameError, UnitName};
 use fleet_core::wire::Scale;
@@ -59,6 +61,11 @@ impl Argument {
         std::iter::once(&self.name).chain(&self.container)
     }
 
+    /// The same, each as if it had been typed in full.
+    pub(crate) fn meanings(&self) -> impl Iterator<Item = Argument> {
+        self.names().map(|name| Argument { path: beside(&self.path, name), name: name.clone(), container: None })
+    }
+
     /// All of `texts`; the first bad one is the error. A unit named twice counts once.
     pub(crate) fn parse_all(texts: &[String]) -> Result<Vec<Argument>, BadName> {
         let mut all: Vec<Argument> = Vec::new();
@@ -70,6 +77,11 @@ impl Argument {
         }
         Ok(all)
     }
+}
+
+/// The path of another unit in the same directory.
+pub(crate) fn beside(path: &str, name: &UnitName) -> String {
+    Path::new(path).with_file_name(name.as_str()).to_string_lossy().into_owned()
 }
 
 /// One argument of `fleetctl scale`: the templates that may be meant, the likeliest first, and the count.
@@ -131,6 +143,22 @@ mod tests {
         assert_eq!(named(""), "unit name cannot be empty");
         assert_eq!(named("dir/"), "unit name cannot be empty");
         assert_eq!(named("a b"), "invalid character ' ' in unit name");
+    }
+
+    #[test]
+    fn without_a_unit_type_a_container_may_be_meant_too() {
+        let meant = |text: &str| -> Vec<String> {
+            Argument::parse(text).unwrap().meanings().map(|meant| format!("{} at {}", meant.name, meant.path)).collect()
+        };
+        assert_eq!(meant("dir/w@1"), ["w@1.service at dir/w@1.service", "w@1.container at dir/w@1.container"]);
+        assert_eq!(meant("w.service"), ["w.service at w.service"]);
+    }
+
+    #[test]
+    fn the_template_lies_beside_the_instance() {
+        assert_eq!(beside("web@1.service", &UnitName::trusted("web@.service")), "web@.service");
+        assert_eq!(beside("./web@1.service", &UnitName::trusted("web@.service")), "./web@.service");
+        assert_eq!(beside("dir/web@1.service", &UnitName::trusted("web@.service")), "dir/web@.service");
     }
 
     fn scaled(text: &str) -> String {

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
@@ -11,7 +10,7 @@ use fleet_core::xfleet::{self, Constraints};
 
 use crate::client::Client;
 use crate::error::{Error, Kind};
-use crate::names::Argument;
+use crate::names::{Argument, beside};
 use crate::output::warn;
 
 /// What to do about one unit before its state can change.
@@ -31,7 +30,8 @@ pub(crate) enum Source {
 /// Which desired states a command may replace a file in, as in fleet 1.0: submit must not stop what runs.
 pub(crate) type Replaceable<'a> = &'a [&'a str];
 
-/// Looks up `argument` in the order of fleet 1.0: the cluster; the path; for an instance its template in the cluster, then on disk.
+/// Looks up `argument` in the order of fleet 1.0: the cluster; the path; for an instance its template in the cluster, then on disk. Without a
+/// unit type a service goes before a container.
 /// With `replace`, a local file that differs takes the place of the cluster's; without it, the difference is a warning.
 pub(crate) async fn find(client: &Client, argument: &Argument, replace: Option<Replaceable<'_>>) -> Result<Source, Error> {
     let Argument { path, name, .. } = argument;
@@ -41,18 +41,16 @@ pub(crate) async fn find(client: &Client, argument: &Argument, replace: Option<R
             .await
             .map_err(|error| Error::request(&format!("Error creating units: error retrieving Unit({name}) from Registry"), error))
     };
-    if let Some(old) = ask(name).await? {
-        return compare(argument, old, replace);
-    }
-    if let Some(text) = read_optional(path)? {
-        return Ok(Source::Create(Box::new(unit_from_text(name, path, text)?)));
-    }
-    for other in argument.names().skip(1) {
-        if let Some(old) = ask(other).await? {
-            return Ok(Source::Keep(Box::new(old)));
+    for meant in argument.meanings() {
+        if let Some(old) = ask(&meant.name).await? {
+            return compare(&meant, old, replace);
+        }
+        if let Some(text) = read_optional(&meant.path)? {
+            return Ok(Source::Create(Box::new(unit_from_text(&meant.name, &meant.path, text)?)));
         }
     }
-    if let Some(template) = name.template() {
+    for Argument { path, name, .. } in argument.meanings() {
+        let Some(template) = name.template() else { continue };
         if let Some(unit) = ask(&template).await? {
             return Ok(Source::Create(Box::new(Unit {
                 name: name.to_string(),
@@ -61,9 +59,9 @@ pub(crate) async fn find(client: &Client, argument: &Argument, replace: Option<R
                 ..Unit::default()
             })));
         }
-        let path = beside(path, &template);
+        let path = beside(&path, &template);
         if let Some(text) = read_optional(&path)? {
-            return Ok(Source::Create(Box::new(unit_from_text(name, &path, text)?)));
+            return Ok(Source::Create(Box::new(unit_from_text(&name, &path, text)?)));
         }
     }
     let message = format!("Error creating units: unable to find Unit({name}) in Registry or on filesystem");
@@ -179,11 +177,6 @@ fn compare(argument: &Argument, old: Unit, replace: Option<Replaceable<'_>>) -> 
     }
 }
 
-/// The path of another unit in the same directory.
-fn beside(path: &str, name: &UnitName) -> String {
-    Path::new(path).with_file_name(name.as_str()).to_string_lossy().into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,11 +202,5 @@ mod tests {
             "Error creating units: MachineID cannot be used with Global"
         );
         assert!(refusal("").starts_with("Error creating units: dir/a.service: the unit file has no options"));
-    }
-
-    #[test]
-    fn the_template_lies_beside_the_instance() {
-        assert_eq!(beside("web@1.service", &UnitName::trusted("web@.service")), "web@.service");
-        assert_eq!(beside("dir/web@1.service", &UnitName::trusted("web@.service")), "dir/web@.service");
     }
 }

@@ -21,15 +21,13 @@ pub(crate) async fn run(context: &Context, args: CatArgs) -> Result<u8, Error> {
     let [unit] = args.units.as_slice() else {
         return Err(Error::worded(Kind::Failed, "One unit file must be provided"));
     };
-    let name = Argument::parse(unit)?.name;
-    let found = context
-        .client
-        .unit(name.as_str())
-        .await
-        .map_err(|error| Error::request(&format!("Error retrieving Unit {name}"), error))?;
+    let argument = Argument::parse(unit)?;
+    let Argument { name, .. } = &argument;
+    let found = context.client.unit_of(&argument).await;
+    let found = found.map_err(|error| Error::request(&format!("Error retrieving Unit {name}"), error))?;
     let Some(unit) = found else {
         let error = Error::worded(Kind::Failed, format!("Unit {name} not found"));
-        return Err(did_you_mean(&context.client, error, &name).await);
+        return Err(did_you_mean(&context.client, error, name).await);
     };
     if context.output.is_json() {
         context.output.document(&unit)?;

@@ -34,13 +34,21 @@ pub(crate) struct EventsArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<u8, Error> {
-    let unit = args.unit.as_deref().map(Argument::parse).transpose()?.map(|argument| argument.name);
+    let failed = |error| Error::request("Error retrieving events", error);
+    let unit = match &args.unit {
+        Some(unit) => {
+            let argument = Argument::parse(unit)?;
+            let found = context.client.unit_of(&argument).await.map_err(failed)?;
+            // One that was destroyed has events, too.
+            Some(found.map_or_else(|| argument.name.to_string(), |unit| unit.name))
+        }
+        None => None,
+    };
     let lines = args.lines.or(args.follow.then_some(FOLLOWED_LINES)).map(|lines| lines.to_string());
     let mut query = Vec::new();
     query.extend(unit.as_ref().map(|unit| ("unit", unit.as_str())));
     query.extend(args.machine.as_deref().map(|machine| ("machine", machine.trim_end_matches("..."))));
     query.extend(lines.as_deref().map(|lines| ("lines", lines)));
-    let failed = |error| Error::request("Error retrieving events", error);
     if args.follow {
         return follow(context, context.client.follow_events(&query).await.map_err(failed)?).await;
     }

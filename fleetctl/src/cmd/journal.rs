@@ -7,7 +7,7 @@ use fleet_core::wire::NOTE_MARK;
 
 use super::remote::{self, OverSsh};
 use super::{Context, did_you_mean};
-use crate::client::{ClientError, innermost};
+use crate::client::{ClientError, first_known, innermost};
 use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
@@ -41,16 +41,17 @@ pub(crate) async fn run(context: &Context, args: JournalArgs) -> Result<u8, Erro
     let [unit] = args.units.as_slice() else {
         return Err(Error::worded(Kind::Failed, "One unit file must be provided."));
     };
-    let name = Argument::parse(unit)?.name;
+    let argument = Argument::parse(unit)?;
     let lines = args.lines.to_string();
     // With --json each entry is a document, as journalctl has it.
     let format = if context.output.is_json() { "json" } else { &args.output };
     if let Some(port) = args.ssh.ssh_port {
-        return over_ssh(context, &name, port, &lines, format, &args).await;
+        return over_ssh(context, &argument, port, &lines, format, &args).await;
     }
     let follow = if args.follow { "true" } else { "false" };
     let query = [("lines", lines.as_str()), ("follow", follow), ("output", format), ("notes", "true")];
-    let mut answer = match context.client.journal(name.as_str(), &query).await {
+    let (name, found) = first_known(&argument, async |name| context.client.journal(name.as_str(), &query).await).await;
+    let mut answer = match found {
         Ok(answer) => answer,
         Err(ClientError::Api { code: 404, .. }) => {
             let error = Error::worded(Kind::Failed, format!("Unit {name} does not exist."));
@@ -113,13 +114,13 @@ fn print(context: &Context, rest: &mut Vec<u8>, goes_on: bool) -> Result<bool, E
 
 async fn over_ssh(
     context: &Context,
-    name: &UnitName,
+    argument: &Argument,
     port: u16,
     lines: &str,
     format: &str,
     args: &JournalArgs,
 ) -> Result<u8, Error> {
-    let places = remote::places(context, name, "running").await?;
+    let (name, places) = remote::places(context, argument, "running").await?;
     if args.follow && places.len() > 1 {
         let machines: Vec<String> = places.iter().map(|place| machine_legend(&place.machine, &place.address, false)).collect();
         let message = format!("{name} is in {} places, and ssh can follow one: {}", places.len(), machines.join(", "));

@@ -5,6 +5,7 @@ use clap_complete::ArgValueCompleter;
 use fleet_core::wire::Revision;
 
 use super::{Context, ListArgs, did_you_mean};
+use crate::client::first_known;
 use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
@@ -26,8 +27,9 @@ pub(crate) struct ListRevisionsArgs {
 pub(crate) async fn run(context: &Context, args: ListRevisionsArgs) -> Result<u8, Error> {
     let columns = columns();
     let columns = pick(&columns, &args.fields)?;
-    let name = Argument::parse(&args.unit)?.name;
-    let revisions = match context.client.revisions(name.as_str()).await {
+    let (name, found) =
+        first_known(&Argument::parse(&args.unit)?, async |name| context.client.revisions(name.as_str()).await).await;
+    let revisions = match found {
         Ok(page) => page.revisions,
         Err(error) if error.is_not_found() => {
             let error = Error::worded(Kind::Failed, format!("Unit {name} not found"));

@@ -6,6 +6,7 @@ use fleet_core::wire::UnitState;
 
 use super::{Context, did_you_mean};
 use crate::error::{Error, Kind};
+use crate::names::Argument;
 use crate::ssh::{Host, quoted};
 
 /// The option that asks for it.
@@ -24,33 +25,35 @@ pub(crate) struct Place {
 }
 
 /// Where a unit is: of a template all instances. Nowhere is an error in fleet 1.0's words, `Unit X does not appear to be …`.
-pub(crate) async fn places(context: &Context, name: &UnitName, be: &str) -> Result<Vec<Place>, Error> {
-    match find(context, name).await? {
+pub(crate) async fn places(context: &Context, argument: &Argument, be: &str) -> Result<(UnitName, Vec<Place>), Error> {
+    let (name, places) = find(context, argument).await?;
+    match places {
         None => {
             let error = Error::worded(Kind::Failed, format!("Unit {name} does not exist."));
-            Err(did_you_mean(&context.client, error, name).await)
+            Err(did_you_mean(&context.client, error, &name).await)
         }
         Some(places) if places.is_empty() => Err(Error::worded(Kind::Failed, format!("Unit {name} does not appear to be {be}."))),
-        Some(places) => Ok(places),
+        Some(places) => Ok((name, places)),
     }
 }
 
-/// The same; `None` if the cluster does not have the unit.
-pub(crate) async fn find(context: &Context, name: &UnitName) -> Result<Option<Vec<Place>>, Error> {
-    let failed = |error| Error::request(&format!("Error retrieving state of {name}"), error);
-    let (unit, states, machines) = tokio::join!(
-        context.client.unit(name.as_str()),
-        context.client.states(Some(name.as_str()).filter(|_| !name.is_template())),
-        context.client.machines()
-    );
-    let (unit, states, machines) = (unit.map_err(failed)?, states.map_err(failed)?, machines.map_err(failed)?);
+/// The same, with the name that is meant; `None` if the cluster does not have the unit.
+pub(crate) async fn find(context: &Context, argument: &Argument) -> Result<(UnitName, Option<Vec<Place>>), Error> {
+    let failed = |error| Error::request(&format!("Error retrieving state of {}", argument.name), error);
+    let unit = context.client.unit_of(argument).await.map_err(failed)?;
+    let Some(unit) = unit else { return Ok((argument.name.clone(), None)) };
+    let name = UnitName::trusted(unit.name);
+    let unit_name = Some(name.as_str()).filter(|_| !name.is_template());
+    let (states, machines) = tokio::join!(context.client.states(unit_name), context.client.machines());
+    let (states, machines) = (states.map_err(failed)?, machines.map_err(failed)?);
     let place = |state: UnitState| {
         let instance = UnitName::trusted(state.name);
-        let is_of_it = instance == *name || instance.template().as_ref() == Some(name);
+        let is_of_it = instance == name || instance.template().as_ref() == Some(&name);
         let machine = machines.iter().find(|machine| is_of_it && machine.id == state.machine_id)?;
         Some(Place { instance, machine: machine.id.clone(), address: machine.primary_ip.clone() })
     };
-    Ok(unit.map(|_| states.into_iter().filter_map(place).collect()))
+    let places = states.into_iter().filter_map(place).collect();
+    Ok((name, Some(places)))
 }
 
 /// Runs a command of `words` where the instance is; gives its exit status.

@@ -6,6 +6,7 @@ use clap_complete::ArgValueCompleter;
 use super::activate::{instances, tell_warnings};
 use super::deactivate::is_inactive;
 use super::{Context, did_you_mean};
+use crate::client::first_known;
 use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
@@ -30,8 +31,9 @@ pub(crate) struct RollbackArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<u8, Error> {
-    let name = Argument::parse(&args.unit)?.name;
-    let (rolled, written) = match context.client.rollback(name.as_str(), args.to).await {
+    let (name, rolled) =
+        first_known(&Argument::parse(&args.unit)?, async |name| context.client.rollback(name.as_str(), args.to).await).await;
+    let (rolled, written) = match rolled {
         Ok(done) => done,
         Err(error) if error.is_not_found() => {
             let error = Error::worded(Kind::Failed, format!("Unit {name} not found"));

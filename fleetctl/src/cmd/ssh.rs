@@ -86,7 +86,8 @@ async fn machine_address(context: &Context, wanted: &str) -> Result<Option<Strin
 /// The address of the one machine that runs a unit.
 async fn unit_address(context: &Context, wanted: &str) -> Result<Option<String>, Error> {
     let Ok(argument) = Argument::parse(wanted) else { return Ok(None) };
-    let places = remote::find(context, &argument.name).await?.unwrap_or_default();
+    let (name, places) = remote::find(context, &argument).await?;
+    let places = places.unwrap_or_default();
     let machines: BTreeMap<String, String> = places.into_iter().map(|place| (place.machine, place.address)).collect();
     match machines.len() {
         0 => Ok(None),
@@ -94,7 +95,7 @@ async fn unit_address(context: &Context, wanted: &str) -> Result<Option<String>,
         n => {
             let ids: Vec<&str> = machines.keys().map(|id| id.get(..8).unwrap_or(id)).collect();
             let hint = format!("name one of them: --machine={}", ids.join(" or --machine="));
-            Err(unable(&format!("{} is on {n} machines", argument.name)).hint(hint))
+            Err(unable(&format!("{name} is on {n} machines")).hint(hint))
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
+use fleet_core::name::UnitName;
 use fleet_core::wire::{Fencing, UnitState};
 use serde::Serialize;
 
 use super::remote::{self, OverSsh};
 use super::{Context, did_you_mean};
-use crate::client::{ClientError, innermost};
+use crate::client::{ClientError, first_known, innermost};
 use crate::complete;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
@@ -44,11 +45,14 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error
         if i > 0 {
             context.output.text("\n")?;
         }
-        match context.client.status(argument.name.as_str()).await {
+        let (name, found) = first_known(argument, async |name| context.client.status(name.as_str()).await).await;
+        match found {
             Ok((mut answer, code, problems)) => {
-                while let Some(chunk) = answer.chunk().await.map_err(|problem| {
-                    Error::failed(format!("the status of {} broke off: {}", argument.name, innermost(&problem)))
-                })? {
+                while let Some(chunk) = answer
+                    .chunk()
+                    .await
+                    .map_err(|problem| Error::failed(format!("the status of {name} broke off: {}", innermost(&problem))))?
+                {
                     context.output.bytes(&chunk)?;
                 }
                 worst = worst.max(code);
@@ -56,7 +60,7 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error
                     worst = worst.max(Error::failed(problem).print());
                 }
             }
-            Err(error) => worst = worst.max(refused(context, argument, error).await.print()),
+            Err(error) => worst = worst.max(refused(context, &name, error).await.print()),
         }
     }
     Ok(worst)
@@ -65,7 +69,7 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error
 async fn over_ssh(context: &Context, arguments: &[Argument], port: u16) -> Result<u8, Error> {
     let mut worst = 0;
     for argument in arguments {
-        for place in remote::places(context, &argument.name, "loaded").await? {
+        for place in remote::places(context, argument, "loaded").await?.1 {
             let unit = place.instance.systemd_name();
             worst = worst.max(remote::run(context, &place, port, &["systemctl", "status", "-l", "--no-pager", unit.as_str()])?);
         }
@@ -73,8 +77,7 @@ async fn over_ssh(context: &Context, arguments: &[Argument], port: u16) -> Resul
     Ok(worst)
 }
 
-async fn refused(context: &Context, argument: &Argument, error: ClientError) -> Error {
-    let name = &argument.name;
+async fn refused(context: &Context, name: &UnitName, error: ClientError) -> Error {
     match error {
         ClientError::Api { code: 404, .. } => {
             did_you_mean(&context.client, Error::worded(Kind::Failed, format!("Unit {name} does not exist.")), name).await
@@ -99,16 +102,15 @@ struct Entry {
 async fn json(context: &Context, arguments: &[Argument]) -> Result<u8, Error> {
     let mut all = Vec::new();
     for argument in arguments {
-        let name = argument.name.as_str();
-        let asked = async {
-            if context.client.unit(name).await?.is_none() {
-                return Err(ClientError::Api { code: 404, message: String::new() });
-            }
+        let (name, asked) = first_known(argument, async |name| {
+            let name = name.as_str();
+            context.client.unit(name).await?.ok_or_else(ClientError::not_found)?;
             Ok((context.client.states(Some(name)).await?, context.client.fencing(name).await?))
-        };
-        let (states, mut fencing) = match asked.await {
+        })
+        .await;
+        let (states, mut fencing) = match asked {
             Ok(both) => both,
-            Err(error) => return Err(refused(context, argument, error).await),
+            Err(error) => return Err(refused(context, &name, error).await),
         };
         for state in states {
             let at = fencing.iter().position(|fenced| fenced.name == state.name && fenced.machine_id == state.machine_id);

@@ -458,7 +458,8 @@ async fn fencing(State(fake): Cl, Named(name): Named<String>) -> Json<FencingPag
 async fn journal(State(fake): Cl, Named(name): Named<String>, query: axum::extract::RawQuery) -> Response {
     let mut cluster = fake.cluster();
     cluster.journals.push(query.0.unwrap_or_default());
-    match cluster.units.get(&name) {
+    let replica = cluster.replica(&name);
+    match cluster.units.get(&name).or(replica.as_ref()) {
         None => refusal(StatusCode::NOT_FOUND, "unit does not exist"),
         Some(unit) if cluster.instances(unit).is_empty() => refusal(StatusCode::CONFLICT, "it is inactive: on no machine"),
         Some(_) => {

@@ -82,11 +82,14 @@ fn ssh_runs_a_command_on_a_machine_and_ends_with_its_status() {
     let ssh = Ssh::new().knows("host_key.pub");
     ssh.session.file("hello.service", HELLO);
     ssh.session.run("start hello.service");
+    ssh.session.file("solo.container", "[Container]\nImage=x\n");
+    ssh.session.run("start solo");
     let said = [
         "ssh --ssh-port PORT c2e1b518 echo a b",
         "ssh --ssh-port=PORT --machine=c2e1b5180a5ec645aa037c911a0f20bb exit 7",
         "ssh --ssh-port PORT hello.service -- ls -d /",
         "ssh --ssh-port PORT --unit hello -A test -S $SSH_AUTH_SOCK",
+        "ssh --ssh-port PORT solo echo container",
         "ssh --ssh-port PORT nosuch",
         "ssh",
         "ssh --machine=a --unit=b",
@@ -105,6 +108,10 @@ fn ssh_runs_a_command_on_a_machine_and_ends_with_its_status() {
         rc=0
 
         $ fleetctl ssh --ssh-port PORT --unit hello -A test -S $SSH_AUTH_SOCK
+        rc=0
+
+        $ fleetctl ssh --ssh-port PORT solo echo container
+        out| container
         rc=0
 
         $ fleetctl ssh --ssh-port PORT nosuch

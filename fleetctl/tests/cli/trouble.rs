@@ -170,6 +170,88 @@ fn nothing_is_changed_where_one_of_several_cannot_be() {
 }
 
 #[test]
+fn without_a_unit_type_a_container_is_found_by_every_command() {
+    let session = Session::new();
+    session.file("worker@.container", "[Container]\nImage=x\n").file("solo.container", "[Container]\nImage=y\n");
+    session.run("scale worker=1");
+    session.run("start solo");
+    let said = session.transcript(
+        "cat worker@1
+        cat solo
+        status worker@1
+        status --json solo
+        status nosuch
+        journal worker@1
+        journal solo
+        list-revisions solo
+        restart solo
+        stop solo
+        start solo",
+    );
+    expect![[r#"
+        $ fleetctl cat worker@1
+        out| [Container]
+        out| Image=x
+        rc=0
+
+        $ fleetctl cat solo
+        out| [Container]
+        out| Image=y
+        rc=0
+
+        $ fleetctl status worker@1
+        out| ● worker@1.container
+        out|      Active: active
+        rc=0
+
+        $ fleetctl status --json solo
+        out| [
+        out|   {
+        out|     "hash": "1d4a13dd41219e3723a0a5d6f9b0f98865b4001b",
+        out|     "machineID": "c2e1b5180a5ec645aa037c911a0f20bb",
+        out|     "name": "solo.container",
+        out|     "systemdActiveState": "active",
+        out|     "systemdLoadState": "loaded",
+        out|     "systemdSubState": "running"
+        out|   }
+        out| ]
+        rc=0
+
+        $ fleetctl status nosuch
+        err| Unit nosuch.service does not exist.
+        err| Hint: `fleetctl list-unit-files` shows what the cluster has
+        rc=1
+
+        $ fleetctl journal worker@1
+        out| Nov 22 21:33:16 host worker@1.container: hello
+        rc=0
+
+        $ fleetctl journal solo
+        out| Nov 22 21:33:16 host solo.container: hello
+        rc=0
+
+        $ fleetctl list-revisions solo
+        out| REVISION	HASH	CURRENT	INSTANCES
+        rc=0
+
+        $ fleetctl restart solo
+        out| Unit solo.container launched on c2e1b518.../127.0.0.1
+        err| Unit(solo.container) was restarted.
+        rc=0
+
+        $ fleetctl stop solo
+        out| Unit solo.container loaded on c2e1b518.../127.0.0.1
+        err| Successfully stopped units [solo.container].
+        rc=0
+
+        $ fleetctl start solo
+        out| Unit solo.container launched on c2e1b518.../127.0.0.1
+        rc=0
+    "#]]
+    .assert_eq(&said);
+}
+
+#[test]
 fn what_is_no_unit_is_named() {
     let session = Session::new();
     std::fs::create_dir(session.path().join("dir.service")).unwrap();
