@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::Read;
 
+use fleet_core::contradiction::{Contradiction, contradiction};
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
 use fleet_core::wire::Unit;
-use fleet_core::xfleet::{self, Constraints};
+use fleet_core::xfleet;
 
 use crate::client::Client;
 use crate::error::{Error, Kind};
@@ -76,8 +77,9 @@ pub(crate) fn unit_from_text(name: &UnitName, path: &str, text: String) -> Resul
         0 => refused(format!("{path}: {}", error.problem)),
         line => refused(format!("{path}:{line}: {}", error.problem)),
     })?;
-    if let Some(contradiction) = Constraints::from_file(&file).contradiction() {
-        return Err(refused(contradiction).hint(format!("see the [X-Fleet] section of {path}")));
+    if let Some(Contradiction { problem, options }) = contradiction(&file) {
+        // fleet 1.0's words first, as they were; it named neither file nor line.
+        return Err(options.iter().fold(refused(problem), |error, o| error.hint(format!("{path}:{}: {}", o.line, o.problem))));
     }
     Ok(Unit { name: name.to_string(), options: file.options, text: Some(text), ..Unit::default() })
 }

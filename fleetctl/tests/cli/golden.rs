@@ -304,7 +304,8 @@ fn files_that_cannot_work_are_refused_and_change_nothing() {
     expect![[r#"
         $ fleetctl submit inval.service
         err| Error creating units: MachineID cannot be used with Global
-        err| Hint: see the [X-Fleet] section of inval.service
+        err| Hint: inval.service:2: MachineID=x
+        err| Hint: inval.service:3: Global=true
         rc=1
 
         $ fleetctl submit garb.service

@@ -1,7 +1,7 @@
 //! The pure part of fleet: no clock, disk, network, randomness or logging; text and values in, values out.
 //!
 //! Read in this order: [`name`] and [`model`] are the nouns, [`unit_file`] and [`xfleet`] parse what users write,
-//! [`constraint`] says whether a machine can take a unit, [`plan`] decides for the cluster, [`converge`] for one host,
+//! [`constraint`] says whether a machine can take a unit, [`contradiction`] which ones no machine can, [`plan`] decides for the cluster, [`converge`] for one host,
 //! [`fence`] says when a fenced copy has surely ended, [`event`] tells what was decided, [`wire`] holds the HTTP bodies,
 //! [`transfer`] a whole cluster as one document, [`brief`] what lists show of a unit.
 //!
@@ -12,6 +12,7 @@ pub mod brief;
 pub mod check;
 mod compact;
 pub mod constraint;
+pub mod contradiction;
 pub mod converge;
 pub mod count;
 pub mod event;

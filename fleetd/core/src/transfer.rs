@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::contradiction::{Contradiction, contradiction};
 use crate::fence;
 use crate::model::{self, DesiredState, MAX_REPLICAS, Settings, UnitRecord, Unknown};
 use crate::name::{MachineId, UnitName};
@@ -160,8 +161,8 @@ fn check(name: &str, unit: &ExportedUnit) -> Result<Checked, String> {
     let name = UnitName::parse(name).map_err(|problem| problem.to_string())?;
     let file = UnitFile::parse(&unit.text).map_err(|problem| problem.to_string())?;
     let constraints = Constraints::from_file(&file);
-    if let Some(contradiction) = constraints.contradiction() {
-        return Err(contradiction);
+    if let Some(Contradiction { problem, options }) = contradiction(&file) {
+        return Err(options.iter().fold(problem, |said, option| format!("{said}; {option}")));
     }
     if let Some(refusal) = fence::refusals(&name, &file).first() {
         return Err(refusal.to_string());

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::glob;
 use crate::labels::Labels;
 use crate::max_unavailable::MaxUnavailable;
 use crate::name::UnitName;
@@ -112,38 +111,6 @@ impl Constraints {
             || self.metadata.have_specifiers()
             || self.conflicts.iter().any(any)
             || self.replaces.iter().any(any)
-    }
-
-    /// The combinations that can never work, in fleet 1.0's words and order; `None` when all is well.
-    pub fn contradiction(&self) -> Option<String> {
-        if let Some(MaxUnavailable::Unreadable(text)) = &self.max_unavailable {
-            return Some(format!("invalid MaxUnavailable {text:?}: expect a number from 1, or a percentage from 1% to 100%"));
-        }
-        for (patterns, what) in [(&self.conflicts, "conflict"), (&self.replaces, "replace")] {
-            for peer in &self.machine_of {
-                if let Some(pattern) = patterns.iter().find(|pattern| glob::matches(pattern, peer)) {
-                    return Some(format!("unresolvable requirements: peer \"{peer}\" matches {what} \"{pattern}\""));
-                }
-            }
-        }
-        let given = [
-            ("Peers", !self.machine_of.is_empty()),
-            ("Conflicts", !self.conflicts.is_empty()),
-            ("Global", self.global),
-            ("Replaces", !self.replaces.is_empty()),
-        ];
-        let is = |name: &str| given.iter().any(|(n, set)| *n == name && *set);
-        let pairs = [
-            ("MachineID", "Peers"),
-            ("MachineID", "Conflicts"),
-            ("MachineID", "Global"),
-            ("MachineID", "Replaces"),
-            ("Global", "Peers"),
-            ("Global", "Replaces"),
-            ("Conflicts", "Replaces"),
-        ];
-        let has = |name: &str| if name == "MachineID" { self.machine_id.is_some() } else { is(name) };
-        pairs.iter().find(|(a, b)| has(a) && has(b)).map(|(a, b)| format!("{a} cannot be used with {b}"))
     }
 }
 

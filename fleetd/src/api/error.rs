@@ -29,6 +29,11 @@ impl ApiError {
         ApiError::new(StatusCode::CONFLICT, message)
     }
 
+    /// Adds what the sentence does not say; nothing if that is empty.
+    pub(super) fn because(self, detail: String) -> ApiError {
+        ApiError { detail: Some(detail).filter(|detail| !detail.is_empty()), ..self }
+    }
+
     /// What another fleetd answered, as it is.
     pub(super) fn of_peer(status: StatusCode, error: ErrorDetail) -> ApiError {
         ApiError { status, message: error.message, detail: error.detail }

@@ -5,13 +5,14 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fleet_core::contradiction::{Contradiction, contradiction};
 use fleet_core::count::{CountError, scaled};
 use fleet_core::fence;
 use fleet_core::model::{DesiredState, FORMAT, UnitRecord};
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
 use fleet_core::wire;
-use fleet_core::xfleet::{self, Constraints};
+use fleet_core::xfleet;
 
 use super::error::ApiError;
 use super::page::{Page, is_brief};
@@ -123,6 +124,8 @@ impl Submission {
             let scale = wire::Scale { replicas: i64::from(replicas), relative: false };
             scaled(name, false, 0, &scale).map_err(refused_count)?; // whether it is Global stands in its text
         }
+        // What came as options has no lines that its sender would know.
+        let has_lines = body.text.is_some();
         let text = match body.text {
             Some(text) => Some(text),
             None if body.options.is_empty() => None,
@@ -135,9 +138,9 @@ impl Submission {
             let status = if text.len() > MAX_UNIT_BYTES { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
             ApiError::new(status, error.to_string())
         })?;
-        let constraints = Constraints::from_file(&file);
-        if let Some(contradiction) = constraints.contradiction() {
-            return Err(ApiError::invalid(contradiction));
+        if let Some(Contradiction { problem, options }) = contradiction(&file) {
+            let lines: Vec<String> = options.iter().filter(|_| has_lines).map(ToString::to_string).collect();
+            return Err(ApiError::invalid(problem).because(lines.join("; ")));
         }
         if let Some(refusal) = fence::refusals(name, &file).first() {
             return Err(ApiError::invalid(refusal.to_string()));

@@ -34,8 +34,18 @@ fn bad_unit_files_over_the_api(cluster: &Cluster, before: &str) -> Result<()> {
         ("binary", "\u{7f}ELF\u{2}\u{1}\u{1}\u{0}\u{0}\u{0}", 400, &["line 1"]),
         ("a NUL byte", "[Service]\nExecStart=/bin/tr\u{0}ue\n", 400, &["line 2", "NUL"]),
         ("huge", &huge, 413, &["1 MiB"]),
-        ("MachineID with Global", "[X-Fleet]\nMachineID=a\nGlobal=true\n", 400, &["MachineID cannot be used with Global"]),
-        ("a companion in conflict", "[X-Fleet]\nMachineOf=a.service\nConflicts=a.*\n", 400, &["unresolvable requirements"]),
+        (
+            "MachineID with Global",
+            "[X-Fleet]\nMachineID=a\nGlobal=true\n",
+            400,
+            &["MachineID cannot be used with Global", "line 3: Global=true"],
+        ),
+        (
+            "a companion in conflict",
+            "[X-Fleet]\nMachineOf=a.service\nConflicts=a.*\n",
+            400,
+            &["unresolvable requirements", "line 2: MachineOf=a.service"],
+        ),
     ];
     for (what, text, status, says) in cases {
         let body = serde_json::json!({ "name": "bad.service", "desiredState": "launched", "text": text }).to_string();
@@ -166,7 +176,8 @@ impl Answer {
         ensure!(statuses.contains(&self.status), "{what}: status {}, {}", self.status, self.body);
         let error: ErrorBody =
             serde_json::from_str(&self.body).with_context(|| format!("{what}: the body is {:?}", self.body))?;
-        let message = &error.error.message;
+        // The sentence, and what it does not say where it is fleet 1.0's.
+        let message = [Some(error.error.message), error.error.detail].into_iter().flatten().collect::<Vec<_>>().join(": ");
         ensure!(error.error.code == self.status && !message.is_empty() && message.len() < 500, "{what}: {}", self.body);
         ensure!(!message.contains('\n') && says.iter().all(|words| message.contains(words)), "{what}: {message}");
         Ok(())
