@@ -107,6 +107,8 @@ pub(crate) struct Client {
     targets: Vec<(Endpoint, reqwest::Client)>,
     /// Which one answered last; the next request starts with it.
     current: Cell<usize>,
+    /// Which one has answered at all.
+    heard: Cell<Option<usize>>,
     /// What the targets' sockets lead through.
     tunnel: Option<Tunnel>,
     /// What https shows and trusts.
@@ -147,7 +149,7 @@ impl Client {
             let http = builder.build().map_err(|problem| Error::failed(format!("Unable to initialize client: {problem}")))?;
             targets.push((endpoint, http));
         }
-        Ok(Client { targets, current: Cell::new(0), tunnel, tls, debug: globals.debug })
+        Ok(Client { targets, current: Cell::new(0), heard: Cell::new(None), tunnel, tls, debug: globals.debug })
     }
 
     /// One unit, with its text; `None` if there is none of that name.
@@ -374,6 +376,14 @@ impl Client {
         is_socket && self.tunnel.as_ref().is_some_and(Tunnel::forward_otherwise)
     }
 
+    /// Finds the way through the tunnel by a question that may be asked twice, before something is written: ssh takes a connection that it cannot
+    /// forward, and a write that is lost with one may have been done. What the question comes to, the write will.
+    async fn find_way(&self) {
+        if self.tunnel.is_some() && self.heard.get() != Some(self.current.get()) {
+            let _ = Box::pin(self.send::<()>(Method::GET, &["version"], &[], None)).await;
+        }
+    }
+
     /// Sends a request to the first endpoint that takes a connection, and turns a refusal into an error. What only asks is also
     /// asked of the next endpoint when one takes it and says nothing: a write may have been done, and would be done twice.
     async fn send_within<B: Serialize>(
@@ -384,8 +394,12 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&B>,
     ) -> Result<Response, ClientError> {
+        let asks = method == Method::GET;
         let mut tries = 0;
         loop {
+            if !asks {
+                self.find_way().await;
+            }
             let (endpoint, http) = &self.targets[self.current.get()];
             let request = format!("{method} {endpoint}/fleet/v1/{}", path.join("/"));
             let mut builder = http.request(method.clone(), address(endpoint, path, query));
@@ -403,22 +417,29 @@ impl Client {
                 note(&format!("DEBUG: {request}: {outcome} after {} ms", started.elapsed().as_millis()));
             }
             let problem = match answer {
-                Ok(Ok(answer)) => return refused(answer, request).await,
+                Ok(Ok(answer)) => {
+                    self.heard.set(Some(self.current.get()));
+                    return refused(answer, request).await;
+                }
                 Ok(Err(problem)) if problem.is_connect() && problem.is_timeout() => {
                     ClientError::Silent { request, limit: SILENCE }
                 }
-                Ok(Err(problem)) if let Some(problem) = fleet_tls::explain(&problem, &self.tls) => {
-                    ClientError::Tls { endpoint: endpoint.to_string(), problem }
+                Ok(Err(problem)) if let Some(explained) = fleet_tls::explain(&problem, &self.tls) => {
+                    let refused = ClientError::Tls { endpoint: endpoint.to_string(), problem: explained };
+                    if !asks && !problem.is_connect() {
+                        return Err(refused);
+                    }
+                    refused
                 }
                 Ok(Err(problem)) if problem.is_connect() => {
                     ClientError::Unreachable { request, endpoint: endpoint.to_string(), source: problem }
                 }
-                Ok(Err(_)) if self.forward_otherwise() => continue,
+                Ok(Err(_)) if asks && self.forward_otherwise() => continue,
                 Ok(Err(problem)) => {
                     let problem = self.tunnel.as_ref().and_then(Tunnel::last_words).unwrap_or_else(|| innermost(&problem));
                     return Err(ClientError::Garbled { request, problem });
                 }
-                Err(_) if method == Method::GET => ClientError::Silent { request, limit },
+                Err(_) if asks => ClientError::Silent { request, limit },
                 Err(_) => return Err(ClientError::Silent { request, limit }),
             };
             tries += 1;

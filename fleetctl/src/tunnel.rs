@@ -78,7 +78,8 @@ impl Tunnel {
     }
 
     /// After a connection that came to nothing: if it was not opened there, `fleetctl fd-forward` is to do it from now on, since the host's
-    /// sshd may forbid to forward sockets. The same request is worth another try then, for nothing of it has left.
+    /// sshd may forbid to forward sockets. The same question is worth another try then. A write is not: what ssh said may be of another connection,
+    /// and this one have broken half-way.
     pub(crate) fn forward_otherwise(&self) -> bool {
         let refused = self.connection.last_words().is_some_and(|words| words.contains(NOT_OPENED));
         if !refused || self.forwarded.get().is_some() {

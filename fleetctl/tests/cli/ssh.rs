@@ -192,6 +192,60 @@ fn a_tunnel_leads_to_a_socket_and_to_an_address_of_the_other_host() {
 }
 
 #[test]
+fn a_write_is_sent_once_however_its_connection_ends() {
+    let session = Session::new();
+    // An ssh that forwards sockets, and says of another connection that it came to nothing.
+    let ssh = r#"#!/bin/sh
+log=$2
+for last; do
+    case $previous in -L) forward=$last;; esac
+    previous=$last
+done
+case $last in
+    "fleetctl fd-forward "*) eval "exec $last";;
+esac
+echo 'channel 2: open failed: connect failed: open failed' >> "$log"
+ln -s "${forward##*:}" "${forward%%:*}"
+exec sleep 60
+"#;
+    session.file("bin/ssh", ssh);
+    run("chmod", &["+x", &session.path().join("bin/ssh").display().to_string()]);
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fleetctl"), session.path().join("bin/fleetctl")).expect("a link");
+    // A server that takes a write and is gone before it answers.
+    let listener = std::os::unix::net::UnixListener::bind(session.path().join("breaks.sock")).expect("a socket");
+    let (heard, requests) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut request = Vec::new();
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = stream.read(&mut bytes) {
+                request.extend_from_slice(&bytes[..n]);
+                if request.windows(4).any(|end| end == b"\r\n\r\n") {
+                    let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_string();
+                    let asks = line.starts_with("GET");
+                    let _ = heard.send(line);
+                    if !asks {
+                        break;
+                    }
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{\"version\":\"2.0.0\"}";
+                    stream.write_all(answer).expect("an answer");
+                    request.clear();
+                }
+            }
+        }
+    });
+    let path = format!("{}:{}", session.path().join("bin").display(), std::env::var("PATH").unwrap_or_default());
+    let endpoint = format!("unix://{}/breaks.sock", session.path().display());
+    let mut command = session.command(&format!("--tunnel far --endpoint {endpoint} rollback hello.service"));
+    let output = command.env("PATH", path).env("HOME", session.path()).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("Error rolling back hello.service"), "{said}");
+    let requests: Vec<String> = requests.try_iter().collect();
+    let writes = requests.iter().filter(|line| line.starts_with("POST")).count();
+    assert_eq!(writes, 1, "{requests:?} {said}");
+}
+
+#[test]
 fn a_tunnel_to_a_socket_that_is_not_there_says_so() {
     let ssh = Ssh::new().knows("host_key.pub");
     let said = ssh.run("--tunnel 127.0.0.1:PORT --endpoint unix:///nonexistent/fleet.sock list-units");
