@@ -76,7 +76,7 @@ impl Resource {
         Resource { path, operations: Vec::new(), methods: MethodRouter::new(), refusal: None }
     }
 
-    /// `GET`, and with it `HEAD`.
+    /// `GET`, and with it `HEAD`, which fleet 1.0 refused: its own clients never send it, and proxies and health checks expect it.
     pub(super) fn get<H: Handler<T, Api>, T: 'static>(self, handler: H, says: Operation) -> Resource {
         self.on(MethodFilter::GET, Method::GET, handler, says)
     }
@@ -127,7 +127,10 @@ impl Resource {
             Some((status, message)) => (status, message.to_string()),
             None => (StatusCode::METHOD_NOT_ALLOWED, format!("only {listed} supported against this resource")),
         };
-        let allow = HeaderValue::from_str(&names.join(", ")).expect("method names are plain");
+        // fleet 1.0's sentence stays as it was; the header is true.
+        let allowed: Vec<&str> =
+            names.iter().flat_map(|name| [Some(*name), (*name == "GET").then_some("HEAD")]).flatten().collect();
+        let allow = HeaderValue::from_str(&allowed.join(", ")).expect("method names are plain");
         self.methods.fallback(move |_: Request| async move {
             let mut response = ApiError::new(status, message).into_response();
             response.headers_mut().insert(header::ALLOW, allow);

@@ -34,6 +34,35 @@ async fn availability_revisions_and_rollback_are_answered_as_documented() {
     all_are_answered(ADDITIONS).await;
 }
 
+/// fleet 1.0 answered 405.
+#[tokio::test]
+async fn head_is_answered_as_get_without_the_body_and_allow_says_so() {
+    let server = Server::start().await;
+    let client = fleet_tests::http().build().unwrap();
+    for path in ["machines", "units", "state", "version", "discovery", "units/nosuch.service", "nosuch"] {
+        let url = format!("{}/fleet/v1/{path}", server.origin);
+        let (got, head) = (client.get(&url).send().await.unwrap(), client.head(&url).send().await.unwrap());
+        assert_eq!(got.status(), head.status(), "{path}");
+        for name in ["content-type", "content-length", "server"] {
+            assert_eq!(got.headers().get(name), head.headers().get(name), "{path} {name}");
+        }
+        assert_eq!(head.text().await.unwrap(), "", "{path}");
+    }
+    for (path, allow) in [
+        ("state", "GET, HEAD"),
+        ("machines", "GET, HEAD, PATCH"),
+        ("units/a.service", "GET, HEAD, PUT, DELETE"),
+        ("units/a.service/restart", "POST"),
+    ] {
+        let answer = client.request(reqwest::Method::TRACE, format!("{}/fleet/v1/{path}", server.origin)).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["allow"]), (405, &allow.parse().unwrap()), "{path}");
+        assert!(!answer.text().await.unwrap().contains("HEAD"), "fleet 1.0's sentence");
+    }
+    // What only runs needs no GET.
+    let restart = client.head(format!("{}/fleet/v1/units/a.service/restart", server.origin)).send().await.unwrap();
+    assert_eq!(restart.status(), 405);
+}
+
 async fn all_are_answered(script: &str) {
     let server = Server::start().await;
     let client = fleet_tests::http().build().unwrap();
