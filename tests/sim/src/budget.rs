@@ -50,7 +50,8 @@ impl Budget {
                 (Some(was), _) if launched(was) => self.changed(machine, name, was, is),
                 (None, Why::Drained(from)) => {
                     let from = usize::from_str_radix(&from.as_str()[24..], 16).unwrap_or(usize::MAX);
-                    if self.is_known_to_run(from, name) {
+                    // A machine that was cut off may still run a copy, and then that one goes on.
+                    if self.is_known_to_run(from, name) && !self.up.contains_key(&(machine, name.clone())) {
                         self.down.insert(name.clone(), (ShortHash::default(), 0)); // nothing brings it back where it was
                     }
                 }
@@ -81,5 +82,45 @@ impl Budget {
 
     fn is_known_to_run(&self, machine: usize, name: &UnitName) -> bool {
         self.up.get(&(machine, name.clone())).is_some_and(|since| since.elapsed() >= KNOWN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Replica 1 of the unit, drained from machine 0.
+    fn drained(number: u32) -> (UnitName, Assignment) {
+        let name = UnitName::trusted(ROLLING.replace('@', &format!("@{number}")));
+        let from = "a0000000000000000000000000000000";
+        let placement = json!({
+            "unit": ROLLING, "revision": 1, "hash": "0123456", "state": "launched", "why": {"drained": from}, "since_ms": 0,
+        });
+        let assignment = json!({"v": 1, "generation": 2, "instances": {name.as_str(): placement}});
+        (name, serde_json::from_value(assignment).expect("an assignment"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_was_drained_to_where_a_copy_runs_is_not_down() {
+        let (mut budget, before) = (Budget::default(), Assignment::default());
+        for number in 1..=BUDGET as u32 + 1 {
+            budget.entered(0, &drained(number).0, "active");
+        }
+        // This machine was cut off: its copy of the first one was never stopped.
+        budget.entered(2, &drained(1).0, "active");
+        tokio::time::advance(KNOWN).await;
+        for number in 1..=BUDGET as u32 + 1 {
+            budget.assigned(2, &before, &drained(number).1).expect("as many as are allowed");
+        }
+        budget = Budget::default();
+        for number in 1..=BUDGET as u32 + 1 {
+            budget.entered(0, &drained(number).0, "active");
+        }
+        tokio::time::advance(KNOWN).await;
+        let judged: Vec<bool> =
+            (1..=BUDGET as u32 + 1).map(|number| budget.assigned(2, &before, &drained(number).1).is_ok()).collect();
+        assert_eq!(judged.iter().filter(|well| **well).count(), BUDGET, "{judged:?}");
     }
 }
