@@ -377,11 +377,16 @@ impl Client {
     }
 
     /// Finds the way through the tunnel by a question that may be asked twice, before something is written: ssh takes a connection that it cannot
-    /// forward, and a write that is lost with one may have been done. What the question comes to, the write will.
-    async fn find_way(&self) {
+    /// forward, and a write that is lost with one may have been done. Where nobody answers the question nothing is written; what else it comes
+    /// to, the write will.
+    async fn find_way(&self) -> Result<(), ClientError> {
         if self.tunnel.is_some() && self.heard.get() != Some(self.current.get()) {
-            let _ = Box::pin(self.send::<()>(Method::GET, &["version"], &[], None)).await;
+            let asked = Box::pin(self.send::<()>(Method::GET, &["version"], &[], None)).await;
+            if let Err(error @ ClientError::Silent { .. }) = asked {
+                return Err(error);
+            }
         }
+        Ok(())
     }
 
     /// Sends a request to the first endpoint that takes a connection, and turns a refusal into an error. What only asks is also
@@ -398,7 +403,7 @@ impl Client {
         let mut tries = 0;
         loop {
             if !asks {
-                self.find_way().await;
+                self.find_way().await?;
             }
             let (endpoint, http) = &self.targets[self.current.get()];
             let request = format!("{method} {endpoint}/fleet/v1/{}", path.join("/"));

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use fleet_core::model::InstanceStatus;
 use fleet_core::wire::{InstanceProgress, UnitProgress};
 use tokio::time::Instant;
 
@@ -26,106 +27,105 @@ type Place = (String, String);
 /// The instances that came up.
 #[derive(Debug, Default)]
 pub(crate) struct Settling {
-    up: BTreeMap<Place, Up>,
+    /// Of which unit, and when it was first seen up.
+    up: BTreeMap<Place, (String, Instant)>,
+    /// What was up before: since when, as its machine has it.
+    before: BTreeMap<Place, u64>,
     /// The units of which a line was seen.
     seen: BTreeSet<String>,
 }
 
-/// One that is up, or was.
-#[derive(Debug)]
-struct Up {
-    unit: String,
-    first_seen: Instant,
-    /// Its restarts then.
-    restarts: u32,
-    /// As reported last.
-    since_ms: u64,
-    is_up: bool,
-    /// The error, once it has been restarted: by then its machine may no longer know why.
-    restarted: Option<String>,
-    /// It was found down, or was restarted: its machine has yet to say why. What it said until then.
-    expects: Option<u64>,
-}
-
 impl Settling {
-    /// Takes the newest of one unit; call it before what is news is told. The error is what failed and runs again.
-    pub(crate) fn observe(&mut self, target: &Target, unit: &UnitProgress, now: Instant) -> Result<(), Error> {
+    /// Takes the newest of one unit; call it before what is news is told.
+    pub(crate) fn observe(&mut self, target: &Target, unit: &UnitProgress, now: Instant) {
         if target.goal != Goal::Launched {
-            return Ok(());
+            return;
         }
         let first = self.seen.insert(unit.name.clone());
-        let present: BTreeSet<Place> = unit.instances.iter().filter(|i| i.wanted).map(place).collect();
-        self.up.retain(|place, up| up.unit != unit.name || present.contains(place));
-        for instance in unit.instances.iter().filter(|instance| instance.wanted) {
-            let Some(status) = &instance.status else { continue };
-            let is_up = instance.done && status.is_active();
-            let place = place(instance);
-            match self.up.get_mut(&place) {
-                Some(up) => {
-                    (up.is_up, up.since_ms) = (is_up, status.since_ms);
-                    if status.restarts > up.restarts {
-                        up.restarted = Some(failed(instance));
-                        up.expects.get_or_insert(status.since_ms);
-                        if !status.result.is_empty() {
-                            return self.restarted();
-                        }
-                    } else if up.expects.is_some_and(|said| said != status.since_ms) && (is_up || instance.done) {
-                        up.expects = None;
-                    }
-                }
-                None if !is_up || (first && !target.arriving.contains(&instance.name) && is_old(status.since_ms)) => {}
-                None => {
-                    let (unit, restarts, since_ms) = (unit.name.clone(), status.restarts, status.since_ms);
-                    self.up
-                        .insert(place, Up { unit, first_seen: now, restarts, since_ms, is_up, restarted: None, expects: None });
-                }
+        let wanted: BTreeMap<Place, &InstanceProgress> =
+            unit.instances.iter().filter(|i| i.wanted).map(|i| (place(i), i)).collect();
+        let is_up = |instance: &InstanceProgress| {
+            let status = instance.status.as_ref().filter(|status| instance.done && status.is_active());
+            status.map(|status| status.since_ms)
+        };
+        self.up.retain(|place, (of, _)| *of != unit.name || wanted.get(place).is_some_and(|instance| is_up(instance).is_some()));
+        for (place, instance) in wanted {
+            let Some(since_ms) = is_up(instance) else { continue };
+            if first && !target.arriving.contains(&instance.name) && is_old(since_ms) {
+                self.before.insert(place, since_ms);
+            } else if self.before.get(&place) != Some(&since_ms) {
+                self.up.entry(place).or_insert((unit.name.clone(), now));
             }
         }
-        Ok(())
     }
 
     /// When to look once more; `None` if there is nothing to look at.
     pub(crate) fn look_at(&self, now: Instant) -> Option<Instant> {
-        self.young(now).map(|up| up.1.first_seen + SETTLE).max()
+        self.young(now).map(|(_, _, first_seen)| first_seen + SETTLE).max()
     }
 
     /// What to look at then, a few of each unit.
     pub(crate) fn names(&self, now: Instant) -> Vec<String> {
         let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for ((name, _), up) in self.young(now) {
-            names.entry(&up.unit).or_default().insert(name);
+        for ((name, _), unit, _) in self.young(now) {
+            names.entry(unit).or_default().insert(name);
         }
         names.into_values().flat_map(|names| names.into_iter().take(MOST_LOOKED_AT)).map(str::to_string).collect()
     }
 
-    fn young(&self, now: Instant) -> impl Iterator<Item = (&Place, &Up)> {
-        self.up.iter().filter(move |(_, up)| up.is_up && (now < up.first_seen + REPORTED || up.expects.is_some()))
-    }
-
-    /// They were found down: their machines are about to say why.
-    pub(crate) fn expect_news_of(&mut self, names: &[String]) {
-        for ((name, _), up) in self.up.iter_mut().filter(|(_, up)| up.is_up) {
-            if names.contains(name) {
-                up.expects.get_or_insert(up.since_ms);
-            }
+    /// It was found on its way up once more: looked at again later.
+    pub(crate) fn again(&mut self, name: &str, now: Instant) {
+        for (_, (_, first_seen)) in self.up.iter_mut().filter(|((of, _), _)| of == name) {
+            *first_seen = now;
         }
     }
 
-    /// The instances of which news is expected.
-    pub(crate) fn expected(&self) -> Vec<String> {
-        self.up.iter().filter(|(_, up)| up.expects.is_some()).map(|((name, _), _)| name.clone()).collect()
+    /// The error for one that failed, by what `systemctl status` says of it.
+    pub(crate) fn failed(&self, name: &str, text: &str) -> Error {
+        let mut machines = self.up.keys().filter(|(of, _)| of == name).map(|(_, machine)| machine_legend(machine, "", false));
+        let on = match (machines.next(), machines.next()) {
+            (Some(machine), None) => format!(" on {machine}"),
+            _ => String::new(),
+        };
+        let why = reasons(&outcome(text), true);
+        Error::failed(format!("{name} failed{on}{why}")).hint(format!("fleetctl journal {name}"))
     }
 
-    /// The error for what has been restarted since it came up.
-    pub(crate) fn restarted(&self) -> Result<(), Error> {
-        let restarted = self.up.iter().find_map(|((name, _), up)| Some((name, up.restarted.as_ref()?)));
-        restarted.map_or(Ok(()), |(name, problem)| Err(Error::failed(problem).hint(format!("fleetctl journal {name}"))))
+    fn young(&self, now: Instant) -> impl Iterator<Item = (&Place, &str, Instant)> {
+        let all = self.up.iter().map(|(place, (unit, first_seen))| (place, unit.as_str(), *first_seen));
+        all.filter(move |(_, _, first_seen)| now < *first_seen + REPORTED)
     }
+}
 
-    /// Whether news of an instance of this unit is expected.
-    pub(crate) fn expects(&self, unit: &str) -> bool {
-        self.up.values().any(|up| up.unit == unit && up.expects.is_some())
+/// What `systemctl status` says of a service that was started just now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It runs, has ended well, or is something else.
+    Well,
+    /// systemd is starting it, perhaps once more.
+    Starts,
+    Failed,
+}
+
+/// Reads it in the text of one machine, or of several.
+pub(crate) fn found(text: &str) -> Found {
+    let states = || text.lines().filter_map(|line| line.trim_start().strip_prefix("Active: "));
+    match () {
+        () if states().any(|state| state.starts_with("failed")) => Found::Failed,
+        () if states().any(|state| state.starts_with("activating")) => Found::Starts,
+        () => Found::Well,
     }
+}
+
+/// `Active: failed (Result: exit-code) since …`, `Main PID: 12 (code=exited, status=7)`.
+fn outcome(text: &str) -> InstanceStatus {
+    let part = |from: &str, end: fn(char) -> bool| {
+        let rest = &text[text.find(from)? + from.len()..];
+        Some(&rest[..rest.find(end)?])
+    };
+    let result = part("Active: failed (Result: ", |c| c == ')').unwrap_or_default().to_string();
+    let code = part(", status=", |c| !c.is_ascii_digit()).and_then(|code| code.parse().ok());
+    InstanceStatus { result, code, ..InstanceStatus::default() }
 }
 
 fn place(instance: &InstanceProgress) -> Place {
@@ -138,8 +138,25 @@ fn is_old(since_ms: u64) -> bool {
     now.saturating_sub(Duration::from_millis(since_ms)) >= SETTLE
 }
 
-fn failed(instance: &InstanceProgress) -> String {
-    let machine = instance.machine.as_ref().map_or_else(String::new, |id| machine_legend(id.as_str(), "", false));
-    let why = instance.status.as_ref().map_or_else(String::new, |status| reasons(status, true));
-    format!("{} failed on {machine} and was started again{why}", instance.name)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_states_of_systemctl_status_are_told_apart() {
+        let of = |state: &str| found(&format!("● a.service - A\n     Loaded: loaded\n     Active: {state} since Wed\n"));
+        assert_eq!(of("active (running)"), Found::Well);
+        assert_eq!(of("inactive (dead)"), Found::Well);
+        assert_eq!(of("activating (auto-restart) (Result: exit-code)"), Found::Starts);
+        assert_eq!(of("failed (Result: exit-code)"), Found::Failed);
+        assert_eq!(found("  Active: active\n\n  Active: failed (Result: signal)\n"), Found::Failed);
+        assert_eq!(found(""), Found::Well);
+    }
+
+    #[test]
+    fn the_reason_is_read_from_the_same_text() {
+        let text = "× a.service\n     Active: failed (Result: exit-code) since Wed; 1s ago\n   Main PID: 9 (code=exited, status=203/EXEC)\n";
+        assert_eq!(reasons(&outcome(text), true), ": exit-code, status 203");
+        assert_eq!(reasons(&outcome("Active: failed"), true), "");
+    }
 }

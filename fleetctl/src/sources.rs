@@ -42,27 +42,37 @@ pub(crate) async fn find(client: &Client, argument: &Argument, replace: Option<R
             .await
             .map_err(|error| Error::request(&format!("Error creating units: error retrieving Unit({name}) from Registry"), error))
     };
-    for meant in argument.meanings() {
-        if let Some(old) = ask(&meant.name).await? {
-            return compare(&meant, old, replace);
+    let meanings: Vec<Argument> = argument.meanings().collect();
+    let record = async |meant: &Argument| -> Result<Option<Source>, Error> {
+        let old = ask(&meant.name).await?;
+        old.map(|old| compare(meant, old, replace)).transpose()
+    };
+    let file = |name: &UnitName, path: &str| -> Result<Option<Source>, Error> {
+        let text = read_optional(path)?;
+        text.map(|text| Ok(Source::Create(Box::new(unit_from_text(name, path, text)?)))).transpose()
+    };
+    for (nth, meant) in meanings.iter().enumerate() {
+        let Argument { path, name, .. } = meant;
+        if nth == 0
+            && let Some(found) = record(meant).await?
+        {
+            return Ok(found);
         }
-        if let Some(text) = read_optional(&meant.path)? {
-            return Ok(Source::Create(Box::new(unit_from_text(&meant.name, &meant.path, text)?)));
+        if let Some(found) = file(name, path)? {
+            return Ok(found);
         }
-    }
-    for Argument { path, name, .. } in argument.meanings() {
+        // What is there goes before what a template would make.
+        for other in meanings.iter().skip(1).filter(|_| nth == 0) {
+            if let Some(found) = record(other).await? {
+                return Ok(found);
+            }
+        }
         let Some(template) = name.template() else { continue };
-        if let Some(unit) = ask(&template).await? {
-            return Ok(Source::Create(Box::new(Unit {
-                name: name.to_string(),
-                options: unit.options,
-                text: unit.text,
-                ..Unit::default()
-            })));
+        if let Some(Unit { options, text, .. }) = ask(&template).await? {
+            return Ok(Source::Create(Box::new(Unit { name: name.to_string(), options, text, ..Unit::default() })));
         }
-        let path = beside(&path, &template);
-        if let Some(text) = read_optional(&path)? {
-            return Ok(Source::Create(Box::new(unit_from_text(&name, &path, text)?)));
+        if let Some(found) = file(name, &beside(path, &template))? {
+            return Ok(found);
         }
     }
     let message = format!("Error creating units: unable to find Unit({name}) in Registry or on filesystem");

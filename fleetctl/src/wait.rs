@@ -10,6 +10,7 @@ use crate::client::{Client, innermost};
 use crate::error::Error;
 use crate::output::{Output, note};
 use crate::progress::{Live, lines};
+use crate::settle::{Found, Settling, found};
 use crate::watch::{Target, Watch};
 
 /// How long one of fleet 1.0's attempts took, in seconds.
@@ -29,9 +30,6 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// How long looks at what has just come up may take together; a machine that does not answer is no reason to wait.
 const LOOKS: Duration = Duration::from_secs(2);
-
-/// How long a machine may take to report what was found down there; it reports each second.
-const NEWS: Duration = Duration::from_secs(3);
 
 /// systemctl's exit status for a unit that does not run.
 const DOWN: u8 = 3;
@@ -103,8 +101,8 @@ pub(crate) async fn until_done(
     Ok(())
 }
 
-/// Follows until all is done, and looks once more at what has just come up: what failed at once was up for a moment. A machine's own report
-/// of that may take a second, so systemd is asked, and only what it calls down is waited for longer.
+/// Follows until all is done, and looks once more at what has just come up: what failed at once was up for a moment, and a machine's own
+/// report of that may take a second. So systemd is asked.
 async fn follow_until_settled(
     client: &Client,
     output: &Output,
@@ -112,63 +110,53 @@ async fn follow_until_settled(
     live: &mut Live,
     revision: i64,
 ) -> Result<(), Error> {
-    follow(client, output, watch, live, revision, Until::Done).await?;
-    let Some(due) = watch.settling.look_at(Instant::now()) else { return Ok(()) };
-    live.clear();
-    tokio::time::sleep_until(due).await;
-    let down = down_of(client, watch.settling.names(Instant::now())).await;
-    watch.settling.expect_news_of(&down);
-    let heard = tokio::time::timeout(NEWS, follow(client, output, watch, live, revision, Until::Settled)).await;
-    live.clear();
-    match heard {
-        Ok(ended) => ended,
-        // What its machine does not say may have passed.
-        Err(_) => match down_of(client, watch.settling.expected()).await.first() {
-            Some(name) => {
-                Err(Error::failed(format!("{name} was started and does not run")).hint(format!("fleetctl status {name}")))
-            }
-            None => watch.settling.restarted(),
-        },
+    let mut pause = FIRST_PAUSE;
+    loop {
+        follow(client, output, watch, live, revision).await?;
+        let Some(due) = watch.settling.look_at(Instant::now()) else { return Ok(()) };
+        live.clear();
+        tokio::time::sleep_until(due).await;
+        let starting = still_starting(client, &watch.settling).await?;
+        if starting.is_empty() {
+            return Ok(());
+        }
+        // The lines say so within a second.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        starting.iter().for_each(|name| watch.settling.again(name, Instant::now()));
     }
 }
 
-/// Which of these instances systemd calls down. A machine that does not answer in time says nothing against its own.
-async fn down_of(client: &Client, names: Vec<String>) -> Vec<String> {
-    let mut down = Vec::new();
+/// Which of what has just come up is on its way up once more; the error is one that failed. A machine that does not answer in time says
+/// nothing against its own.
+async fn still_starting(client: &Client, settling: &Settling) -> Result<Vec<String>, Error> {
+    let mut starting = Vec::new();
     let looks = async {
-        for name in names {
-            if client.status(&name).await.is_ok_and(|(_, code, _)| code == DOWN) {
-                down.push(name);
+        for name in settling.names(Instant::now()) {
+            let Ok((answer, code, _)) = client.status(&name).await else { continue };
+            if code != DOWN {
+                continue;
+            }
+            let text = answer.text().await.unwrap_or_default();
+            match found(&text) {
+                Found::Failed => return Err(settling.failed(&name, &text)),
+                Found::Starts => starting.push(name),
+                Found::Well => {}
             }
         }
+        Ok(())
     };
-    let _ = tokio::time::timeout(LOOKS, looks).await;
-    down
-}
-
-/// What a follow waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Until {
-    /// All is as asked.
-    Done,
-    /// It is, and what was found down or was restarted has been explained.
-    Settled,
+    tokio::time::timeout(LOOKS, looks).await.unwrap_or(Ok(()))?;
+    Ok(starting)
 }
 
 /// Feeds `watch` with the lines of a follow.
-async fn follow(
-    client: &Client,
-    output: &Output,
-    watch: &mut Watch,
-    live: &mut Live,
-    revision: i64,
-    until: Until,
-) -> Result<(), Error> {
+async fn follow(client: &Client, output: &Output, watch: &mut Watch, live: &mut Live, revision: i64) -> Result<(), Error> {
     let units = watch.units();
     let observe = |progress: Option<Progress>| {
         live.clear();
         let Some(progress) = progress else { return Ok(None) };
-        if watch.observe(progress, output)? && (until == Until::Done || watch.is_done()) {
+        if watch.observe(progress, output)? {
             return Ok(Some(()));
         }
         live.draw(&lines(watch.last()));

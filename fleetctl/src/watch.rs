@@ -102,9 +102,8 @@ impl Watch {
                 all_done = false;
                 continue;
             };
-            let settling = self.settling.observe(target, unit, Instant::now());
+            self.settling.observe(target, unit, Instant::now());
             all_done &= tell(target, unit, output)?;
-            settling?;
         }
         if !all_done {
             self.check_impossible()?;
@@ -112,7 +111,7 @@ impl Watch {
         Ok(all_done)
     }
 
-    /// Whether all was done at the last line, and nothing since is open.
+    /// Whether all was done at the last line.
     pub(crate) fn is_done(&self) -> bool {
         self.missing().next().is_none()
     }
@@ -143,7 +142,6 @@ impl Watch {
     }
 
     fn missing(&self) -> impl Iterator<Item = &Target> {
-        let is_done = |target: &Target, unit: &UnitProgress| is_done(target, unit) && !self.settling.expects(&unit.name);
         self.targets
             .iter()
             .filter(move |target| !self.last.units.iter().any(|unit| unit.name == target.unit && is_done(target, unit)))

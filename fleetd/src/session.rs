@@ -145,7 +145,7 @@ impl Session {
         loop {
             match self.try_register(&mut lease).await {
                 Ok(held) => {
-                    self.health.reachable(Duration::ZERO);
+                    self.health.reachable();
                     return held;
                 }
                 Err(StoreError::LeaseExpired) => lease = None,
@@ -196,8 +196,7 @@ impl Session {
             beat.tick().await;
             loop {
                 match self.store.keep_alive(lease).await {
-                    // With the answer that was waited for (2 s) and the time since the renewal before, that is less than a lease.
-                    Ok(true) => break self.health.reachable(ttl / 6),
+                    Ok(true) => break self.health.reachable(),
                     Ok(false) => return,
                     Err(error) => {
                         if self.health.settled_at_ms(Duration::ZERO).is_some() {

@@ -1,6 +1,6 @@
 //! A fleetd without a cluster: units in memory, acted on at once. A unit's ExecStart says how it behaves: `/bin/bad…` fails,
-//! `/bin/slow…` never gets ready, `/bin/later…` is ready at the second line of a follow. `/bin/dies…` is reported up until its status was asked
-//! for, and failed from then on; `/bin/ends…` has ended well then, `/bin/flaky…` was restarted, of `/bin/mute…` nothing is ever said.
+//! `/bin/slow…` never gets ready, `/bin/later…` is ready at the second line of a follow. `/bin/dies…` is reported up, and failed by its
+//! status; `/bin/ends…` has ended well by that, and `/bin/flaky…` is being restarted at the first look.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -180,18 +180,7 @@ impl Cluster {
 
     /// The same of one instance, which may have been killed or refused.
     fn status_of_instance(&self, unit: &Unit, name: &str, later: bool) -> InstanceStatus {
-        let mut status = Cluster::status_of(unit, later);
-        let exec = file_of(unit).last("Service", "ExecStart").unwrap_or_default().to_string();
-        if unit.desired_state == "launched" && self.looked_at.contains(name) {
-            status.since_ms = 1;
-            let failed = (String::from("exit-code"), Some(7));
-            match exec.get(..9) {
-                Some("/bin/dies") => (status.active, (status.result, status.code)) = ("failed".to_string(), failed),
-                Some("/bin/flak") => (status.restarts, (status.result, status.code)) = (1, failed),
-                Some("/bin/ends") => status.active = "inactive".to_string(),
-                _ => status.since_ms = 0,
-            }
-        }
+        let status = Cluster::status_of(unit, later);
         let down = |active: &str| InstanceStatus { active: active.to_string(), sub: "dead".to_string(), ..status.clone() };
         if self.refused.is_some() {
             return InstanceStatus { launched: false, message: self.refused.clone(), ..down("failed") };
@@ -430,18 +419,25 @@ async fn restart(State(fake): Cl, Named(name): Named<String>) -> Response {
 
 async fn status(State(fake): Cl, Named(name): Named<String>) -> Response {
     let mut cluster = fake.cluster();
-    cluster.looked_at.insert(name.clone());
     let replica = cluster.replica(&name);
-    let Some(unit) = cluster.units.get(&name).or(replica.as_ref()) else {
+    let Some(unit) = cluster.units.get(&name).or(replica.as_ref()).cloned() else {
         return refusal(StatusCode::NOT_FOUND, "unit does not exist");
     };
-    if cluster.instances(unit).is_empty() {
+    if cluster.instances(&unit).is_empty() {
         return refusal(StatusCode::CONFLICT, "it is inactive: on no machine");
     }
-    let exec = file_of(unit).last("Service", "ExecStart").unwrap_or_default().to_string();
-    let down = ["/bin/dies", "/bin/ends", "/bin/mute"].iter().any(|program| exec.starts_with(program));
-    let active = Cluster::status_of(unit, false).active;
-    let code = if active == "active" && !down { "0" } else { "3" };
+    let exec = file_of(&unit).last("Service", "ExecStart").unwrap_or_default().to_string();
+    let first = cluster.looked_at.insert(name.clone());
+    let failed = "failed (Result: exit-code) since Wed; 1s ago\n   Main PID: 9 (code=exited, status=7)";
+    let (active, code) = match exec.get(..9) {
+        Some("/bin/dies") => (failed.to_string(), "3"),
+        Some("/bin/flak") if first => ("activating (auto-restart) (Result: exit-code)".to_string(), "3"),
+        Some("/bin/ends") => ("inactive (dead)".to_string(), "3"),
+        _ => match Cluster::status_of(&unit, false).active {
+            active if active == "active" => (active, "0"),
+            active => (active, "3"),
+        },
+    };
     let mut headers = HeaderMap::new();
     headers.insert(EXIT_STATUS_HEADER, HeaderValue::from_static(code));
     if let Some(problem) = &cluster.problem {
