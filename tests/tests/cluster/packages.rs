@@ -136,10 +136,10 @@ fn what_readme_says_of_one_machine_works_on_a_fresh_one() -> Result<()> {
             // The hosts have no sudo, and root needs none.
             cluster.lab.sh("h1", &format!("cd /root/fleet && sudo() {{ \"$@\"; }}; {line}"))?;
         }
-        // What docs/operating.md says of the sandboxes: 2.8, 2.1 and 1.1.
+        // What docs/operating.md says of the sandboxes: 2.8, 2.1 and 1.3.
         cluster.lab.sh("h1", "systemd-analyze security --threshold=28 fleetd")?;
         cluster.lab.sh("h1", "systemd-analyze security --threshold=21 fleet-keeper")?;
-        cluster.lab.sh("h1", "systemd-analyze security --threshold=11 fleet-guard")?;
+        cluster.lab.sh("h1", "systemd-analyze security --threshold=13 fleet-guard")?;
         let running = cluster.running(&["hello.service", "web@*.service"])?;
         ensure!(running.len() == 1 + 5, "{running:?}");
         ensure!(cluster.ctl(&["list-units", "--no-legend"])?.lines().count() == 1 + 5);
