@@ -3,8 +3,8 @@
 //! What is fenced is bound to the guard (`BindsTo=`, `After=`), a process of its own that systemd's watchdog watches: it answers each
 //! renewal with a ping, and ends when none came for as long as the lease lasts. So the keeper may be killed, hung, upgraded or restarted:
 //! the next process finds what the one before told the guard, and goes on with its lease. A lease that is lost is a life that has ended:
-//! the keeper tells the guard, and registers another life only with another guard, which systemd starts when all that was bound to the
-//! one before has stopped.
+//! the keeper tells the guard, and registers another life only with another guard. systemd starts that when it has stopped what was bound
+//! to the one before; what was ending by itself then may take its own time, and does not start again under the next life.
 //!
 //! **Architecture invariant:** neither knows a unit's text or an assignment. The argument that they carry is docs/fencing.md.
 
@@ -239,7 +239,7 @@ impl Keeper {
         watchdog: Duration,
         lease: &mut Option<LeaseId>,
     ) -> Result<(i64, LeaseId), StoreError> {
-        // What was bound to an earlier life was stopped before systemd started this guard.
+        // Nothing that was bound to an earlier life runs on or starts again: its guard is gone.
         if let Some(Saved { lease: old }) =
             std::fs::read(&self.lease_file).ok().and_then(|saved| serde_json::from_slice(&saved).ok())
             && lease.is_none_or(|lease| lease.0 != old)

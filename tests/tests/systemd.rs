@@ -403,6 +403,23 @@ async fn a_bound_unit_starts_what_it_is_bound_to_and_stops_with_it(host: Host) {
     }
 }
 
+async fn what_a_unit_wants_is_started_along_and_may_be_missing(host: Host) {
+    let [wants, wanted] = ["fleettest-wants.service", "fleettest-wanted.service"].map(unit);
+    host.write(&wanted, RUNS).await;
+    host.write(&wants, &format!("[Unit]\nWants={wanted} fleettest-missing.service\n{RUNS}")).await;
+    host.queue(&wants, Job::Start).await;
+    host.until(&wants, "active running").await;
+    host.until(&wanted, "active running").await;
+    host.queue(&wanted, Job::Stop).await;
+    host.until(&wanted, "inactive dead").await;
+    host.until(&wants, "active running").await;
+    host.queue(&wants, Job::Restart).await;
+    host.until(&wanted, "active running").await; // a restart brings it, too
+    for name in [&wants, &wanted] {
+        host.clear(name).await;
+    }
+}
+
 async fn a_bound_unit_that_does_not_end_is_killed_and_waited_for(host: Host) {
     let [keeper, bound] = ["fleettest-keeps.service", "fleettest-stubborn.service"].map(unit);
     host.write(&keeper, RUNS).await;
@@ -539,6 +556,7 @@ both! {
     one_call_enables_many_and_one_that_is_refused_leaves_the_others_to_be_asked_for
     odd_files_run
     a_bound_unit_starts_what_it_is_bound_to_and_stops_with_it
+    what_a_unit_wants_is_started_along_and_may_be_missing
     a_bound_unit_that_does_not_end_is_killed_and_waited_for
     a_restart_takes_along_what_is_bound
     a_failed_assertion_keeps_a_unit_from_starting_and_is_no_failure
