@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleetd::store::kv::{Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, WatchStream};
+use fleetd::store::kv::{Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchStream};
 
 /// What is asked of the store, as far as anybody interferes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,15 @@ impl Kv for Interposed {
         self.inner.keep_alive(lease).await
     }
 
+    async fn time_left(&self, lease: LeaseId) -> Result<Option<TimeLeft>, StoreError> {
+        self.inner.time_left(lease).await
+    }
+
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.pass(Request::Revoke, self.inner.revoke(lease)).await
+    }
+
+    fn led_anew(&self) -> Option<tokio::time::Instant> {
+        self.inner.led_anew()
     }
 }

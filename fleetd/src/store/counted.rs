@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::kv::{Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, WatchStream};
+use super::kv::{Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchStream};
 
 /// The kinds of operations, in the order of [`Counts::read`].
 pub const KINDS: [&str; 5] = ["range", "get", "txn", "watch", "lease"];
@@ -102,7 +102,15 @@ impl Kv for Counted {
         self.counts.note(4, self.inner.keep_alive(lease)).await
     }
 
+    async fn time_left(&self, lease: LeaseId) -> Result<Option<TimeLeft>, StoreError> {
+        self.counts.note(4, self.inner.time_left(lease)).await
+    }
+
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.counts.note(4, self.inner.revoke(lease)).await
+    }
+
+    fn led_anew(&self) -> Option<tokio::time::Instant> {
+        self.inner.led_anew()
     }
 }

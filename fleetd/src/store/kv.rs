@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 /// A key-value store with one revision counter, transactions, watches and leases: etcd's model.
 ///
@@ -51,8 +52,18 @@ pub trait Kv: Send + Sync + 'static {
     /// Renews a lease; `Ok(false)` if it has expired or was never granted.
     async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError>;
 
+    /// How long a lease has, unless it is renewed; `None` if it has ended.
+    async fn time_left(&self, lease: LeaseId) -> Result<Option<TimeLeft>, StoreError>;
+
     /// Ends a lease at once, with its keys. `Ok` if it is already gone.
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError>;
+
+    /// When this client last heard that another member leads the store than before: from then on each lease has its whole time again, and
+    /// etcd's election timeout on top, whenever it was renewed. Every answer tells. `None` if it has heard of no change, as of a store
+    /// without members.
+    fn led_anew(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// The most operations in one transaction: etcd's default limit.
@@ -65,6 +76,15 @@ pub const MAX_TXN_BYTES: usize = 1_500_000;
 /// A lease's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseId(pub i64);
+
+/// How long a lease has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeLeft {
+    /// The time that each renewal gives it.
+    pub granted: Duration,
+    /// What is left of that, at most: in whole seconds, rounded up (etcd rounds down, and a second is added).
+    pub left: Duration,
+}
 
 /// A key with its value and history.
 #[derive(Debug, Clone, PartialEq, Eq)]

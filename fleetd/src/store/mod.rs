@@ -22,13 +22,14 @@ mod import;
 mod keys;
 pub mod kv;
 mod mirror;
+pub mod terms;
 
 pub use commit::{Commit, CommitBatch};
 pub use events::StoredEvent;
 pub use import::UnitsLock;
 pub use keys::Part;
 use keys::{Key, Keys};
-use kv::{Change, Compare, Kv, MAX_TXN_OPS, WatchStream};
+use kv::{Change, Compare, KeyValue, Kv, MAX_TXN_OPS, TimeLeft, WatchStream};
 pub use kv::{LeaseId, StoreError};
 pub use mirror::Mirror;
 
@@ -311,6 +312,26 @@ impl Store {
     /// Renews a lease; false if it has ended.
     pub async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
         self.kv.keep_alive(lease).await
+    }
+
+    /// How long a lease has, see [`Kv::time_left`].
+    pub async fn time_left(&self, lease: LeaseId) -> Result<Option<TimeLeft>, StoreError> {
+        self.kv.time_left(lease).await
+    }
+
+    /// When the store's own leader changed last, as far as heard, see [`Kv::led_anew`].
+    pub fn led_anew(&self) -> Option<tokio::time::Instant> {
+        self.kv.led_anew()
+    }
+
+    /// The machines that are registered, each with its lease.
+    pub async fn machine_leases(&self) -> Result<Vec<(MachineId, LeaseId)>, StoreError> {
+        let found = self.kv.ranges(&self.keys.part(Part::Machines)).await?;
+        let machine = |kv: KeyValue| match self.keys.read(&kv.key) {
+            Some(Key::Machine(id)) => kv.lease.map(|lease| (id, lease)),
+            _ => None,
+        };
+        Ok(found.kvs.into_iter().filter_map(machine).collect())
     }
 
     /// Ends a lease with all its keys.

@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fleetd::store::kv::{
-    self, Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, WatchBatch, WatchEvent, WatchStream,
+    self, Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchBatch, WatchEvent, WatchStream,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
 /// etcd looks for expired leases twice a second.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(500);
+
+/// What a new leader gives each lease on top of its time: etcd's default.
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Batches that wait in one watch; the others wait in the history.
 const QUEUE: usize = 64;
@@ -130,6 +133,11 @@ impl Etcd {
     pub fn change_leader(&self) {
         self.state().elect();
         self.shared.woken.notify_waiters();
+    }
+
+    /// How many leaders it has had.
+    pub fn term(&self) -> u64 {
+        self.state().elected
     }
 
     /// Whether it answers.
@@ -249,7 +257,7 @@ impl State {
         self.elected += 1;
         let now = Instant::now();
         for lease in self.leases.values_mut() {
-            lease.deadline = now + lease.ttl;
+            lease.deadline = now + lease.ttl + ELECTION_TIMEOUT;
         }
     }
 
@@ -331,6 +339,14 @@ impl Kv for Etcd {
             }
             _ => Ok(false),
         }
+    }
+
+    async fn time_left(&self, lease: LeaseId) -> Result<Option<TimeLeft>, StoreError> {
+        let now = Instant::now();
+        Ok(self.state().leases.get(&lease).filter(|lease| lease.deadline > now).map(|lease| {
+            let left = Duration::from_secs(lease.deadline.duration_since(now).as_secs() + 1);
+            TimeLeft { granted: lease.ttl, left }
+        }))
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {

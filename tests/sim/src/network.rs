@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fleetd::store::kv::{
-    Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, WatchBatch, WatchEvent, WatchStream,
+    Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchBatch, WatchEvent, WatchStream,
 };
+use fleetd::store::terms::Terms;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::etcd::Etcd;
 use crate::gate::Mortal;
@@ -31,6 +32,7 @@ pub struct RemoteKv {
     /// How fast this machine's clock runs, in millionths: its times in requests are scaled back.
     rate_ppm: i64,
     planted: Option<Planted>,
+    terms: Terms,
     /// Of a keeper with a planted bug: what it last read of its own key.
     blind: Mutex<Option<KeyValue>>,
 }
@@ -38,7 +40,7 @@ pub struct RemoteKv {
 impl RemoteKv {
     /// `etcd` must name its asker.
     pub fn new(etcd: Etcd, link: Arc<Link>, rate_ppm: i64, planted: Option<Planted>) -> RemoteKv {
-        RemoteKv { etcd, link, rate_ppm, planted, blind: Mutex::default() }
+        RemoteKv { etcd, link, rate_ppm, planted, terms: Terms::default(), blind: Mutex::default() }
     }
 
     fn asker(&self) -> &Mortal {
@@ -110,12 +112,16 @@ impl RemoteKv {
             if timeout(NO_QUORUM, etcd.quorum()).await.is_err() {
                 std::future::pending::<()>().await;
             }
-            let answer = operation(etcd).await;
+            let answer = operation(etcd.clone()).await;
+            let term = etcd.term();
             arrive(link.answer()).await;
-            answer
+            (answer, term)
         });
         let answer = match timeout(REQUEST_TIMEOUT, exchange).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok((answer, term))) => {
+                self.terms.heard(term);
+                answer
+            }
             Ok(Err(_)) => Err(StoreError::Unavailable("the simulation ends".to_string())),
             Err(_) => Err(StoreError::Unavailable("no answer in time".to_string())),
         };
@@ -197,8 +203,16 @@ impl Kv for RemoteKv {
         self.write(false, move |etcd| async move { etcd.keep_alive(lease).await }).await
     }
 
+    async fn time_left(&self, lease: LeaseId) -> Result<Option<TimeLeft>, StoreError> {
+        self.call(move |etcd| async move { etcd.time_left(lease).await }).await
+    }
+
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.write(false, move |etcd| async move { etcd.revoke(lease).await }).await
+    }
+
+    fn led_anew(&self) -> Option<Instant> {
+        self.terms.led_anew()
     }
 }
 

@@ -108,6 +108,41 @@ async fn an_etcd_that_restarts_ends_the_watch_and_is_found_again() {
 }
 
 #[tokio::test]
+async fn a_change_of_etcds_leader_is_heard_from_the_next_answer_of_any_kind() {
+    let mut etcd = start().await;
+    let kv = client([etcd.url()]);
+    let lease = kv.grant(PATIENCE).await.unwrap();
+    let mut heard = None;
+    for what in 0..4 {
+        assert_eq!(kv.led_anew(), heard);
+        // The only member is elected anew when it starts.
+        etcd.kill().unwrap();
+        etcd.run().await.unwrap();
+        assert_eq!(kv.led_anew(), heard, "nobody was asked");
+        match what {
+            0 => assert!(kv.keep_alive(lease).await.unwrap()),
+            1 => assert!(kv.time_left(lease).await.unwrap().is_some()),
+            2 => assert!(kv.get("a").await.is_ok()),
+            _ => assert!(kv.txn(&[], &[put("a", "1")]).await.unwrap().applied),
+        }
+        assert!(kv.led_anew() > heard, "request {what}");
+        heard = kv.led_anew();
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_goes_past_an_endpoint_that_hangs_within_its_time() {
+    let (hanging, other) = (start().await, start().await);
+    let kv = client([hanging.url(), other.url()]);
+    let lease = kv.grant(PATIENCE).await.unwrap();
+    assert!(kv.keep_alive(lease).await.unwrap());
+    hanging.pause().unwrap();
+    // Two clusters: the other one has never heard of the lease, which is an answer.
+    assert!(!kv.keep_alive(lease).await.unwrap());
+    assert_eq!(kv.time_left(lease).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_refused_and_a_right_one_works() {
     let etcd = start().await;
     let mut admin = Client::connect([etcd.url()], None).await.unwrap();

@@ -11,6 +11,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_lease_that_runs_out_deletes_its_keys_in_one_batch
     a_renewed_lease_lives_beyond_its_time
     a_lease_that_was_never_granted_cannot_be_renewed
+    a_lease_tells_its_time_and_what_is_left_of_it
     a_revoked_lease_deletes_its_keys_at_once
     a_put_with_an_ended_lease_changes_nothing
     a_put_without_the_lease_detaches_the_key
@@ -53,6 +54,34 @@ async fn a_renewed_lease_lives_beyond_its_time(store: Store, key: String) {
 
 async fn a_lease_that_was_never_granted_cannot_be_renewed(store: Store, _: String) {
     assert!(!store.kv.keep_alive(fleetd::store::kv::LeaseId(4711)).await.unwrap());
+}
+
+async fn a_lease_tells_its_time_and_what_is_left_of_it(store: Store, key: String) {
+    let granted = Duration::from_secs(3);
+    let lease = store.kv.grant(granted).await.unwrap();
+    let revision = apply(&store, &[put_leased(&key, lease)]).await;
+    let mut watch = store.kv.watch(&key, revision + 1).await.unwrap();
+    let begin = Instant::now();
+    assert!(store.kv.keep_alive(lease).await.unwrap());
+    while begin.elapsed() < 2 * granted {
+        let renewed = Instant::now();
+        assert!(store.kv.keep_alive(lease).await.unwrap());
+        let mut told = Vec::new();
+        while told.last() != Some(&Duration::from_secs(2)) {
+            let asked = renewed.elapsed();
+            let time = store.kv.time_left(lease).await.unwrap().expect("it is renewed in time");
+            assert_eq!(time.granted, granted);
+            // At most: it ends no later than that after it was renewed. And no more than a second too long.
+            assert!(time.left >= granted.saturating_sub(renewed.elapsed()), "{time:?} after {:?}", renewed.elapsed());
+            assert!(time.left <= granted.saturating_sub(asked) + Duration::from_secs(1), "{time:?} after {asked:?}");
+            told.push(time.left);
+            tokio::time::sleep(TTL / 20).await; // it is the passing of time that is told
+        }
+        assert!(told.is_sorted_by(|before, after| before >= after), "{told:?}");
+    }
+    assert!(next(&mut watch).await.is_ok(), "not renewed any more, it ends");
+    assert_eq!(store.kv.time_left(lease).await.unwrap(), None);
+    assert_eq!(store.kv.time_left(fleetd::store::kv::LeaseId(4711)).await.unwrap(), None);
 }
 
 async fn a_revoked_lease_deletes_its_keys_at_once(store: Store, p: String) {

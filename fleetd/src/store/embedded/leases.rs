@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::store::kv::LeaseId;
+use crate::store::kv::{LeaseId, TimeLeft};
 
 /// Every lease that has not ended.
 #[derive(Default)]
@@ -38,6 +38,12 @@ impl Leases {
             }
             _ => false,
         }
+    }
+
+    pub(super) fn time_left(&self, id: LeaseId, now: Instant) -> Option<TimeLeft> {
+        let lease = self.by_id.get(&id).filter(|lease| lease.deadline > now)?;
+        let left = Duration::from_secs(lease.deadline.duration_since(now).as_secs() + 1);
+        Some(TimeLeft { granted: lease.ttl, left })
     }
 
     pub(super) fn attach(&mut self, id: LeaseId, key: &str) {

@@ -19,7 +19,9 @@ use self::file::File;
 use self::history::History;
 use self::leases::Leases;
 use self::writer::{Operation, Request, Writer};
-use super::kv::{Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, WatchStream, check, check_count, check_key};
+use super::kv::{
+    Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchStream, check, check_count, check_key,
+};
 use crate::panics;
 
 /// Transactions waiting for the disk; further callers wait for room, within [`ANSWER_TIMEOUT`].
@@ -157,6 +159,10 @@ impl Kv for EmbeddedKv {
             return Err(StoreError::Unavailable(format!("{} is closed after an error", self.file.path.display())));
         }
         Ok(lock(&self.leases).renew(lease, Instant::now()))
+    }
+
+    async fn time_left(&self, lease: LeaseId) -> Result<Option<TimeLeft>, StoreError> {
+        Ok(lock(&self.leases).time_left(lease, Instant::now()))
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {

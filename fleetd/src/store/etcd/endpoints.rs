@@ -3,20 +3,20 @@
 //! The crate's own balancing over one channel is not used: it picks endpoints at random and keeps picking one that hangs.
 
 use std::path::Path;
-use std::sync::Mutex as StdMutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, Identity, TlsOptions};
 use fleet_tls::{Files, Reloading, TlsError};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::EtcdOptions;
 use super::errors::{is_a_close, never_sent, store_error};
 use super::probe;
+use super::renewals::Renewals;
 use crate::store::kv::StoreError;
 
 /// How often a connection with open streams is pinged. etcd takes pings closer than 5 s (`--grpc-keepalive-min-time`) for an attack
@@ -31,6 +31,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) enum Repeat {
     /// It reads, or does the same when done twice.
     Always,
+    /// The same, and etcd's leader answers it from memory: an endpoint that has not after half of what is left of the time hangs, and the
+    /// rest is for another one.
+    Quickly,
     /// It writes: only if the first endpoint surely never got it.
     IfNotSent,
 }
@@ -46,10 +49,17 @@ pub(super) struct Endpoints {
     turn: AtomicUsize,
 }
 
-/// One endpoint's client, if it has one.
+/// One endpoint's connection, if it has one.
 #[derive(Default)]
 struct Slot {
-    client: Option<Client>,
+    connection: Option<Connection>,
+}
+
+/// A connection to an endpoint. Clones are one connection.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub(super) client: Client,
+    pub(super) renewals: Arc<Renewals>,
 }
 
 impl Endpoints {
@@ -82,7 +92,7 @@ impl Endpoints {
     /// Makes the next calls connect anew.
     async fn hang_up(&self) {
         for slot in &self.slots {
-            slot.lock().await.client = None;
+            slot.lock().await.connection = None;
         }
     }
 
@@ -91,23 +101,27 @@ impl Endpoints {
     pub(super) async fn call<T, F: Future<Output = Result<T, etcd_client::Error>>>(
         &self,
         repeat: Repeat,
-        request: impl Fn(Client) -> F,
+        request: impl Fn(Connection) -> F,
     ) -> Result<T, StoreError> {
         let deadline = Instant::now() + self.options.request_timeout;
         let mut tries_left = self.slots.len();
         loop {
             let turn = self.turn.load(Ordering::Relaxed);
             let url = &self.options.endpoints[turn % self.slots.len()];
-            let attempt = async { request(self.client(turn).await?).await };
-            let (error, repeatable) = match timeout_at(deadline, attempt).await {
+            let attempt = async { request(self.connection(turn).await?).await };
+            let mut patience = deadline.duration_since(Instant::now());
+            if repeat == Repeat::Quickly && tries_left > 1 {
+                patience /= 2;
+            }
+            let (error, repeatable) = match timeout(patience, attempt).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => {
-                    let repeatable = repeat == Repeat::Always || never_sent(&error);
+                    let repeatable = repeat != Repeat::IfNotSent || never_sent(&error);
                     (self.judged(url, &error).await, repeatable)
                 }
                 Err(_) => {
-                    let problem = format!("{url} did not answer within {:?}", self.options.request_timeout);
-                    (StoreError::Unavailable(problem), false)
+                    let problem = format!("{url} did not answer within {patience:.1?}");
+                    (StoreError::Unavailable(problem), repeat == Repeat::Quickly)
                 }
             };
             if !matches!(error, StoreError::Unavailable(_)) {
@@ -132,8 +146,8 @@ impl Endpoints {
         store_error(url, error, &files)
     }
 
-    /// The turn's client. Building one does no more than parse, unless there are credentials: then it logs in.
-    async fn client(&self, turn: usize) -> Result<Client, etcd_client::Error> {
+    /// The turn's connection. Building one does no more than parse, unless there are credentials: then it logs in.
+    async fn connection(&self, turn: usize) -> Result<Connection, etcd_client::Error> {
         let index = turn % self.slots.len();
         let (tls, reloaded) = self.tls.current();
         match reloaded {
@@ -145,8 +159,8 @@ impl Endpoints {
             None => {}
         }
         let mut slot = self.slots[index].lock().await;
-        if let Some(client) = &slot.client {
-            return Ok(client.clone());
+        if let Some(connection) = &slot.connection {
+            return Ok(connection.clone());
         }
         let mut options = ConnectOptions::new()
             .with_connect_timeout(self.options.connect_timeout)
@@ -165,15 +179,16 @@ impl Endpoints {
             options = options.with_tls(tls);
         }
         let client = Client::connect([url], Some(options)).await?;
-        slot.client = Some(client.clone());
-        Ok(client)
+        let connection = Connection { client, renewals: Arc::default() };
+        slot.connection = Some(connection.clone());
+        Ok(connection)
     }
 
     /// Passes the turn on, once however many calls failed on it together, and drops the connection: TCP may take minutes to notice
     /// that it is dead, and a connection that failed once reports the old error again.
     async fn give_up(&self, turn: usize) {
         if self.turn.compare_exchange(turn, turn + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            self.slots[turn % self.slots.len()].lock().await.client = None;
+            self.slots[turn % self.slots.len()].lock().await.connection = None;
         }
     }
 }

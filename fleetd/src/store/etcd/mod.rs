@@ -3,16 +3,21 @@
 mod endpoints;
 mod errors;
 mod probe;
+mod renewals;
 mod watch;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::{Client, CompareOp, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{Client, CompareOp, GetOptions, PutOptions, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use fleet_tls::{Files, TlsError};
+use tokio::time::Instant;
 
-use self::endpoints::{Endpoints, Repeat};
-use super::kv::{Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, WatchStream, check, check_count, check_key};
+use self::endpoints::{Connection, Endpoints, Repeat};
+use super::kv::{
+    Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchStream, check, check_count, check_key,
+};
+use super::terms::Terms;
 
 /// How to reach the cluster.
 #[derive(Debug, Clone)]
@@ -47,13 +52,14 @@ impl EtcdOptions {
 /// Absent: learning further endpoints from the cluster, retries beyond one call's time.
 pub struct EtcdKv {
     endpoints: Endpoints,
+    terms: Terms,
 }
 
 impl EtcdKv {
     /// Checks the options; does not connect. [`StoreError::Refused`] for an empty list, a URL that is neither
     /// `http://` nor `https://`, and certificate files that will not do.
     pub fn connect(options: EtcdOptions) -> Result<EtcdKv, StoreError> {
-        Ok(EtcdKv { endpoints: Endpoints::new(options)? })
+        Ok(EtcdKv { endpoints: Endpoints::new(options)?, terms: Terms::default() })
     }
 
     /// Logs in as somebody else and uses other certificate files from now on.
@@ -62,25 +68,32 @@ impl EtcdKv {
     }
 
     async fn txn_once(&self, repeat: Repeat, txn: Txn) -> Result<TxnResponse, StoreError> {
-        let request = |client| {
+        let request = |to: Connection| {
             let txn = txn.clone();
-            async move { kv(&client).txn(txn).await }
+            async move { kv(&to.client).txn(txn).await }
         };
         self.endpoints.call(repeat, request).await
     }
 
     async fn read(&self, txn: Txn) -> Result<(Vec<TxnOpResponse>, i64), StoreError> {
         let response = self.txn_once(Repeat::Always, txn).await?;
-        Ok((response.op_responses(), revision(response.header())?))
+        Ok((response.op_responses(), self.revision(response.header())?))
+    }
+
+    /// The revision of an answer, whose term is noted.
+    fn revision(&self, header: Option<&ResponseHeader>) -> Result<i64, StoreError> {
+        let header = header.ok_or_else(|| StoreError::Refused("etcd answered without a header; is this an etcd?".into()))?;
+        self.terms.heard(header.raft_term());
+        Ok(header.revision())
     }
 }
 
 #[async_trait]
 impl Kv for EtcdKv {
     async fn range(&self, prefix: &str) -> Result<Range, StoreError> {
-        let request = |client| async move { kv(&client).get(prefix, Some(GetOptions::new().with_prefix())).await };
+        let request = |to: Connection| async move { kv(&to.client).get(prefix, Some(GetOptions::new().with_prefix())).await };
         let mut response = self.endpoints.call(Repeat::Always, request).await?;
-        let revision = revision(response.header())?;
+        let revision = self.revision(response.header())?;
         Ok(Range { kvs: response.take_kvs().into_iter().map(key_value).collect(), revision })
     }
 
@@ -102,8 +115,9 @@ impl Kv for EtcdKv {
 
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError> {
         check_key(key)?;
-        let mut response = self.endpoints.call(Repeat::Always, |client| async move { kv(&client).get(key, None).await }).await?;
-        let revision = revision(response.header())?;
+        let request = |to: Connection| async move { kv(&to.client).get(key, None).await };
+        let mut response = self.endpoints.call(Repeat::Always, request).await?;
+        let revision = self.revision(response.header())?;
         Ok((response.take_kvs().pop().map(key_value), revision))
     }
 
@@ -135,7 +149,7 @@ impl Kv for EtcdKv {
             StoreError::TooLarge { what, limit, .. } => StoreError::TooLarge { what, bytes, limit },
             error => error,
         })?;
-        Ok(Outcome { applied: response.succeeded(), revision: revision(response.header())? })
+        Ok(Outcome { applied: response.succeeded(), revision: self.revision(response.header())? })
     }
 
     async fn watch(&self, prefix: &str, from: i64) -> Result<WatchStream, StoreError> {
@@ -145,33 +159,47 @@ impl Kv for EtcdKv {
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
         let seconds = whole_seconds(ttl);
         // Sent twice, it leaves a lease that nobody knows and that expires by itself.
-        let call = self.endpoints.call(Repeat::Always, |client| async move { client.lease_client().grant(seconds, None).await });
-        Ok(LeaseId(call.await?.id()))
+        let request = |to: Connection| async move { to.client.lease_client().grant(seconds, None).await };
+        let granted = self.endpoints.call(Repeat::Always, request).await?;
+        self.revision(granted.header())?;
+        Ok(LeaseId(granted.id()))
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
-        // A stream of its own for each renewal: 80 µs dearer than an open one, and there is nothing to mend when a connection broke.
-        self.endpoints
-            .call(Repeat::Always, |client: Client| async move {
-                match client.lease_client().keep_alive(lease.0).await {
-                    Ok(_) => Ok(true),
-                    Err(error) if errors::is_lease_not_found(&error) => Ok(false),
-                    Err(error) => Err(error),
-                }
-            })
-            .await
+        let request = |to: Connection| async move { to.renewals.renew(&to.client, lease).await };
+        let renewed = self.endpoints.call(Repeat::Quickly, request).await?;
+        Ok(renewed.is_some_and(|term| {
+            self.terms.heard(term);
+            true
+        }))
+    }
+
+    async fn time_left(&self, lease: LeaseId) -> Result<Option<TimeLeft>, StoreError> {
+        let request = |to: Connection| async move { to.client.lease_client().time_to_live(lease.0, None).await };
+        let answer = self.endpoints.call(Repeat::Quickly, request).await?;
+        if !self.terms.heard(answer.header().map_or(0, ResponseHeader::raft_term)) {
+            return Err(StoreError::Unavailable("a member answered that has not heard of etcd's present leader".into()));
+        }
+        // -1 for a lease that has ended, 0 for one in its last second, and for one whose end is due.
+        let Ok(seconds) = u64::try_from(answer.ttl()) else { return Ok(None) };
+        let granted = Duration::from_secs(u64::try_from(answer.granted_ttl()).unwrap_or(0));
+        Ok(Some(TimeLeft { granted, left: Duration::from_secs(seconds + 1) }))
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.endpoints
-            .call(Repeat::Always, |client: Client| async move {
-                match client.lease_client().revoke(lease.0).await {
-                    Ok(_) => Ok(()),
-                    Err(error) if errors::is_lease_not_found(&error) => Ok(()),
-                    Err(error) => Err(error),
-                }
-            })
-            .await
+        let request = |to: Connection| async move {
+            to.renewals.forget(lease);
+            match to.client.lease_client().revoke(lease.0).await {
+                Ok(_) => Ok(()),
+                Err(error) if errors::is_lease_not_found(&error) => Ok(()),
+                Err(error) => Err(error),
+            }
+        };
+        self.endpoints.call(Repeat::Always, request).await
+    }
+
+    fn led_anew(&self) -> Option<Instant> {
+        self.terms.led_anew()
     }
 }
 
@@ -215,11 +243,6 @@ fn key_value(found: etcd_client::KeyValue) -> KeyValue {
     // fleet writes no other keys than UTF-8; a stranger's must not make a whole range fail.
     let key = String::from_utf8(key).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
     KeyValue { key, value, create_revision, mod_revision, lease: (lease != 0).then_some(LeaseId(lease)) }
-}
-
-fn revision(header: Option<&etcd_client::ResponseHeader>) -> Result<i64, StoreError> {
-    let header = header.ok_or_else(|| StoreError::Refused("etcd answered without a header; is this an etcd?".into()))?;
-    Ok(header.revision())
 }
 
 fn whole_seconds(ttl: Duration) -> i64 {

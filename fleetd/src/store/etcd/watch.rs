@@ -1,10 +1,10 @@
 //! One watch on etcd: responses in, one batch per revision out.
 
-use etcd_client::{Client, EventType, WatchOptions, WatchResponse};
+use etcd_client::{EventType, WatchOptions, WatchResponse};
 use fleet_tls::Files;
 use tokio::sync::mpsc;
 
-use super::endpoints::{Endpoints, Repeat};
+use super::endpoints::{Connection, Endpoints, Repeat};
 use super::errors::store_error;
 use super::key_value;
 use crate::store::kv::{StoreError, WatchBatch, WatchEvent, WatchStream};
@@ -17,10 +17,10 @@ pub(super) async fn open(endpoints: &Endpoints, prefix: &str, from: i64) -> Resu
     // Without fragments etcd sends a revision's changes in one response; with them the crate does not tell which is the last one.
     let options = WatchOptions::new().with_prefix().with_start_revision(from.max(1));
     let (mut stream, first) = endpoints
-        .call(Repeat::Always, |client: Client| {
+        .call(Repeat::Always, |to: Connection| {
             let options = options.clone();
             async move {
-                let mut watches = client.watch_client().max_decoding_message_size(usize::MAX);
+                let mut watches = to.client.watch_client().max_decoding_message_size(usize::MAX);
                 let mut stream = watches.watch(prefix, Some(options)).await?;
                 let first = stream.message().await?;
                 Ok((stream, first))
