@@ -22,7 +22,7 @@ use crate::repeated::Repeated;
 use crate::replays::Replays;
 use crate::store::kv::WatchStream;
 use crate::store::{Mirror, Store, StoreError, Term};
-use crate::{clock, leader, panics};
+use crate::{clock, leader, overdue, panics};
 
 /// How often the leader looks again when nothing happens: a safety net, since every change wakes it.
 const PERIOD_MS: u64 = 30_000;
@@ -78,6 +78,7 @@ impl Engine {
                     return;
                 }
                 () = leader::hold(&self.store, term.lease, self.leader_ttl) => None,
+                () = overdue::end_overdue(&self.store, &self.health, self.settle) => None,
                 led = panics::contained(self.lead(term)) => led.err(),
             };
             self.metrics.leader_since_s.store(0, Relaxed);

@@ -17,6 +17,7 @@ pub mod leader;
 pub mod leave;
 pub mod machine;
 pub mod metrics;
+pub mod overdue;
 pub mod panics;
 pub mod reload;
 pub mod repeated;

@@ -145,7 +145,7 @@ impl Session {
         loop {
             match self.try_register(&mut lease).await {
                 Ok(held) => {
-                    self.health.reachable();
+                    self.health.reachable(self.store.led_anew(), held.presence.ttl);
                     return held;
                 }
                 Err(StoreError::LeaseExpired) => lease = None,
@@ -196,7 +196,7 @@ impl Session {
             beat.tick().await;
             loop {
                 match self.store.keep_alive(lease).await {
-                    Ok(true) => break self.health.reachable(),
+                    Ok(true) => break self.health.reachable(self.store.led_anew(), ttl),
                     Ok(false) => return,
                     Err(error) => {
                         if self.health.settled_at_ms(Duration::ZERO).is_some() {

@@ -227,6 +227,28 @@ impl Cluster {
         Ok(())
     }
 
+    /// Makes the host's member lead etcd.
+    pub fn lead_store_from(&self, host: &str) -> Result<()> {
+        let endpoint = |host: &str| Ok::<_, anyhow::Error>(format!("http://{}:2379", self.lab.address(host)?));
+        let asked = |host: &str| -> Result<(u64, u64)> {
+            let text =
+                self.lab.sh("h1", &format!("ETCDCTL_API=3 etcdctl --endpoints {} endpoint status -w json", endpoint(host)?))?;
+            let answer: serde_json::Value = serde_json::from_str(&text)?;
+            let number = |path: &str| answer.pointer(path).and_then(serde_json::Value::as_u64).context(text.clone());
+            Ok((number("/0/Status/header/member_id")?, number("/0/Status/leader")?))
+        };
+        let (wanted, leads) = asked(host)?;
+        for leader in self.hosts() {
+            if wanted != leads && asked(&leader)?.0 == leads {
+                let command = format!("ETCDCTL_API=3 etcdctl --endpoints {} move-leader {wanted:x}", endpoint(&leader)?);
+                self.lab.sh("h1", &command)?;
+            }
+        }
+        let (member, leads) = asked(host)?;
+        ensure!(member == leads, "{host}'s member of etcd does not lead");
+        Ok(())
+    }
+
     /// Everything below fleet's prefix in etcd, keys and values with their revisions, as etcdctl prints it.
     pub fn store(&self) -> Result<String> {
         let text = self.lab.sh("h1", "ETCDCTL_API=3 etcdctl get --prefix /fleet -w json")?;

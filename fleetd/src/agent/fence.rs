@@ -164,7 +164,7 @@ mod tests {
         let now_ms = crate::clock::now_ms();
         let long_ago = now_ms - 10 * PATIENCE_MS;
         assert!(!keeper.is_overdue(long_ago, now_ms), "the store is away");
-        health.reachable();
+        health.reachable(None, Duration::ZERO);
         assert!(!keeper.is_overdue(long_ago, now_ms), "it is just back");
         assert!(keeper.is_overdue(long_ago, now_ms + 2 * PATIENCE_MS));
         assert!(!keeper.is_overdue(now_ms + 2 * PATIENCE_MS, now_ms + 2 * PATIENCE_MS), "it has just been asked for");

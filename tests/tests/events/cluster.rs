@@ -120,7 +120,7 @@ impl Cluster {
     /// An engine on the machine `id` that nobody has elected.
     pub(crate) fn engine(&self, id: &str, store: Store) -> Engine {
         let health = Health::default();
-        health.reachable();
+        health.reachable(None, Duration::ZERO);
         Engine {
             store,
             machine: MachineId::new(id),

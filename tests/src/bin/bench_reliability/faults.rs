@@ -29,12 +29,29 @@ pub(crate) struct Toll {
 pub(crate) type Fault = fn(usize, &mut Toll) -> Result<Vec<f64>>;
 
 /// The name on the command line, what is measured, and how.
-pub(crate) const FAULTS: [(&str, &str, Fault); 4] = [
+pub(crate) const FAULTS: [(&str, &str, Fault); 5] = [
     ("container", "container killed → runs again (by the agent, no Restart=)", container),
-    ("machine", "machine lost → count restored", |runs, toll| machine(runs, toll, false)),
+    ("machine", "machine lost → count restored", |runs, toll| machine(runs, toll, Lost::Follower)),
+    ("store", "machine lost together with etcd's leader → count restored", |runs, toll| machine(runs, toll, Lost::StoreLeader)),
     ("leader", "leader lost → next unit runs", leader),
-    ("both", "leader's machine lost together with one member of etcd → count restored", |runs, toll| machine(runs, toll, true)),
+    ("both", "fleet's and etcd's leader lost with one machine → count restored", |runs, toll| {
+        machine(runs, toll, Lost::BothLeaders)
+    }),
 ];
+
+/// Which machine loses power. Each has a member of etcd.
+#[derive(Clone, Copy, PartialEq)]
+enum Lost {
+    /// One that leads nothing.
+    Follower,
+    /// etcd's leader, not fleet's.
+    StoreLeader,
+    /// Both.
+    BothLeaders,
+}
+
+/// How long after etcd's leader was moved the fault is made: nothing that fleet does about the move goes on then.
+const MOVED: Duration = Duration::from_secs(15);
 
 fn container(runs: usize, _: &mut Toll) -> Result<Vec<f64>> {
     with_cluster("container", |cluster| {
@@ -62,13 +79,22 @@ fn container(runs: usize, _: &mut Toll) -> Result<Vec<f64>> {
     })
 }
 
-fn machine(runs: usize, toll: &mut Toll, the_leaders: bool) -> Result<Vec<f64>> {
-    with_cluster(if the_leaders { "both" } else { "machine" }, |cluster| {
+fn machine(runs: usize, toll: &mut Toll, which: Lost) -> Result<Vec<f64>> {
+    let name = match which {
+        Lost::Follower => "machine",
+        Lost::StoreLeader => "store",
+        Lost::BothLeaders => "both",
+    };
+    with_cluster(name, |cluster| {
         workloads(cluster)?;
         let mut took = Vec::new();
         for _ in 0..runs {
             let leader = cluster.leader()?;
-            let lost = cluster.hosts().into_iter().find(|host| (*host == leader) == the_leaders).context("a host to lose")?;
+            let follower = cluster.hosts().into_iter().find(|host| *host != leader).context("a follower")?;
+            let lost = if which == Lost::BothLeaders { leader.clone() } else { follower };
+            cluster.lead_store_from(if which == Lost::Follower { &leader } else { &lost })?;
+            std::thread::sleep(MOVED);
+            ensure!(cluster.leader()? == leader, "another machine leads since etcd's leader was moved");
             let before = record::lives(&cluster.lab)?.len();
             let at = record::now()?;
             cluster.lab.kill(&lost)?;

@@ -1,4 +1,4 @@
-//! The figures of docs/reliability.md, on hosts of the lab: `bench_reliability [container|machine|leader|both]… [--runs N]`.
+//! The figures of docs/reliability.md, on hosts of the lab: `bench_reliability [container|machine|store|leader|both]… [--runs N]`.
 //!
 //! Seconds from a fault until the wanted count runs again, by the units' own records (`fleet_tests::record`); how often a fenced unit
 //! had two copies, and how many workloads a fault of the control plane stopped, over all runs.
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
             name => {
                 ensure!(
                     faults::FAULTS.iter().any(|(known, ..)| *known == name),
-                    "{name:?} is none of container, machine, leader, both"
+                    "{name:?} is none of container, machine, store, leader, both"
                 );
                 asked.push(name.to_owned());
             }
