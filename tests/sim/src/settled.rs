@@ -32,9 +32,10 @@ pub async fn settled(etcd: &Etcd, hosts: &[Arc<Host>], now_ms: u64, planted: Opt
         return Err(not_yet(format!("machine {} is not registered", host.number)));
     }
     let nowhere = planned(&Planted::overlook(planted, &snapshot)).map_err(not_yet)?;
-    assigned_well(&snapshot, &nowhere).map_err(not_yet)?;
+    let waiting = waiting(&snapshot, &nowhere);
+    assigned_well(&snapshot, &nowhere, &waiting).map_err(not_yet)?;
     for host in hosts {
-        runs_what_it_should(host, &snapshot, &mirror.cluster().records).map_err(not_yet)?;
+        runs_what_it_should(host, &snapshot, &mirror.cluster().records, &waiting).map_err(not_yet)?;
     }
     fits_nowhere(&snapshot, &nowhere).map_err(|what| Verdict { check: Check::Nowhere, what })
 }
@@ -49,6 +50,12 @@ fn planned(snapshot: &Snapshot) -> Result<BTreeSet<UnitName>, String> {
         return Err(format!("the plan of the planned state rewrites the assignment of {id} without a change"));
     }
     Ok(planned.unplaced.into_iter().flat_map(|unplaced| unplaced.instances).collect())
+}
+
+/// Units whose new text may have to wait: replicas that fit nowhere spend the budget of the others.
+fn waiting(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
+    let units = nowhere.iter().filter_map(|name| owner(snapshot, name));
+    units.filter(|unit| unit.constraints.max_unavailable.is_some()).map(|unit| unit.name.clone()).collect()
 }
 
 /// Whether no machine may be given any of what the planner says fits nowhere.
@@ -117,7 +124,7 @@ fn owner<'a>(snapshot: &'a Snapshot, name: &UnitName) -> Option<&'a Arc<Unit>> {
 }
 
 /// Counts, misfits, conflicts and peers.
-fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> Result<(), String> {
+fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>, waiting: &BTreeSet<UnitName>) -> Result<(), String> {
     let mut count: BTreeMap<&UnitName, usize> = BTreeMap::new();
     for (id, machine) in &snapshot.machines {
         let Some(assignment) = snapshot.assignments.get(id) else { continue };
@@ -126,7 +133,8 @@ fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> Result<()
         for (name, placement) in &assignment.instances {
             let unit = owner(snapshot, name).filter(|unit| unit.desired != DesiredState::Inactive);
             let unit = unit.ok_or_else(|| format!("{name} on {id} is not wanted"))?;
-            if (&placement.unit, &placement.hash, placement.state) != (&unit.name, &unit.hash, unit.desired) {
+            let of_now = placement.hash == unit.hash || waiting.contains(&unit.name);
+            if !of_now || (&placement.unit, placement.state) != (&unit.name, unit.desired) {
                 return Err(format!("{name} on {id} is out of date"));
             }
             *count.entry(name).or_default() += 1;
@@ -164,7 +172,12 @@ fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> Result<()
 type Records = BTreeMap<UnitName, Arc<UnitRecord>>;
 
 /// Whether a machine runs exactly what it is assigned, in the text that it should.
-fn runs_what_it_should(host: &Host, snapshot: &Snapshot, records: &Records) -> Result<(), String> {
+fn runs_what_it_should(
+    host: &Host,
+    snapshot: &Snapshot,
+    records: &Records,
+    waiting: &BTreeSet<UnitName>,
+) -> Result<(), String> {
     let number = host.number;
     let loaded = host.systemd.inner.loaded();
     let assignment = snapshot.assignments.get(&host.id);
@@ -175,7 +188,7 @@ fn runs_what_it_should(host: &Host, snapshot: &Snapshot, records: &Records) -> R
             other => return Err(format!("machine {number} should run {name}: {other:?}")),
         }
         let record = records.get(&placement.unit).ok_or_else(|| format!("no record of {}", placement.unit))?;
-        if host.systemd.inner.running_text(name).as_ref() != Some(&record.text) {
+        if host.systemd.inner.running_text(name).as_ref() != Some(&record.text) && !waiting.contains(&placement.unit) {
             return Err(format!("machine {number} runs {name} with another text than its record's"));
         }
         if let Some(fence) = &placement.fence {
