@@ -11,6 +11,7 @@ use fleet_core::model::{FORMAT, Snapshot};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Change, Plan, plan};
 use fleet_core::replay::Saved;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -18,6 +19,7 @@ use tracing::{debug, error, info, warn};
 use crate::event_log::{self, EventLog};
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::overdue::Overdue;
 use crate::repeated::Repeated;
 use crate::replays::Replays;
 use crate::store::kv::WatchStream;
@@ -68,6 +70,7 @@ impl Engine {
             };
             info!(term = term.create_revision, "leading");
             self.metrics.leader_since_s.store(clock::now_ms() / 1000, Relaxed);
+            let overdue = watch::Sender::default();
             let panicked = tokio::select! {
                 biased; // the same order in each run of the simulator
                 () = stop.cancelled() => {
@@ -78,8 +81,8 @@ impl Engine {
                     return;
                 }
                 () = leader::hold(&self.store, term.lease, self.leader_ttl) => None,
-                () = overdue::end_overdue(&self.store, &self.health, self.settle) => None,
-                led = panics::contained(self.lead(term)) => led.err(),
+                () = overdue::look(&self.store, &self.health, self.settle, &overdue) => None,
+                led = panics::contained(self.lead(term, overdue.subscribe())) => led.err(),
             };
             self.metrics.leader_since_s.store(0, Relaxed);
             self.replays.end_term();
@@ -119,11 +122,11 @@ impl Engine {
     }
 
     /// Plans until another leads.
-    async fn lead(&self, term: Term) {
+    async fn lead(&self, term: Term, mut overdue: watch::Receiver<Overdue>) {
         let mut memory = Memory::default();
         let mut repeated = Repeated::default();
         loop {
-            match self.lead_until_cut_off(term, &mut memory).await {
+            match self.lead_until_cut_off(term, &mut memory, &mut overdue).await {
                 Ok(()) => return,
                 Err(StoreError::Unavailable(problem)) => debug!("reading the store again: {problem}"),
                 Err(StoreError::Compacted(revision)) => debug!("reading the store again: history before {revision} is gone"),
@@ -138,13 +141,19 @@ impl Engine {
     }
 
     /// Copies the store and follows it. Ends well when another leads, with an error when the copy must be made anew.
-    async fn lead_until_cut_off(&self, term: Term, memory: &mut Memory) -> Result<(), StoreError> {
+    async fn lead_until_cut_off(
+        &self,
+        term: Term,
+        memory: &mut Memory,
+        overdue: &mut watch::Receiver<Overdue>,
+    ) -> Result<(), StoreError> {
         let mut mirror = self.store.read_all().await?;
         let mut events = EventLog::open(&self.store, term, &self.machine, &mirror).await?;
         let mut changes = self.store.watch_all(mirror.cluster().snapshot.revision).await?;
         let mut committed = 0;
         loop {
             let mut next_ms = clock::now_ms() + PERIOD_MS;
+            memory.overdue.clone_from(&overdue.borrow_and_update());
             // Until our own last commit has come round, the copy is older than what we know: planning it would only conflict.
             if mirror.cluster().snapshot.revision >= committed {
                 let begin = Instant::now();
@@ -167,7 +176,11 @@ impl Engine {
                 next_ms = wake_at_ms.map_or(next_ms, |at| at.min(next_ms));
             }
             let pause = Duration::from_millis(next_ms.saturating_sub(clock::now_ms()));
-            tokio::time::timeout(pause, follow(&mut mirror, &mut changes)).await.unwrap_or(Ok(()))?;
+            tokio::select! {
+                biased;
+                followed = timeout(pause, follow(&mut mirror, &mut changes)) => followed.unwrap_or(Ok(()))?,
+                _ = overdue.changed() => {}
+            }
         }
     }
 
@@ -189,6 +202,7 @@ impl Engine {
         }
         let mut snapshot = mirror.cluster().snapshot.clone();
         snapshot.now_ms = now_ms;
+        memory.without_overdue(&mut snapshot, mirror);
         memory.silence.note(&mut snapshot);
         let settled_at_ms = self.health.settled_at_ms(self.settle);
         let settling = settled_at_ms.is_none_or(|at| now_ms < at);
@@ -223,6 +237,8 @@ impl Engine {
 pub struct Memory {
     /// For how long each keeper has been away.
     silence: Silence,
+    /// Machines that are there only because etcd gave their leases more time.
+    overdue: Overdue,
     /// The fenced instances that wait, so that each is said once.
     waiting: BTreeSet<(UnitName, MachineId)>,
     /// Whether it was said that moves are slow.
@@ -230,6 +246,14 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Takes overdue machines out of what is planned, as if their leases had ended.
+    fn without_overdue(&self, snapshot: &mut Snapshot, mirror: &Mirror) {
+        for (id, _) in self.overdue.iter().filter(|(id, created)| mirror.machines_created().get(*id) == Some(created)) {
+            snapshot.machines.remove(id);
+            snapshot.reports.remove(id);
+        }
+    }
+
     fn say_what_waits(&mut self, plan: &Plan) {
         if let Some(slowed) = plan.slowed.as_ref().filter(|_| !self.slowed) {
             warn!("{slowed}");

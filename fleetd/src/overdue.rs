@@ -2,56 +2,67 @@
 //!
 //! etcd keeps in memory when a lease was renewed. A new leader of it does not know, and gives every lease its whole time again and its
 //! election timeout on top: a machine that was lost with the old one would be called lost up to 3 s later than others. So fleet's leader
-//! looks at the leases after each such election, and ends those that nobody renewed for most of their time since: whoever lives has tried
-//! that at least twice.
+//! looks at the leases after each such election. A machine that has not renewed its own for most of its time is overdue: planning takes it
+//! for absent, until it renews. Nothing is written but the plan, under the term's fence.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleet_core::name::MachineId;
+use futures_util::future::join_all;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
 use crate::health::Health;
 use crate::store::kv::TimeLeft;
-use crate::store::{LeaseId, Store, StoreError};
+use crate::store::{Registration, Store, StoreError};
+
+/// The overdue machines, each with the revision that created its key: a new registration is not overdue.
+pub type Overdue = BTreeMap<MachineId, i64>;
 
 /// How often is looked whether there was an election, and at a lease that may be overdue at any moment.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// A lease is overdue when this part of its time, and [`ON_TOP`], is left. Where it is less than a second nothing is won.
+/// How many leases are looked at together.
+const AT_ONCE: usize = 16;
+
+/// A lease is overdue when this part of its time, and [`ON_TOP`], is left. Where this part is less than a second nothing is done.
 const LAST_PART: u32 = 5;
 
-/// What etcd's new leader adds to each lease's time: its election timeout, by default this. With a longer one nothing is done here.
+/// What etcd's new leader adds to each lease's time: its election timeout, by default this.
 const ON_TOP: Duration = Duration::from_secs(1);
 
 /// What a time that etcd tells may be too long by: see [`TimeLeft::left`].
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A machine whose lease was not renewed since the election, as far as is known.
+#[derive(Clone)]
 struct Silent {
     machine: MachineId,
-    lease: LeaseId,
+    registration: Registration,
     look: Instant,
 }
 
-/// What is to be done about a lease.
+/// What a lease says of its machine.
 #[derive(Debug, PartialEq)]
 enum Verdict {
-    /// To look again after this.
+    /// Not yet: to look again after this.
     Wait(Duration),
-    /// To end it.
     Overdue,
-    /// Nothing: it was renewed since, or little is won.
+    /// It has renewed, or little is won by looking.
     Leave,
 }
 
-/// Looks for as long as it is not dropped. `settle` is how long the store must have been reachable before anybody is lost.
-pub async fn end_overdue(store: &Store, health: &Health, settle: Duration) {
+/// Looks for as long as it is not dropped, and says in `overdue` what it found. `settle` is how long the store must have been reachable
+/// before anybody is lost.
+pub async fn look(store: &Store, health: &Health, settle: Duration, overdue: &watch::Sender<Overdue>) {
     let mut looked_after = None;
     loop {
         let led_anew = store.led_anew();
-        if let Some(elected) = led_anew.filter(|_| led_anew != looked_after) {
-            match look_at_all(store, elected, || health.is_settled(settle)).await {
+        // Later than that, whatever the election did to leases is over.
+        if let Some(elected) = led_anew.filter(|at| led_anew != looked_after && at.elapsed() <= settle) {
+            match look_at_all(store, elected, settle, health, overdue).await {
                 Ok(()) => looked_after = led_anew,
                 Err(error) => debug!("cannot look at the machines' leases: {error}"),
             }
@@ -60,35 +71,52 @@ pub async fn end_overdue(store: &Store, health: &Health, settle: Duration) {
     }
 }
 
-/// Looks at each lease until it is renewed, ended, or overdue; at none any more when there is another election.
-async fn look_at_all(store: &Store, elected: Instant, settled: impl Fn() -> bool) -> Result<(), StoreError> {
-    let machines = store.machine_leases().await?;
-    let mut silent: Vec<Silent> =
-        machines.into_iter().map(|(machine, lease)| Silent { machine, lease, look: Instant::now() }).collect();
+/// Looks at each lease until it is renewed or ended; at none any more when there is another election.
+async fn look_at_all(
+    store: &Store,
+    elected: Instant,
+    settle: Duration,
+    health: &Health,
+    overdue: &watch::Sender<Overdue>,
+) -> Result<(), StoreError> {
+    // By half of the time, whoever lives has renewed, and need not be looked at again.
+    let first = elected + settle / 2;
+    let machines = store.registrations().await?.into_iter();
+    let mut silent: Vec<Silent> = machines.map(|(machine, registration)| Silent { machine, registration, look: first }).collect();
     while let Some(next) = silent.iter().map(|silent| silent.look).min() {
         sleep_until(next).await;
-        if store.led_anew() != Some(elected) {
-            return Ok(());
-        }
-        let mut still = Vec::new();
-        for mut silent in silent {
-            if silent.look <= Instant::now() {
-                let Some(time) = store.time_left(silent.lease).await? else { continue };
-                silent.look = Instant::now()
-                    + match judge(time, elected.elapsed()) {
-                        Verdict::Leave => continue,
-                        Verdict::Wait(pause) => pause,
-                        // The store was away for more than an election: all get time to return.
-                        Verdict::Overdue if !settled() => PERIOD,
-                        Verdict::Overdue => {
-                            end(store, &silent, elected).await?;
-                            continue;
-                        }
-                    };
+        let (due, later): (Vec<_>, Vec<_>) = silent.into_iter().partition(|silent| silent.look <= Instant::now());
+        silent = later;
+        for due in due.chunks(AT_ONCE) {
+            let told = join_all(due.iter().map(|silent| store.time_left(silent.registration.lease))).await;
+            if store.led_anew() != Some(elected) {
+                return Ok(());
             }
-            still.push(silent);
+            for (one, told) in due.iter().zip(told) {
+                let pause = match told.map(|time| time.map(|time| judge(time, elected.elapsed()))) {
+                    // The machine's key ends with its lease.
+                    Ok(None) => continue,
+                    Ok(Some(Verdict::Leave)) => {
+                        overdue.send_if_modified(|overdue| overdue.remove(&one.machine).is_some());
+                        continue;
+                    }
+                    Ok(Some(Verdict::Wait(pause))) => pause,
+                    Ok(Some(Verdict::Overdue)) => {
+                        if health.is_settled(settle) {
+                            overdue.send_if_modified(|overdue| mark(overdue, one, elected));
+                        }
+                        PERIOD
+                    }
+                    Err(error) => {
+                        debug!("cannot look at the lease of machine {}: {error}", one.machine.short());
+                        PERIOD
+                    }
+                };
+                // One that is overdue since an earlier election may be back at any moment.
+                let pause = if overdue.borrow().contains_key(&one.machine) { PERIOD } else { pause };
+                silent.push(Silent { look: Instant::now() + pause, ..one.clone() });
+            }
         }
-        silent = still;
     }
     Ok(())
 }
@@ -96,7 +124,10 @@ async fn look_at_all(store: &Store, elected: Instant, settled: impl Fn() -> bool
 /// About a lease that has `time`, so long after etcd's leader was heard to be elected.
 fn judge(time: TimeLeft, since_election: Duration) -> Verdict {
     let last_part = time.granted / LAST_PART;
-    if last_part < SECOND || since_election + time.left > time.granted + ON_TOP + SECOND {
+    if time.left > 2 * time.granted {
+        // Its member was just about to lead.
+        Verdict::Wait(PERIOD)
+    } else if last_part < SECOND || since_election + time.left > time.granted + ON_TOP + SECOND {
         Verdict::Leave
     } else if time.left <= last_part + ON_TOP {
         Verdict::Overdue
@@ -105,11 +136,14 @@ fn judge(time: TimeLeft, since_election: Duration) -> Verdict {
     }
 }
 
-async fn end(store: &Store, silent: &Silent, elected: Instant) -> Result<(), StoreError> {
-    let Silent { machine, lease, .. } = silent;
-    let silence_s = elected.elapsed().as_secs();
-    info!(%machine, "machine {} has been silent for the {silence_s} s since the store elected a leader: it is lost", machine.short());
-    store.revoke(*lease).await
+fn mark(overdue: &mut Overdue, silent: &Silent, elected: Instant) -> bool {
+    let Silent { machine, registration, .. } = silent;
+    let new = overdue.insert(machine.clone(), registration.create_revision) != Some(registration.create_revision);
+    if new {
+        let silence_s = elected.elapsed().as_secs();
+        info!(%machine, "machine {} has been silent for the {silence_s} s since the store elected a leader: it is lost", machine.short());
+    }
+    new
 }
 
 #[cfg(test)]

@@ -196,10 +196,16 @@ impl Session {
             beat.tick().await;
             loop {
                 match self.store.keep_alive(lease).await {
-                    Ok(true) => break self.health.reachable(self.store.led_anew(), ttl),
+                    Ok(true) => {
+                        if !self.health.is_reachable() {
+                            // A renewal may be answered by a member that has not heard of an election yet; a read is not.
+                            let _ = self.store.leader().await;
+                        }
+                        break self.health.reachable(self.store.led_anew(), ttl);
+                    }
                     Ok(false) => return,
                     Err(error) => {
-                        if self.health.settled_at_ms(Duration::ZERO).is_some() {
+                        if self.health.is_reachable() {
                             warn!("{error}; nothing that runs is stopped, trying again");
                         }
                         self.health.unreachable();

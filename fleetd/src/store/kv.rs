@@ -58,9 +58,9 @@ pub trait Kv: Send + Sync + 'static {
     /// Ends a lease at once, with its keys. `Ok` if it is already gone.
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError>;
 
-    /// When this client last heard that another member leads the store than before: from then on each lease has its whole time again, and
-    /// etcd's election timeout on top, whenever it was renewed. Every answer tells. `None` if it has heard of no change, as of a store
-    /// without members.
+    /// When this client last heard that another member leads the store than before. At the election, shortly before, each lease got its
+    /// whole time again, and etcd's election timeout on top, whenever it had been renewed. Reads, transactions, grants and renewals tell.
+    /// `None` if it has heard of no change, as of a store without members.
     fn led_anew(&self) -> Option<Instant> {
         None
     }
@@ -82,7 +82,8 @@ pub struct LeaseId(pub i64);
 pub struct TimeLeft {
     /// The time that each renewal gives it.
     pub granted: Duration,
-    /// What is left of that, at most: in whole seconds, rounded up (etcd rounds down, and a second is added).
+    /// What is left, at most: in whole seconds, rounded up (etcd rounds down, and a second is added). After an election it may be more than
+    /// `granted`.
     pub left: Duration,
 }
 

@@ -324,11 +324,11 @@ impl Store {
         self.kv.led_anew()
     }
 
-    /// The machines that are registered, each with its lease.
-    pub async fn machine_leases(&self) -> Result<Vec<(MachineId, LeaseId)>, StoreError> {
+    /// The registrations of all machines.
+    pub async fn registrations(&self) -> Result<Vec<(MachineId, Registration)>, StoreError> {
         let found = self.kv.ranges(&self.keys.part(Part::Machines)).await?;
         let machine = |kv: KeyValue| match self.keys.read(&kv.key) {
-            Some(Key::Machine(id)) => kv.lease.map(|lease| (id, lease)),
+            Some(Key::Machine(id)) => kv.lease.map(|lease| (id, Registration { lease, create_revision: kv.create_revision })),
             _ => None,
         };
         Ok(found.kvs.into_iter().filter_map(machine).collect())

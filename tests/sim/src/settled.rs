@@ -172,12 +172,7 @@ fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>, waiting: &BT
 type Records = BTreeMap<UnitName, Arc<UnitRecord>>;
 
 /// Whether a machine runs exactly what it is assigned, in the text that it should.
-fn runs_what_it_should(
-    host: &Host,
-    snapshot: &Snapshot,
-    records: &Records,
-    waiting: &BTreeSet<UnitName>,
-) -> Result<(), String> {
+fn runs_what_it_should(host: &Host, snapshot: &Snapshot, records: &Records, waiting: &BTreeSet<UnitName>) -> Result<(), String> {
     let number = host.number;
     let loaded = host.systemd.inner.loaded();
     let assignment = snapshot.assignments.get(&host.id);

@@ -3,14 +3,16 @@
 //! The crate's own balancing over one channel is not used: it picks endpoints at random and keeps picking one that hangs.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, Identity, TlsOptions};
 use fleet_tls::{Files, Reloading, TlsError};
+use futures_util::future::{Either, select};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use super::EtcdOptions;
@@ -31,9 +33,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) enum Repeat {
     /// It reads, or does the same when done twice.
     Always,
-    /// The same, and etcd's leader answers it from memory: an endpoint that has not after half of what is left of the time hangs, and the
-    /// rest is for another one.
-    Quickly,
     /// It writes: only if the first endpoint surely never got it.
     IfNotSent,
 }
@@ -109,19 +108,15 @@ impl Endpoints {
             let turn = self.turn.load(Ordering::Relaxed);
             let url = &self.options.endpoints[turn % self.slots.len()];
             let attempt = async { request(self.connection(turn).await?).await };
-            let mut patience = deadline.duration_since(Instant::now());
-            if repeat == Repeat::Quickly && tries_left > 1 {
-                patience /= 2;
-            }
-            let (error, repeatable) = match timeout(patience, attempt).await {
+            let (error, repeatable) = match timeout_at(deadline, attempt).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => {
-                    let repeatable = repeat != Repeat::IfNotSent || never_sent(&error);
+                    let repeatable = repeat == Repeat::Always || never_sent(&error);
                     (self.judged(url, &error).await, repeatable)
                 }
                 Err(_) => {
-                    let problem = format!("{url} did not answer within {patience:.1?}");
-                    (StoreError::Unavailable(problem), repeat == Repeat::Quickly)
+                    let problem = format!("{url} did not answer within {:?}", self.options.request_timeout);
+                    (StoreError::Unavailable(problem), false)
                 }
             };
             if !matches!(error, StoreError::Unavailable(_)) {
@@ -132,6 +127,31 @@ impl Endpoints {
             if !repeatable || tries_left == 0 {
                 return Err(error);
             }
+        }
+    }
+
+    /// The same for what may be asked twice and etcd's leader answers from memory: an endpoint that has not answered after half of the
+    /// time may hang, so the next one is asked beside it, and whoever answers first is heard.
+    pub(super) async fn call_quickly<T, F: Future<Output = Result<T, etcd_client::Error>>>(
+        &self,
+        request: impl Fn(Connection) -> F,
+    ) -> Result<T, StoreError> {
+        if self.slots.len() == 1 {
+            return self.call(Repeat::Always, request).await;
+        }
+        let turn = self.turn.load(Ordering::Relaxed);
+        let first = pin!(self.call(Repeat::Always, &request));
+        let second = pin!(async {
+            sleep(self.options.request_timeout / 2).await;
+            request(self.connection(turn.wrapping_add(1)).await?).await
+        });
+        match select(first, second).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right((Ok(answer), _)) => {
+                self.give_up(turn).await;
+                Ok(answer)
+            }
+            Either::Right((Err(_), first)) => first.await,
         }
     }
 

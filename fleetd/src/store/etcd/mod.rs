@@ -167,7 +167,7 @@ impl Kv for EtcdKv {
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
         let request = |to: Connection| async move { to.renewals.renew(&to.client, lease).await };
-        let renewed = self.endpoints.call(Repeat::Quickly, request).await?;
+        let renewed = self.endpoints.call_quickly(request).await?;
         Ok(renewed.is_some_and(|term| {
             self.terms.heard(term);
             true
@@ -176,11 +176,11 @@ impl Kv for EtcdKv {
 
     async fn time_left(&self, lease: LeaseId) -> Result<Option<TimeLeft>, StoreError> {
         let request = |to: Connection| async move { to.client.lease_client().time_to_live(lease.0, None).await };
-        let answer = self.endpoints.call(Repeat::Quickly, request).await?;
+        let answer = self.endpoints.call_quickly(request).await?;
         if !self.terms.heard(answer.header().map_or(0, ResponseHeader::raft_term)) {
             return Err(StoreError::Unavailable("a member answered that has not heard of etcd's present leader".into()));
         }
-        // -1 for a lease that has ended, 0 for one in its last second, and for one whose end is due.
+        // -1 for a lease that has ended; 0 for one in its last second, and for one whose end is due.
         let Ok(seconds) = u64::try_from(answer.ttl()) else { return Ok(None) };
         let granted = Duration::from_secs(u64::try_from(answer.granted_ttl()).unwrap_or(0));
         Ok(Some(TimeLeft { granted, left: Duration::from_secs(seconds + 1) }))

@@ -1,5 +1,5 @@
-//! Renewals of leases, each lease's over one stream that stays open: besides being cheaper, its answers say in which term of etcd's leader
-//! they were given. (The crate keeps the header of a stream's first answer to itself.)
+//! Renewals of leases, each lease's over one stream that stays open: besides being cheaper, its answers name the term of etcd's leader.
+//! (The crate keeps the header of a stream's first answer to itself.)
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,7 @@ struct Open {
 }
 
 impl Renewals {
-    /// Renews a lease; the term in which etcd did so, `None` if the lease has ended.
+    /// Renews a lease; the term that the member knew when it was asked, `None` if the lease has ended.
     pub(super) async fn renew(&self, client: &Client, lease: LeaseId) -> Result<Option<u64>, Error> {
         // One that broke since, with its connection or its member's leader, is opened anew.
         let open = self.streams().remove(&lease);
