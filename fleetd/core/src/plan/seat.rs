@@ -144,7 +144,10 @@ impl Board<'_> {
         }
         let (head, tail) = unit.split_name();
         text.clear();
-        let _ = write!(text, "{head}{}{tail}", seat + 1);
+        // Each part that the formatter is given costs as much as the whole name.
+        text.push_str(head);
+        let _ = write!(text, "{}", seat + 1);
+        text.push_str(tail);
         Some(UnitName::trusted(text.as_str()))
     }
 
