@@ -7,9 +7,17 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
-/// The SHA-1 of a set of labels.
+/// The first 16 bytes of the SHA-1 of a set of labels: as two numbers, which are compared faster than bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Fingerprint([u8; 20]);
+pub(crate) struct Fingerprint([u64; 2]);
+
+impl Fingerprint {
+    fn of(text: &str) -> Fingerprint {
+        let hash: [u8; 20] = Sha1::digest(text).into();
+        let number = |at: usize| hash[at..at + 8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        Fingerprint([number(0), number(8)])
+    }
+}
 
 /// Keys are all needed, of a key's values any one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -43,7 +51,7 @@ impl From<BTreeMap<String, BTreeSet<String>>> for Labels {
             }
             text.push(' ');
         }
-        let fingerprint = (!wanted.is_empty()).then(|| Fingerprint(Sha1::digest(&text).into()));
+        let fingerprint = (!wanted.is_empty()).then(|| Fingerprint::of(&text));
         Labels { wanted, fingerprint }
     }
 }
