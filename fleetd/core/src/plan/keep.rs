@@ -44,16 +44,15 @@ pub(super) struct Follower<'a> {
 pub(super) fn keep_what_fits<'a>(board: &mut Board<'a>) -> Pending<'a> {
     let mut pending = Pending::default();
     let snapshot = board.snapshot;
-    let machines: BTreeMap<&MachineId, u32> = board.slots.iter().map(|slot| slot.id).zip(0..).collect();
     for (id, assignment) in &snapshot.assignments {
-        if let Some(&machine) = machines.get(id) {
+        if let Ok(machine) = board.slots.binary_search_by_key(&id, |slot| slot.id) {
             let report = snapshot.reports.get(id).map(|report| &**report);
-            keep_on_machine(board, &mut pending, machine, assignment, report);
+            keep_on_machine(board, &mut pending, machine as u32, assignment, report);
         }
     }
     let waits = missing::that_wait(board);
     // Absent machines come after all living ones: a copy that runs wins over one that may be gone.
-    for (id, assignment) in snapshot.assignments.iter().filter(|(id, _)| !machines.contains_key(id)) {
+    for (id, assignment) in snapshot.assignments.iter().filter(|(id, _)| !snapshot.machines.contains_key(*id)) {
         if snapshot.settling.contains(id) || waits.contains(id) {
             keep_settling(board, assignment);
         } else if !assignment.instances.is_empty() || !assignment.off.is_empty() {
