@@ -144,13 +144,15 @@ impl<'a> Board<'a> {
         }
         // Without patterns of its own, only units that have some can be against it. What surely is not against it is passed over by what
         // the slot itself holds, since each unit that is looked at costs some misses of the cache.
-        let clash = if !self.units[number].declares {
+        let clash = if self.units[number].declares {
+            slot.here.iter().find_map(|here| self.clash(here, instance, wants))
+        } else if slot.may_refuse(instance.as_str()) {
             slot.declaring.iter().find_map(|(other, said)| match said {
                 Some(patterns) if !hits(patterns, instance) => None,
                 _ => self.clash(slot.of_unit(*other)?, instance, wants),
             })
         } else {
-            slot.here.iter().find_map(|here| self.clash(here, instance, wants))
+            None
         };
         clash.map(|name| Misfit::Conflict(name.clone()))
     }
@@ -232,11 +234,8 @@ impl<'a> Board<'a> {
         }
         if self.any_conflicts {
             let at = slot.find(number).unwrap_or_else(|at| {
-                slot.here.insert(at, Here { number, replicas: Vec::new() });
-                if unit.declares {
-                    let said = (!unit.specifiers).then_some(unit.unit.constraints.conflicts.as_slice());
-                    slot.declaring.push((number, said));
-                }
+                let said = || (!unit.specifiers).then_some(unit.unit.constraints.conflicts.as_slice());
+                slot.add(at, number, unit.declares.then(said));
                 at
             });
             if unit.template {
