@@ -18,6 +18,7 @@ use crate::xfleet::Constraints;
 
 mod board;
 mod budget;
+mod document;
 mod fencing;
 mod follow;
 mod keep;

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::budget::{self, Deferred};
 use super::seat::UnitSeat;
 use super::slot::{Here, Slot};
-use super::{Change, Plan, Retired, Unplaced, fencing};
+use super::{Change, Plan, Retired, Unplaced, document, fencing};
 use crate::constraint::{self, Misfit, Unsuited};
 use crate::fence::Off;
 use crate::glob;
-use crate::model::{Assignment, Availability, FORMAT, MAX_DOCUMENT_BYTES, Placement, Snapshot, Why};
+use crate::model::{Availability, MAX_DOCUMENT_BYTES, Placement, Snapshot, Why};
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
 
@@ -170,7 +170,7 @@ impl<'a> Board<'a> {
         // The count takes each entry for a group of its own; most stand in a row with others. Measured whenever it grew, though that costs
         // milliseconds: whoever plans the planned state must find the same room. With each measurement less than half as much is left.
         if slot.bytes.get() > slot.measured.get() {
-            let size = encoded_size(&document(present.map(|present| &**present), slot.edits.iter().cloned()));
+            let size = document::encoded_size(&document::edited(present.map(|present| &**present), slot.edits.iter().cloned()));
             slot.bytes.set(size);
             slot.measured.set(size);
         }
@@ -441,48 +441,8 @@ impl<'a> Board<'a> {
         reasons.extend((closed > 0).then_some((Misfit::Cordoned, closed)));
         (suiting, reasons)
     }
-
-    /// Applies the edits to the documents.
-    pub(super) fn into_plan(self) -> Plan {
-        let Board { snapshot, slots, mut plan, .. } = self;
-        for slot in slots.into_iter().filter(|slot| !slot.edits.is_empty() || !slot.off.is_empty()) {
-            let old = snapshot.assignments.get(slot.id);
-            let mut document = document(old.map(|old| &**old), slot.edits);
-            document.generation = document.generation.saturating_add(1);
-            document.lost_ms = None;
-            for (instance, off) in slot.off {
-                match off {
-                    Some(off) => document.off.insert(instance, off),
-                    None => document.off.remove(&instance),
-                };
-            }
-            plan.documents.insert(slot.id.clone(), document);
-        }
-        plan
-    }
-}
-
-/// The document with `edits` applied in order.
-fn document(old: Option<&Assignment>, edits: impl IntoIterator<Item = (UnitName, Option<Placement>)>) -> Assignment {
-    let mut document = old.map_or_else(|| Assignment { v: FORMAT, ..Assignment::default() }, Assignment::clone);
-    if document.instances.is_empty() {
-        // Nothing can have been taken off, and a map built at once is cheaper than one built by inserting.
-        document.instances = edits.into_iter().filter_map(|(name, placement)| Some((name, placement?))).collect();
-        return document;
-    }
-    for (instance, placement) in edits {
-        match placement {
-            Some(placement) => document.instances.insert(instance, placement),
-            None => document.instances.remove(&instance),
-        };
-    }
-    document
 }
 
 fn hits(patterns: &[String], name: &UnitName) -> bool {
     patterns.iter().any(|pattern| glob::matches(pattern, name.as_str()))
-}
-
-fn encoded_size(document: &Assignment) -> usize {
-    serde_json::to_vec(document).map_or(usize::MAX, |text| text.len())
 }
