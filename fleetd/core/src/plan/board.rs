@@ -9,7 +9,7 @@ use super::{Change, Plan, Retired, Unplaced, document, fencing};
 use crate::constraint::{self, Misfit, Unsuited};
 use crate::fence::Off;
 use crate::glob;
-use crate::model::{Availability, MAX_DOCUMENT_BYTES, Placement, Snapshot, Why};
+use crate::model::{Availability, MAX_DOCUMENT_BYTES, Placement, Snapshot, Unit, Why};
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
 
@@ -18,6 +18,9 @@ const BUDGET_BYTES: usize = MAX_DOCUMENT_BYTES - 16 * 1024;
 
 /// The most instances on one machine: as many as its report, in which each may differ from all others, can tell of.
 const MAX_INSTANCES: usize = 10_000;
+
+/// How many units are fetched into the cache at once.
+pub(super) const AHEAD: usize = 64;
 
 /// No machine.
 pub(super) const NOWHERE: u32 = u32::MAX;
@@ -54,15 +57,20 @@ impl<'a> Board<'a> {
         let mut units: Vec<UnitSeat> = Vec::with_capacity(snapshot.units.len());
         let (mut seats, mut own_records) = (0, BTreeMap::new());
         let (mut any_conflicts, mut any_replaces) = (false, false);
-        for unit in snapshot.units.values() {
-            let mut seat = UnitSeat::new(unit, slots.len(), seats);
-            seats += seat.seats as usize;
-            any_conflicts |= seat.declares && seat.seats > 0;
-            any_replaces |= seat.replaces;
-            if let Some(replicas) = seat.find_own_records(snapshot) {
-                own_records.insert(units.len(), replicas);
+        let all: Vec<&Unit> = snapshot.units.values().map(|unit| &**unit).collect();
+        for some in all.chunks(AHEAD) {
+            // As in `fetch`: the misses of these short reads are waited for side by side, those of the loop below are not.
+            std::hint::black_box(some.iter().map(|unit| unit.gist.wanted as usize).sum::<usize>());
+            for unit in some {
+                let mut seat = UnitSeat::new(unit, slots.len(), seats);
+                seats += seat.seats as usize;
+                any_conflicts |= seat.declares && seat.seats > 0;
+                any_replaces |= seat.replaces;
+                if let Some(replicas) = seat.find_own_records(snapshot) {
+                    own_records.insert(units.len(), replicas);
+                }
+                units.push(seat);
             }
-            units.push(seat);
         }
         Board {
             snapshot,
@@ -219,7 +227,7 @@ impl<'a> Board<'a> {
     /// Reads what placing these units will read. These reads do not wait for each other, as those between the counting of references do.
     pub(super) fn fetch(&self, numbers: std::ops::Range<usize>) {
         let first = |text: &str| text.as_bytes().first().map_or(0, |byte| usize::from(*byte));
-        let read = |seat: &UnitSeat| first(seat.unit.name.as_str()) + first(&seat.unit.hash);
+        let read = |seat: &UnitSeat| first(seat.unit.name.as_str()) + first(&seat.unit.hash) + seat.unit.desired as usize;
         std::hint::black_box(self.units[numbers].iter().map(read).sum::<usize>());
     }
 

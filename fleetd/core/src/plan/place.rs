@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use super::board::{Board, NOWHERE};
+use super::board::{AHEAD, Board, NOWHERE};
 use super::constraints_of;
 use super::keep::{Follower, Pending};
 use crate::constraint::Misfit;
@@ -39,9 +39,6 @@ struct Class {
     heap: Heap,
     unsuited: Option<Vec<(Misfit, usize)>>,
 }
-
-/// How many units are fetched into the cache at once.
-const AHEAD: usize = 64;
 
 pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>) {
     let mut classes = Classes::new();
