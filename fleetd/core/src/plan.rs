@@ -23,6 +23,7 @@ mod fencing;
 mod follow;
 mod keep;
 mod leaving;
+mod loads;
 mod missing;
 mod place;
 #[cfg(test)]

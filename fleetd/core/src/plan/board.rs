@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::budget::{self, Deferred};
+use super::loads::Loads;
 use super::seat::UnitSeat;
 use super::slot::{Here, Slot};
 use super::{Change, Plan, Retired, Unplaced, document, fencing};
@@ -35,6 +36,8 @@ pub(super) struct Board<'a> {
     pub(super) units: Vec<UnitSeat<'a>>,
     /// Where the instances of all units are, one unit after the other; see [`Board::placed`].
     pub(super) placed: Vec<u32>,
+    /// The machines by load; counted only while what is missing is placed.
+    pub(super) loads: Loads,
     /// By unit number: the numbers of a scaled template that have a record of their own.
     pub(super) own_records: BTreeMap<usize, BTreeSet<u32>>,
     /// Whether any unit has conflicts: if not, nobody keeps lists of what is where.
@@ -77,6 +80,7 @@ impl<'a> Board<'a> {
             slots,
             units,
             placed: vec![NOWHERE; seats],
+            loads: Loads::default(),
             own_records,
             any_conflicts,
             any_replaces,
@@ -236,6 +240,7 @@ impl<'a> Board<'a> {
         *self.place_of(number, seat) = machine;
         let unit = &self.units[number];
         let slot = &mut self.slots[machine as usize];
+        self.loads.grow(machine, slot.load);
         slot.load += 1;
         if slot.measured.get() == 0 {
             slot.bytes.set(slot.bytes.get() + unit.entry_bytes(instance));

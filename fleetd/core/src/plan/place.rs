@@ -1,42 +1,24 @@
 //! Second part of planning: put what is missing on machines. Work grows with what is missing, not with machines times units.
 
-use std::cmp::Reverse;
-use std::collections::binary_heap::PeekMut;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::board::{AHEAD, Board, NOWHERE};
 use super::constraints_of;
 use super::keep::{Follower, Pending};
+use super::loads::{Loads, Machines, Start};
 use crate::constraint::Misfit;
 use crate::labels::Fingerprint;
 use crate::model::Why;
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
 
-/// Machines by load, lowest first, then by number. Entries whose load has changed since are put right when they surface.
-type Heap = BinaryHeap<Entry>;
-
-/// A load and a machine's number in one number, which is compared at once.
-type Entry = Reverse<u64>;
-
-fn entry(load: u32, machine: u32) -> Entry {
-    Reverse(u64::from(load) << 32 | u64::from(machine))
-}
-
-fn load_of(Reverse(entry): Entry) -> u32 {
-    (entry >> 32) as u32
-}
-
-fn machine_of(Reverse(entry): Entry) -> u32 {
-    entry as u32
-}
-
 /// One class for each set of labels asked for, by [`Labels::fingerprint`](crate::labels::Labels::fingerprint): units that ask for the same share it.
 type Classes = BTreeMap<Fingerprint, Class>;
 
 /// The machines that have a set of labels, and why the others have not: counted when the first unit finds no machine.
 struct Class {
-    heap: Heap,
+    machines: Machines,
+    start: Start,
     unsuited: Option<Vec<(Misfit, usize)>>,
 }
 
@@ -44,6 +26,7 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
     let mut classes = Classes::new();
     let mut anywhere: Option<Class> = None;
     let mut index: Option<Index> = None;
+    board.loads = Loads::new(board.slots.iter().map(|slot| slot.load));
     board.expect(board.placed.iter().filter(|machine| **machine == NOWHERE).count());
     for number in 0..board.units.len() {
         if number % AHEAD == 0 {
@@ -60,7 +43,7 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
                 pending.followers.entry(instance).or_insert(Follower { number, seat, old: Vec::new() });
             }
         } else if unit.specifiers || unit.pinned {
-            // Labels with specifiers, and pins, are rare and cheap to look at one by one; the rest shares heaps.
+            // Labels with specifiers, and pins, are rare and cheap to look at one by one; the rest shares classes.
             place_one_by_one(board, pending, number);
         } else {
             let labels = unit.labels;
@@ -75,16 +58,17 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
             }
         }
     }
+    board.loads = Loads::default();
 }
 
-/// The machines that have a label, by key and value.
-type Index<'a> = BTreeMap<(&'a str, &'a str), Vec<u32>>;
+/// The machines that have a label, by key, then by value.
+type Index<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<u32>>>;
 
 fn index_labels<'a>(board: &Board<'a>) -> Index<'a> {
     let mut index = Index::new();
     for (slot, machine) in board.slots.iter().zip(0..) {
         for (key, value) in &slot.machine.metadata {
-            index.entry((key, value)).or_default().push(machine);
+            index.entry(key).or_default().entry(value).or_default().push(machine);
         }
     }
     index
@@ -92,29 +76,22 @@ fn index_labels<'a>(board: &Board<'a>) -> Index<'a> {
 
 impl Class {
     fn new(board: &Board, index: &Index, wants: &Constraints) -> Class {
-        let entry = |machine: u32| entry(board.slots[machine as usize].load, machine);
-        let takes = |machine: &u32| board.slots[*machine as usize].availability.is_active();
-        let heap = match labelled(index, wants) {
-            None => (0..board.slots.len() as u32).filter(takes).map(entry).collect(),
-            Some(machines) => machines.into_iter().filter(takes).map(entry).collect(),
-        };
-        Class { heap, unsuited: None }
+        let mut machines = Machines::none_of(board.slots.len());
+        let active = board.slots.iter().zip(0..).filter(|(slot, _)| slot.availability.is_active());
+        active.for_each(|(_, machine)| machines.insert(machine));
+        for (key, values) in wants.metadata.iter() {
+            machines.retain(&labelled(board, index, key, values));
+        }
+        Class { machines, start: Start::default(), unsuited: None }
     }
 }
 
-/// The machines that have all labels asked for; `None` if none are asked for. The lists are sorted and a machine has one value of a key, so
-/// that no machine itself needs to be looked at.
-fn labelled(index: &Index, wants: &Constraints) -> Option<Vec<u32>> {
-    let having = |key: &str, values: &BTreeSet<String>| {
-        let mut machines: Vec<u32> =
-            values.iter().flat_map(|value| index.get(&(key, value.as_str()))).flatten().copied().collect();
-        machines.sort_unstable();
-        machines
-    };
-    wants.metadata.iter().map(|(key, values)| having(key, values)).reduce(|mut among, having| {
-        among.retain(|machine| having.binary_search(machine).is_ok());
-        among
-    })
+/// The machines that have one of these values of a label, from the index: no machine itself needs to be looked at.
+fn labelled(board: &Board, index: &Index, key: &str, values: &BTreeSet<String>) -> Machines {
+    let mut having = Machines::none_of(board.slots.len());
+    let lists = index.get(key).into_iter().flat_map(|lists| values.iter().filter_map(|value| lists.get(value.as_str())));
+    lists.flatten().for_each(|&machine| having.insert(machine));
+    having
 }
 
 /// A global unit goes to every machine that suits and has nothing against it. Where it cannot go is no misfit of the unit.
@@ -173,33 +150,17 @@ fn pinned_to(board: &Board, wants: &Constraints) -> impl Iterator<Item = u32> + 
 /// Places a unit of one instance, which needs no rounds.
 fn place_one(board: &mut Board, class: &mut Class, pending: &Pending, number: usize) {
     let Some(instance) = board.empty_seat(number, 0, &mut String::new()) else { return };
-    let mut refused: Vec<Entry> = Vec::new();
-    let mut open = Some(instance);
-    while let Some(instance) = open.take_if(|_| !class.heap.is_empty())
-        && let Some(mut top) = class.heap.peek_mut()
-    {
-        let machine = machine_of(*top);
-        let load = board.slots[machine as usize].load;
-        if load_of(*top) == load && board.crowded(number, &instance, &board.units[number].unit.constraints, machine).is_none() {
-            settle(board, pending, number, 0, instance, machine, Why::Fewest);
-            *top = entry(board.slots[machine as usize].load, machine);
-            continue;
-        }
-        if load_of(*top) == load {
-            refused.push(PeekMut::pop(top));
-        } else {
-            *top = entry(load, machine);
-        }
-        open = Some(instance);
+    let wants = &board.units[number].unit.constraints;
+    let fits = |machine| board.crowded(number, &instance, wants, machine).is_none();
+    match board.loads.lowest(&class.machines, &mut class.start, fits) {
+        Some(machine) => settle(board, pending, number, 0, instance, machine, Why::Fewest),
+        None => give_up(board, class, number, vec![instance]),
     }
-    class.heap.extend(refused);
-    give_up(board, class, number, open.into_iter().collect());
 }
 
 /// Places the missing instances of one unit, spread over machines: a machine gets a second one only when all that fit have one.
 fn place_unit(board: &mut Board, class: &mut Class, pending: &Pending, number: usize) {
-    let heap = &mut class.heap;
-    let mut round = Round { siblings: board.siblings(number), ..Round::default() };
+    let mut round = Round::new(board, class, number);
     let (seats, mut text) = (board.units[number].seats as usize, String::new());
     let mut unplaced: Vec<UnitName> = Vec::new();
     let mut hopeless = false;
@@ -209,79 +170,102 @@ fn place_unit(board: &mut Board, class: &mut Class, pending: &Pending, number: u
             unplaced.push(instance);
             continue;
         }
-        match round.next(board, heap, number, &instance) {
-            Ok(machine) => {
-                settle(board, pending, number, seat, instance, machine, Why::Fewest);
-                *round.siblings.entry(machine).or_default() += 1;
-                round.aside.push(entry(board.slots[machine as usize].load, machine));
-            }
+        match round.next(board, number, &instance) {
+            Ok(machine) => settle(board, pending, number, seat, instance, machine, Why::Fewest),
             Err(for_all) => {
                 hopeless = for_all;
                 unplaced.push(instance);
             }
         }
     }
-    heap.extend(round.aside);
-    heap.extend(round.refused);
     give_up(board, class, number, unplaced);
 }
 
-/// Notes what fits nowhere; all machines of the class are in its heap again.
+/// Notes what fits nowhere.
 fn give_up(board: &mut Board, class: &mut Class, number: usize, unplaced: Vec<UnitName>) {
     let Some(first) = unplaced.first() else { return };
     let wants = &board.units[number].unit.constraints;
-    let against = |entry: &Entry| board.crowded(number, first, wants, machine_of(*entry));
-    let crowded: Vec<Misfit> = class.heap.iter().filter_map(against).collect();
+    let crowded: Vec<Misfit> = class.machines.iter().filter_map(|machine| board.crowded(number, first, wants, machine)).collect();
     let unsuited = class.unsuited.get_or_insert_with(|| board.suiting(wants, false).1);
     board.unplaced(number, unplaced, unsuited, crowded.into_iter());
 }
 
 /// The rounds of spreading one unit: in round `level`, machines that hold more than `level` siblings wait aside.
-#[derive(Default)]
 struct Round {
     siblings: BTreeMap<u32, u32>,
     level: u32,
-    aside: Vec<Entry>,
-    /// Machines that something speaks against; nothing that this unit's placing does will change that.
-    refused: Vec<Entry>,
+    /// The machines that are left for this round, and those that wait for a later one. What speaks against the whole unit is in neither:
+    /// nothing that its placing does will change that.
+    open: Machines,
+    aside: Machines,
+    /// Where `open` begins.
+    start: Start,
 }
 
 impl Round {
-    /// The next machine for `instance`, taken out of the heap; or whether no machine will take any further instance of this unit.
-    fn next(&mut self, board: &Board, heap: &mut Heap, number: usize, instance: &UnitName) -> Result<u32, bool> {
+    fn new(board: &Board, class: &mut Class, number: usize) -> Round {
+        // Only to bring the class's start up to date: or many small templates would each begin at its beginning.
+        board.loads.lowest(&class.machines, &mut class.start, |_| true);
+        let (siblings, aside) = (board.siblings(number), Machines::none_of(board.slots.len()));
+        let mut round = Round { siblings, level: 0, open: class.machines.clone(), aside, start: class.start };
+        for &machine in round.siblings.keys().filter(|machine| class.machines.contains(**machine)) {
+            round.open.remove(machine);
+            round.aside.insert(machine);
+        }
+        round
+    }
+
+    fn let_in(&mut self, board: &Board, machine: u32) {
+        self.open.insert(machine);
+        self.start = self.start.min(Start::at(board.slots[machine as usize].load));
+    }
+
+    /// The next machine for `instance`, which then waits aside; or whether no machine will take any further instance of this unit.
+    fn next(&mut self, board: &Board, number: usize, instance: &UnitName) -> Result<u32, bool> {
         let wants = &board.units[number].unit.constraints;
+        let mut refused = Vec::new();
         // A machine refused for this instance's own name may take the next one, so it comes back after this search.
-        let mut refused_once: Vec<Entry> = Vec::new();
+        let mut refused_once = Vec::new();
         let found = loop {
-            let Some(mut top) = heap.peek_mut() else {
-                let lowest = self.aside.iter().map(|entry| self.siblings.get(&machine_of(*entry)).copied().unwrap_or(0)).min();
-                match lowest {
-                    Some(level) => self.level = level,
-                    None => break Err(refused_once.is_empty()),
-                }
-                heap.extend(self.aside.drain(..));
-                continue;
-            };
-            let machine = machine_of(*top);
-            let load = board.slots[machine as usize].load;
-            if load_of(*top) != load {
-                *top = entry(load, machine);
-                continue;
-            }
-            let entry = PeekMut::pop(top);
-            if self.siblings.get(&machine).copied().unwrap_or(0) > self.level {
-                self.aside.push(entry);
-            } else {
+            let found = board.loads.lowest(&self.open, &mut self.start, |machine| {
                 match board.crowded(number, instance, wants, machine) {
-                    None => break Ok(machine),
-                    Some(Misfit::Conflict(other)) if !board.refuses_all(number, &other) => {
-                        refused_once.push(entry);
-                    }
-                    Some(_) => self.refused.push(entry),
+                    None => return true,
+                    Some(Misfit::Conflict(other)) if !board.refuses_all(number, &other) => refused_once.push(machine),
+                    Some(_) => {}
                 }
+                refused.push(machine);
+                false
+            });
+            refused.drain(..).chain(found).for_each(|machine| self.open.remove(machine));
+            if let Some(machine) = found {
+                self.aside.insert(machine);
+                *self.siblings.entry(machine).or_default() += 1;
+                break Ok(machine);
+            }
+            if !self.advance(board) {
+                break Err(refused_once.is_empty());
             }
         };
-        heap.extend(refused_once);
+        for machine in refused_once {
+            match self.siblings.get(&machine) {
+                Some(siblings) if *siblings > self.level => self.aside.insert(machine),
+                _ => self.let_in(board, machine),
+            }
+        }
         found
+    }
+
+    /// Begins the next round, with those machines that wait aside and hold the fewest siblings; false if none waits.
+    fn advance(&mut self, board: &Board) -> bool {
+        // All that wait aside hold siblings, and a map is gone through faster than it is asked for each.
+        let waiting = || self.siblings.iter().filter(|(machine, _)| self.aside.contains(**machine));
+        let Some(fewest) = waiting().map(|(_, siblings)| *siblings).min() else { return false };
+        let next: Vec<u32> = waiting().filter(|(_, siblings)| **siblings == fewest).map(|(machine, _)| *machine).collect();
+        self.level = fewest;
+        for machine in next {
+            self.aside.remove(machine);
+            self.let_in(board, machine);
+        }
+        true
     }
 }

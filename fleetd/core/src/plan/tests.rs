@@ -66,6 +66,29 @@ fn siblings_spread_even_to_a_machine_with_more_units() {
     );
 }
 
+/// Machine b refuses web@7 alone, which sends the search back to a, with fewer of web: so b waits, though it may take web@8.
+#[test]
+fn a_machine_that_refused_one_name_waits_while_another_holds_fewer_siblings() {
+    check(
+        "machine a
+         machine b
+         machine c
+         unit ga.service | Conflicts=web@5.service
+         unit gb.service | Conflicts=web@7.service
+         unit web@.service x11
+         unit x@.service x3
+         on a: ga.service
+         on b: gb.service web@2.service web@3.service web@4.service x@1.service x@2.service x@3.service
+         on c: web@9.service web@10.service web@11.service",
+        expect![[r#"
+            + web@1.service on a: fewest units of the machines that fit
+            + web@5.service on c: fewest units of the machines that fit
+            + web@6.service on a: fewest units of the machines that fit
+            + web@7.service on a: fewest units of the machines that fit
+            + web@8.service on a: fewest units of the machines that fit"#]],
+    );
+}
+
 #[test]
 fn equal_machines_are_taken_by_id() {
     check("machine b\nmachine a\nunit one.service", expect!["+ one.service on a: fewest units of the machines that fit"]);
