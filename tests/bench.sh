@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The figures of docs/performance.md: `tests/bench.sh [plan] [lists] [systemd] [host] [growth] [three] [idle] [leader]`; all of them without an
 # argument.
-# Those of docs/reliability.md take half an hour and are asked for by name: `tests/bench.sh reliability [FAULT]… [--runs N]`.
+# Those of docs/reliability.md take over an hour and are asked for by name: `tests/bench.sh reliability [FAULT]… [--runs N]`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 for part in "${@:-plan}"; do
