@@ -32,10 +32,9 @@ pub async fn settled(etcd: &Etcd, hosts: &[Arc<Host>], now_ms: u64, planted: Opt
         return Err(not_yet(format!("machine {} is not registered", host.number)));
     }
     let nowhere = planned(&Planted::overlook(planted, &snapshot)).map_err(not_yet)?;
-    let waiting = waiting(&snapshot, &nowhere);
-    assigned_well(&snapshot, &nowhere, &waiting).map_err(not_yet)?;
+    assigned_well(&snapshot, &nowhere).map_err(not_yet)?;
     for host in hosts {
-        runs_what_it_should(host, &snapshot, &mirror.cluster().records, &waiting).map_err(not_yet)?;
+        runs_what_it_should(host, &snapshot, &mirror.cluster().records).map_err(not_yet)?;
     }
     fits_nowhere(&snapshot, &nowhere).map_err(|what| Verdict { check: Check::Nowhere, what })
 }
@@ -124,7 +123,8 @@ fn owner<'a>(snapshot: &'a Snapshot, name: &UnitName) -> Option<&'a Arc<Unit>> {
 }
 
 /// Counts, misfits, conflicts and peers.
-fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>, waiting: &BTreeSet<UnitName>) -> Result<(), String> {
+fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> Result<(), String> {
+    let waiting = waiting(snapshot, nowhere);
     let mut count: BTreeMap<&UnitName, usize> = BTreeMap::new();
     for (id, machine) in &snapshot.machines {
         let Some(assignment) = snapshot.assignments.get(id) else { continue };
@@ -172,7 +172,7 @@ fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>, waiting: &BT
 type Records = BTreeMap<UnitName, Arc<UnitRecord>>;
 
 /// Whether a machine runs exactly what it is assigned, in the text that it should.
-fn runs_what_it_should(host: &Host, snapshot: &Snapshot, records: &Records, waiting: &BTreeSet<UnitName>) -> Result<(), String> {
+fn runs_what_it_should(host: &Host, snapshot: &Snapshot, records: &Records) -> Result<(), String> {
     let number = host.number;
     let loaded = host.systemd.inner.loaded();
     let assignment = snapshot.assignments.get(&host.id);
@@ -183,7 +183,9 @@ fn runs_what_it_should(host: &Host, snapshot: &Snapshot, records: &Records, wait
             other => return Err(format!("machine {number} should run {name}: {other:?}")),
         }
         let record = records.get(&placement.unit).ok_or_else(|| format!("no record of {}", placement.unit))?;
-        if host.systemd.inner.running_text(name).as_ref() != Some(&record.text) && !waiting.contains(&placement.unit) {
+        // Where a new text has to wait, `assigned_well` has said that it may.
+        let of_now = owner(snapshot, name).is_none_or(|unit| unit.hash == placement.hash);
+        if of_now && host.systemd.inner.running_text(name).as_ref() != Some(&record.text) {
             return Err(format!("machine {number} runs {name} with another text than its record's"));
         }
         if let Some(fence) = &placement.fence {

@@ -20,7 +20,8 @@ fn main() -> Result<()> {
             name => {
                 ensure!(
                     faults::FAULTS.iter().any(|(known, ..)| *known == name),
-                    "{name:?} is none of container, machine, store, leader, both"
+                    "{name:?} is none of {}",
+                    faults::FAULTS.map(|(known, ..)| known).join(", ")
                 );
                 asked.push(name.to_owned());
             }
