@@ -14,6 +14,11 @@ pub fn setup() -> Result<PathBuf> {
     folder_from("setup.sh", &[])
 }
 
+/// Where images are kept, as `tests/lab/setup.sh` has it.
+pub fn cache() -> PathBuf {
+    env::var_os("FLEET_LAB_CACHE").map_or_else(|| PathBuf::from("/var/cache/fleet-lab"), PathBuf::from)
+}
+
 /// The image with fleet's packages installed in it, built from the programs in `FLEET_BIN_DIR`, or beside the running program.
 pub(crate) fn install(image: &Path) -> Result<PathBuf> {
     let folder = bin_folder()?;
@@ -76,7 +81,8 @@ pub fn build() -> Result<()> {
     let target = folder.parent().context("the build's target folder")?;
     let status = Command::new(cargo)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--package", "fleetd", "--package", "fleetctl", "--package", "fleet-tests"])
+        // The whole workspace, for the same features as in every other build of it.
+        .args(["build", "--quiet", "--workspace"])
         .args(programs()?.iter().flat_map(|name| ["--bin", name]))
         .args(["--profile", profile(&folder)])
         .arg("--target-dir")
