@@ -2,31 +2,38 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Output, Stdio};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use fleet_core::wire::{Machine, MachinePage, Unit, UnitPage, UnitState, UnitStatePage};
 use serde::de::DeserializeOwned;
 
-use crate::lab::{HostState, Lab, Options, exit_code, wait_for};
+use crate::lab::{HostState, Lab, Options, cache, exit_code, wait_for};
 
 /// How long anything may take to happen that has no limit of its own. Far above what it does take: the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How many labs may be up at once in one program: most of a scenario is waiting for leases, but each lab boots up to three hosts.
-const LABS: usize = 2;
+/// How many labs may be up at once: most of a scenario is waiting for leases, but each lab boots up to three hosts.
+const LABS: usize = 3;
 
-static UP: Mutex<usize> = Mutex::new(0);
-static DOWN: Condvar = Condvar::new();
+/// How often a scenario looks for a free place: short against any scenario.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A lab with fleetd registered on every host and one leader.
 pub struct Cluster {
     /// Its hosts.
     pub lab: Lab,
+}
+
+/// What a host's member of etcd says of itself.
+struct Member {
+    id: u64,
+    leader: u64,
+    term: u64,
 }
 
 /// What a command said, and how it ended.
@@ -45,7 +52,7 @@ pub type Running = BTreeMap<(String, String), u32>;
 
 /// Runs `body` on a cluster of its own. When it fails, prints what the hosts' fleetd had to say; leaves nothing behind either way.
 pub fn scenario(options: &Options, body: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
-    let _turn = Turn::wait();
+    let _turn = Turn::wait()?;
     let cluster = Cluster { lab: Lab::up(options)? };
     let ended = catch_unwind(AssertUnwindSafe(|| cluster.wait_until_ready().and_then(|()| body(&cluster))));
     if !matches!(ended, Ok(Ok(()))) {
@@ -229,24 +236,38 @@ impl Cluster {
 
     /// Makes the host's member lead etcd.
     pub fn lead_store_from(&self, host: &str) -> Result<()> {
-        let endpoint = |host: &str| Ok::<_, anyhow::Error>(format!("http://{}:2379", self.lab.address(host)?));
-        let asked = |host: &str| -> Result<(u64, u64)> {
-            let text =
-                self.lab.sh("h1", &format!("ETCDCTL_API=3 etcdctl --endpoints {} endpoint status -w json", endpoint(host)?))?;
-            let answer: serde_json::Value = serde_json::from_str(&text)?;
-            let number = |path: &str| answer.pointer(path).and_then(serde_json::Value::as_u64).context(text.clone());
-            Ok((number("/0/Status/header/member_id")?, number("/0/Status/leader")?))
-        };
-        let (wanted, leads) = asked(host)?;
+        let (wanted, leads) = self.store_member(host).map(|member| (member.id, member.leader))?;
         for leader in self.hosts() {
-            if wanted != leads && asked(&leader)?.0 == leads {
-                let command = format!("ETCDCTL_API=3 etcdctl --endpoints {} move-leader {wanted:x}", endpoint(&leader)?);
+            if wanted != leads && self.store_member(&leader)?.id == leads {
+                let endpoint = self.store_endpoint(&leader)?;
+                let command = format!("ETCDCTL_API=3 etcdctl --endpoints {endpoint} move-leader {wanted:x}");
                 self.lab.sh("h1", &command)?;
             }
         }
-        let (member, leads) = asked(host)?;
-        ensure!(member == leads, "{host}'s member of etcd does not lead");
+        let member = self.store_member(host)?;
+        ensure!(member.id == member.leader, "{host}'s member of etcd does not lead");
         Ok(())
+    }
+
+    /// How many elections etcd's members have held, as the member of one host counts them (Raft's term).
+    pub fn store_term(&self, host: &str) -> Result<u64> {
+        Ok(self.store_member(host)?.term)
+    }
+
+    fn store_endpoint(&self, host: &str) -> Result<String> {
+        Ok(format!("http://{}:2379", self.lab.address(host)?))
+    }
+
+    fn store_member(&self, host: &str) -> Result<Member> {
+        let endpoint = self.store_endpoint(host)?;
+        let text = self.lab.sh(host, &format!("ETCDCTL_API=3 etcdctl --endpoints {endpoint} endpoint status -w json"))?;
+        let answer: serde_json::Value = serde_json::from_str(&text)?;
+        let number = |path: &str| answer.pointer(path).and_then(serde_json::Value::as_u64).context(text.clone());
+        Ok(Member {
+            id: number("/0/Status/header/member_id")?,
+            leader: number("/0/Status/leader")?,
+            term: number("/0/Status/raftTerm")?,
+        })
     }
 
     /// Everything below fleet's prefix in etcd, keys and values with their revisions, as etcdctl prints it.
@@ -335,23 +356,27 @@ pub fn within<T>(what: &str, limit: Duration, since: Instant, probe: impl FnMut(
     }
 }
 
-/// A place among the labs that may be up at once.
-struct Turn;
-
-impl Turn {
-    fn wait() -> Turn {
-        let mut up = UP.lock().unwrap_or_else(PoisonError::into_inner);
-        while *up >= LABS {
-            up = DOWN.wait(up).unwrap_or_else(PoisonError::into_inner);
-        }
-        *up += 1;
-        Turn
-    }
+/// A place among the labs that may be up at once on this machine, whichever programs they are of. Held for as long as this lives: the
+/// kernel gives a lock back also when its holder is killed.
+struct Turn {
+    _place: File,
 }
 
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *UP.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        DOWN.notify_one();
+impl Turn {
+    fn wait() -> Result<Turn> {
+        let folder = cache();
+        std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        loop {
+            for number in 1..=LABS {
+                let path = folder.join(format!(".place-{number}"));
+                let place = File::create(&path).with_context(|| format!("open {}", path.display()))?;
+                match place.try_lock() {
+                    Ok(()) => return Ok(Turn { _place: place }),
+                    Err(TryLockError::WouldBlock) => {}
+                    Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("lock {}", path.display())),
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 }

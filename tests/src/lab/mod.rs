@@ -25,7 +25,7 @@ use serde::Serialize;
 pub use files::RECORDS;
 pub use host::exit_code;
 pub use options::{DEFAULT_NAME, Options, Store};
-pub use setup::{bin_folder, build, packages, programs, setup};
+pub use setup::{bin_folder, build, cache, packages, programs, setup};
 pub use wait::wait_for;
 
 use state::{Folder, HostSpec, Spec};

@@ -21,10 +21,17 @@ fn the_count_is_back_after_any_machine_is_lost_and_nothing_runs_twice_when_it_re
         for (lost, leader_dies) in [(&follower, true), (&leader, false)] {
             cluster.lead_store_from(lost)?;
             let before = trial.alive()?;
+            let witness = cluster.hosts().into_iter().find(|host| host != lost).context("a host that stays")?;
+            let term = cluster.store_term(&witness)?;
             let begin = Instant::now();
             cluster.lab.kill(lost)?;
             trial.wait_for_unfenced(RESTORED)?;
-            overdue_was_said(cluster)?;
+            match cluster.store_term(&witness)? - term {
+                1 => overdue_was_said(cluster)?,
+                // Each election gives every lease its whole time again. After two of them, as on a busy machine, the lease
+                // itself may be what ends first (decision 18, "Costs"); the count was back in time all the same.
+                elections => eprintln!("{lost} lost: etcd held {elections} elections, so nobody need be overdue"),
+            }
             eprintln!("{lost} lost: the unfenced count was back after {:.1} s", begin.elapsed().as_secs_f64());
             if leader_dies {
                 // In the middle of the wait for what is fenced: whoever leads now counts anew.
