@@ -1,17 +1,26 @@
 # make demo   boots three machines and shows the main job
 # make test   every test, on real systemd, etcd, podman
-# make check  the quick gate: fmt, clippy, docs, unit and simulation tests, a minute of two fuzzers
+# make check  the quick gate: fmt, clippy, docs, unit and simulation tests, the fuzzers for a short while
+# make soak   the long trials: thousands of simulated clusters, fuzzing, a long outage; an hour and more
 # make fuzz   the fuzzers alone, FUZZ_SECONDS=60
 # make man    man pages and shell completions, into target/dist
 # make deb    the Debian packages fleetd and fleetctl, into target/deb
 # make sim    SEEDS=N BASE=B: simulated clusters, seeds B to B+N-1; KEEP= and PLANTED= as a failure prints them
 # make bench  the figures of docs/performance.md
-# Each installs what it needs (Debian packages, as root) before it starts.
+# Each installs what it needs (Debian packages, as root) before it starts. A part that failed keeps no other from running with
+# `make --keep-going`; `make check test` runs what both have once.
 
 CARGO ?= cargo
 FUZZ_SECONDS ?= 60
-STEP := @sh tests/step.sh
-.PHONY: all demo test check fuzz man deb bench setup packages sim
+STEP := @bash tests/step.sh
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+# Every test program is in one of the two: those that boot hosts or need a server of their own, and the others.
+HOST_TESTS := $(basename $(notdir $(wildcard tests/tests/*)))
+UNIT_TESTS := $(basename $(notdir $(wildcard fleetd/tests/* fleetctl/tests/* tests/fuzz/tests/* tests/sim/tests/*)))
+
+.PHONY: all demo test check soak fuzz man deb bench setup packages sim
+.PHONY: fmt clippy docs programs tests unit hosts short-sim short-fuzz
 
 all:
 	$(CARGO) build --workspace
@@ -26,21 +35,45 @@ setup:
 demo: setup
 	@bash tests/demo.sh
 
-check: packages
+check: fmt clippy docs unit short-sim short-fuzz
+
+test: unit hosts
+
+fmt:
 	$(STEP) fmt $(CARGO) fmt --all --check
+
+clippy: packages
 	$(STEP) clippy $(CARGO) clippy --workspace --all-targets -- -D warnings
+
+docs: packages
 	$(STEP) docs env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
-	$(STEP) "unit tests" $(CARGO) test --package fleet-core --package fleet-tls --package fleetd --package fleetctl --package fleet-fuzz --package fleet-sim --lib --bins --tests
-	$(STEP) simulation $(MAKE) --no-print-directory sim SEEDS=300
-	$(STEP) fuzz bash tests/fuzz.sh $(FUZZ_SECONDS)
+
+# Always the whole workspace: a part of it would have other features of its dependencies, and build them once more.
+programs: packages
+	$(STEP) "build programs" $(CARGO) build --workspace --bins
+
+tests: programs
+	$(STEP) "build tests" $(CARGO) test --workspace --lib --bins --tests --no-run
+
+unit: tests
+	$(STEP) "unit tests" $(CARGO) test --no-fail-fast --workspace --lib --bins $(UNIT_TESTS:%=--test %)
+
+hosts: setup tests
+	$(STEP) "tests on hosts" env FLEET_TEST_ETCD="$$(sh tests/lab/setup.sh)/root/usr/bin/etcd" bash tests/hosts.sh $(HOST_TESTS)
+
+short-sim: programs
+	$(STEP) simulation $(TARGET)/debug/fleet-sim --seeds 200 --base 1
+
+short-fuzz: packages
+	$(STEP) fuzz bash tests/fuzz.sh 20
+
+soak: setup programs tests
+	$(STEP) simulation $(TARGET)/debug/fleet-sim --seeds $(or $(SEEDS),3000) --base $(or $(BASE),1)
+	$(STEP) fuzz bash tests/fuzz.sh 600
+	$(STEP) "outage of ten minutes" env FLEET_TEST_OUTAGE_S=600 $(CARGO) test --workspace --test faults control_plane
 
 fuzz: packages
 	@bash tests/fuzz.sh $(FUZZ_SECONDS)
-
-test: setup
-	$(STEP) "build programs" $(CARGO) build --workspace --bins
-	$(STEP) "build tests" $(CARGO) test --workspace --lib --bins --tests --no-run
-	$(STEP) "all tests" env FLEET_TEST_ETCD="$$(sh tests/lab/setup.sh)/root/usr/bin/etcd" $(CARGO) test --workspace --lib --bins --tests -- --test-threads=2
 
 # target/dist/man/*.[18]; target/dist/completions/fleetctl (bash), _fleetctl (zsh), fleetctl.fish.
 man: packages
@@ -51,10 +84,11 @@ deb: packages
 	$(CARGO) build --release --package fleetd --package fleetctl --package fleet-tests \
 		$$(sh packaging/deb.sh --programs | sed 's/[^ ]*/--bin &/g')
 	@rm -rf target/deb
-	@sh packaging/deb.sh $${CARGO_TARGET_DIR:-target}/release target/deb
+	@sh packaging/deb.sh $(TARGET)/release target/deb
 
 sim: packages
-	$(CARGO) run --quiet --package fleet-sim -- --seeds $(or $(SEEDS),300) --base $(or $(BASE),1) $(if $(KEEP),--keep $(KEEP)) $(if $(PLANTED),--planted $(PLANTED))
+	$(CARGO) build --quiet --workspace --bin fleet-sim
+	$(TARGET)/debug/fleet-sim --seeds $(or $(SEEDS),300) --base $(or $(BASE),1) $(if $(KEEP),--keep $(KEEP)) $(if $(PLANTED),--planted $(PLANTED))
 
 bench: setup
 	@bash tests/bench.sh

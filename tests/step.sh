@@ -1,9 +1,12 @@
-#!/bin/sh
-# Runs one part of a check and says how long it took, for .ci/run to sum up: `tests/step.sh NAME COMMAND...`.
+#!/bin/bash
+# Runs one part of a check and says how long it took, for .ci/run to sum up: `tests/step.sh NAME COMMAND...`. The processors' time is
+# that of the processes which it waited for; a lab's hosts are not among them.
 name=$1
 shift
 begin=$(date +%s)
 "$@"
 status=$?
-echo "step: $(($(date +%s) - begin)) s $name" >&2
+# bash's `times`: its own user and system time, then its children's, as 1m2.345s.
+work=$(times | tail -n 1 | awk '{ for (i = 1; i <= 2; i++) { split($i, t, /[ms]/); sum += t[1] * 60 + t[2] } printf "%d", sum }')
+echo "step: $(($(date +%s) - begin)) s, $work s of a processor, $name" >&2
 exit $status
