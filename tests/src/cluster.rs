@@ -18,7 +18,7 @@ use crate::lab::{HostState, Lab, Options, cache, exit_code, wait_for};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many labs may be up at once: most of a scenario is waiting for leases, but each lab boots up to three hosts.
-const LABS: usize = 3;
+const LABS: usize = 4;
 
 /// How often a scenario looks for a free place: short against any scenario.
 const LOOK: Duration = Duration::from_millis(200);
