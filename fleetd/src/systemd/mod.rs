@@ -31,6 +31,14 @@ pub trait Systemd: Send + Sync + 'static {
     /// Types that have no result (slices, targets, devices) give an empty one.
     async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError>;
 
+    /// How often systemd itself has restarted a loaded service (`Restart=`) since a job last started it; 0 for units of other types.
+    /// A call each. Counted when the restart begins, not while systemd waits for `RestartSec=`.
+    async fn restarts(&self, name: &UnitName) -> Result<u32, SystemdError>;
+
+    /// How many jobs systemd had that were not queued here, as of the last [`Systemd::list`] that asked. Only good for comparing: if it
+    /// moved, any unit may have been restarted, by systemd itself or an operator, and be as `active` as it was before.
+    fn jobs_of_others(&self) -> u64;
+
     /// Asks systemd to read changed unit files. Its cost grows with the loaded units: batch changes into one.
     async fn reload(&self) -> Result<(), SystemdError>;
 

@@ -49,6 +49,15 @@ impl Systemd for HostSystemd {
         self.inner.outcome(name).await
     }
 
+    async fn restarts(&self, name: &UnitName) -> Result<u32, SystemdError> {
+        self.link.fleetd.point().await;
+        self.inner.restarts(name).await
+    }
+
+    fn jobs_of_others(&self) -> u64 {
+        self.inner.jobs_of_others()
+    }
+
     async fn reload(&self) -> Result<(), SystemdError> {
         self.link.fleetd.point().await;
         self.link.disk().await;

@@ -43,6 +43,10 @@ struct Known {
     starting: HashSet<UnitName>,
     /// How many jobs of ours ended the life of a unit.
     stops: u64,
+    /// How many jobs we queued.
+    queued: u32,
+    /// How many of systemd's jobs were not ours, when its count was last asked for.
+    jobs_of_others: u32,
 }
 
 struct Full {
@@ -69,6 +73,7 @@ impl Glance {
     /// Notes that `job` is about to be queued for `name`.
     pub(super) fn queues(&self, name: &UnitName, job: Job) {
         let mut known = self.known();
+        known.queued = known.queued.wrapping_add(1);
         if job == Job::Start {
             known.starting.insert(name.clone());
         } else {
@@ -76,6 +81,11 @@ impl Glance {
             known.full = None;
             known.stops += 1;
         }
+    }
+
+    /// See [`crate::systemd::Systemd::jobs_of_others`].
+    pub(super) fn jobs_of_others(&self) -> u64 {
+        u64::from(self.known().jobs_of_others)
     }
 
     /// The units of `wanted` that are not at rest.
@@ -99,8 +109,9 @@ impl Glance {
         wanted: &[UnitName],
         starting: &HashSet<UnitName>,
     ) -> Result<Vec<(UnitName, Listed)>, SystemdError> {
-        let (at, stops) = (Instant::now(), self.known().stops);
+        let (at, stops, queued) = (Instant::now(), self.known().stops, self.known().queued);
         let counts = counts(link).await?;
+        self.known().jobs_of_others = counts.jobs.wrapping_sub(queued);
         let listed = list(link, "ListUnits", &(), wanted).await?;
         let mut units: HashMap<UnitName, Option<Listed>> = wanted.iter().map(|name| (name.clone(), None)).collect();
         units.extend(listed.iter().map(|(name, unit)| (name.clone(), Some(unit.clone()))));

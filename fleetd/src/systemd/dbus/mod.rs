@@ -144,6 +144,20 @@ impl Systemd for DbusSystemd {
         Ok(JobOutcome { result, code: (ended != 0).then_some(status), restarts })
     }
 
+    async fn restarts(&self, name: &UnitName) -> Result<u32, SystemdError> {
+        match interface_with_result(name.suffix()).filter(|_| name.suffix() == "service") {
+            Some(interface) => {
+                let count = self.link.get::<u32>(&unit_path(name), interface, "NRestarts", |c| c.outcome += 1).await;
+                count.map_err(|error| refused("describe", name, error))
+            }
+            None => Ok(0),
+        }
+    }
+
+    fn jobs_of_others(&self) -> u64 {
+        self.glance.jobs_of_others()
+    }
+
     async fn reload(&self) -> Result<(), SystemdError> {
         self.link.manager("Reload", &(), |c| c.reload += 1).await?;
         Ok(())

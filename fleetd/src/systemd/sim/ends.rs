@@ -120,7 +120,6 @@ impl Manager {
         let starts = (unit.active, unit.sub) == ("activating", "start") && matches!(unit.job, Some((_, Job::Start)));
         let after = unit.settings.restart_after;
         if unit.settings.restarts_after(result) {
-            unit.outcome.restarts += 1;
             self.step(name, Some(("activating", "auto-restart")), Some((Then::StartAgain, Some(after))));
         } else if result != "success" {
             self.step(name, Some(("failed", "failed")), None);

@@ -2,8 +2,8 @@
 //!
 //! It has no time of its own: jobs and restarts take tokio's time, so with a paused clock everything is at once and in one order.
 //! It knows what fleet's tests need of unit files: `Type=oneshot` and `notify`, `RemainAfterExit=`, `Restart=`, `RestartSec=`, the start limit,
-//! `TimeoutStopSec=`, `WatchdogSec=`, `RuntimeDirectory=`, that a service needs an `ExecStart=`, and between units `WantedBy=`, `BindsTo=`,
-//! `After=` and `AssertPathExists=`. Other dependencies are absent: a slice or `Conflicts=` does nothing.
+//! `TimeoutStopSec=`, `WatchdogSec=`, `RuntimeDirectory=`, that a service needs an `ExecStart=`, programs that die by
+//! themselves (`/bin/false`, `/bin/sh -c 'sleep 0.5; exit 1'`), and between units `WantedBy=`, `BindsTo=`, `After=` and `AssertPathExists=`. Other dependencies are absent: a slice or `Conflicts=` does nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -279,6 +279,15 @@ impl Systemd for SimSystemd {
     async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError> {
         self.call(|c| c.outcome += 1).await?;
         Ok(self.manager().outcome(name))
+    }
+
+    async fn restarts(&self, name: &UnitName) -> Result<u32, SystemdError> {
+        self.call(|c| c.outcome += 1).await?;
+        Ok(self.manager().outcome(name).restarts)
+    }
+
+    fn jobs_of_others(&self) -> u64 {
+        self.manager().own_restarts
     }
 
     async fn reload(&self) -> Result<(), SystemdError> {

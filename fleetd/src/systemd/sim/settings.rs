@@ -15,6 +15,8 @@ pub(super) struct Settings {
     pub(super) load: &'static str,
     pub(super) oneshot: bool,
     pub(super) remain_after_exit: bool,
+    /// When its program ends by itself, and with which status.
+    pub(super) dies: Option<(Duration, i32)>,
     /// `no`, `always`, `on-failure`, `on-success`.
     pub(super) restart: String,
     pub(super) restart_after: Duration,
@@ -58,6 +60,7 @@ impl Settings {
             load: if works { "loaded" } else { "bad-setting" },
             oneshot,
             remain_after_exit: matches!(last("Service", "RemainAfterExit"), Some("yes" | "true" | "on" | "1")),
+            dies: last("Service", "ExecStart").and_then(dies),
             restart,
             restart_after: time("Service", "RestartSec", Duration::from_millis(100)),
             start_limit: (!window.is_zero() && burst > 0).then_some((burst, window)),
@@ -90,6 +93,16 @@ impl Settings {
     }
 }
 
+/// `/bin/false` dies at once, `/bin/sh -c 'sleep 0.5; exit 1'` after a while; no other program ends by itself.
+fn dies(command: &str) -> Option<(Duration, i32)> {
+    if command == "/bin/false" {
+        return Some((Duration::ZERO, 1));
+    }
+    let script = command.strip_prefix("/bin/sh -c 'sleep ")?.strip_suffix('\'')?;
+    let (time, code) = script.split_once("; exit ")?;
+    Some((duration(time)?, code.parse().ok()?))
+}
+
 /// `5`, `1.5`, `200ms`, `1min 30s`.
 fn duration(text: &str) -> Option<Duration> {
     let mut sum = Duration::ZERO;
@@ -119,6 +132,13 @@ mod tests {
         assert_eq!(read("[Service]\n", "[Service]\nExecStart=/bin/x\n"), "loaded");
         assert_eq!(read("[Service]\nExecStart=/bin/x\n", "[Service]\nExecStart=\n"), "bad-setting");
         assert_eq!(Settings::read(&UnitName::trusted("a.target"), "[Unit]\n", "").load, "loaded");
+    }
+
+    #[test]
+    fn programs_that_die_are_told_by_their_command() {
+        assert_eq!(dies("/bin/false"), Some((Duration::ZERO, 1)));
+        assert_eq!(dies("/bin/sh -c 'sleep 0.5; exit 7'"), Some((Duration::from_millis(500), 7)));
+        assert_eq!((dies("/bin/sleep 1000"), dies("/bin/sh -c 'exec web'")), (None, None));
     }
 
     #[test]

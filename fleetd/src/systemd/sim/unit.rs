@@ -27,6 +27,8 @@ pub(super) struct Timer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
     Started,
+    /// Its program ends by itself, with this status.
+    Dies(i32),
     Stopped,
     /// `TimeoutStopSec=` is over: SIGKILL.
     Killed,
@@ -84,6 +86,8 @@ pub(super) struct Manager {
     pub(super) units: BTreeMap<UnitName, Unit>,
     jobs: Arc<Jobs>,
     pub(super) last_job: u32,
+    /// How often units were restarted by `Restart=`: to everybody else, jobs of others.
+    pub(super) own_restarts: u64,
     last_epoch: u64,
 }
 
@@ -106,6 +110,7 @@ impl Manager {
             units: BTreeMap::new(),
             jobs,
             last_job: 0,
+            own_restarts: 0,
             last_epoch: 0,
         }
     }
@@ -226,12 +231,20 @@ impl Manager {
     /// Goes on where a timer left off.
     pub(super) fn elapsed(&mut self, timer: Timer) {
         let Timer { name, epoch, then, .. } = timer;
-        let stands = |unit: &Unit| epoch == if then == Then::Watch { unit.invocation } else { unit.epoch };
+        let of_process = matches!(then, Then::Watch | Then::Dies(_));
+        let stands = |unit: &Unit| epoch == if of_process { unit.invocation } else { unit.epoch };
         if !self.units.get(&name).is_some_and(stands) {
             return;
         }
         match then {
-            Then::StartAgain => self.wait(&name, Job::Start),
+            Then::StartAgain => {
+                self.own_restarts += 1;
+                if let Some(unit) = self.units.get_mut(&name) {
+                    unit.outcome.restarts += 1;
+                }
+                self.wait(&name, Job::Start);
+            }
+            Then::Dies(code) => self.process_ended(&name, if code == 0 { "success" } else { "exit-code" }, code),
             Then::Stopped => self.stopped(&name),
             Then::Killed => {
                 self.fails_with(&name, "timeout");
@@ -267,6 +280,9 @@ impl Manager {
             unit.starts.push_back(now);
         }
         unit.outcome.result = "success".to_string();
+        if unit.job.is_some() && unit.sub != "auto-restart" {
+            unit.outcome.restarts = 0; // started by a job: counted from nought
+        }
         unit.runs.clone_from(&unit.settings.text);
         unit.environment.clone_from(&unit.settings.environment);
         self.last_epoch += 1;
@@ -292,7 +308,7 @@ impl Manager {
 
     pub(super) fn started(&mut self, name: &UnitName) {
         let Some(unit) = self.units.get_mut(name) else { return };
-        let oneshot = unit.settings.oneshot;
+        let (oneshot, dies) = (unit.settings.oneshot, unit.settings.dies);
         let up = match name.suffix() {
             "service" => "running",
             "socket" => "listening",
@@ -312,6 +328,8 @@ impl Manager {
         }
         match self.behaviours.get(name).cloned() {
             Some(Behaviour::Ends(result, code)) => self.process_ended(name, &result, code),
+            Some(Behaviour::Works) if dies.is_some() => {} // what its program dies of elsewhere is mended
+            _ if dies.is_some() => self.die_later(name, dies),
             _ if oneshot => self.process_ended(name, "success", 0),
             _ => (),
         }
@@ -320,6 +338,16 @@ impl Manager {
             self.end_job(name);
         }
         self.forget_if_idle(name);
+    }
+
+    /// Its program ends by itself some time from now, or at once.
+    fn die_later(&mut self, name: &UnitName, dies: Option<(Duration, i32)>) {
+        let (Some((after, code)), Some(unit)) = (dies, self.units.get(name)) else { return };
+        if after.is_zero() {
+            return self.process_ended(name, if code == 0 { "success" } else { "exit-code" }, code);
+        }
+        let (delay, epoch) = (Some(real(after, self.rate_ppm)), unit.invocation);
+        self.timers.push(Timer { delay, lags: false, name: name.clone(), epoch, then: Then::Dies(code) });
     }
 
     /// Enters a state and says what follows; timers of earlier steps are void.
