@@ -23,6 +23,11 @@ pub const LONGEST_PAUSE_MS: u64 = 60_000;
 /// How long an instance must run for its failures to be forgotten, in milliseconds.
 pub const RAN_WELL_MS: u64 = 60_000;
 
+/// How long what came up must stay up, without a restart by anybody, before it counts as up, in
+/// milliseconds. systemd calls a `Type=simple` service active as soon as it has a process, also one
+/// that dies at once. What the leader moved because it failed must stay up for [`RAN_WELL_MS`].
+pub const SETTLED_MS: u64 = 2_000;
+
 /// What fleet knows of a unit that it wrote on this host; kept on disk beside the unit until the unit is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
@@ -78,8 +83,10 @@ pub struct Seen {
     pub marker: Option<Marker>,
     /// What systemd says; `None` if it has not loaded the unit, which then is inactive.
     pub systemd: Option<SystemdState>,
-    /// Its restarts by the agent so far.
+    /// Its restarts so far.
     pub trouble: Trouble,
+    /// Whether it is up for too short a time to tell whether it stays up.
+    pub settling: bool,
 }
 
 /// What systemd says of a loaded unit.
@@ -104,6 +111,8 @@ pub struct Trouble {
     pub not_before_ms: u64,
     /// What went wrong with a step, in systemd's or the file system's words.
     pub message: Option<String>,
+    /// The short hash of the text that all of this is about.
+    pub text: ShortHash,
 }
 
 impl Trouble {
@@ -115,6 +124,23 @@ impl Trouble {
         self.message = message;
     }
 
+    /// Counts a restart by systemd itself (`Restart=`) as one by the agent: at most one a pause,
+    /// however many there were.
+    pub fn restarted_by_systemd(&mut self, now_ms: u64) {
+        if now_ms >= self.not_before_ms {
+            self.again(now_ms, self.message.clone());
+        }
+    }
+
+    /// Forgets the failures of another text, which say nothing of this one; true if it was another.
+    pub fn keep_only_of(&mut self, text: &ShortHash) -> bool {
+        let other = self.text != *text;
+        if other {
+            *self = Trouble { text: text.clone(), ..Trouble::default() };
+        }
+        other
+    }
+
     /// Whether the leader should try another machine.
     pub fn gave_up(&self) -> bool {
         self.failures >= RESTART_LIMIT
@@ -123,7 +149,7 @@ impl Trouble {
     /// Forgets failures of an instance that has been running well since `since_ms`.
     pub fn forget_if_well(&mut self, active: bool, since_ms: u64, now_ms: u64) {
         if active && self.failures > 0 && now_ms.saturating_sub(since_ms) >= RAN_WELL_MS && now_ms >= self.not_before_ms {
-            *self = Trouble::default();
+            *self = Trouble { text: std::mem::take(&mut self.text), ..Trouble::default() };
         }
     }
 }
@@ -213,6 +239,12 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
     // A job on a running unit is its stop or restart, not carried out yet: who counts what is up must not count on it.
     let stopping = state.job && state.active == "active";
     let state = if stopping { SystemdState { active: "deactivating".to_string(), ..state } } else { state };
+    // What failed and has just been started again is on its way up until it has stayed up.
+    let again = seen.settling && seen.trouble.failures > 0 && state.active == "active";
+    let (active, sub) = ("activating".to_string(), "settling".to_string());
+    let state = if again { SystemdState { active, sub, ..state } } else { state };
+    let down = ["inactive", "failed"].contains(&state.active.as_str()) && !queued;
+    let waits = down && seen.trouble.failures > 0;
     InstanceStatus {
         load: state.load,
         active: if queued { "activating".to_string() } else { state.active },
@@ -222,6 +254,8 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         launched: seen.marker.as_ref().is_some_and(|marker| marker.launched),
         restart: seen.marker.as_ref().map_or(0, |marker| marker.restart),
         restarts: seen.trouble.failures,
+        settling: seen.settling,
+        next_try_ms: waits.then_some(seen.trouble.not_before_ms),
         gave_up: seen.trouble.gave_up(),
         message: seen.trouble.message.clone(),
         ..InstanceStatus::default()

@@ -316,7 +316,8 @@ pub struct InstanceStatus {
     /// The main process's exit status or signal number, where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
-    /// How often the agent restarted it since it last ran well.
+    /// How often it was restarted since it last ran well, by the agent or by systemd (`Restart=`);
+    /// at most once a pause, however often systemd did it.
     #[serde(default, skip_serializing_if = "is_zero_u32")]
     pub restarts: u32,
     /// Since when it is in this active state, in milliseconds since 1970.
@@ -331,7 +332,18 @@ pub struct InstanceStatus {
     /// How many of the restarts asked for the agent has carried out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restart: u64,
-    /// The agent restarted it up to its limit in vain: the leader may move it.
+    /// Whether it came up so lately that nobody knows yet whether it stays up: for 2 s after each
+    /// start, longer where the leader moved it because it failed. Agents before this field never
+    /// say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settling: bool,
+    /// When the agent starts it again, in milliseconds since 1970, while it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try_ms: Option<u64>,
+    /// Whether it is no longer assigned here: it is being stopped, or about to be forgotten.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
+    /// It was restarted up to the limit in vain: the leader may move it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gave_up: bool,
     /// What went wrong outside systemd's states: a refused file, a failed call.

@@ -233,6 +233,9 @@ impl Agent {
     fn note(&mut self, name: &UnitName, step: Step, now_ms: u64) {
         let Some(mut marker) = self.markers.get(name).cloned() else { return };
         (marker.outdated, marker.stopping, marker.starting) = (false, false, false);
+        if let Step::Start { .. } | Step::Restart { .. } = step {
+            self.note_start(name, matches!(step, Step::Restart { .. }));
+        }
         let trouble = self.trouble.entry(name.clone()).or_default();
         match step {
             Step::Start { restart, again, .. } => {

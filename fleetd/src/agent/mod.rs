@@ -26,6 +26,7 @@ mod enable;
 mod fence;
 mod markers;
 mod remembered;
+mod settling;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ mod tests;
 use fence::KeeperOfHost;
 use markers::Markers;
 use remembered::Remembered;
+use settling::Settling;
 
 /// How often systemd is asked for states when nothing happens: a failure is noticed within a second.
 /// Why not systemd's signals: docs/decisions/0003-listing-not-signals.md.
@@ -79,7 +81,9 @@ pub struct Agent {
     /// Whether the assignment is the one from before, since the store does not answer.
     from_disk: bool,
     trouble: BTreeMap<UnitName, Trouble>,
-    /// Each instance's active state, and since when.
+    /// Which instances have stayed up since they were started.
+    settling: Settling,
+    /// Each instance's active state, and since when; of what has a job, nothing is known.
     since: BTreeMap<UnitName, (String, u64)>,
     outcomes: BTreeMap<UnitName, JobOutcome>,
     texts: apply::Texts,
@@ -134,6 +138,7 @@ impl Agent {
             asked_since_ms: None,
             from_disk: false,
             trouble: BTreeMap::new(),
+            settling: Settling::default(),
             since: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             texts: apply::Texts::default(),
@@ -260,6 +265,9 @@ impl Agent {
         }
         self.busy_since_ms = if idle { None } else { self.busy_since_ms.or(Some(now_ms)) };
         let mut next_ms = now_ms + if idle && !left_over { LIST_PERIOD_MS } else { self.busy_period_ms() };
+        if let Some(settles_ms) = self.settles_at_ms(&host) {
+            next_ms = next_ms.min(settles_ms.max(now_ms + BUSY_PERIOD_MS));
+        }
         // In the middle of work the next tick will know more; long work is reported as it goes.
         let worth_saying = self.busy_since_ms.is_none_or(|since| now_ms >= since + REPORT_PERIOD_MS);
         if worth_saying && !self.publish(report, now_ms).await {
@@ -296,23 +304,30 @@ impl Agent {
             let marker = self.markers.get(&name).cloned();
             let listed = marker.as_ref().and_then(|_| listed.remove(&name.systemd_name()));
             let systemd = listed.map(state).filter(|state| state.load != "not-found" || state.active != "inactive");
-            let active = systemd.as_ref().map_or("inactive", |state| state.active.as_str());
-            let since_ms = self.note_since(&name, active, now_ms);
+            let assigned = self.assignment.as_ref().and_then(|assignment| assignment.instances.get(&name));
+            if let Some(text) = assigned.map(|placement| &placement.hash)
+                && self.trouble.entry(name.clone()).or_default().keep_only_of(text)
+            {
+                self.settling.forget(&name);
+            }
+            let active = systemd.as_ref().map_or("inactive", |state| if state.job { "job" } else { &state.active });
+            self.note_since(&name, active, now_ms);
+            host.insert(name, Seen { marker, systemd, ..Seen::default() });
+        }
+        self.settle(&mut host, now_ms).await;
+        for (name, seen) in &mut host {
+            let active = seen.systemd.as_ref().is_some_and(|state| state.active == "active");
+            let since_ms = self.since.get(name).map_or(now_ms, |(_, since_ms)| *since_ms);
             let trouble = self.trouble.entry(name.clone()).or_default();
-            trouble.forget_if_well(active == "active", since_ms, now_ms);
-            let seen = Seen { marker, systemd, trouble: trouble.clone() };
-            host.insert(name, seen);
+            trouble.forget_if_well(active, since_ms, now_ms);
+            seen.trouble = trouble.clone();
         }
         Ok(host)
     }
 
-    fn note_since(&mut self, name: &UnitName, active: &str, now_ms: u64) -> u64 {
-        match self.since.get(name) {
-            Some((state, since_ms)) if state == active => *since_ms,
-            _ => {
-                self.since.insert(name.clone(), (active.to_string(), now_ms));
-                now_ms
-            }
+    fn note_since(&mut self, name: &UnitName, active: &str, now_ms: u64) {
+        if self.since.get(name).is_none_or(|(state, _)| state != active) {
+            self.since.insert(name.clone(), (active.to_string(), now_ms));
         }
     }
 
@@ -327,6 +342,7 @@ impl Agent {
             } else {
                 self.outcomes.remove(name);
             }
+            status.leaving = self.assignment.as_ref().is_some_and(|assignment| !assignment.instances.contains_key(name));
             let fenced = self.assignment.as_ref().and_then(|assignment| assignment.instances.get(name)?.fence.as_ref());
             if fenced.is_some()
                 && status.message.is_none()
@@ -353,7 +369,8 @@ impl Agent {
                 Err(error) => debug!("{error}"),
             }
         }
-        if let Some(outcome) = self.outcomes.get(name) {
+        let end = self.settling.last_end(name).filter(|end| end.result != "success");
+        if let Some(outcome) = self.outcomes.get(name).or(end) {
             status.result.clone_from(&outcome.result);
             status.code = outcome.code;
         }

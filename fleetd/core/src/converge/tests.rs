@@ -257,6 +257,47 @@ fn pauses_grow_and_end_in_giving_up() {
 }
 
 #[test]
+fn systemds_own_restarts_count_as_the_agents_do_but_one_a_pause() {
+    let mut trouble = Trouble::default();
+    let mut counted_at = Vec::new();
+    for now_ms in (0..30_000).step_by(500) {
+        let before = trouble.failures;
+        trouble.restarted_by_systemd(now_ms);
+        if trouble.failures > before {
+            counted_at.push(now_ms);
+        }
+    }
+    assert_eq!(counted_at, [0, 1_000, 3_000, 7_000, 15_000]);
+    assert!(trouble.gave_up());
+}
+
+#[test]
+fn the_failures_of_another_text_are_forgotten() {
+    let mut trouble = Trouble::default();
+    assert!(trouble.keep_only_of(&"one".into()));
+    trouble.again(0, Some("no such image".to_string()));
+    assert!(!trouble.keep_only_of(&"one".into()) && trouble.failures == 1);
+    assert!(trouble.keep_only_of(&"two".into()));
+    assert_eq!((trouble.failures, trouble.not_before_ms, trouble.message), (0, 0, None));
+}
+
+#[test]
+fn what_failed_and_was_started_again_is_on_its_way_up_until_it_has_stayed_up() {
+    let name = UnitName::trusted("a.service");
+    let said = |text: &str, settling: bool| {
+        let mut seen = parse_seen(&name, text).unwrap();
+        seen.settling = settling;
+        let status = status(&seen, 0);
+        format!("{} {} {} {:?}", status.active, status.sub, status.settling, status.next_try_ms)
+    };
+    assert_eq!(said("h1 launched active", true), "active x true None");
+    assert_eq!(said("h1 launched active failures=1", true), "activating settling true None");
+    assert_eq!(said("h1 launched active failures=1", false), "active x false None");
+    assert_eq!(said("h1 launched failed failures=2 pause=4000", false), "failed x false Some(4000)");
+    assert_eq!(said("h1 launched failed job failures=2 pause=4000", false), "activating queued false None");
+}
+
+#[test]
 fn what_a_socket_started_is_not_stopped_while_only_loaded() {
     check("a.service: loaded h1; h1 active", expect![]);
 }

@@ -393,6 +393,8 @@ impl<'a> Board<'a> {
             state: unit.desired,
             restart,
             fence,
+            // How often another text failed says nothing of this one.
+            moves: if old.hash == unit.hash { old.moves } else { 0 },
             ..old.clone()
         };
         let slot = &mut self.slots[machine as usize];

@@ -1,7 +1,8 @@
 //! `MaxUnavailable=`: of a unit that has it, no more instances are down at once through updates, restarts and drains, all together.
 //!
 //! What counts as up is what is known to run as it was last decided, with its text and its restarts, by a report of its machine's present
-//! assignment. An instance that is known to be down is changed without further ado, so that a text that fails can be replaced.
+//! assignment, and to have stayed up for a while: its agent says when. An instance that is known to be down is changed without further
+//! ado, so that a text that fails can be replaced.
 
 use super::Rolling;
 use super::board::Board;
@@ -142,6 +143,8 @@ fn life(board: &Board, instance: &UnitName, machine: u32) -> Life {
     match status.active.as_str() {
         // Somebody stops, restarts or reloads it; it will be one or the other.
         "deactivating" => Life::Unknown,
+        // It has just come up: a program that cannot run dies now.
+        _ if status.settling => Life::Unknown,
         _ if !status.is_active() || status.gave_up => Life::Down,
         // It ended and was started again lately: whether it stays up remains to be seen.
         _ if status.restarts > 0 => Life::Unknown,

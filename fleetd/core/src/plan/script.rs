@@ -89,14 +89,19 @@ pub(crate) fn snapshot(text: &str) -> Snapshot {
     snapshot
 }
 
-/// What a machine reports of an instance that does as it is assigned, is in another state, or was `restarted` lately.
+/// What a machine reports of an instance that does as it is assigned, is in another state, was `restarted` lately, or is `settling`.
 pub(crate) fn runs(assignment: &Assignment, item: &str) -> (UnitName, InstanceStatus) {
     let (name, active) = item.split_once('/').unwrap_or((item, "active"));
-    let (active, restarts) = if active == "restarted" { ("active", 1) } else { (active, 0) };
+    let (active, restarts, settling) = match active {
+        "restarted" => ("active", 1, false),
+        "settling" => ("active", 0, true),
+        active => (active, 0, false),
+    };
     let placement = &assignment.instances[name];
     let status = InstanceStatus {
         active: active.to_string(),
         restarts,
+        settling,
         launched: true,
         hash: placement.hash.clone(),
         restart: placement.restart,

@@ -294,6 +294,31 @@ fn what_is_being_stopped_or_was_restarted_lately_is_neither_up_nor_free_to_chang
     );
 }
 
+#[test]
+fn what_came_up_a_moment_ago_is_not_known_to_stay_up() {
+    check(
+        "machine a
+         machine b
+         unit web@.service x3 rev=2 | MaxUnavailable=1
+         on a: web@1.service web@3.service/rev=1
+         on b: web@2.service/rev=1
+         runs a: web@1.service/settling web@3.service
+         runs b: web@2.service",
+        expect!["… web@.service: 2 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so"],
+    );
+}
+
+#[test]
+fn the_moves_of_a_text_that_failed_do_not_count_against_the_next() {
+    let before = snapshot(
+        "machine a
+         unit web.service rev=2
+         on a: web.service/rev=1/moves=3",
+    );
+    let after = applied(&before, &plan(&before));
+    assert_eq!(after.assignments["a"].instances["web.service"].moves, 0);
+}
+
 /// Every machine does as it is assigned, but for one instance that goes on failing until it is changed.
 fn carried_out(snapshot: &Snapshot) -> Snapshot {
     let mut next = snapshot.clone();

@@ -1,0 +1,207 @@
+//! Whether what came up stays up. An instance counts as up once it has run for a while without a restart by anybody.
+//!
+//! No listing shows systemd's own restarts (`Restart=`), and asking for their count costs a call a unit. So the agent asks only where
+//! there is cause: at the end of that while, when systemd is seen waiting to restart a unit, and after jobs of others.
+
+use std::collections::BTreeMap;
+
+use fleet_core::converge::{RAN_WELL_MS, SETTLED_MS, Seen};
+use fleet_core::name::UnitName;
+use futures_util::future::join_all;
+use tracing::{debug, info};
+
+use super::Agent;
+use crate::systemd::{JobOutcome, SystemdError};
+
+/// How many units systemd is asked about in one pass.
+const QUESTIONS: usize = 32;
+
+/// systemd waits for `RestartSec=`. In `auto-restart-queued` it has begun, and counted, the restart.
+const WAITS: &str = "auto-restart";
+
+/// The present starts of this host's instances.
+#[derive(Debug, Default)]
+pub(super) struct Settling {
+    starts: BTreeMap<UnitName, Start>,
+    /// After which unit the search for restarts goes on.
+    searched: Option<UnitName>,
+}
+
+/// What is known of an instance's present start.
+#[derive(Debug, Default)]
+struct Start {
+    /// systemd's count of restarts as last known, with the one that it waits for. Unknown where somebody else started it, or an
+    /// earlier fleetd.
+    restarts: Option<u32>,
+    /// Whether it has stayed up.
+    settled: bool,
+    /// Whether it has to stay up for as long as it takes to forget failures: the leader moved it because it failed elsewhere.
+    proves_itself: bool,
+    /// The count of others' jobs when systemd was last asked.
+    asked_at: u64,
+    /// How its process ended when systemd was last seen waiting to restart it.
+    end: Option<JobOutcome>,
+}
+
+impl Start {
+    fn takes_ms(&self) -> u64 {
+        if self.proves_itself { RAN_WELL_MS } else { SETTLED_MS }
+    }
+}
+
+impl Settling {
+    /// A start or restart was asked for. `fresh` says that it was down, or is restarted by a job: then systemd counts from nought.
+    pub(super) fn begin(&mut self, name: &UnitName, fresh: bool, moved_for_failing: bool) {
+        let start =
+            self.starts.entry(name.clone()).or_insert_with(|| Start { proves_itself: moved_for_failing, ..Start::default() });
+        let proves_itself = start.proves_itself && !start.settled;
+        *start = Start { restarts: fresh.then_some(0), proves_itself, ..Start::default() };
+    }
+
+    /// Its text changed, or it is gone: nothing of it is known.
+    pub(super) fn forget(&mut self, name: &UnitName) {
+        self.starts.remove(name);
+    }
+
+    /// Whether it is up and not known to stay up.
+    pub(super) fn is_settling(&self, name: &UnitName) -> bool {
+        self.starts.get(name).is_some_and(|start| !start.settled)
+    }
+
+    /// Why systemd last waited to restart it.
+    pub(super) fn last_end(&self, name: &UnitName) -> Option<&JobOutcome> {
+        self.starts.get(name)?.end.as_ref()
+    }
+
+    /// Those that are to be asked about because others had jobs, which may have been restarts: a few in each pass, in turn.
+    fn search(&mut self, candidates: &[UnitName], most: usize) -> Vec<UnitName> {
+        let after = self.searched.as_ref().map_or(0, |last| candidates.partition_point(|name| name <= last));
+        let turn: Vec<UnitName> = candidates[after..].iter().chain(&candidates[..after]).take(most).cloned().collect();
+        self.searched = turn.last().cloned();
+        turn
+    }
+}
+
+impl Agent {
+    /// Notes that a start or a restart was asked for.
+    pub(super) fn note_start(&mut self, name: &UnitName, restart: bool) {
+        let placement = self.assignment.as_ref().and_then(|assignment| assignment.instances.get(name));
+        let moved_for_failing = placement.is_some_and(|placement| placement.moves > 0);
+        // A start of what runs changes nothing, and between its own restarts systemd goes on counting.
+        let fresh = match self.since.get(name).map(|(active, _)| active.as_str()) {
+            Some("active") => restart,
+            Some("activating") => false,
+            _ => true,
+        };
+        self.settling.begin(name, fresh, moved_for_failing);
+        self.since.remove(name);
+    }
+
+    /// Finds out which of the launched instances have stayed up, and counts systemd's restarts of them as trouble.
+    pub(super) async fn settle(&mut self, host: &mut BTreeMap<UnitName, Seen>, now_ms: u64) {
+        self.settling.starts.retain(|name, _| host.contains_key(name));
+        let jobs = self.systemd.jobs_of_others();
+        let (mut ended, mut waiting, mut candidates) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, seen) in host.iter() {
+            let assigned = self.assignment.as_ref().is_some_and(|assignment| assignment.instances.contains_key(name));
+            let launched = assigned && seen.marker.as_ref().is_some_and(|marker| marker.launched);
+            let Some(state) = seen.systemd.as_ref().filter(|_| launched) else {
+                if let Some(start) = self.settling.starts.get_mut(name) {
+                    start.settled = false;
+                }
+                continue;
+            };
+            let start = self.settling.starts.entry(name.clone()).or_default();
+            let counts = name.systemd_name().suffix() == "service";
+            if state.sub == WAITS && !state.job {
+                start.settled = false;
+                if self.trouble.get(name).is_none_or(|trouble| now_ms >= trouble.not_before_ms) {
+                    waiting.push(name.clone());
+                }
+            } else if state.active != "active" || state.job {
+                start.settled = false;
+            } else if !start.settled {
+                let since_ms = self.since.get(name).map_or(now_ms, |(_, since_ms)| *since_ms);
+                if now_ms < since_ms.saturating_add(start.takes_ms()) {
+                    continue;
+                }
+                start.settled = !counts;
+                if counts {
+                    ended.push(name.clone());
+                }
+            } else if counts && start.asked_at != jobs {
+                candidates.push(name.clone());
+            }
+        }
+        waiting.truncate(QUESTIONS);
+        ended.truncate(QUESTIONS - waiting.len());
+        ended.extend(self.settling.search(&candidates, QUESTIONS - waiting.len() - ended.len()));
+        let systemd = &self.systemd;
+        let waits = join_all(waiting.iter().map(|name| async { systemd.outcome(&name.systemd_name()).await }));
+        let counts = join_all(ended.iter().map(|name| async { systemd.restarts(&name.systemd_name()).await }));
+        let (waits, counts) = tokio::join!(waits, counts);
+        for (name, outcome) in waiting.iter().zip(waits) {
+            self.waits_for_restart(name, outcome, now_ms);
+        }
+        for (name, count) in ended.iter().zip(counts) {
+            self.has_stayed_up(name, count, jobs, now_ms);
+        }
+        for (name, seen) in host.iter_mut() {
+            let up = seen.systemd.as_ref().is_some_and(|state| state.active == "active");
+            seen.settling = up && self.settling.is_settling(name);
+        }
+    }
+
+    /// When the next instance will have stayed up for long enough.
+    pub(super) fn settles_at_ms(&self, host: &BTreeMap<UnitName, Seen>) -> Option<u64> {
+        let settling = host.iter().filter(|(_, seen)| seen.settling);
+        let ends = settling.filter_map(|(name, _)| Some(self.since.get(name)?.1 + self.settling.starts.get(name)?.takes_ms()));
+        ends.min()
+    }
+
+    /// systemd waits to restart it.
+    fn waits_for_restart(&mut self, name: &UnitName, outcome: Result<JobOutcome, SystemdError>, now_ms: u64) {
+        let Some(start) = self.settling.starts.get_mut(name) else { return };
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => return debug!("{error}"),
+        };
+        let count = outcome.restarts.saturating_add(1); // the one that it waits for
+        let new = start.restarts.replace(count) != Some(count);
+        let well = outcome.result == "success";
+        if new && !well {
+            let code = outcome.code.map_or(String::new(), |code| format!(", status {code}"));
+            info!(unit = %name, "{name} failed: {}{code}; systemd restarts it", outcome.result);
+        }
+        start.end = Some(outcome);
+        if new && !well {
+            self.trouble.entry(name.clone()).or_default().restarted_by_systemd(now_ms);
+        }
+    }
+
+    /// It has been up for long enough, unless systemd has restarted it in between.
+    fn has_stayed_up(&mut self, name: &UnitName, count: Result<u32, SystemdError>, jobs: u64, now_ms: u64) {
+        let Some(start) = self.settling.starts.get_mut(name) else { return };
+        let count = match count {
+            Ok(count) => count,
+            Err(SystemdError::Unavailable(problem)) => return debug!("{problem}"),
+            Err(error) => {
+                debug!("{error}");
+                start.restarts.unwrap_or(0) // it does not say, so nothing is known against it
+            }
+        };
+        start.asked_at = jobs;
+        let before = start.restarts.replace(count).unwrap_or(count);
+        start.settled = count == before;
+        if start.settled {
+            return;
+        }
+        self.since.insert(name.clone(), ("active".to_string(), now_ms));
+        // What is known to end well is restarted as its unit file says, and nothing is wrong with it.
+        let well = start.end.as_ref().is_some_and(|end| end.result == "success");
+        if count > before && !well {
+            info!(unit = %name, "systemd has restarted {name}, {count} times by now");
+            self.trouble.entry(name.clone()).or_default().restarted_by_systemd(now_ms);
+        }
+    }
+}
