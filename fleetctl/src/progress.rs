@@ -1,6 +1,7 @@
 //! Live lines on a terminal: one for each instance that is not as wanted yet, redrawn in place on stderr.
 
 use std::io::{IsTerminal, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fleet_core::wire::{InstanceProgress, Progress};
 
@@ -97,11 +98,20 @@ pub(crate) fn describe(instance: &InstanceProgress, led: bool) -> String {
         Some(status) => {
             let restarts = if status.restarts > 0 { format!(", restarted {} times", status.restarts) } else { String::new() };
             let leaving = if instance.wanted { "" } else { ", to be stopped" };
-            format!("{} ({}{restarts}{leaving})", status.active, status.sub)
+            let next = status.next_try_ms.and_then(until).filter(|_| instance.wanted);
+            let next = next.map_or_else(String::new, |wait| format!(", next try in {wait}"));
+            format!("{} ({}{restarts}{next}{leaving})", status.active, status.sub)
         }
         None if instance.wanted => "placed, the machine has not reported it yet".to_string(),
         None => "waiting for the machine to let it go".to_string(),
     }
+}
+
+/// How long it is to a time in milliseconds since 1970, by this machine's clock; `None` once it has passed.
+pub(crate) fn until(time_ms: u64) -> Option<String> {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let left_ms = time_ms.checked_sub(now_ms).filter(|left_ms| *left_ms > 0)?;
+    Some(format!("{} s", left_ms.div_ceil(1_000)))
 }
 
 fn size() -> (usize, usize) {
@@ -161,6 +171,23 @@ mod tests {
         let mut misfit = instance("web@1.service", None);
         misfit.misfits = vec![MisfitCount { reason: "lacks region=eu".to_string(), machines: 2 }];
         assert_eq!(shown(vec![misfit], true), "web@1.service  -  no machine fits: lacks region=eu");
+    }
+
+    #[test]
+    fn what_waits_to_be_started_again_says_for_how_long() {
+        let mut failing = instance("web@1.service", Some("4dbc7f3b00000000"));
+        let next_try_ms = Some(u64::MAX);
+        failing.status = Some(InstanceStatus {
+            active: "failed".into(),
+            sub: "failed".into(),
+            restarts: 3,
+            next_try_ms,
+            ..InstanceStatus::default()
+        });
+        let said = shown(vec![failing.clone()], true);
+        assert!(said.contains("failed (failed, restarted 3 times, next try in ") && said.ends_with(" s)"), "{said}");
+        failing.status.as_mut().unwrap().next_try_ms = Some(1);
+        assert!(shown(vec![failing], true).ends_with("failed (failed, restarted 3 times)"));
     }
 
     #[test]

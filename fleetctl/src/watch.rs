@@ -49,6 +49,8 @@ pub(crate) struct Target {
     pub(crate) arriving: BTreeSet<String>,
     /// The instances whose leaving is news.
     pub(crate) leaving: BTreeSet<String>,
+    /// Whether it has to have stayed up for a while, by its machines' word: a new text took the place of one that ran.
+    pub(crate) stays_up: bool,
     /// Whether an instance without a machine, or one that its machine refuses, is as asked: to stop what runs nowhere.
     pub(crate) nowhere_will_do: bool,
 }
@@ -56,7 +58,8 @@ pub(crate) struct Target {
 impl Target {
     /// Waits without a word.
     pub(crate) fn quiet(unit: impl Into<String>, goal: Goal) -> Target {
-        Target { unit: unit.into(), goal, arriving: BTreeSet::new(), leaving: BTreeSet::new(), nowhere_will_do: false }
+        let (arriving, leaving) = (BTreeSet::new(), BTreeSet::new());
+        Target { unit: unit.into(), goal, arriving, leaving, stays_up: false, nowhere_will_do: false }
     }
 
     /// Waits, and tells of `instances`.
@@ -214,6 +217,10 @@ fn announce(name: &str, state: &str, instance: Option<&InstanceProgress>, output
 
 fn is_done(target: &Target, unit: &UnitProgress) -> bool {
     let down = |instance: &InstanceProgress| instance.done || instance.machine.is_none() || is_refused(instance);
+    let settling = |instance: &InstanceProgress| instance.status.as_ref().is_some_and(|status| status.settling);
+    if target.stays_up && target.goal == Goal::Launched && unit.instances.iter().any(|i| i.wanted && settling(i)) {
+        return false;
+    }
     unit.done || (target.nowhere_will_do && !unit.instances.is_empty() && unit.instances.iter().all(down))
 }
 
@@ -245,7 +252,9 @@ fn no_machine(unit: &UnitProgress) -> Option<Error> {
 /// The error for an instance that its machine reports as failed, in systemd's words.
 fn failure(instance: &InstanceProgress, goal: Goal) -> Option<Error> {
     let status = instance.status.as_ref().filter(|_| instance.wanted && instance.acknowledged && !instance.done)?;
-    let failed = status.active == "failed" && goal == Goal::Launched;
+    // What systemd restarts again and again is never `failed`.
+    let in_vain = status.gave_up && !status.is_active() && status.message.is_none();
+    let failed = (status.active == "failed" || in_vain) && goal == Goal::Launched;
     // What is on its way up says only what it waits for.
     if !failed && (status.message.is_none() || status.active == "activating") {
         return None;

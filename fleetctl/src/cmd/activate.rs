@@ -93,6 +93,7 @@ async fn apply(context: &Context, verb: Verb, source: Source, blocks: bool) -> R
     let mut written = Written::default();
     // One write both creates a unit and asks for its state: less to do for everybody, and no moment in between.
     let creates = body.is_some();
+    let replaces = creates && known.is_some();
     let current = match (&known, body) {
         (_, Some(mut new)) => {
             new.desired_state = verb.goal().map_or_else(String::new, |(_, state)| state.to_string());
@@ -109,7 +110,8 @@ async fn apply(context: &Context, verb: Verb, source: Source, blocks: bool) -> R
                 let state = if is_global(&new) { "" } else { "inactive" };
                 output.result(&format!("Unit {} {state}", new.name), Outcome::nowhere(&new.name, "inactive"))?;
             }
-            *new
+            // A file says nothing of the count: a scaled template keeps the one that it has.
+            Unit { replicas: known.as_ref().and_then(|old| old.replicas), ..*new }
         }
         (Some(unit), None) => (**unit).clone(),
         (None, None) => unreachable!("a source has a unit or a file"),
@@ -131,7 +133,9 @@ async fn apply(context: &Context, verb: Verb, source: Source, blocks: bool) -> R
         tell_warnings(&current.name, &written);
     }
     let target = announced(context, verb.word(), &current, goal, blocks).await?;
-    Ok((written, Some(target)))
+    // What ran before runs no worse until it is known that the new text stays up.
+    let stays_up = replaces && known.is_some_and(|old| old.desired_state == state);
+    Ok((written, Some(Target { stays_up, ..target })))
 }
 
 /// A unit that is wanted launched already: what of it runs or is on its way is left alone, what has ended is restarted.

@@ -8,6 +8,7 @@ use fleet_core::wire::UnitState;
 use super::{Context, ListArgs};
 use crate::error::Error;
 use crate::output::machine_legend;
+use crate::progress::until;
 use crate::table::{Cell, Column, pick, render};
 
 /// List what systemd says of every unit on every machine
@@ -15,7 +16,7 @@ use crate::table::{Cell, Column, pick, render};
 pub(crate) struct ListUnitsArgs {
     #[command(flatten)]
     list: ListArgs,
-    /// The columns, of: unit, load, active, sub, machine, hash, result, restarts, message
+    /// The columns, of: unit, load, active, sub, machine, hash, result, restarts, next, message
     #[arg(long, default_value = "unit,machine,active,sub", value_name = "NAMES")]
     fields: String,
 }
@@ -57,6 +58,7 @@ fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, UnitState>> {
         ),
         ("result", Box::new(|state, _| state.result.as_str().into())),
         ("restarts", Box::new(|state, _| state.restarts.map_or_else(String::new, |count| count.to_string()).into())),
+        ("next", Box::new(|state, _| state.next_try_ms.and_then(until).unwrap_or_default().into())),
         ("message", Box::new(|state, _| state.message.as_deref().unwrap_or_default().into())),
     ]
 }

@@ -776,7 +776,7 @@ fn each_command_has_help() {
         out|   -l, --full            Do not shorten ids and hashes
         out|       --no-legend       Do not print the column names
         out|       --fields <NAMES>  The columns, of: unit, load, active, sub, machine, hash, result, restarts,
-        out|                         message [default: unit,machine,active,sub]
+        out|                         next, message [default: unit,machine,active,sub]
         out|   -h, --help            Print help (see more with '--help')
         out| 
         out| Global options:

@@ -114,7 +114,7 @@ impl Cluster {
         });
         let mut states: Vec<Reported> = all.filter(|state| wanted(state.instance, state.machine)).collect();
         states.sort_by_key(|state| (state.instance, state.machine));
-        states
+        without_what_was_left_behind(states)
     }
 
     /// One state as the API shows it.
@@ -134,6 +134,7 @@ impl Cluster {
             result: status.result.clone(),
             code: status.code,
             restarts: (status.restarts > 0).then_some(status.restarts),
+            next_try_ms: status.next_try_ms,
             since_ms: Some(status.since_ms),
             message: status.message.clone(),
         }
@@ -261,10 +262,13 @@ impl Cluster {
     ) -> wire::InstanceProgress {
         let report = self.snapshot.reports.get(id);
         let status = report.and_then(|report| report.instances.get(instance));
-        // A restart is asked of systemd after the report that first saw it wanted; one that systemd refused was asked, too.
-        let restarted =
-            status.is_none_or(|status| placement.restart == 0 || status.restart == placement.restart || status.message.is_some());
-        let acknowledged = restarted && report.is_some_and(|report| report.generation >= generation);
+        // A report that first sees a new text or a restart wanted is made before either is carried out: it tells how the old text
+        // fares. What could not be carried out says so.
+        let carried_out = |status: &InstanceStatus| {
+            let restarted = placement.restart == 0 || status.restart == placement.restart;
+            (restarted && status.hash == placement.hash) || status.message.is_some()
+        };
+        let acknowledged = status.is_none_or(carried_out) && report.is_some_and(|report| report.generation >= generation);
         wire::InstanceProgress {
             name: instance.to_string(),
             wanted: true,
@@ -281,6 +285,18 @@ impl Cluster {
     fn address(&self, id: &MachineId) -> String {
         self.snapshot.machines.get(id).map(|machine| machine.address.clone()).unwrap_or_default()
     }
+}
+
+/// Leaves out where an instance has ended that has moved to another machine, which reports it by now: nothing of it is left there.
+fn without_what_was_left_behind(mut states: Vec<Reported<'_>>) -> Vec<Reported<'_>> {
+    let ended = |state: &Reported| ["inactive", "failed"].contains(&state.status.active.as_str());
+    let moved: BTreeSet<UnitName> = states
+        .chunk_by(|one, next| one.instance == next.instance)
+        .filter(|several| several.iter().any(|state| state.status.leaving) && several.iter().any(|state| !state.status.leaving))
+        .map(|several| several[0].instance.clone())
+        .collect();
+    states.retain(|state| !(state.status.leaving && ended(state) && moved.contains(state.instance)));
+    states
 }
 
 /// fleet's computed state of a placed unit: `launched` says that it was started, not that it runs.
@@ -317,7 +333,23 @@ mod tests {
     use super::*;
     use crate::model::{Assignment, Report, Why};
 
+    /// It runs the assigned text, and was restarted as often as was asked.
+    fn restarted_once() -> InstanceStatus {
+        InstanceStatus {
+            active: "active".into(),
+            hash: "1253888".into(),
+            launched: true,
+            restart: 1,
+            ..InstanceStatus::default()
+        }
+    }
+
     fn restarted(message: Option<&str>) -> wire::InstanceProgress {
+        let message = message.map(str::to_string);
+        progress_of(InstanceStatus { active: "inactive".into(), message, restart: 0, ..restarted_once() })
+    }
+
+    fn progress_of(status: InstanceStatus) -> wire::InstanceProgress {
         let name = UnitName::trusted("web.service");
         let placement = Placement {
             unit: name.clone(),
@@ -330,8 +362,6 @@ mod tests {
             restart: 1,
             fence: None,
         };
-        let status =
-            InstanceStatus { active: "inactive".into(), message: message.map(str::to_string), ..InstanceStatus::default() };
         let machine = MachineId::new("m1");
         let assignment = Assignment { generation: 7, instances: [(name.clone(), placement)].into(), ..Assignment::default() };
         let report = Report { generation: 7, instances: [(name.clone(), status)].into(), ..Report::default() };
@@ -339,6 +369,34 @@ mod tests {
         cluster.snapshot.assignments.insert(machine.clone(), Arc::new(assignment));
         cluster.snapshot.reports.insert(machine, Arc::new(report));
         cluster.progress(&Plan::default(), &[name]).units[0].instances[0].clone()
+    }
+
+    #[test]
+    fn what_a_move_left_behind_is_not_listed_beside_what_runs() {
+        let listed = |there: &str, leaving: bool, elsewhere: bool| {
+            let name = UnitName::trusted("web.service");
+            let status = |active: &str, leaving| InstanceStatus { active: active.into(), leaving, ..InstanceStatus::default() };
+            let report = |status| Arc::new(Report { instances: [(name.clone(), status)].into(), ..Report::default() });
+            let mut cluster = Cluster::default();
+            cluster.snapshot.reports.insert(MachineId::new("a"), report(status(there, leaving)));
+            if elsewhere {
+                cluster.snapshot.reports.insert(MachineId::new("b"), report(status("active", false)));
+            }
+            cluster.states(|_, _| true).iter().map(|state| state.machine.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(listed("failed", true, true), "b");
+        assert_eq!(listed("deactivating", true, true), "a b", "it is still alive there");
+        assert_eq!(listed("failed", true, false), "a", "nobody else has it yet");
+        assert_eq!(listed("failed", false, true), "a b", "it is global");
+    }
+
+    #[test]
+    fn what_a_machine_says_of_the_text_before_is_no_answer_to_the_new_one() {
+        let instance = progress_of(InstanceStatus { active: "failed".into(), hash: "0ld0ld0".into(), ..restarted_once() });
+        assert!(!instance.acknowledged && !instance.done);
+        let refused = InstanceStatus { message: Some("no such image".into()), ..restarted_once() };
+        assert!(progress_of(InstanceStatus { hash: "0ld0ld0".into(), ..refused }).acknowledged);
+        assert!(progress_of(InstanceStatus { active: "failed".into(), ..restarted_once() }).acknowledged);
     }
 
     #[test]

@@ -120,9 +120,12 @@ pub struct UnitState {
     /// The main process's exit status or signal, where it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
-    /// Restarts by the agent since it last ran well.
+    /// Restarts since it last ran well, by the agent or systemd.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restarts: Option<u32>,
+    /// When it is started again, in milliseconds since 1970, while it is down and waits for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_try_ms: Option<u64>,
     /// Since when it is in this active state, in milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<u64>,
