@@ -3,11 +3,13 @@
 //! Read in this order: [`name`] and [`model`] are the nouns, [`unit_file`] and [`xfleet`] parse what users write,
 //! [`constraint`] says whether a machine can take a unit, [`contradiction`] which ones no machine can, [`plan`] decides for the cluster, [`converge`] for one host,
 //! [`fence`] says when a fenced copy has surely ended, [`event`] tells what was decided, [`wire`] holds the HTTP bodies,
-//! [`transfer`] a whole cluster as one document, [`brief`] what lists show of a unit.
+//! [`transfer`] a whole cluster as one document, [`brief`] what lists show of a unit, [`address`] what a machine may be
+//! reached at, [`printable`] what a terminal may be shown.
 //!
 //! **Architecture invariant:** nothing here can fail for an outside reason, and the same input gives the same bytes.
 //! `clippy.toml` beside this crate bans the clock, the disk, the environment and unordered maps.
 
+pub mod address;
 pub mod brief;
 pub mod check;
 mod compact;
@@ -24,6 +26,7 @@ pub mod max_unavailable;
 pub mod model;
 pub mod name;
 pub mod plan;
+pub mod printable;
 pub mod replay;
 pub mod time;
 pub mod transfer;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fleet_core::address;
 use fleet_core::check::{Problem, StoreCheck};
 use fleet_core::event::Event;
 use fleet_core::model::{Assignment, FORMAT, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Settings, UnitRecord};
@@ -77,6 +78,7 @@ impl Look {
             Some(Key::Machine(id)) => {
                 if let Some(machine) = self.readable::<Machine>(kv, RESTART) {
                     self.named(kv, machine.id.as_str(), id.as_str());
+                    self.reachable(kv);
                 }
             }
             Some(Key::Settings(_)) => drop(self.readable::<Settings>(kv, REPAIR)),
@@ -137,6 +139,23 @@ impl Look {
                 self.bad(kv, format!("it cannot be read: {problem}"), remedy);
                 None
             }
+        }
+    }
+
+    /// A machine's addresses; what is none was left out when the document was read.
+    fn reachable(&mut self, kv: &KeyValue) {
+        #[derive(serde::Deserialize)]
+        struct Reach {
+            #[serde(default)]
+            address: String,
+            #[serde(default)]
+            api: Option<String>,
+        }
+        let Ok(Reach { address, api }) = mirror::parse(&kv.value) else { return };
+        let host = Some(address).filter(|text| !text.is_empty() && !address::is_host(text));
+        for bad in host.into_iter().chain(api.filter(|url| !address::is_api(url))) {
+            let remedy = "set public_ip and listen in that machine's configuration, and restart its fleetd";
+            self.note(kv, format!("{bad:?} is no address; it counts as not known"), remedy);
         }
     }
 

@@ -85,3 +85,20 @@ async fn a_sound_store_has_nothing_to_say_and_a_spoilt_one_names_each_document()
     kv.txn(&[], &[put("/fleet/units/b.service", &record.replace("a.service", "b.service"))]).await.unwrap();
     assert!(store.check().await.unwrap().problems.iter().all(|problem| problem.key != "/fleet/units/b.service"));
 }
+
+#[tokio::test]
+async fn a_machine_s_address_that_is_none_is_named_and_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let kv = Arc::new(EmbeddedKv::open(folder.path().join("store")).await.unwrap());
+    let store = Store::new(kv.clone(), "/fleet/");
+    let record = r#"{"v":1,"id":"m1","address":"-oProxyCommand=x","api":"http://u@h:1/"}"#;
+    kv.txn(&[], &[put("/fleet/machines/m1", record)]).await.unwrap();
+    let check = store.check().await.unwrap();
+    let said: Vec<&str> = check.problems.iter().map(|problem| problem.problem.as_str()).collect();
+    let counts = "is no address; it counts as not known";
+    assert_eq!(said, [format!("\"-oProxyCommand=x\" {counts}"), format!("\"http://u@h:1/\" {counts}")]);
+    assert!(check.is_sound(), "the machine is there all the same");
+    let mirror = store.read_all().await.unwrap();
+    let machine = &mirror.cluster().snapshot.machines["m1"];
+    assert_eq!((machine.address.as_str(), machine.api.as_deref()), ("", None));
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Unknown;
+use crate::address;
 use crate::name::MachineId;
 
 /// `machines/<id>`: a machine that runs fleetd. Written by its agent, under its lease.
@@ -14,8 +15,8 @@ pub struct Machine {
     pub v: u32,
     /// Its `/etc/machine-id`.
     pub id: MachineId,
-    /// The address that it is known by.
-    #[serde(default)]
+    /// The address that it is known by; empty if it is not known.
+    #[serde(default, deserialize_with = "address::read_host")]
     pub address: String,
     /// Its labels, from its configuration; those that an operator set over the API are in `settings/<id>`.
     #[serde(default)]
@@ -30,7 +31,7 @@ pub struct Machine {
     #[serde(default)]
     pub boot_id: String,
     /// Where other machines reach its API, for journals and status: `http://10.0.0.1:4100`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "address::read_api")]
     pub api: Option<String>,
     /// What a later version wrote.
     #[serde(flatten)]
