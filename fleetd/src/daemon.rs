@@ -45,11 +45,16 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 const OWN_UNIT: &str = "fleetd.service";
 
 /// Runs until SIGTERM or SIGINT. `source` is where the settings came from, for SIGHUP.
-pub async fn run(settings: Settings, source: Source) -> anyhow::Result<()> {
-    let machine = machine::this_machine(&settings)?;
+pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     for folder in [&settings.data_dir, &settings.run_dir, &settings.unit_dir] {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
+    let secure = settings.listen.iter().any(|listen| listen.tls);
+    let server_tls = secure.then(|| api::server_tls(settings.tls.clone())).transpose()?;
+    let listeners = api::listen(&settings.socket, &settings.listen, settings.insecure, server_tls.as_ref())?;
+    // Others ask this machine there, too.
+    settings.handed = listeners.handed().to_vec();
+    let machine = machine::this_machine(&settings)?;
     let (kv, etcd) = open_store(&settings).await?;
     let asked = Arc::<counted::Counts>::default();
     let kv = Counted::new(kv, asked.clone());
@@ -74,9 +79,6 @@ pub async fn run(settings: Settings, source: Source) -> anyhow::Result<()> {
     let api = api.with_replays(replays.clone()).with_keeper(settings.guard_dir());
     let api = if settings.systemd_user { api.of_user() } else { api };
     api.set_tls(settings.tls.clone())?;
-    let secure = settings.listen.iter().any(|listen| listen.tls);
-    let server_tls = secure.then(|| api::server_tls(settings.tls.clone())).transpose()?;
-    let listeners = api::listen(&settings.socket, &settings.listen, settings.insecure, server_tls.as_ref())?;
     let serving = tokio::spawn(api::serve(api.clone(), listeners, stop.clone()));
     let (engine_store, id) = (store.clone(), machine.id.clone());
     let mut engine = EngineSwitch::new(move |settings| Engine {

@@ -1,13 +1,16 @@
 //! fleetd's command line: read the configuration, set up logging, run until a signal.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use fleet_core::printable;
 use fleetd::cli::Args;
 use fleetd::config::{Places, Settings};
 use fleetd::reload::{SetLog, Source};
 use fleetd::{cli, config, daemon, panics};
+use tracing::Metadata;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -57,7 +60,11 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn check_store(settings: &Settings) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let check = runtime.block_on(daemon::check_store(settings))?;
-    std::io::stdout().write_all(check.to_string().as_bytes()).context("cannot write to stdout")?;
+    let text = check.to_string();
+    let mut stdout = std::io::stdout();
+    // Keys may hold what a terminal obeys.
+    let text = if stdout.is_terminal() { printable::shown(text.as_bytes()) } else { text.as_str().into() };
+    stdout.write_all(text.as_bytes()).context("cannot write to stdout")?;
     Ok(if check.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -69,10 +76,18 @@ fn start_logging(filter: &str) -> anyhow::Result<SetLog> {
     };
     let (filter, handle) = tracing_subscriber::reload::Layer::new(parse(filter)?);
     let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
-    let layer = match journal {
-        Some(journal) => journal.with_field_prefix(None).with_syslog_identifier("fleetd".to_string()).boxed(),
-        None => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).boxed(),
+    let is_ours = |metadata: &Metadata<'_>| metadata.target().starts_with("fleet");
+    // What a library says makes sense with its name only, and the journal's own way of logging has no place for that.
+    let library = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let (ours, library) = match journal {
+        Some(journal) => {
+            let ours = journal.with_field_prefix(None).with_syslog_identifier("fleetd".to_string());
+            (ours.boxed(), library.without_time().boxed())
+        }
+        None => (tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).boxed(), library.boxed()),
     };
+    let library = library.with_filter(filter_fn(move |metadata| !is_ours(metadata)));
+    let layer = ours.with_filter(filter_fn(is_ours)).and_then(library);
     tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     Ok(Box::new(move |filter| {
         let changed = parse(filter).and_then(|filter| handle.reload(filter).context("cannot change what is logged"));

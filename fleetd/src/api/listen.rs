@@ -30,13 +30,15 @@ pub struct Listeners {
     unix: Vec<UnixListener>,
     tcp: Vec<TcpListener>,
     tls: Vec<TlsListener>,
+    handed: Vec<Listen>,
 }
 
 /// Takes over systemd's sockets; where there are none, binds `socket`. Binds each of `addresses` that is none of these;
 /// `tls` is for those that want it. A TCP socket of systemd's that `addresses` do not name speaks plain HTTP: to others than this
 /// machine only if that is `insecure` on purpose.
 pub fn listen(socket: &Path, addresses: &[Listen], insecure: bool, tls: Option<&ServerTls>) -> anyhow::Result<Listeners> {
-    let mut listeners = Listeners { unix: Vec::new(), tcp: Vec::new(), tls: Vec::new() };
+    let mut listeners = Listeners { unix: Vec::new(), tcp: Vec::new(), tls: Vec::new(), handed: Vec::new() };
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut handed = listenfd::ListenFd::from_env();
     let mut unbound = addresses.to_vec();
     for index in 0..handed.len() {
@@ -47,11 +49,14 @@ pub fn listen(socket: &Path, addresses: &[Listen], insecure: bool, tls: Option<&
             let address = tcp.local_addr()?;
             let named = unbound.iter().position(|listen| is_same(listen.address, address)).map(|at| unbound.remove(at));
             if named.is_none() && !address.ip().is_loopback() && !insecure {
+                let from = socket_unit(&names, index);
                 anyhow::bail!(
-                    "systemd hands over a socket on {address} that listen does not name: plain HTTP on an address that others can reach lets anybody who reaches it run anything as root here; name it, listen = [\"https://{address}\"], with tls_cafile, tls_certfile and tls_keyfile, or set insecure = true if the network is yours alone, or take it out of fleetd.socket"
+                    "systemd hands over a socket on {address} that listen does not name: plain HTTP on an address that others can reach lets anybody who reaches it run anything as root here; name it, listen = [\"https://{address}\"], with tls_cafile, tls_certfile and tls_keyfile, or set insecure = true if the network is yours alone, or take it out of {from}"
                 );
             }
-            listeners.add(tcp, named.unwrap_or(Listen { address, tls: false }), tls)?;
+            let plain = Listen { address, tls: false };
+            listeners.handed.extend(named.is_none().then_some(plain));
+            listeners.add(tcp, named.unwrap_or(plain), tls)?;
         }
     }
     if listeners.are_none() {
@@ -65,6 +70,11 @@ pub fn listen(socket: &Path, addresses: &[Listen], insecure: bool, tls: Option<&
 }
 
 impl Listeners {
+    /// The TCP sockets that systemd handed over and nobody named.
+    pub fn handed(&self) -> &[Listen] {
+        &self.handed
+    }
+
     fn are_none(&self) -> bool {
         self.unix.is_empty() && self.tcp.is_empty() && self.tls.is_empty()
     }
@@ -81,6 +91,14 @@ impl Listeners {
         }
         info!("listening on {listen}");
         Ok(())
+    }
+}
+
+/// The unit that hands over the socket of this number, as systemd names it unless told otherwise: it may be fleet 1.0's.
+fn socket_unit(names: &str, index: usize) -> String {
+    match names.split(':').nth(index).filter(|name| name.ends_with(".socket")) {
+        Some(name) => format!("{name} (systemctl cat {name})"),
+        None => "the .socket unit that hands it over (systemctl list-sockets)".to_string(),
     }
 }
 
@@ -191,6 +209,14 @@ mod tests {
     const SOON: Duration = Duration::from_secs(5);
 
     const BODY: &str = r#"{"text":"[Service]\nExecStart=/bin/true\n"}"#;
+
+    #[test]
+    fn a_socket_is_said_to_be_of_the_unit_that_hands_it_over() {
+        assert_eq!(socket_unit("fleetd.socket:fleet.socket", 1), "fleet.socket (systemctl cat fleet.socket)");
+        for names in ["", "fleetd.socket", "fleetd.socket:api"] {
+            assert!(socket_unit(names, 1).starts_with("the .socket unit that hands it over"), "{names}");
+        }
+    }
 
     #[tokio::test]
     async fn what_was_asked_before_the_end_is_answered_and_streams_are_broken_off() {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fleet_core::address;
 use fleet_tls::{Files, TlsError};
 use tracing_subscriber::EnvFilter;
 
@@ -21,13 +22,23 @@ const LONGEST_LEASE_S: u64 = 3600;
 /// fleet 1.0's default, which holds where its own file is what configures fleetd.
 const FLEET1_ETCD: &str = "http://127.0.0.1:2379";
 
+/// fleet 1.0's default for its unit files, which holds in the same way; systemd then calls them linked-runtime, as it did.
+const FLEET1_UNITS: &str = "/run/fleet/units/";
+
+/// What fleet's own parts log at `level`; of libraries only what matters is wanted.
+fn log_of_fleet(level: &str) -> String {
+    format!("info,fleetd={level},fleet_core={level},fleet_tls={level}")
+}
+
 /// Names what is unknown: an error in our own files, a warning in fleet 1.0's, which never minded.
 pub(super) fn check_names(entries: &[Entry], lenient: bool, findings: &mut Findings) {
     for Entry { key, place, .. } in entries {
         if let Some(why) = obsolete(key) {
             findings.warnings.push(format!("{place}: {key} does nothing any more: {why}; remove it"));
         } else if key == "verbosity" {
-            findings.warnings.push(format!("{place}: verbosity is fleet 1.0's word; write log = \"debug\" or log = \"info\""));
+            findings
+                .warnings
+                .push(format!("{place}: verbosity is fleet 1.0's word; write log = \"info,fleetd=debug\" or log = \"info\""));
         } else if !OPTIONS.contains(&key.as_str()) {
             let hint = match nearest(key) {
                 Some(near) => format!("did you mean {near}?"),
@@ -75,17 +86,21 @@ pub(super) fn settings(entries: Vec<Entry>, fleet1: bool, environment: &Environm
         etcd_tls,
         key_prefix: read.text("etcd_key_prefix").unwrap_or_else(|| "/fleet/".to_string()),
         etcd_request_timeout: read.etcd_request_timeout(),
-        public_ip: read.text("public_ip").unwrap_or_default(),
+        public_ip: read.address("public_ip"),
         metadata: read.value("metadata", Value::labels).unwrap_or_default(),
         agent_ttl: read.lease("agent_ttl", 10),
         leader_ttl: read.lease("leader_ttl", 3),
         listen,
+        handed: Vec::new(),
         insecure,
         tls,
         socket: read.path("socket").unwrap_or_else(|| under("/run/fleet.sock", &runtime_dir, "fleet.sock")),
         data_dir: read.path("data_dir").unwrap_or_else(|| under("/var/lib/fleet", &state_dir, "fleet")),
         run_dir: read.path("run_dir").unwrap_or_else(|| under("/run/fleet", &runtime_dir, "fleet")),
-        unit_dir: read.path("units_directory").unwrap_or_else(|| under("/run/systemd/system", &runtime_dir, "systemd/user")),
+        unit_dir: read.path("units_directory").unwrap_or_else(|| match fleet1 && !user {
+            true => PathBuf::from(FLEET1_UNITS),
+            false => under("/run/systemd/system", &runtime_dir, "systemd/user"),
+        }),
         systemd_user: user,
         disable_engine: read.value("disable_engine", Value::flag).unwrap_or(false),
         log: read.log(),
@@ -136,6 +151,15 @@ impl Reader<'_> {
         Some(path)
     }
 
+    /// Others hand it to programs such as ssh, so it may be nothing else.
+    fn address(&mut self, option: &str) -> String {
+        let text = self.text(option).unwrap_or_default();
+        if !text.is_empty() && !address::is_host(&text) {
+            self.error(option, format_args!("{text:?} is no address; write an IP address, or a host name"));
+        }
+        text
+    }
+
     fn lease(&mut self, option: &str, default: u64) -> Duration {
         let ttl = self.value(option, Value::duration).unwrap_or(Duration::from_secs(default));
         let (shortest, longest) = (Duration::from_secs(SHORTEST_LEASE_S), Duration::from_secs(LONGEST_LEASE_S));
@@ -160,7 +184,8 @@ impl Reader<'_> {
 
     fn log(&mut self) -> String {
         let verbosity = self.value("verbosity", Value::number).unwrap_or(0.0);
-        let log = self.text("log").unwrap_or_else(|| if verbosity > 0.0 { "debug" } else { "info" }.to_string());
+        let of_verbosity = || if verbosity > 0.0 { log_of_fleet("debug") } else { "info".to_string() };
+        let log = self.text("log").unwrap_or_else(of_verbosity);
         if EnvFilter::try_new(&log).is_err() {
             self.error("log", format_args!("{log:?} is not a filter such as \"info\" or \"fleetd=debug\""));
         }

@@ -52,6 +52,8 @@ pub struct Settings {
     pub leader_ttl: Duration,
     /// TCP addresses of the API.
     pub listen: Vec<Listen>,
+    /// TCP sockets that systemd handed over and `listen` does not name; no option, but known once fleetd has started.
+    pub handed: Vec<Listen>,
     /// Whether anybody who reaches it may use the API on other addresses than loopback.
     pub insecure: bool,
     /// The CA of those who may use the API over TLS, and this machine's certificate, towards them and towards other machines.
@@ -233,7 +235,8 @@ impl Settings {
     /// Where other machines reach this one's API: the first listener that is not loopback, with TLS if one is, by this machine's
     /// address.
     pub fn api_url(&self, address: &str) -> Option<String> {
-        let open = || self.listen.iter().filter(|listen| !listen.address.ip().is_loopback());
+        let all = || self.listen.iter().chain(&self.handed);
+        let open = || all().filter(|listen| !listen.address.ip().is_loopback());
         let Listen { address: open, tls } = open().find(|listen| listen.tls).or_else(|| open().next())?;
         let host = if open.ip().is_unspecified() { address.to_string() } else { open.ip().to_string() };
         let host = if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) { format!("[{host}]") } else { host };
@@ -265,6 +268,7 @@ impl Settings {
             key_prefix: old.key_prefix,
             etcd_request_timeout: old.etcd_request_timeout,
             listen: old.listen,
+            handed: old.handed,
             socket: old.socket,
             data_dir: old.data_dir,
             run_dir: old.run_dir,

@@ -84,10 +84,13 @@ fn fleet_1_0_s_file_means_what_it_meant() {
     assert_eq!(settings.etcd_request_timeout, Duration::from_millis(1500));
     assert_eq!((settings.key_prefix.as_str(), settings.public_ip.as_str()), ("/_coreos.com/fleet/", "10.0.0.7"));
     assert_eq!((settings.metadata["az"].as_str(), settings.agent_ttl.as_secs()), ("us-west-1", 30));
-    assert_eq!((settings.unit_dir.to_str().unwrap(), settings.log.as_str()), ("/run/units/", "debug"));
+    assert_eq!(
+        (settings.unit_dir.to_str().unwrap(), settings.log.as_str()),
+        ("/run/units/", "info,fleetd=debug,fleet_core=debug,fleet_tls=debug")
+    );
     assert!(settings.disable_engine && settings.etcd_tls.is_empty());
     expect_test::expect![[r#"
-        fleet.conf:2: verbosity is fleet 1.0's word; write log = "debug" or log = "info"
+        fleet.conf:2: verbosity is fleet 1.0's word; write log = "info,fleetd=debug" or log = "info"
         fleet.conf:10: engine_reconcile_interval does nothing any more: the engine looks whenever something changes; remove it
         fleet.conf:11: authorized_keys_file does nothing any more: units are not signed; remove it
         fleet.conf:14: token_limit does nothing any more: a list has pages of any size; a request names its own with pageSize; remove it
@@ -104,9 +107,12 @@ fn fleet_1_0_s_flag_names_a_file_of_either_form() {
     assert_eq!((old.public_ip.as_str(), old.metadata["a"].as_str()), ("10.0.0.7", "b"));
     // Its default for etcd comes with its file.
     assert_eq!(old.etcd_servers, ["http://127.0.0.1:2379"]);
+    // So does its folder for units: systemd calls them linked-runtime, as it did.
+    assert_eq!(old.unit_dir.to_str(), Some("/run/fleet/units/"));
     assert!(warnings[0].starts_with("etcd_servers: not given"), "{warnings:?}");
     let (new, warnings) = folder.named("new").unwrap();
     assert_eq!((new.public_ip.as_str(), new.etcd_servers.len(), warnings.len()), ("10.0.0.8", 0, 0));
+    assert_eq!(new.unit_dir.to_str(), Some("/run/systemd/system"));
     assert!(folder.named("neither").unwrap_err().to_string().contains("No such file"));
 }
 
@@ -132,7 +138,8 @@ fn an_empty_text_is_none_and_an_empty_list_is_one() {
     let folder = Folder::new(&[("fleet.conf", all)]);
     let empty = options::OPTIONS.iter().map(|option| format!("FLEET_{}", option.to_uppercase())).collect::<Vec<_>>();
     let empty: Vec<(&str, &str)> = empty.iter().map(|variable| (variable.as_str(), "")).collect();
-    let none = Folder::new(&[]).load(&[]).unwrap().0;
+    let mut none = Folder::new(&[]).load(&[]).unwrap().0;
+    none.unit_dir = PathBuf::from("/run/fleet/units/"); // the default that comes with fleet 1.0's file
     for environment in [&[][..], &empty] {
         let (settings, warnings) = folder.load(environment).unwrap();
         assert_eq!((settings, warnings.len()), (none.clone(), 0), "{warnings:?}");
@@ -181,6 +188,30 @@ fn an_open_listener_needs_the_word_insecure_unless_it_asks_for_certificates() {
     let open = settings("listen = [\"http://0.0.0.0:4100\"]\ninsecure = true");
     assert_eq!(open.api_url("10.0.0.7").unwrap(), "http://10.0.0.7:4100");
     assert_eq!(open.api_url("fd00::7").unwrap(), "http://[fd00::7]:4100");
+}
+
+#[test]
+fn a_public_ip_is_an_address_and_nothing_that_ssh_could_take_for_an_option() {
+    for bad in ["-oProxyCommand=touch /tmp/x", "core@10.0.0.1", "10.0.0.1:22", "$(id)"] {
+        let said = errors(&format!("# one\npublic_ip = {bad:?}"));
+        let expected = format!("fleetd.conf:2: public_ip: {bad:?} is no address; write an IP address, or a host name");
+        assert_eq!(said, expected);
+    }
+    assert_eq!(settings("public_ip = \"h1.example.com\"").public_ip, "h1.example.com");
+}
+
+#[test]
+fn a_socket_that_systemd_hands_over_is_where_others_reach_the_api() {
+    let handed = |address: &str| Listen { address: address.parse().unwrap(), tls: false };
+    let mut settings = settings("");
+    assert_eq!(settings.api_url("10.0.0.7"), None);
+    settings.handed = vec![handed("127.0.0.1:1"), handed("[::]:49153")];
+    assert_eq!(settings.api_url("10.0.0.7").as_deref(), Some("http://10.0.0.7:49153"));
+    // A reload keeps what only a start finds out; what listen names goes first.
+    let new = self::settings("metadata = \"a=b\"").with_fixed_options_of(&settings);
+    assert_eq!(new.handed, settings.handed);
+    settings.listen = vec![handed("10.0.0.8:4100")];
+    assert_eq!(settings.api_url("10.0.0.7").as_deref(), Some("http://10.0.0.8:4100"));
 }
 
 #[test]
