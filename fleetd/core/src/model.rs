@@ -356,6 +356,11 @@ impl InstanceStatus {
     pub fn is_active(&self) -> bool {
         self.active == "active" || self.active == "reloading"
     }
+
+    /// Whether its machine took none of it: nothing of it was started there, and the message says why.
+    pub fn is_refused(&self) -> bool {
+        self.message.is_some() && !self.launched && ["inactive", "failed"].contains(&self.active.as_str())
+    }
 }
 
 /// `leader`: who leads, and since when. Written by the election, under the leader's lease.

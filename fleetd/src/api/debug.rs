@@ -55,7 +55,7 @@ async fn ask(api: &Api, cluster: &Cluster, machine: &MachineId, digest: Option<&
         );
         ApiError::new(StatusCode::BAD_GATEWAY, problem)
     })?;
-    let wanted = digest.map_or(String::new(), |digest| format!("&plan={digest}"));
-    let answer = remote::ask_machine(api, machine, &base, &format!("debug/snapshot?machine={machine}{wanted}")).await?;
+    let query: Vec<(&str, &str)> = digest.map(|digest| ("plan", digest)).into_iter().collect();
+    let answer = remote::ask_machine(api, machine, &base, &["debug", "snapshot"], &query).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(answer.bytes_stream())).into_response())
 }

@@ -117,8 +117,8 @@ async fn ask(api: &Api, snapshot: &Snapshot, machine: &MachineId, unit: Option<&
 
 async fn ask_at(api: &Api, machine: &MachineId, base: Option<&str>, unit: Option<&UnitName>) -> Result<OwnFencing, String> {
     let base = base.ok_or_else(|| "its API cannot be reached from here; set listen in its configuration".to_string())?;
-    let unit = unit.map_or(String::new(), |unit| format!("&unit={unit}"));
-    let answer = remote::ask_machine(api, machine, base, &format!("fencing?machine={machine}{unit}")).await;
+    let query: Vec<(&str, &str)> = unit.map(|unit| ("unit", unit.as_str())).into_iter().collect();
+    let answer = remote::ask_machine(api, machine, base, &["fencing"], &query).await;
     let answer = answer.map_err(|error| error.message().to_string())?;
     answer.json().await.map_err(|error| format!("its answer cannot be read: {error}"))
 }

@@ -304,9 +304,11 @@ impl Source {
 
     async fn open_there(&self, ago_ms: Option<u64>) -> Result<Lines, ApiError> {
         let Wish { lines, follow, output, .. } = &*self.wish;
-        let ago = ago_ms.map_or(String::new(), |ago_ms| format!("&agoMs={ago_ms}"));
-        let path = format!("journal?lines={lines}&follow={follow}&output={output}{ago}");
-        let answer = remote::ask(&self.api, &self.place, &path).await?;
+        let (lines, ago) = (lines.to_string(), ago_ms.map(|ago_ms| ago_ms.to_string()));
+        let follow = if *follow { "true" } else { "false" };
+        let mut query = vec![("lines", lines.as_str()), ("follow", follow), ("output", output.as_str())];
+        query.extend(ago.as_deref().map(|ago| ("agoMs", ago)));
+        let answer = remote::ask(&self.api, &self.place, "journal", &query).await?;
         let api = self.api.clone();
         let explain = move |error: reqwest::Error| api.shared.peers.explain(&error);
         Ok(Box::pin(in_lines(answer.bytes_stream().map(move |part| part.map_err(&explain)))))
@@ -319,6 +321,10 @@ impl Source {
         let sender = self.sender.clone();
         let machine = self.place.machine.short().to_string();
         let mut ago_ms = self.ago.map(|ago| ago.as_millis() as u64);
+        if let Some(refused) = self.place.refused.take().filter(|_| self.wish.notes) {
+            // There is no line of a unit that systemd never saw.
+            self.note(&format!("{} is not started on machine {machine}: {refused}", self.place.instance)).await;
+        }
         loop {
             let lines = match opened.take() {
                 Some(lines) => lines,

@@ -10,6 +10,7 @@ use fleet_core::name::{MachineId, UnitName};
 use fleet_core::view::Cluster;
 use fleet_core::wire;
 use fleet_tls::{Files, Reloading, TlsError};
+use reqwest::Url;
 use tokio::process::Command;
 use tracing::warn;
 
@@ -93,6 +94,8 @@ pub(super) struct Place {
     pub(super) instance: UnitName,
     pub(super) machine: MachineId,
     pub(super) reach: Reach,
+    /// Why the machine runs none of it, by its own report: a file that it refuses, a call that failed.
+    pub(super) refused: Option<String>,
 }
 
 /// How a machine is asked.
@@ -147,6 +150,7 @@ pub(super) async fn status(
                 place.machine.short()
             ));
         }
+        let part = with_refusal(part, &place);
         let is_here =
             |fenced: &wire::Fencing| fenced.name == place.instance.as_str() && fenced.machine_id == place.machine.as_str();
         match fenced.iter().position(is_here).map(|at| fenced.remove(at)) {
@@ -196,7 +200,7 @@ async fn ask_all(api: &Api, places: Vec<Place>) -> Vec<(Place, Result<(String, i
 }
 
 async fn remote_status(api: &Api, place: &Place) -> Result<(String, i32), ApiError> {
-    let answer = ask(api, place, "status").await?;
+    let answer = ask(api, place, "status", &[]).await?;
     let code = answer.headers().get(wire::EXIT_STATUS_HEADER).and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
     match answer.text().await {
         Ok(text) => Ok((text, code)),
@@ -212,6 +216,15 @@ fn with_fencing(mut status: String, fenced: &wire::Fencing) -> String {
         None => status.push_str(&line),
     }
     status
+}
+
+/// Says why the machine runs none of it; systemd knows nothing of what was refused before it came to it.
+fn with_refusal(status: String, place: &Place) -> String {
+    let Some(refused) = &place.refused else { return status };
+    let Place { instance, machine, .. } = place;
+    let refused: Vec<&str> = refused.lines().collect();
+    let why = format!("{instance} is not started on machine {}: {}\n", machine.short(), refused.join("\n    "));
+    if status.is_empty() { why } else { format!("{why}{status}") }
 }
 
 /// A unit that is on no machine which is there; a fenced one may wait.
@@ -236,7 +249,9 @@ async fn local_status(api: &Api, instance: &UnitName) -> Result<(String, i32), A
         .await
         .map_err(|_| failed("it did not answer in 7 s".to_string()))?;
     let output = output.map_err(|error| failed(error.to_string()))?;
-    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code().unwrap_or(4)))
+    // What systemd does not know is said on stderr.
+    let said = if output.stdout.is_empty() { &output.stderr } else { &output.stdout };
+    Ok((String::from_utf8_lossy(said).into_owned(), output.status.code().unwrap_or(4)))
 }
 
 /// Where the instances of `name` are. With `machine` (as one fleetd asks another) it must be this one.
@@ -252,7 +267,8 @@ async fn find(api: &Api, name: &str, machine: Option<&str>) -> Result<Vec<Place>
 /// What another fleetd asks of this machine.
 pub(super) fn here(api: &Api, instance: UnitName, machine: &str) -> Result<Place, ApiError> {
     must_be_here(api, machine)?;
-    Ok(Place { instance, machine: api.shared.machine.clone(), reach: Reach::Here })
+    // Who asks has the report, too.
+    Ok(Place { instance, machine: api.shared.machine.clone(), reach: Reach::Here, refused: None })
 }
 
 /// Refuses what another fleetd asks of another machine than this one.
@@ -291,19 +307,31 @@ fn places(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<Place> {
             None => Reach::Closed,
         };
         let of_it = assignment.instances.iter().filter(|(i, p)| *i == name || (name.is_template() && p.unit == *name));
-        places.extend(of_it.map(|(instance, _)| Place { instance: instance.clone(), machine: id.clone(), reach: reach.clone() }));
+        let report = cluster.snapshot.reports.get(id);
+        places.extend(of_it.map(|(instance, _)| {
+            Place {
+                instance: instance.clone(),
+                machine: id.clone(),
+                reach: reach.clone(),
+                refused: report
+                    .and_then(|report| report.instances.get(instance))
+                    .filter(|status| status.is_refused())
+                    .and_then(|status| status.message.clone()),
+            }
+        }));
     }
     places
 }
 
-pub(super) async fn ask(api: &Api, place: &Place, what: &str) -> Result<reqwest::Response, ApiError> {
-    let joint = if what.contains('?') { "&" } else { "?" };
-    let path = format!("units/{}/{what}{joint}machine={}", place.instance, place.machine);
+/// Asks for `what` of an instance: its status, its journal.
+pub(super) async fn ask(api: &Api, place: &Place, what: &str, query: &[(&str, &str)]) -> Result<reqwest::Response, ApiError> {
+    let path = ["units", place.instance.as_str(), what];
     match &place.reach {
-        Reach::At(base) => ask_machine(api, &place.machine, base, &path).await,
+        Reach::At(base) => ask_machine(api, &place.machine, base, &path, query).await,
         Reach::Here | Reach::Closed => {
             let problem = format!(
-                "{} runs on machine {}, whose API cannot be reached from here; set listen = [\"https://ADDRESS:PORT\"] in its configuration",
+                "{} runs on machine {}, whose API cannot be reached from here; set listen = [\"https://ADDRESS:PORT\"] in its \
+                 configuration, or ask it over ssh: fleetctl {what} --ssh-port=22",
                 place.instance, place.machine
             );
             Err(ApiError::new(StatusCode::BAD_GATEWAY, problem))
@@ -311,10 +339,16 @@ pub(super) async fn ask(api: &Api, place: &Place, what: &str) -> Result<reqwest:
     }
 }
 
-/// Asks another machine's API at `base` for a resource. What it refuses is refused in its words.
-pub(super) async fn ask_machine(api: &Api, machine: &MachineId, base: &str, path: &str) -> Result<reqwest::Response, ApiError> {
+/// Asks another machine's API at `base` for what it itself knows of a resource. What it refuses is refused in its words.
+pub(super) async fn ask_machine(
+    api: &Api,
+    machine: &MachineId,
+    base: &str,
+    path: &[&str],
+    query: &[(&str, &str)],
+) -> Result<reqwest::Response, ApiError> {
     let at = format!("{machine} at {base}");
-    let url = format!("{base}/fleet/v1/{path}");
+    let url = address(base, path, query, machine).ok_or_else(|| away(&at, "that is no URL"))?;
     let answer = tokio::time::timeout(PEER_TIMEOUT, api.shared.peers.current().get(url).send()).await;
     let answer = answer.map_err(|_| away(&at, "timed out"))?.map_err(|error| away(&at, &api.shared.peers.explain(&error)))?;
     let status = answer.status();
@@ -326,6 +360,14 @@ pub(super) async fn ask_machine(api: &Api, machine: &MachineId, base: &str, path
         Ok(wire::ErrorBody { error }) => ApiError::of_peer(status, error),
         Err(_) => away(&at, &format!("HTTP {status}")),
     })
+}
+
+/// The URL of a resource. Its parts are escaped: names of units may hold backslashes.
+fn address(base: &str, path: &[&str], query: &[(&str, &str)], machine: &MachineId) -> Option<Url> {
+    let mut url = Url::parse(base).ok()?;
+    url.path_segments_mut().ok()?.pop_if_empty().extend(["fleet", "v1"]).extend(path);
+    url.query_pairs_mut().extend_pairs(query).append_pair("machine", machine.as_str());
+    Some(url)
 }
 
 fn away(machine: impl std::fmt::Display, problem: &str) -> ApiError {

@@ -8,13 +8,13 @@ use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use fleet_core::model::{DesiredState, FORMAT, Leader, UnitRecord};
+use fleet_core::model::{DesiredState, FORMAT, InstanceStatus, Leader, Report, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::plan;
 use fleet_core::wire::{EXIT_STATUS_HEADER, PROBLEM_HEADER};
 use fleetd::api::{Api, router};
 use fleetd::store::embedded::EmbeddedKv;
-use fleetd::store::{Store, Term};
+use fleetd::store::{Registration, Store, Term};
 use futures_util::StreamExt;
 use tokio::sync::Notify;
 
@@ -40,6 +40,7 @@ enum Answer {
 struct Peer {
     answers: Arc<Mutex<VecDeque<Answer>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    paths: Arc<Mutex<Vec<String>>>,
     cut: Arc<Notify>,
 }
 
@@ -53,7 +54,8 @@ impl Peer {
     }
 }
 
-async fn answer(State(peer): State<Peer>, RawQuery(query): RawQuery) -> Response {
+async fn answer(State(peer): State<Peer>, uri: axum::http::Uri, RawQuery(query): RawQuery) -> Response {
+    peer.paths.lock().unwrap().push(uri.path().to_string());
     peer.asked.lock().unwrap().push(query.unwrap_or_default());
     let said = |text: &'static str| futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
     let body = match peer.answers.lock().unwrap().pop_front() {
@@ -78,6 +80,7 @@ struct Cluster {
     store: Store,
     term: Term,
     origin: String,
+    b: Registration,
     _folder: tempfile::TempDir,
 }
 
@@ -87,13 +90,14 @@ impl Cluster {
         let store = Store::new(Arc::new(EmbeddedKv::open(folder.path().join("store")).await.unwrap()), "/fleet/");
         let origin = serve(router(Api::new(store.clone(), MachineId::new("aaaaaaaa"), String::new))).await;
         let lease = store.grant(TTL).await.unwrap();
+        let mut registrations = Vec::new();
         for (id, origin) in [("bbbbbbbb", b), ("cccccccc", c)] {
             let lease = store.grant(TTL).await.unwrap();
-            store.register(&machine(id, Some(origin)), lease).await.unwrap();
+            registrations.push(store.register(&machine(id, Some(origin).filter(|o| !o.is_empty())), lease).await.unwrap());
         }
         let leader = Leader { v: FORMAT, machine: MachineId::new("aaaaaaaa"), since_ms: 0 };
         let term = store.campaign(&leader, lease).await.unwrap().unwrap();
-        Cluster { store, term, origin, _folder: folder }
+        Cluster { store, term, origin, b: registrations.remove(0), _folder: folder }
     }
 
     /// Has a unit run, in place of its text before.
@@ -119,6 +123,14 @@ impl Cluster {
     async fn plan(&self) {
         let mirror = self.store.read_all().await.unwrap();
         self.store.commit(self.term, &mirror, &plan(&mirror.cluster().snapshot)).await.unwrap();
+    }
+
+    /// Has `b` report that it refuses a unit.
+    async fn refuses(&self, name: &str, message: &str) {
+        let status = InstanceStatus { active: "failed".into(), message: Some(message.to_string()), ..InstanceStatus::default() };
+        let instances = [(UnitName::trusted(name), status)].into_iter().collect();
+        let report = Report { v: FORMAT, generation: 1, instances, ..Report::default() };
+        self.store.put_report(&MachineId::new("bbbbbbbb"), &report, self.b, 0).await.unwrap();
     }
 
     async fn get(&self, path: &str) -> reqwest::Response {
@@ -226,4 +238,46 @@ async fn a_followed_journal_goes_where_the_unit_goes_and_ends_with_it() {
     let revision = cluster.store.unit_revision(&name).await.unwrap().unwrap();
     cluster.store.delete_unit(&name, revision).await.unwrap();
     assert_eq!(answer.text().await.unwrap(), "\0unit lone.service was destroyed\n");
+}
+
+#[tokio::test]
+async fn a_name_with_a_backslash_is_asked_of_another_machine_as_it_is() {
+    let b = Peer::default();
+    let cluster = Cluster::start(&b.serve().await, NOWHERE).await;
+    cluster.run("a\\x2db.service", "[X-Fleet]\nMachineID=bbbbbbbb\n", None).await;
+    b.says([Answer::Whole("fine\n"), Answer::Whole("hello\n")]);
+    for (what, said) in [("status", "fine\n"), ("journal", "hello\n")] {
+        let answer = cluster.get(&format!("units/a%5Cx2db.service/{what}")).await;
+        assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (200, said));
+    }
+    let paths = ["/fleet/v1/units/a%5Cx2db.service/status", "/fleet/v1/units/a%5Cx2db.service/journal"];
+    assert_eq!(*b.paths.lock().unwrap(), paths);
+    assert_eq!(b.asked.lock().unwrap()[0], "machine=bbbbbbbb");
+}
+
+#[tokio::test]
+async fn status_and_journal_say_why_a_machine_refuses_a_unit() {
+    let b = Peer::default();
+    let cluster = Cluster::start(&b.serve().await, NOWHERE).await;
+    cluster.run("app.container", "[X-Fleet]\nMachineID=bbbbbbbb\n", None).await;
+    cluster.refuses("app.container", "line 3: unsupported key\nline 4: another").await;
+    b.says([Answer::Whole(""), Answer::Whole("Unit\n"), Answer::Whole("")]);
+    let status = async || cluster.get("units/app.container/status").await.text().await.unwrap();
+    let why = "app.container is not started on machine bbbbbbbb: line 3: unsupported key\n    line 4: another\n";
+    assert_eq!(status().await, why);
+    assert_eq!(status().await, format!("{why}Unit\n"));
+    let journal = cluster.get("units/app.container/journal?notes=true").await.text().await.unwrap();
+    assert_eq!(journal, "\0app.container is not started on machine bbbbbbbb: line 3: unsupported key line 4: another\n");
+}
+
+#[tokio::test]
+async fn a_machine_without_an_api_for_others_can_be_asked_over_ssh() {
+    let cluster = Cluster::start("", NOWHERE).await;
+    cluster.run("lone.service", "[X-Fleet]\nMachineID=bbbbbbbb\n", None).await;
+    for what in ["status", "journal"] {
+        let answer = cluster.get(&format!("units/lone.service/{what}")).await;
+        assert_eq!(answer.status(), 502);
+        let said = answer.text().await.unwrap();
+        assert!(said.contains(&format!("or ask it over ssh: fleetctl {what} --ssh-port=22")), "{said}");
+    }
 }
