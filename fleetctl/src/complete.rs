@@ -7,6 +7,7 @@ use clap::{ArgMatches, FromArgMatches};
 use clap_complete::CompletionCandidate;
 use clap_complete::env::CompleteEnv;
 use fleet_core::name::UnitName;
+use fleet_core::printable;
 
 use crate::cli::{self, Globals};
 use crate::client::{Client, ClientError};
@@ -57,7 +58,9 @@ pub(crate) fn templates(current: &OsStr) -> Vec<CompletionCandidate> {
 
 fn fitting(current: &OsStr, names: Vec<String>) -> Vec<CompletionCandidate> {
     let start = current.to_str().unwrap_or_default();
-    names.into_iter().filter(|name| name.starts_with(start)).map(CompletionCandidate::new).collect()
+    // A shell writes them to its terminal.
+    let fits = |name: &String| name.starts_with(start) && printable::shown(name.as_bytes()) == name.as_str();
+    names.into_iter().filter(fits).map(CompletionCandidate::new).collect()
 }
 
 /// Unit files and folders beside what is typed so far.

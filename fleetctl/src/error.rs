@@ -1,9 +1,9 @@
 //! What can go wrong for a user: kinds with their exit codes, and every hint, in one place.
 
 use std::error::Error as _;
-use std::io::{IsTerminal, Write};
 
 use crate::client::ClientError;
+use crate::output::{Span, say};
 
 /// What sort of error it is; each has its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,32 +94,25 @@ impl Error {
     /// Prints it on stderr and gives the exit code.
     pub(crate) fn print(&self) -> u8 {
         if self.kind != Kind::ClosedPipe {
-            // Nobody is left to hear that stderr is closed.
-            let _ = std::io::stderr().lock().write_all(self.render(colour_on_stderr()).as_bytes());
+            say(&self.spans());
         }
         self.kind.code()
     }
 
-    fn render(&self, colour: bool) -> String {
-        let paint = |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() };
-        let mut text = match self.message.strip_prefix("Error:") {
-            Some(rest) => format!("{}{rest}\n", paint("1;31", "Error:")),
-            None => format!("{}\n", self.message),
+    fn spans(&self) -> Vec<Span> {
+        let mut spans = match self.message.strip_prefix("Error:") {
+            Some(rest) => vec![Span::coloured("Error:", "1;31"), Span::from(format!("{rest}\n"))],
+            None => vec![Span::from(format!("{}\n", self.message))],
         };
         if !self.causes.is_empty() {
-            text.push_str("Caused by:\n");
-            self.causes.iter().for_each(|cause| text.push_str(&format!("  {cause}\n")));
+            spans.push(Span::from("Caused by:\n"));
+            spans.extend(self.causes.iter().map(|cause| Span::from(format!("  {cause}\n"))));
         }
         for hint in &self.hints {
-            text.push_str(&format!("{} {hint}\n", paint("36", "Hint:")));
+            spans.extend([Span::coloured("Hint:", "36"), Span::from(format!(" {hint}\n"))]);
         }
-        text
+        spans
     }
-}
-
-/// Whether stderr may be coloured.
-pub(crate) fn colour_on_stderr() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 impl From<std::io::Error> for Error {
@@ -181,21 +174,27 @@ fn io_kind(error: &reqwest::Error) -> Option<std::io::ErrorKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Screen;
 
     #[test]
     fn an_error_is_a_sentence_then_causes_then_hints() {
         let error =
             Error::failed("no machine can run web@4.service").cause("the cluster is small").hint("2 machines: lacks region=eu");
         assert_eq!(
-            error.render(false),
+            Screen::default().render(&error.spans()),
             "Error: no machine can run web@4.service\nCaused by:\n  the cluster is small\nHint: 2 machines: lacks region=eu\n"
         );
-        assert!(error.render(true).starts_with("\x1b[1;31mError:\x1b[0m no machine"));
+        let terminal = Screen { terminal: true, colour: true };
+        assert!(terminal.render(&error.spans()).starts_with("\x1b[1;31mError:\x1b[0m no machine"));
+        let hostile = terminal.render(&Error::failed("\x1b]0;x\x07").spans());
+        assert_eq!(hostile, "\x1b[1;31mError:\x1b[0m \\x1b]0;x\\x07\n");
     }
 
     #[test]
     fn words_of_fleet_1_0_get_no_prefix() {
-        assert_eq!(Error::worded(Kind::Failed, "Unit a.service not found").render(true), "Unit a.service not found\n");
+        let terminal = Screen { terminal: true, colour: true };
+        let error = Error::worded(Kind::Failed, "Unit a.service not found");
+        assert_eq!(terminal.render(&error.spans()), "Unit a.service not found\n");
     }
 
     #[test]

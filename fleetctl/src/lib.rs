@@ -3,9 +3,10 @@
 //! Read in this order: `cli` is what a user may type, `cmd` has one file a command, `sources` finds unit files,
 //! `wait` follows the cluster until it is as asked, `watch` judges what it sees, `settle`
 //! whether what came up stays up, `client` speaks HTTP, `output` and `table` print, `error` has
-//! the exit codes and hints, `complete` serves shells, `ssh` and `tunnel` run the system's ssh. What is absent: fleetctl never talks to
+//! the exit codes and hints, `complete` serves shells, `ssh` and `tunnel` run the system's ssh, `answer` its question about a new host. What is absent: fleetctl never talks to
 //! the store or to systemd.
 
+mod answer;
 mod cli;
 mod client;
 mod cmd;
@@ -30,6 +31,9 @@ use std::process::ExitCode;
 /// Runs fleetctl with the process's arguments; gives its exit code.
 pub fn main() -> ExitCode {
     complete::serve_shell();
+    if let Some(code) = answer::serve() {
+        return code;
+    }
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(stop) => return ExitCode::from(stop.print()),

@@ -1,19 +1,41 @@
 //! Everything that fleetctl says: data on stdout, all else on stderr; tables, JSON, and results of changes.
+//!
+//! On a terminal everything passes [`printable`]: names, labels and words of units may hold what a
+//! terminal obeys. A pipe or a file gets every byte as it is.
 
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 
+use fleet_core::printable;
 use serde::Serialize;
 
-use crate::error::{Error, colour_on_stderr};
+use crate::error::Error;
 
 /// Where a command prints. It is the only writer of stdout.
 #[derive(Debug)]
 pub(crate) struct Output {
     json: bool,
-    colour: bool,
+    stdout: Screen,
+    /// On a terminal, the beginning of a character whose rest is still to come.
+    unfinished: RefCell<Vec<u8>>,
     /// With `--json`, the results of a change, printed as one document at the end; none once they are printed.
     results: RefCell<Option<Vec<Outcome>>>,
+}
+
+/// What a stream leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Screen {
+    /// Whether it is a terminal, which obeys what it is sent.
+    pub(crate) terminal: bool,
+    /// Whether it takes colours.
+    pub(crate) colour: bool,
+}
+
+/// A piece of text, and the colour that it has where colours are taken, as in `\x1b[31m`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) text: String,
+    pub(crate) colour: Option<&'static str>,
 }
 
 /// What became of one instance of a unit that a command changed.
@@ -34,8 +56,8 @@ pub(crate) struct Outcome {
 impl Output {
     /// With `json`, all data is JSON.
     pub(crate) fn new(json: bool) -> Output {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Output { json, colour, results: RefCell::default() }
+        let stdout = Screen::of(&std::io::stdout());
+        Output { json, stdout, unfinished: RefCell::default(), results: RefCell::default() }
     }
 
     /// Whether data is to be JSON.
@@ -43,28 +65,46 @@ impl Output {
         self.json
     }
 
-    /// Whether stdout takes colours.
-    pub(crate) fn colour(&self) -> bool {
-        self.colour
+    /// What stdout leads to.
+    pub(crate) fn stdout(&self) -> Screen {
+        self.stdout
     }
 
-    /// Writes text as it is.
+    /// Writes text.
     pub(crate) fn text(&self, text: &str) -> Result<(), Error> {
         self.bytes(text.as_bytes())
     }
 
-    /// Writes bytes as they are, at once.
+    /// Writes bytes at once; they may be a piece of something longer.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Error> {
-        let mut stdout = std::io::stdout().lock();
-        stdout.write_all(bytes)?;
-        Ok(stdout.flush()?)
+        if !self.stdout.terminal {
+            return write_all(&mut std::io::stdout().lock(), bytes);
+        }
+        let mut whole = std::mem::take(&mut *self.unfinished.borrow_mut());
+        whole.extend_from_slice(bytes);
+        let rest = whole.split_off(whole.len() - printable::unfinished(&whole));
+        *self.unfinished.borrow_mut() = rest;
+        self.spans(&[Span::from(printable::shown(&whole))])
+    }
+
+    /// Writes text of several colours.
+    pub(crate) fn spans(&self, spans: &[Span]) -> Result<(), Error> {
+        write_all(&mut std::io::stdout().lock(), self.stdout.render(spans).as_bytes())
     }
 
     /// Writes one JSON document.
     pub(crate) fn document<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Error> {
         let mut text = serde_json::to_string_pretty(value)?;
         text.push('\n');
-        self.text(&text)
+        self.json_text(&text)
+    }
+
+    /// Writes text that is JSON.
+    pub(crate) fn json_text(&self, text: &str) -> Result<(), Error> {
+        match self.stdout.terminal {
+            true => self.text(&printable::shown_json(text)),
+            false => self.text(text),
+        }
     }
 
     /// One result of a change: `line` for people, `outcome` with `--json`.
@@ -86,6 +126,12 @@ impl Output {
         self.finish_results()
     }
 
+    /// The units of the results that are not written yet, in their order.
+    #[cfg(test)]
+    pub(crate) fn told(&self) -> Vec<String> {
+        self.results.borrow().iter().flatten().map(|outcome| outcome.unit.clone()).collect()
+    }
+
     /// With `--json`, writes those results that are not written yet.
     pub(crate) fn finish_results(&self) -> Result<(), Error> {
         match self.results.take() {
@@ -102,15 +148,86 @@ impl Outcome {
     }
 }
 
+impl Drop for Output {
+    /// A character that never got its end.
+    fn drop(&mut self) {
+        let rest = std::mem::take(&mut *self.unfinished.borrow_mut());
+        if !rest.is_empty() {
+            let _ = self.spans(&[Span::from(printable::shown(&rest))]);
+        }
+    }
+}
+
+impl Screen {
+    /// What `stream` leads to; `NO_COLOR` keeps colours away.
+    pub(crate) fn of(stream: &impl IsTerminal) -> Screen {
+        let terminal = stream.is_terminal();
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Screen { terminal, colour }
+    }
+
+    /// The text as it may be written there. Only colours of ours reach a terminal.
+    pub(crate) fn render(self, spans: &[Span]) -> String {
+        let mut all = String::new();
+        for Span { text, colour } in spans {
+            let text = self.shown(text);
+            match colour.filter(|_| self.colour) {
+                Some(code) => all.push_str(&format!("\x1b[{code}m{text}\x1b[0m")),
+                None => all.push_str(&text),
+            }
+        }
+        all
+    }
+
+    /// A text as it stands there.
+    pub(crate) fn shown(self, text: &str) -> std::borrow::Cow<'_, str> {
+        if self.terminal { printable::shown(text.as_bytes()) } else { text.into() }
+    }
+}
+
+impl Span {
+    /// Text in a colour.
+    pub(crate) fn coloured(text: impl Into<String>, colour: &'static str) -> Span {
+        Span { text: text.into(), colour: Some(colour) }
+    }
+}
+
+impl<T: Into<String>> From<T> for Span {
+    fn from(text: T) -> Span {
+        Span { text: text.into(), colour: None }
+    }
+}
+
+fn write_all(to: &mut impl Write, bytes: &[u8]) -> Result<(), Error> {
+    to.write_all(bytes)?;
+    Ok(to.flush()?)
+}
+
 /// Says something that is no data.
 pub(crate) fn note(text: &str) {
-    // Nobody is left to hear that stderr is closed.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    say(&[Span::from(text), Span::from("\n")]);
 }
 
 /// Says what the user should know, though it does not stop us.
 pub(crate) fn warn(text: &str) {
-    if colour_on_stderr() { note(&format!("\x1b[33mWARNING:\x1b[0m {text}")) } else { note(&format!("WARNING: {text}")) }
+    say(&[Span::coloured("WARNING:", "33"), Span::from(format!(" {text}\n"))]);
+}
+
+/// What another program said on its stderr.
+pub(crate) fn say_bytes(bytes: &[u8]) {
+    let stderr = std::io::stderr();
+    let screen = Screen::of(&stderr);
+    let _ = match screen.terminal {
+        true => stderr.lock().write_all(printable::shown(bytes).as_bytes()),
+        false => stderr.lock().write_all(bytes),
+    };
+}
+
+/// Writes to stderr. It is the only writer there, but for lines that are drawn again.
+pub(crate) fn say(spans: &[Span]) {
+    let stderr = std::io::stderr();
+    // Nobody is left to hear that stderr is closed.
+    let _ = stderr.lock().write_all(Screen::of(&stderr).render(spans).as_bytes());
 }
 
 /// `4dbc7f3b.../10.0.0.1` as fleet 1.0 wrote a machine; the whole id with `full`.

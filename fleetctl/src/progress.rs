@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fleet_core::printable;
 use fleet_core::wire::{InstanceProgress, Progress};
 
 use crate::output::machine_legend;
@@ -34,6 +35,8 @@ impl Live {
         let room = rows.saturating_sub(2).max(1);
         let mut text = self.erase();
         for line in lines.iter().take(room) {
+            // A line of what comes from elsewhere must stay one, and must not move the cursor.
+            let line = printable::shown(line.as_bytes()).replace('\n', " ");
             text.extend(line.chars().take(columns.saturating_sub(1)));
             text.push('\n');
         }

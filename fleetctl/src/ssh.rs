@@ -3,13 +3,16 @@
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use fleet_core::address::is_host;
 use tempfile::NamedTempFile;
 
+use crate::answer;
 use crate::error::{Error, Kind};
+use crate::output::{Output, say_bytes};
 
 /// ssh's own exit status when it could not connect, or lost the connection.
 pub(crate) const SSH_FAILED: i32 = 255;
@@ -92,9 +95,15 @@ impl Host {
         }
     }
 
-    /// A machine of the cluster.
-    pub(crate) fn new(name: &str, port: u16) -> Host {
-        Host { user: None, name: name.to_string(), port }
+    /// A machine of the cluster, by its address as fleetd tells it; ssh runs what some other texts say.
+    pub(crate) fn of_machine(address: &str, port: u16) -> Result<Host, Error> {
+        match is_host(address) {
+            true => Ok(Host { user: None, name: address.to_string(), port }),
+            false if address.is_empty() => Err(Error::failed("the machine's address is not known")
+                .hint("set public_ip in its configuration, and run `systemctl reload fleetd` there")),
+            false => Err(Error::failed(format!("{address:?} is no address of a machine, so ssh is not run"))
+                .hint("who set it? See public_ip in that machine's configuration")),
+        }
     }
 }
 
@@ -108,7 +117,7 @@ impl std::fmt::Display for Host {
 /// One ssh to run. What ssh itself says goes to a file, so that it can be told from what the remote command says.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// ssh and its options; the remote command is to be added.
+    /// ssh and its options; where it goes is to be added, and then the remote command.
     pub(crate) command: Command,
     host: Host,
     known_hosts: PathBuf,
@@ -119,24 +128,29 @@ impl SshArgs {
     /// Prepares a connection; through the tunnel's host if there is one, unless that is where it goes.
     pub(crate) fn connect(&self, host: &Host) -> Result<Connection, Error> {
         let known_hosts = expand_home(&self.known_hosts_file);
-        if self.strict_host_key_checking {
-            make_folder_of(&known_hosts)?;
-        }
         let log = NamedTempFile::with_prefix("fleetctl-ssh.")
             .map_err(|problem| Error::failed(format!("cannot write a temporary file: {problem}")))?;
         let mut command = Command::new("ssh");
+        if self.strict_host_key_checking {
+            make_folder_of(&known_hosts)?;
+            answer::offer(&mut command);
+        }
         command.arg("-E").arg(log.path());
         let options = self.options(&known_hosts);
         if let Some(jump) = self.tunnel_host()?.filter(|jump| jump != host) {
             // Not -J: that would not take our known_hosts.
             let mut words = vec!["ssh".to_string()];
             words.extend(options.iter().cloned());
-            words.extend(self.destination(&jump));
-            words.extend(["-W".to_string(), "[%h]:%p".to_string()]);
-            let line: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-            command.arg("-o").arg(format!("ProxyCommand={}", line.join(" ")));
+            words.extend(self.login(&jump));
+            // What ssh puts in for a percent sign is its own to say, where we did not write one.
+            let plain = |words: &[String]| {
+                let words: Vec<String> = words.iter().map(|word| quoted(word).replace('%', "%%")).collect();
+                words.join(" ")
+            };
+            let to = plain(&["--".to_string(), jump.name.clone()]);
+            command.arg("-o").arg(format!("ProxyCommand={} -W '[%h]:%p' {to}", plain(&words)));
         }
-        command.args(options).args(self.destination(host));
+        command.args(options).args(self.login(host));
         Ok(Connection { command, host: host.clone(), known_hosts, log })
     }
 
@@ -163,19 +177,48 @@ impl SshArgs {
         options.into_iter().flat_map(|option| ["-o".to_string(), option]).collect()
     }
 
-    fn destination(&self, host: &Host) -> [String; 5] {
+    fn login(&self, host: &Host) -> [String; 4] {
         let user = host.user.clone().unwrap_or_else(|| self.ssh_username.clone());
-        ["-l".to_string(), user, "-p".to_string(), host.port.to_string(), host.name.clone()]
+        ["-l".to_string(), user, "-p".to_string(), host.port.to_string()]
     }
 }
 
 impl Connection {
+    /// Where it goes, after ssh's last option; the remote command comes next.
+    pub(crate) fn destination(&self) -> [&str; 2] {
+        // What follows the dashes is no option, whatever it looks like.
+        ["--", &self.host.name]
+    }
+
     /// Runs a command there, the user's terminal or pipes as its own; gives its exit status. Without one it is the user's shell.
     pub(crate) fn run(mut self, remote: Option<&str>) -> Result<u8, Error> {
-        if let Some(remote) = remote {
-            self.command.arg("--").arg(remote);
-        }
+        let to = self.destination().map(str::to_string);
+        self.command.args(to).args(remote);
         let status = self.command.status().map_err(|problem| cannot_run(&problem))?;
+        self.ended(status)
+    }
+
+    /// Runs a command there that only prints; what it prints passes `output`, as all that units say.
+    pub(crate) fn print(mut self, remote: &str, output: &Output) -> Result<u8, Error> {
+        let to = self.destination().map(str::to_string);
+        self.command.args(to).arg(remote).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().map_err(|problem| cannot_run(&problem))?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let printed = std::thread::scope(|scope| {
+            scope.spawn(move || stderr.map(|stderr| pass(stderr, |piece| Ok(say_bytes(piece)))));
+            let printed = stdout.map_or(Ok(()), |stdout| pass(stdout, |piece| output.bytes(piece)));
+            if printed.is_err() {
+                // Nobody reads on.
+                let _ = child.kill();
+            }
+            printed
+        });
+        let status = child.wait().map_err(|problem| cannot_run(&problem))?;
+        printed?;
+        self.ended(status)
+    }
+
+    fn ended(&self, status: ExitStatus) -> Result<u8, Error> {
         match status.code() {
             Some(SSH_FAILED) => Err(self.failure()),
             code => Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(SSH_FAILED as u8)),
@@ -226,6 +269,19 @@ impl Connection {
         // Without the file there is nothing to say.
         let _ = self.log.reopen().and_then(|mut file| file.read_to_end(&mut said));
         String::from_utf8_lossy(&said).into_owned()
+    }
+}
+
+/// Hands on what comes, as it comes.
+fn pass(mut from: impl Read, mut to: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    let mut buffer = [0; 8192];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => to(&buffer[..length])?,
+            Err(problem) if problem.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(problem) => return Err(Error::failed(format!("cannot read what ssh prints: {problem}"))),
+        }
     }
 }
 
@@ -288,6 +344,14 @@ mod tests {
         assert_eq!(host("fe80::1"), "None fe80::1 22");
         for bad in ["", "-oProxyCommand=x", "h:", "h:0", "h:x", "a b", "@h", "[::1]2222x"] {
             assert_eq!(host(bad), "refused", "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_an_address_becomes_a_machine_s_host() {
+        assert_eq!(Host::of_machine("10.0.0.1", 22).unwrap().to_string(), "10.0.0.1");
+        for bad in ["", "-oProxyCommand=x", "user@10.0.0.1", "$(id)", "10.0.0.1 x"] {
+            assert!(Host::of_machine(bad, 22).is_err(), "{bad}");
         }
     }
 

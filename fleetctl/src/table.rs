@@ -1,6 +1,7 @@
 //! Tables as fleet 1.0 printed them: Go's tabwriter with tabs of 8, so that scripts which split on tabs still work.
 
 use crate::error::{Error, Kind};
+use crate::output::{Screen, Span};
 
 /// The width of a tab stop, in characters.
 const TAB: usize = 8;
@@ -19,6 +20,17 @@ pub(crate) enum Tone {
     Busy,
     /// Failed.
     Bad,
+}
+
+impl Tone {
+    fn colour(self) -> Option<&'static str> {
+        match self {
+            Tone::Good => Some("32"),
+            Tone::Busy => Some("33"),
+            Tone::Bad => Some("31"),
+            Tone::Plain => None,
+        }
+    }
 }
 
 /// One cell.
@@ -70,48 +82,39 @@ pub(crate) fn pick<'c, 'a, Row>(columns: &'c [Column<'a, Row>], fields: &str) ->
         .collect()
 }
 
-/// Renders rows under the columns' names in capitals.
-pub(crate) fn render<Row>(columns: &[&Column<'_, Row>], rows: &[Row], full: bool, legend: bool, colour: bool) -> String {
+/// Renders rows under the columns' names in capitals, for `screen`.
+pub(crate) fn render<Row>(columns: &[&Column<'_, Row>], rows: &[Row], full: bool, legend: bool, screen: Screen) -> Vec<Span> {
     let header = columns.iter().map(|(name, _)| Cell::from(name.to_uppercase())).collect();
     let body = rows.iter().map(|row| columns.iter().map(|(_, show)| show(row, full)).collect());
     let lines: Vec<Vec<Cell>> = legend.then_some(header).into_iter().chain(body).collect();
-    align(&lines, colour)
+    align(&lines, screen)
 }
 
 /// Pads every cell but a line's last with tabs, to the next multiple of [`TAB`] after the column's widest.
-fn align(lines: &[Vec<Cell>], colour: bool) -> String {
+fn align(lines: &[Vec<Cell>], screen: Screen) -> Vec<Span> {
+    let width_of = |cell: &Cell| screen.shown(&cell.text).chars().count();
     let mut widths: Vec<usize> = Vec::new();
     for line in lines {
         for (i, cell) in line.iter().enumerate() {
-            let width = (cell.text.chars().count() + PADDING).next_multiple_of(TAB);
+            let width = (width_of(cell) + PADDING).next_multiple_of(TAB);
             match widths.get_mut(i) {
                 Some(widest) => *widest = width.max(*widest),
                 None => widths.push(width),
             }
         }
     }
-    let mut text = String::new();
+    let mut spans = Vec::new();
     for line in lines {
         for (i, (cell, width)) in line.iter().zip(&widths).enumerate() {
-            text.push_str(&painted(cell, colour));
+            spans.push(Span { text: cell.text.clone(), colour: cell.tone.colour() });
             if i + 1 < line.len() {
-                let tabs = (width - cell.text.chars().count()).div_ceil(TAB);
-                text.extend(std::iter::repeat_n('\t', tabs));
+                let tabs = (width - width_of(cell)).div_ceil(TAB);
+                spans.push(Span::from("\t".repeat(tabs)));
             }
         }
-        text.push('\n');
+        spans.push(Span::from("\n"));
     }
-    text
-}
-
-fn painted(cell: &Cell, colour: bool) -> std::borrow::Cow<'_, str> {
-    let code = match cell.tone {
-        Tone::Good => "32",
-        Tone::Busy => "33",
-        Tone::Bad => "31",
-        Tone::Plain => return cell.text.as_str().into(),
-    };
-    if colour { format!("\x1b[{code}m{}\x1b[0m", cell.text).into() } else { cell.text.as_str().into() }
+    spans
 }
 
 #[cfg(test)]
@@ -120,7 +123,7 @@ mod tests {
 
     fn aligned(lines: &[&[&str]]) -> String {
         let cells: Vec<Vec<Cell>> = lines.iter().map(|line| line.iter().map(|text| Cell::from(*text)).collect()).collect();
-        align(&cells, false)
+        Screen::default().render(&align(&cells, Screen::default()))
     }
 
     #[test]
@@ -149,7 +152,16 @@ mod tests {
 
     #[test]
     fn colours_do_not_move_columns() {
+        let screen = Screen { terminal: true, colour: true };
         let line = vec![Cell::state("failed"), Cell::from("x")];
-        assert_eq!(align(&[line], true), "\x1b[31mfailed\x1b[0m\tx\n");
+        assert_eq!(screen.render(&align(&[line], screen)), "\x1b[31mfailed\x1b[0m\tx\n");
+    }
+
+    #[test]
+    fn what_a_terminal_obeys_is_shown_there_and_does_not_move_columns() {
+        let lines = [vec![Cell::from("a\x1b[31m"), Cell::from("x")], vec![Cell::from("a"), Cell::from("y")]];
+        let on = |screen: Screen| screen.render(&align(&lines, screen));
+        assert_eq!(on(Screen { terminal: true, colour: true }), "a\\x1b[31m\tx\na\t\ty\n");
+        assert_eq!(on(Screen::default()), "a\x1b[31m\tx\na\ty\n");
     }
 }

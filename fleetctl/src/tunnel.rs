@@ -2,6 +2,8 @@
 //! to forward sockets, each connection to one is an ssh of its own that runs `fleetctl fd-forward` there, as fleet 1.0 did it.
 
 use std::cell::OnceCell;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +48,8 @@ impl Tunnel {
     pub(crate) async fn open(ssh: &SshArgs, host: &Host, endpoints: &[Endpoint]) -> Result<Tunnel, Error> {
         let folder = tempfile::Builder::new()
             .prefix("fleetctl.")
+            // Who may connect to its sockets has the power of who opened it.
+            .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .map_err(|problem| Error::failed(format!("cannot create a temporary folder: {problem}")))?;
         let (mut command, connection) = connect(ssh, host)?;
@@ -53,6 +57,7 @@ impl Tunnel {
         for (i, endpoint) in endpoints.iter().enumerate() {
             command.arg("-L").arg(format!("{}:{}", socket(folder.path(), i).display(), target(endpoint)));
         }
+        command.args(connection.destination());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let child = child.map_err(|problem| cannot_run(&problem))?;
         let (ssh, host, endpoints) = (ssh.clone(), host.clone(), endpoints.to_vec());
@@ -124,7 +129,7 @@ impl Way {
         // Without a file for what ssh says there is no connection, and the client sees it closed.
         let Ok((mut command, connection)) = connect(&self.ssh, &self.host) else { return };
         let Ok(words) = connection.log() else { return };
-        command.arg("--").arg(&self.remote).stderr(words);
+        command.args(connection.destination()).arg(&self.remote).stderr(words);
         match join(&mut stream, command).await {
             // The host has no fleetctl: if fleetd was only away, ssh finds it again.
             Ok(Some(status)) if status.code() == Some(NOT_FOUND) => drop(std::fs::rename(&self.of_ssh, &self.socket)),

@@ -9,6 +9,7 @@ use fleet_core::replay::Saved;
 use super::Context;
 use crate::client::ClientError;
 use crate::error::Error;
+use crate::folder;
 use crate::output::{Output, note};
 
 /// Save what the leader planned, and plan it again
@@ -63,7 +64,8 @@ async fn snapshot(context: &Context, args: SnapshotArgs) -> Result<u8, Error> {
     match args.file {
         None => context.output.bytes(&text)?,
         Some(file) => {
-            std::fs::write(&file, text).map_err(|error| Error::failed(format!("cannot write {}: {error}", file.display())))?;
+            folder::write_private(&file, &text)
+                .map_err(|error| Error::failed(format!("cannot write {}: {error}", file.display())))?;
             note(&format!("Saved the snapshot in {}; `fleetctl debug replay` plans it again.", file.display()));
         }
     }
@@ -78,7 +80,7 @@ pub(crate) fn replay(output: &Output, args: ReplayArgs) -> Result<u8, Error> {
     })?;
     let plan = saved.replay();
     if output.is_json() {
-        output.text(&format!("{}\n", serde_json::to_string(&plan)?))?;
+        output.json_text(&format!("{}\n", serde_json::to_string(&plan)?))?;
     } else {
         let lines: String = event::all_of(&plan, &saved.snapshot).iter().map(|item| format!("{item}\n")).collect();
         output.text(&lines)?;

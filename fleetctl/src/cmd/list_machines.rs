@@ -44,7 +44,8 @@ pub(crate) async fn run(context: &Context, args: ListMachinesArgs) -> Result<u8,
         context.output.document(&entries)?;
         return Ok(0);
     }
-    context.output.text(&render(&columns, &machines, args.list.full, !args.list.no_legend, context.output.colour()))?;
+    let table = render(&columns, &machines, args.list.full, !args.list.no_legend, context.output.stdout());
+    context.output.spans(&table)?;
     Ok(0)
 }
 

@@ -41,7 +41,8 @@ pub(crate) async fn run(context: &Context, args: ListRevisionsArgs) -> Result<u8
         context.output.document(&revisions)?;
         return Ok(0);
     }
-    context.output.text(&render(&columns, &revisions, args.list.full, !args.list.no_legend, context.output.colour()))?;
+    let table = render(&columns, &revisions, args.list.full, !args.list.no_legend, context.output.stdout());
+    context.output.spans(&table)?;
     Ok(0)
 }
 

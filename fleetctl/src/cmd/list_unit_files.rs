@@ -40,7 +40,8 @@ pub(crate) async fn run(context: &Context, args: ListUnitFilesArgs) -> Result<u8
     }
     let columns = columns(&addresses);
     let columns = pick(&columns, &args.fields)?;
-    context.output.text(&render(&columns, &units, args.list.full, !args.list.no_legend, context.output.colour()))?;
+    let table = render(&columns, &units, args.list.full, !args.list.no_legend, context.output.stdout());
+    context.output.spans(&table)?;
     Ok(0)
 }
 

@@ -38,7 +38,8 @@ pub(crate) async fn run(context: &Context, args: ListUnitsArgs) -> Result<u8, Er
     }
     let columns = columns(&addresses);
     let columns = pick(&columns, &args.fields)?;
-    context.output.text(&render(&columns, &states, args.list.full, !args.list.no_legend, context.output.colour()))?;
+    let table = render(&columns, &states, args.list.full, !args.list.no_legend, context.output.stdout());
+    context.output.spans(&table)?;
     Ok(0)
 }
 

@@ -56,8 +56,8 @@ pub(crate) async fn find(context: &Context, argument: &Argument) -> Result<(Unit
     Ok((name, Some(places)))
 }
 
-/// Runs a command of `words` where the instance is; gives its exit status.
+/// Runs a command of `words` that prints, where the instance is; gives its exit status.
 pub(crate) fn run(context: &Context, place: &Place, port: u16, words: &[&str]) -> Result<u8, Error> {
     let line: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-    context.ssh.connect(&Host::new(&place.address, port))?.run(Some(&line.join(" ")))
+    context.ssh.connect(&Host::of_machine(&place.address, port)?)?.print(&line.join(" "), &context.output)
 }

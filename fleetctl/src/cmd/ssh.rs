@@ -59,7 +59,7 @@ pub(crate) async fn run(context: &Context, args: SshCommandArgs) -> Result<u8, E
     if let Some(("--", rest)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         words = rest;
     }
-    let mut connection = context.ssh.connect(&Host::new(&address, args.port.ssh_port))?;
+    let mut connection = context.ssh.connect(&Host::of_machine(&address, args.port.ssh_port)?)?;
     connection.command.args(args.forward_agent.then_some("-A"));
     // As with ssh itself, the words are one line for the shell there.
     let line = words.join(" ");

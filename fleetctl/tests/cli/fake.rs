@@ -46,6 +46,8 @@ pub(crate) struct Cluster {
     pub(crate) journals: Vec<String>,
     /// What a machine that does not answer is said to be.
     pub(crate) problem: Option<String>,
+    /// What else systemd and the journal say of each unit.
+    pub(crate) says: Option<String>,
     /// Told of each follow.
     pub(crate) on_follow: Option<std::sync::mpsc::Sender<()>>,
     /// What the leaders told.
@@ -443,7 +445,8 @@ async fn status(State(fake): Cl, Named(name): Named<String>) -> Response {
     if let Some(problem) = &cluster.problem {
         headers.insert(PROBLEM_HEADER, HeaderValue::from_str(problem).expect("a header's text"));
     }
-    (headers, format!("● {name}\n     Active: {active}\n")).into_response()
+    let says = cluster.says.as_deref().unwrap_or_default();
+    (headers, format!("● {name}\n     Active: {active}\n{says}")).into_response()
 }
 
 async fn fencing(State(fake): Cl, Named(name): Named<String>) -> Json<FencingPage> {
@@ -460,7 +463,8 @@ async fn journal(State(fake): Cl, Named(name): Named<String>, query: axum::extra
         Some(unit) if cluster.instances(unit).is_empty() => refusal(StatusCode::CONFLICT, "it is inactive: on no machine"),
         Some(_) => {
             let note = cluster.problem.as_ref().map_or(String::new(), |problem| format!("\0{problem}\n"));
-            format!("Nov 22 21:33:16 host {name}: hello\n{note}").into_response()
+            let says = cluster.says.as_deref().unwrap_or_default();
+            format!("Nov 22 21:33:16 host {name}: hello\n{says}{note}").into_response()
         }
     }
 }

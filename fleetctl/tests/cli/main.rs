@@ -12,6 +12,7 @@ mod scale;
 mod session;
 mod ssh;
 mod sshd;
+mod terminal;
 mod transfer;
 mod trouble;
 mod variables;

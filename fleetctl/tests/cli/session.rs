@@ -34,7 +34,8 @@ impl Session {
         ])
     }
 
-    fn with_machines(machines: &[(&str, &str, &str)]) -> Session {
+    /// Machines of a test's own: id, address, label.
+    pub(crate) fn with_machines(machines: &[(&str, &str, &str)]) -> Session {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let fake = Fake::start(&dir.path().join("fleet.sock"), machines);
         Session { dir, fake }

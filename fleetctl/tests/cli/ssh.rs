@@ -423,3 +423,60 @@ fn fd_forward_joins_its_pipes_to_a_socket() {
     "#]]
     .assert_eq(&session.transcript("fd-forward\nfd-forward /nonexistent\nverify x"));
 }
+
+#[test]
+fn an_address_that_is_none_never_reaches_ssh_and_one_that_is_stands_after_the_options() {
+    let fake = |address: &str| {
+        let session = Session::with_machines(&[("c2e1b5180a5ec645aa037c911a0f20bb", address, "")]);
+        session.file("hello.service", HELLO).run("start hello.service");
+        session.file("bin/ssh", "#!/bin/sh\nshift 2\necho ran \"$@\"\n");
+        run("chmod", &["+x", &session.path().join("bin/ssh").display().to_string()]);
+        session
+    };
+    let commands = ["ssh c2e1 uptime", "ssh hello uptime", "status --ssh-port=22 hello", "journal --ssh-port=22 hello"];
+    let said = |session: &Session, arguments: &str| {
+        let path = format!("{}:{}", session.path().join("bin").display(), std::env::var("PATH").unwrap_or_default());
+        let mut command = session.command(arguments);
+        let output = command.env("PATH", path).env("HOME", session.path()).output().expect("it runs");
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    for address in ["-oProxyCommand=touch pwned", "$(touch pwned)", ""] {
+        let session = fake(address);
+        for arguments in commands {
+            let said = said(&session, arguments);
+            assert!(said.contains("address") && !said.contains("ran "), "{arguments}: {said}");
+        }
+    }
+    let session = fake("10.0.0.7");
+    for arguments in commands {
+        let said = said(&session, arguments);
+        assert!(said.contains(" -- 10.0.0.7 "), "{arguments}: {said}");
+    }
+}
+
+#[test]
+fn without_a_terminal_the_answer_about_a_new_host_may_come_on_stdin() {
+    let ssh = Ssh::new();
+    let fleetctl = env!("CARGO_BIN_EXE_fleetctl");
+    let answered = |arguments: &str, stdin: &str| {
+        let mut command = ssh.command("setsid", &format!("-w {fleetctl} {arguments}"));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        child.stdin.take().expect("stdin").write_all(stdin.as_bytes()).expect("an answer");
+        let output = child.wait_with_output().expect("it ends");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&output.stdout), text(&output.stderr), output.status.code())
+    };
+    for refusal in ["no\n", ""] {
+        let (_, said, code) = answered("--tunnel 127.0.0.1:PORT list-machines", refusal);
+        assert!(said.contains("continue connecting (yes/no") && code == Some(1), "{said}");
+        assert!(said.contains("its key is not in"), "{said}");
+        assert_eq!(ssh.known_hosts(), "");
+    }
+    let (out, said, _) = answered("--tunnel 127.0.0.1:PORT list-machines --no-legend", "yes\n");
+    assert!(out.starts_with("c2e1b518..."), "{said}");
+    assert!(ssh.known_hosts().contains("ssh-ed25519"), "{}", ssh.known_hosts());
+    // What follows the answer is the remote command's.
+    std::fs::remove_file(ssh.session.path().join(".fleetctl/known_hosts")).expect("it was there");
+    let (out, said, code) = answered("ssh --ssh-port PORT c2e1b518 cat", "yes\nrest\n");
+    assert!(out == "rest\n" && code == Some(0), "{out} {said}");
+}

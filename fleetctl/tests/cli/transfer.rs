@@ -443,3 +443,95 @@ fn an_import_that_broke_off_may_have_been_done() {
     "#]]
     .assert_eq(&said.join("\n"));
 }
+
+/// An answer to `GET /export`, whatever it says.
+fn exports(document: &'static str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a socket that does not block");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            let answer = move || async move { ([(header::CONTENT_TYPE, "application/json")], document) };
+            axum::serve(listener, axum::Router::new().route("/fleet/v1/export", get(answer))).await.expect("served");
+        });
+    });
+    url
+}
+
+#[test]
+fn an_export_writes_nothing_outside_its_folder_whatever_the_answer_names() {
+    let place = Place::new();
+    let documents = [
+        r#"{"format":1,"units":{"../../escaped.service":{"text":"x"}}}"#,
+        r#"{"format":1,"units":{"/tmp/fleet-escaped.service":{"text":"x"}}}"#,
+        r#"{"format":1,"units":{"a.service":{"text":"x"},"..":{"text":"x"}}}"#,
+    ];
+    for document in documents {
+        let said = place.run("none", &format!("--endpoint {} export out/backup", exports(document)));
+        assert!(said.contains("err| Error: fleetd names a unit \"") && said.ends_with("rc=1\n"), "{said}");
+        assert!(said.contains("; nothing is written"), "{said}");
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "{said}");
+    }
+}
+
+#[test]
+fn an_export_is_its_owner_s_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new().fleetd("here");
+    place.file("hello.service", "[Service]\nExecStart=/bin/true\n");
+    place.run("here", "submit hello.service");
+    place.run("here", "export backup");
+    let mode = |path: &str| std::fs::metadata(place.path().join(path)).unwrap().permissions().mode() & 0o777;
+    let modes = ["backup", "backup/units", "backup/fleet.json", "backup/units/hello.service"].map(mode);
+    assert_eq!(modes, [0o700, 0o700, 0o600, 0o600]);
+}
+
+#[test]
+fn an_import_reads_plain_files_only() {
+    let place = Place::new().fleetd("here");
+    for folder in ["link", "pipe", "folder"] {
+        place.file(&format!("{folder}/fleet.json"), r#"{"format": 1, "units": {"a.service": {}}}"#);
+        std::fs::create_dir(place.path().join(folder).join("units")).unwrap();
+    }
+    place.file("secret", "[Service]\nExecStart=/bin/secret\n");
+    place.file("folder/units/a.service/x", "");
+    std::os::unix::fs::symlink("../../secret", place.path().join("link/units/a.service")).unwrap();
+    let pipe = place.path().join("pipe/units/a.service");
+    assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
+    place.file("device/units/a.service", "");
+    std::os::unix::fs::symlink("/dev/zero", place.path().join("device/fleet.json")).unwrap();
+    std::fs::create_dir(place.path().join("elsewhere")).unwrap();
+    place.file("elsewhere/fleet.json", r#"{"format": 1, "units": {}}"#);
+    std::os::unix::fs::symlink("../link/units", place.path().join("elsewhere/units")).unwrap();
+    let said = place.transcript(
+        "here$ import link
+        here$ import pipe
+        here$ import folder
+        here$ import device
+        here$ import elsewhere",
+    );
+    expect![[r#"
+        here$ fleetctl import link
+        err| Error: cannot read link/units/a.service: it is a symbolic link; an exported folder has none
+        rc=1
+
+        here$ fleetctl import pipe
+        err| Error: cannot read pipe/units/a.service: it is no plain file; an exported folder has folders and plain files only
+        rc=1
+
+        here$ fleetctl import folder
+        err| Error: cannot read folder/units/a.service: it is no plain file; an exported folder has folders and plain files only
+        rc=1
+
+        here$ fleetctl import device
+        err| Error: cannot read device/fleet.json: it is a symbolic link; an exported folder has none
+        rc=1
+
+        here$ fleetctl import elsewhere
+        err| Error: cannot read elsewhere/units: it is a symbolic link; an exported folder has none
+        rc=1
+    "#]]
+    .assert_eq(&said);
+}
