@@ -18,10 +18,15 @@ use crate::ssh::SshArgs;
 /// Where fleetd listens unless told otherwise; fleet 1.0's /var/run/fleet.sock is the same place.
 const DEFAULT_ENDPOINT: &str = "unix:///run/fleet.sock";
 
+/// The help without a command.
+const HELP: &str = "{about-with-newline}{name} {version}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
+
 /// Controls a fleet of machines as if it were one systemd
 #[derive(Debug, Parser)]
 #[command(name = "fleetctl", version = concat!("version v", env!("CARGO_PKG_VERSION")), disable_version_flag = true)]
 #[command(infer_subcommands = true, max_term_width = 100, subcommand_help_heading = "Commands")]
+// As in fleet 1.0, the last of a flag that is given twice wins, and the help names the version.
+#[command(args_override_self = true, help_template = HELP)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) globals: Globals,
@@ -147,14 +152,13 @@ pub(crate) struct Stop(clap::Error);
 
 /// Reads the command line.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Stop> {
-    let args: Vec<OsString> = args.into_iter().collect();
+    let (mut args, off) = go_style_switches(args);
     // What is put off on the command line is off, whatever the environment says.
-    let is_off = |name: &str| args.iter().any(|arg| switch(arg) == Some((name, false)));
+    let is_off = |name: &str| off.iter().any(|names| names.contains(&name));
     let definition = definition().mut_args(|arg| match arg.get_long().is_some_and(is_off) {
         true => arg.env(Resettable::Reset),
         false => arg,
     });
-    let mut args: Vec<OsString> = args.into_iter().filter_map(go_style_switch).collect();
     if args.len() < 2 {
         args = vec!["fleetctl".into(), "--help".into()];
     }
@@ -171,36 +175,61 @@ pub(crate) fn definition() -> clap::Command {
     })
 }
 
-/// fleet 1.0's switches could be written `--no-block=true`; ours are there or not.
-fn go_style_switch(arg: OsString) -> Option<OsString> {
-    match switch(&arg) {
-        Some((name, true)) => Some(OsString::from(format!("--{name}"))),
-        Some((_, false)) => None,
-        None => Some(arg),
+/// The names of one switch, the long one first.
+type Names = &'static [&'static str];
+
+/// fleet 1.0's switches could be written `--no-block=true`; ours are there or not. The last of several wins. Gives what is
+/// left of the arguments, and the switches that are off at their end.
+fn go_style_switches(args: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<Names>) {
+    let mut left: Vec<OsString> = Vec::new();
+    let mut off: Vec<Names> = Vec::new();
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        if arg == "--" {
+            // What follows is no option of ours.
+            left.push(arg);
+            left.extend(args);
+            break;
+        }
+        let Some((names, on)) = switch(&arg) else {
+            left.push(arg);
+            continue;
+        };
+        left.retain(|earlier| !names.iter().any(|name| is_written(earlier, name)));
+        off.retain(|earlier| *earlier != names);
+        match on {
+            true => left.push(OsString::from(format!("--{}", names[0]))),
+            false => off.push(names),
+        }
     }
+    (left, off)
 }
 
-/// The name of a switch that is written with a value, and the value.
-fn switch(arg: &OsStr) -> Option<(&str, bool)> {
-    const SWITCHES: &[&str] = &[
-        "full",
-        "l",
-        "no-legend",
-        "no-block",
-        "replace",
-        "follow",
-        "f",
-        "debug",
-        "json",
-        "sudo",
-        "forward-agent",
-        "A",
-        "version",
+/// Whether an argument is this switch, put on: `--full`, `-l`.
+fn is_written(arg: &OsStr, name: &str) -> bool {
+    let dashes = |dashes: &str| arg.to_str().and_then(|arg| arg.strip_prefix(dashes)) == Some(name);
+    dashes("--") || (name.len() == 1 && dashes("-"))
+}
+
+/// The names of a switch that is written with a value, and the value.
+fn switch(arg: &OsStr) -> Option<(Names, bool)> {
+    const SWITCHES: &[Names] = &[
+        &["full", "l"],
+        &["no-legend"],
+        &["no-block"],
+        &["replace"],
+        &["follow", "f"],
+        &["debug"],
+        &["json"],
+        &["sudo"],
+        &["forward-agent", "A"],
+        &["version"],
     ];
     let (name, value) = arg.to_str()?.strip_prefix("--")?.split_once('=')?;
+    let names = SWITCHES.iter().copied().find(|names| names.contains(&name))?;
     match value {
-        "true" | "1" if SWITCHES.contains(&name) => Some((name, true)),
-        "false" | "0" if SWITCHES.contains(&name) => Some((name, false)),
+        "true" | "1" => Some((names, true)),
+        "false" | "0" => Some((names, false)),
         _ => None,
     }
 }
@@ -225,6 +254,10 @@ impl Stop {
                 text(ContextKind::InvalidSubcommand)
             )),
             ErrorKind::MissingSubcommand => Error::usage("no command is given\nRun 'fleetctl --help' for usage."),
+            ErrorKind::UnknownArgument if !text(ContextKind::InvalidArg).starts_with('-') => Error::usage(format!(
+                "there is nothing to do with {:?} here\nRun 'fleetctl COMMAND --help' for usage.",
+                text(ContextKind::InvalidArg)
+            )),
             ErrorKind::UnknownArgument => {
                 Error::usage(format!("unknown flag: {}\nRun 'fleetctl COMMAND --help' for usage.", text(ContextKind::InvalidArg)))
             }
@@ -257,12 +290,33 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn left(args: &str) -> String {
+        let (left, off) = go_style_switches(args.split(' ').map(OsString::from));
+        let left: Vec<String> = left.into_iter().map(|arg| arg.into_string().unwrap()).collect();
+        let off: Vec<&str> = off.iter().map(|names| names[0]).collect();
+        format!("{}; off: {}", left.join(" "), off.join(" "))
+    }
+
     #[test]
     fn switches_may_be_written_as_in_go() {
-        let read = |arg: &str| go_style_switch(OsString::from(arg)).map(|arg| arg.into_string().unwrap());
-        assert_eq!(read("--no-block=true").as_deref(), Some("--no-block"));
-        assert_eq!(read("--full=false"), None);
-        assert_eq!(read("--endpoint=true").as_deref(), Some("--endpoint=true"));
-        assert_eq!(read("a=1").as_deref(), Some("a=1"));
+        assert_eq!(left("--no-block=true a"), "--no-block a; off: ");
+        assert_eq!(left("--l=1 --full=false a"), "a; off: full");
+        assert_eq!(left("--endpoint=true a=1"), "--endpoint=true a=1; off: ");
+    }
+
+    #[test]
+    fn the_last_of_a_flag_that_is_given_twice_wins() {
+        assert_eq!(left("--full --full=false -l"), "-l; off: full");
+        assert_eq!(left("-f --follow=false"), "; off: follow");
+        assert_eq!(left("--json=false --json=true"), "--json; off: ");
+        let words = "fleetctl --endpoint unix:///a journal -n 1 --lines 2 -f -f --endpoint unix:///b --endpoint unix:///c x";
+        let cli = parse(words.split(' ').map(OsString::from)).ok().expect("a command");
+        assert_eq!(cli.globals.endpoint, "unix:///c");
+        assert!(format!("{:?}", cli.command).contains("lines: 2"), "{:?}", cli.command);
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_left_as_it_is() {
+        assert_eq!(left("ssh m -- ls --full=false"), "ssh m -- ls --full=false; off: ");
     }
 }

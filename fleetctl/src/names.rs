@@ -32,6 +32,12 @@ impl BadName {
     }
 }
 
+impl std::fmt::Display for BadName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} is not the name of a unit: {}", self.text, self.problem)
+    }
+}
+
 impl From<BadName> for Error {
     fn from(bad: BadName) -> Error {
         bad.during("Error")

@@ -96,6 +96,9 @@ pub(crate) async fn until_done(
             ended = follow_until_settled(client, output, &mut watch, &mut live, revision) => ended,
         };
         live.clear();
+        if ended.is_err() {
+            watch.tell_rest(output)?;
+        }
         ended?;
     }
     Ok(())

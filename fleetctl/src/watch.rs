@@ -100,18 +100,36 @@ impl Watch {
     pub(crate) fn observe(&mut self, progress: Progress, output: &Output) -> Result<bool, Error> {
         self.last = progress;
         let mut all_done = true;
+        // Units are destroyed in any order, and told of in the order asked for.
+        let mut in_order = true;
         for target in &mut self.targets {
             let Some(unit) = self.last.units.iter().find(|unit| unit.name == target.unit) else {
-                all_done = false;
+                (all_done, in_order) = (false, false);
                 continue;
             };
             self.settling.observe(target, unit, Instant::now());
-            all_done &= tell(target, unit, output)?;
+            let done = match target.goal {
+                Goal::Destroyed if !in_order => is_done(target, unit),
+                _ => tell(target, unit, output)?,
+            };
+            in_order &= done;
+            all_done &= done;
         }
         if !all_done {
             self.check_impossible()?;
         }
         Ok(all_done)
+    }
+
+    /// Tells what is done and was not told yet, since something before it is not: nothing more will come.
+    pub(crate) fn tell_rest(&mut self, output: &Output) -> Result<(), Error> {
+        for target in self.targets.iter_mut().filter(|target| target.goal == Goal::Destroyed) {
+            let unit = self.last.units.iter().find(|unit| unit.name == target.unit);
+            if let Some(unit) = unit.filter(|unit| is_done(target, unit)) {
+                tell(target, unit, output)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether all was done at the last line.
@@ -226,10 +244,7 @@ fn is_done(target: &Target, unit: &UnitProgress) -> bool {
 
 /// Whether its machine took none of it: there is nothing to stop there.
 fn is_refused(instance: &InstanceProgress) -> bool {
-    let refused = |status: &InstanceStatus| {
-        status.message.is_some() && !status.launched && ["inactive", "failed"].contains(&status.active.as_str())
-    };
-    instance.acknowledged && instance.status.as_ref().is_some_and(refused)
+    instance.acknowledged && instance.status.as_ref().is_some_and(InstanceStatus::is_refused)
 }
 
 /// The error for instances that fit no machine, with each reason and its count.
@@ -281,5 +296,44 @@ fn shorten(names: &[String]) -> String {
     match names.len().checked_sub(NAMES_SHOWN) {
         Some(more) if more > 0 => format!("{} and {more} more", names[..NAMES_SHOWN].join(", ")),
         _ => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(units: &[(&str, bool)]) -> Progress {
+        let unit = |(name, done): &(&str, bool)| UnitProgress {
+            name: name.to_string(),
+            exists: !done,
+            done: *done,
+            ..UnitProgress::default()
+        };
+        Progress { units: units.iter().map(unit).collect(), ..Progress::default() }
+    }
+
+    fn destroying(names: &[&str]) -> Watch {
+        let target = |name: &&str| Target::telling(*name, Goal::Destroyed, [name.to_string()]);
+        Watch::new(names.iter().map(target).collect())
+    }
+
+    #[test]
+    fn units_are_told_destroyed_in_the_order_asked_for_whichever_goes_first() {
+        let (mut watch, output) = (destroying(&["c", "a", "b"]), Output::new(true));
+        assert!(!watch.observe(progress(&[("a", true), ("b", false), ("c", false)]), &output).unwrap());
+        assert!(output.told().is_empty());
+        assert!(!watch.observe(progress(&[("a", true), ("b", false), ("c", true)]), &output).unwrap());
+        assert_eq!(output.told(), ["c", "a"]);
+        assert!(watch.observe(progress(&[("a", true), ("b", true), ("c", true)]), &output).unwrap());
+        assert_eq!(output.told(), ["c", "a", "b"]);
+    }
+
+    #[test]
+    fn what_was_destroyed_is_told_also_where_one_before_it_never_goes() {
+        let (mut watch, output) = (destroying(&["a", "b", "c"]), Output::new(true));
+        watch.observe(progress(&[("a", false), ("b", true), ("c", false)]), &output).unwrap();
+        watch.tell_rest(&output).unwrap();
+        assert_eq!(output.told(), ["b"]);
     }
 }

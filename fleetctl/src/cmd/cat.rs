@@ -33,10 +33,8 @@ pub(crate) async fn run(context: &Context, args: CatArgs) -> Result<u8, Error> {
         context.output.document(&unit)?;
         return Ok(0);
     }
-    let mut text = unit.text.unwrap_or_else(|| UnitFile::from_options(unit.options).normalised());
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
+    // To the byte: no newline is added to a file that ends without one.
+    let text = unit.text.unwrap_or_else(|| UnitFile::from_options(unit.options).normalised());
     context.output.text(&text)?;
     Ok(0)
 }

@@ -1,5 +1,6 @@
 //! What stop and unload share: ask for a lower state and wait; and what destroy and restart share with them: find the units.
 
+use fleet_core::name::UnitName;
 use fleet_core::wire::Unit;
 
 use super::Context;
@@ -101,11 +102,22 @@ pub(super) async fn run(context: &Context, verb: Verb, names: &[String], wait: &
     Ok(0)
 }
 
-/// The units named, in the order named. As in fleet 1.0, those that the cluster does not have are passed over with a word.
+/// The units named, in the order named. As in fleet 1.0, those that the cluster does not have are passed over with a word; so is
+/// what cannot be a unit's name, such as another file of the directory.
 pub(super) async fn find(context: &Context, units: &[String]) -> Result<Vec<Unit>, Error> {
     let mut found = Vec::new();
     let mut missing = Vec::new();
-    for argument in Argument::parse_all(units)? {
+    let mut seen: Vec<UnitName> = Vec::new();
+    for text in units {
+        let argument = match Argument::parse(text) {
+            Ok(argument) if seen.contains(&argument.name) => continue,
+            Ok(argument) => argument,
+            Err(bad) => {
+                note(&bad.to_string());
+                continue;
+            }
+        };
+        seen.push(argument.name.clone());
         match context.client.unit_of(&argument).await {
             Ok(Some(unit)) => found.push(unit),
             Ok(None) => missing.push(argument.name),

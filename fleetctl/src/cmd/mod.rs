@@ -163,7 +163,7 @@ fn machine_starting<'a>(machines: &'a [Machine], word: &str) -> Result<Option<&'
 
 /// The names that a user may have meant: `web@.service` for `web.service`. For an error's hint only, so it may fail quietly.
 async fn did_you_mean(client: &Client, error: Error, name: &UnitName) -> Error {
-    let same_prefix = |unit: &Unit| UnitName::trusted(unit.name.as_str()).prefix() == name.prefix();
+    let same_prefix = |unit: &Unit| UnitName::trusted(unit.name.as_str()).prefix() == name.prefix() && unit.name != name.as_str();
     let near: Vec<String> = match client.brief_units().await {
         Ok(units) => units.into_iter().filter(same_prefix).map(|unit| unit.name).take(3).collect(),
         Err(_) => Vec::new(),

@@ -1020,6 +1020,7 @@ fn what_makes_no_sense_is_a_usage_error() {
         start --no-blok a
         start --timeout=x a
         journal --lines
+        list-units extra
         --json",
     );
     expect![[r#"

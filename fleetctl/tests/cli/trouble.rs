@@ -267,9 +267,9 @@ fn what_is_no_unit_is_named() {
         rc=1
 
         $ fleetctl stop good.service @.service
-        err| Error: unit name cannot start in "@"
-        err| Hint: "@.service" is not the name of a unit
-        rc=1
+        err| "@.service" is not the name of a unit: unit name cannot start in "@"
+        err| Units not found in registry
+        rc=0
 
         $ fleetctl destroy worker@
         out| Destroyed worker@.container
@@ -311,4 +311,27 @@ fn data_in_json_is_one_entry_a_unit_and_none_is_an_empty_list() {
         rc=0
     "#]]
     .assert_eq(&session.transcript("--json stop nosuch\n--json destroy nosuch\n--json start hello"));
+}
+
+#[test]
+fn what_cannot_be_a_unit_s_name_is_passed_over_like_an_unknown_unit() {
+    let session = Session::new();
+    session.file("hello.service", HELLO).run("start hello.service");
+    for (verb, done) in
+        [("stop", "Unit hello.service loaded"), ("unload", "Unit hello.service inactive"), ("destroy", "Destroyed hello.service")]
+    {
+        let output = session.command(verb).args(["hello.service", "my notes.txt"]).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && out.starts_with(done), "{verb}: {out}{err}");
+        let said = "\"my notes.txt\" is not the name of a unit: invalid character ' ' in unit name\n";
+        assert!(err.starts_with(said), "{verb}: {err}");
+    }
+}
+
+#[test]
+fn a_cat_is_the_file_to_the_byte() {
+    let session = Session::new();
+    session.file("bare.service", "[Service]\nExecStart=/bin/true").run("submit bare.service");
+    let output = session.command("cat bare").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "[Service]\nExecStart=/bin/true");
 }
