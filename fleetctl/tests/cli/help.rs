@@ -10,6 +10,7 @@ fn help_shows_all_commands() {
     expect![[r#"
         $ fleetctl --help
         out| Controls a fleet of machines as if it were one systemd
+        out| fleetctl version v2.0.0-alpha.1
         out| 
         out| Usage: fleetctl [OPTIONS] <COMMAND>
         out| 
@@ -1056,6 +1057,11 @@ fn what_makes_no_sense_is_a_usage_error() {
         err| Error: a value is required for '--lines <N>' but none was supplied
         err| 
         err| For more information, try '--help'.
+        rc=2
+
+        $ fleetctl list-units extra
+        err| Error: there is nothing to do with "extra" here
+        err| Run 'fleetctl COMMAND --help' for usage.
         rc=2
 
         $ fleetctl --json

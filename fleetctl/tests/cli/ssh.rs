@@ -205,6 +205,7 @@ case $last in
     "fleetctl fd-forward "*) eval "exec $last";;
 esac
 echo 'channel 2: open failed: connect failed: open failed' >> "$log"
+stat -c %a "$(dirname "${forward%%:*}")" > mode
 ln -s "${forward##*:}" "${forward%%:*}"
 exec sleep 60
 "#;
@@ -243,6 +244,8 @@ exec sleep 60
     let requests: Vec<String> = requests.try_iter().collect();
     let writes = requests.iter().filter(|line| line.starts_with("POST")).count();
     assert_eq!(writes, 1, "{requests:?} {said}");
+    // Who may use the sockets has the power of who opened them.
+    assert_eq!(std::fs::read_to_string(session.path().join("mode")).expect("a mode"), "700\n");
 }
 
 #[test]
