@@ -1,9 +1,10 @@
-//! Combinations of `[X-Fleet]` options that can never work: in fleet 1.0's words and order, with the lines that they stand on.
+//! Combinations of `[X-Fleet]` options that can never work: in fleet 1.0's words and order, with the lines that they stand on. And
+//! lists that are too long to be planned with.
 
 use crate::glob;
 use crate::max_unavailable::MaxUnavailable;
 use crate::unit_file::{UnitFile, UnitFileError, UnitOption};
-use crate::xfleet::{Constraints, SECTION, unquote};
+use crate::xfleet::{Constraints, MAX_SPECIFIERS, MAX_VALUE_BYTES, MAX_VALUES, SECTION, unquote};
 
 /// A longer value would hide what is said of it.
 const LONGEST_SHOWN: usize = 60;
@@ -19,11 +20,48 @@ pub struct Contradiction {
 
 /// The first contradiction of a file; `None` when all is well.
 pub fn contradiction(file: &UnitFile) -> Option<Contradiction> {
+    if let Some(found) = too_long(file) {
+        return Some(found);
+    }
     let wants = Constraints::from_file(file);
     let (problem, parts) = clash(&wants)?;
     let mut options: Vec<UnitFileError> = parts.iter().filter_map(|part| part.find(file)).collect();
     options.sort_by_key(|option| option.line);
     Some(Contradiction { problem, options })
+}
+
+/// The first value beyond what planning takes: it asks every value of a list of every unit and machine.
+fn too_long(file: &UnitFile) -> Option<Contradiction> {
+    let options = || file.options.iter().zip(&file.lines).filter(|(option, _)| option.section == SECTION);
+    for (names, what) in [
+        (["Conflicts", "X-Conflicts"], "patterns"),
+        (["Replaces", "Replaces"], "patterns"),
+        (["MachineOf", "X-ConditionMachineOf"], "units"),
+        (["MachineMetadata", "X-ConditionMachineMetadata"], "labels"),
+    ] {
+        let hint = if what == "patterns" { "; one such as web-* stands for many" } else { "" };
+        let mut count = 0;
+        for (option, &line) in options().filter(|(option, _)| names.contains(&option.name.as_str())) {
+            let values = unquote(&option.value);
+            for value in values.iter().flat_map(|value| value.split_whitespace()) {
+                count += 1;
+                let excess = match () {
+                    () if count > MAX_VALUES => format!("more than {MAX_VALUES} {what}{hint}"),
+                    () if value.len() > MAX_VALUE_BYTES => {
+                        format!("a value of {} bytes; the limit is {MAX_VALUE_BYTES}", value.len())
+                    }
+                    () if value.matches('%').count() > MAX_SPECIFIERS => {
+                        format!("more than {MAX_SPECIFIERS} specifiers (%i, %n …) in one value")
+                    }
+                    () => continue,
+                };
+                let at = UnitFileError { line, problem: format!("{}=…", option.name) };
+                let options = if line > 0 { vec![at] } else { Vec::new() };
+                return Some(Contradiction { problem: format!("{}= has {excess}", names[0]), options });
+            }
+        }
+    }
+    None
 }
 
 impl Constraints {
@@ -134,6 +172,38 @@ mod tests {
             let Contradiction { problem, options } = contradiction(&file).expect(section);
             let lines: Vec<String> = options.iter().map(ToString::to_string).collect();
             assert_eq!(format!("{problem}: {}", lines.join(", ")), expected, "{section}");
+        }
+    }
+
+    #[test]
+    fn lists_that_are_too_long_to_plan_with_are_refused_with_the_line_that_goes_too_far() {
+        let many = |option: &str, count: usize| (0..count).map(|n| format!("{option}=a{n}=b\n")).collect::<String>();
+        let in_one_line = |count: usize| format!("Conflicts={}", "x.* ".repeat(count));
+        for (section, expected) in [
+            (in_one_line(256), None),
+            (many("Replaces", 256), None),
+            (in_one_line(257), Some("Conflicts= has more than 256 patterns; one such as web-* stands for many: line 2")),
+            (
+                format!("Conflicts=a\n{}", many("X-Conflicts", 256)),
+                Some("Conflicts= has more than 256 patterns; one such as web-* stands for many: line 258"),
+            ),
+            (many("Replaces", 257), Some("Replaces= has more than 256 patterns; one such as web-* stands for many: line 258")),
+            (many("MachineOf", 300), Some("MachineOf= has more than 256 units: line 258")),
+            (many("MachineMetadata", 257), Some("MachineMetadata= has more than 256 labels: line 258")),
+            (format!("Global=no\nConflicts=*{}", "a".repeat(511)), None),
+            (
+                format!("Global=no\nConflicts=*{}", "a".repeat(512)),
+                Some("Conflicts= has a value of 513 bytes; the limit is 512: line 3"),
+            ),
+            (
+                format!("Replaces={}", "%n".repeat(9)),
+                Some("Replaces= has more than 8 specifiers (%i, %n …) in one value: line 2"),
+            ),
+        ] {
+            let file = UnitFile::parse(&format!("[X-Fleet]\n{section}\n")).unwrap();
+            let said =
+                contradiction(&file).map(|Contradiction { problem, options }| format!("{problem}: line {}", options[0].line));
+            assert_eq!(said.as_deref(), expected, "{}…", &section[..20]);
         }
     }
 

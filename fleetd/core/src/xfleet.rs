@@ -12,6 +12,15 @@ use crate::unit_file::{UnitFile, UnitFileError, UnitOption, boolean};
 /// The section that fleet reads; systemd passes over sections that start with `X-`.
 pub const SECTION: &str = "X-Fleet";
 
+/// The most values of one list: `Conflicts=`, `Replaces=`, `MachineOf=`, `MachineMetadata=`. Planning asks each of every unit.
+pub const MAX_VALUES: usize = 256;
+
+/// The longest value of such a list, in bytes: twice the longest name.
+pub const MAX_VALUE_BYTES: usize = 512;
+
+/// The most specifiers of one value: each may stand for a whole name.
+pub const MAX_SPECIFIERS: usize = 8;
+
 /// Every option that the section may hold, legacy names last.
 const KNOWN: &[&str] = &[
     "MachineID",
