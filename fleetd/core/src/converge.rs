@@ -252,6 +252,9 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         since_ms,
         hash: written.map(|marker| marker.hash.clone()).unwrap_or_default(),
         launched: seen.marker.as_ref().is_some_and(|marker| marker.launched),
+        ended: phase(seen) == Phase::Down
+            && !refused
+            && written.is_some_and(|marker| marker.launched && marker.has_done_its_work()),
         restart: seen.marker.as_ref().map_or(0, |marker| marker.restart),
         restarts: seen.trouble.failures,
         settling: seen.settling,
@@ -375,9 +378,7 @@ impl Sorted {
         }
         let ended = match phase {
             Phase::Failed => true,
-            // A replica that ended is not running, whatever its exit; a unit submitted by name may be done. Not a fenced one: systemd may
-            // have stopped it for the keeper's sake, which looks the same.
-            Phase::Down => (placement.is_replica() || placement.fence.is_some()) && !marker.oneshot,
+            Phase::Down => !marker.has_done_its_work(),
             Phase::Up | Phase::Activating | Phase::Moving => false,
         };
         if ended && !self.pausing(seen, now_ms) {
@@ -413,6 +414,16 @@ impl Sorted {
 }
 
 impl Marker {
+    /// Whether a unit that is down after it was started is done, rather than down.
+    ///
+    /// A replica of a service that ended is not running, whatever its exit; a unit submitted by name may be done. Not a fenced one: systemd
+    /// may have stopped it for the keeper's sake, which looks the same. A one-shot ends by itself, and so does what is no service: a timer
+    /// that elapsed (`RemainAfterElapse=no`), a path or a target that was needed no longer.
+    fn has_done_its_work(&self) -> bool {
+        let runs_on = self.unit.systemd_name().suffix() == "service" && !self.oneshot;
+        !(runs_on && (self.unit.is_template() || self.fence.is_some()))
+    }
+
     /// Whether fleet asked for its start, or was about to.
     pub fn asked_for(&self) -> bool {
         self.launched || self.starting

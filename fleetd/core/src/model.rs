@@ -329,6 +329,9 @@ pub struct InstanceStatus {
     /// Whether the agent has started it since it was placed (it may have ended since).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub launched: bool,
+    /// Whether it has ended, and is not started again: its work is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
     /// How many of the restarts asked for the agent has carried out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restart: u64,

@@ -192,6 +192,41 @@ fn a_replica_that_exits_is_started_again_and_a_unit_by_name_is_done() {
 }
 
 #[test]
+fn a_replica_that_is_no_service_is_done_when_it_is_down() {
+    check(
+        "tick@1.timer: launched h1; h1 launched inactive
+         inbox@1.path: launched h1; h1 launched inactive
+         all@1.target: launched h1; h1 launched inactive
+         app@1.container: launched h1; h1 launched inactive
+         tick@2.timer: launched h1; h1 launched failed",
+        expect![[r#"
+            Start { instance: app@1.container, restart: 0, again: true }
+            Start { instance: tick@2.timer, restart: 0, again: true }"#]],
+    );
+}
+
+#[test]
+fn a_report_says_of_what_is_down_whether_its_work_is_done() {
+    let ended = |name: &str, seen: &str| {
+        let seen = parse_seen(&UnitName::trusted(name), seen).unwrap();
+        status(&seen, 0).ended
+    };
+    for (name, seen, expected) in [
+        ("job@1.service", "h1 launched oneshot inactive", true),
+        ("job@1.service", "h1 launched oneshot activating", false),
+        ("job@1.service", "h1 launched oneshot inactive job", false),
+        ("job@1.service", "h1 launched oneshot failed", false),
+        ("job@1.service", "h1 oneshot inactive", false),
+        ("web@1.service", "h1 launched inactive", false),
+        ("web.service", "h1 launched inactive", true),
+        ("web.service", "h1 launched fence=7/40 inactive", false),
+        ("tick@1.timer", "h1 launched inactive", true),
+    ] {
+        assert_eq!(ended(name, seen), expected, "{name} {seen}");
+    }
+}
+
+#[test]
 fn a_fenced_unit_by_name_that_is_down_is_started_again_unless_it_ends_by_itself() {
     check_with_keeper(
         Some(40),
