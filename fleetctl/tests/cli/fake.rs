@@ -148,7 +148,8 @@ impl Cluster {
             return Vec::new();
         }
         if constraints.global {
-            return fit.iter().map(|m| (unit.name.clone(), Some(*m))).collect();
+            let nowhere = fit.is_empty().then(|| (unit.name.clone(), None));
+            return fit.iter().map(|m| (unit.name.clone(), Some(*m))).chain(nowhere).collect();
         }
         match unit.replicas {
             Some(count) => (0..count as usize)

@@ -58,6 +58,22 @@ fn an_impossible_unit_says_why_at_once() {
 }
 
 #[test]
+fn a_global_unit_that_fits_nowhere_is_an_error_too() {
+    let session = Session::of_three();
+    session.file("all.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nGlobal=true\nMachineMetadata=region=eu\n");
+    expect![[r#"
+        $ fleetctl start all
+        out| Unit all.service inactive
+        out| Triggered global unit all.service start
+        err| Error: no machine can run all.service
+        err| Hint: 3 machines: lacks region=eu
+        err| Hint: all.service stays submitted and is placed once a machine fits; `fleetctl destroy all.service` gives it up
+        rc=1
+    "#]]
+    .assert_eq(&session.run("start all"));
+}
+
+#[test]
 fn a_failed_unit_is_an_error_with_systemds_words() {
     let session = Session::new();
     session.file("bad.service", "[Service]\nExecStart=/bin/bad\n");

@@ -33,7 +33,8 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
             board.fetch(number..board.units.len().min(number + AHEAD));
         }
         let unit = &board.units[number];
-        if !board.placed(number).contains(&NOWHERE) {
+        let no_machines = unit.global && board.slots.is_empty() && unit.unit.gist.wanted > 0;
+        if !board.placed(number).contains(&NOWHERE) && !no_machines {
             continue;
         }
         if unit.global {
@@ -94,7 +95,8 @@ fn labelled(board: &Board, index: &Index, key: &str, values: &BTreeSet<String>) 
     having
 }
 
-/// A global unit goes to every machine that suits and has nothing against it. Where it cannot go is no misfit of the unit.
+/// A global unit goes to every machine that suits and has nothing against it. Where it cannot go is no misfit of the unit, unless it is
+/// nowhere at all.
 fn place_global(board: &mut Board, number: usize) {
     let instance = board.units[number].unit.name.clone();
     let expanded = constraints_of(board, number, &instance);
@@ -104,6 +106,13 @@ fn place_global(board: &mut Board, number: usize) {
         if free && board.misfit(number, &instance, wants, machine as u32).is_none() {
             board.place(number, machine, instance.clone(), machine as u32, Why::Global, 0);
         }
+    }
+    let is_somewhere = board.placed(number).iter().any(|machine| *machine != NOWHERE)
+        || board.snapshot.assignments.values().any(|assignment| assignment.instances.contains_key(&instance));
+    if !is_somewhere {
+        let (suiting, unsuited) = board.suiting(wants, true);
+        let crowded: Vec<Misfit> = suiting.into_iter().filter_map(|m| board.crowded(number, &instance, wants, m)).collect();
+        board.unplaced(number, vec![instance], &unsuited, crowded.into_iter());
     }
 }
 

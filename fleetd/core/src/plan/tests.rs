@@ -53,6 +53,27 @@ fn an_empty_machine_gets_the_next_units_until_it_has_as_many() {
 }
 
 #[test]
+fn a_global_unit_that_runs_on_no_machine_fits_nowhere() {
+    check(
+        "machine a
+         machine b disk=ssd
+         unit here.service | Global=true | MachineMetadata=disk=ssd
+         unit eu.service | Global=true | MachineMetadata=region=eu
+         unit off.service inactive | Global=true | MachineMetadata=region=eu
+         unit shy.service | Global=true | Conflicts=db@*.service
+         unit db@.service x2
+         on a: db@1.service
+         on b: db@2.service",
+        expect![[r#"
+            + here.service on b: global unit
+            ! eu.service: 2 × lacks the metadata region=eu
+            ! shy.service: 2 × conflicts with db@.service, which is there"#]],
+    );
+    check("unit log.service | Global=true", expect!["! log.service: 0 × no machine is registered"]);
+    check("unit log.service | Global=true\nsettling a\non a: log.service", expect![[r#""#]]);
+}
+
+#[test]
 fn siblings_spread_even_to_a_machine_with_more_units() {
     check(
         "machine a
@@ -169,7 +190,12 @@ fn what_no_machine_can_take_says_why_with_counts() {
 
 #[test]
 fn without_machines_nothing_is_placed_and_it_says_so() {
-    check("unit db.service\nunit agent.service | Global=true", expect!["! db.service: 0 × no machine is registered"]);
+    check(
+        "unit db.service\nunit agent.service | Global=true",
+        expect![[r#"
+        ! agent.service: 0 × no machine is registered
+        ! db.service: 0 × no machine is registered"#]],
+    );
 }
 
 #[test]
