@@ -20,6 +20,7 @@ use crate::health::Health;
 use crate::leave;
 use crate::machine;
 use crate::metrics::Metrics;
+use crate::planner::Planner;
 use crate::reload::{EngineSwitch, Reloadable, Source};
 use crate::replays::Replays;
 use crate::session::Session;
@@ -89,6 +90,7 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
         health: health.clone(),
         metrics: metrics.clone(),
         replays: replays.clone(),
+        planner: Planner::default(),
     });
     engine.set(&settings).await;
     let session = tokio::spawn(session.run());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -9,17 +10,19 @@ use std::time::{Duration, Instant};
 use fleet_core::fence::Silence;
 use fleet_core::model::{FORMAT, Snapshot};
 use fleet_core::name::{MachineId, UnitName};
-use fleet_core::plan::{Change, Plan, plan};
+use fleet_core::plan::{Change, Plan};
 use fleet_core::replay::Saved;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::event_log::{self, EventLog};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::overdue::Overdue;
+use crate::planner::{Planned, Planner};
 use crate::repeated::Repeated;
 use crate::replays::Replays;
 use crate::store::kv::WatchStream;
@@ -29,6 +32,9 @@ use crate::{clock, leader, overdue, panics};
 /// How often the leader looks again when nothing happens: a safety net, since every change wakes it.
 const PERIOD_MS: u64 = 30_000;
 
+/// When to look again whether the store is reachable for as long as it must be, while this machine's session cannot say when.
+const UNSETTLED_MS: u64 = 1_000;
+
 /// How long to wait before an unreachable store is read again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -37,6 +43,9 @@ const AFTER_PANIC: Duration = Duration::from_secs(5);
 
 /// How long a leader that stops tries to say so.
 const LAST_WORD: Duration = Duration::from_millis(500);
+
+/// A plan that takes longer than this is worth a word: placements wait for it, leases do not.
+const SLOW_PLAN: Duration = Duration::from_secs(1);
 
 /// How many changes of one plan are logged one by one; the rest is counted.
 const LOGGED_CHANGES: usize = 20;
@@ -57,6 +66,8 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     /// What it planned last.
     pub replays: Arc<Replays>,
+    /// How it plans.
+    pub planner: Planner,
 }
 
 impl Engine {
@@ -80,7 +91,7 @@ impl Engine {
                     }
                     return;
                 }
-                () = leader::hold(&self.store, term.lease, self.leader_ttl) => None,
+                () = self.hold(term) => None,
                 () = overdue::look(&self.store, &self.health, self.settle, &overdue) => None,
                 led = panics::contained(self.lead(term, overdue.subscribe())) => led.err(),
             };
@@ -93,6 +104,17 @@ impl Engine {
                 return;
             }
         }
+    }
+
+    /// Keeps the term alive, in a task of its own: nothing that the engine does holds up a renewal.
+    fn hold(&self, term: Term) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (store, ttl) = (self.store.clone(), self.leader_ttl);
+        let hold = async move { leader::hold(&store, term.lease, ttl).await };
+        if !self.planner.is_apart() {
+            return Box::pin(hold);
+        }
+        let task = AbortOnDropHandle::new(tokio::spawn(hold));
+        Box::pin(async move { drop(task.await) })
     }
 
     /// After a panic: says so, lets another machine try, and waits before it stands by again.
@@ -207,20 +229,24 @@ impl Engine {
         let settled_at_ms = self.health.settled_at_ms(self.settle);
         let settling = settled_at_ms.is_none_or(|at| now_ms < at);
         snapshot.settling = if settling { absent_machines(&snapshot) } else { BTreeSet::new() };
-        let wake_for_settling = settled_at_ms.filter(|_| !snapshot.settling.is_empty());
-        let plan = plan(&snapshot);
+        // What fits nowhere may fit a machine that is about to return, be it one that runs nothing.
+        let sure = !(settling && is_any_absent(&snapshot));
+        let Planned { snapshot, plan, digest, took } = self.planner.plan(snapshot).await;
+        memory.say_how_slow(&snapshot, took);
         let saved = Arc::new(Saved {
             v: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_string(),
             leader: self.machine.clone(),
             term: events.term(),
-            plan: plan.digest(),
+            plan: digest,
             snapshot,
         });
-        self.replays.planned(saved.clone());
+        self.replays.planned(saved.clone(), &plan.held);
         memory.say_what_waits(&plan);
+        let waits_for_settling = !saved.snapshot.settling.is_empty() || (!sure && !plan.unplaced.is_empty());
+        let wake_for_settling = waits_for_settling.then(|| settled_at_ms.unwrap_or(now_ms + UNSETTLED_MS));
         let wake_at_ms = [plan.wake_at_ms, wake_for_settling].into_iter().flatten().min();
-        let committed = events.commit(mirror, &saved, &plan).await;
+        let committed = events.commit(mirror, &saved, &plan, sure).await;
         self.metrics.commit_failures.fetch_add(u64::from(committed.is_err()), Relaxed);
         let revision = committed?;
         if revision.is_some() {
@@ -243,6 +269,8 @@ pub struct Memory {
     waiting: BTreeSet<(UnitName, MachineId)>,
     /// Whether it was said that moves are slow.
     slowed: bool,
+    /// The longest plan that was said.
+    longest: Duration,
 }
 
 impl Memory {
@@ -252,6 +280,21 @@ impl Memory {
             snapshot.machines.remove(id);
             snapshot.reports.remove(id);
         }
+    }
+
+    /// Says once that plans are slow, and again when one takes twice as long.
+    fn say_how_slow(&mut self, snapshot: &Snapshot, took: Duration) {
+        if took < SLOW_PLAN || took < 2 * self.longest {
+            return;
+        }
+        self.longest = took;
+        warn!(
+            "a plan took {:.1} s, and new placements wait so long: {} units on {} machines. Many Conflicts= and Replaces= \
+             patterns cost most; docs/performance.md says what a plan costs",
+            took.as_secs_f64(),
+            snapshot.units.len(),
+            snapshot.machines.len()
+        );
     }
 
     fn say_what_waits(&mut self, plan: &Plan) {
@@ -287,6 +330,12 @@ fn absent_machines(snapshot: &Snapshot) -> BTreeSet<MachineId> {
         .filter(|id| !snapshot.machines.contains_key(*id) && !snapshot.left.contains(*id))
         .cloned()
         .collect()
+}
+
+/// Whether a machine that was ever assigned anything is not there, and did not say goodbye.
+fn is_any_absent(snapshot: &Snapshot) -> bool {
+    let is_absent = |id: &MachineId| !snapshot.machines.contains_key(id) && !snapshot.left.contains(id);
+    snapshot.assignments.keys().any(is_absent)
 }
 
 fn log(plan: &Plan) {

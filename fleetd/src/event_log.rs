@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use fleet_core::event::{Event, Item, News, What, decisions};
 use fleet_core::model::Snapshot;
 use fleet_core::name::MachineId;
+use fleet_core::nowhere::Nowhere;
 use fleet_core::plan::Plan;
 use fleet_core::replay::Saved;
 
@@ -35,6 +36,8 @@ pub struct EventLog {
     /// That this machine leads, until it is told.
     opening: Option<Item>,
     news: News,
+    /// What this term's leader wrote that no machine can run; none if it wrote nothing yet.
+    nowhere: Option<Nowhere>,
 }
 
 impl EventLog {
@@ -48,7 +51,8 @@ impl EventLog {
         let opening = (next == 1).then(|| Item::of_machine(What::Leads, leader.clone(), after(events.last().copied())));
         let kept: VecDeque<_> = stored.iter().map(|StoredEvent { id, bytes, .. }| (id.clone(), *bytes)).collect();
         let bytes = kept.iter().map(|(_, bytes)| bytes).sum();
-        Ok(EventLog { store: store.clone(), term, leader: leader.clone(), kept, bytes, next, opening, news })
+        let nowhere = mirror.cluster().nowhere.clone().filter(|nowhere| nowhere.term == term.create_revision);
+        Ok(EventLog { store: store.clone(), term, leader: leader.clone(), kept, bytes, next, opening, news, nowhere })
     }
 
     /// The term that this log is of, by the revision that began it.
@@ -58,9 +62,11 @@ impl EventLog {
 
     /// Writes the documents of a plan, in as few transactions as the limits allow, each with its event; what else is new goes with the
     /// first, or alone if nothing changes. Answers with the revision of the last document; a conflict means to look again.
-    pub async fn commit(&mut self, mirror: &Mirror, saved: &Saved, plan: &Plan) -> Result<Option<i64>, StoreError> {
+    ///
+    /// Unless `sure`, nothing is said of what newly fits nowhere: machines may be about to return.
+    pub async fn commit(&mut self, mirror: &Mirror, saved: &Saved, plan: &Plan, sure: bool) -> Result<Option<i64>, StoreError> {
         let snapshot = &saved.snapshot;
-        let (news, told) = self.news.look(snapshot, plan, mirror.machines_created(), &snapshot.left);
+        let (news, told) = self.news.look(snapshot, plan, mirror.machines_created(), &snapshot.left, sure);
         let mut told = Some(told);
         let mut items: Vec<Item> = self.opening.iter().cloned().chain(news).collect();
         let digest = if plan.documents.is_empty() { "" } else { &saved.plan };
@@ -83,7 +89,23 @@ impl EventLog {
         } else if let Some(told) = told {
             self.news = told; // nothing was worth a word, but what is known may have changed
         }
+        self.write_nowhere(plan, sure).await?;
         Ok(last)
+    }
+
+    /// Writes what no machine can run, if that is another than before.
+    async fn write_nowhere(&mut self, plan: &Plan, sure: bool) -> Result<(), StoreError> {
+        let mut now = Nowhere::of(plan, self.term.create_revision);
+        if !sure {
+            now = self.nowhere.clone().unwrap_or_default().as_far_as(&now);
+        }
+        let before = self.nowhere.as_ref();
+        let same = before.map_or(now.units.is_empty(), |before| (&before.units, before.left_out) == (&now.units, now.left_out));
+        if !same {
+            self.store.put_nowhere(self.term, &now).await?;
+            self.nowhere = Some(now);
+        }
+        Ok(())
     }
 
     fn event(&self, snapshot: &Snapshot, digest: &str, items: Vec<Item>) -> Event {

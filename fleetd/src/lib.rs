@@ -19,6 +19,7 @@ pub mod machine;
 pub mod metrics;
 pub mod overdue;
 pub mod panics;
+pub mod planner;
 pub mod reload;
 pub mod repeated;
 pub mod replays;

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use fleet_core::printable;
@@ -14,6 +15,9 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+/// How long work on other threads may take when all else has ended.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     panics::end_the_process();
@@ -52,7 +56,10 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // Two threads: the work is waiting for systemd and the store, and the host's cores belong to its units.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(daemon::run(settings, Source { places, environment, set_log }))?;
+    let ended = runtime.block_on(daemon::run(settings, Source { places, environment, set_log }));
+    // A plan that is under way has nobody left to wait for it.
+    runtime.shutdown_timeout(LAST_WORK);
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 

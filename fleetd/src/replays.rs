@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fleet_core::model::Snapshot;
+use fleet_core::plan::Held;
 use fleet_core::replay::Saved;
 
 /// How many snapshots that led to a commit are kept, at most and, however large they are, at least.
@@ -22,16 +23,21 @@ pub struct Replays {
 
 #[derive(Debug, Default)]
 struct Kept {
-    last: Option<Arc<Saved>>,
+    last: Option<(Arc<Saved>, Vec<Held>)>,
     committed: VecDeque<Arc<Saved>>,
     /// Of all committed ones.
     entries: usize,
 }
 
 impl Replays {
-    /// Notes what was planned last.
-    pub fn planned(&self, saved: Arc<Saved>) {
-        self.lock().last = Some(saved);
+    /// Notes what was planned last, and what waits by that plan.
+    pub fn planned(&self, saved: Arc<Saved>, held: &[Held]) {
+        self.lock().last = Some((saved, held.to_vec()));
+    }
+
+    /// What waits by the last plan; `None` if this machine does not lead.
+    pub fn held(&self) -> Option<Vec<Held>> {
+        self.lock().last.as_ref().map(|(_, held)| held.clone())
     }
 
     /// Notes that what was planned last was also written.
@@ -54,7 +60,7 @@ impl Replays {
     pub fn find(&self, digest: Option<&str>) -> Option<Arc<Saved>> {
         let kept = self.lock();
         match digest {
-            None => kept.last.clone(),
+            None => kept.last.as_ref().map(|(saved, _)| saved.clone()),
             Some(digest) => kept.committed.iter().rev().find(|saved| saved.plan == digest).cloned(),
         }
     }
@@ -88,7 +94,7 @@ mod tests {
             let replays = Replays::default();
             for number in 0..rounds {
                 saved.plan = number.to_string();
-                replays.planned(Arc::new(saved.clone()));
+                replays.planned(Arc::new(saved.clone()), &[]);
                 replays.committed(Arc::new(saved.clone()));
             }
             replays.end_term();

@@ -13,6 +13,8 @@ pub enum Request {
     Range,
     /// A transaction.
     Txn,
+    /// A lease's renewal.
+    KeepAlive,
     /// The end of a lease.
     Revoke,
 }
@@ -77,7 +79,7 @@ impl Kv for Interposed {
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
-        self.inner.keep_alive(lease).await
+        self.pass(Request::KeepAlive, self.inner.keep_alive(lease)).await
     }
 
     async fn time_left(&self, lease: LeaseId) -> Result<Option<TimeLeft>, StoreError> {

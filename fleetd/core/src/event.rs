@@ -220,10 +220,10 @@ fn names(unit: &UnitName, numbers: &Numbers) -> String {
 
 /// Instances by the name that they are gathered under, with their numbers.
 #[derive(Default)]
-struct Gathered(BTreeMap<UnitName, Vec<u32>>);
+pub(crate) struct Gathered(BTreeMap<UnitName, Vec<u32>>);
 
 impl Gathered {
-    fn add(&mut self, instance: &UnitName) {
+    pub(crate) fn add(&mut self, instance: &UnitName) {
         match (instance.template(), instance.replica_number()) {
             (Some(template), Some(number)) => self.0.entry(template).or_default().push(number),
             _ => {
@@ -232,7 +232,7 @@ impl Gathered {
         }
     }
 
-    fn into_units(self) -> BTreeMap<UnitName, Numbers> {
+    pub(crate) fn into_units(self) -> BTreeMap<UnitName, Numbers> {
         self.0.into_iter().map(|(unit, numbers)| (unit, numbers.into_iter().collect())).collect()
     }
 }

@@ -25,6 +25,7 @@ pub mod labels;
 pub mod max_unavailable;
 pub mod model;
 pub mod name;
+pub mod nowhere;
 pub mod plan;
 pub mod printable;
 pub mod replay;

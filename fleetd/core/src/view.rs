@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::brief::{self, Brief};
 use crate::model::{DesiredState, InstanceStatus, Leader, Placement, Snapshot, UnitRecord};
 use crate::name::{MachineId, UnitName};
+use crate::nowhere::Nowhere;
 use crate::plan::{Change, Plan, missing};
 use crate::unit_file::UnitFile;
 use crate::wire;
@@ -19,6 +20,10 @@ pub struct Cluster {
     pub records: BTreeMap<UnitName, Arc<UnitRecord>>,
     /// Who leads, if anybody does.
     pub leader: Option<Leader>,
+    /// In which term: the revision that created the leader key.
+    pub term: i64,
+    /// What the leader, or the one before it, found no machine for.
+    pub nowhere: Option<Nowhere>,
 }
 
 /// One line of a machine's report.
@@ -214,8 +219,9 @@ impl Cluster {
         }
         for unplaced in &plan.unplaced {
             for instance in unplaced.instances.iter().filter(|i| concerns(i, &unplaced.unit)) {
-                let misfits =
-                    unplaced.misfits.iter().map(|(m, machines)| wire::MisfitCount { reason: m.to_string(), machines: *machines });
+                // The leader knows more than stands in the store, and may be about to place it.
+                let said = unplaced.misfits.iter().filter(|_| self.leader_found_no_machine(instance));
+                let misfits = said.map(|(m, machines)| wire::MisfitCount { reason: m.to_string(), machines: *machines });
                 instances.push(wire::InstanceProgress {
                     name: instance.to_string(),
                     wanted: true,
@@ -251,6 +257,12 @@ impl Cluster {
             done: !planned && instances.iter().all(|instance| instance.done),
             instances,
         }
+    }
+
+    /// Whether the present leader has planned the instance, and no machine fits.
+    fn leader_found_no_machine(&self, instance: &UnitName) -> bool {
+        let said = self.nowhere.as_ref().filter(|nowhere| self.leader.is_some() && nowhere.term == self.term);
+        said.is_some_and(|nowhere| nowhere.holds(instance))
     }
 
     fn placed_progress(
@@ -315,7 +327,8 @@ fn reached(placement: &Placement, status: &InstanceStatus) -> bool {
     match placement.state {
         // A unit that did its work and ended is as wanted; one that is on its way up is not yet.
         DesiredState::Launched => {
-            status.launched && (status.is_active() || (status.active == "inactive" && !placement.is_replica()))
+            let ended = status.ended || !placement.is_replica();
+            status.launched && (status.is_active() || (status.active == "inactive" && ended))
         }
         // A socket may have started what is only loaded; what fleet is stopping is "deactivating" from the moment it was asked.
         DesiredState::Loaded | DesiredState::Inactive => !status.launched && status.active != "deactivating",
@@ -332,6 +345,8 @@ fn natural(name: &str) -> (String, u32, String) {
 mod tests {
     use super::*;
     use crate::model::{Assignment, Report, Why};
+    use crate::plan::plan;
+    use crate::plan::script::snapshot;
 
     /// It runs the assigned text, and was restarted as often as was asked.
     fn restarted_once() -> InstanceStatus {
@@ -350,9 +365,14 @@ mod tests {
     }
 
     fn progress_of(status: InstanceStatus) -> wire::InstanceProgress {
-        let name = UnitName::trusted("web.service");
+        reports("web.service", status)
+    }
+
+    /// One restart of `name` was asked for, and this is what its machine reports.
+    fn reports(name: &str, status: InstanceStatus) -> wire::InstanceProgress {
+        let name = UnitName::trusted(name);
         let placement = Placement {
-            unit: name.clone(),
+            unit: name.template().unwrap_or(name.clone()),
             revision: 1,
             hash: "1253888".into(),
             state: DesiredState::Launched,
@@ -404,5 +424,43 @@ mod tests {
         assert!(!restarted(None).acknowledged);
         let refused = restarted(Some("Unit web.service is masked."));
         assert!(refused.acknowledged && !refused.done);
+    }
+
+    #[test]
+    fn a_replica_that_is_down_is_as_wanted_if_its_machine_says_that_its_work_is_done() {
+        let down = |name: &str, ended: bool, restart: u64| {
+            let (hash, active) = ("1253888".into(), "inactive".to_string());
+            let status = InstanceStatus { active, hash, ended, restart, launched: true, ..InstanceStatus::default() };
+            reports(name, status).done
+        };
+        assert!(down("job@1.service", true, 1));
+        assert!(!down("job@1.service", true, 0), "it is restarted yet");
+        assert!(!down("web@1.service", false, 1));
+        assert!(down("web.service", false, 1), "an older fleetd does not say so, and it was submitted by name");
+    }
+
+    #[test]
+    fn that_no_machine_fits_is_said_only_after_the_leader() {
+        let mut cluster =
+            Cluster { snapshot: snapshot("machine a\nunit db.service | MachineMetadata=disk=ssd"), ..Cluster::default() };
+        let name = UnitName::trusted("db.service");
+        let record = serde_json::json!({"v": 1, "name": name, "text": "", "revision": 1, "desired": "launched", "created_ms": 0});
+        cluster.records.insert(name.clone(), Arc::new(serde_json::from_value(record).unwrap()));
+        let plan = plan(&cluster.snapshot);
+        let said = |cluster: &Cluster| {
+            let progress = cluster.progress(&plan, std::slice::from_ref(&name));
+            let instance = &progress.units[0].instances[0];
+            assert!(instance.wanted && instance.machine.is_none() && !instance.done);
+            !instance.misfits.is_empty()
+        };
+        assert!(!said(&cluster), "nobody leads");
+        (cluster.term, cluster.leader) = (7, Some(Leader { v: 1, machine: MachineId::new("a"), since_ms: 0 }));
+        assert!(!said(&cluster), "the leader has not said so");
+        cluster.nowhere = Some(Nowhere::of(&plan, 6));
+        assert!(!said(&cluster), "another leader said so");
+        cluster.nowhere = Some(Nowhere::of(&plan, 7));
+        assert!(said(&cluster));
+        cluster.leader = None;
+        assert!(!said(&cluster), "it leads no longer");
     }
 }

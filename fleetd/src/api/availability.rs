@@ -10,15 +10,15 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use fleet_core::model::{Availability, Snapshot, Unit};
 use fleet_core::name::{MachineId, UnitName};
-use fleet_core::plan::{Change, plan};
+use fleet_core::plan::{Change, Plan};
 use fleet_core::view::Cluster;
 use fleet_core::wire::{AvailabilityWish, MachineAvailability, Remaining};
 
 use super::error::ApiError;
 use super::units::{decode, json_only};
 use super::{Api, machines, written};
+use crate::panics;
 use crate::store::Part;
-use crate::{clock, panics};
 
 pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<MachineAvailability>, ApiError> {
     let id = MachineId::new(id);
@@ -26,13 +26,13 @@ pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Resu
     if !is_known(&mirror.cluster().snapshot, &id) {
         return Err(no_such_machine(&id));
     }
-    // It plans, which takes a while with many units.
-    let work = move || {
-        let mut cluster = mirror.cluster().clone();
-        cluster.snapshot.now_ms = clock::now_ms();
-        let availability = cluster.snapshot.availability.get(&id).copied().unwrap_or_default();
-        MachineAvailability { availability, instances: remaining(&cluster, &id, availability) }
+    let availability = mirror.cluster().snapshot.availability.get(&id).copied().unwrap_or_default();
+    let plan = match availability {
+        Availability::Draining => Some(api.shared.plans.of(mirror.cluster()).await),
+        Availability::Active | Availability::Cordoned => None,
     };
+    // With many units this takes a while.
+    let work = move || MachineAvailability { availability, instances: remaining(mirror.cluster(), plan.as_deref(), &id) };
     let told = panics::contained_work(work).await;
     told.map(Json).map_err(|problem| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem))
 }
@@ -64,7 +64,7 @@ pub(super) fn no_such_machine(id: &MachineId) -> ApiError {
 }
 
 /// What of the machine is no global unit, with the reason why it is still there.
-fn remaining(cluster: &Cluster, id: &MachineId, availability: Availability) -> Vec<Remaining> {
+fn remaining(cluster: &Cluster, plan: Option<&Plan>, id: &MachineId) -> Vec<Remaining> {
     let snapshot = &cluster.snapshot;
     let global = |name: &&UnitName| owner(cluster, name).is_some_and(|unit| unit.constraints.global && !unit.name.is_template());
     let assignment = snapshot.assignments.get(id);
@@ -73,7 +73,7 @@ fn remaining(cluster: &Cluster, id: &MachineId, availability: Availability) -> V
     let off = assignment.into_iter().flat_map(|assignment| assignment.off.keys());
     let reported = snapshot.reports.get(id).into_iter().flat_map(|report| report.instances.keys());
     let names: BTreeSet<&UnitName> = assigned.chain(off).chain(reported).collect();
-    let reasons = (availability == Availability::Draining).then(|| Reasons::of(snapshot, id));
+    let reasons = plan.map(|plan| Reasons::of(snapshot, plan, id));
     let one = |name: &UnitName| {
         let (why, stuck) = reasons.as_ref().map_or((String::new(), false), |reasons| reasons.why(cluster, name));
         Remaining { name: name.to_string(), why, stuck }
@@ -95,8 +95,7 @@ struct Reasons {
 }
 
 impl Reasons {
-    fn of(snapshot: &Snapshot, id: &MachineId) -> Reasons {
-        let plan = plan(snapshot);
+    fn of(snapshot: &Snapshot, plan: &Plan, id: &MachineId) -> Reasons {
         let assigned = snapshot.assignments.get(id).into_iter().flat_map(|assignment| assignment.instances.keys());
         let moves = plan.changes.iter().filter_map(|change| match change {
             Change::Retire { instance, machine, .. } if machine == id => Some(instance.clone()),

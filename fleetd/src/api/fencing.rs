@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use fleet_core::model::Snapshot;
 use fleet_core::name::{MachineId, UnitName};
-use fleet_core::plan::{Held, Until, plan};
+use fleet_core::plan::{Held, Until};
 use fleet_core::view::Cluster;
 use fleet_core::wire::{FenceWait, Fencing, FencingPage, KeeperLease, OwnFencing};
 
@@ -89,10 +89,9 @@ async fn waits(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<FenceWait> 
     if let Some(OwnFencing { leads: true, waits, .. }) = asked {
         return waits;
     }
-    let mut snapshot = cluster.snapshot.clone();
-    snapshot.now_ms = clock::now_ms();
-    let held = held_of(&snapshot, name).into_iter();
-    held.map(|held| FenceWait { until_ms: None, left_ms: None, ..waiting(&held, 0) }).collect()
+    let plan = api.shared.plans.of(cluster).await;
+    let held = plan.held.iter().filter(|held| concerns(held, Some(name)));
+    held.map(|held| FenceWait { until_ms: None, left_ms: None, ..waiting(held, 0) }).collect()
 }
 
 /// The leases that the machines of `placed` hold, each machine asked once, all at the same time. Those that are silent are left out.
@@ -132,22 +131,15 @@ fn known_here(api: &Api, unit: Option<&UnitName>) -> OwnFencing {
         until_ms: state.until_ms,
         left_ms: state.until_ms.saturating_sub(clock::wall_ms()),
     });
-    let planned = api.replays.find(None);
+    let planned = api.replays.held();
     let now_ms = clock::now_ms();
-    let waits = planned.as_ref().map_or_else(Vec::new, |saved| {
-        let held = match unit {
-            Some(unit) => held_of(&saved.snapshot, unit),
-            None => plan(&saved.snapshot).held,
-        };
-        held.iter().map(|held| waiting(held, now_ms)).collect()
-    });
+    let held = planned.iter().flatten().filter(|held| concerns(held, unit));
+    let waits = held.map(|held| waiting(held, now_ms)).collect();
     OwnFencing { machine_id: api.shared.machine.to_string(), lease, leads: planned.is_some(), waits }
 }
 
-fn held_of(snapshot: &Snapshot, unit: &UnitName) -> Vec<Held> {
-    let mut held = plan(snapshot).held;
-    held.retain(|held| held.instance == *unit || held.instance.template().as_ref() == Some(unit));
-    held
+fn concerns(held: &Held, unit: Option<&UnitName>) -> bool {
+    unit.is_none_or(|unit| held.instance == *unit || held.instance.template().as_ref() == Some(unit))
 }
 
 fn waiting(held: &Held, now_ms: u64) -> FenceWait {

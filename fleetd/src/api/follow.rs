@@ -7,7 +7,6 @@ use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::UnitName;
-use fleet_core::plan::plan;
 use fleet_core::wire::Progress;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -16,8 +15,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
 use super::error::ApiError;
+use crate::panics;
 use crate::store::{Mirror, StoreError};
-use crate::{clock, panics};
 
 /// Lines come no faster than this in the long run: a deploy of thousands changes something every millisecond.
 const PACE: Duration = Duration::from_millis(50);
@@ -67,7 +66,8 @@ async fn stream(
     let mut changes = api.store().watch_all(mirror.cluster().snapshot.revision).await?;
     let mut paid_until = Instant::now() - PACE * BURST;
     loop {
-        let progress = look(&mirror, names);
+        let plan = api.shared.plans.of(mirror.cluster()).await;
+        let progress = mirror.cluster().progress(&plan, names);
         let known = mirror.importing()
             || last.as_ref().is_some_and(|last| last.units == progress.units && last.leader == progress.leader);
         if !known {
@@ -91,11 +91,4 @@ async fn stream(
             mirror.apply(batch?);
         }
     }
-}
-
-fn look(mirror: &Mirror, names: &[UnitName]) -> Progress {
-    let mut cluster = mirror.cluster().clone();
-    cluster.snapshot.now_ms = clock::now_ms();
-    let plan = plan(&cluster.snapshot);
-    cluster.progress(&plan, names)
 }

@@ -35,6 +35,7 @@ mod listen;
 mod machines;
 mod openapi;
 mod page;
+mod plans;
 mod remote;
 mod revisions;
 mod routes;
@@ -59,6 +60,7 @@ struct Shared {
     store: Store,
     machine: MachineId,
     peers: remote::Peers,
+    plans: plans::Plans,
     /// Whether the units are a user's.
     user: bool,
     /// Where the guard of this machine's fenced units says how it stands.
@@ -69,8 +71,15 @@ struct Shared {
 impl Api {
     /// An API over `store`, on this machine. `metrics` gives the text of `/metrics`.
     pub fn new(store: Store, machine: MachineId, metrics: impl Fn() -> String + Send + Sync + 'static) -> Api {
-        let shared =
-            Shared { store, machine, peers: remote::Peers::new(), user: false, guard_dir: None, metrics: Box::new(metrics) };
+        let shared = Shared {
+            store,
+            machine,
+            peers: remote::Peers::new(),
+            plans: plans::Plans::default(),
+            user: false,
+            guard_dir: None,
+            metrics: Box::new(metrics),
+        };
         Api { shared: Arc::new(shared), replays: Arc::default() }
     }
 

@@ -6,6 +6,7 @@ use std::vec;
 use fleet_core::event::Event;
 use fleet_core::model::{Assignment, MAX_DOCUMENT_BYTES};
 use fleet_core::name::MachineId;
+use fleet_core::nowhere::Nowhere;
 use fleet_core::plan::Plan;
 
 use super::kv::{Change, Compare};
@@ -41,12 +42,21 @@ impl Store {
         Commit { store: self, term, mirror, plan, rest, fenced_commit: mirror.fenced_commit() }
     }
 
-    /// Writes the documents of a plan, without a word about it. Answers with the last revision.
+    /// Writes what the leader found no machine for, if the term still leads.
+    pub async fn put_nowhere(&self, term: Term, nowhere: &Nowhere) -> Result<i64, StoreError> {
+        let fence = Compare::CreateRevision(self.keys.leader(), term.create_revision);
+        self.apply(&[fence], &[put(&self.keys.nowhere(), nowhere, None)?], "the leader key").await
+    }
+
+    /// Writes the documents of a plan and what it found no machine for, without an event. Answers with the last document's revision.
     pub async fn commit(&self, term: Term, mirror: &Mirror, plan: &Plan) -> Result<Option<i64>, StoreError> {
         let mut commit = self.begin_commit(term, mirror, plan);
         let mut last = None;
         while let Some(batch) = commit.next_batch()? {
             last = Some(commit.write(batch, None).await?);
+        }
+        if !plan.unplaced.is_empty() || mirror.cluster().nowhere.is_some() {
+            self.put_nowhere(term, &Nowhere::of(plan, term.create_revision)).await?;
         }
         Ok(last)
     }

@@ -37,6 +37,7 @@ pub(super) enum Key {
     Fence(MachineId),
     FencedCommits,
     Leader,
+    Nowhere,
     Import,
 }
 
@@ -121,6 +122,11 @@ impl Keys {
         format!("{}leader", self.root)
     }
 
+    /// What the leader found no machine for.
+    pub(super) fn nowhere(&self) -> String {
+        format!("{}nowhere", self.root)
+    }
+
     /// The lock of an import.
     pub(super) fn import(&self) -> String {
         format!("{}import", self.root)
@@ -164,6 +170,7 @@ impl Keys {
             Some(("fences", id)) => Some(Key::Fence(MachineId::new(id))),
             None if path == "fenced-commits" => Some(Key::FencedCommits),
             None if path == "leader" => Some(Key::Leader),
+            None if path == "nowhere" => Some(Key::Nowhere),
             None if path == "import" => Some(Key::Import),
             _ => None,
         }

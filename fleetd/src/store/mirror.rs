@@ -144,7 +144,15 @@ impl Mirror {
                 self.fenced_commit = Some(kv.mod_revision);
                 Ok(())
             }
-            Key::Leader => parse::<Leader>(&kv.value).map(|leader| self.cluster.leader = Some(leader)),
+            Key::Leader => parse::<Leader>(&kv.value).map(|leader| {
+                self.cluster.leader = Some(leader);
+                self.cluster.term = kv.create_revision;
+            }),
+            // Only for those who wait, who wait on where it cannot be read; the leader writes it again when it changes.
+            Key::Nowhere => {
+                self.cluster.nowhere = parse(&kv.value).ok();
+                Ok(())
+            }
             Key::Import => import::is_decided(&kv.value).map(|decided| self.importing = decided),
         };
         match read {
@@ -187,6 +195,7 @@ impl Mirror {
             }
             Some(Key::FencedCommits) => self.fenced_commit = None,
             Some(Key::Leader) => self.cluster.leader = None,
+            Some(Key::Nowhere) => self.cluster.nowhere = None,
             Some(Key::Import) => self.importing = false,
             None => {}
         }

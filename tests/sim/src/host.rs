@@ -15,6 +15,7 @@ use fleetd::engine::Engine;
 use fleetd::health::Health;
 use fleetd::leave;
 use fleetd::metrics::Metrics;
+use fleetd::planner::Planner;
 use fleetd::replays::Replays;
 use fleetd::session::Session;
 use fleetd::store::{Registration, Store};
@@ -203,6 +204,7 @@ impl Host {
             health,
             metrics: Arc::new(Metrics::default()),
             replays: Arc::new(Replays::default()),
+            planner: Planner::inline(),
         };
         let engine = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), engine.run(stop.clone()))));
         let session = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), session.run())));

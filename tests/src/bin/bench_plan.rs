@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release -p fleet-tests --bin bench_plan            # all cases, medians in milliseconds
 //! cargo run --release -p fleet-tests --bin bench_plan -- big     # the very large ones, once each
+//! cargo run --release -p fleet-tests --bin bench_plan -- patterns   # as many Conflicts= as may be
 //! valgrind --tool=callgrind --toggle-collect='fleet_core::plan::plan' target/release/bench_plan once mixed 1000 10000
 //! ```
 #![allow(clippy::print_stdout, reason = "a benchmark's figures are its output")]
@@ -26,8 +27,9 @@ fn main() {
     match words.as_slice() {
         [] => all(),
         ["big"] => big(),
+        ["patterns"] => patterns(),
         ["once", case, machines, units] => once(case, machines.parse().expect("machines"), units.parse().expect("units")),
-        _ => println!("usage: bench_plan [big | once steady|mixed|templates MACHINES UNITS]"),
+        _ => println!("usage: bench_plan [big | patterns | once steady|mixed|templates MACHINES UNITS]"),
     }
 }
 
@@ -48,6 +50,29 @@ fn big() {
     report("100 machines, 1,000,000 replicas (too many)", &templates(100, 1, 1_000_000), 3);
     report("no machine, 1,000,000 replicas", &templates(0, 1, 1_000_000), 3);
     report("steady, 10,000 machines, 1,000,000 replicas", &planned(templates(10_000, 1, 1_000_000)), 3);
+}
+
+/// The dearest that may be submitted: each unit with as many patterns as it may have, none of which is done by its first letters.
+fn patterns() {
+    println!("{:<52} {:>10} {:>10} {:>12}  {:<12}", "case", "median ms", "lowest ms", "placements", "digest");
+    for (machines, units, each) in
+        [(3, 72, 256), (10, 100, 256), (10, 300, 256), (10, 1_000, 256), (100, 1_000, 256), (10, 10_000, 4)]
+    {
+        let case = format!("{machines} machines, {units} units, {each} patterns each");
+        let snapshot = full_of_patterns(machines, units, each);
+        report(&format!("{case}, unscheduled"), &snapshot, 3);
+        report(&format!("{case}, steady"), &planned(snapshot), 3);
+    }
+}
+
+fn full_of_patterns(machines: usize, units: usize, each: usize) -> Snapshot {
+    let mut snapshot = cluster(machines);
+    for number in 0..units {
+        let patterns: Vec<String> = (0..each).map(|pattern| format!("*-of-{pattern}-and-{number}-*a*b*.service")).collect();
+        let name = format!("{number}-{}.service", "a-".repeat(60));
+        add_unit(&mut snapshot, &name, None, &format!("Conflicts={}", patterns.join(" ")));
+    }
+    snapshot
 }
 
 fn once(case: &str, machines: usize, units: usize) {

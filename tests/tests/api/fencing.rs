@@ -98,8 +98,10 @@ impl Two {
         let mut snapshot = self.store.read_all().await.unwrap().cluster().snapshot.clone();
         snapshot.now_ms = now_ms();
         snapshot.keepers.values_mut().filter(|keeper| !keeper.held).for_each(|keeper| keeper.silent_ms = silent_ms);
-        let (leader, plan) = (MachineId::new("aaaaaaaa"), plan(&snapshot).digest());
-        self.replays.planned(Arc::new(Saved { v: FORMAT, version: String::new(), leader, term: 1, plan, snapshot }));
+        let (leader, planned) = (MachineId::new("aaaaaaaa"), plan(&snapshot));
+        let plan = planned.digest();
+        let saved = Saved { v: FORMAT, version: String::new(), leader, term: 1, plan, snapshot };
+        self.replays.planned(Arc::new(saved), &planned.held);
     }
 
     async fn get(&self, path: &str) -> reqwest::Response {

@@ -4,6 +4,7 @@ mod clients;
 mod documents;
 mod exchanges;
 mod fencing;
+mod follow;
 mod imports;
 mod journals;
 mod limits;

@@ -11,6 +11,7 @@ use fleetd::engine::{Engine, Memory};
 use fleetd::event_log::EventLog;
 use fleetd::health::Health;
 use fleetd::metrics::Metrics;
+use fleetd::planner::Planner;
 use fleetd::replays::Replays;
 use fleetd::store::embedded::EmbeddedKv;
 use fleetd::store::kv::{Change, Kv};
@@ -129,6 +130,7 @@ impl Cluster {
             health: Arc::new(health),
             metrics: Arc::new(Metrics::default()),
             replays: Arc::new(Replays::default()),
+            planner: Planner::default(),
         }
     }
 

@@ -5,3 +5,4 @@ mod cluster;
 mod panics;
 mod replay;
 mod story;
+mod waiting;

@@ -27,7 +27,7 @@ fn dying(inner: Arc<dyn Kv>, deaths: usize, done: bool) -> Interposed {
     let fate = move |request| {
         let dead = StoreError::Unavailable("the process died".to_string());
         match (request, left.load(SeqCst)) {
-            (Request::Range, _) => Fate::Done,
+            (Request::Range | Request::KeepAlive, _) => Fate::Done,
             (_, 0) => Fate::Refused(dead),
             (Request::Revoke, _) => Fate::Done,
             (Request::Txn, now) => {

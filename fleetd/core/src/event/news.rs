@@ -43,13 +43,15 @@ impl News {
     }
 
     /// What is new in `snapshot` and its plan, and what will have been told once that is written. `created` are the revisions of the
-    /// machines' keys, `left` the machines that said goodbye.
+    /// machines' keys, `left` the machines that said goodbye. Unless `sure`, what newly fits nowhere is not told: machines may be about
+    /// to return.
     pub fn look(
         &self,
         snapshot: &Snapshot,
         plan: &Plan,
         created: &BTreeMap<MachineId, i64>,
         left: &BTreeSet<MachineId>,
+        sure: bool,
     ) -> (Vec<Item>, News) {
         let mut items = Vec::new();
         let slowed = self.slowed(plan, &mut items);
@@ -57,7 +59,7 @@ impl News {
         let gave_up = self.failures(snapshot, &mut items);
         let waiting = self.held(plan, &mut items);
         let rolling = self.rolling(plan, &mut items);
-        let nowhere = self.misfits(plan, &mut items);
+        let nowhere = if sure { self.misfits(plan, &mut items) } else { self.nowhere.clone() };
         (items, News { machines, gave_up, reports: snapshot.reports.clone(), waiting, rolling, slowed, nowhere })
     }
 

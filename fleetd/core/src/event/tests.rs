@@ -79,7 +79,7 @@ impl Leader {
             self.created.entry(id.clone()).or_insert(snapshot.revision);
         }
         let plan = plan(&snapshot);
-        let (items, news) = self.news.look(&snapshot, &plan, &self.created, &self.left);
+        let (items, news) = self.news.look(&snapshot, &plan, &self.created, &self.left, true);
         self.news = news;
         self.events.push(Event { revision: snapshot.revision, ..Event::new(items.clone()) });
         assert_eq!(self.again(&snapshot, &plan), "", "it was told twice");
@@ -87,7 +87,7 @@ impl Leader {
     }
 
     fn again(&self, snapshot: &Snapshot, plan: &Plan) -> String {
-        lines(&self.news.look(snapshot, plan, &self.created, &self.left).0)
+        lines(&self.news.look(snapshot, plan, &self.created, &self.left, true).0)
     }
 
     /// Another machine leads from here on; it knows what is in the store.
@@ -155,6 +155,18 @@ fn units_that_gave_up_or_fit_nowhere_are_told_once_and_again_when_it_changes() {
         leader.looks(&gave_up.replace("disk=ssd", "disk=hdd")),
         "no machine can run db.service: lacks the metadata disk=hdd"
     );
+}
+
+#[test]
+fn what_fits_nowhere_is_not_told_while_machines_may_be_about_to_return() {
+    let mut leader = Leader::new();
+    leader.looks("machine a");
+    let snapshot = snapshot("machine a\nunit db.service | MachineMetadata=disk=ssd");
+    let plan = plan(&snapshot);
+    let (items, news) = leader.news.look(&snapshot, &plan, &leader.created, &leader.left, false);
+    assert_eq!(lines(&items), "");
+    let (items, _) = news.look(&snapshot, &plan, &leader.created, &leader.left, true);
+    assert_eq!(lines(&items), "no machine can run db.service: lacks the metadata disk=ssd");
 }
 
 #[test]
