@@ -38,3 +38,18 @@ fn text_of(name: &str, options: Vec<UnitOption>) -> Result<String, Error> {
             .hint("`fleetctl cat` of fleet 1.0 shows it; mend it there, or leave it out by destroying it there")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fleet_1_0_leaves_out_for_it_is_empty_is_read_as_empty() {
+        let answer = r#"{"name":"a.service","desiredState":"launched","options":[
+            {"section":"Service","name":"ExecStart"},
+            {"section":"Service","name":"ExecStart","value":"/bin/true"}]}"#;
+        let (name, exported) = unit(serde_json::from_str(answer).unwrap()).unwrap_or_else(|_| panic!("{answer}"));
+        let expected = "[Service]\nExecStart=\nExecStart=/bin/true\n";
+        assert_eq!((name.as_str(), exported.text.as_str()), ("a.service", expected));
+    }
+}

@@ -13,9 +13,10 @@ const SHORT_HASH_DIGITS: usize = 12;
 /// The first digits of a text's hash: so few that they need no memory of their own.
 pub type ShortHash = SmolStr;
 
-/// One `Name=Value` line, in fleet 1.0's wire form.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One `Name=Value` line, in fleet 1.0's wire form, which leaves out what is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
 pub struct UnitOption {
     /// The name before `=`.
     pub name: String,
