@@ -76,6 +76,7 @@ impl Look {
                 self.units.insert(name, record.map(|record| record.revision));
             }
             Some(Key::Machine(id)) => {
+                self.leased(kv, "delete it; that machine registers again when its fleetd is restarted");
                 if let Some(machine) = self.readable::<Machine>(kv, RESTART) {
                     self.named(kv, machine.id.as_str(), id.as_str());
                     self.reachable(kv);
@@ -84,7 +85,10 @@ impl Look {
             Some(Key::Settings(_)) => drop(self.readable::<Settings>(kv, REPAIR)),
             Some(Key::Assignment(_)) => drop(self.readable::<Assignment>(kv, REPAIR)),
             Some(Key::Report(_)) => drop(self.readable::<Report>(kv, RESTART)),
-            Some(Key::Leader) => drop(self.readable::<Leader>(kv, "delete it; another leader is elected")),
+            Some(Key::Leader) => {
+                self.leased(kv, "delete it; another leader is elected");
+                drop(self.readable::<Leader>(kv, "delete it; another leader is elected"));
+            }
             Some(_) => {}
             None => self.note(kv, "this fleetd does not know what it is".into(), "a later version may; else delete it"),
         }
@@ -165,6 +169,13 @@ impl Look {
             self.bad(kv, format!("it calls itself {inside}"), "somebody copied it by hand; delete it");
         }
         inside == key
+    }
+
+    /// What a living machine holds goes when it dies; without a lease it would stand for ever.
+    fn leased(&mut self, kv: &KeyValue, remedy: &str) {
+        if kv.lease.is_none() {
+            self.bad(kv, "it has no lease, so no fleetd wrote it, and it never ends".into(), remedy);
+        }
     }
 
     fn bad(&mut self, kv: &KeyValue, problem: String, remedy: &str) {

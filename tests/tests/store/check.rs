@@ -51,6 +51,7 @@ async fn a_sound_store_has_nothing_to_say_and_a_spoilt_one_names_each_document()
         put("/fleet/units/c.service", &record.replace("\"v\":1", "\"v\":9")),
         put("/fleet/units/d.service", &record),
         put("/fleet/machines/x", "{\"v\":1,\"id\":\"y\"}"),
+        put("/fleet/leader", "{\"v\":1,\"machine\":\"nobody\",\"since_ms\":0}"),
         put("/fleet/assignments/x", "{}"),
         put("/fleet/moods/x", "good"),
         put("/fleet.events/nonsense", "nonsense"),
@@ -62,6 +63,7 @@ async fn a_sound_store_has_nothing_to_say_and_a_spoilt_one_names_each_document()
     let spoilt = store.check().await.unwrap();
     expect![[r#"
         assignments        1 keys          22 bytes, the largest 2
+        other              1 keys          52 bytes, the largest 39
         machines           1 keys          33 bytes, the largest 16
         unknown            1 keys          18 bytes, the largest 4
         units              5 keys     1200952 bytes, the largest 1200188
@@ -72,13 +74,15 @@ async fn a_sound_store_has_nothing_to_say_and_a_spoilt_one_names_each_document()
         note /fleet.revisions/gone.service/0000000003: a text of gone.service, which is no unit any more; delete it, it only takes space
         note /fleet.revisions/stray: this fleetd does not know what it is; a later version may; else delete it
         BAD  /fleet/assignments/x: it cannot be read: missing field `v` at line 1 column 2; repair it or delete it (`etcdctl get`, `etcdctl put`); nothing new is planned before
+        BAD  /fleet/leader: it has no lease, so no fleetd wrote it, and it never ends; delete it; another leader is elected
+        BAD  /fleet/machines/x: it has no lease, so no fleetd wrote it, and it never ends; delete it; that machine registers again when its fleetd is restarted
         BAD  /fleet/machines/x: it calls itself y; somebody copied it by hand; delete it
         note /fleet/moods/x: this fleetd does not know what it is; a later version may; else delete it
         BAD  /fleet/units/b.service: it cannot be read: expected value at line 1 column 1; delete it (`curl --unix-socket /run/fleet.sock -X DELETE http://localhost/fleet/v1/units/b.service`) and submit it again; nothing new is planned before
         BAD  /fleet/units/c.service: it has format 9, this fleetd knows 1; a newer fleetd wrote it; upgrade this one
         BAD  /fleet/units/d.service: it calls itself a.service; somebody copied it by hand; delete it
         note /fleet/units/large.service: 1200188 of 1450000 bytes; make it smaller
-        7 documents need a person at revision 7.
+        9 documents need a person at revision 7.
     "#]].assert_eq(&spoilt.to_string());
     assert!(!spoilt.is_sound());
     // What a person mends is no longer named.
