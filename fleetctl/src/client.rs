@@ -9,8 +9,8 @@ use fleet_core::name::UnitName;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
     AvailabilityWish, EXIT_STATUS_HEADER, ErrorBody, ErrorDetail, EventPage, Fencing, FencingPage, Machine, MachineAvailability,
-    MachinePage, Missing, PROBLEM_HEADER, REVISION_HEADER, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage,
-    UnitState, UnitStatePage, Version, WARNING_HEADER,
+    MachinePage, Missing, PROBLEM_HEADER, REVISION_HEADER, Restart, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit,
+    UnitPage, UnitState, UnitStatePage, Version, WARNING_HEADER,
 };
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
@@ -88,7 +88,7 @@ impl ClientError {
 
     /// Whether asking again may help.
     pub(crate) fn is_passing(&self) -> bool {
-        !matches!(self, ClientError::Api { code, .. } if *code < 500) && !matches!(self, ClientError::Tls { .. })
+        !matches!(self, ClientError::Api { code, .. } if *code < 500 && *code != 429) && !matches!(self, ClientError::Tls { .. })
     }
 }
 
@@ -136,6 +136,8 @@ impl Client {
             let mut builder = reqwest::Client::builder()
                 .tls_backend_preconfigured(config)
                 .no_proxy()
+                // fleetd sends none, and one could name what only this machine reaches.
+                .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(SILENCE)
                 .tcp_keepalive(SILENCE)
                 .tcp_keepalive_interval(SILENCE / 2)
@@ -270,7 +272,7 @@ impl Client {
 
     /// Restarts all instances of a unit.
     pub(crate) async fn restart(&self, name: &str) -> Result<Written, ClientError> {
-        let answer = self.send::<()>(Method::POST, &["units", name, "restart"], &[], None).await?;
+        let answer = self.send(Method::POST, &["units", name, "restart"], &[], Some(&Restart {})).await?;
         Ok(written(answer.headers()))
     }
 

@@ -143,6 +143,7 @@ fn hints_for(error: &ClientError) -> Vec<String> {
         },
         ClientError::Silent { .. } => "fleetd took the request and says nothing; see `journalctl -u fleetd` on that machine, or name another with --endpoint".to_string(),
         ClientError::Api { code: 503, .. } => "fleetd cannot reach its store; what runs keeps running. Is etcd healthy?".to_string(),
+        ClientError::Api { code: 429, .. } => "nothing was done; try again, or name another machine with --endpoint".to_string(),
         ClientError::Api { code: 400, message } if message.starts_with("cannot activate template") => {
             "a template runs as instances: `fleetctl scale web=3` keeps three, `fleetctl start web@1` starts one".to_string()
         }

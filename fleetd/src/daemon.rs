@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use fleet_core::check::StoreCheck;
 use fleet_core::name::UnitName;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -15,13 +16,16 @@ use tracing::{info, warn};
 use crate::agent::Agent;
 use crate::api::{self, Api};
 use crate::config::Settings;
+use crate::descriptors;
 use crate::engine::Engine;
 use crate::health::Health;
 use crate::leave;
 use crate::machine;
 use crate::metrics::Metrics;
+use crate::notify::Notifier;
 use crate::planner::Planner;
 use crate::reload::{EngineSwitch, Reloadable, Source};
+use crate::repeated::Repeated;
 use crate::replays::Replays;
 use crate::session::Session;
 use crate::store::Store;
@@ -47,6 +51,8 @@ const OWN_UNIT: &str = "fleetd.service";
 
 /// Runs until SIGTERM or SIGINT. `source` is where the settings came from, for SIGHUP.
 pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
+    let notifier = Notifier::from_environment().context("cannot open systemd's NOTIFY_SOCKET")?;
+    let limits = api::Limits::for_descriptors(descriptors::raise());
     for folder in [&settings.data_dir, &settings.run_dir, &settings.unit_dir] {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
@@ -77,6 +83,7 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     let rendered = metrics.clone();
     let replays = Arc::new(Replays::default());
     let api = Api::new(store.clone(), machine.id.clone(), move || rendered.render(&systemd.counters(), &asked));
+    let api = api.with_limits(limits).with_names(&settings.listen_names);
     let api = api.with_replays(replays.clone()).with_keeper(settings.guard_dir());
     let api = if settings.systemd_user { api.of_user() } else { api };
     api.set_tls(settings.tls.clone())?;
@@ -98,12 +105,13 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
 
     let kind = if settings.etcd_servers.is_empty() { "the embedded store".to_string() } else { settings.etcd_servers.join(", ") };
     info!("fleetd {} on machine {} ({}), with {kind}", machine.version, machine.id, machine.address);
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let watchdog = tokio::spawn(feed_watchdog());
+    let notifier = Arc::new(notifier);
+    notifier.say(&[NotifyState::Ready]).context("cannot tell systemd that fleetd is ready")?;
+    let watchdog = tokio::spawn(feed_watchdog(notifier.clone()));
 
     let mut reloadable = Reloadable { settings, source, presence, api, server_tls, etcd, engine };
     let signal = serve_signals(&mut reloadable, &agent).await?;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let _ = notifier.say(&[NotifyState::Stopping]);
     let leaving = signal == "SIGTERM" && own_job_is_stop(&bus).await;
     info!(
         "{signal}: {}",
@@ -193,10 +201,15 @@ async fn own_job_is_stop(bus: &Bus) -> bool {
 }
 
 /// Feeds systemd's watchdog at half its period, from the runtime: a fleetd whose runtime hangs is restarted.
-async fn feed_watchdog() {
+async fn feed_watchdog(notifier: Arc<Notifier>) {
     let Some(period) = sd_notify::watchdog_enabled() else { return };
+    let mut trouble = Repeated::default();
     loop {
         tokio::time::sleep(period / 2).await;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        if let Err(error) = notifier.say(&[NotifyState::Watchdog])
+            && let Some(words) = trouble.fresh(format!("cannot tell systemd's watchdog that fleetd lives: {error}"))
+        {
+            warn!("{words}");
+        }
     }
 }

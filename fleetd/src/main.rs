@@ -78,7 +78,9 @@ fn check_store(settings: &Settings) -> anyhow::Result<ExitCode> {
 /// To the journal with fields (`UNIT=web@1.service`) under systemd, else to stderr. Answers with what changes the filter.
 fn start_logging(filter: &str) -> anyhow::Result<SetLog> {
     let parse = |filter: &str| {
-        EnvFilter::try_new(filter)
+        // rustls warns of odd handshakes, which anybody can send at any rate; what matters of them
+        // fleetd says itself, within limits. A filter that names rustls overrules this.
+        EnvFilter::try_new(format!("rustls=off,{filter}"))
             .with_context(|| format!("log = {filter:?} is not a filter such as \"info\" or \"fleetd=debug\""))
     };
     let (filter, handle) = tracing_subscriber::reload::Layer::new(parse(filter)?);

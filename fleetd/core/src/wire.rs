@@ -77,6 +77,26 @@ pub struct Unit {
     pub global: bool,
 }
 
+impl Unit {
+    /// All keys in it, those of its options too: fleet 1.0 took them in any case.
+    pub const KEYS: &[&str] = &[
+        "currentState",
+        "desiredState",
+        "machineID",
+        "name",
+        "options",
+        "section",
+        "value",
+        "text",
+        "replicas",
+        "hash",
+        "revision",
+        "template",
+        "why",
+        "global",
+    ];
+}
+
 /// `GET /units`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -396,6 +416,11 @@ pub struct Rollback {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
 }
+
+/// A wish for a restart: `{}`, for there is nothing to say of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Restart {}
 
 /// A unit that has an earlier text again, as a new revision.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -14,8 +14,9 @@ use fleet_core::plan::{Change, Plan};
 use fleet_core::view::Cluster;
 use fleet_core::wire::{AvailabilityWish, MachineAvailability, Remaining};
 
+use super::body::decode;
+use super::door::json_only;
 use super::error::ApiError;
-use super::units::{decode, json_only};
 use super::{Api, machines, written};
 use crate::panics;
 use crate::store::Part;

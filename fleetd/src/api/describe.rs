@@ -182,7 +182,7 @@ impl Operation {
     /// It takes this as JSON.
     pub(super) fn takes<T: JsonSchema>(mut self) -> Operation {
         self.takes = Some(schema_of::<T>);
-        self.errors([400, 413])
+        self.errors([400, 408, 413, 429])
     }
 
     /// An example of what it takes.

@@ -44,8 +44,10 @@ pub(super) async fn list(State(api): State<Api>, Query(query): Query<Vec<(String
     if !follow {
         return Ok(Json(EventPage { events }).into_response());
     }
+    let place = api.shared.budgets.follower().ok_or_else(ApiError::too_many_followers)?;
     let (lines, body) = mpsc::channel(4);
     panics::spawn_contained(async move {
+        let _place = place;
         for event in &events {
             if lines.send(line(event)).await.is_err() {
                 return;

@@ -119,7 +119,7 @@ async fn ask_at(api: &Api, machine: &MachineId, base: Option<&str>, unit: Option
     let query: Vec<(&str, &str)> = unit.map(|unit| ("unit", unit.as_str())).into_iter().collect();
     let answer = remote::ask_machine(api, machine, base, &["fencing"], &query).await;
     let answer = answer.map_err(|error| error.message().to_string())?;
-    answer.json().await.map_err(|error| format!("its answer cannot be read: {error}"))
+    remote::document(api, machine, answer).await.map_err(|error| error.message().to_string())
 }
 
 /// What this machine itself knows: its keeper's lease, and if it leads, what waits.

@@ -34,10 +34,12 @@ pub(super) async fn follow(State(api): State<Api>, Query(query): Query<Vec<(Stri
     if names.is_empty() || names.len() > MAX_UNITS {
         return Err(ApiError::invalid(format!("name 1 to {MAX_UNITS} units, as /follow?unit=a.service&unit=b.service")));
     }
+    let place = api.shared.budgets.follower().ok_or_else(ApiError::too_many_followers)?;
     // The first read is answered as an error if it fails; a later break is mended silently.
     let mirror = api.store().read_all().await?;
     let (lines, body) = mpsc::channel(4);
     panics::spawn_contained(async move {
+        let _place = place;
         let mut mirror = Some(mirror);
         let mut last = None;
         while !lines.is_closed() {

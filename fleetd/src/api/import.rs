@@ -9,8 +9,9 @@ use fleet_core::transfer::{self, Export, Import};
 use fleet_core::wire::REVISION_HEADER;
 
 use super::Api;
+use super::body::decode;
+use super::door::json_only;
 use super::error::ApiError;
-use super::units::{decode, json_only};
 use crate::store::Mirror;
 use crate::{clock, panics};
 

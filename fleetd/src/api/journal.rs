@@ -15,16 +15,17 @@ use fleet_core::name::{MachineId, UnitName};
 use fleet_core::view::Cluster;
 use fleet_core::wire::NOTE_MARK;
 use futures_util::stream;
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
+use tokio_util::io::ReaderStream;
 
 use super::Api;
 use super::error::ApiError;
+use super::limits::MAX_LINE;
 use super::remote::{self, Place, Reach};
 use crate::store::{Mirror, StoreError};
 use crate::{clock, panics};
@@ -55,8 +56,12 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// left out.
 const OVERLAP: Duration = Duration::from_secs(1);
 
-/// How many lines are remembered for that.
+/// How many lines are remembered for that, and how many bytes of them.
 const MAX_RECENT: usize = 1000;
+const MAX_RECENT_BYTES: usize = 1024 * 1024;
+
+/// What stands at the end of a line that was too long.
+const CUT: &[u8] = b" [cut: this line is longer than 256 KiB]\n";
 
 /// How long the journal of a place that a unit has left is followed: what it says while it stops.
 const LEAVING: Duration = Duration::from_secs(5);
@@ -89,13 +94,16 @@ pub(super) async fn journal(
     let value = |key: &str| query.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
     let wish = Arc::new(Wish::read(value)?);
     let name = remote::parse(&name)?;
-    let (sender, receiver) = mpsc::channel(64);
+    // Of one client; other machines ask for one journal each.
+    let mut place = None;
+    let (sender, receiver) = mpsc::channel(16);
     if let Some(machine) = value("machine") {
         let place = remote::here(&api, name, machine)?;
         let source = Source::new(&api, place, &wish, String::new(), &sender);
         let first = source.open(wish.ago_ms).await?;
         panics::spawn_contained(source.run(Some(first)));
     } else {
+        place = Some(api.shared.budgets.journal().ok_or_else(too_many)?);
         let mirror = api.store().read_all().await?;
         let places = remote::all_places(&api, mirror.cluster(), &name)?;
         let labelled = places.len() > 1 || (wish.follow && may_be_several(mirror.cluster(), &name));
@@ -122,8 +130,16 @@ pub(super) async fn journal(
             panics::spawn_contained(follow.run(mirror));
         }
     }
-    let body = Body::from_stream(ReceiverStream::new(receiver));
+    let body = Body::from_stream(ReceiverStream::new(receiver).map(move |line| {
+        let _until_the_end = &place;
+        line
+    }));
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
+}
+
+fn too_many() -> ApiError {
+    let message = "as many journals as this machine reads at once are being read; try again, or ask another machine";
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
 }
 
 fn may_be_several(cluster: &Cluster, name: &UnitName) -> bool {
@@ -249,6 +265,8 @@ struct Source {
     heard: Instant,
     /// The lines that came last, with when they came.
     recent: VecDeque<(Instant, Bytes)>,
+    /// How many bytes these are.
+    recent_bytes: usize,
 }
 
 impl Source {
@@ -262,6 +280,7 @@ impl Source {
             ago: wish.ago_ms.map(Duration::from_millis),
             heard: Instant::now(),
             recent: VecDeque::new(),
+            recent_bytes: 0,
         }
     }
 
@@ -274,6 +293,7 @@ impl Source {
 
     fn open_here(&self, ago_ms: Option<u64>) -> Result<Lines, ApiError> {
         let Wish { lines, follow, output, .. } = &*self.wish;
+        let place = self.api.shared.budgets.process().ok_or_else(too_many)?;
         let mut command = Command::new("journalctl");
         command.args(["--no-pager", "--quiet", "--output", output]);
         match ago_ms {
@@ -290,15 +310,12 @@ impl Source {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn();
         let mut child =
             child.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot run journalctl: {error}")))?;
-        let stdout = child.stdout.take().map(BufReader::new);
-        // The child ends with the stream.
-        Ok(Box::pin(stream::unfold((child, stdout), async |(child, mut stdout)| {
-            let mut line = Vec::new();
-            match stdout.as_mut()?.read_until(b'\n', &mut line).await {
-                Ok(0) => None,
-                Ok(_) => Some((Ok(line.into()), (child, stdout))),
-                Err(error) => Some((Err(error.to_string()), (child, None))),
-            }
+        let stdout = child.stdout.take();
+        let stdout = stdout.ok_or_else(|| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "journalctl has no output"))?;
+        let parts = ReaderStream::new(stdout).map(|part| part.map_err(|error| error.to_string()));
+        Ok(Box::pin(in_lines(parts).map(move |line| {
+            let _until_the_end = (&child, &place);
+            line
         })))
     }
 
@@ -394,10 +411,15 @@ impl Source {
             return;
         }
         self.heard = Instant::now();
+        self.recent_bytes += line.len();
         self.recent.push_back((self.heard, line));
         let old = |came: &Instant| self.heard.duration_since(*came) > OVERLAP * 2;
-        while self.recent.len() > MAX_RECENT || self.recent.front().is_some_and(|(came, _)| old(came)) {
-            self.recent.pop_front();
+        while self.recent.len() > MAX_RECENT
+            || self.recent_bytes > MAX_RECENT_BYTES
+            || self.recent.front().is_some_and(|(came, _)| old(came))
+        {
+            let gone = self.recent.pop_front();
+            self.recent_bytes -= gone.map_or(0, |(_, line)| line.len());
         }
     }
 
@@ -418,20 +440,90 @@ async fn note(wish: &Wish, sender: &Sender, text: &str) {
     let _ = sender.send(said).await;
 }
 
-/// Cuts a stream into lines; what follows the last one is dropped, since it broke off.
+/// Cuts a stream into lines, which another machine sends as long as it likes: of one that is too
+/// long the beginning is kept. What follows the last line is dropped, since it broke off.
 fn in_lines(
     parts: impl Stream<Item = Result<Bytes, String>> + Send + 'static,
 ) -> impl Stream<Item = Result<Bytes, String>> + Send {
-    stream::unfold((Box::pin(parts), Vec::new()), async |(mut parts, mut rest): (Pin<Box<_>>, Vec<u8>)| {
+    let cutter = Cutter { parts: Box::pin(parts), rest: Vec::new(), seen: 0, skips: false };
+    stream::unfold(cutter, async |mut cutter| cutter.next().await.map(|line| (line, cutter)))
+}
+
+struct Cutter<S> {
+    parts: Pin<Box<S>>,
+    rest: Vec<u8>,
+    /// So many bytes of it hold no end of a line.
+    seen: usize,
+    /// Whether all is left out until the next line begins.
+    skips: bool,
+}
+
+impl<S: Stream<Item = Result<Bytes, String>>> Cutter<S> {
+    async fn next(&mut self) -> Option<Result<Bytes, String>> {
         loop {
-            if let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = rest.drain(..=end).collect();
-                return Some((Ok(line.into()), (parts, rest)));
-            }
-            match parts.next().await? {
-                Ok(part) => rest.extend_from_slice(&part),
-                Err(problem) => return Some((Err(problem), (parts, rest))),
+            let end = self.rest[self.seen..].iter().position(|&byte| byte == b'\n').map(|at| self.seen + at);
+            match end {
+                Some(end) => {
+                    let line: Vec<u8> = self.rest.drain(..=end).collect();
+                    self.seen = 0;
+                    if !std::mem::take(&mut self.skips) {
+                        return Some(Ok(cut(line)));
+                    }
+                }
+                None => {
+                    self.seen = self.rest.len();
+                    if self.seen > MAX_LINE || self.skips {
+                        let line = std::mem::take(&mut self.rest);
+                        self.seen = 0;
+                        if !std::mem::replace(&mut self.skips, true) {
+                            return Some(Ok(cut(line)));
+                        }
+                    }
+                    match self.parts.next().await? {
+                        Ok(part) => self.rest.extend_from_slice(&part),
+                        Err(problem) => return Some(Err(problem)),
+                    }
+                }
             }
         }
-    })
+    }
+}
+
+/// The line itself, or as much of it as a line may hold.
+fn cut(mut line: Vec<u8>) -> Bytes {
+    if line.len() > MAX_LINE {
+        line.truncate(MAX_LINE - CUT.len());
+        line.extend_from_slice(CUT);
+    }
+    line.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn lines(parts: Vec<Vec<u8>>) -> Vec<Bytes> {
+        let parts = stream::iter(parts.into_iter().map(|part| Ok(Bytes::from(part))));
+        in_lines(parts).map(Result::unwrap).collect().await
+    }
+
+    #[tokio::test]
+    async fn lines_come_whole_however_they_arrive() {
+        let parts = ["a", "b\ncd", "\n\ne", "f\nbroken off"].map(|part| part.as_bytes().to_vec());
+        assert_eq!(lines(parts.into()).await, ["ab\n", "cd\n", "\n", "ef\n"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_is_cut_and_what_follows_it_is_whole() {
+        let mut parts = vec![b"first\n".to_vec()];
+        parts.extend(std::iter::repeat_n(vec![b'x'; 60_000], 100));
+        parts.push(b"its end\nlast\n".to_vec());
+        let seen = lines(parts).await;
+        assert_eq!((seen.len(), &seen[0][..], &seen[2][..]), (3, &b"first\n"[..], &b"last\n"[..]));
+        assert!(seen[1].len() == MAX_LINE && seen[1].ends_with(CUT));
+        // Another fleetd that passes it on leaves it as it is.
+        assert_eq!(lines(vec![seen[1].to_vec()]).await, [&seen[1]]);
+        let whole = lines(vec![[vec![b'y'; MAX_LINE + 1], b"\nlast\n".to_vec()].concat()]).await;
+        assert!(whole[0].ends_with(CUT) && whole.len() == 2);
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleet_core::model::{FORMAT, Settings};
 use fleet_core::name::MachineId;
@@ -13,6 +13,8 @@ use fleet_core::wire;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::body::value_as_go;
+use super::door::json_or_nothing;
 use super::error::ApiError;
 use super::page::Page;
 use super::{Api, availability, written};
@@ -74,7 +76,8 @@ struct Edit {
     value: String,
 }
 
-pub(super) async fn patch(State(api): State<Api>, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn patch(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Result<Response, ApiError> {
+    json_or_nothing(&headers)?;
     let Operations(operations) = decode(&body)?;
     if operations.len() > MAX_OPERATIONS {
         return Err(ApiError::invalid(format!("{} operations; the limit is {MAX_OPERATIONS}", operations.len())));
@@ -117,7 +120,11 @@ fn decode(body: &[u8]) -> Result<Operations, ApiError> {
         Some(b'0'..=b'9' | b'-') => "number",
         _ => "",
     };
-    serde_json::from_slice(body).map_err(|error| match other {
+    let read = value_as_go(body, &["op", "path", "value"]).and_then(|value| match value {
+        serde_json::Value::Null => Ok(Operations(Vec::new())),
+        value => serde_json::from_value(value),
+    });
+    read.map_err(|error| match other {
         _ if error.is_eof() => ApiError::invalid(if body.is_empty() { "EOF" } else { "unexpected EOF" }),
         "" => ApiError::invalid(format!(
             "unable to decode body: {error}; expected [{{\"op\":\"add\",\"path\":\"/<id>/metadata/<key>\",\"value\":\"x\"}}]"

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::MachineId;
 use fleet_core::transfer::MAX_IMPORT_BYTES;
@@ -21,16 +21,21 @@ use crate::replays::Replays;
 use crate::store::Store;
 
 mod availability;
+mod body;
 mod debug;
 mod describe;
 mod discovery;
 mod documents;
+mod door;
 mod error;
 mod events;
 mod fencing;
+mod fleet1;
 mod follow;
+mod guests;
 mod import;
 mod journal;
+mod limits;
 mod listen;
 mod machines;
 mod openapi;
@@ -43,6 +48,7 @@ mod state;
 mod tls;
 mod units;
 
+pub use limits::Limits;
 pub use listen::{Listeners, listen, serve};
 pub use tls::{ServerTls, server_tls};
 
@@ -66,11 +72,20 @@ struct Shared {
     /// Where the guard of this machine's fenced units says how it stands.
     guard_dir: Option<PathBuf>,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// How much its clients may take, and what they have taken.
+    limits: Limits,
+    guests: Arc<guests::Guests>,
+    budgets: limits::Budgets,
+    /// What this machine may be asked for as, over plain HTTP.
+    names: Arc<[String]>,
+    /// Restarts of fleet 1.0's client.
+    restarts: fleet1::Restarts,
 }
 
 impl Api {
     /// An API over `store`, on this machine. `metrics` gives the text of `/metrics`.
     pub fn new(store: Store, machine: MachineId, metrics: impl Fn() -> String + Send + Sync + 'static) -> Api {
+        let limits = Limits::default();
         let shared = Shared {
             store,
             machine,
@@ -79,6 +94,11 @@ impl Api {
             user: false,
             guard_dir: None,
             metrics: Box::new(metrics),
+            guests: guests::Guests::new(&limits),
+            budgets: limits::Budgets::new(&limits),
+            limits,
+            names: door::own_names(&[]),
+            restarts: fleet1::Restarts::default(),
         };
         Api { shared: Arc::new(shared), replays: Arc::default() }
     }
@@ -93,6 +113,27 @@ impl Api {
     pub fn with_keeper(mut self, folder: PathBuf) -> Api {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
             shared.guard_dir = Some(folder);
+        }
+        self
+    }
+
+    /// With other limits. Before it is cloned.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Api {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.guests = guests::Guests::new(&limits);
+            shared.budgets = limits::Budgets::new(&limits);
+            shared.limits = limits;
+        }
+        self
+    }
+
+    /// With names by which clients may ask for it over plain HTTP, besides this machine's own.
+    /// Before it is cloned.
+    #[must_use]
+    pub fn with_names(mut self, names: &[String]) -> Api {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.names = door::own_names(names);
         }
         self
     }
@@ -134,6 +175,8 @@ pub fn router(api: Api) -> Router {
     }
     all.fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "") })
         .layer(DefaultBodyLimit::max(wire::MAX_BODY_BYTES))
+        .layer(from_fn_with_state(api.clone(), body::take_in))
+        .layer(from_fn(door::keep))
         .layer(from_fn(outlive_panics))
         .layer(from_fn(in_our_words))
         .layer(from_fn(name_the_server))
@@ -145,7 +188,8 @@ async fn version() -> impl IntoResponse {
 }
 
 async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (api.shared.metrics)())
+    let text = (api.shared.metrics)() + &api.shared.guests.metrics();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 /// A panic while one request is answered ends that answer, not fleetd: whoever may ask could else keep it from its work.

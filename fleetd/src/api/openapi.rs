@@ -139,10 +139,12 @@ fn meaning(status: StatusCode) -> &'static str {
     match status.as_u16() {
         400 => "The request is not understood or not allowed; the message says what to change.",
         404 => "There is no such unit.",
+        408 => "The body did not arrive in time.",
         409 => "It cannot be done as the unit stands now, or somebody else changed it in between.",
         413 => "The body, or a document made of it, is too large.",
         415 => "The body is not said to be application/json.",
         421 => "Another machine is meant.",
+        429 => "This machine does as much for its clients as it may; nothing was done. Try again.",
         500 => "Something is broken and needs a person; the message says what.",
         502 => "The machine that runs the unit does not answer.",
         503 => "The store cannot be reached; nothing that runs is stopped. Try again.",

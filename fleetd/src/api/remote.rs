@@ -11,10 +11,12 @@ use fleet_core::view::Cluster;
 use fleet_core::wire;
 use fleet_tls::{Files, Reloading, TlsError};
 use reqwest::Url;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tracing::warn;
 
 use super::error::ApiError;
+use super::limits::{MAX_ANSWER, MAX_STATUS};
 use super::{Api, fencing};
 
 /// How long another machine may take for a connection.
@@ -77,9 +79,11 @@ fn make_client(files: &Files) -> Result<reqwest::Client, TlsError> {
         true => fleet_tls::plain(),
         false => fleet_tls::client(files)?,
     };
-    // Proxies of the environment are for the world outside, not for the cluster.
+    // Proxies of the environment are for the world outside, not for the cluster. A redirect would
+    // have this machine ask what only it can reach.
     let builder = reqwest::Client::builder()
         .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_keepalive(PROBE_AFTER)
         .tcp_keepalive_interval(PROBE_AFTER)
@@ -202,10 +206,49 @@ async fn ask_all(api: &Api, places: Vec<Place>) -> Vec<(Place, Result<(String, i
 async fn remote_status(api: &Api, place: &Place) -> Result<(String, i32), ApiError> {
     let answer = ask(api, place, "status", &[]).await?;
     let code = answer.headers().get(wire::EXIT_STATUS_HEADER).and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
-    match answer.text().await {
-        Ok(text) => Ok((text, code)),
-        Err(error) => Err(away(&place.machine, &api.shared.peers.explain(&error))),
+    let (text, whole) = read(api, &place.machine, answer, MAX_STATUS).await?;
+    Ok((in_status(&text, whole), code))
+}
+
+/// Reads another machine's answer, and whether that is all of it: not more than `limit`, and not
+/// for longer than it may take to answer at all.
+async fn read(api: &Api, machine: &MachineId, mut answer: reqwest::Response, limit: usize) -> Result<(Vec<u8>, bool), ApiError> {
+    let mut body = Vec::new();
+    let reading = async {
+        while let Some(part) = answer.chunk().await.map_err(|error| api.shared.peers.explain(&error))? {
+            let room = limit - body.len();
+            body.extend_from_slice(&part[..part.len().min(room)]);
+            if part.len() > room {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    let read = tokio::time::timeout(PEER_TIMEOUT, reading).await;
+    let whole = read.unwrap_or_else(|_| Err("its answer did not end".to_string()));
+    let whole = whole.map_err(|problem| away(machine, &problem))?;
+    Ok((body, whole))
+}
+
+fn in_status(text: &[u8], whole: bool) -> String {
+    let text = String::from_utf8_lossy(text);
+    match whole {
+        true => text.into_owned(),
+        false => format!("{text}\n[cut: this status is longer than {} KiB]\n", MAX_STATUS / 1024),
     }
+}
+
+/// A document that another machine answers with.
+pub(super) async fn document<T: serde::de::DeserializeOwned>(
+    api: &Api,
+    machine: &MachineId,
+    answer: reqwest::Response,
+) -> Result<T, ApiError> {
+    let (body, whole) = read(api, machine, answer, MAX_ANSWER).await?;
+    if !whole {
+        return Err(away(machine, &format!("its answer is longer than {} MiB", MAX_ANSWER / (1024 * 1024))));
+    }
+    serde_json::from_slice(&body).map_err(|error| away(machine, &format!("its answer cannot be read: {error}")))
 }
 
 /// Puts how it is fenced under systemctl's other facts, above the journal's lines.
@@ -236,6 +279,15 @@ pub(super) fn nowhere(name: &UnitName, fenced: &[wire::Fencing]) -> ApiError {
     ApiError::conflict(problem)
 }
 
+/// What a process says first: a byte more than is shown, so that it is known whether that is all.
+async fn beginning(output: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
+    let mut said = Vec::new();
+    if let Some(output) = output {
+        output.take(MAX_STATUS as u64 + 1).read_to_end(&mut said).await?;
+    }
+    Ok(said)
+}
+
 async fn local_status(api: &Api, instance: &UnitName) -> Result<(String, i32), ApiError> {
     let mut command = Command::new("systemctl");
     command
@@ -243,15 +295,27 @@ async fn local_status(api: &Api, instance: &UnitName) -> Result<(String, i32), A
         .args(["status", "--full", "--no-pager", "--"])
         .arg(instance.systemd_name().as_str())
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .kill_on_drop(true);
+    let busy = || ApiError::new(StatusCode::TOO_MANY_REQUESTS, "this machine answers too many such requests; try again");
+    let _place = api.shared.budgets.process().ok_or_else(busy)?;
     let failed = |problem: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot run systemctl: {problem}"));
-    let output = tokio::time::timeout(STATUS_TIMEOUT, command.output())
-        .await
-        .map_err(|_| failed("it did not answer in 7 s".to_string()))?;
-    let output = output.map_err(|error| failed(error.to_string()))?;
-    // What systemd does not know is said on stderr.
-    let said = if output.stdout.is_empty() { &output.stderr } else { &output.stdout };
-    Ok((String::from_utf8_lossy(said).into_owned(), output.status.code().unwrap_or(4)))
+    let run = async {
+        let mut child = command.spawn()?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (mut stdout, stderr) = tokio::try_join!(beginning(stdout), beginning(stderr))?;
+        // What systemd does not know is said on stderr.
+        if stdout.is_empty() {
+            stdout = stderr;
+        }
+        let whole = stdout.len() <= MAX_STATUS;
+        stdout.truncate(MAX_STATUS);
+        Ok((in_status(&stdout, whole), child.wait().await?.code().unwrap_or(if whole { 4 } else { 0 })))
+    };
+    let output = tokio::time::timeout(STATUS_TIMEOUT, run).await;
+    let output = output.map_err(|_| failed("it did not answer in 7 s".to_string()))?;
+    output.map_err(|error: std::io::Error| failed(error.to_string()))
 }
 
 /// Where the instances of `name` are. With `machine` (as one fleetd asks another) it must be this one.
@@ -355,7 +419,7 @@ pub(super) async fn ask_machine(
     if status.is_success() {
         return Ok(answer);
     }
-    let said = answer.bytes().await.unwrap_or_default();
+    let said = read(api, machine, answer, MAX_ANSWER).await.map(|(said, _)| said).unwrap_or_default();
     Err(match serde_json::from_slice::<wire::ErrorBody>(&said) {
         Ok(wire::ErrorBody { error }) => ApiError::of_peer(status, error),
         Err(_) => away(&at, &format!("HTTP {status}")),

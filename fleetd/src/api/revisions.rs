@@ -12,8 +12,10 @@ use fleet_core::unit_file::UnitFile;
 use fleet_core::wire;
 
 use super::Api;
+use super::body::decode;
+use super::door::json_only;
 use super::error::ApiError;
-use super::units::{Failed, RETRIES, Submission, decode, json_only};
+use super::units::{Failed, RETRIES, Submission};
 use crate::store::{Part, StoreError, Versioned};
 
 pub(super) async fn list(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<wire::RevisionPage>, ApiError> {

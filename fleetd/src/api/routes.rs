@@ -70,9 +70,11 @@ pub(super) fn under_prefix() -> Vec<Resource> {
         Resource::at("/units/{unitName}/restart").post(
             units::restart,
             Operation::new("restartUnit", "Restarts a launched unit wherever it runs.")
+                .takes::<wire::Restart>()
+                .example(json!({}))
                 .answers(StatusCode::ACCEPTED, "It will be restarted.", Body::None)
                 .headers(WRITTEN)
-                .errors([400, 404, 409]),
+                .errors([404, 409, 415]),
         ),
         Resource::at("/units/{unitName}/revisions").get(
             revisions::list,
@@ -98,7 +100,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                     (wire::EXIT_STATUS_HEADER, "systemctl's exit status; the highest where it was asked several times, 1 if a machine did not answer."),
                     (wire::PROBLEM_HEADER, "A machine that did not answer, and why; the answer lacks what it runs."),
                 ])
-                .errors([400, 404, 409, 421, 502]),
+                .errors([400, 404, 409, 421, 429, 502]),
         ),
         Resource::at("/units/{unitName}/journal").get(
             journal::journal,
@@ -130,7 +132,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                 )
                 .query("machine", "The machine that is asked, as one fleetd asks another.")
                 .answers(StatusCode::OK, "Lines of the journal.", Body::Other("text/plain; charset=utf-8"))
-                .errors([400, 404, 409, 421, 502]),
+                .errors([400, 404, 409, 421, 429, 502]),
         ),
         Resource::at("/units/{unitName}/fencing").get(
             fencing::show,
@@ -186,7 +188,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                     }]))
                     .answers(StatusCode::NO_CONTENT, "All was carried out.", Body::None)
                     .headers(WRITTEN)
-                    .errors([404, 409])
+                    .errors([404, 409, 415])
                     .discovered_as("Machines", "Patch"),
             ),
         Resource::at("/machines/{machineID}/availability")
@@ -234,7 +236,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                 )
                 .required()
                 .answers(StatusCode::OK, "A JSON document a line, of the type Progress.", Body::Other("application/x-ndjson"))
-                .errors([400]),
+                .errors([400, 429]),
         ),
         Resource::at("/events").get(
             events::list,
@@ -248,7 +250,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                     json!({"type": "boolean", "default": false}),
                 )
                 .gives::<wire::EventPage>("The events.")
-                .errors([400]),
+                .errors([400, 429]),
         ),
         Resource::at("/store/check").get(
             debug::check,

@@ -1,4 +1,4 @@
-//! The API's listener with TLS: handshakes beside each other, certificates as the files are now, refusals in one line.
+//! TLS of the API's listeners: certificates as the files are now, refusals in one line.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,17 +8,12 @@ use fleet_core::wire::{ErrorBody, ErrorDetail};
 use fleet_tls::{Files, Reloading, TlsError};
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
-/// A client has this long for its handshake; a healthy one needs milliseconds.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// Handshakes under way at once; each costs 1 ms of a core, and a client that says nothing holds its place for `HANDSHAKE`.
-const MAX_HANDSHAKES: usize = 256;
+use crate::repeated::Throttled;
 
 /// How long a refused client has to read why.
 const LINGER: Duration = Duration::from_secs(1);
@@ -34,64 +29,38 @@ pub fn server_tls(files: Files) -> Result<ServerTls, TlsError> {
     Ok(Arc::new(Reloading::new(files, |files| fleet_tls::server(files).map(Arc::new))?))
 }
 
-/// Accepts connections that have their handshake behind them.
-pub(super) struct TlsListener {
-    ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
-    address: SocketAddr,
+/// Shakes hands with those who connect to one address.
+pub(super) struct TlsDoor {
+    tls: ServerTls,
+    /// Refusals are told, but whoever connects can set them off.
+    said: Mutex<Throttled>,
 }
 
-impl TlsListener {
-    pub(super) fn new(tcp: TcpListener, tls: ServerTls) -> std::io::Result<TlsListener> {
-        let address = tcp.local_addr()?;
-        let (sender, ready) = mpsc::channel(MAX_HANDSHAKES);
-        tokio::spawn(accept(tcp, tls, sender));
-        Ok(TlsListener { ready, address })
-    }
-}
-
-impl axum::serve::Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.ready.recv().await {
-            Some(accepted) => accepted,
-            // The acceptor ends with its receiver only.
-            None => std::future::pending().await,
-        }
+impl TlsDoor {
+    pub(super) fn new(tls: ServerTls) -> TlsDoor {
+        TlsDoor { tls, said: Mutex::default() }
     }
 
-    fn local_addr(&self) -> std::io::Result<Self::Addr> {
-        Ok(self.address)
-    }
-}
-
-async fn accept(mut tcp: TcpListener, tls: ServerTls, sender: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>) {
-    let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    let said = Arc::new(Mutex::new(String::new()));
-    loop {
-        let place = places.clone().acquire_owned().await.expect("never closed");
-        let (stream, from) = tokio::select! {
-            () = sender.closed() => return,
-            // axum's own accept: it waits where the process has run out of files.
-            accepted = axum::serve::Listener::accept(&mut tcp) => accepted,
-        };
-        let (config, reloaded) = tls.current();
+    /// The connection with its handshake behind it, or `None` for one that is refused.
+    pub(super) async fn shake_hands(&self, stream: TcpStream, from: SocketAddr) -> Option<TlsStream<TcpStream>> {
+        let (config, reloaded) = self.tls.current();
         match reloaded {
-            Some(Ok(())) => info!("the API's certificates were read anew"),
+            Some(Ok(())) => info!("the API's certificates were read again"),
             Some(Err(error)) => warn!("{error}; the API goes on with the certificate that it had"),
             None => {}
         }
-        let (sender, said, files) = (sender.clone(), said.clone(), tls.files());
-        tokio::spawn(async move {
-            match tokio::time::timeout(HANDSHAKE, handshake(stream, config, &files)).await {
-                Ok(Ok(stream)) => drop(sender.send((stream, from)).await),
-                Ok(Err(Some(problem))) => warn_once(&said, from, problem),
-                Ok(Err(None)) => debug!("{from}: no TLS handshake"),
-                Err(_) => debug!("{from}: no TLS handshake within {} s", HANDSHAKE.as_secs()),
+        match handshake(stream, config, &self.tls.files()).await {
+            Ok(stream) => return Some(stream),
+            Err(Some(problem)) => {
+                let words = format!("refused {}: {problem}", from.ip());
+                match self.said.lock().unwrap_or_else(PoisonError::into_inner).fresh(&words) {
+                    Some(words) => warn!("{words}"),
+                    None => debug!("{words}"),
+                }
             }
-            drop(place);
-        });
+            Err(None) => debug!("{from}: no TLS handshake"),
+        }
+        None
     }
 }
 
@@ -134,15 +103,4 @@ async fn linger(stream: &mut TcpStream) {
     let mut rest = [0; 1024];
     let drain = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
     let _ = tokio::time::timeout(LINGER, drain).await;
-}
-
-/// A client that tries again and again is told of once.
-fn warn_once(said: &Mutex<String>, from: SocketAddr, problem: String) {
-    let now = format!("refused {}: {problem}", from.ip());
-    let mut last = said.lock().unwrap_or_else(PoisonError::into_inner);
-    if *last == now {
-        return debug!("{now}");
-    }
-    warn!("{now}");
-    *last = now;
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fleet_core::contradiction::{Contradiction, contradiction};
 use fleet_core::count::{CountError, scaled};
@@ -14,9 +14,11 @@ use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
 use fleet_core::wire;
 use fleet_core::xfleet;
 
+use super::body::{decode, decode_as_go};
+use super::door::json_only;
 use super::error::ApiError;
 use super::page::{Page, is_brief};
-use super::{Api, written};
+use super::{Api, fleet1, written};
 use crate::clock;
 use crate::store::{Part, Store, StoreError, Versioned};
 
@@ -29,6 +31,7 @@ pub(super) const RETRIES: usize = 8;
 pub(super) async fn list(
     State(api): State<Api>,
     Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
 ) -> Result<Json<wire::UnitPage>, ApiError> {
     let page = Page::of(&query)?;
     if is_brief(&query) {
@@ -39,7 +42,10 @@ pub(super) async fn list(
     let all: Vec<UnitName> = cluster.names().into_iter().collect();
     let (names, next_page_token) = page.cut(&all);
     let places = cluster.places();
-    let units = names.iter().filter_map(|name| cluster.unit(name, &places)).collect();
+    let mut units: Vec<wire::Unit> = names.iter().filter_map(|name| cluster.unit(name, &places)).collect();
+    if fleet1::is_asking(&headers) {
+        units = units.into_iter().map(|unit| api.shared.restarts.told(unit)).collect();
+    }
     mirror.drop_later();
     Ok(Json(wire::UnitPage { next_page_token, units }))
 }
@@ -57,12 +63,19 @@ async fn brief_list(api: &Api, page: Page) -> Result<Json<wire::UnitPage>, ApiEr
     Ok(Json(wire::UnitPage { next_page_token, units }))
 }
 
-pub(super) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<wire::Unit>, ApiError> {
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<wire::Unit>, ApiError> {
     let mirror = api.store().read(PARTS).await?;
     let cluster = mirror.cluster();
     let name = UnitName::trusted(name.as_str());
     let mut unit = cluster.unit(&name, &cluster.places()).ok_or_else(ApiError::no_such_unit)?;
     unit.text = cluster.owner(&name).map(|record| record.text.clone());
+    if fleet1::is_asking(&headers) {
+        unit = api.shared.restarts.told(unit);
+    }
     Ok(Json(unit))
 }
 
@@ -73,18 +86,29 @@ pub(super) async fn submit(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     json_only(&headers)?;
-    let body: wire::Unit = decode(&body)?;
+    let body: wire::Unit = decode_as_go(&body, wire::Unit::KEYS)?;
     if !body.name.is_empty() && body.name != name {
         return Err(ApiError::invalid(format!("name in URL {name:?} differs from unit name in request body {:?}", body.name)));
     }
     let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
-    let submission = Submission::read(&name, body)?;
+    let mut submission = Submission::read(&name, body)?;
+    let restarts = &api.shared.restarts;
+    let is_fleet1 = fleet1::is_asking(&headers) && submission.text.is_none();
+    let begins_restart = is_fleet1
+        && submission.desired == Some(DesiredState::Loaded)
+        && api.store().unit(&name).await?.0.is_some_and(|old| old.value.desired == DesiredState::Launched);
+    submission.restarts = is_fleet1 && submission.desired == Some(DesiredState::Launched) && restarts.end(&name);
     for _ in 0..RETRIES {
         match submission.write(api.store(), &name).await {
             Err(Failed::Store(StoreError::Conflict(_))) => {}
             Err(Failed::Store(error)) => return Err(error.into()),
             Err(Failed::Refused(error)) => return Err(error),
-            Ok((status, revision)) => return Ok(written(status, revision, &submission.warnings)),
+            Ok((status, revision)) => {
+                if begins_restart {
+                    restarts.begin(&name);
+                }
+                return Ok(written(status, revision, &submission.warnings));
+            }
         }
     }
     Err(StoreError::Conflict(format!("the unit {name}")).into())
@@ -97,6 +121,8 @@ pub(super) struct Submission {
     desired: Option<DesiredState>,
     /// The count, for a template.
     replicas: Option<u32>,
+    /// Whether it is the second half of a restart by fleet 1.0's client.
+    restarts: bool,
     pub(super) warnings: Vec<String>,
 }
 
@@ -132,7 +158,7 @@ impl Submission {
             None => Some(text_of(body.options)?),
         };
         let Some(text) = text else {
-            return Ok(Submission { text: None, hash: String::new(), desired, replicas, warnings: Vec::new() });
+            return Ok(Submission { text: None, hash: String::new(), desired, replicas, restarts: false, warnings: Vec::new() });
         };
         let file = UnitFile::parse(&text).map_err(|error| {
             let status = if text.len() > MAX_UNIT_BYTES { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
@@ -146,7 +172,7 @@ impl Submission {
             return Err(ApiError::invalid(refusal.to_string()));
         }
         let warnings: Vec<String> = xfleet::lint(&file).iter().map(ToString::to_string).collect();
-        Ok(Submission { hash: file.hash(), text: Some(text), desired, replicas, warnings })
+        Ok(Submission { hash: file.hash(), text: Some(text), desired, replicas, restarts: false, warnings })
     }
 
     async fn write(&self, store: &Store, name: &UnitName) -> Result<(StatusCode, i64), Failed> {
@@ -222,6 +248,9 @@ impl Submission {
         if let Some(text) = &self.text {
             record.text.clone_from(text); // comments may differ where options do not
         }
+        if self.restarts {
+            restart_all(&mut record);
+        }
         record.revision += u64::from(replaced);
         let status = if replaced { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
         Ok((status, store.put_unit(&record, Some(revision), replaced).await?))
@@ -283,7 +312,16 @@ pub(super) async fn scale(
     Err(StoreError::Conflict(format!("the unit {name}")).into())
 }
 
-pub(super) async fn restart(State(api): State<Api>, Path(name): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn restart(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    json_only(&headers)?;
+    if !body.trim_ascii().is_empty() {
+        let wire::Restart {} = decode(&body)?;
+    }
     let name = UnitName::trusted(name.as_str());
     for _ in 0..RETRIES {
         let Some(Versioned { value: mut record, revision }) = owner(api.store(), &name).await? else {
@@ -293,9 +331,7 @@ pub(super) async fn restart(State(api): State<Api>, Path(name): Path<String>) ->
             return Err(ApiError::conflict(format!("unable to restart unit {name} in state {}", record.desired)));
         }
         if record.name == name {
-            // Above every count that a single replica has reached, so that all of them see more than before.
-            record.restart += 1 + record.restart_of.values().max().copied().unwrap_or(0);
-            record.restart_of.clear();
+            restart_all(&mut record);
         } else {
             *record.restart_of.entry(name.clone()).or_default() += 1;
         }
@@ -305,6 +341,12 @@ pub(super) async fn restart(State(api): State<Api>, Path(name): Path<String>) ->
         }
     }
     Err(StoreError::Conflict(format!("the unit {name}")).into())
+}
+
+fn restart_all(record: &mut UnitRecord) {
+    // Above every count that a single replica has reached, so that all of them see more than before.
+    record.restart += 1 + record.restart_of.values().max().copied().unwrap_or(0);
+    record.restart_of.clear();
 }
 
 /// The record that `name` follows from: its own, or the template whose replica it is.
@@ -364,31 +406,4 @@ fn text_of(options: Vec<fleet_core::unit_file::UnitOption>) -> Result<String, Ap
             "an option cannot be written as a line of a unit file: its section, name or value holds a newline or another character with a meaning of its own",
         )),
     }
-}
-
-pub(super) fn json_only(headers: &HeaderMap) -> Result<(), ApiError> {
-    let given: Vec<_> = headers.get_all(header::CONTENT_TYPE).iter().collect();
-    let [one] = given[..] else {
-        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("expected 1 Content-Type, got {}", given.len())));
-    };
-    let kind = one.to_str().unwrap_or("").split(';').next().unwrap_or("").trim();
-    match kind.eq_ignore_ascii_case("application/json") {
-        true => Ok(()),
-        false => Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "only acceptable Content-Type is application/json")),
-    }
-}
-
-pub(super) fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    // serde also reads a struct from an array, field by field: `[]` would be a unit with nothing in it.
-    if body.trim_ascii_start().starts_with(b"[") {
-        return Err(ApiError::invalid("unable to decode body: expected a JSON object, not an array"));
-    }
-    serde_json::from_slice(body).map_err(|error| {
-        let problem = match error.is_eof() {
-            true if body.is_empty() => "EOF".to_string(), // Go's word for nothing at all
-            true => "unexpected EOF".to_string(),
-            false => error.to_string(),
-        };
-        ApiError::invalid(format!("unable to decode body: {problem}"))
-    })
 }

@@ -91,6 +91,7 @@ pub(super) fn settings(entries: Vec<Entry>, fleet1: bool, environment: &Environm
         agent_ttl: read.lease("agent_ttl", 10),
         leader_ttl: read.lease("leader_ttl", 3),
         listen,
+        listen_names: read.listen_names(),
         handed: Vec::new(),
         insecure,
         tls,
@@ -225,6 +226,15 @@ impl Reader<'_> {
         self.error(option, problem);
     }
 
+    fn listen_names(&mut self) -> Vec<String> {
+        let names = self.value("listen_names", Value::list).unwrap_or_default();
+        let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        for name in names.iter().filter(|name| name.is_empty() || !name.chars().all(good)) {
+            self.error("listen_names", format_args!("{name:?} is not a name such as fleet.example.com"));
+        }
+        names
+    }
+
     fn listen(&mut self, tls: &Files, insecure: bool) -> Vec<Listen> {
         let mut listen = Vec::new();
         for text in self.value("listen", Value::list).unwrap_or_default() {
@@ -237,18 +247,26 @@ impl Reader<'_> {
                 }
             }
         }
-        for Listen { address, tls: secure } in &listen {
-            if address.ip().is_loopback() || insecure {
-                continue;
-            }
-            if !secure {
-                self.error("listen", format_args!(
-                    "http://{address}: plain HTTP on an address that others can reach lets anybody who reaches it run anything as root here; use https with tls_cafile, tls_certfile and tls_keyfile, or set insecure = true if the network is yours alone, or listen on 127.0.0.1"
-                ));
+        for open in listen.iter().filter(|_| !insecure) {
+            let who = open.who_reaches_it();
+            if !open.tls {
+                self.error(
+                    "listen",
+                    format_args!(
+                        "{open}: plain HTTP lets {who} run anything as root here; use the unix socket \
+                         alone, or https with tls_cafile, tls_certfile and tls_keyfile, or set \
+                         insecure = true if they all may"
+                    ),
+                );
             } else if tls.ca.is_none() {
-                self.error("listen", format_args!(
-                    "https://{address} without tls_cafile asks nobody for a certificate, so anybody who reaches it can run anything as root here; name the CA of those who may, or set insecure = true if the network is yours alone"
-                ));
+                self.error(
+                    "listen",
+                    format_args!(
+                        "{open} without tls_cafile asks nobody for a certificate, so {who} can run \
+                         anything as root here; name the CA of those who may, or set insecure = true \
+                         if they all may"
+                    ),
+                );
             }
         }
         let secure = listen.iter().any(|listen| listen.tls);

@@ -54,7 +54,9 @@ pub struct Settings {
     pub listen: Vec<Listen>,
     /// TCP sockets that systemd handed over and `listen` does not name; no option, but known once fleetd has started.
     pub handed: Vec<Listen>,
-    /// Whether anybody who reaches it may use the API on other addresses than loopback.
+    /// Names by which clients may ask for the API over plain HTTP, besides this machine's own.
+    pub listen_names: Vec<String>,
+    /// Whether anybody who reaches it may use the API over TCP.
     pub insecure: bool,
     /// The CA of those who may use the API over TLS, and this machine's certificate, towards them and towards other machines.
     pub tls: Files,
@@ -81,6 +83,16 @@ pub struct Listen {
     pub address: SocketAddr,
     /// With TLS.
     pub tls: bool,
+}
+
+impl Listen {
+    /// Who commands fleetd here if nobody is asked for a certificate.
+    pub fn who_reaches_it(&self) -> &'static str {
+        match self.address.ip().to_canonical().is_loopback() {
+            true => "every user and every program of this machine",
+            false => "anybody who reaches it",
+        }
+    }
 }
 
 impl fmt::Display for Listen {
@@ -250,6 +262,7 @@ impl Settings {
             ("etcd_key_prefix", self.key_prefix != new.key_prefix),
             ("etcd_request_timeout", self.etcd_request_timeout != new.etcd_request_timeout),
             ("listen", self.listen != new.listen),
+            ("listen_names", self.listen_names != new.listen_names),
             ("socket", self.socket != new.socket),
             ("data_dir", self.data_dir != new.data_dir),
             ("run_dir", self.run_dir != new.run_dir),
@@ -268,6 +281,7 @@ impl Settings {
             key_prefix: old.key_prefix,
             etcd_request_timeout: old.etcd_request_timeout,
             listen: old.listen,
+            listen_names: old.listen_names,
             handed: old.handed,
             socket: old.socket,
             data_dir: old.data_dir,

@@ -16,6 +16,7 @@ pub(super) const OPTIONS: &[&str] = &[
     "insecure",
     "leader_ttl",
     "listen",
+    "listen_names",
     "log",
     "metadata",
     "public_ip",
@@ -30,7 +31,7 @@ pub(super) const OPTIONS: &[&str] = &[
 ];
 
 /// Those that hold several things, or none.
-pub(super) const LISTS: &[&str] = &["etcd_servers", "listen", "metadata"];
+pub(super) const LISTS: &[&str] = &["etcd_servers", "listen", "listen_names", "metadata"];
 
 /// fleet 1.0's options that do nothing any more, and why.
 const OBSOLETE: &[(&str, &str)] = &[

@@ -166,7 +166,7 @@ fn every_problem_is_named_with_its_place() {
         fleetd.conf:4: there is no option "etcd_server"; did you mean etcd_servers?
         fleetd.conf.d/20.toml:1: string values must be quoted, expected literal string
         fleetd.conf:3: listen: "here" is not of the form https://ADDRESS:PORT or http://ADDRESS:PORT
-        fleetd.conf:3: listen: http://0.0.0.0:4100: plain HTTP on an address that others can reach lets anybody who reaches it run anything as root here; use https with tls_cafile, tls_certfile and tls_keyfile, or set insecure = true if the network is yours alone, or listen on 127.0.0.1
+        fleetd.conf:3: listen: http://0.0.0.0:4100: plain HTTP lets anybody who reaches it run anything as root here; use the unix socket alone, or https with tls_cafile, tls_certfile and tls_keyfile, or set insecure = true if they all may
         fleetd.conf.d/30.toml:1: tls_cafile: /nowhere/ca.pem: no such file; put it there, or name another
         $FLEET_ETCD_REQUEST_TIMEOUT: etcd_request_timeout: 100 is not from 0.05 to 60 seconds
         fleet.conf:2: agent_ttl: expected seconds, as 30 or "30s" or "1m30s"
@@ -184,7 +184,11 @@ fn every_problem_is_named_with_its_place() {
 fn an_open_listener_needs_the_word_insecure_unless_it_asks_for_certificates() {
     assert!(errors("listen = [\"http://0.0.0.0:4100\"]").contains("insecure = true"));
     assert!(errors("listen = [\"https://0.0.0.0:4100\"]").contains("asks nobody for a certificate"));
-    assert_eq!(settings("listen = [\"http://127.0.0.1:4100\"]").listen.len(), 1);
+    for loopback in ["http://127.0.0.1:4100", "http://[::1]:4100", "https://127.0.0.1:4100"] {
+        let refused = errors(&format!("listen = [{loopback:?}]"));
+        assert!(refused.contains("every user and every program of this machine"), "{refused}");
+        assert!(refused.contains("insecure = true"), "{refused}");
+    }
     let open = settings("listen = [\"http://0.0.0.0:4100\"]\ninsecure = true");
     assert_eq!(open.api_url("10.0.0.7").unwrap(), "http://10.0.0.7:4100");
     assert_eq!(open.api_url("fd00::7").unwrap(), "http://[fd00::7]:4100");
@@ -245,7 +249,8 @@ fn a_user_s_fleetd_keeps_to_the_user_s_folders() {
 
 #[test]
 fn what_a_reload_cannot_change_is_named() {
-    let (old, new) = (settings(""), settings("listen = [\"http://127.0.0.1:1\"]\nmetadata = \"a=b\"\nrun_dir = \"/x\""));
+    let (old, new) =
+        (settings(""), settings("insecure = true\nlisten = [\"http://127.0.0.1:1\"]\nmetadata = \"a=b\"\nrun_dir = \"/x\""));
     assert_eq!(old.fixed_options_changed(&new), ["listen", "run_dir"]);
     assert!(old.fixed_options_changed(&settings("agent_ttl = 20\nlog = \"debug\"")).is_empty());
 }

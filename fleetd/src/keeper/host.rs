@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
 
 use crate::clock;
+use crate::notify::Notifier;
 use crate::systemd::SystemdError;
 use crate::systemd::dbus::Bus;
 use crate::systemd::own_job;
@@ -46,13 +47,15 @@ pub trait Host: Send + Sync + 'static {
 pub(super) struct Booted {
     bus: Bus,
     terminate: Mutex<Signal>,
+    systemd: Notifier,
 }
 
 impl Booted {
     /// From now on SIGTERM does not end this process by itself.
     pub(super) fn new(bus: Bus) -> anyhow::Result<Booted> {
         let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        Ok(Booted { bus, terminate: Mutex::new(terminate) })
+        let systemd = Notifier::from_environment().context("cannot open systemd's NOTIFY_SOCKET")?;
+        Ok(Booted { bus, terminate: Mutex::new(terminate), systemd })
     }
 }
 
@@ -77,7 +80,8 @@ impl Host for Booted {
 
     fn ping(&self, ready: bool) {
         use sd_notify::NotifyState::{Ready, Watchdog};
-        let _ = if ready { sd_notify::notify(&[Ready, Watchdog]) } else { sd_notify::notify(&[Watchdog]) };
+        // One that is lost is made up for by the next.
+        let _ = if ready { self.systemd.say(&[Ready, Watchdog]) } else { self.systemd.say(&[Watchdog]) };
     }
 
     async fn terminated(&self) {

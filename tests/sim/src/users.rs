@@ -129,7 +129,7 @@ fn request(wish: &Wish, hosts: &[Arc<Host>]) -> (Method, String, String) {
         Wish::Scale { unit, replicas } => {
             (Method::PUT, at(unit, "/replicas"), serde_json::json!({"replicas": replicas}).to_string())
         }
-        Wish::Restart { unit } => (Method::POST, at(unit, "/restart"), String::new()),
+        Wish::Restart { unit } => (Method::POST, at(unit, "/restart"), "{}".to_string()),
         Wish::Destroy { unit } => (Method::DELETE, at(unit, ""), String::new()),
         Wish::Rollback { unit } => (Method::POST, at(unit, "/rollback"), "{}".to_string()),
         Wish::Availability { machine, availability } => {

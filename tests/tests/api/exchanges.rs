@@ -1,5 +1,6 @@
 //! What fleet 1.0 answered to each request of its transcripts, in `exchanges.txt`; where it was at fault, what it promised.
 
+use fleet_core::name::UnitName;
 use serde_json::Value;
 
 use super::server::{MACHINE, Server};
@@ -157,4 +158,29 @@ async fn pages_end_without_an_empty_one() {
     assert_eq!(page("").await, (100, "ZAACAA==".to_string()));
     assert_eq!(page("?nextPageToken=ZAACAA==").await, (100, String::new()));
     assert_eq!(page("?nextPageToken=ZAADAA==").await, (0, String::new()));
+}
+
+/// It sets `loaded`, waits until the state is `launched`, which of fleet 1.0 was the old one, and
+/// sets `launched`.
+#[tokio::test]
+async fn fleet_1_0s_client_restarts_a_running_unit() {
+    let server = Server::start().await;
+    server.run("hello.service").await;
+    let url = format!("{}/fleet/v1/units/hello.service", server.origin);
+    let client = fleet_tests::http().user_agent("google-api-go-client/0.5").build().unwrap();
+    let set = async |state: &str| {
+        let request = client.put(&url).header("content-type", "application/json");
+        let body = format!("{{\"desiredState\":\"{state}\",\"name\":\"hello.service\"}}");
+        assert_eq!(request.body(body).send().await.unwrap().status(), 204, "{state}");
+    };
+    let restarts = async || server.store.unit(&UnitName::trusted("hello.service")).await.unwrap().0.unwrap().value.restart;
+    set("loaded").await;
+    server.plan().await;
+    let unit: Value = client.get(&url).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&unit["currentState"], &unit["desiredState"]), (&"launched".into(), &"loaded".into()));
+    assert_eq!(restarts().await, 0);
+    set("launched").await;
+    assert_eq!(restarts().await, 1);
+    set("launched").await;
+    assert_eq!(restarts().await, 1, "it was launched already");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleet_core::model::{DesiredState, FORMAT, InstanceStatus, Leader, Report, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
@@ -33,6 +33,10 @@ enum Answer {
     Open(&'static str),
     /// A refusal.
     Refused(StatusCode, &'static str),
+    /// Bytes without an end of a line, for ever.
+    Endless,
+    /// A way to somebody else.
+    Redirect(String),
 }
 
 /// A machine whose API answers what the test says.
@@ -70,6 +74,13 @@ async fn answer(State(peer): State<Peer>, uri: axum::http::Uri, RawQuery(query):
         }
         Some(Answer::Open(text)) => Body::from_stream(said(text).chain(futures_util::stream::pending())),
         Some(Answer::Refused(status, body)) => return (status, body).into_response(),
+        Some(Answer::Endless) => {
+            let part = || Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 64 * 1024]));
+            Body::from_stream(futures_util::stream::repeat_with(part))
+        }
+        Some(Answer::Redirect(to)) => {
+            return (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, to)]).into_response();
+        }
         None => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
     };
     ([(EXIT_STATUS_HEADER, "3")], body).into_response()
@@ -280,4 +291,34 @@ async fn a_machine_without_an_api_for_others_can_be_asked_over_ssh() {
         let said = answer.text().await.unwrap();
         assert!(said.contains(&format!("or ask it over ssh: fleetctl {what} --ssh-port=22")), "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_machine_that_never_ends_its_answer_is_cut_short() {
+    let b = Peer::default();
+    let cluster = Cluster::start(&b.serve().await, NOWHERE).await;
+    cluster.run("lone.service", "[X-Fleet]\nMachineID=bbbbbbbb\n", None).await;
+    b.says([Answer::Endless, Answer::Endless]);
+    let status = cluster.get("units/lone.service/status").await.text().await.unwrap();
+    assert!(status.ends_with("x\n[cut: this status is longer than 256 KiB]\n"), "{} bytes", status.len());
+    let mut journal = cluster.get("units/lone.service/journal?follow=true").await;
+    let line = read_until(&mut journal, "\n").await;
+    assert!(line.ends_with("x [cut: this line is longer than 256 KiB]\n"), "{} bytes", line.len());
+}
+
+/// It could name what only the asking machine reaches.
+#[tokio::test]
+async fn a_machine_that_answers_with_a_redirect_is_not_followed() {
+    let (b, other) = (Peer::default(), Peer::default());
+    let cluster = Cluster::start(&b.serve().await, NOWHERE).await;
+    cluster.run("lone.service", "[X-Fleet]\nMachineID=bbbbbbbb\n", None).await;
+    let elsewhere = other.serve().await;
+    b.says([Answer::Redirect(elsewhere.clone()), Answer::Redirect(elsewhere)]);
+    for what in ["status", "journal"] {
+        let answer = cluster.get(&format!("units/lone.service/{what}")).await;
+        assert_eq!(answer.status(), 502, "{what}");
+        let said = answer.text().await.unwrap();
+        assert!(said.contains("HTTP 307"), "{said}");
+    }
+    assert!(other.asked.lock().unwrap().is_empty());
 }

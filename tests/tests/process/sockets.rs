@@ -14,12 +14,18 @@ fn socket(address: &str) -> (TcpListener, SocketAddr) {
 }
 
 #[tokio::test]
-async fn a_socket_on_loopback_speaks_http() {
+async fn a_socket_on_loopback_is_for_every_user_of_the_machine_so_it_must_be_insecure_on_purpose() {
     let (socket, address) = socket("127.0.0.1");
-    let fleetd = Fleetd::start_with(tempfile::tempdir().unwrap(), "", socket);
+    let second = socket.try_clone().unwrap();
+    let (code, said) = Fleetd::start_with(tempfile::tempdir().unwrap(), "", socket).ended().await;
+    assert!(code == Some(1) && said.contains("every user and every program of this machine"), "{said}");
+
+    let fleetd = Fleetd::start_with(tempfile::tempdir().unwrap(), "insecure = true\n", second);
     // Who connects before fleetd listens waits: the socket is there.
     let answer = http().build().unwrap().get(format!("http://{address}/fleet/v1/version")).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{}", fleetd.log());
+    let warned = format!("listening on http://{address}, insecure: every user and every program of this machine");
+    assert!(fleetd.log().contains(&warned), "{}", fleetd.log());
 }
 
 #[tokio::test]
@@ -28,7 +34,7 @@ async fn a_socket_that_others_reach_is_refused_unless_it_is_named_or_insecure_on
     let second = socket.try_clone().unwrap();
     let (code, said) = Fleetd::start_with(tempfile::tempdir().unwrap(), "", socket).ended().await;
     assert_eq!(code, Some(1), "{said}");
-    let expected = format!("Error: systemd hands over a socket on {address} that listen does not name: plain HTTP");
+    let expected = format!("Error: systemd hands over a socket on {address} that listen does not name: over plain HTTP anybody");
     assert!(said.contains(&expected), "{said}");
 
     let fleetd = Fleetd::start_with(tempfile::tempdir().unwrap(), "insecure = true\n", second);

@@ -9,11 +9,12 @@ use fleet_tests::certs::{Authority, Lifetime};
 use fleet_tests::etcd::free_port;
 use fleet_tests::http_with;
 use fleet_tls::Files;
-use fleetd::api::{self, Api, ServerTls};
+use fleetd::api::{self, Api, Limits, ServerTls};
 use fleetd::config::Listen;
 use fleetd::store::Store;
 use fleetd::store::embedded::EmbeddedKv;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
 /// An API over TLS on loopback, and the CA of those who may use it.
@@ -27,10 +28,14 @@ struct Fixture {
 
 impl Fixture {
     async fn start(names: &[&str]) -> Fixture {
+        Fixture::start_within(names, Limits::default()).await
+    }
+
+    async fn start_within(names: &[&str], limits: Limits) -> Fixture {
         let folder = tempfile::tempdir().unwrap();
         let good = Authority::new(folder.path(), "good").unwrap();
         let files = good.issue("server", names, Lifetime::Good).unwrap();
-        let (url, tls, stop) = serve(folder.path(), files).await;
+        let (url, tls, stop) = serve(folder.path(), files, limits).await;
         Fixture { folder, good, url, tls, stop }
     }
 
@@ -77,7 +82,7 @@ fn fleetctl() -> PathBuf {
     path
 }
 
-async fn serve(folder: &Path, files: Files) -> (String, ServerTls, CancellationToken) {
+async fn serve(folder: &Path, files: Files, limits: Limits) -> (String, ServerTls, CancellationToken) {
     let kv = EmbeddedKv::open(&folder.join("store.redb")).await.unwrap();
     let store = Store::new(Arc::new(kv), "/fleet/");
     let api = Api::new(store, MachineId::new("0123456789abcdef0123456789abcdef"), String::new);
@@ -86,7 +91,7 @@ async fn serve(folder: &Path, files: Files) -> (String, ServerTls, CancellationT
     let listen = Listen { address: ([127, 0, 0, 1], port).into(), tls: true };
     let listeners = api::listen(&folder.join("fleet.sock"), &[listen], false, Some(&tls)).unwrap();
     let stop = CancellationToken::new();
-    tokio::spawn(api::serve(api, listeners, stop.clone()));
+    tokio::spawn(api::serve(api.with_limits(limits), listeners, stop.clone()));
     (format!("https://127.0.0.1:{port}"), tls, stop)
 }
 
@@ -106,6 +111,9 @@ async fn a_client_of_the_ca_gets_in() {
     assert_eq!(get(&client(&ours), &fixture.url).await, Ok(200));
     let (code, said) = fixture.fleetctl(&fixture.url, &ours).await;
     assert_eq!((code, said.as_str()), (0, ""));
+    let discovery = client(&ours).get(format!("{}/fleet/v1/discovery", fixture.url)).send().await.unwrap();
+    let said = discovery.text().await.unwrap();
+    assert!(said.contains(&format!("\"rootUrl\":\"{}/\"", fixture.url)), "{said}");
 }
 
 #[tokio::test]
@@ -201,4 +209,29 @@ async fn a_client_that_says_nothing_does_not_keep_others_waiting() {
     let _silent = tokio::net::TcpStream::connect(address).await.unwrap();
     let ours = fixture.good.issue("me", &[], Lifetime::Good).unwrap();
     assert_eq!(get(&client(&ours), &fixture.url).await, Ok(200));
+}
+
+/// Those who have said nothing, and those who stop in the middle of the handshake.
+#[tokio::test]
+async fn a_host_full_of_silent_connections_shuts_out_nobody() {
+    let limits = Limits { connections_of_one: 8, ..Limits::default() };
+    let fixture = Fixture::start_within(&["127.0.0.1"], limits).await;
+    let address = fixture.url.strip_prefix("https://").unwrap().to_string();
+    let mut strangers = Vec::new();
+    for n in 0..20 {
+        let mut stranger = tokio::net::TcpStream::connect(&address).await.unwrap();
+        if n % 2 == 0 {
+            // The beginning of a TLS record. One that was cut off already cannot say it.
+            let _ = stranger.write_all(&[22, 3, 1, 1, 0]).await;
+        }
+        strangers.push(stranger);
+    }
+    let ours = fixture.good.issue("me", &[], Lifetime::Good).unwrap();
+    let running = client(&ours);
+    assert_eq!(get(&running, &fixture.url).await, Ok(200));
+    // One that has asked outlives those who come later and never ask.
+    for _ in 0..7 {
+        strangers.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+    }
+    assert_eq!(get(&running, &fixture.url).await, Ok(200));
 }
