@@ -218,6 +218,9 @@ impl Engine {
             error!("not planning while the document {key} cannot be read: {problem}; repair or delete it with etcdctl");
             return Ok((None, None));
         }
+        for (key, problem) in mirror.misnamed().iter().filter(|(key, _)| memory.misnamed.insert((*key).clone())) {
+            error!("passing over the document {key}: {problem}; delete it");
+        }
         if mirror.importing() {
             // Whoever decided it may have died since. Half of it is nothing to plan for.
             return Ok((Some(self.store.finish_import().await?), None));
@@ -271,6 +274,8 @@ pub struct Memory {
     slowed: bool,
     /// The longest plan that was said.
     longest: Duration,
+    /// The documents that are passed over, so that each is said once.
+    misnamed: BTreeSet<String>,
 }
 
 impl Memory {

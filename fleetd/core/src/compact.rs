@@ -185,7 +185,7 @@ fn expand(unit: &UnitName, members: &str, mut found: impl FnMut(UnitName) -> boo
     let mut text = String::new();
     for token in members.split(' ') {
         if token.contains('.') {
-            found(UnitName::trusted(token))?;
+            found(UnitName::read(token).ok_or_else(|| format!("{token:?} is no unit's name"))?)?;
             continue;
         }
         let (first, last) = token.split_once('-').unwrap_or((token, token));
@@ -322,6 +322,7 @@ mod tests {
             serde_json::from_str::<Assignment>(&text).map(|read| read.instances.len()).map_err(|error| error.to_string())
         };
         assert_eq!(read("1-3 7"), Ok(4));
+        assert!(read("1 ../../x.service").unwrap_err().contains("\"../../x.service\" is no unit's name"));
         assert!(read("1-x").unwrap_err().contains("\"1-x\" is no range of replicas of w@.service"));
         assert!(read("1-4294967295").unwrap_err().contains("1000000 instances at most"));
     }

@@ -250,17 +250,18 @@ impl<'de> Deserialize<'de> for Why {
             }
             plain => (plain.as_str().unwrap_or_default(), None),
         };
-        let why = match (word, whose) {
-            ("fewest", None) => Why::Fewest,
-            ("pinned", None) => Why::Pinned,
-            ("global", None) => Why::Global,
-            ("beside", Some(unit)) => Why::Beside(UnitName::trusted(unit)),
-            ("lost", Some(machine)) => Why::Lost(MachineId::new(machine)),
-            ("left", Some(machine)) => Why::Left(MachineId::new(machine)),
-            ("failed", Some(machine)) => Why::Failed(MachineId::new(machine)),
-            ("unfit", Some(machine)) => Why::Unfit(MachineId::new(machine)),
-            ("replaced", Some(machine)) => Why::Replaced(MachineId::new(machine)),
-            ("drained", Some(machine)) => Why::Drained(MachineId::new(machine)),
+        let (unit, machine) = (whose.and_then(|name| UnitName::parse(name).ok()), whose.and_then(MachineId::parse));
+        let why = match (word, unit, machine) {
+            ("fewest", None, None) => Why::Fewest,
+            ("pinned", None, None) => Why::Pinned,
+            ("global", None, None) => Why::Global,
+            ("beside", Some(unit), _) => Why::Beside(unit),
+            ("lost", _, Some(machine)) => Why::Lost(machine),
+            ("left", _, Some(machine)) => Why::Left(machine),
+            ("failed", _, Some(machine)) => Why::Failed(machine),
+            ("unfit", _, Some(machine)) => Why::Unfit(machine),
+            ("replaced", _, Some(machine)) => Why::Replaced(machine),
+            ("drained", _, Some(machine)) => Why::Drained(machine),
             _ => Why::Other,
         };
         Ok(why)

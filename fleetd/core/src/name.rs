@@ -4,10 +4,21 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
-/// The longest unit name that systemd and fleet 1.0 take, in bytes.
+/// The longest unit name that fleet 1.0 took, in bytes.
 pub const MAX_NAME_BYTES: usize = 256;
+
+/// The longest name that a machine can run, in bytes: a file name ends at 255, and the agent notes
+/// what it knows of a unit in `NAME.template`.
+pub const LONGEST_BYTES: usize = 255 - ".template".len();
+
+/// How many digits the number of a replica may have: a million replicas.
+const REPLICA_DIGITS: usize = 7;
+
+/// The longest machine id that is read, in bytes. systemd's have 32.
+const MAX_MACHINE_ID_BYTES: usize = 128;
 
 /// What may follow the last dot. `container` is a Quadlet unit: systemd knows it as a service (see [`UnitName::systemd_name`]).
 pub const SUFFIXES: &[&str] = &[
@@ -27,14 +38,41 @@ pub const SUFFIXES: &[&str] = &[
     "timer",
 ];
 
+/// Types of Quadlet that fleet does not take.
+pub const QUADLET_TYPES: &[&str] = &["artifact", "build", "image", "kube", "network", "pod", "volume"];
+
+/// Units that are not anybody's to write. Those of systemd are always there and cannot be stopped, or
+/// hold all that runs on a machine; those of fleet hold all that fleet runs.
+const RESERVED: &[&str] = &[
+    "-.mount",
+    "-.slice",
+    "fleet-guard.service",
+    "fleet-keeper.service",
+    "fleet.slice",
+    "fleetd.service",
+    "fleetd.socket",
+    "init.scope",
+    "machine.slice",
+    "system.slice",
+    "user.slice",
+];
+
 /// The types that may be templates.
 const TEMPLATE_SUFFIXES: &[&str] = &["container", "path", "service", "socket", "target", "timer"];
 
 /// The name of a unit, template or instance: `db.service`, `web@.service`, `web@3.service`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct UnitName(Arc<str>);
+
+/// Names in documents are read with care: they become names of files. Their type is not looked at, since a
+/// later version may know more of them.
+impl<'de> Deserialize<'de> for UnitName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<UnitName, D::Error> {
+        from.deserialize_str(Reader(UnitName::read, "a unit's name"))
+    }
+}
 
 /// Why a unit name is refused; the texts are fleet 1.0's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +89,9 @@ pub enum NameError {
     /// The type suffix is empty.
     #[error("unit name cannot end in \".\"")]
     EmptySuffix,
+    /// A type of Quadlet other than `container`.
+    #[error("Quadlet units of type \".{0}\" are not taken yet, only .container")]
+    NotYet(String),
     /// The type is not one of systemd's.
     #[error("invalid unit type: \"{0}\"")]
     UnknownType(String),
@@ -82,14 +123,16 @@ impl UnitName {
         if suffix.is_empty() {
             return Err(NameError::EmptySuffix);
         }
+        if QUADLET_TYPES.contains(&suffix) {
+            return Err(NameError::NotYet(suffix.to_string()));
+        }
         if !SUFFIXES.contains(&suffix) {
             return Err(NameError::UnknownType(suffix.to_string()));
         }
         if stem.contains('@') && !TEMPLATE_SUFFIXES.contains(&suffix) {
             return Err(NameError::NoTemplateType(suffix.to_string()));
         }
-        let allowed = |c: &char| c.is_ascii_alphanumeric() || ":_.\\@-".contains(*c);
-        if let Some(bad) = stem.chars().find(|c| !allowed(c)) {
+        if let Some(bad) = stem.chars().find(|c| !is_allowed(*c)) {
             return Err(NameError::BadCharacter(bad));
         }
         if stem.starts_with('@') {
@@ -101,7 +144,37 @@ impl UnitName {
         Ok(UnitName(text.into()))
     }
 
-    /// A name that is known to be good: it was built from one, or comes from our own store.
+    /// A name in a document: of the form `NAME.TYPE`, whatever the type.
+    pub(crate) fn read(text: &str) -> Option<UnitName> {
+        well_formed(text).then(|| UnitName(text.into()))
+    }
+
+    /// Why no new unit may have this name, though fleet 1.0 took it: no machine could run it as itself. `None` if
+    /// one may.
+    pub fn refusal(&self) -> Option<String> {
+        let (name, runs_as) = (self.as_str(), self.systemd_name());
+        let digits = if self.is_template() { REPLICA_DIGITS } else { 0 };
+        let slice = |of: &str| runs_as.suffix() == "slice" && self.stem().starts_with(of);
+        if RESERVED.contains(&runs_as.as_str()) || slice("fleet-") {
+            let whose = if name.starts_with("fleet") { "fleet's" } else { "systemd's" };
+            return Some(format!("{name} is {whose} own; choose another name"));
+        }
+        if self.prefix().ends_with('-') {
+            // systemd reads NAME.d for all units whose names begin so, the host's own too.
+            let all = match self.instance() {
+                None => format!("{}*.{}", self.prefix(), runs_as.suffix()),
+                Some(instance) => format!("{}*@{instance}.{}", self.prefix(), runs_as.suffix()),
+            };
+            return Some(format!("{name} stands for every {all} to systemd; choose a name that does not end in \"-\""));
+        }
+        if name.len() + digits > LONGEST_BYTES {
+            let limit = LONGEST_BYTES - digits;
+            return Some(format!("the name has {} bytes; the limit is {limit}, since files are named after it", name.len()));
+        }
+        None
+    }
+
+    /// A name that is known to be good, because it was built from one. What comes from outside is parsed.
     pub fn trusted(text: impl Into<Arc<str>>) -> UnitName {
         UnitName(text.into())
     }
@@ -191,14 +264,56 @@ impl Borrow<str> for UnitName {
     }
 }
 
+/// Reads text of a document, and says what it should be.
+struct Reader<T>(fn(&str) -> Option<T>, &'static str);
+
+impl<T> Visitor<'_> for Reader<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.1)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        (self.0)(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+/// Whether systemd allows it in a unit's name.
+fn is_allowed(c: char) -> bool {
+    c.is_ascii_alphanumeric() || ":_.\\@-".contains(c)
+}
+
+/// Whether `text` can be a unit's name and the name of a file: `NAME.TYPE` of allowed characters.
+fn well_formed(text: &str) -> bool {
+    let dot = text.rfind('.').unwrap_or(0);
+    text.len() <= MAX_NAME_BYTES && dot > 0 && dot + 1 < text.len() && !text.starts_with('@') && text.chars().all(is_allowed)
+}
+
 /// A machine's id: the 32 hex digits of its `/etc/machine-id`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct MachineId(Arc<str>);
 
+/// Ids in documents are read with care, as names are.
+impl<'de> Deserialize<'de> for MachineId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<MachineId, D::Error> {
+        from.deserialize_str(Reader(MachineId::parse, "a machine's id"))
+    }
+}
+
 impl MachineId {
-    /// Takes the id as it stands in `/etc/machine-id` or in the store.
+    /// Reads an id; `None` for what cannot be one: it is a part of keys, and may become one of a file's name.
+    pub fn parse(text: &str) -> Option<MachineId> {
+        let good = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+        let first = text.bytes().next()?;
+        let fits = text.len() <= MAX_MACHINE_ID_BYTES && first != b'.' && first != b'-' && text.bytes().all(good);
+        fits.then(|| MachineId(text.into()))
+    }
+
+    /// Takes an id that is known to be good: it was parsed, or stands in `/etc/machine-id`. What comes from outside is
+    /// parsed.
     pub fn new(text: impl Into<Arc<str>>) -> MachineId {
         MachineId(text.into())
     }
@@ -251,6 +366,7 @@ mod tests {
             ("a.", "unit name cannot end in \".\""),
             ("a.foo", "invalid unit type: \"foo\""),
             ("a.Service", "invalid unit type: \"Service\""),
+            ("a.network", "Quadlet units of type \".network\" are not taken yet, only .container"),
             ("x@1.mount", "invalid unit type for template: \"mount\""),
             ("x y@1.mount", "invalid unit type for template: \"mount\""),
             ("a b.service", "invalid character ' ' in unit name"),
@@ -278,6 +394,66 @@ mod tests {
             "automount busname container device mount path scope service slice snapshot socket swap target timer"
         );
         assert_eq!(types("@").join(" "), "container path service socket target timer");
+    }
+
+    #[test]
+    fn a_name_that_no_machine_could_run_as_itself_is_refused_for_new_units() {
+        let refused = |name: &str| UnitName::parse(name).unwrap().refusal().unwrap_or_default();
+        // systemd reads `app-.service.d` for `app-web.service`, and `app-@x.service.d` for `app-web@x.service`.
+        for (name, all) in [
+            ("app-.service", "every app-*.service "),
+            ("app-.container", "every app-*.service "),
+            ("app-@.service", "every app-*@.service "),
+            ("app-@x.service", "every app-*@x.service "),
+            ("a-b-.timer", "every a-b-*.timer "),
+            ("--.service", "every --*.service "),
+        ] {
+            assert!(refused(name).contains(all), "{name}: {}", refused(name));
+        }
+        for name in ["-.slice", "-.mount", "system.slice", "user.slice", "machine.slice", "init.scope"] {
+            assert_eq!(refused(name), format!("{name} is systemd's own; choose another name"));
+        }
+        for name in ["fleet.slice", "fleet-web.slice", "fleetd.service", "fleetd.container", "fleet-guard.service"] {
+            assert_eq!(refused(name), format!("{name} is fleet's own; choose another name"));
+        }
+        for name in ["app-web.service", "-a.service", "a@-.service", "a@b-.service", "fleet-web.service", "app.slice"] {
+            assert_eq!(refused(name), "", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_may_be_as_long_as_the_files_that_are_named_after_it() {
+        let long = |bytes: usize, ending: &str| {
+            let name = format!("{}{ending}", "a".repeat(bytes - ending.len()));
+            UnitName::parse(&name).unwrap().refusal().unwrap_or_default()
+        };
+        assert_eq!(long(246, ".service"), "");
+        for bytes in [247, 251, 255, 256] {
+            let said = format!("the name has {bytes} bytes; the limit is 246, since files are named after it");
+            assert_eq!(long(bytes, ".service"), said);
+        }
+        // A template's millionth replica has seven digits more.
+        assert_eq!(long(239, "@.service"), "");
+        assert!(long(240, "@.service").contains("the limit is 239"));
+    }
+
+    #[test]
+    fn names_and_ids_in_documents_are_read_with_care() {
+        let name = |text: &str| serde_json::from_value::<UnitName>(text.into()).map(|name| name.to_string());
+        for good in ["a.service", "web@3.service", "app-.service", "a.network", "a\\x2d.later-type"] {
+            assert_eq!(name(good).unwrap(), good);
+        }
+        let long = format!("{}.service", "a".repeat(MAX_NAME_BYTES));
+        for bad in ["", "a", ".service", "a.", "@.service", "../a.service", "a/b.service", "a b.service", "a\n.service", &long] {
+            assert_eq!(name(bad).unwrap_err().to_string(), format!("invalid value: string {bad:?}, expected a unit's name"));
+        }
+        let id = |text: &str| serde_json::from_value::<MachineId>(text.into()).map(|id| id.to_string());
+        for good in ["4dbc7f3b59c84a2f8d1c0f6a7e5b3c21", "m", "my_host-1.lan"] {
+            assert_eq!(id(good).unwrap(), good);
+        }
+        for bad in ["", "..", ".a", "-oProxyCommand=x", "a/b", "a b", "a\u{1b}", &"a".repeat(129)] {
+            assert_eq!(id(bad).unwrap_err().to_string(), format!("invalid value: string {bad:?}, expected a machine's id"));
+        }
     }
 
     #[test]

@@ -163,11 +163,11 @@ fn read_all<T: DeserializeOwned>(folder: &Path, ending: &str) -> io::Result<BTre
         let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(ending)) else {
             continue;
         };
-        let bytes = std::fs::read(&path).map_err(|e| e.to_string());
-        match bytes.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string())) {
-            Ok(value) => {
-                all.insert(UnitName::trusted(name), value);
-            }
+        let parsed = UnitName::parse(name).map_err(|e| e.to_string());
+        let bytes = parsed.and_then(|name| Ok((name, std::fs::read(&path).map_err(|e| e.to_string())?)));
+        let value = bytes.and_then(|(name, bytes)| Ok((name, serde_json::from_slice(&bytes).map_err(|e| e.to_string())?)));
+        match value {
+            Ok((name, value)) => drop(all.insert(name, value)),
             Err(problem) => warn!("{}: {problem}; fleet will not touch this unit", path.display()),
         }
     }
@@ -177,8 +177,8 @@ fn read_all<T: DeserializeOwned>(folder: &Path, ending: &str) -> io::Result<BTre
 /// /run is memory: no sync; the rename keeps a crash of fleetd from leaving half a file.
 fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let temporary = path.with_extension("new");
-    std::fs::write(&temporary, serde_json::to_vec(value)?)?;
-    std::fs::rename(&temporary, path)
+    let written = std::fs::write(&temporary, serde_json::to_vec(value)?).and_then(|()| std::fs::rename(&temporary, path));
+    written.inspect_err(|_| drop(std::fs::remove_file(&temporary)))
 }
 
 /// There may be no such file.

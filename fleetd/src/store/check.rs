@@ -49,12 +49,13 @@ impl Look {
     fn document(&mut self, kv: &KeyValue, key: Option<Key>) {
         const REPAIR: &str = "repair it or delete it (`etcdctl get`, `etcdctl put`); nothing new is planned before";
         const RESTART: &str = "delete it and restart fleetd on that machine, which writes it anew; nothing new is planned before";
-        let (kind, limit) = match key {
+        let (kind, limit) = match &key {
             Some(Key::Unit(_)) => ("units", MAX_RECORD_BYTES),
             Some(Key::Settings(_)) => ("settings", MAX_DOCUMENT_BYTES),
             Some(Key::Machine(_)) => ("machines", MAX_DOCUMENT_BYTES),
             Some(Key::Assignment(_)) => ("assignments", MAX_DOCUMENT_BYTES),
             Some(Key::Report(_)) => ("reports", MAX_DOCUMENT_BYTES),
+            Some(Key::Misnamed(kind, _)) => (*kind, MAX_DOCUMENT_BYTES),
             Some(_) => ("other", MAX_DOCUMENT_BYTES),
             None => ("unknown", MAX_DOCUMENT_BYTES),
         };
@@ -68,9 +69,14 @@ impl Look {
         }
         match key {
             Some(Key::Unit(name)) => {
-                let remedy = format!(
-                    "delete it (`curl --unix-socket /run/fleet.sock -X DELETE http://localhost/fleet/v1/units/{name}`) and submit it again; nothing new is planned before"
-                );
+                let remedy = format!("delete it ({}) and submit it again; nothing new is planned before", delete(name.as_str()));
+                if let Some(problem) = name.refusal() {
+                    self.bad(
+                        kv,
+                        problem,
+                        "destroy it and submit it under another name; machines that do not run it yet refuse it",
+                    );
+                }
                 let record = self.readable::<UnitRecord>(kv, &remedy);
                 let record = record.filter(|record| self.named(kv, record.name.as_str(), name.as_str()));
                 self.units.insert(name, record.map(|record| record.revision));
@@ -85,6 +91,11 @@ impl Look {
             Some(Key::Settings(_)) => drop(self.readable::<Settings>(kv, REPAIR)),
             Some(Key::Assignment(_)) => drop(self.readable::<Assignment>(kv, REPAIR)),
             Some(Key::Report(_)) => drop(self.readable::<Report>(kv, RESTART)),
+            Some(Key::Misnamed("units", problem)) => {
+                let name = kv.key.split_once("/units/").map_or("", |(_, name)| name);
+                self.bad(kv, problem, &format!("nobody reads it; delete it ({})", delete(name)));
+            }
+            Some(Key::Misnamed(_, problem)) => self.bad(kv, problem, "nobody reads it; delete it"),
             Some(Key::Leader) => {
                 self.leased(kv, "delete it; another leader is elected");
                 drop(self.readable::<Leader>(kv, "delete it; another leader is elected"));
@@ -100,11 +111,11 @@ impl Look {
         for kv in texts {
             self.check.count("texts", &kv.key, kv.value.len());
             let path = kv.key.strip_prefix(prefix).unwrap_or_default();
-            let Some((name, number)) = path.rsplit_once('/').and_then(|(name, number)| Some((name, number.parse().ok()?))) else {
+            let text = |(name, number): (&str, &str)| Some((UnitName::parse(name).ok()?, number.parse::<u64>().ok()?));
+            let Some((name, number)) = path.rsplit_once('/').and_then(text) else {
                 self.note(kv, "this fleetd does not know what it is".into(), "a later version may; else delete it");
                 continue;
             };
-            let name = UnitName::trusted(name);
             if !self.units.contains_key(&name) {
                 self.note(kv, format!("a text of {name}, which is no unit any more"), "delete it, it only takes space");
             }
@@ -185,4 +196,11 @@ impl Look {
     fn note(&mut self, kv: &KeyValue, problem: String, remedy: &str) {
         self.check.problems.push(Problem { key: kv.key.clone(), problem, remedy: remedy.to_string(), harms: false });
     }
+}
+
+/// The command that deletes a unit whatever is wrong with it.
+fn delete(name: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~@:".contains(&b);
+    let encoded: String = name.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
+    format!("`curl --unix-socket /run/fleet.sock -X DELETE http://localhost/fleet/v1/units/{encoded}`")
 }

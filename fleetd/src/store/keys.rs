@@ -39,6 +39,8 @@ pub(super) enum Key {
     Leader,
     Nowhere,
     Import,
+    /// A document of ours under a name that is none, or an id that is none: nobody reads it.
+    Misnamed(&'static str, String),
 }
 
 impl Keys {
@@ -159,15 +161,23 @@ impl Keys {
     /// What a key under the root is; `None` for keys of a later version, which are left alone.
     pub(super) fn read(&self, key: &str) -> Option<Key> {
         let path = key.strip_prefix(&self.root)?;
+        // What somebody wrote by hand becomes no unit and no machine, and so no file.
+        let of = |kind: &'static str, id: &str, key: fn(MachineId) -> Key| match MachineId::parse(id) {
+            Some(id) => Some(key(id)),
+            None => Some(Key::Misnamed(kind, format!("{id:?} is no machine's id"))),
+        };
         match path.split_once('/') {
-            Some(("units", name)) => Some(Key::Unit(UnitName::trusted(name))),
-            Some(("settings", id)) => Some(Key::Settings(MachineId::new(id))),
-            Some(("machines", id)) => Some(Key::Machine(MachineId::new(id))),
-            Some(("assignments", id)) => Some(Key::Assignment(MachineId::new(id))),
-            Some(("reports", id)) => Some(Key::Report(MachineId::new(id))),
-            Some(("left", id)) => Some(Key::Left(MachineId::new(id))),
-            Some(("keepers", id)) => Some(Key::Keeper(MachineId::new(id))),
-            Some(("fences", id)) => Some(Key::Fence(MachineId::new(id))),
+            Some(("units", name)) => Some(match UnitName::parse(name) {
+                Ok(name) => Key::Unit(name),
+                Err(problem) => Key::Misnamed("units", format!("{name:?} is no unit's name: {problem}")),
+            }),
+            Some(("settings", id)) => of("settings", id, Key::Settings),
+            Some(("machines", id)) => of("machines", id, Key::Machine),
+            Some(("assignments", id)) => of("assignments", id, Key::Assignment),
+            Some(("reports", id)) => of("reports", id, Key::Report),
+            Some(("left", id)) => of("left", id, Key::Left),
+            Some(("keepers", id)) => of("keepers", id, Key::Keeper),
+            Some(("fences", id)) => of("fences", id, Key::Fence),
             None if path == "fenced-commits" => Some(Key::FencedCommits),
             None if path == "leader" => Some(Key::Leader),
             None if path == "nowhere" => Some(Key::Nowhere),

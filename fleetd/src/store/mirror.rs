@@ -31,6 +31,8 @@ pub struct Mirror {
     fenced_commit: Option<i64>,
     /// Documents that cannot be read, with what is wrong. While there are any, nobody should plan.
     corrupt: BTreeMap<String, String>,
+    /// Documents that nobody reads, since their keys name no unit and no machine.
+    misnamed: BTreeMap<String, String>,
 }
 
 impl Mirror {
@@ -45,6 +47,7 @@ impl Mirror {
             assignment_revisions: BTreeMap::new(),
             fenced_commit: None,
             corrupt: BTreeMap::new(),
+            misnamed: BTreeMap::new(),
         };
         for kv in range.kvs {
             mirror.put(kv);
@@ -89,6 +92,11 @@ impl Mirror {
         &self.corrupt
     }
 
+    /// Documents that are passed over, since their keys name no unit and no machine, and why.
+    pub fn misnamed(&self) -> &BTreeMap<String, String> {
+        &self.misnamed
+    }
+
     /// Whether an import is half-way. Nobody should plan or answer then, but finish it: see [`Store::finish_import`](super::Store::finish_import).
     pub fn importing(&self) -> bool {
         self.importing
@@ -107,6 +115,10 @@ impl Mirror {
     fn put(&mut self, kv: KeyValue) {
         let Some(key) = self.keys.read(&kv.key) else { return };
         let read = match key {
+            Key::Misnamed(_, problem) => {
+                self.misnamed.insert(kv.key, problem);
+                return;
+            }
             Key::Unit(name) => parse::<UnitRecord>(&kv.value).map(|record| {
                 self.cluster.snapshot.units.insert(name.clone(), Arc::new(Unit::from_record(&record)));
                 self.cluster.records.insert(name, Arc::new(record));
@@ -197,6 +209,7 @@ impl Mirror {
             Some(Key::Leader) => self.cluster.leader = None,
             Some(Key::Nowhere) => self.cluster.nowhere = None,
             Some(Key::Import) => self.importing = false,
+            Some(Key::Misnamed(..)) => drop(self.misnamed.remove(key)),
             None => {}
         }
     }

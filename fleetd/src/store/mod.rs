@@ -183,6 +183,14 @@ impl Store {
         Ok(revision)
     }
 
+    /// Removes the record under a name that is none, whatever is in it; `None` if there is no such record.
+    pub async fn delete_misnamed(&self, name: &str) -> Result<Option<i64>, StoreError> {
+        let key = format!("{}units/{name}", self.keys.root());
+        let (Some(Key::Misnamed(..)), Some(old)) = (self.keys.read(&key), self.kv.get(&key).await?.0) else { return Ok(None) };
+        let unchanged = unchanged(&key, Some(old.mod_revision));
+        self.apply_unlocked(&[unchanged], &[Change::Delete { key: key.clone() }], &key).await.map(Some)
+    }
+
     /// All texts of one unit by their numbers, in order.
     pub async fn texts_of(&self, name: &UnitName) -> Result<Vec<(u64, String)>, StoreError> {
         let prefix = self.keys.texts_of(name);

@@ -54,6 +54,9 @@ async fn a_sound_store_has_nothing_to_say_and_a_spoilt_one_names_each_document()
         put("/fleet/leader", "{\"v\":1,\"machine\":\"nobody\",\"since_ms\":0}"),
         put("/fleet/assignments/x", "{}"),
         put("/fleet/moods/x", "good"),
+        put("/fleet/units/../../udev-evil.rules", &record),
+        put("/fleet/units/app-.service", &record.replace("a.service", "app-.service")),
+        put("/fleet/assignments/../x", "{\"v\":1,\"generation\":1,\"instances\":{}}"),
         put("/fleet.events/nonsense", "nonsense"),
         put("/fleet.revisions/gone.service/0000000003", "[Service]\n"),
         put("/fleet.revisions/stray", "[Service]\n"),
@@ -62,29 +65,43 @@ async fn a_sound_store_has_nothing_to_say_and_a_spoilt_one_names_each_document()
     kv.txn(&[], &changes).await.unwrap();
     let spoilt = store.check().await.unwrap();
     expect![[r#"
-        assignments        1 keys          22 bytes, the largest 2
+        assignments        2 keys          82 bytes, the largest 37
         other              1 keys          52 bytes, the largest 39
         machines           1 keys          33 bytes, the largest 16
         unknown            1 keys          18 bytes, the largest 4
-        units              5 keys     1200952 bytes, the largest 1200188
+        units              7 keys     1201440 bytes, the largest 1200188
         texts              5 keys     1200251 bytes, the largest 1200000
         events             1 keys          30 bytes, the largest 8
         BAD  /fleet.events/nonsense: it cannot be read: expected ident at line 1 column 2; delete it; events are for people only
         BAD  /fleet.revisions/a.service/0000000001: text 1 of a.service is missing; submit the unit again with another text; where it runs it goes on
+        BAD  /fleet.revisions/app-.service/0000000001: text 1 of app-.service is missing; submit the unit again with another text; where it runs it goes on
         note /fleet.revisions/gone.service/0000000003: a text of gone.service, which is no unit any more; delete it, it only takes space
         note /fleet.revisions/stray: this fleetd does not know what it is; a later version may; else delete it
+        BAD  /fleet/assignments/../x: "../x" is no machine's id; nobody reads it; delete it
         BAD  /fleet/assignments/x: it cannot be read: missing field `v` at line 1 column 2; repair it or delete it (`etcdctl get`, `etcdctl put`); nothing new is planned before
         BAD  /fleet/leader: it has no lease, so no fleetd wrote it, and it never ends; delete it; another leader is elected
         BAD  /fleet/machines/x: it has no lease, so no fleetd wrote it, and it never ends; delete it; that machine registers again when its fleetd is restarted
         BAD  /fleet/machines/x: it calls itself y; somebody copied it by hand; delete it
         note /fleet/moods/x: this fleetd does not know what it is; a later version may; else delete it
+        BAD  /fleet/units/../../udev-evil.rules: "../../udev-evil.rules" is no unit's name: invalid unit type: "rules"; nobody reads it; delete it (`curl --unix-socket /run/fleet.sock -X DELETE http://localhost/fleet/v1/units/..%2F..%2Fudev-evil.rules`)
+        BAD  /fleet/units/app-.service: app-.service stands for every app-*.service to systemd; choose a name that does not end in "-"; destroy it and submit it under another name; machines that do not run it yet refuse it
         BAD  /fleet/units/b.service: it cannot be read: expected value at line 1 column 1; delete it (`curl --unix-socket /run/fleet.sock -X DELETE http://localhost/fleet/v1/units/b.service`) and submit it again; nothing new is planned before
         BAD  /fleet/units/c.service: it has format 9, this fleetd knows 1; a newer fleetd wrote it; upgrade this one
         BAD  /fleet/units/d.service: it calls itself a.service; somebody copied it by hand; delete it
         note /fleet/units/large.service: 1200188 of 1450000 bytes; make it smaller
-        9 documents need a person at revision 7.
+        13 documents need a person at revision 7.
     "#]].assert_eq(&spoilt.to_string());
     assert!(!spoilt.is_sound());
+    // What names no unit and no machine is passed over, holds up nobody, and can be deleted.
+    let mirror = store.read_all().await.unwrap();
+    let passed_over: Vec<&str> = mirror.misnamed().keys().map(String::as_str).collect();
+    assert_eq!(passed_over, ["/fleet/assignments/../x", "/fleet/units/../../udev-evil.rules"]);
+    assert!(mirror.misnamed().keys().all(|key| !mirror.corrupt().contains_key(key)));
+    assert!(mirror.cluster().snapshot.units.keys().all(|name| !name.as_str().contains('/')));
+    assert!(store.delete_misnamed("../../udev-evil.rules").await.unwrap().is_some());
+    for none in ["../../udev-evil.rules", "b.service", ""] {
+        assert_eq!(store.delete_misnamed(none).await.unwrap(), None, "{none:?}");
+    }
     // What a person mends is no longer named.
     kv.txn(&[], &[put("/fleet/units/b.service", &record.replace("a.service", "b.service"))]).await.unwrap();
     assert!(store.check().await.unwrap().problems.iter().all(|problem| problem.key != "/fleet/units/b.service"));
