@@ -58,6 +58,9 @@ impl UnitFile {
             let problem = "a NUL byte: this is not a text file".to_string();
             return Err(UnitFileError { line: line + 1, problem });
         }
+        if let Some(hidden) = hidden_from_us(text) {
+            return Err(hidden);
+        }
         let (file, errors) = read(text);
         match errors.into_iter().next() {
             Some(error) => Err(error),
@@ -143,6 +146,69 @@ pub fn boolean(word: &str) -> Option<bool> {
         "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
         _ => None,
     }
+}
+
+/// What systemd takes for whitespace, and nothing else.
+const WHITESPACE: &[char] = &[' ', '\t', '\n', '\r'];
+
+/// The first line that systemd reads otherwise than [`read`] and that could so hide options from every check of ours. What was
+/// accepted before this was looked at is still read as it always was: its hash must stay.
+fn hidden_from_us(text: &str) -> Option<UnitFileError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (mut in_section, mut ours_goes_on, mut theirs_goes_on) = (false, false, false);
+    for (number, raw) in text.split('\n').enumerate() {
+        let refused = |line: usize, problem: &str| Some(UnitFileError { line, problem: problem.to_string() });
+        let line = raw.strip_suffix('\r').unwrap_or(raw);
+        if line.contains('\r') {
+            return refused(number + 1, "a carriage return inside the line: systemd begins a new line there; remove it");
+        }
+        let (bare, trimmed) = (line.trim_start_matches(WHITESPACE), line.trim());
+        // Also between the lines of a value, which goes on behind it.
+        let is_their_comment = bare.starts_with(['#', ';']);
+        let is_header = trimmed.starts_with('[');
+        if !is_their_comment && !trimmed.is_empty() {
+            match (ours_goes_on, theirs_goes_on) {
+                (true, false) => {
+                    return refused(
+                        number,
+                        "its last backslash is escaped, so systemd ends the value here; put a space behind it",
+                    );
+                }
+                (false, true) if is_header => {
+                    let problem =
+                        "the line before it goes on here for systemd, which finds no section then; put a blank line between";
+                    return refused(number + 1, problem);
+                }
+                (false, false) => {
+                    if let Some(odd) = odd_character(bare) {
+                        let problem =
+                            format!("U+{:04X} is no whitespace to systemd, but a part of the word; remove it", u32::from(odd));
+                        return refused(number + 1, &problem);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let is_option = in_section && !trimmed.starts_with(['#', ';', '[']) && line.contains('=');
+        in_section |= is_header && !ours_goes_on;
+        ours_goes_on = line.ends_with('\\') && (ours_goes_on || is_option);
+        let backslashes = line.len() - line.trim_end_matches('\\').len();
+        theirs_goes_on = if is_their_comment { theirs_goes_on } else { backslashes % 2 == 1 };
+    }
+    None
+}
+
+/// What only Unicode takes for whitespace at the start of a line, at the end of its option's name, or behind a section's header.
+fn odd_character(line: &str) -> Option<char> {
+    let name = line.split_once('=').map_or("", |(name, _)| name.trim_end_matches(WHITESPACE));
+    let header = if line.starts_with('[') { line.trim_end_matches(WHITESPACE) } else { "" };
+    let ends = [name, header].into_iter().filter_map(|word| word.chars().next_back());
+    line.chars().next().into_iter().chain(ends).find(|c| is_odd(*c))
+}
+
+/// Whitespace to Unicode and not to systemd, or invisible.
+fn is_odd(c: char) -> bool {
+    c == '\u{feff}' || (c.is_whitespace() && !WHITESPACE.contains(&c))
 }
 
 /// Reads all options that can be read, and collects what could not.
@@ -274,6 +340,100 @@ mod tests {
         let line = format!("ExecStart=/bin/echo {}", "x".repeat(2_049 - 20));
         assert_eq!(line.len(), 2_049);
         assert_eq!(UnitFile::parse(&format!("[Service]\n{line}\n")).unwrap().options[0].value.len(), 2_039);
+    }
+
+    #[test]
+    fn a_line_that_systemd_reads_otherwise_is_refused_so_that_none_hides_behind_it() {
+        let fine = "";
+        let (carriage, escaped) = ("a carriage return inside the line", "its last backslash is escaped");
+        for (text, expected) in [
+            ("[S]\nA=x\r[Service]\rExecStartPre=/bin/evil\n", format!("line 2: {carriage}")),
+            ("# x\rKillMode=none\n[S]\nA=b\n", format!("line 1: {carriage}")),
+            ("[S]\nA=b\n\rKillMode=none\n", format!("line 3: {carriage}")),
+            ("[S]\r\nA=b \\\r\n  c\r\nB=d\r", fine.to_string()),
+            // An even number of backslashes ends no line for fleet 1.0, and does for systemd.
+            ("[S]\nA=b\\\\\nKillMode=none\n", format!("line 2: {escaped}")),
+            ("[S]\nA=b \\\n c\\\\\nKillMode=none\n", format!("line 3: {escaped}")),
+            ("[S]\nA=b\\\\ \nKillMode=none\n", fine.to_string()),
+            ("[S]\nA=b\\\\\n\nKillMode=none\n", fine.to_string()),
+            ("[S]\nA=b\\\\\\\n c\nKillMode=none\n", fine.to_string()),
+            ("[S]\n# c\\\\\nKillMode=none\n", fine.to_string()),
+            // To systemd a comment ends no value, so the header is a part of it and the option is one of [S].
+            ("[S]\nA=b \\\n# c\n[X-T]\nKillMode=none\n", "line 4: the line before it goes on here".to_string()),
+            ("[S]\nA=b \\\n# c\n\n[X-T]\nKillMode=none\n", fine.to_string()),
+            ("[S]\nA=b \\\n# c\n --x=y\nB=c\n", fine.to_string()),
+            // Whitespace is systemd's.
+            ("[S]\n\u{a0}[X-T]\nKillMode=none\n", "line 2: U+00A0 is no whitespace to systemd".to_string()),
+            ("[S]\n[X-T]\u{2003}\nKillMode=none\n", "line 2: U+2003 is no".to_string()),
+            ("[S]\n \u{feff}KillMode=none\n", "line 2: U+FEFF is no".to_string()),
+            ("[S]\n\u{b}KillMode=none\n", "line 2: U+000B is no".to_string()),
+            ("[S]\nKillMode\u{85} =none\n", "line 2: U+0085 is no".to_string()),
+            ("\u{feff}[S]\n\u{c}\n \t\nA=b\u{a0}\n", fine.to_string()),
+        ] {
+            let said = UnitFile::parse(text).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(said.starts_with(&expected) && said.is_empty() == expected.is_empty(), "{text:?}: {said:?}");
+        }
+    }
+
+    /// The options that systemd 257 finds, by its own rules for lines, comments, continuations and whitespace.
+    fn as_systemd_reads(text: &str) -> Vec<(String, String)> {
+        let (mut lines, mut ended_by) = (vec![String::new()], String::new());
+        for c in text.chars() {
+            // A line ends with any of the two, or with one of each.
+            let is_end = c == '\n' || c == '\r';
+            if (!is_end && !ended_by.is_empty()) || ended_by.contains(c) {
+                lines.push(String::new());
+                ended_by.clear();
+            }
+            if is_end { ended_by.push(c) } else { lines.last_mut().unwrap().push(c) }
+        }
+        let (mut logical, mut joined, mut bom) = (Vec::new(), String::new(), true);
+        for line in lines {
+            if line.trim_start_matches(WHITESPACE).starts_with(['#', ';']) {
+                continue;
+            }
+            let stripped = line.strip_prefix('\u{feff}').filter(|_| bom);
+            bom &= stripped.is_none();
+            joined.push_str(stripped.unwrap_or(&line));
+            let escaped = joined.chars().fold(false, |escaped, c| !escaped && c == '\\');
+            if escaped {
+                joined.pop();
+                joined.push(' ');
+            } else {
+                logical.push(std::mem::take(&mut joined));
+            }
+        }
+        logical.push(joined);
+        let (mut section, mut options) = (None::<String>, Vec::new());
+        for line in logical {
+            let line = line.trim_matches(WHITESPACE);
+            if let Some(header) = line.strip_prefix('[') {
+                let Some(name) = header.strip_suffix(']') else { return Vec::new() }; // it refuses the file
+                section = Some(name.to_string());
+            } else if let (Some(section), Some((name, _))) = (&section, line.split_once('=')) {
+                options.push((section.clone(), name.trim_matches(WHITESPACE).to_string()));
+            }
+        }
+        options
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn of_what_is_accepted_systemd_finds_no_option_that_fleet_does_not(
+            pieces in proptest::collection::vec(proptest::sample::select(vec![
+                "[S]", "[T]", "K=n", "A=b", "x", "=", " ", "\\", "\\\\", "#", ";", "\n", "\n", "\n[S]\nA=b \\\n", "\n\n", "\r", "\r\n",
+                "\u{a0}", "\u{feff}", "\u{b}", "\nK=n\n",
+            ]), 0..16)
+        ) {
+            let text = pieces.concat();
+            if let Ok(file) = UnitFile::parse(&text) {
+                for (section, name) in as_systemd_reads(&text) {
+                    let theirs = as_systemd_reads(&text).iter().filter(|(s, n)| (s, n) == (&section, &name)).count();
+                    let ours = file.options.iter().filter(|o| (&o.section, &o.name) == (&section, &name)).count();
+                    proptest::prop_assert!(ours >= theirs, "{:?}: {}= in [{}]", text, name, section);
+                }
+            }
+        }
     }
 
     #[test]
