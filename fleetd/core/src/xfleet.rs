@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::labels::Labels;
 use crate::max_unavailable::MaxUnavailable;
-use crate::name::UnitName;
+use crate::name::{NameError, QUADLET_TYPES, UnitName};
 use crate::unit_file::{UnitFile, UnitFileError, UnitOption, boolean};
 
 /// The section that fleet reads; systemd passes over sections that start with `X-`.
@@ -129,41 +129,105 @@ pub fn is_global(options: &[UnitOption]) -> bool {
     given.filter_map(|option| unquote(&option.value).pop()).next().is_some_and(|value| is_true(&value))
 }
 
-/// What a user should know of a file's `[X-Fleet]` section before it is accepted: unknown options, values that do nothing.
+/// What a user should know of a file before it is accepted: unknown options, values that do nothing, options where nobody looks
+/// for them.
 pub fn lint(file: &UnitFile) -> Vec<UnitFileError> {
     let mut notes = file.passed_over.clone();
-    for (option, &line) in file.options.iter().zip(&file.lines).filter(|(o, _)| o.section == SECTION) {
-        if !KNOWN.contains(&option.name.as_str()) {
-            let nearest = KNOWN
-                .iter()
-                .take_while(|known| !known.starts_with("X-"))
-                .map(|known| (strsim::jaro_winkler(&known.to_lowercase(), &option.name.to_lowercase()), known))
-                .max_by(|a, b| a.0.total_cmp(&b.0));
-            let hint = nearest
-                .filter(|(score, _)| *score > 0.7)
-                .map_or(String::new(), |(_, known)| format!("; did you mean \"{known}\"?"));
-            notes.push(UnitFileError {
-                line,
-                problem: format!("unrecognized requirement in [X-Fleet] section: \"{}\"{hint}", option.name),
-            });
-        } else if option.name == "Global" {
-            let known = |word: &String| word.is_empty() || is_true(word) || boolean(word) == Some(false);
-            for word in unquote(&option.value).into_iter().filter(|word| !known(word)) {
-                notes.push(UnitFileError {
-                    line,
-                    problem: format!("Global={word} counts as no, as it did in fleet 1.0; write Global=true or Global=false"),
-                });
-            }
-        } else if option.name.ends_with("MachineMetadata") {
-            for pair in unquote(&option.value).into_iter().filter(|pair| metadata_pair(pair).is_none()) {
-                notes.push(UnitFileError {
-                    line,
-                    problem: format!("MachineMetadata \"{pair}\" is ignored: it is not of the form key=value"),
-                });
+    let mut known_section = true;
+    for (nth, (option, &line)) in file.options.iter().zip(&file.lines).enumerate() {
+        let first_of_section = nth == 0 || file.options[nth - 1].section != option.section;
+        let mut note = |problem: String| notes.push(UnitFileError { line, problem });
+        if first_of_section {
+            known_section = !looks_like_ours(&option.section);
+            if !known_section {
+                note(format!("[{}] is read by nobody; did you mean [{SECTION}]?", option.section));
             }
         }
+        match option.section.as_str() {
+            SECTION => own_option(option).into_iter().for_each(note),
+            "Container" => quadlet_reference(option).into_iter().for_each(note),
+            section if known_section && !section.starts_with("X-") && is_misplaced(option) => {
+                note(format!("{}= in [{section}] is read by nobody; it belongs in [{SECTION}]", option.name));
+            }
+            _ => {}
+        }
+    }
+    if notes.len() > NOTES_SHOWN {
+        let more = notes.len() - NOTES_SHOWN;
+        notes.truncate(NOTES_SHOWN);
+        notes.push(UnitFileError { line: 0, problem: format!("... and {more} notes more") });
     }
     notes
+}
+
+/// How many notes [`lint`] makes.
+const NOTES_SHOWN: usize = 20;
+
+/// What is to be said of an option of `[X-Fleet]`.
+fn own_option(option: &UnitOption) -> Vec<String> {
+    let name = option.name.as_str();
+    if !KNOWN.contains(&name) {
+        let nearest = KNOWN
+            .iter()
+            .take_while(|known| !known.starts_with("X-"))
+            .map(|known| (strsim::jaro_winkler(&known.to_lowercase(), &name.to_lowercase()), known))
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let hint =
+            nearest.filter(|(score, _)| *score > 0.7).map_or(String::new(), |(_, known)| format!("; did you mean \"{known}\"?"));
+        return vec![format!("unrecognized requirement in [X-Fleet] section: \"{name}\"{hint}")];
+    }
+    let values = unquote(&option.value).into_iter().filter(|value| !value.is_empty());
+    match name {
+        "Global" => values
+            .filter(|word| !is_true(word) && boolean(word) != Some(false))
+            .map(|word| format!("Global={word} counts as no, as it did in fleet 1.0; write Global=true or Global=false"))
+            .collect(),
+        "MachineMetadata" | "X-ConditionMachineMetadata" => values
+            .filter(|pair| metadata_pair(pair).is_none())
+            .map(|pair| format!("MachineMetadata \"{pair}\" is ignored: it is not of the form key=value"))
+            .collect(),
+        "MachineOf" | "X-ConditionMachineOf" => values.filter_map(|peer| no_unit(&peer)).collect(),
+        "Replaces" => values
+            .filter(|pattern| pattern.contains(char::is_whitespace))
+            .map(|pattern| format!("Replaces \"{pattern}\" is one pattern, spaces and all; put each into quotes, or on a line"))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Why no unit can be called what `MachineOf=` says.
+fn no_unit(peer: &str) -> Option<String> {
+    let problem = UnitName::parse(&expand(peer, &UnitName::trusted("a@1.service"))).err()?;
+    let hint = match &problem {
+        _ if peer.contains(char::is_whitespace) => "; put each name into quotes, or on a line of its own".to_string(),
+        NameError::NoSuffix => format!("; did you mean \"{peer}.service\"?"),
+        _ => String::new(),
+    };
+    Some(format!("MachineOf \"{peer}\" is no unit: {problem}{hint}"))
+}
+
+/// Whether a section is [`SECTION`] but for its spelling.
+fn looks_like_ours(section: &str) -> bool {
+    let letters: String = section.chars().filter(char::is_ascii_alphabetic).collect();
+    section != SECTION && ["xfleet", "fleet"].contains(&letters.to_ascii_lowercase().as_str())
+}
+
+/// Whether an option of another section is fleet's and means nothing to systemd there.
+fn is_misplaced(option: &UnitOption) -> bool {
+    let systemds = option.name == "Conflicts" && option.section == "Unit";
+    KNOWN.contains(&option.name.as_str()) && !systemds
+}
+
+/// What is to be said of an option that names another Quadlet unit.
+fn quadlet_reference(option: &UnitOption) -> Option<String> {
+    let name = match option.name.as_str() {
+        "Image" | "Pod" => option.value.as_str(),
+        "Network" | "Volume" => option.value.split(':').next().filter(|source| !source.starts_with('/'))?,
+        _ => return None,
+    };
+    let kind = name.rsplit_once('.').map(|(_, kind)| kind).filter(|kind| QUADLET_TYPES.contains(kind))?;
+    let (option, value) = (&option.name, &option.value);
+    Some(format!("{option}={value} names a Quadlet unit; fleet does not take .{kind} yet, so podman does not find it"))
 }
 
 /// `key=value` with exactly one `=` and neither side empty.
@@ -327,6 +391,58 @@ mod tests {
             [
                 "line 2: Global=y counts as no, as it did in fleet 1.0; write Global=true or Global=false",
                 "line 3: Global=enable counts as no, as it did in fleet 1.0; write Global=true or Global=false"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_stands_where_nobody_reads_it_is_named_with_its_line() {
+        let said =
+            |text: &str| -> Vec<String> { lint(&UnitFile::parse(text).unwrap()).iter().map(ToString::to_string).collect() };
+        for section in ["X-fleet", "XFleet", "x_fleet", "Fleet", "X-Fleet "] {
+            assert_eq!(
+                said(&format!("[{section}]\nGlobal=true\nConflicts=a.*\n")),
+                [format!("line 2: [{section}] is read by nobody; did you mean [X-Fleet]?")]
+            );
+        }
+        assert_eq!(
+            said("[Unit]\nConflicts=a.service\n[Service]\nGlobal=true\nConflicts=a.service\n[X-Other]\nGlobal=true\n"),
+            [
+                "line 4: Global= in [Service] is read by nobody; it belongs in [X-Fleet]",
+                "line 5: Conflicts= in [Service] is read by nobody; it belongs in [X-Fleet]"
+            ]
+        );
+        assert_eq!(said(&format!("[X-Fleet]\n{}", "Bogus=1\n".repeat(1_000))).len(), NOTES_SHOWN + 1);
+    }
+
+    #[test]
+    fn a_unit_that_cannot_be_there_is_named_with_its_line() {
+        let lines = "MachineOf=a.service b.service\nMachineOf=web\nMachineOf=web@%i\nMachineOf=\"a.service\" \"b\"\n\
+                     Replaces=a.* b.*\nMachineOf=%p@%i.service\nReplaces=\"a.*\" \"b.*\"\nMachineOf=";
+        let notes: Vec<String> = lint(&file(lines)).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            notes,
+            [
+                "line 2: MachineOf \"a.service b.service\" is no unit: invalid character ' ' in unit name; put each name into quotes, or on a line of its own",
+                "line 3: MachineOf \"web\" is no unit: unit name must contain \".\"; did you mean \"web.service\"?",
+                "line 4: MachineOf \"web@%i\" is no unit: unit name must contain \".\"; did you mean \"web@%i.service\"?",
+                "line 5: MachineOf \"b\" is no unit: unit name must contain \".\"; did you mean \"b.service\"?",
+                "line 6: Replaces \"a.* b.*\" is one pattern, spaces and all; put each into quotes, or on a line",
+            ]
+        );
+    }
+
+    #[test]
+    fn quadlet_units_that_fleet_does_not_take_are_named_with_their_line() {
+        let file =
+            UnitFile::parse("[Container]\nImage=a.image\nNetwork=app.network:ip=10.0.0.2\nVolume=/a.volume:/b\nVolume=v:/b")
+                .unwrap();
+        let notes: Vec<String> = lint(&file).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            notes,
+            [
+                "line 2: Image=a.image names a Quadlet unit; fleet does not take .image yet, so podman does not find it",
+                "line 3: Network=app.network:ip=10.0.0.2 names a Quadlet unit; fleet does not take .network yet, so podman does not find it",
             ]
         );
     }

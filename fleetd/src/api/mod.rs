@@ -239,7 +239,10 @@ fn written(status: StatusCode, revision: i64, warnings: &[String]) -> Response {
 fn note_written(headers: &mut HeaderMap, revision: i64, warnings: &[String]) {
     headers.insert(wire::REVISION_HEADER, HeaderValue::from(revision));
     for warning in warnings {
-        if let Ok(value) = HeaderValue::from_str(warning) {
+        // A header takes ASCII alone; a warning may quote what a unit file says.
+        let shown: String =
+            warning.chars().flat_map(|c| if (' '..='~').contains(&c) { vec![c] } else { c.escape_default().collect() }).collect();
+        if let Ok(value) = HeaderValue::from_str(&shown) {
             headers.append(wire::WARNING_HEADER, value);
         }
     }
