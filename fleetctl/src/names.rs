@@ -55,7 +55,8 @@ impl Argument {
         if base.is_empty() {
             return Err(NameError::Empty);
         }
-        let untyped = matches!(UnitName::parse(base), Err(NameError::NoSuffix | NameError::UnknownType(_)));
+        let untyped =
+            matches!(UnitName::parse(base), Err(NameError::NoSuffix | NameError::UnknownType(_) | NameError::NotYet(_)));
         let path = if untyped { format!("{text}.service") } else { text.to_string() };
         let name = UnitName::parse(path.rsplit('/').next().unwrap_or(&path))?;
         let container = if untyped { UnitName::parse(&format!("{base}.container")).ok() } else { None };
@@ -115,7 +116,7 @@ impl ScaleArgument {
         let stem = unit.strip_suffix('@').unwrap_or(unit);
         let candidates = match UnitName::parse(unit) {
             Ok(name) => vec![name],
-            Err(NameError::NoSuffix | NameError::UnknownType(_)) => ["service", "container"]
+            Err(NameError::NoSuffix | NameError::UnknownType(_) | NameError::NotYet(_)) => ["service", "container"]
                 .iter()
                 .map(|suffix| UnitName::parse(&format!("{stem}@.{suffix}")))
                 .collect::<Result<_, _>>()
@@ -144,6 +145,7 @@ mod tests {
         assert_eq!(named("hello"), "hello.service at hello.service");
         assert_eq!(named("web@3"), "web@3.service at web@3.service");
         assert_eq!(named("dir/a.b"), "a.b.service at dir/a.b.service");
+        assert_eq!(named("app.network"), "app.network.service at app.network.service");
         assert_eq!(named("hello.target"), "hello.target at hello.target");
         assert_eq!(named("./web.container"), "web.container at ./web.container");
         assert_eq!(named(""), "unit name cannot be empty");

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::Read;
 
 use fleet_core::contradiction::{Contradiction, contradiction};
-use fleet_core::name::UnitName;
-use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
+use fleet_core::intake;
+use fleet_core::name::{NameError, UnitName};
+use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile, UnitFileError};
 use fleet_core::wire::Unit;
 use fleet_core::xfleet;
 
@@ -75,6 +76,10 @@ pub(crate) async fn find(client: &Client, argument: &Argument, replace: Option<R
             return Ok(found);
         }
     }
+    if let Err(problem @ NameError::NotYet(_)) = UnitName::parse(name.stem()) {
+        let error = Error::worded(Kind::Failed, format!("Error creating units: {}: {problem}", name.stem()));
+        return Err(error.hint(format!("there is no {name} either, in the cluster or as {path} in this directory")));
+    }
     let message = format!("Error creating units: unable to find Unit({name}) in Registry or on filesystem");
     Err(Error::worded(Kind::Failed, message)
         .hint(format!("looked for {path} in this directory; `fleetctl list-unit-files` shows what the cluster has")))
@@ -90,6 +95,10 @@ pub(crate) fn unit_from_text(name: &UnitName, path: &str, text: String) -> Resul
     if let Some(Contradiction { problem, options }) = contradiction(&file) {
         // fleet 1.0's words first, as they were; it named neither file nor line.
         return Err(options.iter().fold(refused(problem), |error, o| error.hint(format!("{path}:{}: {}", o.line, o.problem))));
+    }
+    if let Some(UnitFileError { line, problem }) = intake::refusals(name, &file).into_iter().next() {
+        let place = if line > 0 { format!("{path}:{line}") } else { path.to_string() };
+        return Err(refused(format!("{place}: {problem}")));
     }
     Ok(Unit { name: name.to_string(), options: file.options, text: Some(text), ..Unit::default() })
 }
@@ -194,7 +203,12 @@ mod tests {
     use super::*;
 
     fn refusal(text: &str) -> String {
-        let error = unit_from_text(&UnitName::trusted("a.service"), "dir/a.service", text.to_string()).expect_err(text);
+        refusal_of("a.service", text)
+    }
+
+    fn refusal_of(name: &str, text: &str) -> String {
+        let name = UnitName::parse(name).unwrap();
+        let error = unit_from_text(&name, &format!("dir/{name}"), text.to_string()).expect_err(text);
         format!("{error:?}")
             .split("message: \"")
             .nth(1)
@@ -214,5 +228,11 @@ mod tests {
             "Error creating units: MachineID cannot be used with Global"
         );
         assert!(refusal("").starts_with("Error creating units: dir/a.service: the unit file has no options"));
+        assert!(refusal("[Service]\nA=b\rC=d\n").starts_with("Error creating units: dir/a.service:2: a carriage return"));
+        let container = refusal_of("a.container", "[Container]\nImage=x\nVolume=./a:/b\n");
+        assert!(container.starts_with("Error creating units: dir/a.container:3: Volume=./a:/b: "), "{container}");
+        assert!(
+            refusal_of("app-.service", "[Service]\nExecStart=/a\n").contains("dir/app-.service: app-.service stands for every")
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::contradiction::{Contradiction, contradiction};
-use crate::fence;
+use crate::intake;
 use crate::model::{self, DesiredState, MAX_REPLICAS, Settings, UnitRecord, Unknown};
 use crate::name::{MachineId, UnitName};
 use crate::unit_file::UnitFile;
@@ -164,7 +164,7 @@ fn check(name: &str, unit: &ExportedUnit) -> Result<Checked, String> {
     if let Some(Contradiction { problem, options }) = contradiction(&file) {
         return Err(options.iter().fold(problem, |said, option| format!("{said}; {option}")));
     }
-    if let Some(refusal) = fence::refusals(&name, &file).first() {
+    if let Some(refusal) = intake::refusals(&name, &file).first() {
         return Err(refusal.to_string());
     }
     let desired = match unit.desired_state.as_str() {
@@ -241,12 +241,10 @@ fn add_unit(import: &mut Import, cluster: &Cluster, checked: Checked, unit: &Exp
 
 fn check_machine(id: &str, settings: &Settings) -> Result<MachineId, String> {
     let good = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    if !good(id) {
-        return Err("that is no machine's id".to_string());
-    }
+    let id = MachineId::parse(id).ok_or("that is no machine's id")?;
     match settings.metadata.keys().find(|key| !good(key)) {
         Some(key) => Err(format!("{key:?} is no name for a label")),
-        None => Ok(MachineId::new(id)),
+        None => Ok(id),
     }
 }
 

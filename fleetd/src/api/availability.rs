@@ -22,7 +22,7 @@ use crate::panics;
 use crate::store::Part;
 
 pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<MachineAvailability>, ApiError> {
-    let id = MachineId::new(id);
+    let id = MachineId::parse(&id).ok_or_else(|| no_such_machine(&id))?;
     let mirror = api.store().read_all().await?;
     if !is_known(&mirror.cluster().snapshot, &id) {
         return Err(no_such_machine(&id));
@@ -46,7 +46,7 @@ pub(super) async fn set(
 ) -> Result<Response, ApiError> {
     json_only(&headers)?;
     let wish: AvailabilityWish = decode(&body)?;
-    let id = MachineId::new(id);
+    let id = MachineId::parse(&id).ok_or_else(|| no_such_machine(&id))?;
     let mirror = api.store().read(&[Part::Machines, Part::Assignments]).await?;
     if !is_known(&mirror.cluster().snapshot, &id) {
         return Err(no_such_machine(&id));
@@ -60,7 +60,7 @@ pub(super) fn is_known(snapshot: &Snapshot, id: &MachineId) -> bool {
     snapshot.machines.contains_key(id) || snapshot.assignments.contains_key(id) || snapshot.availability.contains_key(id)
 }
 
-pub(super) fn no_such_machine(id: &MachineId) -> ApiError {
+pub(super) fn no_such_machine(id: impl std::fmt::Display) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, format!("machine {id} does not exist"))
 }
 

@@ -141,15 +141,14 @@ fn check(operation: Operation) -> Result<Edit, ApiError> {
     let good = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     let parts: Vec<&str> = operation.path.split('/').collect();
     let ["", machine, "metadata", key] = parts[..] else { return Err(ApiError::invalid("machine metadata path invalid")) };
-    if !good(machine) || !good(key) {
-        return Err(ApiError::invalid("machine metadata path invalid"));
-    }
+    let machine = MachineId::parse(machine).filter(|_| good(key));
+    let machine = machine.ok_or_else(|| ApiError::invalid("machine metadata path invalid"))?;
     let value = match operation.value {
         _ if operation.op == "remove" => String::new(),
         Some(Value::Plain(value) | Value::Wrapped { value }) if !value.is_empty() => value,
         _ => return Err(ApiError::invalid("invalid value: add and replace require a value")),
     };
-    Ok(Edit { machine: MachineId::new(machine), key: key.to_string(), value })
+    Ok(Edit { machine, key: key.to_string(), value })
 }
 
 async fn carry_out(api: &Api, edit: Edit) -> Result<i64, ApiError> {

@@ -15,11 +15,11 @@ use super::Api;
 use super::body::decode;
 use super::door::json_only;
 use super::error::ApiError;
-use super::units::{Failed, RETRIES, Submission};
+use super::units::{Failed, RETRIES, Submission, known};
 use crate::store::{Part, StoreError, Versioned};
 
 pub(super) async fn list(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<wire::RevisionPage>, ApiError> {
-    let name = UnitName::trusted(name.as_str());
+    let name = known(&name)?;
     let mirror = api.store().read(&[Part::Units, Part::Assignments]).await?;
     let snapshot = &mirror.cluster().snapshot;
     let Some(unit) = snapshot.units.get(&name) else { return Err(ApiError::no_such_unit()) };

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fleet_core::contradiction::{Contradiction, contradiction};
 use fleet_core::count::{CountError, scaled};
-use fleet_core::fence;
+use fleet_core::intake;
 use fleet_core::model::{DesiredState, FORMAT, UnitRecord};
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
@@ -70,7 +70,7 @@ pub(super) async fn show(
 ) -> Result<Json<wire::Unit>, ApiError> {
     let mirror = api.store().read(PARTS).await?;
     let cluster = mirror.cluster();
-    let name = UnitName::trusted(name.as_str());
+    let name = known(&name)?;
     let mut unit = cluster.unit(&name, &cluster.places()).ok_or_else(ApiError::no_such_unit)?;
     unit.text = cluster.owner(&name).map(|record| record.text.clone());
     if fleet1::is_asking(&headers) {
@@ -168,7 +168,7 @@ impl Submission {
             let lines: Vec<String> = options.iter().filter(|_| has_lines).map(ToString::to_string).collect();
             return Err(ApiError::invalid(problem).because(lines.join("; ")));
         }
-        if let Some(refusal) = fence::refusals(name, &file).first() {
+        if let Some(refusal) = intake::refusals(name, &file).first() {
             return Err(ApiError::invalid(refusal.to_string()));
         }
         let warnings: Vec<String> = xfleet::lint(&file).iter().map(ToString::to_string).collect();
@@ -258,7 +258,11 @@ impl Submission {
 }
 
 pub(super) async fn destroy(State(api): State<Api>, Path(name): Path<String>) -> Result<Response, ApiError> {
-    let name = UnitName::trusted(name.as_str());
+    let Ok(name) = UnitName::parse(&name) else {
+        // Written into the store by hand. Nobody reads it, and this is the way out.
+        let gone = api.store().delete_misnamed(&name).await?;
+        return gone.map(|revision| written(StatusCode::NO_CONTENT, revision, &[])).ok_or_else(ApiError::no_such_unit);
+    };
     for _ in 0..RETRIES {
         // A record that cannot be read can be destroyed, too: that is the way out.
         let Some(old) = api.store().unit_revision(&name).await? else {
@@ -322,7 +326,7 @@ pub(super) async fn restart(
     if !body.trim_ascii().is_empty() {
         let wire::Restart {} = decode(&body)?;
     }
-    let name = UnitName::trusted(name.as_str());
+    let name = known(&name)?;
     for _ in 0..RETRIES {
         let Some(Versioned { value: mut record, revision }) = owner(api.store(), &name).await? else {
             return Err(ApiError::no_such_unit());
@@ -347,6 +351,11 @@ fn restart_all(record: &mut UnitRecord) {
     // Above every count that a single replica has reached, so that all of them see more than before.
     record.restart += 1 + record.restart_of.values().max().copied().unwrap_or(0);
     record.restart_of.clear();
+}
+
+/// A name that a unit may have. There is none under any other.
+pub(super) fn known(name: &str) -> Result<UnitName, ApiError> {
+    UnitName::parse(name).map_err(|_| ApiError::no_such_unit())
 }
 
 /// The record that `name` follows from: its own, or the template whose replica it is.

@@ -1,6 +1,6 @@
 //! Unit files and names: read without a panic, and what was read means the same when it is written out and read again.
 
-use fleet_core::fence;
+use fleet_core::intake;
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::UnitFile;
 use fleet_core::xfleet::{self, Constraints};
@@ -21,6 +21,8 @@ pub fn unit_file(data: &[u8]) {
 fn check_name(text: &str) {
     let Ok(name) = UnitName::parse(text) else { return };
     assert_eq!(name.as_str(), text);
+    assert!(name.refusal().is_none_or(|problem| !problem.is_empty()));
+    assert!(!text.contains('/'), "{text:?} would be a path");
     assert_eq!(format!("{}.{}", name.stem(), name.suffix()), text);
     assert_eq!(UnitName::parse(name.systemd_name().as_str()).as_ref(), Ok(&name.systemd_name()), "{text:?}");
     if let Some(template) = name.template() {
@@ -50,7 +52,7 @@ fn check_file(text: &str) {
         assert!(!lint.to_string().is_empty());
     }
     for name in ["a.service", "a.container"] {
-        for refusal in fence::refusals(&UnitName::trusted(name), &file) {
+        for refusal in intake::refusals(&UnitName::trusted(name), &file) {
             assert!(refusal.line <= count, "{text:?}: {refusal}");
         }
     }
