@@ -145,6 +145,11 @@ impl Agent {
         (revision, hash): (u64, ShortHash),
         fence: Option<FencedBy>,
     ) -> Result<Option<Written>, String> {
+        // The name becomes one of files: the last place where a bad one is found.
+        UnitName::parse(instance.as_str()).map_err(|problem| problem.to_string())?;
+        if let Some(problem) = instance.refusal().filter(|_| self.markers.get(instance).is_none()) {
+            return Err(problem);
+        }
         let key = (unit.clone(), revision, hash.clone());
         let Some(text) = self.texts.0.get(&key).cloned() else {
             return Err(format!("the text of {unit}, revision {revision}, cannot be had from the store yet"));
@@ -182,6 +187,9 @@ impl Agent {
         self.markers.set(instance, intent).map_err(|e| e.to_string())?;
         if old.as_ref().is_some_and(|old| old.enabled) {
             self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?; // the old text's links
+        }
+        if rendered.installs {
+            self.spares_the_host(instance, rendered.file()).await?;
         }
         marker.shared = self.put_files(instance, &key, &rendered, fence).await?;
         let written = Written { instance: instance.clone(), marker, is_new: old.is_none() };

@@ -10,6 +10,9 @@ const INSTANCES_A_SLICE: u32 = 64;
 /// Over how many slices units that are no replicas are spread, for the same reason.
 const SINGLE_SLICES: u32 = 64;
 
+/// The longest part of a slice's name that comes from a unit's, in bytes: systemd takes names up to 255.
+const LONGEST_PREFIX: usize = 200;
+
 /// The drop-in for `instance`, which runs as `file` (already translated, for Quadlet units).
 pub(super) fn drop_in(instance: &UnitName, file: &UnitFile) -> String {
     let mut text = String::from("# Written by fleet; changes here are lost. Submit the unit again instead.\n");
@@ -29,11 +32,15 @@ pub(super) fn drop_in(instance: &UnitName, file: &UnitFile) -> String {
 /// One slice a template under `fleet.slice`; large templates get one for each 64 instances.
 fn slice(instance: &UnitName) -> String {
     let prefix = escape(instance.prefix());
+    let units = || format!("fleet-units-{}.slice", spread(instance.as_str()));
+    if prefix.len() > LONGEST_PREFIX {
+        return units(); // systemd would pass over the name
+    }
     match (instance.instance(), instance.replica_number()) {
         (Some(_), Some(number)) if number < INSTANCES_A_SLICE => format!("fleet-{prefix}.slice"),
         (Some(_), Some(number)) => format!("fleet-{prefix}-{}.slice", number / INSTANCES_A_SLICE),
         (Some(_), None) => format!("fleet-{prefix}-{}.slice", spread(instance.as_str())),
-        (None, _) => format!("fleet-units-{}.slice", spread(instance.as_str())),
+        (None, _) => units(),
     }
 }
 
@@ -62,6 +69,8 @@ mod tests {
         assert_eq!(slice_of("web@64.service"), "fleet-web-1.slice");
         assert_eq!(slice_of("my-app@3.service"), "fleet-my\\x2dapp.slice");
         assert!(slice_of("db.service").starts_with("fleet-units-"));
+        // Each dash takes four bytes: such a name would be longer than systemd takes.
+        assert!(slice_of(&format!("{}@3.service", "a-".repeat(60))).starts_with("fleet-units-"));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use fleet_core::converge::Marker;
+use fleet_core::intake;
 use fleet_core::name::UnitName;
+use fleet_core::unit_file::UnitFile;
 use tracing::warn;
 
 use super::Agent;
@@ -21,6 +23,18 @@ pub(super) struct Written {
 }
 
 impl Agent {
+    /// Whether enabling `instance` leaves the host's own units alone: it would put a link in place of one, or enable one.
+    pub(super) async fn spares_the_host(&self, instance: &UnitName, file: &UnitFile) -> Result<(), String> {
+        for (option, other) in intake::install_names(instance, file)? {
+            let path = self.systemd.host_defines(&other.systemd_name()).await.map_err(|e| e.to_string())?;
+            let rule = if option == "Alias" { "takes the place of none" } else { "enables only its own" };
+            if let Some(path) = path {
+                return Err(format!("{option}={other}: this machine has a {other} of its own ({path}); fleet {rule}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Notes what is written.
     pub(super) async fn note_written(&mut self, Written { instance, marker, .. }: Written) -> Result<(), String> {
         if self.markers.get(&instance).is_none_or(|old| old.hash != marker.hash) {

@@ -122,7 +122,7 @@ impl Agent {
 /// The text of a Quadlet unit for podman's generator: a fenced one hands its token on into the container.
 pub(super) fn with_token(text: &str) -> String {
     match Constraints::from_file(&UnitFile::parse_lenient(text)).fence {
-        true => format!("{text}\n[Container]\nPodmanArgs=--env=FLEET_FENCING_TOKEN\n"),
+        true => format!("{text}\n\n[Container]\nPodmanArgs=--env=FLEET_FENCING_TOKEN\n"),
         false => text.to_string(),
     }
 }

@@ -4,7 +4,7 @@
 //! **Architecture invariant:** it knows its own machine and assignment, no other machine and no placement rule.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::clock;
+use crate::repeated::Repeated;
 use crate::store::kv::WatchEvent;
 use crate::store::{Registration, Store, StoreError};
 use crate::systemd::{JobOutcome, Listed, MAX_STARTS, Systemd, SystemdError};
@@ -66,6 +67,8 @@ pub struct Agent {
     store: Store,
     systemd: Arc<dyn Systemd>,
     markers: Markers,
+    /// Where Quadlet units are translated: a folder of fleet's own, never one where others can write.
+    scratch: PathBuf,
     /// The last assignment that the store showed; kept while the store is away.
     assignment: Option<Arc<Assignment>>,
     /// The store's revision that it was true at; 0 where the store did not show it.
@@ -130,6 +133,7 @@ impl Agent {
             store,
             systemd,
             markers,
+            scratch: run_dir.join("quadlet"),
             assignment: None,
             as_of: 0,
             wanted: watch::Sender::new(0),
@@ -466,9 +470,16 @@ async fn settle(systemd: &dyn Systemd, jobs: &mut watch::Receiver<u64>) {
 /// Keeps `newest` at this machine's assignment: reads it, follows it, reads it again after a break, or when it is `wanted` as of a
 /// later revision. An absent key is no news.
 async fn follow_assignment(store: Store, machine: MachineId, newest: watch::Sender<Shown>, mut wanted: watch::Receiver<i64>) {
+    let mut repeated = Repeated::default();
     loop {
-        if let Err(error) = follow_once(&store, &machine, &newest, &mut wanted).await {
-            debug!("reading the assignment again: {error}");
+        match follow_once(&store, &machine, &newest, &mut wanted).await {
+            Err(error @ StoreError::Corrupt { .. }) => {
+                if let Some(problem) = repeated.fresh(error.to_string()) {
+                    warn!("{problem}; this machine keeps what it was assigned before");
+                }
+            }
+            Err(error) => debug!("reading the assignment again: {error}"),
+            Ok(()) => {}
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }

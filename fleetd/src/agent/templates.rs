@@ -23,6 +23,13 @@ pub(super) struct Rendered {
     pub(super) installs: bool,
 }
 
+impl Rendered {
+    /// The text, parsed.
+    pub(super) fn file(&self) -> &UnitFile {
+        &self.file
+    }
+}
+
 impl Agent {
     /// Makes ready what `instance` is to run. The last text stays at hand: most often a pass writes many replicas of one template.
     pub(super) async fn render(&mut self, instance: &UnitName, key: &TextKey, text: &str) -> Result<Arc<Rendered>, String> {
@@ -34,7 +41,7 @@ impl Agent {
         // The generator leaves a template's specifiers to systemd: what it makes of a template holds for all its instances.
         let name = if is_replica(instance, &key.0) { &key.0 } else { instance };
         let text = match name.is_quadlet() {
-            true => quadlet::translate(name, &fence::with_token(text)).await?,
+            true => quadlet::translate(&self.scratch, name, &fence::with_token(text)).await?,
             false => text.to_string(),
         };
         let file = UnitFile::parse_lenient(&text);

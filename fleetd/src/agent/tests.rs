@@ -440,3 +440,59 @@ async fn a_new_text_starts_with_a_clean_record() {
     assert!(!said.iter().any(|line| line.contains("restarts") || line.contains("gave up")), "{said:#?}");
     assert!(said.last().unwrap().ends_with(" active"), "{said:#?}");
 }
+
+#[tokio::test]
+async fn enabling_a_unit_takes_no_place_of_a_host_unit_and_enables_none() {
+    let mut host = Host::new().await;
+    for own in ["dbus.service", "debug-shell.service", "shell@.service"] {
+        host.sim.define_on_host(&UnitName::parse(own).unwrap(), &format!("/usr/lib/systemd/system/{own}"), OLD);
+    }
+    let cases = [
+        (
+            "a.service",
+            "Alias=dbus.service",
+            "Alias=dbus.service: this machine has a dbus.service of its own (/usr/lib/systemd/system/dbus.service); fleet takes the place of none",
+        ),
+        (
+            "b.service",
+            "Also=debug-shell.service",
+            "Also=debug-shell.service: this machine has a debug-shell.service of its own (/usr/lib/systemd/system/debug-shell.service); fleet enables only its own",
+        ),
+        (
+            "shell.service",
+            "Alias=%p@x.service",
+            "Alias=shell@x.service: this machine has a shell@x.service of its own (/usr/lib/systemd/system/shell@.service); fleet takes the place of none",
+        ),
+        (
+            "c.service",
+            "Alias=%H.service",
+            "Alias=%H.service: which unit that is, only the machine knows; of specifiers, use %i, %j, %n, %N and %p",
+        ),
+    ];
+    for (unit, line, expected) in cases {
+        let placement = host.text(unit, 1, &format!("{OLD}[Install]\n{line}\n")).await;
+        host.run(&[(unit, &placement)]).await;
+        let said = host.agent.trouble.values().find_map(|trouble| trouble.message.clone());
+        assert_eq!((said.as_deref(), host.running().as_str()), (Some(expected), ""), "{line}");
+        assert!(host.files().is_empty(), "{}", host.files());
+        host.run(&[]).await;
+    }
+    let fine = host.text("d.service", 1, &format!("{OLD}[Install]\nAlias=other.service\nAlso=later.socket\n")).await;
+    host.run(&[("d.service", &fine)]).await;
+    assert_eq!((host.running().as_str(), host.sim.counters().enable), ("d.service", 1));
+}
+
+#[tokio::test]
+async fn a_name_that_stands_for_more_than_one_unit_or_is_too_long_is_written_nowhere() {
+    let mut host = Host::new().await;
+    let long = format!("{}.service", "a".repeat(251 - ".service".len()));
+    for (name, expected) in [("app-.service", "stands for every app-*.service"), (long.as_str(), "the name has 251 bytes")] {
+        let placement = host.text(name, 1, OLD).await;
+        host.run(&[(name, &placement)]).await;
+        let said = host.agent.trouble.values().find_map(|trouble| trouble.message.clone()).unwrap_or_default();
+        assert!(said.contains(expected) && host.files().is_empty(), "{said}");
+        let notes = std::fs::read_dir(host.folder.path().join("run/units")).unwrap().count();
+        assert_eq!(notes, 0, "nothing is left");
+        host.run(&[]).await;
+    }
+}

@@ -62,7 +62,7 @@ pub trait Systemd: Send + Sync + 'static {
     async fn disable(&self, name: &UnitName) -> Result<(), SystemdError>;
 
     /// Where a unit of this name is defined by the host itself, outside fleet's own folder: its file's path, else `None`. A mount
-    /// point in use counts: the kernel's list of mounts is its file.
+    /// point in use counts: the kernel's list of mounts is its file. So do slices, scopes, swaps and devices that systemd makes itself.
     async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError>;
 
     /// Writes a unit file and, beside it, fleet's drop-in; replaces what fleet wrote there before. Atomic a file: never half a file.

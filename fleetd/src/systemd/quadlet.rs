@@ -16,19 +16,20 @@ const GENERATORS: &[&str] = &["/usr/libexec/podman/quadlet", "/usr/lib/podman/qu
 /// It takes milliseconds; when it hangs, something is wrong with the machine.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// The service that podman makes of the Quadlet unit `name` (`web.container`, `web@1.container`) with the text `text`.
+/// The service that podman makes of the Quadlet unit `name` (`web.container`, `web@1.container`) with the text `text`, in a folder of
+/// its own under `scratch`, where nobody but this process's user can write: what podman makes of a relative path lies there.
 ///
 /// The error is for the user: the generator's own words, or that there is none on this machine. Images, volumes and networks that
 /// are Quadlet units themselves (`Image=x.image`) are not known here, and refused as missing.
-pub async fn translate(name: &UnitName, text: &str) -> Result<String, String> {
+pub async fn translate(scratch: &Path, name: &UnitName, text: &str) -> Result<String, String> {
     let generator = GENERATORS.iter().map(Path::new).find(|path| path.exists());
     let generator =
         generator.ok_or("podman's Quadlet generator is not installed on this machine; install podman 4.4 or later")?;
-    run(generator, name, text).await
+    run(generator, scratch, name, text).await
 }
 
-async fn run(generator: &Path, name: &UnitName, text: &str) -> Result<String, String> {
-    let folder = Folder::new().map_err(|error| format!("cannot make a folder for podman's Quadlet generator: {error}"))?;
+async fn run(generator: &Path, scratch: &Path, name: &UnitName, text: &str) -> Result<String, String> {
+    let folder = Folder::new(scratch).map_err(|error| format!("cannot make a folder for podman's Quadlet generator: {error}"))?;
     let file = folder.0.join(name.as_str());
     fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     let mut command = Command::new(generator);
@@ -41,6 +42,10 @@ async fn run(generator: &Path, name: &UnitName, text: &str) -> Result<String, St
     };
     let service = service_in(&String::from_utf8_lossy(&output.stdout), &name.systemd_name());
     match service {
+        // Written in a way that the check at submit does not see, or accepted before there was one.
+        Some(service) if service.contains(&*folder.0.to_string_lossy()) => {
+            Err("a path in it is relative, and no folder comes with a unit; write the whole path".to_string())
+        }
         Some(service) if output.status.success() => Ok(service),
         _ => Err(complaint(&String::from_utf8_lossy(&output.stderr), &folder.0)),
     }
@@ -79,10 +84,10 @@ fn complaint(stderr: &str, folder: &Path) -> String {
 struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> std::io::Result<Folder> {
-        let path = std::env::temp_dir().join(format!("fleet-quadlet-{}", uuid::Uuid::new_v4().simple()));
+    fn new(scratch: &Path) -> std::io::Result<Folder> {
+        let path = scratch.join(uuid::Uuid::new_v4().simple().to_string());
         // Unit files may carry secrets: nobody else reads along.
-        std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&path)?;
+        std::os::unix::fs::DirBuilderExt::mode(fs::DirBuilder::new().recursive(true), 0o700).create(&path)?;
         Ok(Folder(path))
     }
 }
@@ -104,7 +109,18 @@ mod tests {
         // Written by another process: a program that a process of ours still has open for writing, by a fork, cannot be run.
         let recipe = format!("cat > '{0}' <<'END' && chmod +x '{0}'\n#!/bin/sh\n{script}\nEND\n", generator.display());
         assert!(std::process::Command::new("sh").args(["-c", &recipe]).status().unwrap().success());
-        run(&generator, &UnitName::parse(name).unwrap(), "[Container]\nImage=x\n").await
+        let scratch = folder.path().join("quadlet.d");
+        let translated = run(&generator, &scratch, &UnitName::parse(name).unwrap(), "[Container]\nImage=x\n").await;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&scratch).unwrap().permissions());
+        assert_eq!((mode & 0o777, fs::read_dir(&scratch).unwrap().count()), (0o700, 0), "nobody else's, and empty again");
+        translated
+    }
+
+    #[tokio::test]
+    async fn a_path_that_podman_made_of_a_relative_one_is_refused() {
+        let script = "echo '---web.service---'; echo '[Service]'; echo ExecStart=podman run -v $QUADLET_UNIT_DIRS/conf:/conf x";
+        let expected = "a path in it is relative, and no folder comes with a unit; write the whole path";
+        assert_eq!(with_generator(script, "web.container").await.unwrap_err(), expected);
     }
 
     #[tokio::test]

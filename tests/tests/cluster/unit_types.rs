@@ -107,6 +107,14 @@ fn an_installed_unit_is_enabled_while_it_is_loaded(cluster: &Cluster) -> Result<
         Ok(())
     })?;
     cluster.ctl(&["destroy", "night.target", "night.service"])?;
+    for line in ["Alias=dbus.service", "Also=debug-shell.service"] {
+        let path = cluster.write_unit("greedy.service", &on_h2(&format!("{SLEEPER}\n[Install]\n{line}\n")))?;
+        let said = cluster.fleetctl("h1", &["start", &path])?;
+        ensure!(said.code == 1 && said.err.contains(&format!("{line}: this machine has a")), "{said:?}");
+        cluster.ctl(&["destroy", "greedy.service"])?;
+    }
+    let host = "test ! -e /run/systemd/system/dbus.service && systemctl is-enabled debug-shell.service || true";
+    ensure!(cluster.lab.sh("h2", host)? == "disabled");
     wait_for("the link to go", PATIENCE, || {
         let left = cluster.lab.sh("h2", "ls -d /run/systemd/system/night* /run/systemd/system/*/night* 2>/dev/null || true")?;
         ensure!(left.is_empty(), "{left}");

@@ -215,13 +215,14 @@ impl Systemd for DbusSystemd {
 
     async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {
         let file = self.files.host_defines(name, self.search_path().await?);
-        if file.is_some() || name.suffix() != "mount" || self.files.is_ours(name) {
+        if file.is_some() || !may_be_without_a_file(name) || self.files.is_ours(name) {
             return Ok(file);
         }
-        // What the host mounted by hand has no file, and a start would find it done.
+        // What the host mounted by hand, and what systemd makes itself, has no file, and a start would find it done.
         let active = self.link.get::<String>(&unit_path(name), UNIT, "ActiveState", |c| c.outcome += 1).await;
         let active = active.map_err(|error| refused("describe", name, error))?;
-        Ok((active != "inactive" && active != "failed").then(|| "/proc/self/mountinfo".to_string()))
+        let source = if name.suffix() == "mount" { "/proc/self/mountinfo" } else { "systemd itself" };
+        Ok((active != "inactive" && active != "failed").then(|| source.to_string()))
     }
 
     async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError> {
@@ -259,6 +260,18 @@ fn refused(what: &'static str, name: &UnitName, error: CallError) -> SystemdErro
     match error {
         CallError::Unavailable(problem) => SystemdError::Unavailable(problem),
         CallError::Refused(_, problem) => SystemdError::Refused { what, name: name.clone(), problem },
+    }
+}
+
+/// Whether a host's own unit of this name need have no file. A slice that only units of fleet are in is none of the host's: systemd
+/// makes it when the first of them starts.
+fn may_be_without_a_file(name: &UnitName) -> bool {
+    let of_systemd =
+        |slice: &str| name.stem() == slice || name.stem().strip_prefix(slice).is_some_and(|rest| rest.starts_with('-'));
+    match name.suffix() {
+        "device" | "mount" | "scope" | "swap" => true,
+        "slice" => ["system", "user", "machine"].into_iter().any(of_systemd),
+        _ => false,
     }
 }
 
