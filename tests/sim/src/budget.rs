@@ -13,13 +13,31 @@ use crate::script::{BUDGET, ROLLING};
 /// An instance that has run for so long is known to run: longer than the longest fault, behind which a report may be out of date.
 const KNOWN: Duration = Duration::from_secs(50);
 
+/// What came up counts as up when it has stayed up for so long: the 2 s of the docs, by a clock that may be one percent fast.
+const STAYED: Duration = Duration::from_millis(1_980);
+
 /// The instances of the unit with a budget.
 #[derive(Default)]
 pub(crate) struct Budget {
     /// Since when each has run, where.
     up: BTreeMap<(usize, UnitName), Instant>,
-    /// Those that a decision took down while they ran, until they run again; with the text and the restarts that they ran with.
-    down: BTreeMap<UnitName, (ShortHash, u64)>,
+    /// Those that a decision took down while they ran, until they have stayed up again.
+    down: BTreeMap<UnitName, Down>,
+}
+
+/// An instance that a decision took down.
+struct Down {
+    at: Instant,
+    /// The text that it ran with.
+    hash: ShortHash,
+    /// … and the restarts.
+    restart: u64,
+}
+
+impl Down {
+    fn now(hash: ShortHash, restart: u64) -> Down {
+        Down { at: Instant::now(), hash, restart }
+    }
 }
 
 impl Budget {
@@ -30,7 +48,6 @@ impl Budget {
         }
         if active == "active" {
             self.up.insert((machine, name.clone()), Instant::now());
-            self.down.remove(name);
         } else {
             self.up.remove(&(machine, name.clone()));
         }
@@ -44,6 +61,12 @@ impl Budget {
 
     /// A machine's assignment was written. The error is what is wrong.
     pub(crate) fn assigned(&mut self, machine: usize, old: &Assignment, new: &Assignment) -> Result<(), String> {
+        let up = &self.up;
+        let stayed = |name: &UnitName, down: &Down| {
+            let mut lives = up.iter().filter(|((_, other), _)| other == name).map(|(_, since)| since);
+            lives.any(|since| *since > down.at && since.elapsed() >= STAYED)
+        };
+        self.down.retain(|name, down| !stayed(name, down));
         let launched = |placement: &Placement| placement.unit.as_str() == ROLLING && placement.state == DesiredState::Launched;
         for (name, is) in new.instances.iter().filter(|(_, is)| launched(is)) {
             match (old.instances.get(name), &is.why) {
@@ -52,7 +75,7 @@ impl Budget {
                     let from = usize::from_str_radix(&from.as_str()[24..], 16).unwrap_or(usize::MAX);
                     // A machine that was cut off may still run a copy, and then that one goes on.
                     if self.is_known_to_run(from, name) && !self.up.contains_key(&(machine, name.clone())) {
-                        self.down.insert(name.clone(), (ShortHash::default(), 0)); // nothing brings it back where it was
+                        self.down.insert(name.clone(), Down::now(ShortHash::default(), 0)); // nothing brings it back where it was
                     }
                 }
                 _ => {}
@@ -71,10 +94,10 @@ impl Budget {
         }
         match self.down.get(name) {
             // Taken back before it was carried out.
-            Some((hash, restart)) if *hash == is.hash && *restart == is.restart => drop(self.down.remove(name)),
+            Some(down) if down.hash == is.hash && down.restart == is.restart => drop(self.down.remove(name)),
             Some(_) => {}
             None if self.is_known_to_run(machine, name) => {
-                self.down.insert(name.clone(), (was.hash.clone(), was.restart));
+                self.down.insert(name.clone(), Down::now(was.hash.clone(), was.restart));
             }
             None => {}
         }
@@ -122,5 +145,23 @@ mod tests {
         let judged: Vec<bool> =
             (1..=BUDGET as u32 + 1).map(|number| budget.assigned(2, &before, &drained(number).1).is_ok()).collect();
         assert_eq!(judged.iter().filter(|well| **well).count(), BUDGET, "{judged:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_up_is_down_until_it_has_stayed_up() {
+        for (stays, allowed) in [(STAYED, true), (STAYED / 2, false)] {
+            let (mut budget, before) = (Budget::default(), Assignment::default());
+            for number in 1..=BUDGET as u32 + 1 {
+                budget.entered(0, &drained(number).0, "active");
+            }
+            tokio::time::advance(KNOWN).await;
+            for number in 1..=BUDGET as u32 {
+                budget.assigned(2, &before, &drained(number).1).expect("as many as are allowed");
+            }
+            tokio::time::advance(Duration::from_millis(100)).await;
+            budget.entered(2, &drained(1).0, "active");
+            tokio::time::advance(stays).await;
+            assert_eq!(budget.assigned(2, &before, &drained(BUDGET as u32 + 1).1).is_ok(), allowed, "after {stays:?}");
+        }
     }
 }

@@ -37,6 +37,8 @@ pub enum Planted {
     DropsFields,
     /// The leader takes every instance for one that is down already.
     AllLookDown,
+    /// The leader takes what has just come up for up.
+    BelievesTheFirstActive,
     /// The planner sees no label that a machine says of itself: it says of what asks for one that it fits nowhere.
     OverlooksLabels,
     /// A machine that gets no answer about its assignment panics.
@@ -49,7 +51,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 14] = [
+    pub const ALL: [Planted; 15] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -60,6 +62,7 @@ impl Planted {
         Planted::PingsBlindly,
         Planted::DropsFields,
         Planted::AllLookDown,
+        Planted::BelievesTheFirstActive,
         Planted::OverlooksLabels,
         Planted::PanicsInSilence,
         Planted::MistakesLabels,
@@ -79,6 +82,7 @@ impl Planted {
             Planted::PingsBlindly => "keeper-pings-blindly",
             Planted::DropsFields => "drops-fields",
             Planted::AllLookDown => "all-look-down",
+            Planted::BelievesTheFirstActive => "believes-the-first-active",
             Planted::OverlooksLabels => "overlooks-labels",
             Planted::PanicsInSilence => "panics-in-silence",
             Planted::MistakesLabels => "mistakes-labels",
@@ -96,7 +100,7 @@ impl Planted {
             Planted::DeafToDeletions => Check::Converges,
             Planted::ShortWait | Planted::PingsBlindly => Check::OneLife,
             Planted::DropsFields => Check::LaterFields,
-            Planted::AllLookDown => Check::Budget,
+            Planted::AllLookDown | Planted::BelievesTheFirstActive => Check::Budget,
             Planted::OverlooksLabels => Check::Nowhere,
             Planted::PanicsInSilence => Check::Panicked,
             Planted::MistakesLabels => Check::Placed,
@@ -166,6 +170,9 @@ impl Planted {
         }
         if bug == Some(Planted::AllLookDown) && kv.key.contains("/reports/") {
             kv.value = String::from_utf8_lossy(&kv.value).replace("\"active\":\"active\"", "\"active\":\"failed\"").into_bytes();
+        }
+        if bug == Some(Planted::BelievesTheFirstActive) && kv.key.contains("/reports/") {
+            kv.value = String::from_utf8_lossy(&kv.value).replace("\"settling\":true", "\"settling\":false").into_bytes();
         }
         if bug == Some(Planted::MistakesLabels) && kv.key.contains("/machines/") {
             let label = |zone: u8| format!("\"{OWN_LABEL}\":\"{zone}\"");

@@ -17,7 +17,7 @@ use crate::judge::{REWRITTEN, SharedJudge};
 use crate::keeper;
 use crate::panics;
 use crate::planted::Planted;
-use crate::script::{Action, FAULTS_FROM_MS, Script, Wish, units};
+use crate::script::{Action, FAULTS_FROM_MS, MOST_REPLICAS, ROLLING, Script, Wish, units};
 use crate::settled::{nothing_lost, settled};
 use crate::users::{self, Ledgers};
 use crate::verdict::{Check, Verdict};
@@ -280,6 +280,10 @@ impl World {
             host.systemd.inner.set_lag(Duration::ZERO);
             for (unit, _) in units() {
                 host.systemd.inner.heal(&instance(unit));
+            }
+            // What their programs died of is mended.
+            for number in 1..=MOST_REPLICAS {
+                host.systemd.inner.heal(&UnitName::trusted(ROLLING).replica(number));
             }
             host.start();
         }

@@ -132,9 +132,18 @@ const ORDERED: &[(&str, &str)] = &[("twin.service", "ledger.service"), ("mate.se
 /// A unit that is changed a few instances at a time.
 pub const ROLLING: &str = "roll@.service";
 
+/// What the programs of the texts after the fourth of [`ROLLING`] do: they die, at once or soon after they came up, all before they count
+/// as up; systemd restarts some of them.
+const DYING: [&str; 4] = [
+    "ExecStart=/bin/false",
+    "ExecStart=/bin/sh -c 'sleep 0.5; exit 1'",
+    "ExecStart=/bin/sh -c 'sleep 1.5; exit 1'\nRestart=on-failure",
+    "ExecStart=/bin/sh -c 'sleep 0.3; exit 1'\nRestart=always\nRestartSec=50ms",
+];
+
 /// Units apart from the others: they and what is done to them are chosen last, so that a seed's other actions are what they always were.
 pub const CHOSEN_LAST: &[(&str, &[&str])] = &[
-    (ROLLING, &["MaxUnavailable=2", "MaxUnavailable=2", "MaxUnavailable=2", "MaxUnavailable=2"]),
+    (ROLLING, &["MaxUnavailable=2"; 4 + DYING.len()]),
     ("pin.service", &["MachineID=a0000001", "MachineID=a0000002000000000000000000000002", "MachineID=a0000009"]),
     (
         "slot@.service",
@@ -161,7 +170,10 @@ pub fn text(unit: &str, number: usize) -> String {
     // So that a copy which must be killed is waited for in reasonable time.
     let stop =
         if after.is_empty() && !FENCED.contains(&unit) { String::new() } else { format!("TimeoutStopSec={}\n", 4 + 5 * number) };
-    format!("{after}[Service]\nExecStart=/usr/bin/sleep {number}000\n{stop}\n[X-Fleet]\n{section}\n")
+    let runs = format!("ExecStart=/usr/bin/sleep {number}000");
+    let program = if unit == ROLLING { number.checked_sub(4).and_then(|dying| DYING.get(dying)) } else { None };
+    let program = program.map_or(runs, |dying| (*dying).to_string());
+    format!("{after}[Service]\n{program}\n{stop}\n[X-Fleet]\n{section}\n")
 }
 
 /// When the cluster is up and has what was submitted first.
@@ -184,6 +196,10 @@ impl Script {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0011);
         if !calm && random.bool() {
             script.roll(&mut random, end_ms);
+            let mut random = fastrand::Rng::with_seed(seed ^ 0x0044);
+            if random.bool() {
+                script.roll_to_what_dies(&mut random, end_ms);
+            }
         }
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0033);
         if !calm && random.bool() {
@@ -337,6 +353,21 @@ impl Script {
             if random.bool() {
                 let fault = self.fault(random);
                 self.push(at_ms + random.u64(0..2_000), fault);
+            }
+        }
+    }
+
+    /// New texts whose program dies, and sometimes the text before.
+    fn roll_to_what_dies(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        let (unit, from_ms) = (ROLLING, FAULTS_FROM_MS + 45_000);
+        for _ in 0..random.usize(1..=2) {
+            let at_ms = random.u64(from_ms..end_ms.max(from_ms) + 30_000);
+            let submit = Wish::Submit { unit, text: 4 + random.usize(0..DYING.len()), desired: None };
+            let over = random.usize(0..self.machines);
+            self.push(at_ms, Action::User { user: random.usize(0..2), over, wish: submit });
+            if random.bool() {
+                let back_ms = at_ms + random.u64(500..40_000);
+                self.push(back_ms, Action::User { user: random.usize(0..2), over, wish: Wish::Rollback { unit } });
             }
         }
     }
