@@ -191,7 +191,11 @@ impl Agent {
             }
         };
         start.asked_at = jobs;
-        let before = start.restarts.replace(count).unwrap_or(count);
+        let Some(before) = start.restarts.replace(count) else {
+            // The first count of a start that this fleetd did not ask for says nothing: it takes a second one.
+            self.since.insert(name.clone(), ("active".to_string(), now_ms));
+            return;
+        };
         start.settled = count == before;
         if start.settled {
             return;

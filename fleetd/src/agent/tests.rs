@@ -379,8 +379,9 @@ async fn what_came_up_settles_after_two_seconds_and_is_asked_about_once() {
     assert_eq!(said, ["0 inactive", "1 active settling", "21 active"]);
     assert_eq!(host.asked(), 1, "an idle agent asks nothing");
     host.restart_fleetd();
-    assert_eq!(host.watch("web.service", &web, 10).await, ["0 active settling", "20 active"]);
-    assert_eq!(host.asked(), 2);
+    // It does not know how often systemd had restarted the unit before: one count is no answer.
+    assert_eq!(host.watch("web.service", &web, 10).await, ["0 active settling", "40 active"]);
+    assert_eq!(host.asked(), 3);
 }
 
 #[tokio::test(start_paused = true)]
