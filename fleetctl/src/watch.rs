@@ -336,4 +336,46 @@ mod tests {
         watch.tell_rest(&output).unwrap();
         assert_eq!(output.told(), ["b"]);
     }
+
+    fn of(status: InstanceStatus, done: bool) -> UnitProgress {
+        let instance = InstanceProgress {
+            name: "web@1.service".to_string(),
+            wanted: true,
+            acknowledged: true,
+            done,
+            status: Some(status),
+            ..InstanceProgress::default()
+        };
+        UnitProgress {
+            name: "web@.service".to_string(),
+            exists: true,
+            done,
+            instances: vec![instance],
+            ..UnitProgress::default()
+        }
+    }
+
+    #[test]
+    fn a_new_text_is_waited_for_until_it_has_stayed_up_and_a_first_one_only_until_it_is_up() {
+        let up = |settling| InstanceStatus { active: "active".into(), settling, ..InstanceStatus::default() };
+        let first = Target::quiet("web@.service", Goal::Launched);
+        let new = Target { stays_up: true, ..first.clone() };
+        assert!(is_done(&first, &of(up(true), true)));
+        assert!(!is_done(&new, &of(up(true), true)));
+        assert!(is_done(&new, &of(up(false), true)));
+    }
+
+    #[test]
+    fn what_is_restarted_in_vain_is_a_failure_also_where_systemd_never_says_so() {
+        let status = |active: &str, gave_up| InstanceStatus {
+            active: active.into(),
+            gave_up,
+            result: "exit-code".into(),
+            code: Some(3),
+            ..InstanceStatus::default()
+        };
+        let said = |status| failure(&of(status, false).instances[0], Goal::Launched).map(|error| format!("{error:?}"));
+        assert!(said(status("activating", true)).unwrap().contains("web@1.service failed: exit-code, status 3"));
+        assert_eq!(said(status("activating", false)), None, "it may come up yet");
+    }
 }

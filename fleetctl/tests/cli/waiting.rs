@@ -289,6 +289,28 @@ fn replacing_a_running_unit_does_not_stop_it_first() {
 }
 
 #[test]
+fn replacing_a_scaled_templates_text_tells_of_its_replicas_and_of_one_that_fails() {
+    let session = Session::new();
+    session.file("web@.service", WEB).run("scale web=2");
+    session.file("web@.service", "[Service]\nExecStart=/bin/web2\n");
+    session.file("bad@.service", WEB).run("scale bad=1");
+    session.file("bad@.service", "[Service]\nExecStart=/bin/bad\n");
+    expect![[r#"
+        $ fleetctl start --replace web@.service
+        out| Unit web@1.service launched on c2e1b518.../127.0.0.1
+        out| Unit web@2.service launched on c2e1b518.../127.0.0.1
+        rc=0
+
+        $ fleetctl start --replace bad@.service
+        out| Unit bad@1.service launched on c2e1b518.../127.0.0.1
+        err| Error: bad@1.service failed on c2e1b518...: exit-code, status 203
+        err| Hint: fleetctl journal bad@1.service
+        rc=1
+    "#]]
+    .assert_eq(&session.transcript("start --replace web@.service\nstart --replace bad@.service"));
+}
+
+#[test]
 fn a_start_of_what_is_down_starts_it_again_and_leaves_alone_what_runs() {
     let session = Session::of_three();
     session.file("dead.service", HELLO).file("web@.service", WEB);
