@@ -498,17 +498,30 @@ async fn a_silent_watchdog_ends_a_unit_and_what_is_bound_to_it(host: Host) {
     }
 }
 
-async fn what_restarts_by_itself_takes_along_what_is_bound_and_brings_back_only_itself(host: Host) {
+async fn what_restarts_by_itself_is_counted_takes_along_what_is_bound_and_brings_back_only_itself(host: Host) {
     let [keeper, bound] = ["fleettest-keeps.service", "fleettest-bound.service"].map(unit);
     host.write(&keeper, KEEPS).await;
     host.write(&bound, &bound_to(&keeper, RUNS)).await;
     host.queue(&bound, Job::Start).await;
     host.until(&bound, "active running").await;
+    assert_eq!(host.systemd.restarts(&keeper).await.unwrap(), 0);
+    let jobs = host.systemd.jobs_of_others();
     host.kill(&keeper).await;
     host.until(&bound, "inactive dead").await;
     host.until(&keeper, "active running").await;
     assert_eq!(host.systemd.outcome(&keeper).await.unwrap().restarts, 1);
+    assert_eq!(host.systemd.restarts(&keeper).await.unwrap(), 1);
     assert_eq!(host.now(&bound).await.active, "inactive");
+    let noticed = tokio::time::timeout(PATIENCE, async {
+        while host.systemd.jobs_of_others() == jobs {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            host.now(&keeper).await;
+        }
+    });
+    assert!(noticed.await.is_ok(), "the restart, which is a job of systemd's own, is never noticed");
+    host.queue(&keeper, Job::Restart).await;
+    host.until(&keeper, "active running").await;
+    assert_eq!(host.systemd.restarts(&keeper).await.unwrap(), 0, "a job's start counts from nought");
     for name in [&bound, &keeper] {
         host.clear(name).await;
     }
@@ -562,7 +575,7 @@ both! {
     a_failed_assertion_keeps_a_unit_from_starting_and_is_no_failure
     a_condition_is_asked_at_each_start_also_at_those_by_restart
     a_silent_watchdog_ends_a_unit_and_what_is_bound_to_it
-    what_restarts_by_itself_takes_along_what_is_bound_and_brings_back_only_itself
+    what_restarts_by_itself_is_counted_takes_along_what_is_bound_and_brings_back_only_itself
 }
 
 #[tokio::test]
