@@ -63,7 +63,7 @@ fn a_global_unit_that_fits_nowhere_is_an_error_too() {
     session.file("all.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nGlobal=true\nMachineMetadata=region=eu\n");
     expect![[r#"
         $ fleetctl start all
-        out| Unit all.service inactive
+        out| Unit all.service 
         out| Triggered global unit all.service start
         err| Error: no machine can run all.service
         err| Hint: 3 machines: lacks region=eu

@@ -4,7 +4,7 @@
 use crate::glob;
 use crate::max_unavailable::MaxUnavailable;
 use crate::unit_file::{UnitFile, UnitFileError, UnitOption};
-use crate::xfleet::{Constraints, MAX_SPECIFIERS, MAX_VALUE_BYTES, MAX_VALUES, SECTION, unquote};
+use crate::xfleet::{Constraints, MAX_LABELS, MAX_PATTERNS, MAX_SPECIFIERS, MAX_VALUE_BYTES, SECTION, unquote};
 
 /// A longer value would hide what is said of it.
 const LONGEST_SHOWN: usize = 60;
@@ -33,11 +33,11 @@ pub fn contradiction(file: &UnitFile) -> Option<Contradiction> {
 /// The first value beyond what planning takes: it asks every value of a list of every unit and machine.
 fn too_long(file: &UnitFile) -> Option<Contradiction> {
     let options = || file.options.iter().zip(&file.lines).filter(|(option, _)| option.section == SECTION);
-    for (names, what) in [
-        (["Conflicts", "X-Conflicts"], "patterns"),
-        (["Replaces", "Replaces"], "patterns"),
-        (["MachineOf", "X-ConditionMachineOf"], "units"),
-        (["MachineMetadata", "X-ConditionMachineMetadata"], "labels"),
+    for (names, most, what) in [
+        (["Conflicts", "X-Conflicts"], MAX_PATTERNS, "patterns"),
+        (["Replaces", "Replaces"], MAX_PATTERNS, "patterns"),
+        (["MachineOf", "X-ConditionMachineOf"], MAX_PATTERNS, "units"),
+        (["MachineMetadata", "X-ConditionMachineMetadata"], MAX_LABELS, "labels"),
     ] {
         let hint = if what == "patterns" { "; one such as web-* stands for many" } else { "" };
         let mut count = 0;
@@ -46,7 +46,7 @@ fn too_long(file: &UnitFile) -> Option<Contradiction> {
             for value in values.iter().flat_map(|value| value.split_whitespace()) {
                 count += 1;
                 let excess = match () {
-                    () if count > MAX_VALUES => format!("more than {MAX_VALUES} {what}{hint}"),
+                    () if count > most => format!("more than {most} {what}{hint}"),
                     () if value.len() > MAX_VALUE_BYTES => {
                         format!("a value of {} bytes; the limit is {MAX_VALUE_BYTES}", value.len())
                     }
@@ -180,15 +180,15 @@ mod tests {
         let many = |option: &str, count: usize| (0..count).map(|n| format!("{option}=a{n}=b\n")).collect::<String>();
         let in_one_line = |count: usize| format!("Conflicts={}", "x.* ".repeat(count));
         for (section, expected) in [
-            (in_one_line(256), None),
-            (many("Replaces", 256), None),
-            (in_one_line(257), Some("Conflicts= has more than 256 patterns; one such as web-* stands for many: line 2")),
+            (in_one_line(100), None),
+            (many("Replaces", 100), None),
+            (in_one_line(101), Some("Conflicts= has more than 100 patterns; one such as web-* stands for many: line 2")),
             (
-                format!("Conflicts=a\n{}", many("X-Conflicts", 256)),
-                Some("Conflicts= has more than 256 patterns; one such as web-* stands for many: line 258"),
+                format!("Conflicts=a\n{}", many("X-Conflicts", 100)),
+                Some("Conflicts= has more than 100 patterns; one such as web-* stands for many: line 102"),
             ),
-            (many("Replaces", 257), Some("Replaces= has more than 256 patterns; one such as web-* stands for many: line 258")),
-            (many("MachineOf", 300), Some("MachineOf= has more than 256 units: line 258")),
+            (many("Replaces", 101), Some("Replaces= has more than 100 patterns; one such as web-* stands for many: line 102")),
+            (many("MachineOf", 300), Some("MachineOf= has more than 100 units: line 102")),
             (many("MachineMetadata", 257), Some("MachineMetadata= has more than 256 labels: line 258")),
             (format!("Global=no\nConflicts=*{}", "a".repeat(511)), None),
             (

@@ -12,8 +12,11 @@ use crate::unit_file::{UnitFile, UnitFileError, UnitOption, boolean};
 /// The section that fleet reads; systemd passes over sections that start with `X-`.
 pub const SECTION: &str = "X-Fleet";
 
-/// The most values of one list: `Conflicts=`, `Replaces=`, `MachineOf=`, `MachineMetadata=`. Planning asks each of every unit.
-pub const MAX_VALUES: usize = 256;
+/// The most values of `Conflicts=`, of `Replaces=` and of `MachineOf=`. Planning compares each with every unit on a machine.
+pub const MAX_PATTERNS: usize = 100;
+
+/// The most values of `MachineMetadata=`. Planning compares each with every machine.
+pub const MAX_LABELS: usize = 256;
 
 /// The longest value of such a list, in bytes: twice the longest name.
 pub const MAX_VALUE_BYTES: usize = 512;

@@ -10,8 +10,10 @@ use crate::{SLEEPER, lab};
 fn services_sockets_timers_paths_targets_and_mounts_run_and_a_hosts_own_units_are_left_alone() -> Result<()> {
     scenario(&lab("types", 2), |cluster| {
         a_oneshot_runs_once_and_is_not_repeated(cluster)?;
+        a_scaled_oneshot_has_arrived_when_it_has_ended(cluster)?;
         a_socket_starts_its_service_when_somebody_connects(cluster)?;
         a_timer_starts_its_service(cluster)?;
+        a_scaled_timer_that_does_not_remain_fires_once(cluster)?;
         a_path_starts_its_service(cluster)?;
         a_target_brings_nothing_else(cluster)?;
         an_installed_unit_is_enabled_while_it_is_loaded(cluster)?;
@@ -40,6 +42,17 @@ fn a_oneshot_runs_once_and_is_not_repeated(cluster: &Cluster) -> Result<()> {
     })?;
     ensure!(cluster.lab.sh("h2", "cat /tmp/oneshot")? == "ran");
     Ok(())
+}
+
+fn a_scaled_oneshot_has_arrived_when_it_has_ended(cluster: &Cluster) -> Result<()> {
+    cluster.submit("job@.service", &on_h2("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo %i >> /tmp/jobs'\n"))?;
+    // Each of these waits for the end, and had waited for ever.
+    cluster.ctl(&["scale", "job=2"])?;
+    cluster.ctl(&["restart", "job@.service"])?;
+    let mut jobs: Vec<String> = cluster.lab.sh("h2", "cat /tmp/jobs")?.lines().map(str::to_string).collect();
+    jobs.sort();
+    ensure!(jobs == ["1", "1", "2", "2"], "{jobs:?}");
+    cluster.ctl(&["destroy", "job@.service"]).map(drop)
 }
 
 fn a_socket_starts_its_service_when_somebody_connects(cluster: &Cluster) -> Result<()> {
@@ -71,6 +84,25 @@ fn a_timer_starts_its_service(cluster: &Cluster) -> Result<()> {
         Ok(())
     })?;
     cluster.ctl(&["destroy", "tick.timer", "tick.service"]).map(drop)
+}
+
+fn a_scaled_timer_that_does_not_remain_fires_once(cluster: &Cluster) -> Result<()> {
+    let path =
+        cluster.write_unit("once.service", &on_h2("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo once >> /tmp/once'\n"))?;
+    cluster.ctl(&["load", &path])?;
+    let timer = "[Timer]\nOnActiveSec=100ms\nAccuracySec=10ms\nRemainAfterElapse=no\nUnit=once.service\n";
+    cluster.submit("once@.timer", &on_h2(timer))?;
+    cluster.ctl(&["scale", "once@.timer=1"])?;
+    wait_for("the timer to be gone", PATIENCE, || {
+        let state = state_of(cluster, "once@1.timer")?;
+        ensure!(state == "inactive dead", "{state}");
+        Ok(())
+    })?;
+    // It had been started again at once; two more passes of the agent are time enough for that.
+    cluster.start("other.service", &on_h2(SLEEPER))?;
+    cluster.ctl(&["destroy", "other.service"])?;
+    ensure!(cluster.lab.sh("h2", "cat /tmp/once")? == "once", "{}", cluster.lab.sh("h2", "cat /tmp/once")?);
+    cluster.ctl(&["destroy", "once@.timer", "once.service"]).map(drop)
 }
 
 fn a_path_starts_its_service(cluster: &Cluster) -> Result<()> {
