@@ -18,6 +18,7 @@ use crate::api::{self, Api};
 use crate::config::Settings;
 use crate::descriptors;
 use crate::engine::Engine;
+use crate::files;
 use crate::health::Health;
 use crate::leave;
 use crate::machine;
@@ -53,9 +54,7 @@ const OWN_UNIT: &str = "fleetd.service";
 pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     let notifier = Notifier::from_environment().context("cannot open systemd's NOTIFY_SOCKET")?;
     let limits = api::Limits::for_descriptors(descriptors::raise());
-    for folder in [&settings.data_dir, &settings.run_dir, &settings.unit_dir] {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    }
+    make_folders(&settings)?;
     let secure = settings.listen.iter().any(|listen| listen.tls);
     let server_tls = secure.then(|| api::server_tls(settings.tls.clone())).transpose()?;
     let listeners = api::listen(&settings.socket, &settings.listen, settings.insecure, server_tls.as_ref())?;
@@ -130,6 +129,22 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     }
     let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     watchdog.abort();
+    Ok(())
+}
+
+/// What fleetd keeps is its owner's only; what lies in memory, systemd and everybody may look into.
+fn make_folders(settings: &Settings) -> anyhow::Result<()> {
+    let Settings { data_dir, run_dir, unit_dir, .. } = settings;
+    if files::data_folder(data_dir).with_context(|| format!("cannot create {}", data_dir.display()))? {
+        info!(
+            "others may look into {}, since not only fleet's files are in it; what fleet keeps there they cannot read",
+            data_dir.display()
+        );
+    }
+    files::public_folder(run_dir).with_context(|| format!("cannot create {}", run_dir.display()))?;
+    if unit_dir.starts_with(run_dir) || !unit_dir.exists() {
+        files::public_folder(unit_dir).with_context(|| format!("cannot create {}", unit_dir.display()))?;
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 //!
 //! **Architecture invariant:** neither knows a unit's text or an assignment. The argument that they carry is docs/fencing.md.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::config::Settings;
+use crate::files;
 use crate::repeated::Repeated;
 use crate::store::{LeaseId, Store, StoreError};
 use crate::systemd::dbus::Bus;
@@ -98,7 +100,7 @@ impl Keeper {
         guard_dir: &Path,
         run_dir: &Path,
     ) -> anyhow::Result<Keeper> {
-        std::fs::create_dir_all(run_dir).with_context(|| format!("cannot create {}", run_dir.display()))?;
+        files::public_folder(run_dir).with_context(|| format!("cannot create {}", run_dir.display()))?;
         let (renewals, lease_file) = (guard::renewals_file(run_dir), run_dir.join("keeper.json"));
         Ok(Keeper { store, machine, host, guard_dir: guard_dir.to_path_buf(), renewals, lease_file })
     }
@@ -366,7 +368,8 @@ impl Keeper {
 
     fn save_lease(&self, lease: LeaseId) {
         let text = format!("{{\"lease\":{}}}\n", lease.0);
-        if let Err(error) = std::fs::write(&self.lease_file, text) {
+        let written = files::create(&self.lease_file, files::PRIVATE).and_then(|mut file| file.write_all(text.as_bytes()));
+        if let Err(error) = written {
             warn!(
                 "cannot write {}: {error}; after a crash the next keeper waits for this lease to run out",
                 self.lease_file.display()

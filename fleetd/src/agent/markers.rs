@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use crate::files;
+
 /// Whose text the file of a template has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Template {
@@ -39,7 +41,7 @@ pub(super) struct Markers {
 impl Markers {
     /// Reads what an earlier fleetd left.
     pub(super) fn open(folder: &Path) -> io::Result<Markers> {
-        std::fs::create_dir_all(folder)?;
+        files::public_folder(folder)?; // `units_directory` may be this one, too
         let mut markers: BTreeMap<UnitName, Marker> = read_all(folder, ".json")?;
         let templates: BTreeMap<UnitName, Template> = read_all(folder, ".template")?;
         for (name, marker) in markers.iter_mut().filter(|(_, marker)| marker.shared) {
@@ -59,7 +61,7 @@ impl Markers {
 
     /// Notes that files were changed that systemd must read again before it starts anything.
     pub(super) fn note_reload_due(&self) {
-        note(&self.reload_due, std::fs::write(&self.reload_due, ""));
+        note(&self.reload_due, files::create(&self.reload_due, files::PRIVATE).map(drop));
     }
 
     /// Whether targets should learn of units that were enabled.
@@ -68,7 +70,7 @@ impl Markers {
     }
 
     pub(super) fn note_links_due(&self) {
-        note(&self.links_due, std::fs::write(&self.links_due, ""));
+        note(&self.links_due, files::create(&self.links_due, files::PRIVATE).map(drop));
     }
 
     /// systemd has read all its files.
@@ -174,11 +176,8 @@ fn read_all<T: DeserializeOwned>(folder: &Path, ending: &str) -> io::Result<BTre
     Ok(all)
 }
 
-/// /run is memory: no sync; the rename keeps a crash of fleetd from leaving half a file.
 fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let written = std::fs::write(&temporary, serde_json::to_vec(value)?).and_then(|()| std::fs::rename(&temporary, path));
-    written.inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+    files::write_in_memory(path, &serde_json::to_vec(value)?)
 }
 
 /// There may be no such file.

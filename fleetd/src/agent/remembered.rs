@@ -9,7 +9,7 @@ use std::time::Duration;
 use fleet_core::model::Assignment;
 use tracing::warn;
 
-use crate::files::write_atomic;
+use crate::files::{private_folder, write_atomic};
 
 /// How long a unit file is kept that no assignment names.
 const FORGET: Duration = Duration::from_secs(3600);
@@ -25,7 +25,7 @@ impl Remembered {
     /// Creates the folder.
     pub(super) fn open(data_dir: &Path) -> io::Result<Remembered> {
         let remembered = Remembered { assignment: data_dir.join("assignment.json"), texts: data_dir.join("texts") };
-        std::fs::create_dir_all(&remembered.texts)?;
+        private_folder(&remembered.texts)?;
         Ok(remembered)
     }
 

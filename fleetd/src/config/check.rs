@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleet_core::address;
@@ -76,7 +77,7 @@ pub(super) fn settings(entries: Vec<Entry>, fleet1: bool, environment: &Environm
     let insecure = read.value("insecure", Value::flag).unwrap_or(false);
     let listen = read.listen(&tls, insecure);
     let username = read.text("etcd_username");
-    let password = read.text("etcd_password");
+    let password = read.password();
     if username.is_none() && password.is_some() {
         read.error("etcd_password", "a password without etcd_username");
     }
@@ -217,7 +218,22 @@ impl Reader<'_> {
     }
 
     fn files(&mut self, ca: &str, cert: &str, key: &str) -> Files {
-        Files { ca: self.path(ca), cert: self.path(cert), key: self.path(key) }
+        let files = Files { ca: self.path(ca), cert: self.path(cert), key: self.path(key) };
+        if let Some(open) = files.key.as_deref().and_then(open_to_all) {
+            self.warn(key, open);
+        }
+        files
+    }
+
+    /// A password stands in a configuration file or in the environment.
+    fn password(&mut self) -> Option<String> {
+        let password = self.text("etcd_password")?;
+        if let Some(Place::Line(file, _)) = self.place("etcd_password")
+            && let Some(open) = open_to_all(&file.clone())
+        {
+            self.warn("etcd_password", open);
+        }
+        Some(password)
     }
 
     /// The line that names the file in question.
@@ -282,4 +298,12 @@ impl Reader<'_> {
         }
         listen
     }
+}
+
+/// What to say of a file with a secret that everybody on this machine may read.
+fn open_to_all(file: &Path) -> Option<String> {
+    let mode = std::fs::metadata(file).ok()?.mode();
+    let path = file.display();
+    (mode & 0o007 != 0)
+        .then(|| format!("{path} has mode {:04o}, so everybody on this machine may read it; chmod 600 {path}", mode & 0o7777))
 }

@@ -55,6 +55,25 @@ fn nothing_configured_is_one_machine_with_an_embedded_store() {
     assert_eq!(settings.key_prefix, "/fleet/");
 }
 
+#[test]
+fn a_key_and_a_password_that_everybody_may_read_are_warned_of() {
+    let text = "etcd_servers = [\"http://10.0.0.1:2379\"]\netcd_username = \"me\"\netcd_password = \"x\"\netcd_keyfile = \"KEY\"\n";
+    let folder = Folder::new(&[("key.pem", "no key")]);
+    let (key, main) = (folder.0.path().join("key.pem"), folder.0.path().join("fleetd.conf"));
+    std::fs::write(&main, text.replace("KEY", &key.display().to_string())).unwrap();
+    let warned = |mode: u32| {
+        for file in [&key, &main] {
+            std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        }
+        folder.plain(&folder.load(&[]).unwrap().1.into_iter().filter(|said| said.contains("chmod")).collect::<Vec<_>>())
+    };
+    expect_test::expect![[r#"
+        fleetd.conf:4: etcd_keyfile: key.pem has mode 0644, so everybody on this machine may read it; chmod 600 key.pem
+        fleetd.conf:3: etcd_password: fleetd.conf has mode 0644, so everybody on this machine may read it; chmod 600 fleetd.conf"#]]
+    .assert_eq(&warned(0o644));
+    assert_eq!([warned(0o600), warned(0o640)], ["", ""]);
+}
+
 /// The sample that fleet 1.0 came with, its lines in force.
 const FLEET1: &str = r#"# The default verbosity
 verbosity=1

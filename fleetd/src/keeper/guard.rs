@@ -5,7 +5,7 @@
 //! anything fenced start.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::{ANSWER, Host, LOOK, host};
 use crate::config::Settings;
+use crate::files;
 use crate::repeated::Repeated;
 use crate::systemd::dbus::Bus;
 
@@ -126,7 +127,7 @@ impl Guard {
     pub fn on(host: Arc<dyn Host>, watchdog: Duration, guard_dir: &Path, run_dir: &Path) -> anyhow::Result<Guard> {
         let shortest = ANSWER * 2;
         ensure!(watchdog >= shortest, "WatchdogSec={} s is too short; use {} s or more", watchdog.as_secs(), shortest.as_secs());
-        std::fs::create_dir_all(guard_dir).with_context(|| format!("cannot create {}", guard_dir.display()))?;
+        files::public_folder(guard_dir).with_context(|| format!("cannot create {}", guard_dir.display()))?;
         Ok(Guard { host, watchdog, guard_dir: guard_dir.to_path_buf(), renewals: renewals_file(run_dir) })
     }
 
@@ -190,7 +191,7 @@ impl Guard {
         let until_ms = self.host.wall_ms() + left.as_millis() as u64;
         write_json(&state_file(&self.guard_dir), &State { life: renewal.life, alone: renewal.alone, until_ms })?;
         let life = life_file(&self.guard_dir, renewal.life);
-        std::fs::write(&life, "").with_context(|| format!("cannot write {}", life.display()))
+        files::create(&life, files::PRIVATE).map(drop).with_context(|| format!("cannot write {}", life.display()))
     }
 
     fn since(&self, sent_ms: u64) -> Duration {
@@ -206,7 +207,7 @@ pub(super) fn write_record<T: Serialize>(path: &Path, value: &T) -> anyhow::Resu
     let mut record = serde_json::to_vec(value)?;
     ensure!(record.len() <= RECORD, "{} bytes are too long a record", record.len());
     record.resize(RECORD, b' ');
-    let file = File::options().write(true).create(true).truncate(false).open(path);
+    let file = File::options().write(true).create(true).truncate(false).mode(files::PRIVATE).open(path);
     let written = file.and_then(|file| file.write_all_at(&record.repeat(2), 0));
     written.with_context(|| format!("cannot write {}", path.display()))
 }
@@ -224,8 +225,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
 
 /// Whole or not at all. The folder is memory: a rename is enough.
 pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
-    let new = path.with_extension("new");
-    let write = || std::fs::write(&new, serde_json::to_vec(value)?).and_then(|()| std::fs::rename(&new, path));
+    let write = || files::write_in_memory(path, &serde_json::to_vec(value)?);
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
