@@ -2,7 +2,7 @@
 
 use crate::fence;
 use crate::name::UnitName;
-use crate::unit_file::{UnitFile, UnitFileError, UnitOption};
+use crate::unit_file::{UnitFile, UnitFileError, UnitOption, boolean};
 
 /// Why a new unit of this name with this file is not taken, each with its line (0: the name or the file as a whole); empty when it is.
 pub fn refusals(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
@@ -16,8 +16,19 @@ pub fn refusals(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
         };
         found.extend(problem.map(|problem| UnitFileError { line, problem }));
     }
+    found.extend(unstoppable(file));
     found.extend(fence::refusals(name, file));
     found
+}
+
+/// `RefuseManualStop=`, whose last value counts: systemd would refuse every stop.
+fn unstoppable(file: &UnitFile) -> Option<UnitFileError> {
+    let options = file.options.iter().zip(&file.lines);
+    let given = options.filter(|(option, _)| option.section == "Unit" && option.name == "RefuseManualStop");
+    let (option, &line) = given.last().filter(|(option, _)| boolean(option.value.trim()) == Some(true))?;
+    let value = option.value.trim();
+    let problem = "systemd would refuse every stop, so fleet could never take the unit off a machine; leave it out";
+    Some(UnitFileError { line, problem: format!("RefuseManualStop={value}: {problem}") })
 }
 
 /// The names in `Alias=` and `Also=` of the unit `name`, each with its option: what enabling it takes or enables besides. The error
@@ -202,5 +213,19 @@ mod tests {
     fn the_name_is_looked_at_too() {
         let said = said("app-.service", "[Service]\nExecStart=/bin/a\n");
         assert!(said.len() == 1 && said[0].starts_with("app-.service stands for every app-*.service"), "{said:?}");
+    }
+
+    #[test]
+    fn what_systemd_would_never_stop_is_refused_with_its_line() {
+        let refused = |word: &str| {
+            let text = format!("[Unit]\nRefuseManualStop={word}\n[Service]\nExecStart=/bin/true\n");
+            let found = refusals(&UnitName::trusted("a.service"), &UnitFile::parse(&text).unwrap());
+            found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        let said = refused("yes");
+        assert!(said.starts_with("line 2: RefuseManualStop=yes: systemd would refuse every stop"), "{said}");
+        assert_eq!(refused("no"), "");
+        assert_eq!(refused("yes\nRefuseManualStop=no"), "", "the last one counts");
+        assert_eq!(refused("no\nRefuseManualStart=yes"), "", "its timer or socket starts it");
     }
 }

@@ -36,4 +36,5 @@ pub mod transfer;
 pub mod unit_file;
 pub mod view;
 pub mod wire;
+pub mod words;
 pub mod xfleet;

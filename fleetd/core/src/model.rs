@@ -317,6 +317,9 @@ pub struct InstanceStatus {
     /// The main process's exit status or signal number, where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
+    /// Why, in systemd's words from the journal, where it could not even run the program: what file is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// How often it was restarted since it last ran well, by the agent or by systemd (`Restart=`);
     /// at most once a pause, however often systemd did it.
     #[serde(default, skip_serializing_if = "is_zero_u32")]
@@ -353,6 +356,9 @@ pub struct InstanceStatus {
     /// What went wrong outside systemd's states: a refused file, a failed call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Whether that is that systemd does not stop it: it runs on, whatever is wanted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop_refused: bool,
 }
 
 impl InstanceStatus {

@@ -40,30 +40,39 @@ async fn run(generator: &Path, scratch: &Path, name: &UnitName, text: &str) -> R
         Ok(Err(error)) => return Err(format!("cannot run {}: {error}", generator.display())),
         Ok(Ok(output)) => output,
     };
-    let service = service_in(&String::from_utf8_lossy(&output.stdout), &name.systemd_name());
-    match service {
+    let (said, wanted) = (String::from_utf8_lossy(&output.stdout), name.systemd_name());
+    let made = if output.status.success() { said.lines().find_map(header) } else { None };
+    match (service_in(&said, &wanted), made) {
         // Written in a way that the check at submit does not see, or accepted before there was one.
-        Some(service) if service.contains(&*folder.0.to_string_lossy()) => {
+        (Some(service), _) if service.contains(&*folder.0.to_string_lossy()) => {
             Err("a path in it is relative, and no folder comes with a unit; write the whole path".to_string())
         }
-        Some(service) if output.status.success() => Ok(service),
-        _ => Err(complaint(&String::from_utf8_lossy(&output.stderr), &folder.0)),
+        (Some(service), Some(_)) => Ok(service),
+        (None, Some(other)) => {
+            Err(format!("podman's Quadlet generator makes {other} of it, and fleet runs it as {wanted}; leave ServiceName= out"))
+        }
+        _ => Err(complaint(&String::from_utf8_lossy(&output.stderr), &folder.0, &name.systemd_name())),
     }
 }
 
 /// The part of the generator's output that stands under `---NAME---`.
 fn service_in(output: &str, service: &UnitName) -> Option<String> {
-    let header = format!("---{service}---");
-    let mut lines = output.lines().skip_while(|line| *line != header);
+    let begin = format!("---{service}---");
+    let mut lines = output.lines().skip_while(|line| *line != begin);
     lines.next()?;
-    let body = lines.take_while(|line| !(line.starts_with("---") && line.ends_with("---")));
+    let body = lines.take_while(|line| header(line).is_none());
     // SourcePath= would point into the temporary folder; systemd would find the unit changed for ever.
     let text: String = body.filter(|line| !line.starts_with("SourcePath=")).flat_map(|line| [line, "\n"]).collect();
     Some(format!("{}\n", text.trim()))
 }
 
-/// What the generator said, without its own name, its progress, its warnings and our folder's name.
-fn complaint(stderr: &str, folder: &Path) -> String {
+/// The service whose text follows.
+fn header(line: &str) -> Option<&str> {
+    line.strip_prefix("---")?.strip_suffix("---")
+}
+
+/// What the generator said, without its own name, its progress, our folder's name, and, where it gave a reason, its warnings.
+fn complaint(stderr: &str, folder: &Path, service: &UnitName) -> String {
     let folder = format!("{}/", folder.display());
     let words = |line: &str| {
         let said = match line.split_once("]: ") {
@@ -72,11 +81,13 @@ fn complaint(stderr: &str, folder: &Path) -> String {
         };
         said.replace(&folder, "")
     };
-    let lines: Vec<String> =
-        stderr.lines().map(words).filter(|line| !line.is_empty() && !line.starts_with("Loading source")).collect();
-    match lines.is_empty() {
-        true => "podman's Quadlet generator made no service of it and gave no reason".to_string(),
-        false => lines.join("; "),
+    let lines = stderr.lines().map(words).filter(|line| !line.is_empty() && !line.starts_with("Loading source"));
+    let (warnings, reasons): (Vec<String>, Vec<String>) = lines.partition(|line| line.to_lowercase().starts_with("warning"));
+    let silent = format!("podman's Quadlet generator made no {service} of it");
+    match (reasons.is_empty(), warnings.is_empty()) {
+        (false, _) => reasons.join("; "),
+        (true, false) => format!("{silent}; it only said: {}", warnings.join("; ")),
+        (true, true) => format!("{silent} and gave no reason"),
     }
 }
 
@@ -139,7 +150,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_warning_stands_in_no_reasons_way() {
+        let warning = "echo 'quadlet-generator[90]: Warning: web.container specifies the image \"x\" which not a fully qualified image name.' >&2";
+        let reason = "echo \"quadlet-generator[90]: converting \\\"web.container\\\": unsupported key 'Foo'\" >&2; exit 1";
+        let said = with_generator(&format!("{warning}\n{reason}"), "web.container").await.unwrap_err();
+        assert_eq!(said, "converting \"web.container\": unsupported key 'Foo'");
+        let said = with_generator(warning, "web.container").await.unwrap_err();
+        assert!(said.starts_with("podman's Quadlet generator made no web.service of it; it only said: Warning: "), "{said}");
+    }
+
+    #[tokio::test]
     async fn a_silent_failure_is_told_too() {
         assert!(with_generator("exit 0", "web.container").await.unwrap_err().contains("gave no reason"));
+        let other = with_generator("echo '---other.service---'; echo '[Service]'", "web.container").await.unwrap_err();
+        assert!(other.contains("makes other.service of it") && other.contains("leave ServiceName= out"), "{other}");
     }
 }

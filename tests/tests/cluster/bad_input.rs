@@ -35,6 +35,12 @@ fn bad_unit_files_over_the_api(cluster: &Cluster, before: &str) -> Result<()> {
         ("a NUL byte", "[Service]\nExecStart=/bin/tr\u{0}ue\n", 400, &["line 2", "NUL"]),
         ("huge", &huge, 413, &["1 MiB"]),
         (
+            "what no stop ends",
+            "[Unit]\nRefuseManualStop=yes\n[Service]\nExecStart=/bin/true\n",
+            400,
+            &["line 2: RefuseManualStop"],
+        ),
+        (
             "MachineID with Global",
             "[X-Fleet]\nMachineID=a\nGlobal=true\n",
             400,

@@ -149,10 +149,14 @@ impl News {
             for (instance, status) in report.instances.iter().filter(|(_, status)| status.gave_up) {
                 now.entry(machine.clone()).or_default().insert(instance.clone());
                 if !before.contains(instance) {
-                    let why = match status.code {
-                        _ if status.result.is_empty() => format!("it failed again after {} restarts", status.restarts),
-                        Some(code) => format!("{} ({code}) after {} restarts", status.result, status.restarts),
-                        None => format!("{} after {} restarts", status.result, status.restarts),
+                    let after = format!("after {} restarts", status.restarts);
+                    let reason = status.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+                    // A step that was refused has no result, but words of its own.
+                    let why = match (&status.message, status.code) {
+                        (Some(message), _) if status.result.is_empty() => format!("{message}; tried {} times", status.restarts),
+                        (None, _) if status.result.is_empty() => format!("it failed again {after}"),
+                        (_, Some(code)) => format!("{} ({code}) {after}{reason}", status.result),
+                        (_, None) => format!("{} {after}{reason}", status.result),
                     };
                     fresh.entry(why).or_default().add(instance);
                 }

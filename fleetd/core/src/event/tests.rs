@@ -1,6 +1,7 @@
 //! Events as text: what a plan says of itself, what is told once, and what stays within bounds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
@@ -134,6 +135,30 @@ fn a_machine_that_registered_anew_between_two_looks_is_told() {
     leader.looks("machine a");
     leader.created.insert(MachineId::new("a"), 77);
     assert_eq!(leader.looks("machine a"), "machine a registered");
+}
+
+#[test]
+fn a_unit_that_gave_up_says_why_in_the_words_that_its_machine_has_for_it() {
+    let mut leader = Leader::new();
+    let cluster = "machine a
+        unit web.container
+        on a: web.container";
+    leader.looks(cluster);
+    let mut gave_up = snapshot(&format!("{cluster}\ngave-up a: web.container"));
+    for (result, code, message, reason, expected) in [
+        ("", None, Some("unsupported key 'Foo'"), None, "unsupported key 'Foo'; tried 5 times"),
+        ("exit-code", Some(203), None, Some("no such file"), "exit-code (203) after 5 restarts: no such file"),
+        ("timeout", None, None, None, "timeout after 5 restarts"),
+    ] {
+        let report = gave_up.reports.values_mut().next().map(Arc::make_mut).unwrap();
+        for status in report.instances.values_mut() {
+            (status.result, status.code, status.restarts) = (result.to_string(), code, 5);
+            (status.message, status.reason) = (message.map(str::to_string), reason.map(str::to_string));
+        }
+        let (items, _) = News::default().look(&gave_up, &plan(&gave_up), &leader.created, &leader.left);
+        let said = lines(&items);
+        assert!(said.contains(&format!("web.container gave up on a: {expected}")), "{said}");
+    }
 }
 
 #[test]
