@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleet_core::model::InstanceStatus;
+use fleet_core::name::UnitName;
 use fleet_core::wire::{InstanceProgress, UnitProgress};
+use fleet_core::words;
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -87,7 +89,7 @@ impl Settling {
             (Some(machine), None) => format!(" on {machine}"),
             _ => String::new(),
         };
-        let why = reasons(&outcome(text), true);
+        let why = reasons(&outcome(name, text), true);
         Error::failed(format!("{name} failed{on}{why}")).hint(format!("fleetctl journal {name}"))
     }
 
@@ -118,14 +120,16 @@ pub(crate) fn found(text: &str) -> Found {
 }
 
 /// `Active: failed (Result: exit-code) since …`, `Main PID: 12 (code=exited, status=7)`.
-fn outcome(text: &str) -> InstanceStatus {
+/// And below, among the last lines of its journal, systemd's own words.
+fn outcome(name: &str, text: &str) -> InstanceStatus {
     let part = |from: &str, end: fn(char) -> bool| {
         let rest = &text[text.find(from)? + from.len()..];
         Some(&rest[..rest.find(end)?])
     };
     let result = part("Active: failed (Result: ", |c| c == ')').unwrap_or_default().to_string();
     let code = part(", status=", |c| !c.is_ascii_digit()).and_then(|code| code.parse().ok());
-    InstanceStatus { result, code, ..InstanceStatus::default() }
+    let reason = words::reason(UnitName::trusted(name).systemd_name().as_str(), text.lines());
+    InstanceStatus { result, code, reason, ..InstanceStatus::default() }
 }
 
 fn place(instance: &InstanceProgress) -> Place {
@@ -155,8 +159,10 @@ mod tests {
 
     #[test]
     fn the_reason_is_read_from_the_same_text() {
-        let text = "× a.service\n     Active: failed (Result: exit-code) since Wed; 1s ago\n   Main PID: 9 (code=exited, status=203/EXEC)\n";
-        assert_eq!(reasons(&outcome(text), true), ": exit-code, status 203");
-        assert_eq!(reasons(&outcome("Active: failed"), true), "");
+        let text = "× a.service\n     Active: failed (Result: exit-code) since Wed; 1s ago\n   Main PID: 9 (code=exited, status=203/EXEC)\n\n\
+                    Nov 30 07:54:42 h1 (x)[9]: a.service: Failed to locate executable /bin/x: No such file or directory\n";
+        let why = ": exit-code, status 203, Failed to locate executable /bin/x: No such file or directory";
+        assert_eq!(reasons(&outcome("a.container", text), true), why);
+        assert_eq!(reasons(&outcome("a.service", "Active: failed"), true), "");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use fleet_core::model::InstanceStatus;
+use fleet_core::name::UnitName;
 use fleet_core::wire::{InstanceProgress, Progress, UnitProgress};
 use tokio::time::Instant;
 
@@ -172,6 +173,9 @@ impl Watch {
     fn check_impossible(&self) -> Result<(), Error> {
         for target in &self.targets {
             let Some(unit) = self.last.units.iter().find(|unit| unit.name == target.unit) else { continue };
+            if let Some(error) = unit.instances.iter().find_map(stuck) {
+                return Err(error);
+            }
             if is_done(target, unit) || target.nowhere_will_do || matches!(target.goal, Goal::Inactive | Goal::Destroyed) {
                 continue;
             }
@@ -264,6 +268,16 @@ fn no_machine(unit: &UnitProgress) -> Option<Error> {
     )))
 }
 
+/// The error for an instance that should go and that systemd does not stop.
+fn stuck(instance: &InstanceProgress) -> Option<Error> {
+    let status = instance.status.as_ref().filter(|status| status.stop_refused && !instance.wanted)?;
+    let machine = instance.machine.as_ref().map_or_else(String::new, |id| machine_legend(id.as_str(), "", false));
+    let why = reasons(status, false);
+    let systemd_name = UnitName::trusted(&*instance.name).systemd_name();
+    let error = Error::failed(format!("{} runs on, on {machine}{why}", instance.name));
+    Some(error.hint(format!("fleet tries again each minute; on that machine, `systemctl kill {systemd_name}` ends it")))
+}
+
 /// The error for an instance that its machine reports as failed, in systemd's words.
 fn failure(instance: &InstanceProgress, goal: Goal) -> Option<Error> {
     let status = instance.status.as_ref().filter(|_| instance.wanted && instance.acknowledged && !instance.done)?;
@@ -289,6 +303,7 @@ pub(crate) fn reasons(status: &InstanceStatus, failed: bool) -> String {
     }
     reasons.extend(status.code.filter(|_| failed).map(|code| format!("status {code}")));
     reasons.extend(status.message.clone());
+    reasons.extend(status.reason.clone().filter(|_| failed));
     if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) }
 }
 

@@ -528,6 +528,44 @@ async fn what_restarts_by_itself_is_counted_takes_along_what_is_bound_and_brings
 }
 
 /// A BOM, CRLF, a line over 2,048 bytes, no newline at the end: files as other systems make them.
+async fn a_stop_that_a_unit_refuses_is_told_in_systemds_words_and_it_runs_on(host: Host) {
+    let name = unit("fleettest-stays.service");
+    host.write(&name, &format!("[Unit]\nRefuseManualStop=yes\n{RUNS}")).await;
+    host.queue(&name, Job::Start).await;
+    host.until(&name, "active running").await;
+    for job in [Job::Stop, Job::Restart] {
+        let said = problem(host.systemd.queue(&name, job).await);
+        assert!(said.contains("Operation refused, unit fleettest-stays.service may be requested by dependency only"), "{said}");
+    }
+    host.until(&name, "active running").await;
+    host.write(&name, RUNS).await;
+    host.systemd.reload().await.unwrap();
+    host.clear(&name).await;
+}
+
+async fn a_file_of_the_hosts_takes_a_name_over_at_the_next_reload(host: Host) {
+    let name = unit("fleettest-own.service");
+    let path = "/etc/systemd/system/fleettest-own.service";
+    host.write(&name, RUNS).await;
+    host.queue(&name, Job::Start).await;
+    host.until(&name, "active running").await;
+    let taken_over = async || host.systemd.host_takes_over(&name).await.unwrap().map(|by| (by.path, by.in_force));
+    assert_eq!(taken_over().await, None);
+    match &host.sim {
+        Some(sim) => sim.define_on_host(&name, path, RUNS),
+        None => std::fs::write(format!("{}{path}", host.root), RUNS).unwrap(),
+    }
+    assert_eq!(taken_over().await, Some((path.to_string(), false)));
+    host.systemd.reload().await.unwrap();
+    assert_eq!(taken_over().await, Some((path.to_string(), true)));
+    host.until(&name, "active running").await;
+    host.clear(&name).await;
+    if host.sim.is_none() {
+        std::fs::remove_file(format!("{}{path}", host.root)).unwrap();
+        host.systemd.reload().await.unwrap();
+    }
+}
+
 async fn odd_files_run(host: Host) {
     let name = unit("fleettest-odd.service");
     let long = format!("Environment=LONG={}", "x".repeat(2_049));
@@ -576,6 +614,8 @@ both! {
     a_condition_is_asked_at_each_start_also_at_those_by_restart
     a_silent_watchdog_ends_a_unit_and_what_is_bound_to_it
     what_restarts_by_itself_is_counted_takes_along_what_is_bound_and_brings_back_only_itself
+    a_stop_that_a_unit_refuses_is_told_in_systemds_words_and_it_runs_on
+    a_file_of_the_hosts_takes_a_name_over_at_the_next_reload
 }
 
 #[tokio::test]

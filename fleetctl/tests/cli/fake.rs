@@ -36,6 +36,8 @@ pub(crate) struct Cluster {
     pub(crate) killed: BTreeSet<String>,
     /// What its machine refuses to take, with these words.
     pub(crate) refused: Option<String>,
+    /// What systemd says instead of stopping what is destroyed.
+    pub(crate) unstoppable: Option<String>,
     /// What each `Scale` may not exceed.
     pub(crate) most_replicas: i64,
     /// How many follows end without a line.
@@ -193,7 +195,8 @@ impl Cluster {
 
     fn progress(&self, name: &str, later: bool) -> UnitProgress {
         let Some(unit) = self.units.get(name) else {
-            return UnitProgress { name: name.to_string(), done: true, ..UnitProgress::default() };
+            let instances: Vec<InstanceProgress> = self.unstoppable.iter().map(|words| self.stuck(name, words)).collect();
+            return UnitProgress { name: name.to_string(), done: instances.is_empty(), instances, ..UnitProgress::default() };
         };
         let wanted_active = unit.desired_state == "launched";
         let instances = self.instances(unit).into_iter().map(|(name, machine)| {
@@ -221,6 +224,18 @@ impl Cluster {
             done,
             ..UnitProgress::default()
         }
+    }
+
+    /// An instance that should go and does not.
+    fn stuck(&self, name: &str, words: &str) -> InstanceProgress {
+        let status = InstanceStatus {
+            active: "active".to_string(),
+            message: Some(words.to_string()),
+            stop_refused: true,
+            ..InstanceStatus::default()
+        };
+        let machine = self.machines.first().map(|machine| MachineId::new(machine.id.as_str()));
+        InstanceProgress { name: name.to_string(), machine, status: Some(status), ..InstanceProgress::default() }
     }
 
     /// What is shown of a replica without a record of its own.

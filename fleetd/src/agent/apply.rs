@@ -2,23 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet_core::converge::{FencedBy, Marker, Step};
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::{ShortHash, UnitFile};
 use futures_util::stream::{self, StreamExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::Agent;
 use super::enable::Written;
-use crate::systemd::{Job, MAX_CALLS};
+use crate::systemd::{Job, MAX_CALLS, SystemdError, TakenOver};
 
 /// How many texts are kept, so that a thousand replicas fetch their text once.
 const KEPT_TEXTS: usize = 256;
 
 /// Reloads for the sake of enabled units take at most a tenth of the time: one of 5,000 loaded units takes systemd 15 s.
 const RELOADING_SHARE: u64 = 10;
+
+/// How long a machine that leaves waits for systemd to read its files again.
+const LAST_RELOAD: Duration = Duration::from_secs(5);
 
 /// Texts by unit, revision and hash: a unit that was destroyed and submitted again counts its revisions anew.
 #[derive(Default)]
@@ -70,7 +74,13 @@ impl Agent {
                 Some((_, Job::Start | Job::Restart)) if self.markers.reload_is_due() => left_over = true,
                 Some((name, _)) if failed.contains(&name) => {}
                 Some(_) if jobs.len() >= free => left_over = true,
-                Some((name, job)) => jobs.push((name, job, step)),
+                Some((name, job)) => match self.yield_to_host(&name, job).await {
+                    Ok(()) => jobs.push((name, job, step)),
+                    Err(problem) => {
+                        self.fail(&name, problem, now_ms);
+                        failed.insert(name);
+                    }
+                },
                 None => {
                     // What stands before a reload or a write must have been asked for before it.
                     self.queue(std::mem::take(&mut jobs), now_ms).await;
@@ -93,7 +103,10 @@ impl Agent {
     async fn prepare(&mut self, step: Step) -> Result<Option<Written>, (UnitName, String)> {
         match step {
             Step::Reload => {
-                self.reload().await;
+                // Not for a write that was refused: a reload may hand a name over to the host.
+                if self.markers.reload_is_due() {
+                    self.reload().await;
+                }
                 Ok(None)
             }
             Step::Remove(name) => self.remove(&name).await.map(|()| None).map_err(|problem| (name, problem)),
@@ -115,6 +128,17 @@ impl Agent {
         }
     }
 
+    /// Ends what was enabled for a systemd that goes on without fleet. The machine may be shutting down, so it gets little time.
+    pub(super) async fn forget_links(&mut self) {
+        if self.markers.links_are_due() {
+            match timeout(LAST_RELOAD, self.systemd.reload()).await {
+                Ok(Ok(())) => self.markers.note_reloaded(),
+                Ok(Err(error)) => debug!("{error}"),
+                Err(_) => debug!("systemd is still reloading"),
+            }
+        }
+    }
+
     async fn reload(&mut self) -> bool {
         let done = self.systemd.reload().await;
         match &done {
@@ -124,10 +148,35 @@ impl Agent {
         done.is_ok()
     }
 
+    /// Whose the unit is shows only now: the host may have brought one of its own of that name since fleet wrote its. What systemd
+    /// goes by as the host's is not touched, and fleet's own files for it go. The error says so.
+    async fn yield_to_host(&mut self, name: &UnitName, job: Job) -> Result<(), String> {
+        let Some(by) = self.taken_over(name).await?.filter(|by| by.in_force) else { return Ok(()) };
+        let problem = is_the_hosts(&name.systemd_name(), &by.path);
+        // Its drop-in binds a fenced one to the guard. What runs may still be fleet's, so that stays until it has ended.
+        let fenced = self.markers.get(name).is_some_and(|marker| marker.fence.is_some());
+        if !fenced || job == Job::Start {
+            self.remove(name).await?;
+        }
+        Err(problem)
+    }
+
+    async fn taken_over(&self, name: &UnitName) -> Result<Option<TakenOver>, String> {
+        self.systemd.host_takes_over(&name.systemd_name()).await.map_err(|e| e.to_string())
+    }
+
     pub(super) async fn remove(&mut self, name: &UnitName) -> Result<(), String> {
         let systemd_name = name.systemd_name();
-        self.systemd.reset_failed(&systemd_name).await.map_err(|e| e.to_string())?;
-        if self.markers.get(name).is_some_and(|marker| marker.enabled) {
+        let taken_over = self.taken_over(name).await?.is_some_and(|by| by.in_force);
+        if !taken_over {
+            self.systemd.reset_failed(&systemd_name).await.map_err(|e| e.to_string())?;
+        }
+        let enabled = self.markers.get(name).is_some_and(|marker| marker.enabled);
+        if enabled || taken_over {
+            // Until a reload systemd says of every unit that it changed on disk; and the host's own still has fleet's drop-in.
+            self.markers.note_links_due();
+        }
+        if enabled {
             self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?;
         }
         self.systemd.remove(&systemd_name).await.map_err(|e| e.to_string())?;
@@ -159,7 +208,13 @@ impl Agent {
         if old.as_ref().is_none_or(|old| old.writing)
             && let Some(path) = self.systemd.host_defines(&systemd_name).await.map_err(|e| e.to_string())?
         {
-            return Err(format!("this machine has a {systemd_name} of its own ({path}); fleet does not overwrite it"));
+            return Err(is_the_hosts(&systemd_name, &path));
+        }
+        if old.is_some()
+            && let Some(by) = self.taken_over(instance).await?
+        {
+            self.yield_to_host(instance, Job::Restart).await?;
+            return Err(is_the_hosts(&systemd_name, &by.path)); // a reload would hand over what runs
         }
         let rendered = self.render(instance, &key, &text).await?;
         let changed = old.as_ref().is_some_and(|old| old.hash != hash || old.fence != fence);
@@ -226,11 +281,19 @@ impl Agent {
         });
         let answers: Vec<_> = stream::iter(calls).buffer_unordered(MAX_CALLS).collect().await;
         for (name, step, answer) in answers {
+            if matches!(step, Step::Stop(_)) {
+                match &answer {
+                    Err(SystemdError::Refused { .. }) => self.stop_refused.insert(name.clone()),
+                    _ => self.stop_refused.remove(&name),
+                };
+            }
             match answer {
                 Ok(()) => self.note(&name, step, now_ms),
                 Err(error) => {
-                    if let Some(marker) = self.markers.get(&name).filter(|marker| marker.starting).cloned() {
-                        self.keep(&name, Marker { starting: false, ..marker });
+                    if let Some(marker) = self.markers.get(&name).filter(|marker| marker.starting || marker.stopping).cloned() {
+                        // What was not refused may have been taken all the same.
+                        let stopping = marker.stopping && !matches!(error, SystemdError::Refused { .. });
+                        self.keep(&name, Marker { starting: false, stopping, ..marker });
                     }
                     self.fail(&name, error.to_string(), now_ms);
                 }
@@ -307,4 +370,9 @@ impl Agent {
             }
         }
     }
+}
+
+/// What is said of a name that the host uses itself.
+fn is_the_hosts(name: &UnitName, path: &str) -> String {
+    format!("this machine has a {name} of its own ({path}); fleet does not overwrite it")
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::converge::{self, Seen, SystemdState, Trouble, converge};
+use fleet_core::converge::{self, Seen, Step, SystemdState, Trouble, converge};
 use fleet_core::model::{Assignment, FORMAT, InstanceStatus, Report};
 use fleet_core::name::{MachineId, UnitName};
 use tokio::sync::{Mutex, watch};
@@ -54,6 +54,9 @@ const REFILL: usize = MAX_STARTS / 4;
 const REPORT_PERIOD_MS: u64 = 500;
 const REPORT_BURST: u64 = 2;
 
+/// For how many failures a pass looks for systemd's own words: each look is a process. Those of a whole template fail alike.
+const LOOKS_A_PASS: usize = 3;
+
 /// How long the store may take for its first answer before the agent starts from what it remembers, in milliseconds: longer than a
 /// store that is there ever takes, and short for whoever waits for a rebooted machine.
 const DISK_PATIENCE_MS: u64 = 5_000;
@@ -89,6 +92,10 @@ pub struct Agent {
     /// Each instance's active state, and since when; of what has a job, nothing is known.
     since: BTreeMap<UnitName, (String, u64)>,
     outcomes: BTreeMap<UnitName, JobOutcome>,
+    /// … and what systemd said of it in the journal; none where it was asked and said nothing.
+    reasons: BTreeMap<UnitName, Option<String>>,
+    /// What systemd refused to stop when it was last asked.
+    stop_refused: BTreeSet<UnitName>,
     texts: apply::Texts,
     /// The template that was rendered last.
     rendered: Option<(apply::TextKey, Arc<templates::Rendered>)>,
@@ -145,6 +152,8 @@ impl Agent {
             settling: Settling::default(),
             since: BTreeMap::new(),
             outcomes: BTreeMap::new(),
+            reasons: BTreeMap::new(),
+            stop_refused: BTreeSet::new(),
             texts: apply::Texts::default(),
             rendered: None,
             rewriting: BTreeSet::new(),
@@ -260,6 +269,8 @@ impl Agent {
         }
         let converged = converge(self.assignment.as_deref(), &host, life, now_ms);
         let idle = converged.steps.is_empty();
+        // Said before the next try hides it: that may take long until it fails, too.
+        let failing = converged.steps.iter().any(|step| matches!(step, Step::Start { again: true, .. }));
         // Made before the steps are taken: it says what was seen, not what was asked for since.
         let report = self.report(&host, now_ms).await;
         let free = MAX_STARTS.saturating_sub(self.systemd.jobs_in_flight());
@@ -273,7 +284,7 @@ impl Agent {
             next_ms = next_ms.min(settles_ms.max(now_ms + BUSY_PERIOD_MS));
         }
         // In the middle of work the next tick will know more; long work is reported as it goes.
-        let worth_saying = self.busy_since_ms.is_none_or(|since| now_ms >= since + REPORT_PERIOD_MS);
+        let worth_saying = failing || self.busy_since_ms.is_none_or(|since| now_ms >= since + REPORT_PERIOD_MS);
         if worth_saying && !self.publish(report, now_ms).await {
             next_ms = next_ms.min(self.report_credit_ms);
         }
@@ -298,6 +309,8 @@ impl Agent {
         self.trouble.retain(|name, _| names.contains(name));
         self.since.retain(|name, _| names.contains(name));
         self.outcomes.retain(|name, _| names.contains(name));
+        self.reasons.retain(|name, _| names.contains(name));
+        self.stop_refused.retain(|name| names.contains(name));
         // Only what fleet wrote: asking systemd for a name makes it look for a file.
         let written: Vec<UnitName> = self.markers.names().map(UnitName::systemd_name).collect();
         let asked: Vec<UnitName> = written.into_iter().chain(self.needed_guard()).collect();
@@ -323,7 +336,8 @@ impl Agent {
             let active = seen.systemd.as_ref().is_some_and(|state| state.active == "active");
             let since_ms = self.since.get(name).map_or(now_ms, |(_, since_ms)| *since_ms);
             let trouble = self.trouble.entry(name.clone()).or_default();
-            trouble.forget_if_well(active, since_ms, now_ms);
+            let well = active && !self.stop_refused.contains(name);
+            trouble.forget_if_well(well, since_ms, now_ms);
             seen.trouble = trouble.clone();
         }
         Ok(host)
@@ -338,13 +352,17 @@ impl Agent {
     /// What to say of the host. Asks systemd for the reason of each failure once.
     async fn report(&mut self, host: &BTreeMap<UnitName, Seen>, now_ms: u64) -> Report {
         let mut instances = BTreeMap::new();
+        let mut looks = LOOKS_A_PASS;
         for (name, seen) in host {
             let since_ms = self.since.get(name).map_or(now_ms, |(_, since_ms)| *since_ms);
             let mut status = converge::status(seen, since_ms);
+            status.stop_refused = self.stop_refused.contains(name) && status.message.is_some();
+            status.gave_up &= !status.stop_refused; // on no machine would it stop any sooner
             if status.active == "failed" || seen.trouble.failures > 0 {
-                self.explain(name, &mut status).await;
+                self.explain(name, &mut status, &mut looks).await;
             } else {
                 self.outcomes.remove(name);
+                self.reasons.remove(name);
             }
             status.leaving = self.assignment.as_ref().is_some_and(|assignment| !assignment.instances.contains_key(name));
             let fenced = self.assignment.as_ref().and_then(|assignment| assignment.instances.get(name)?.fence.as_ref());
@@ -362,11 +380,12 @@ impl Agent {
         Report { v: FORMAT, generation, instances, ..Report::default() }
     }
 
-    async fn explain(&mut self, name: &UnitName, status: &mut InstanceStatus) {
+    async fn explain(&mut self, name: &UnitName, status: &mut InstanceStatus, looks: &mut usize) {
         if status.active == "failed" && !self.outcomes.contains_key(name) && status.message.is_none() {
             match self.systemd.outcome(&name.systemd_name()).await {
                 Ok(outcome) => {
                     let code = outcome.code.map_or(String::new(), |code| format!(", status {code}"));
+                    self.reasons.remove(name); // it may have been another one
                     info!(unit = %name, "{name} failed: {}{code}", outcome.result);
                     self.outcomes.insert(name.clone(), outcome);
                 }
@@ -377,6 +396,13 @@ impl Agent {
         if let Some(outcome) = self.outcomes.get(name).or(end) {
             status.result.clone_from(&outcome.result);
             status.code = outcome.code;
+            if *looks > 0 && outcome.has_words() && !self.reasons.contains_key(name) {
+                *looks -= 1;
+                let reason = self.systemd.reason(&name.systemd_name()).await;
+                reason.iter().for_each(|reason| info!(unit = %name, "{name}: {reason}"));
+                self.reasons.insert(name.clone(), reason);
+            }
+            status.reason = self.reasons.get(name).cloned().flatten();
         }
     }
 
@@ -424,16 +450,24 @@ impl Agent {
         self.assignment = Some(Arc::new(Assignment::default()));
         let mut jobs = self.systemd.changes();
         self.trouble.clear();
+        self.stop_refused.clear();
         self.registration = None;
         loop {
             let now_ms = clock::now_ms();
             let left: Vec<UnitName> = self.markers.names().cloned().collect();
             if left.is_empty() {
                 self.end_keeper().await;
-                return self.let_jobs_end(deadline).await;
+                self.let_jobs_end(deadline).await;
+                return self.forget_links().await;
             }
             if now_ms > deadline {
                 return warn!("{} units did not stop in time: {}", left.len(), left[0]);
+            }
+            if left.iter().all(|name| self.stop_refused.contains(name)) {
+                let why = self.trouble.get(&left[0]).and_then(|trouble| trouble.message.clone()).unwrap_or_default();
+                let units = if left.len() == 1 { "1 unit runs".to_string() } else { format!("{} units run", left.len()) };
+                warn!("{units} on here: {why}");
+                return self.let_jobs_end(deadline).await;
             }
             if let Err(error) = self.pass(now_ms).await {
                 warn!("{error}");

@@ -106,7 +106,9 @@ impl Agent {
             let assigned = self.assignment.as_ref().is_some_and(|assignment| assignment.instances.contains_key(name));
             let launched = assigned && seen.marker.as_ref().is_some_and(|marker| marker.launched);
             let Some(state) = seen.systemd.as_ref().filter(|_| launched) else {
-                if let Some(start) = self.settling.starts.get_mut(name) {
+                if !assigned {
+                    self.settling.forget(name); // it goes, and what systemd does not stop is no new start
+                } else if let Some(start) = self.settling.starts.get_mut(name) {
                     start.settled = false;
                 }
                 continue;

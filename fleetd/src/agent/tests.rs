@@ -497,3 +497,121 @@ async fn a_name_that_stands_for_more_than_one_unit_or_is_too_long_is_written_now
         host.run(&[]).await;
     }
 }
+
+#[tokio::test]
+async fn a_name_that_the_host_takes_over_is_left_to_it_by_every_step() {
+    let one = UnitName::trusted("one.service");
+    for step in ["start --replace", "restart", "destroy", "stop"] {
+        let mut host = Host::new().await;
+        let mut web = host.text("one.service", 1, OLD).await;
+        host.run(&[("one.service", &web)]).await;
+        // The operator's own unit, which he has started.
+        host.sim.define_on_host(&one, "/etc/systemd/system/one.service", "[Service]\nExecStart=/bin/hosts\n");
+        host.sim.reload().await.unwrap();
+        host.sim.queue(&one, Job::Restart).await.unwrap();
+        host.sim.changes().wait_for(|_| host.sim.jobs_in_flight() == 0).await.unwrap();
+        let before = host.sim.counters();
+        match step {
+            "start --replace" => web = host.text("one.service", 2, NEW).await,
+            "restart" => web.restart = 1,
+            "stop" => web.state = DesiredState::Loaded,
+            _ => {}
+        }
+        let wanted: &[(&str, &Placement)] = if step == "destroy" { &[] } else { &[("one.service", &web)] };
+        host.run(wanted).await;
+        let after = host.sim.counters();
+        assert_eq!((after.stop, after.restart, after.start), (before.stop, before.restart, before.start), "{step}");
+        assert!(host.sim.running_text(&one).is_some_and(|text| text.contains("/bin/hosts")), "{step}");
+        assert_eq!(host.files(), "", "{step}: nothing of fleet's is left beside it");
+        assert_eq!(after.reload, before.reload + 1, "{step}: nor in what systemd has loaded of it");
+        let said = host.agent.trouble.get(&one).and_then(|trouble| trouble.message.clone()).unwrap_or_default();
+        let own = "this machine has a one.service of its own (/etc/systemd/system/one.service)";
+        assert_eq!(said.starts_with(own), step != "destroy", "{step}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_systemd_does_not_go_by_yet_keeps_no_unit_of_fleets_from_its_stop_and_no_new_text_hands_it_over() {
+    let one = UnitName::trusted("one.service");
+    let mut host = Host::new().await;
+    let old = host.text("one.service", 1, OLD).await;
+    host.run(&[("one.service", &old)]).await;
+    host.sim.define_on_host(&one, "/etc/systemd/system/one.service", "[Service]\nExecStart=/bin/hosts\n");
+    let new = host.text("one.service", 2, NEW).await;
+    host.run(&[("one.service", &new)]).await;
+    let said = host.agent.trouble[&one].message.clone().unwrap_or_default();
+    assert!(said.contains("of its own (/etc/systemd/system/one.service)"), "{said}");
+    assert_eq!((host.sim.counters().reload, host.sim.running_text(&one).as_deref()), (0, Some(OLD)));
+    host.run(&[]).await;
+    assert_eq!((host.running(), host.files()), (String::new(), String::new()), "what ran was fleet's");
+}
+
+#[tokio::test]
+async fn a_stop_that_systemd_refuses_is_told_and_the_unit_stays_known_until_it_has_stopped() {
+    let mut host = Host::new().await;
+    let text = host.text("web.service", 1, &format!("[Unit]\nRefuseManualStop=yes\n{OLD}")).await;
+    host.run(&[("web.service", &text)]).await;
+    host.run(&[]).await;
+    let name = UnitName::trusted("web.service");
+    let seen = host.agent.observe(host.now_ms).await.unwrap();
+    let report = host.agent.report(&seen, host.now_ms).await;
+    let status = &report.instances[&name];
+    assert!(status.stop_refused && status.message.as_ref().is_some_and(|said| said.contains("Operation refused")), "{status:?}");
+    assert_eq!((host.running().as_str(), status.active.as_str()), ("web.service", "active"));
+    host.sim.kill(&name);
+    host.sim.fail(&name, "signal", 9); // it ends otherwise
+    host.run(&[]).await;
+    assert_eq!((host.running(), host.files(), host.agent.markers.names().count()), (String::new(), String::new(), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_leaves_at_once_though_systemd_refuses_to_stop_a_unit() {
+    let mut host = Host::new().await;
+    let text = host.text("web.service", 1, &format!("[Unit]\nRefuseManualStop=yes\n{OLD}")).await;
+    let other = host.text("other.service", 1, OLD).await;
+    host.run(&[("web.service", &text), ("other.service", &other)]).await;
+    let begin = tokio::time::Instant::now();
+    let clock: clock::Clock = Arc::new(move || 1_000_000 + begin.elapsed().as_millis() as u64);
+    clock::with_clock(clock, host.agent.stop_everything()).await;
+    assert_eq!((host.running().as_str(), begin.elapsed().as_secs()), ("web.service", 0));
+}
+
+#[tokio::test]
+async fn a_failure_is_reported_before_the_next_try_hides_it() {
+    let mut host = Host::new().await;
+    let (name, web) = (UnitName::trusted("web.service"), host.text("web.service", 1, OLD).await);
+    host.run(&[("web.service", &web)]).await;
+    let lease = host.store.grant(Duration::from_secs(10)).await.unwrap();
+    host.agent.registration = Some(host.store.register(&machine(), lease).await.unwrap());
+    host.sim.fail(&name, "timeout", 15);
+    host.sim.hang(&name); // its next start takes long until it fails
+    host.now_ms += 2_000;
+    host.agent.pass(host.now_ms).await.unwrap();
+    let reported = host.agent.reported.as_ref().map(|report| &report.instances[&name]);
+    assert_eq!(reported.map(|status| (status.active.as_str(), status.result.as_str())), Some(("failed", "timeout")));
+}
+
+#[tokio::test]
+async fn what_systemd_said_of_a_program_that_it_could_not_run_is_reported() {
+    let mut host = Host::new().await;
+    let (name, web) = (UnitName::trusted("web.service"), host.text("web.service", 1, OLD).await);
+    host.run(&[("web.service", &web)]).await;
+    host.sim.fail(&name, "exit-code", 203);
+    let seen = host.agent.observe(host.now_ms).await.unwrap();
+    let report = host.agent.report(&seen, host.now_ms).await;
+    assert_eq!(report.instances[&name].reason.as_deref(), Some("Failed to run it"));
+}
+
+#[tokio::test]
+async fn systemd_reads_its_files_again_once_nothing_enabled_is_left() {
+    let mut host = Host::new().await;
+    let web = host.text("web.service", 1, &wanted_by("a.target")).await;
+    host.run(&[("web.service", &web)]).await;
+    let before = host.sim.counters().reload;
+    host.run(&[]).await;
+    assert_eq!(host.sim.counters().reload, before + 1, "after a destroy");
+    host.run(&[("web.service", &web)]).await;
+    let before = host.sim.counters().reload;
+    host.agent.stop_everything().await;
+    assert_eq!(host.sim.counters().reload, before + 1, "after a leave");
+}

@@ -57,7 +57,8 @@ fn nothing_configured_is_one_machine_with_an_embedded_store() {
 
 #[test]
 fn a_key_and_a_password_that_everybody_may_read_are_warned_of() {
-    let text = "etcd_servers = [\"http://10.0.0.1:2379\"]\netcd_username = \"me\"\netcd_password = \"x\"\netcd_keyfile = \"KEY\"\n";
+    let text =
+        "etcd_servers = [\"http://10.0.0.1:2379\"]\netcd_username = \"me\"\netcd_password = \"x\"\netcd_keyfile = \"KEY\"\n";
     let folder = Folder::new(&[("key.pem", "no key")]);
     let (key, main) = (folder.0.path().join("key.pem"), folder.0.path().join("fleetd.conf"));
     std::fs::write(&main, text.replace("KEY", &key.display().to_string())).unwrap();

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 pub mod counters;
 pub mod dbus;
 mod jobs;
+mod journal;
 pub mod own_job;
 pub mod quadlet;
 pub mod sim;
@@ -39,6 +40,10 @@ pub trait Systemd: Send + Sync + 'static {
     /// moved, any unit may have been restarted, by systemd itself or an operator, and be as `active` as it was before.
     fn jobs_of_others(&self) -> u64;
 
+    /// What systemd wrote to the journal on why the unit's last start failed, as far as it says more than [`Systemd::outcome`]: what
+    /// program or file is missing. It costs a process: ask where [`JobOutcome::has_words`], and not for many at once.
+    async fn reason(&self, name: &UnitName) -> Option<String>;
+
     /// Asks systemd to read changed unit files. Its cost grows with the loaded units: batch changes into one.
     async fn reload(&self) -> Result<(), SystemdError>;
 
@@ -64,6 +69,10 @@ pub trait Systemd: Send + Sync + 'static {
     /// Where a unit of this name is defined by the host itself, outside fleet's own folder: its file's path, else `None`. A mount
     /// point in use counts: the kernel's list of mounts is its file. So do slices, scopes, swaps and devices that systemd makes itself.
     async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError>;
+
+    /// The unit of the host's own that has come to stand before the one that fleet wrote under this name, as in `/etc/systemd/system`;
+    /// none where there is no such file, or it only masks the name. No bus call unless there is one.
+    async fn host_takes_over(&self, name: &UnitName) -> Result<Option<TakenOver>, SystemdError>;
 
     /// Writes a unit file and, beside it, fleet's drop-in; replaces what fleet wrote there before. Atomic a file: never half a file.
     ///
@@ -138,6 +147,16 @@ pub struct Listed {
     pub job: bool,
 }
 
+/// A unit file of the host's own that goes before fleet's of the same name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenOver {
+    /// The file.
+    pub path: String,
+    /// Whether systemd goes by it already (`FragmentPath`), so that what runs under the name is the host's. Before a
+    /// `daemon-reload` it still goes by fleet's.
+    pub in_force: bool,
+}
+
 /// Why a unit failed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JobOutcome {
@@ -147,6 +166,17 @@ pub struct JobOutcome {
     pub code: Option<i32>,
     /// systemd's own count of automatic restarts.
     pub restarts: u32,
+}
+
+/// The exit statuses by which systemd says that it could not run the program, and why (`EXIT_CHDIR` to `EXIT_CREDENTIALS` and later ones).
+const SYSTEMDS_STATUS: std::ops::RangeInclusive<i32> = 200..=245;
+
+impl JobOutcome {
+    /// Whether systemd itself failed to run the program: then its journal says why.
+    pub fn has_words(&self) -> bool {
+        let status = self.result == "exit-code" && self.code.is_some_and(|code| SYSTEMDS_STATUS.contains(&code));
+        status || self.result == "resources"
+    }
 }
 
 /// What systemd would not do.

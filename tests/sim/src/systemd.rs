@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleet_core::name::UnitName;
 use fleetd::systemd::sim::{SimSystemd, Times};
-use fleetd::systemd::{Job, JobOutcome, Listed, Systemd, SystemdError};
+use fleetd::systemd::{Job, JobOutcome, Listed, Systemd, SystemdError, TakenOver};
 use tokio::sync::watch;
 
 use crate::judge::SharedJudge;
@@ -47,6 +47,14 @@ impl Systemd for HostSystemd {
     async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError> {
         self.link.fleetd.point().await;
         self.inner.outcome(name).await
+    }
+
+    async fn reason(&self, name: &UnitName) -> Option<String> {
+        self.inner.reason(name).await
+    }
+
+    async fn host_takes_over(&self, name: &UnitName) -> Result<Option<TakenOver>, SystemdError> {
+        self.inner.host_takes_over(name).await
     }
 
     async fn restarts(&self, name: &UnitName) -> Result<u32, SystemdError> {

@@ -20,7 +20,11 @@ fn services_sockets_timers_paths_targets_and_mounts_run_and_a_hosts_own_units_ar
         a_mount_is_mounted_and_unmounted(cluster)?;
         an_instance_can_be_started_by_name(cluster)?;
         cluster.clean()?;
-        a_unit_of_the_hosts_own_is_refused_and_never_overwritten(cluster)
+        a_unit_of_the_hosts_own_is_refused_and_never_overwritten(cluster)?;
+        a_name_that_the_host_takes_over_later_is_left_to_it(cluster)?;
+        what_systemd_cannot_run_is_told_in_its_own_words(cluster)?;
+        what_fleet_keeps_is_roots_alone_and_unit_files_are_for_all_whatever_the_umask(cluster)?;
+        a_unit_that_systemd_does_not_stop_is_told_and_holds_up_no_leave(cluster)
     })
 }
 
@@ -151,6 +155,11 @@ fn an_installed_unit_is_enabled_while_it_is_loaded(cluster: &Cluster) -> Result<
         let left = cluster.lab.sh("h2", "ls -d /run/systemd/system/night* /run/systemd/system/*/night* 2>/dev/null || true")?;
         ensure!(left.is_empty(), "{left}");
         Ok(())
+    })?;
+    wait_for("systemd to have read its files since", PATIENCE, || {
+        let changed = cluster.lab.sh("h2", "systemctl show -P NeedDaemonReload dbus.service")?;
+        ensure!(changed == "no", "systemd says of every unit that it changed on disk");
+        Ok(())
     })
 }
 
@@ -205,6 +214,79 @@ fn a_unit_of_the_hosts_own_is_refused_and_never_overwritten(cluster: &Cluster) -
     ensure!(cluster.lab.sh("h2", "cat /etc/systemd/system/mine.service")? == own.trim_end());
     ensure!(cluster.running_on("h2", &["mine.service", "dbus.service"])? == before);
     Ok(())
+}
+
+fn a_name_that_the_host_takes_over_later_is_left_to_it(cluster: &Cluster) -> Result<()> {
+    cluster.start("later.service", &on_h2(SLEEPER))?;
+    cluster.write("h2", "/etc/systemd/system/later.service", "[Service]\nExecStart=/bin/sleep 54321\n")?;
+    cluster.lab.sh("h2", "systemctl daemon-reload; systemctl restart later.service")?;
+    let before = cluster.running_on("h2", &["later.service"])?;
+    let path = cluster.write_unit("later.service", &on_h2("[Service]\nExecStart=/bin/sleep 1d\n"))?;
+    let said = cluster.fleetctl("h1", &["start", "--replace", &path])?;
+    ensure!(said.code == 1 && said.err.contains("of its own (/etc/systemd/system/later.service)"), "{said:?}");
+    cluster.ctl(&["destroy", "later.service"])?;
+    ensure!(cluster.running_on("h2", &["later.service"])? == before, "it was not fleet's to touch");
+    let left = cluster.lab.sh("h2", "ls -d /run/systemd/system/later* || true")?;
+    ensure!(left.is_empty(), "{left}");
+    cluster.lab.sh("h2", "systemctl stop later.service; rm /etc/systemd/system/later.service; systemctl daemon-reload").map(drop)
+}
+
+fn what_systemd_cannot_run_is_told_in_its_own_words(cluster: &Cluster) -> Result<()> {
+    for (lines, words) in [
+        ("ExecStart=/no/such", "/no/such: No such file or directory"),
+        ("EnvironmentFile=/no/such\nExecStart=/bin/true", "Failed to load environment files: No such file or directory"),
+    ] {
+        for kind in ["simple", "exec"] {
+            let path = cluster.write_unit("words.service", &on_h2(&format!("[Service]\nType={kind}\n{lines}\n")))?;
+            let said = cluster.fleetctl("h1", &["start", &path])?;
+            ensure!(said.code == 1 && said.err.contains(words), "{kind}: {said:?}");
+            wait_for("the list to say so, too", PATIENCE, || {
+                let state = cluster.states()?.into_iter().find(|state| state.name == "words.service").context("its state")?;
+                ensure!(state.message.as_deref().is_some_and(|message| message.contains(words)), "{state:?}");
+                Ok(())
+            })?;
+            cluster.ctl(&["destroy", "words.service"])?;
+        }
+    }
+    Ok(())
+}
+
+fn what_fleet_keeps_is_roots_alone_and_unit_files_are_for_all_whatever_the_umask(cluster: &Cluster) -> Result<()> {
+    let umask = "mkdir -p /etc/systemd/system/fleetd.service.d; printf '[Service]\\nUMask=0077\\n' > /etc/systemd/system/fleetd.service.d/umask.conf";
+    // As an older fleetd left it.
+    let old = "chmod -R u=rwX,go=rX /var/lib/fleet; chmod 755 /var/lib/fleet";
+    cluster.lab.sh("h2", &format!("{umask}; {old}; systemctl daemon-reload; systemctl restart fleetd"))?;
+    cluster.wait_until_ready()?;
+    cluster.start("seen.service", &on_h2(SLEEPER))?;
+    let open = cluster.lab.sh("h2", "find /var/lib/fleet -perm /077")?;
+    ensure!(open.is_empty(), "others may read {open}");
+    let modes = cluster.lab.sh("h2", "cd /run/systemd/system && stat -c %a seen.service seen.service.d seen.service.d/*")?;
+    ensure!(modes == "644\n755\n644", "{modes}");
+    cluster.ctl(&["destroy", "seen.service"])?;
+    cluster.lab.sh("h2", "rm -r /etc/systemd/system/fleetd.service.d; systemctl daemon-reload; systemctl restart fleetd")?;
+    cluster.wait_until_ready()
+}
+
+/// What its own text cannot ask for, a host's drop-in can.
+fn a_unit_that_systemd_does_not_stop_is_told_and_holds_up_no_leave(cluster: &Cluster) -> Result<()> {
+    cluster.write("h2", "/etc/systemd/system/stays.service.d/stays.conf", "[Unit]\nRefuseManualStop=yes\n")?;
+    cluster.start("stays.service", &on_h2(SLEEPER))?;
+    let said = cluster.fleetctl("h1", &["destroy", "stays.service"])?;
+    ensure!(said.code == 1 && said.err.contains("Operation refused") && said.err.contains("systemctl kill"), "{said:?}");
+    ensure!(cluster.ctl(&["list-units"])?.contains("stays.service"), "it is in the list until it has stopped");
+    let since = std::time::Instant::now();
+    cluster.lab.sh("h2", "systemctl stop fleetd.socket fleetd")?;
+    ensure!(since.elapsed() < PATIENCE, "a leave took {:?}", since.elapsed());
+    let log = cluster.lab.sh("h2", "journalctl -u fleetd -o cat")?;
+    ensure!(log.contains("1 unit runs on here"), "{log}");
+    cluster
+        .lab
+        .sh("h2", "rm -r /etc/systemd/system/stays.service.d; systemctl daemon-reload; systemctl start fleetd.socket fleetd")?;
+    wait_for("it to stop once systemd lets it", PATIENCE, || {
+        let running = cluster.running_on("h2", &["stays.service"])?;
+        ensure!(running.is_empty(), "{running:?}");
+        Ok(())
+    })
 }
 
 fn state_of(cluster: &Cluster, name: &str) -> Result<String> {

@@ -155,7 +155,7 @@ fn a_unit_that_gave_up_says_why_in_the_words_that_its_machine_has_for_it() {
             (status.result, status.code, status.restarts) = (result.to_string(), code, 5);
             (status.message, status.reason) = (message.map(str::to_string), reason.map(str::to_string));
         }
-        let (items, _) = News::default().look(&gave_up, &plan(&gave_up), &leader.created, &leader.left);
+        let (items, _) = News::default().look(&gave_up, &plan(&gave_up), &leader.created, &leader.left, true);
         let said = lines(&items);
         assert!(said.contains(&format!("web.container gave up on a: {expected}")), "{said}");
     }

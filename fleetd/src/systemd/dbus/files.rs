@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use fleet_core::name::UnitName;
 
+use crate::files;
 use crate::systemd::{DROP_IN, SystemdError};
 
 /// The unit folder. Its calls block, but for microseconds: the folder is in memory, so nothing is synced either.
@@ -35,7 +35,7 @@ impl Files {
     /// The drop-in comes first: once systemd finds the unit file, all of the unit is there.
     pub(super) fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError> {
         let folder = self.drop_in_folder(name);
-        fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
+        files::public_folder(&folder).map_err(|source| failed(&folder, source))?;
         self.replace(&folder, DROP_IN, drop_in)?;
         match &self.texts_at {
             None => self.replace(&self.dir, name.as_str(), text)?,
@@ -65,7 +65,7 @@ impl Files {
         let mut changed = false;
         match drop_in {
             Some(text) => {
-                fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
+                files::public_folder(&folder).map_err(|source| failed(&folder, source))?;
                 self.replace(&folder, DROP_IN, text)?;
                 changed = true;
             }
@@ -133,6 +133,42 @@ impl Files {
         None
     }
 
+    /// The first file of the host's own in `search` that systemd prefers to what fleet wrote under this name.
+    ///
+    /// systemd takes the first file of an instance's own name, and only without one the template's. A mask is no unit.
+    pub(super) fn host_takes_over(&self, name: &UnitName, search: &[String]) -> Option<String> {
+        let before = &search[..self.place_of_fleets(search)];
+        let is_written = |name: &UnitName| self.dir.join(name.as_str()).symlink_metadata().is_ok();
+        let places = match name.template() {
+            _ if is_written(name) => vec![(name.clone(), before)],
+            Some(template) if is_written(&template) => vec![(name.clone(), search), (template, before)],
+            template => [Some(name.clone()), template].into_iter().flatten().map(|name| (name, search)).collect(),
+        };
+        for (name, dirs) in places {
+            for dir in dirs {
+                let file = below(&self.root, Path::new(dir)).join(name.as_str());
+                if file.symlink_metadata().is_ok() && Some(Path::new(dir)) != self.texts_at.as_deref() {
+                    let masks = fs::read_link(&file).is_ok_and(|target| target == Path::new("/dev/null"));
+                    return (!masks).then(|| Path::new(dir).join(name.as_str()).display().to_string());
+                }
+            }
+        }
+        None
+    }
+
+    /// Where systemd finds fleet's files on its search path.
+    fn place_of_fleets(&self, search: &[String]) -> usize {
+        search.iter().position(|dir| Path::new(dir) == self.seen_at).unwrap_or(search.len())
+    }
+
+    /// Whether this is where systemd reads fleet's own unit of this name, or of its template.
+    pub(super) fn is_fleets(&self, name: &UnitName, fragment: &str) -> bool {
+        let names = [Some(name.clone()), name.template()];
+        let folders = [Some(self.seen_at.as_path()), self.texts_at.as_deref()];
+        let at = |name: &UnitName| folders.iter().flatten().any(|folder| Path::new(fragment) == folder.join(name.as_str()));
+        names.iter().flatten().any(at)
+    }
+
     /// Whether fleet wrote the unit of this name.
     pub(super) fn is_ours(&self, name: &UnitName) -> bool {
         self.drop_in_folder(name).join(DROP_IN).exists()
@@ -147,10 +183,7 @@ impl Files {
         let target = folder.join(name);
         let temporary = self.temporary(folder);
         let written = (|| {
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
-            io::Write::write_all(&mut file, text.as_bytes())?;
-            // Whatever fleetd's umask is: users read unit files with `systemctl cat`.
-            fs::set_permissions(&temporary, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+            io::Write::write_all(&mut files::create(&temporary, files::PUBLIC)?, text.as_bytes())?;
             fs::rename(&temporary, &target)
         })();
         written.map_err(|source| {
@@ -224,7 +257,13 @@ mod tests {
         let dir = root.path().join("run/units");
         assert_eq!(fs::read_to_string(dir.join("web@1.service")).unwrap(), "[Service]\n");
         assert_eq!(fs::read_to_string(dir.join("web@1.service.d/10-fleet.conf")).unwrap(), "[Unit]\n");
-        assert_eq!(fs::metadata(dir.join("web@1.service")).unwrap().permissions().mode() & 0o777, 0o644);
+        let mode = |path: &str| fs::metadata(dir.join(path)).unwrap().permissions().mode() & 0o777;
+        let modes = || ["web@1.service", "web@1.service.d", "web@1.service.d/10-fleet.conf"].map(mode);
+        assert_eq!(modes(), [0o644, 0o755, 0o644]);
+        // One that was made under a umask of 0077.
+        fs::set_permissions(dir.join("web@1.service.d"), fs::Permissions::from_mode(0o700)).unwrap();
+        files.write(&web, "[Service]\n", "[Unit]\n").unwrap();
+        assert_eq!(modes(), [0o644, 0o755, 0o644]);
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
         files.remove(&web).unwrap();
         files.remove(&web).unwrap();
@@ -268,6 +307,32 @@ mod tests {
         assert_eq!(files.host_defines(&web, &["/run/units".to_string(), "/run/fleet/units".to_string()]), None);
         files.remove(&web).unwrap();
         assert_eq!((count(&dir), count(&texts)), (0, 0));
+    }
+
+    #[test]
+    fn a_file_of_the_hosts_takes_a_name_over_where_systemd_prefers_it_to_fleets() {
+        let Host { root, files } = host();
+        let search = ["/etc/units", "/run/units", "/lib/units"].map(str::to_string);
+        fs::create_dir_all(root.path().join("lib/units")).unwrap();
+        let by = |text: &str| files.host_takes_over(&name(text), &search);
+        let put = |path: &str| fs::write(root.path().join(path), "").unwrap();
+        let (one, template) = (name("one.service"), name("web@.service"));
+        put("etc/units/one.service");
+        files.write(&one, "", "").unwrap();
+        files.write(&template, "", "").unwrap();
+        assert_eq!(by("one.service").as_deref(), Some("/etc/units/one.service"));
+        fs::remove_file(root.path().join("etc/units/one.service")).unwrap();
+        put("lib/units/one.service");
+        assert_eq!(by("one.service"), None, "fleet's goes before what a package brings");
+        std::os::unix::fs::symlink("/dev/null", root.path().join("etc/units/one.service")).unwrap();
+        assert_eq!(by("one.service"), None, "a mask is no unit");
+        assert_eq!(by("web@1.service"), None);
+        put("lib/units/web@1.service");
+        assert_eq!(by("web@1.service").as_deref(), Some("/lib/units/web@1.service"), "its own name goes before the template's");
+        put("etc/units/web@.service");
+        assert_eq!(by("web@2.service").as_deref(), Some("/etc/units/web@.service"));
+        assert!(files.is_fleets(&name("web@2.service"), "/run/units/web@.service"));
+        assert!(!files.is_fleets(&name("web@2.service"), "/etc/units/web@.service"));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use tokio::sync::{OnceCell, watch};
 
 use super::counters::{Counters, Tally};
 use super::jobs::Jobs;
-use super::{Job, JobOutcome, Listed, Systemd, SystemdError};
+use super::journal;
+use super::{Job, JobOutcome, Listed, Systemd, SystemdError, TakenOver};
 use files::Files;
 use glance::Glance;
 use link::{CallError, Link, read};
@@ -73,6 +74,7 @@ impl Default for Options {
 
 /// systemd over D-Bus. Connects at the first call, and again at the first call after the connection was lost.
 pub struct DbusSystemd {
+    bus: Bus,
     link: Link,
     glance: Glance,
     files: Files,
@@ -92,6 +94,7 @@ impl DbusSystemd {
         let tally = Arc::<Tally>::default();
         let jobs = Jobs::new(Arc::clone(&tally));
         DbusSystemd {
+            bus: options.bus.clone(),
             link: Link::new(options.bus, Arc::clone(&jobs), Arc::clone(&tally)),
             glance: Glance::default(),
             files: Files::new(options.root, &runtime_folder, options.unit_dir),
@@ -156,6 +159,14 @@ impl Systemd for DbusSystemd {
 
     fn jobs_of_others(&self) -> u64 {
         self.glance.jobs_of_others()
+    }
+
+    async fn reason(&self, name: &UnitName) -> Option<String> {
+        match self.bus {
+            Bus::System => journal::reason(name, false).await,
+            Bus::User => journal::reason(name, true).await,
+            Bus::Address(_) => None, // another machine's journal
+        }
     }
 
     async fn reload(&self) -> Result<(), SystemdError> {
@@ -223,6 +234,13 @@ impl Systemd for DbusSystemd {
         let active = active.map_err(|error| refused("describe", name, error))?;
         let source = if name.suffix() == "mount" { "/proc/self/mountinfo" } else { "systemd itself" };
         Ok((active != "inactive" && active != "failed").then(|| source.to_string()))
+    }
+
+    async fn host_takes_over(&self, name: &UnitName) -> Result<Option<TakenOver>, SystemdError> {
+        let Some(path) = self.files.host_takes_over(name, self.search_path().await?) else { return Ok(None) };
+        let fragment = self.link.get::<String>(&unit_path(name), UNIT, "FragmentPath", |c| c.outcome += 1).await;
+        let fragment = fragment.map_err(|error| refused("describe", name, error))?;
+        Ok(Some(TakenOver { path, in_force: !fragment.is_empty() && !self.files.is_fleets(name, &fragment) }))
     }
 
     async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError> {

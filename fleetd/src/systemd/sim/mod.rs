@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::counters::{Counters, Tally};
 use super::jobs::Jobs;
-use super::{Job, JobOutcome, Listed, MAX_CALLS, Systemd, SystemdError};
+use super::{Job, JobOutcome, Listed, MAX_CALLS, Systemd, SystemdError, TakenOver};
 use settings::Settings;
 use unit::Manager;
 
@@ -167,7 +167,7 @@ impl SimSystemd {
         self.jobs.wake();
     }
 
-    /// The host itself brings this unit.
+    /// The host itself brings this unit. One in `/etc` goes before fleet's of the same name, from the next reload on.
     pub fn define_on_host(&self, name: &UnitName, path: &str, text: &str) {
         self.manager().host_files.insert(name.clone(), (path.to_string(), text.to_string()));
     }
@@ -290,6 +290,11 @@ impl Systemd for SimSystemd {
         self.manager().own_restarts
     }
 
+    async fn reason(&self, name: &UnitName) -> Option<String> {
+        let failed = self.manager().outcome(name);
+        failed.has_words().then(|| "Failed to run it".to_string())
+    }
+
     async fn reload(&self) -> Result<(), SystemdError> {
         self.call(|c| c.reload += 1).await?;
         self.manager().reload();
@@ -337,6 +342,10 @@ impl Systemd for SimSystemd {
         let manager = self.manager();
         let names = [Some(name.clone()), name.template()];
         Ok(names.iter().flatten().find_map(|name| manager.host_files.get(name)).map(|(path, _)| path.clone()))
+    }
+
+    async fn host_takes_over(&self, name: &UnitName) -> Result<Option<TakenOver>, SystemdError> {
+        Ok(self.manager().taken_over(name))
     }
 
     async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError> {

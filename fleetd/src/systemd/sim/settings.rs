@@ -17,6 +17,8 @@ pub(super) struct Settings {
     pub(super) remain_after_exit: bool,
     /// When its program ends by itself, and with which status.
     pub(super) dies: Option<(Duration, i32)>,
+    /// `RefuseManualStop=`.
+    pub(super) refuses_stop: bool,
     /// `no`, `always`, `on-failure`, `on-success`.
     pub(super) restart: String,
     pub(super) restart_after: Duration,
@@ -61,6 +63,7 @@ impl Settings {
             oneshot,
             remain_after_exit: matches!(last("Service", "RemainAfterExit"), Some("yes" | "true" | "on" | "1")),
             dies: last("Service", "ExecStart").and_then(dies),
+            refuses_stop: last("Unit", "RefuseManualStop") == Some("yes"),
             restart,
             restart_after: time("Service", "RestartSec", Duration::from_millis(100)),
             start_limit: (!window.is_zero() && burst > 0).then_some((burst, window)),

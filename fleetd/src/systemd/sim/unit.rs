@@ -44,6 +44,8 @@ pub(super) struct Unit {
     /// … and the environment.
     environment: Vec<String>,
     load: &'static str,
+    /// Whether systemd goes by a file of the host's own.
+    is_hosts: bool,
     pub(super) active: &'static str,
     pub(super) sub: &'static str,
     pub(super) job: Option<(u32, Job)>,
@@ -144,10 +146,12 @@ impl Manager {
     pub(super) fn reload(&mut self) {
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
         for name in names {
+            let is_hosts = self.is_hosts(&name);
             let settings = self.settings(&name);
             let wants = self.links.get(&name).cloned().unwrap_or_default();
             let Some(unit) = self.units.get_mut(&name) else { continue };
             unit.wants = wants;
+            unit.is_hosts = is_hosts;
             unit.load = settings.as_ref().map_or("not-found", |settings| settings.load);
             if let Some(settings) = settings {
                 unit.settings = settings;
@@ -205,6 +209,11 @@ impl Manager {
 
     /// Takes a job, and runs it unless it has to wait. `None`: there was nothing to stop.
     pub(super) fn queue(&mut self, name: &UnitName, job: Job) -> Result<Option<u32>, String> {
+        if job != Job::Start && self.units.get(name).is_some_and(|unit| unit.settings.refuses_stop) {
+            return Err(format!(
+                "Operation refused, unit {name} may be requested by dependency only (it is configured to refuse manual start/stop)."
+            ));
+        }
         let id = self.install(name, job)?;
         self.settle();
         Ok(id)
@@ -395,6 +404,7 @@ impl Manager {
             return Some(unit.load);
         }
         let settings = self.settings(name)?;
+        let is_hosts = self.is_hosts(name);
         let outcome = JobOutcome { result: "success".to_string(), ..JobOutcome::default() };
         let (load, starts) = (settings.load, VecDeque::new());
         let wants = self.links.get(name).cloned().unwrap_or_default();
@@ -403,6 +413,7 @@ impl Manager {
             runs: String::new(),
             environment: Vec::new(),
             load,
+            is_hosts,
             active: "inactive",
             sub: "dead",
             job: None,
@@ -418,14 +429,32 @@ impl Manager {
     }
 
     fn settings(&self, name: &UnitName) -> Option<Settings> {
-        let names = [Some(name.clone()), name.template()];
-        let ours = names.iter().flatten().find_map(|name| self.files.get(name));
-        let hosts = names.iter().flatten().find_map(|name| self.host_files.get(name));
-        match (ours, hosts) {
-            (Some((text, drop_in)), _) => Some(Settings::read(name, text, self.drop_ins.get(name).unwrap_or(drop_in))),
-            (None, Some((_, text))) => Some(Settings::read(name, text, "")),
-            (None, None) => None,
+        match (self.ours(name), self.hosts(name)) {
+            (Some((text, drop_in)), _) if !self.is_hosts(name) => {
+                Some(Settings::read(name, text, self.drop_ins.get(name).unwrap_or(drop_in)))
+            }
+            (_, Some((_, text))) => Some(Settings::read(name, text, "")),
+            _ => None,
         }
+    }
+
+    fn ours(&self, name: &UnitName) -> Option<&(String, String)> {
+        [Some(name.clone()), name.template()].iter().flatten().find_map(|name| self.files.get(name))
+    }
+
+    fn hosts(&self, name: &UnitName) -> Option<&(String, String)> {
+        [Some(name.clone()), name.template()].iter().flatten().find_map(|name| self.host_files.get(name))
+    }
+
+    /// Whether the host's own file is the one that systemd would read.
+    fn is_hosts(&self, name: &UnitName) -> bool {
+        self.hosts(name).is_some_and(|(path, _)| path.starts_with("/etc/") || self.ours(name).is_none())
+    }
+
+    pub(super) fn taken_over(&self, name: &UnitName) -> Option<TakenOver> {
+        self.ours(name)?;
+        let (path, _) = self.hosts(name).filter(|_| self.is_hosts(name))?;
+        Some(TakenOver { path: path.clone(), in_force: self.units.get(name).is_none_or(|unit| unit.is_hosts) })
     }
 }
 
