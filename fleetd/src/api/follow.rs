@@ -1,5 +1,6 @@
 //! `/follow`: how far units are, one JSON line at once and one at each change, from a watch that lives as long as the request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -8,15 +9,16 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::UnitName;
 use fleet_core::wire::Progress;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
+use super::copies::Follower;
 use super::error::ApiError;
 use crate::panics;
-use crate::store::{Mirror, StoreError};
+use crate::store::Mirror;
 
 /// Lines come no faster than this in the long run: a deploy of thousands changes something every millisecond.
 const PACE: Duration = Duration::from_millis(50);
@@ -35,20 +37,21 @@ pub(super) async fn follow(State(api): State<Api>, Query(query): Query<Vec<(Stri
         return Err(ApiError::invalid(format!("name 1 to {MAX_UNITS} units, as /follow?unit=a.service&unit=b.service")));
     }
     let place = api.shared.budgets.follower().ok_or_else(ApiError::too_many_followers)?;
+    let turn = api.shared.budgets.beginner().await;
     // The first read is answered as an error if it fails; a later break is mended silently.
     let mirror = api.store().read_all().await?;
     let (lines, body) = mpsc::channel(4);
     panics::spawn_contained(async move {
         let _place = place;
-        let mut mirror = Some(mirror);
+        let mut first = Some((mirror, turn));
         let mut last = None;
         while !lines.is_closed() {
-            let read = match mirror.take() {
-                Some(mirror) => Ok(mirror),
-                None => api.store().read_all().await,
+            let (read, turn) = match first.take() {
+                Some((mirror, turn)) => (Ok(mirror), turn),
+                None => (api.store().read_all().await, None),
             };
             if let Ok(mirror) = read {
-                let _ = stream(&api, mirror, &names, &lines, &mut last).await;
+                stream(&api, mirror, turn, &names, &lines, &mut last).await;
             }
             sleep(Duration::from_millis(300)).await;
         }
@@ -57,40 +60,45 @@ pub(super) async fn follow(State(api): State<Api>, Query(query): Query<Vec<(Stri
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
-/// Sends lines until the client goes or the watch breaks.
+/// Sends lines until the client goes or there is nothing to follow any more. The client's own copy
+/// is for the first line, which must not be older than its request; all share one from then on.
 async fn stream(
     api: &Api,
-    mut mirror: Mirror,
+    mirror: Mirror,
+    mut turn: Option<OwnedSemaphorePermit>,
     names: &[UnitName],
     lines: &mpsc::Sender<Bytes>,
     last: &mut Option<Progress>,
-) -> Result<(), StoreError> {
-    let mut changes = api.store().watch_all(mirror.cluster().snapshot.revision).await?;
+) {
+    let live = api.shared.copies.live(api.store());
+    let mut follower = Follower::since(live, mirror.cluster().snapshot.revision);
+    let mut mirror = Arc::new(mirror);
     let mut paid_until = Instant::now() - PACE * BURST;
     loop {
         let plan = api.shared.plans.of(mirror.cluster()).await;
         let progress = mirror.cluster().progress(&plan, names);
         let known = mirror.importing()
             || last.as_ref().is_some_and(|last| last.units == progress.units && last.leader == progress.leader);
+        drop((mirror, plan, turn.take())); // while it waits it keeps nothing
         if !known {
             let mut line = serde_json::to_vec(&progress).unwrap_or_default();
             line.push(b'\n');
             if lines.send(line.into()).await.is_err() {
-                return Ok(());
+                return;
             }
             *last = Some(progress);
-        }
-        let ended = || StoreError::Unavailable("the watch ended".to_string());
-        tokio::select! {
-            () = lines.closed() => return Ok(()),
-            batch = changes.recv() => mirror.apply(batch.ok_or_else(ended)??),
-        }
-        if !known {
             paid_until = paid_until.max(Instant::now() - PACE * BURST) + PACE;
-            sleep_until(paid_until).await;
+            tokio::select! {
+                () = lines.closed() => return,
+                () = sleep_until(paid_until) => {}
+            }
         }
-        while let Ok(batch) = changes.try_recv() {
-            mirror.apply(batch?);
-        }
+        mirror = tokio::select! {
+            () = lines.closed() => return,
+            next = follower.next() => match next {
+                Some(mirror) => mirror,
+                None => return,
+            },
+        };
     }
 }

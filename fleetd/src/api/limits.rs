@@ -47,9 +47,13 @@ const IMPORTS_BYTES: usize = MAX_IMPORT_BYTES;
 /// The same of all other bodies: 16 of the largest.
 const BODIES_BYTES: usize = 16 * MAX_BODY_BYTES;
 
-/// Followers at once, of units or of events: each has a copy of the cluster, 3 MB with a thousand
-/// units.
-const FOLLOWERS: usize = 64;
+/// Followers at once, of units or of events. They share one copy of the cluster; each has a
+/// connection and what it was told last.
+const FOLLOWERS: usize = 512;
+
+/// Followers at once that read a copy of their own, as each does when it begins: 3 MB with a
+/// thousand units. More of them wait their turn.
+const BEGINNERS: usize = 8;
 
 /// Requests for a journal at once; a followed one has a copy of the cluster, too.
 const JOURNALS: usize = 64;
@@ -129,6 +133,7 @@ pub(super) struct Budgets {
     imports: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
     followers: Arc<Semaphore>,
+    beginners: Arc<Semaphore>,
     journals: Arc<Semaphore>,
     processes: Arc<Semaphore>,
 }
@@ -140,6 +145,7 @@ impl Budgets {
             imports: of(IMPORTS_BYTES),
             bodies: of(BODIES_BYTES),
             followers: of(limits.followers),
+            beginners: of(BEGINNERS),
             journals: of(limits.journals),
             processes: of(limits.processes),
         }
@@ -158,6 +164,11 @@ impl Budgets {
     /// A place for one more follower, if there is any.
     pub(super) fn follower(&self) -> Option<OwnedSemaphorePermit> {
         self.followers.clone().try_acquire_owned().ok()
+    }
+
+    /// A follower's turn to read a copy of its own.
+    pub(super) async fn beginner(&self) -> Option<OwnedSemaphorePermit> {
+        self.beginners.clone().acquire_owned().await.ok()
     }
 
     /// A place for one more request for a journal, if there is any.

@@ -22,6 +22,7 @@ use crate::store::Store;
 
 mod availability;
 mod body;
+mod copies;
 mod debug;
 mod describe;
 mod discovery;
@@ -76,6 +77,8 @@ struct Shared {
     limits: Limits,
     guests: Arc<guests::Guests>,
     budgets: limits::Budgets,
+    /// What all followers share.
+    copies: copies::Copies,
     /// What this machine may be asked for as, over plain HTTP.
     names: Arc<[String]>,
     /// Restarts of fleet 1.0's client.
@@ -96,6 +99,7 @@ impl Api {
             metrics: Box::new(metrics),
             guests: guests::Guests::new(&limits),
             budgets: limits::Budgets::new(&limits),
+            copies: copies::Copies::default(),
             limits,
             names: door::own_names(&[]),
             restarts: fleet1::Restarts::default(),
