@@ -42,12 +42,13 @@ pub(crate) async fn find(context: &Context, argument: &Argument) -> Result<(Unit
     let failed = |error| Error::request(&format!("Error retrieving state of {}", argument.name), error);
     let unit = context.client.unit_of(argument).await.map_err(failed)?;
     let Some(unit) = unit else { return Ok((argument.name.clone(), None)) };
-    let name = UnitName::trusted(unit.name);
+    let misnamed = |_| Error::worded(Kind::Failed, format!("the server answered with {:?}, which is no unit's name", unit.name));
+    let name = UnitName::parse(&unit.name).map_err(misnamed)?;
     let unit_name = Some(name.as_str()).filter(|_| !name.is_template());
     let (states, machines) = tokio::join!(context.client.states(unit_name), context.client.machines());
     let (states, machines) = (states.map_err(failed)?, machines.map_err(failed)?);
     let place = |state: UnitState| {
-        let instance = UnitName::trusted(state.name);
+        let instance = UnitName::parse(&state.name).ok()?; // it goes into a command line
         let is_of_it = instance == name || instance.template().as_ref() == Some(&name);
         let machine = machines.iter().find(|machine| is_of_it && machine.id == state.machine_id)?;
         Some(Place { instance, machine: machine.id.clone(), address: machine.primary_ip.clone() })
