@@ -121,11 +121,9 @@ fn is_relative(path: &str) -> bool {
 /// The source of `type=bind,source=./a,target=/b`.
 fn mounted_from(mount: &str) -> Option<String> {
     let fields = mount.split(',').map(|field| field.trim_matches('"'));
-    fields
-        .filter_map(|field| field.split_once('='))
-        .filter(|(key, _)| ["source", "src"].contains(key))
-        .map(|(_, path)| path.to_string())
-        .last()
+    let options = fields.filter_map(|field| field.split_once('='));
+    let mut sources = options.filter(|(key, _)| ["source", "src"].contains(key));
+    sources.next_back().map(|(_, path)| path.to_string())
 }
 
 /// The words of a list, without the quotes around or in them. Escapes are not resolved: what they could hide, the agent finds in
