@@ -7,7 +7,7 @@ use fleet_core::model::{DesiredState, FORMAT, UnitRecord};
 use fleet_core::name::UnitName;
 use fleetd::store::Store;
 use fleetd::store::embedded::EmbeddedKv;
-use fleetd::store::kv::Kv;
+use fleetd::store::kv::{Change, Kv};
 
 use crate::put;
 
@@ -60,7 +60,7 @@ async fn a_sound_store_has_nothing_to_say_and_a_spoilt_one_names_each_document()
         put("/fleet.events/nonsense", "nonsense"),
         put("/fleet.revisions/gone.service/0000000003", "[Service]\n"),
         put("/fleet.revisions/stray", "[Service]\n"),
-        fleetd::store::kv::Change::Delete { key: "/fleet.revisions/a.service/0000000001".into() },
+        Change::Delete { key: "/fleet.revisions/a.service/0000000001".into() },
     ];
     kv.txn(&[], &changes).await.unwrap();
     let spoilt = store.check().await.unwrap();
@@ -113,7 +113,9 @@ async fn a_machine_s_address_that_is_none_is_named_and_not_taken() {
     let kv = Arc::new(EmbeddedKv::open(folder.path().join("store")).await.unwrap());
     let store = Store::new(kv.clone(), "/fleet/");
     let record = r#"{"v":1,"id":"m1","address":"-oProxyCommand=x","api":"http://u@h:1/"}"#;
-    kv.txn(&[], &[put("/fleet/machines/m1", record)]).await.unwrap();
+    let lease = Some(store.grant(std::time::Duration::from_secs(60)).await.unwrap());
+    let key = "/fleet/machines/m1".to_string();
+    kv.txn(&[], &[Change::Put { key, value: record.into(), lease }]).await.unwrap();
     let check = store.check().await.unwrap();
     let said: Vec<&str> = check.problems.iter().map(|problem| problem.problem.as_str()).collect();
     let counts = "is no address; it counts as not known";
