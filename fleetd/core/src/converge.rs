@@ -244,7 +244,9 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
     let (active, sub) = ("activating".to_string(), "settling".to_string());
     let state = if again { SystemdState { active, sub, ..state } } else { state };
     let down = ["inactive", "failed"].contains(&state.active.as_str()) && !queued;
-    let waits = down && seen.trouble.failures > 0;
+    let ended =
+        phase(seen) == Phase::Down && !refused && written.is_some_and(|marker| marker.launched && marker.has_done_its_work());
+    let waits = down && !ended && seen.trouble.failures > 0;
     InstanceStatus {
         load: state.load,
         active: if queued { "activating".to_string() } else { state.active },
@@ -252,9 +254,7 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         since_ms,
         hash: written.map(|marker| marker.hash.clone()).unwrap_or_default(),
         launched: seen.marker.as_ref().is_some_and(|marker| marker.launched),
-        ended: phase(seen) == Phase::Down
-            && !refused
-            && written.is_some_and(|marker| marker.launched && marker.has_done_its_work()),
+        ended,
         restart: seen.marker.as_ref().map_or(0, |marker| marker.restart),
         restarts: seen.trouble.failures,
         settling: seen.settling,

@@ -109,7 +109,11 @@ impl Glance {
         wanted: &[UnitName],
         starting: &HashSet<UnitName>,
     ) -> Result<Vec<(UnitName, Listed)>, SystemdError> {
-        let (at, stops, queued) = (Instant::now(), self.known().stops, self.known().queued);
+        let at = Instant::now();
+        let (stops, queued) = {
+            let known = self.known();
+            (known.stops, known.queued)
+        };
         let counts = counts(link).await?;
         self.known().jobs_of_others = counts.jobs.wrapping_sub(queued);
         let listed = list(link, "ListUnits", &(), wanted).await?;
