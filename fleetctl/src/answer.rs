@@ -19,7 +19,7 @@ const FROM: &str = "FLEETCTL_ANSWER_FROM";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest answer, in bytes: a key's fingerprint is shorter.
-const LONGEST: u64 = 256;
+const LONGEST: usize = 256;
 
 /// Has `ssh` ask this program, if somebody may answer on stdin and nobody on a terminal. What the user
 /// set up for questions stays.
@@ -62,14 +62,16 @@ pub(crate) fn serve() -> Option<ExitCode> {
 }
 
 /// The next line, and not a byte more: what follows is the remote command's. `None` if there is none.
-fn line_of(from: impl Read) -> Option<String> {
+fn line_of(mut from: impl Read) -> Option<String> {
     let mut line = Vec::new();
-    for byte in from.take(LONGEST).bytes() {
-        match byte {
-            Ok(b'\n') => return String::from_utf8(line).ok(),
-            Ok(byte) => line.push(byte),
-            Err(_) => return None,
+    let mut byte = [0];
+    // Without a buffer, which would take more than the line.
+    while line.len() < LONGEST {
+        from.read_exact(&mut byte).ok()?;
+        if byte == *b"\n" {
+            return String::from_utf8(line).ok();
         }
+        line.extend(byte);
     }
     None
 }

@@ -205,7 +205,11 @@ impl Connection {
         let mut child = self.command.spawn().map_err(|problem| cannot_run(&problem))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let printed = std::thread::scope(|scope| {
-            scope.spawn(move || stderr.map(|stderr| pass(stderr, |piece| Ok(say_bytes(piece)))));
+            let say = |piece: &[u8]| {
+                say_bytes(piece);
+                Ok(())
+            };
+            scope.spawn(move || stderr.map(|stderr| pass(stderr, say)));
             let printed = stdout.map_or(Ok(()), |stdout| pass(stdout, |piece| output.bytes(piece)));
             if printed.is_err() {
                 // Nobody reads on.
