@@ -104,6 +104,9 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
 
     let kind = if settings.etcd_servers.is_empty() { "the embedded store".to_string() } else { settings.etcd_servers.join(", ") };
     info!("fleetd {} on machine {} ({}), with {kind}", machine.version, machine.id, machine.address);
+    if let Some(api) = &machine.api {
+        info!("other machines reach the API at {api}");
+    }
     let notifier = Arc::new(notifier);
     notifier.say(&[NotifyState::Ready]).context("cannot tell systemd that fleetd is ready")?;
     let watchdog = tokio::spawn(feed_watchdog(notifier.clone()));

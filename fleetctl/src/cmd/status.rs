@@ -71,7 +71,8 @@ async fn over_ssh(context: &Context, arguments: &[Argument], port: u16) -> Resul
     for argument in arguments {
         for place in remote::places(context, argument, "loaded").await?.1 {
             let unit = place.instance.systemd_name();
-            worst = worst.max(remote::run(context, &place, port, &["systemctl", "status", "-l", "--no-pager", unit.as_str()])?);
+            worst =
+                worst.max(remote::run(context, &place, port, &["systemctl", "status", "-l", "--no-pager", "--", unit.as_str()])?);
         }
     }
     Ok(worst)

@@ -147,7 +147,7 @@ fn status_and_journal_ask_the_machine_itself_when_told_its_ssh_port() {
     .map(|arguments| ssh.run(arguments));
     expect![[r#"
         $ fleetctl status --ssh-port PORT hello
-        out| systemctl status -l --no-pager hello.service
+        out| systemctl status -l --no-pager -- hello.service
         rc=3
 
         $ fleetctl journal --ssh-port PORT --lines 3 hello

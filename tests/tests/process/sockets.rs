@@ -37,10 +37,13 @@ async fn a_socket_that_others_reach_is_refused_unless_it_is_named_or_insecure_on
     let expected = format!("Error: systemd hands over a socket on {address} that listen does not name: over plain HTTP anybody");
     assert!(said.contains(&expected), "{said}");
 
-    let fleetd = Fleetd::start_with(tempfile::tempdir().unwrap(), "insecure = true\n", second);
+    let config = "insecure = true\npublic_ip = \"10.0.0.7\"\n";
+    let fleetd = Fleetd::start_with(tempfile::tempdir().unwrap(), config, second);
     let url = format!("http://127.0.0.1:{}/fleet/v1/version", address.port());
     let answer = http().build().unwrap().get(url).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{}", fleetd.log());
+    // It is this machine's API for the others, too.
+    fleetd.until_said(&format!("other machines reach the API at http://10.0.0.7:{}", address.port())).await;
 }
 
 #[tokio::test]
