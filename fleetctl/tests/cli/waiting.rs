@@ -389,3 +389,22 @@ fn what_a_machine_refuses_is_stopped_at_once() {
     "#]]
     .assert_eq(&session.transcript("start own\nstart own\nload own\nstart own\nstop own\ndestroy own"));
 }
+
+#[test]
+fn what_systemd_does_not_stop_is_said_at_once() {
+    let session = Session::new();
+    session.file("stays.service", HELLO);
+    session.fake.cluster().unstoppable = Some("systemd refused to stop stays.service: Operation refused".to_string());
+    expect![[r#"
+        $ fleetctl start stays
+        out| Unit stays.service inactive
+        out| Unit stays.service launched on c2e1b518.../127.0.0.1
+        rc=0
+
+        $ fleetctl destroy stays
+        err| Error: stays.service runs on, on c2e1b518...: systemd refused to stop stays.service: Operation refused
+        err| Hint: fleet tries again each minute; on that machine, `systemctl kill stays.service` ends it
+        rc=1
+    "#]]
+    .assert_eq(&session.transcript("start stays\ndestroy stays"));
+}

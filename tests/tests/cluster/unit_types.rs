@@ -282,6 +282,8 @@ fn a_unit_that_systemd_does_not_stop_is_told_and_holds_up_no_leave(cluster: &Clu
     cluster
         .lab
         .sh("h2", "rm -r /etc/systemd/system/stays.service.d; systemctl daemon-reload; systemctl start fleetd.socket fleetd")?;
+    cluster.wait_until_ready()?;
+    cluster.start("next.service", &on_h2(SLEEPER))?;
     wait_for("it to stop once systemd lets it", PATIENCE, || {
         let running = cluster.running_on("h2", &["stays.service"])?;
         ensure!(running.is_empty(), "{running:?}");
