@@ -82,6 +82,12 @@ pub struct Keeper {
 #[derive(Serialize, Deserialize)]
 struct Saved {
     lease: i64,
+    /// The boot and the machine that it is of; none where a version wrote it that did not note them. A file that came along with a copied
+    /// disk names a lease that somebody else may hold.
+    #[serde(default)]
+    boot_id: Option<String>,
+    #[serde(default)]
+    machine: Option<MachineId>,
 }
 
 impl Keeper {
@@ -221,7 +227,9 @@ impl Keeper {
                 Err(error) => {
                     let now = match error {
                         StoreError::Conflict(_) => {
-                            "the lease of this machine's last boot has not run out yet; waiting for that".to_string()
+                            "the lease of this machine's last boot has not run out yet; waiting for that. If this goes on, another \
+                             machine has this one's /etc/machine-id: the journal of fleetd says what to do"
+                                .to_string()
                         }
                         error => format!("no lease yet: {error}; what is fenced waits"),
                     };
@@ -242,11 +250,8 @@ impl Keeper {
         lease: &mut Option<LeaseId>,
     ) -> Result<(i64, LeaseId), StoreError> {
         // Nothing that was bound to an earlier life runs on or starts again: its guard is gone.
-        if let Some(Saved { lease: old }) =
-            std::fs::read(&self.lease_file).ok().and_then(|saved| serde_json::from_slice(&saved).ok())
-            && lease.is_none_or(|lease| lease.0 != old)
-        {
-            store.revoke(LeaseId(old)).await?;
+        if let Some(old) = self.saved_lease().filter(|old| *lease != Some(*old)) {
+            store.revoke(old).await?;
         }
         let held = match *lease {
             Some(held) if store.keep_alive(held).await? => held,
@@ -366,8 +371,17 @@ impl Keeper {
         write_record(&self.renewals, &Renewal { guard: *guard, life: *life, alone, lease: lease.0, sent_ms, ended })
     }
 
+    /// The lease of an earlier life in this boot of this machine.
+    fn saved_lease(&self) -> Option<LeaseId> {
+        let Saved { lease, boot_id, machine } = serde_json::from_slice(&std::fs::read(&self.lease_file).ok()?).ok()?;
+        let ours =
+            boot_id.is_none_or(|boot_id| boot_id == self.host.boot_id()) && machine.is_none_or(|machine| machine == self.machine);
+        ours.then_some(LeaseId(lease))
+    }
+
     fn save_lease(&self, lease: LeaseId) {
-        let text = format!("{{\"lease\":{}}}\n", lease.0);
+        let saved = Saved { lease: lease.0, boot_id: Some(self.host.boot_id()), machine: Some(self.machine.clone()) };
+        let text = serde_json::to_string(&saved).unwrap_or_default() + "\n";
         let written = files::create(&self.lease_file, files::PRIVATE).and_then(|mut file| file.write_all(text.as_bytes()));
         if let Err(error) = written {
             warn!(
