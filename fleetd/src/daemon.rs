@@ -21,7 +21,7 @@ use crate::engine::Engine;
 use crate::files;
 use crate::health::Health;
 use crate::leave;
-use crate::machine;
+use crate::machine::{self, AddressWatch};
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::planner::Planner;
@@ -69,8 +69,10 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     let bus = if settings.systemd_user { Bus::User } else { Bus::System };
     let options = dbus::Options { bus: bus.clone(), unit_dir: settings.unit_dir.clone(), ..dbus::Options::default() };
     let systemd = Arc::new(DbusSystemd::new(options));
-    let session = Session::new(store.clone(), machine.clone(), settings.agent_ttl, &settings.data_dir, health.clone());
-    let (registration, presence) = (session.registration(), session.presence());
+    let folders = (settings.data_dir.as_path(), settings.run_dir.as_path());
+    let session = Session::new(store.clone(), machine.clone(), settings.agent_ttl, folders, health.clone());
+    let session = session.alone(settings.etcd_servers.is_empty());
+    let (standing, presence) = (session.standing(), session.presence());
     let agent = Agent::new(machine.id.clone(), store.clone(), systemd.clone() as Arc<dyn Systemd>, &settings.run_dir)
         .and_then(|agent| agent.with_memory(&settings.data_dir))
         .context("cannot read what an earlier fleetd left")?
@@ -84,23 +86,25 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     let api = Api::new(store.clone(), machine.id.clone(), move || rendered.render(&systemd.counters(), &asked));
     let api = api.with_limits(limits).with_names(&settings.listen_names);
     let api = api.with_replays(replays.clone()).with_keeper(settings.guard_dir());
+    let api = api.with_standing(standing.clone());
     let api = if settings.systemd_user { api.of_user() } else { api };
     api.set_tls(settings.tls.clone())?;
     let serving = tokio::spawn(api::serve(api.clone(), listeners, stop.clone()));
-    let (engine_store, id) = (store.clone(), machine.id.clone());
+    let (engine_store, id, stands) = (store.clone(), machine.id.clone(), standing.clone());
     let mut engine = EngineSwitch::new(move |settings| Engine {
         store: engine_store.clone(),
         machine: id.clone(),
         leader_ttl: settings.leader_ttl,
         settle: settings.agent_ttl + SETTLE_MARGIN,
         health: health.clone(),
+        standing: stands.clone(),
         metrics: metrics.clone(),
         replays: replays.clone(),
         planner: Planner::default(),
     });
     engine.set(&settings).await;
     let session = tokio::spawn(session.run());
-    let working = tokio::spawn(Agent::run(agent.clone(), registration.clone()));
+    let working = tokio::spawn(Agent::run(agent.clone(), standing.clone()));
 
     let kind = if settings.etcd_servers.is_empty() { "the embedded store".to_string() } else { settings.etcd_servers.join(", ") };
     info!("fleetd {} on machine {} ({}), with {kind}", machine.version, machine.id, machine.address);
@@ -111,7 +115,8 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     notifier.say(&[NotifyState::Ready]).context("cannot tell systemd that fleetd is ready")?;
     let watchdog = tokio::spawn(feed_watchdog(notifier.clone()));
 
-    let mut reloadable = Reloadable { settings, source, presence, api, server_tls, etcd, engine };
+    let address = AddressWatch::of(&settings, &presence);
+    let mut reloadable = Reloadable { settings, source, presence, address, api, server_tls, etcd, engine };
     let signal = serve_signals(&mut reloadable, &agent).await?;
     let _ = notifier.say(&[NotifyState::Stopping]);
     let leaving = signal == "SIGTERM" && own_job_is_stop(&bus).await;
@@ -125,7 +130,7 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     session.abort();
     working.abort();
     let _ = working.await;
-    let held = *registration.borrow();
+    let held = standing.borrow().registration();
     if leaving {
         let ttl = reloadable.presence.borrow().ttl;
         leave::leave(&store, &machine.id, held, ttl, &mut *agent.lock().await).await;

@@ -25,6 +25,7 @@ use crate::overdue::Overdue;
 use crate::planner::{Planned, Planner};
 use crate::repeated::Repeated;
 use crate::replays::Replays;
+use crate::session::Standing;
 use crate::store::kv::WatchStream;
 use crate::store::{Mirror, Store, StoreError, Term};
 use crate::{clock, leader, overdue, panics};
@@ -62,6 +63,8 @@ pub struct Engine {
     pub settle: Duration,
     /// Since when the store is reachable.
     pub health: Arc<Health>,
+    /// Whether this machine's id is its own: no machine stands for election by the id of another.
+    pub standing: watch::Receiver<Standing>,
     /// What the engine counts.
     pub metrics: Arc<Metrics>,
     /// What it planned last.
@@ -73,11 +76,12 @@ pub struct Engine {
 impl Engine {
     /// Stands by, leads, stands by again. On `stop` a leader resigns, and the next one is elected at once.
     pub async fn run(self, stop: CancellationToken) {
+        let mut standing = self.standing.clone();
         loop {
             let term = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                term = leader::campaign(&self.store, &self.machine, self.leader_ttl) => term,
+                term = self.elected(&mut standing) => term,
             };
             info!(term = term.create_revision, "leading");
             self.metrics.leader_since_s.store(clock::now_ms() / 1000, Relaxed);
@@ -92,6 +96,7 @@ impl Engine {
                     return;
                 }
                 () = self.hold(term) => None,
+                () = when(&mut standing, |standing| standing == Standing::Taken) => None,
                 () = overdue::look(&self.store, &self.health, self.settle, &overdue) => None,
                 led = panics::contained(self.lead(term, overdue.subscribe())) => led.err(),
             };
@@ -115,6 +120,18 @@ impl Engine {
         }
         let task = AbortOnDropHandle::new(tokio::spawn(hold));
         Box::pin(async move { drop(task.await) })
+    }
+
+    /// Stands for election for as long as the machine's id is its own.
+    async fn elected(&self, standing: &mut watch::Receiver<Standing>) -> Term {
+        loop {
+            when(standing, Standing::is_own).await;
+            tokio::select! {
+                biased;
+                () = when(standing, |standing| standing == Standing::Taken) => {}
+                term = leader::campaign(&self.store, &self.machine, self.leader_ttl) => return term,
+            }
+        }
     }
 
     /// After a panic: says so, lets another machine try, and waits before it stands by again.
@@ -313,6 +330,13 @@ impl Memory {
             info!(unit = %held.instance, machine = %held.machine, "{}: {held}", held.instance);
         }
         self.waiting = waiting;
+    }
+}
+
+/// Returns when the machine's standing is so. If nobody is left to tell, it stays as it is.
+async fn when(standing: &mut watch::Receiver<Standing>, wanted: impl Fn(Standing) -> bool) {
+    if standing.wait_for(|standing| wanted(*standing)).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -94,8 +94,13 @@ async fn look_at_all(
             }
             for (one, told) in due.iter().zip(told) {
                 let pause = match told.map(|time| time.map(|time| judge(time, elected.elapsed()))) {
-                    // The machine's key ends with its lease.
-                    Ok(None) => continue,
+                    // The machine's key ends with its lease, unless the machine has put it under another one.
+                    Ok(None) => {
+                        if overdue.borrow().contains_key(&one.machine) && has_moved(store, one).await? {
+                            overdue.send_if_modified(|overdue| overdue.remove(&one.machine).is_some());
+                        }
+                        continue;
+                    }
                     Ok(Some(Verdict::Leave)) => {
                         overdue.send_if_modified(|overdue| overdue.remove(&one.machine).is_some());
                         continue;
@@ -119,6 +124,12 @@ async fn look_at_all(
         }
     }
     Ok(())
+}
+
+/// Whether a machine whose lease has ended is registered under another one, as after a quick reboot.
+async fn has_moved(store: &Store, silent: &Silent) -> Result<bool, StoreError> {
+    let there = store.registered(&silent.machine).await?;
+    Ok(there.is_some_and(|there| there.registration.lease != silent.registration.lease))
 }
 
 /// About a lease that has `time`, so long after etcd's leader was heard to be elected.

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use crate::api::{Api, ServerTls};
 use crate::config::{self, Environment, Places, Settings};
 use crate::engine::Engine;
-use crate::machine;
+use crate::machine::{self, AddressWatch};
 use crate::session::Presence;
 use crate::store::etcd::EtcdKv;
 
@@ -35,6 +35,8 @@ pub struct Reloadable {
     pub source: Source,
     /// What the machine says of itself.
     pub presence: watch::Sender<Presence>,
+    /// Follows the machine's address.
+    pub address: AddressWatch,
     /// The API, which asks other machines.
     pub api: Api,
     /// The API's own certificate, if it has one.
@@ -48,6 +50,7 @@ pub struct Reloadable {
 impl Reloadable {
     /// Reads the configuration again. A bad one changes nothing.
     pub async fn reload(&mut self) {
+        info!("Reloading configuration from {}", self.source.places); // fleet 1.0's words
         let (new, warnings) = match config::load(&self.source.places, &self.source.environment) {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -61,7 +64,8 @@ impl Reloadable {
         }
         let new = new.with_fixed_options_of(&self.settings);
         (self.source.set_log)(&new.log);
-        match machine::this_machine(&new) {
+        let before = self.presence.borrow().machine.clone();
+        match machine::still_this_machine(&new, &before) {
             Ok(machine) => {
                 let presence = Presence { machine, ttl: new.agent_ttl };
                 self.presence.send_if_modified(|present| {
@@ -69,6 +73,7 @@ impl Reloadable {
                     *present = presence;
                     changed
                 });
+                self.address = AddressWatch::of(&new, &self.presence);
             }
             Err(error) => error!("{error:#}"),
         }

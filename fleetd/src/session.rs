@@ -1,24 +1,43 @@
 //! This machine's presence in the store: a lease, the machine's record under it, and keeping both alive.
 //!
-//! The lease's id lies on disk, so a fleetd that restarts (or a machine that reboots within the lease) goes on with the lease that
-//! it had, and nobody sees it gone.
+//! The lease's id lies on disk, so a fleetd that restarts (or a machine that reboots within the lease) goes on with the record that it
+//! had, and nobody sees it gone. A disk may be copied, so that id alone is no permission:
+//!
+//! - A restart in the same boot, which a file in `run_dir` proves, goes on with the lease at once.
+//! - A reboot looks on first. If nobody renews the lease until it is about to end, the record is put under a new one.
+//! - If somebody renews it, another fleetd lives with this machine's id. That one keeps its place; this one is refused, starts and stops
+//!   nothing, and leaves a note (`rivals/<id>`) from which the other one learns of it. Both say what to do. When the other one has left, or
+//!   the leader has given up on it, this one registers, with nothing assigned to it.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fleet_core::model::Machine;
+use fleet_core::model::{FORMAT, Machine, Rival};
 use fleet_core::name::MachineId;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{debug, error, info, warn};
 
 use crate::health::Health;
-use crate::store::{LeaseId, Registration, Store, StoreError};
+use crate::store::kv::WatchEvent;
+use crate::store::{LeaseId, Registered, Registration, Store, StoreError};
+
+mod saved;
+mod watched;
+
+use saved::{Files, Left};
+use watched::{Holder, Watched};
 
 /// How long to wait before the store is tried again: short against any lease, long against its load.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// How often a fleetd that was refused looks whether the other one has gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long to wait before the store is asked again who else has this machine's id.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a machine says of itself, and how long it may be silent.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,21 +48,52 @@ pub struct Presence {
     pub ttl: Duration,
 }
 
+/// Whether this machine's id is its own, by the store's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The store has not answered.
+    NoAnswer,
+    /// A record of the id is there, and whose it is will be known within seconds.
+    Asked,
+    /// It is, and this is the registration, unless there is none at the moment.
+    Own(Option<Registration>),
+    /// Another fleetd has it, and lives.
+    Taken,
+}
+
+impl Standing {
+    /// The present registration.
+    pub fn registration(self) -> Option<Registration> {
+        if let Standing::Own(registration) = self { registration } else { None }
+    }
+
+    /// Whether this machine may act by its id.
+    pub fn is_own(self) -> bool {
+        matches!(self, Standing::Own(_))
+    }
+}
+
 /// Keeps the machine registered until it is told to stop.
 pub struct Session {
     store: Store,
     presence: watch::Sender<Presence>,
-    state_file: PathBuf,
+    files: Files,
     health: Arc<Health>,
-    registration: watch::Sender<Option<Registration>>,
+    standing: watch::Sender<Standing>,
+    /// Whether this machine alone has the store open: then nobody else can hold anything in it.
+    alone: bool,
+    known: Mutex<Known>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Saved {
-    lease: i64,
-    /// 0: written by a version that did not note it.
-    #[serde(default)]
-    ttl_ms: u64,
+/// The leases that the machine's record may be under.
+#[derive(Default)]
+struct Known {
+    /// Those of this boot.
+    own: BTreeSet<LeaseId>,
+    /// Those of the last boot, or of the machine that this disk was copied from.
+    claimed: BTreeSet<LeaseId>,
+    /// The time that an earlier fleetd wanted of the last one.
+    ttl: Option<(LeaseId, Duration)>,
 }
 
 /// A lease and its time.
@@ -59,12 +109,42 @@ struct Held {
     presence: Presence,
 }
 
+/// What goes on from one try to register to the next.
+#[derive(Default)]
+struct Trying {
+    /// A lease that was granted for it.
+    granted: Option<Lease>,
+    /// The lease of somebody else that the record is under.
+    watched: Option<Watched>,
+    /// The note that this one was refused: its lease, and when that was renewed.
+    note: Option<(LeaseId, Instant)>,
+}
+
 impl Session {
-    /// `state_dir` must survive a reboot; `ttl` is how long the machine may be silent before it is lost.
-    pub fn new(store: Store, machine: Machine, ttl: Duration, state_dir: &Path, health: Arc<Health>) -> Session {
-        let state_file = state_dir.join("session.json");
+    /// `data_dir` must survive a reboot, `run_dir` must not; `ttl` is how long the machine may be silent before it is lost.
+    pub fn new(
+        store: Store,
+        machine: Machine,
+        ttl: Duration,
+        (data_dir, run_dir): (&Path, &Path),
+        health: Arc<Health>,
+    ) -> Session {
+        let files = Files::of(&machine, data_dir, run_dir);
+        let Left { own, claimed, ttl_ms } = files.open();
+        let known = Known {
+            own: own.into_iter().collect(),
+            claimed: claimed.into_iter().collect(),
+            ttl: ttl_ms.map(|(lease, ms)| (lease, Duration::from_millis(ms))),
+        };
         let presence = watch::Sender::new(Presence { machine, ttl });
-        Session { store, presence, state_file, health, registration: watch::Sender::new(None) }
+        let standing = watch::Sender::new(Standing::NoAnswer);
+        Session { store, presence, files, health, standing, alone: false, known: Mutex::new(known) }
+    }
+
+    /// For a store that this machine alone has open: nobody else can hold its record.
+    #[must_use]
+    pub fn alone(self, alone: bool) -> Session {
+        Session { alone, ..self }
     }
 
     /// Changes what is registered, without a break.
@@ -72,22 +152,29 @@ impl Session {
         self.presence.clone()
     }
 
-    /// The present registration; `None` while there is none.
-    pub fn registration(&self) -> watch::Receiver<Option<Registration>> {
-        self.registration.subscribe()
+    /// Whether the machine's id is its own, and its registration.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
     }
 
     /// Registers and stays registered. Drop the future to stop; the lease then runs on for its time (see [`leave`]).
     pub async fn run(self) {
-        let mut lease = self.saved_lease();
+        tokio::select! {
+            biased; // the same order in each run of the simulator
+            never = self.be_registered() => never,
+            never = self.hear_of_rivals() => never,
+        }
+    }
+
+    async fn be_registered<T>(&self) -> T {
         loop {
-            let held = self.register(lease.take()).await;
+            let held = self.register().await;
             let Presence { machine, ttl } = held.presence.clone();
             info!(lease = held.registration.lease.0, address = %machine.address, "registered machine {}", machine.id);
-            self.registration.send_replace(Some(held.registration));
+            self.stand(Standing::Own(Some(held.registration)));
             self.stay(held).await;
             warn!("the machine's lease ended (it was silent for {} s, or the store lost it); registering anew", ttl.as_secs());
-            self.registration.send_replace(None);
+            self.stand(Standing::Own(None));
         }
     }
 
@@ -101,14 +188,14 @@ impl Session {
             if wanted != held.presence {
                 match self.update(&held, &wanted).await {
                     Ok(registration) => {
-                        info!(lease = registration.lease.0, "registered what the configuration changed");
-                        self.registration.send_replace(Some(registration));
+                        info!(lease = registration.lease.0, "registered what has changed of this machine");
+                        self.stand(Standing::Own(Some(registration)));
                         held = Held { registration, presence: wanted };
                     }
                     Err(StoreError::LeaseExpired) => return,
                     Err(error) => {
                         retry = true;
-                        let now = format!("what the configuration changed is not registered yet: {error}");
+                        let now = format!("what has changed of this machine is not registered yet: {error}");
                         if now != said {
                             warn!("{now}");
                             said = now;
@@ -131,60 +218,245 @@ impl Session {
         }
         // etcd cannot change a lease's time.
         let lease = self.store.grant(wanted.ttl).await?;
+        // Both may be this machine's, whatever becomes of it now.
+        self.own(Lease { id: lease, ttl: wanted.ttl }, Some(old.lease));
         let moved = self.store.change_lease(&wanted.machine, old, lease).await;
-        if moved.is_ok() {
-            self.save_lease(Lease { id: lease, ttl: wanted.ttl });
+        match &moved {
+            Ok(_) => self.own(Lease { id: lease, ttl: wanted.ttl }, None),
+            Err(_) => self.own(Lease { id: old.lease, ttl: held.presence.ttl }, None),
         }
         // Whichever of the two is not needed; a failure costs nothing, for it runs out by itself.
         let _ = self.store.revoke(if moved.is_ok() { old.lease } else { lease }).await;
         moved
     }
 
-    async fn register(&self, mut lease: Option<Lease>) -> Held {
+    async fn register(&self) -> Held {
+        let mut trying = Trying::default();
         let mut said = String::new();
         loop {
-            match self.try_register(&mut lease).await {
-                Ok(held) => {
+            let mut pause = RETRY;
+            let now = match self.try_register(&mut trying).await {
+                Ok(Ok(held)) => {
                     self.health.reachable(self.store.led_anew(), held.presence.ttl);
+                    if let Some((note, _)) = trying.note {
+                        let _ = self.store.revoke(note).await; // it runs out by itself
+                    }
                     return held;
                 }
-                Err(StoreError::LeaseExpired) => lease = None,
+                Ok(Err((Holder::Lives, address))) => {
+                    self.stand(Standing::Taken);
+                    self.leave_note(&mut trying).await;
+                    pause = LOOK_AGAIN.min(self.presence.borrow().ttl / 3);
+                    let said_now = refusal(&self.presence.borrow().machine.id, &address);
+                    if said_now != said {
+                        error!("{said_now}");
+                        said = said_now;
+                    }
+                    None
+                }
+                Ok(Err((_, address))) => {
+                    if *self.standing.borrow() == Standing::NoAnswer {
+                        self.stand(Standing::Asked);
+                    }
+                    (said.is_empty()).then(|| {
+                        format!(
+                            "a machine with the id {} is registered already, at {address}; looking for a few seconds whether it lives",
+                            self.presence.borrow().machine.id
+                        )
+                    })
+                }
+                Err(StoreError::LeaseExpired) => {
+                    trying.granted = None;
+                    None
+                }
+                // Somebody else wrote in between: who that was is looked at next.
+                Err(StoreError::Conflict(key)) => {
+                    debug!("looking again: {key} changed");
+                    None
+                }
                 Err(error) => {
                     if matches!(error, StoreError::Unavailable(_)) {
                         self.health.unreachable();
+                        if *self.standing.borrow() == Standing::Asked {
+                            self.stand(Standing::NoAnswer);
+                        }
                     }
-                    let now = match &error {
-                        StoreError::Conflict(_) => format!(
-                            "a machine with the id {} is registered already; waiting for its lease to end. If this goes on, two machines share an /etc/machine-id: give one a new id with systemd-machine-id-setup",
-                            self.presence.borrow().machine.id
-                        ),
-                        error => format!("cannot register yet: {error}"),
-                    };
-                    // The same trouble is said once, not twice a second.
-                    if now != said {
-                        warn!("{now}");
-                        said = now;
-                    }
-                    tokio::time::sleep(RETRY).await;
+                    Some(format!("cannot register yet: {error}"))
                 }
+            };
+            // The same trouble is said once, not twice a second.
+            if let Some(now) = now.filter(|now| *now != said) {
+                warn!("{now}");
+                said = now;
             }
+            tokio::time::sleep(pause).await;
         }
     }
 
-    async fn try_register(&self, lease: &mut Option<Lease>) -> Result<Held, StoreError> {
+    /// The registration; or, where somebody else has the id, what is known of it, and its address.
+    async fn try_register(&self, trying: &mut Trying) -> Result<Result<Held, (Holder, String)>, StoreError> {
         let wanted = self.presence.borrow().clone();
-        let held = match *lease {
-            Some(held) if self.store.keep_alive(held.id).await? => held,
-            _ => {
-                let granted = Lease { id: self.store.grant(wanted.ttl).await?, ttl: wanted.ttl };
-                *lease = Some(granted);
-                self.save_lease(granted);
-                granted
+        let there = self.store.registered(&wanted.machine.id).await?;
+        let Some(there) = there else {
+            trying.watched = None;
+            if *self.standing.borrow() == Standing::Taken && !self.store.is_given_up(&wanted.machine.id).await? {
+                // The one that lived was cut off, and what it runs may run on: nothing of that is begun here.
+                return Ok(Err((Holder::Unknown, String::new())));
             }
+            return self.begin(wanted, trying).await.map(Ok);
         };
-        let registration = self.store.register(&wanted.machine, held.id).await?;
+        let lease = there.registration.lease;
+        if self.known().own.contains(&lease) {
+            return self.go_on(wanted, &there).await.map(Ok);
+        }
+        if !self.alone {
+            let Some(left) = self.store.time_left(lease).await? else { return Err(StoreError::LeaseExpired) };
+            let watched = trying.watched.take().filter(|watched| watched.lease == lease);
+            let watched = trying.watched.insert(watched.unwrap_or_else(|| Watched::new(lease, &left)));
+            let holder = watched.look(&left);
+            let last_boot = self.known().claimed.contains(&lease) && *self.standing.borrow() != Standing::Taken;
+            if holder != Holder::Silent || !last_boot {
+                return Ok(Err((holder, there.address)));
+            }
+        }
+        self.take_over(wanted, &there, trying).await.map(Ok)
+    }
+
+    /// Nobody is registered by this id.
+    async fn begin(&self, wanted: Presence, trying: &mut Trying) -> Result<Held, StoreError> {
+        let begun = self.begin_anew(wanted, trying).await;
+        if let Err(StoreError::Refused(_) | StoreError::TooLarge { .. }) = begun
+            && !self.standing.borrow().is_own()
+        {
+            self.stand(Standing::Own(None)); // nobody has it, and a store that takes no writes keeps nothing from running
+        }
+        begun
+    }
+
+    async fn begin_anew(&self, wanted: Presence, trying: &mut Trying) -> Result<Held, StoreError> {
+        let lease = self.granted(&wanted, trying).await?;
+        self.own(lease, None);
+        let registration = self.store.register(&wanted.machine, lease.id).await?;
+        Ok(Held { registration, presence: Presence { ttl: lease.ttl, ..wanted } })
+    }
+
+    /// This boot of this machine is.
+    async fn go_on(&self, wanted: Presence, there: &Registered) -> Result<Held, StoreError> {
+        if !self.standing.borrow().is_own() {
+            self.stand(Standing::Own(None));
+        }
+        let id = there.registration.lease;
+        if !self.store.keep_alive(id).await? {
+            return Err(StoreError::LeaseExpired);
+        }
         // An earlier fleetd's lease may have another time than this one's configuration says; `stay` sees to that.
-        Ok(Held { registration, presence: Presence { ttl: held.ttl, ..wanted } })
+        let noted = self.known().ttl.filter(|(lease, _)| *lease == id).map(|(_, ttl)| ttl);
+        let ttl = match noted {
+            Some(ttl) => ttl,
+            None => self.store.time_left(id).await?.map_or(wanted.ttl, |left| left.granted),
+        };
+        let registration = self.store.register(&wanted.machine, id).await?;
+        self.own(Lease { id, ttl }, None);
+        Ok(Held { registration, presence: Presence { ttl, ..wanted } })
+    }
+
+    /// The last boot of this machine is. Its lease is not gone on with: whoever else may believe in it would not notice.
+    async fn take_over(&self, wanted: Presence, there: &Registered, trying: &mut Trying) -> Result<Held, StoreError> {
+        let lease = self.granted(&wanted, trying).await?;
+        self.known().own.insert(lease.id);
+        self.files.keep_for_this_boot(lease.id, lease.ttl.as_millis() as u64, None);
+        let registration = self.store.take_over(&wanted.machine, there, lease.id).await?;
+        self.own(lease, None);
+        info!("going on with the registration of this machine's last boot");
+        let _ = self.store.revoke(there.registration.lease).await; // it runs out by itself
+        Ok(Held { registration, presence: Presence { ttl: lease.ttl, ..wanted } })
+    }
+
+    async fn granted(&self, wanted: &Presence, trying: &mut Trying) -> Result<Lease, StoreError> {
+        if let Some(lease) = trying.granted
+            && self.store.keep_alive(lease.id).await?
+        {
+            return Ok(lease);
+        }
+        let granted = Lease { id: self.store.grant(wanted.ttl).await?, ttl: wanted.ttl };
+        trying.granted = Some(granted);
+        Ok(granted)
+    }
+
+    /// Notes that the machine's record is, or is about to be, under this lease; `before` while it may be under that one still.
+    fn own(&self, lease: Lease, before: Option<LeaseId>) {
+        self.known().own.insert(lease.id);
+        self.files.keep(lease.id, lease.ttl.as_millis() as u64, before);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner) // a panic leaves no half of it
+    }
+
+    fn stand(&self, standing: Standing) {
+        self.standing.send_replace(standing);
+    }
+
+    /// Leaves word for the fleetd that has this machine's id, for as long as this one waits.
+    async fn leave_note(&self, trying: &mut Trying) {
+        let Presence { machine, ttl } = self.presence.borrow().clone();
+        if trying.note.is_some_and(|(_, at)| at.elapsed() < ttl / 3) {
+            return;
+        }
+        let noted = async {
+            if let Some((lease, _)) = trying.note
+                && self.store.keep_alive(lease).await?
+            {
+                return Ok(lease);
+            }
+            let lease = self.store.grant(ttl).await?;
+            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            let rival = Rival { v: FORMAT, address: machine.address.clone(), host, ..Rival::default() };
+            self.store.put_rival(&machine.id, &rival, lease).await.map(|()| lease)
+        };
+        match noted.await {
+            Ok(lease) => trying.note = Some((lease, Instant::now())),
+            Err::<_, StoreError>(error) => debug!("the other fleetd with this id is not told yet: {error}"),
+        }
+    }
+
+    /// Says when another fleetd with this machine's id was refused.
+    async fn hear_of_rivals<T>(&self) -> T {
+        if self.alone {
+            return std::future::pending().await;
+        }
+        let id = self.presence.borrow().machine.id.clone();
+        let mut own = self.standing.subscribe();
+        loop {
+            let _ = own.wait_for(|standing| standing.is_own()).await;
+            if let Err(problem) = self.follow_rivals(&id).await {
+                debug!("looking again for others with this machine's id: {problem}");
+            }
+            tokio::time::sleep(LISTEN_AGAIN).await;
+        }
+    }
+
+    async fn follow_rivals(&self, id: &MachineId) -> Result<(), StoreError> {
+        let (rival, revision) = self.store.rival(id).await?;
+        rival.iter().for_each(|rival| self.say(id, rival));
+        let mut changes = self.store.watch_rival(id, revision).await?;
+        while let Some(batch) = changes.recv().await {
+            for event in batch?.events {
+                if let WatchEvent::Put(kv) = event {
+                    self.say(id, &self.store.read_rival(&kv)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&self, id: &MachineId, rival: &Rival) {
+        if self.standing.borrow().is_own() {
+            error!(
+                "another fleetd with this machine's id {id} was started on {} at {}, and was refused; this one goes on. {}",
+                rival.host, rival.address, REMEDY
+            );
+        }
     }
 
     /// Returns when the lease has ended. An unreachable store ends nothing: only its word that the lease is gone does.
@@ -192,11 +464,13 @@ impl Session {
         // Three tries fit into one lease time.
         let mut beat = interval(ttl / 3);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut renewed, mut silent) = (Instant::now(), false);
         loop {
             beat.tick().await;
             loop {
                 match self.store.keep_alive(lease).await {
                     Ok(true) => {
+                        (renewed, silent) = (Instant::now(), false);
                         if !self.health.is_reachable() {
                             // A renewal may be answered by a member that has not heard of an election yet; a read is not.
                             let _ = self.store.leader().await;
@@ -209,27 +483,28 @@ impl Session {
                             warn!("{error}; nothing that runs is stopped, trying again");
                         }
                         self.health.unreachable();
+                        if !silent && renewed.elapsed() >= ttl {
+                            silent = true;
+                            // fleet 1.0's words, which its operators look for.
+                            error!("Server monitor triggered: Monitor timed out before successful heartbeat");
+                        }
                         tokio::time::sleep(RETRY).await;
                     }
                 }
             }
         }
     }
+}
 
-    fn saved_lease(&self) -> Option<Lease> {
-        let text = std::fs::read_to_string(&self.state_file).ok()?;
-        let saved: Saved = serde_json::from_str(&text).ok()?;
-        Some(Lease { id: LeaseId(saved.lease), ttl: Duration::from_millis(saved.ttl_ms) })
-            .map(|lease| if saved.ttl_ms == 0 { Lease { ttl: self.presence.borrow().ttl, ..lease } } else { lease })
-    }
+/// What an operator does about two machines with one id.
+const REMEDY: &str = "If that host is a copy of this one, or this one of it, give the copy an id of its own: \
+                      rm /etc/machine-id; systemd-machine-id-setup; systemctl restart fleetd";
 
-    fn save_lease(&self, lease: Lease) {
-        let saved = Saved { lease: lease.id.0, ttl_ms: lease.ttl.as_millis() as u64 };
-        let text = serde_json::to_string(&saved).unwrap_or_default() + "\n";
-        if let Err(error) = crate::files::write_atomic(&self.state_file, text.as_bytes()) {
-            warn!("cannot write {}: {error}; a restart of fleetd will wait for the old lease to end", self.state_file.display());
-        }
-    }
+fn refusal(id: &MachineId, address: &str) -> String {
+    format!(
+        "another fleetd has this machine's id {id} and is alive, at {address}. This one is refused: it starts and stops nothing until the other \
+         one is gone. {REMEDY}"
+    )
 }
 
 /// Ends this machine's presence at once: its units are then planned elsewhere. Whoever leaves stops them first, see [`crate::leave`].
@@ -268,7 +543,7 @@ mod tests {
         store: Store,
         task: tokio::task::JoinHandle<()>,
         presence: watch::Sender<Presence>,
-        registration: watch::Receiver<Option<Registration>>,
+        standing: watch::Receiver<Standing>,
     }
 
     impl Running {
@@ -279,15 +554,17 @@ mod tests {
         }
 
         fn start_in(folder: tempfile::TempDir, store: Store, ttl: Duration) -> Running {
-            let session = Session::new(store.clone(), machine("10.0.0.1"), ttl, folder.path(), Arc::default());
-            let (presence, registration) = (session.presence(), session.registration());
-            Running { folder, store, task: tokio::spawn(session.run()), presence, registration }
+            let folders = (folder.path(), folder.path());
+            let session = Session::new(store.clone(), machine("10.0.0.1"), ttl, folders, Arc::default());
+            let (presence, standing) = (session.presence(), session.standing());
+            Running { folder, store, task: tokio::spawn(session.run()), presence, standing }
         }
 
         /// The registration once it is another than `old`.
         async fn after(&mut self, old: Option<Registration>) -> Registration {
-            let new = self.registration.wait_for(|now| now.is_some() && *now != old);
-            tokio::time::timeout(Duration::from_secs(20), new).await.expect("a registration in time").unwrap().unwrap()
+            let new = self.standing.wait_for(|now| now.registration().is_some() && now.registration() != old);
+            let new = tokio::time::timeout(Duration::from_secs(20), new).await.expect("a registration in time").unwrap();
+            new.registration().unwrap()
         }
 
         async fn seen(&self) -> (String, bool) {
@@ -308,7 +585,7 @@ mod tests {
         while running.seen().await.0 != "10.0.0.2" {
             changes.recv().await.unwrap().unwrap();
         }
-        assert_eq!(*running.registration.borrow(), Some(first));
+        assert_eq!(running.standing.borrow().registration(), Some(first));
     }
 
     #[tokio::test]

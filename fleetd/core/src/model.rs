@@ -14,7 +14,7 @@ use crate::xfleet::Constraints;
 
 mod machines;
 
-pub use machines::{Availability, Capacity, Machine, Settings};
+pub use machines::{Availability, Capacity, Machine, Rival, Settings};
 
 /// The format number that every document carries as `v`. Readers keep fields that they do not know.
 pub const FORMAT: u32 = 1;

@@ -7,13 +7,16 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use fleet_core::converge::Marker;
-use fleet_core::name::UnitName;
+use fleet_core::name::{MachineId, UnitName};
 use fleet_core::unit_file::ShortHash;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::files;
+
+/// Beside the folder: names the machine that all in it was assigned to.
+const OWNER: &str = "units.machine-id";
 
 /// Whose text the file of a template has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,14 +36,16 @@ pub(super) struct Markers {
     reload_due: PathBuf,
     /// Is there while units were enabled whose targets do not know it yet; that can wait for a quiet time.
     links_due: PathBuf,
+    /// Whether all this was assigned to the id that this machine had before.
+    of_another: bool,
     markers: BTreeMap<UnitName, Marker>,
     /// By the name that systemd knows the template by.
     templates: BTreeMap<UnitName, Template>,
 }
 
 impl Markers {
-    /// Reads what an earlier fleetd left.
-    pub(super) fn open(folder: &Path) -> io::Result<Markers> {
+    /// Reads what an earlier fleetd left, and notes that it is `machine`'s if there is nothing.
+    pub(super) fn open(folder: &Path, machine: &MachineId) -> io::Result<Markers> {
         files::public_folder(folder)?; // `units_directory` may be this one, too
         let mut markers: BTreeMap<UnitName, Marker> = read_all(folder, ".json")?;
         let templates: BTreeMap<UnitName, Template> = read_all(folder, ".template")?;
@@ -51,8 +56,29 @@ impl Markers {
                 marker.hash = ShortHash::default();
             }
         }
-        let (reload_due, links_due) = (folder.join("reload-due"), folder.join("links-due"));
-        Ok(Markers { folder: folder.to_path_buf(), reload_due, links_due, markers, templates })
+        let [reload_due, links_due] = ["reload-due", "links-due"].map(|name| folder.join(name));
+        let owner = folder.with_file_name(OWNER);
+        // Without a word an earlier version wrote it.
+        let of_another = std::fs::read_to_string(&owner).is_ok_and(|owner| owner.trim() != machine.as_str());
+        let of_another = of_another && !markers.is_empty();
+        let folder = folder.to_path_buf();
+        let mut markers = Markers { folder, reload_due, links_due, of_another, markers, templates };
+        if !of_another {
+            markers.belong_to(machine);
+        }
+        Ok(markers)
+    }
+
+    /// Whether the host's `/etc/machine-id` was another one when all this was assigned.
+    pub(super) fn are_of_another(&self) -> bool {
+        self.of_another
+    }
+
+    /// Notes that from now on `machine`'s assignment says what of this stays.
+    pub(super) fn belong_to(&mut self, machine: &MachineId) {
+        let owner = self.folder.with_file_name(OWNER);
+        note(&owner, std::fs::write(&owner, format!("{machine}\n")));
+        self.of_another = false;
     }
 
     pub(super) fn reload_is_due(&self) -> bool {

@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::repeated::Repeated;
+use crate::session::Standing;
 use crate::store::kv::WatchEvent;
 use crate::store::{Registration, Store, StoreError};
 use crate::systemd::{JobOutcome, Listed, MAX_STARTS, Systemd, SystemdError};
@@ -134,7 +135,7 @@ type Newest = watch::Receiver<Shown>;
 impl Agent {
     /// `run_dir` holds what is known of the units of this boot.
     pub fn new(machine: MachineId, store: Store, systemd: Arc<dyn Systemd>, run_dir: &Path) -> std::io::Result<Agent> {
-        let markers = Markers::open(&run_dir.join("units"))?;
+        let markers = Markers::open(&run_dir.join("units"), &machine)?;
         Ok(Agent {
             machine,
             store,
@@ -170,13 +171,13 @@ impl Agent {
 
     /// Has the agent keep its assignment in `data_dir`, and start from it after a reboot while the store is away.
     pub fn with_memory(mut self, data_dir: &Path) -> std::io::Result<Agent> {
-        self.remembered = Some(Remembered::open(data_dir)?);
+        self.remembered = Some(Remembered::open(data_dir, &self.machine)?);
         Ok(self)
     }
 
     /// Ticks whenever the assignment changes, a job ends, a pause ends or time passes, for ever. Drop the future to stop: nothing
-    /// that runs is stopped by that.
-    pub async fn run(agent: Arc<Mutex<Agent>>, registration: watch::Receiver<Option<Registration>>) {
+    /// that runs is stopped by that. While another fleetd has this machine's id, nothing is started or stopped.
+    pub async fn run(agent: Arc<Mutex<Agent>>, standing: watch::Receiver<Standing>) {
         let (machine, store, systemd, wanted, remembered) = {
             let agent = agent.lock().await;
             let (systemd, wanted) = (agent.systemd.clone(), agent.wanted.subscribe());
@@ -187,10 +188,10 @@ impl Agent {
         let remember = remember(remembered, sender.subscribe());
         let follow = follow_assignment(store, machine, sender, wanted);
         let tick = async {
-            let mut registered = registration.clone();
+            let mut stands = standing.clone();
             loop {
-                let held = *registration.borrow();
-                let (next_ms, busy) = agent.lock().await.tick(clock::now_ms(), &newest, held).await;
+                let now = *standing.borrow();
+                let (next_ms, busy) = agent.lock().await.tick(clock::now_ms(), &newest, now).await;
                 // A job's end wakes at once when it was the last one, and a busy while later when others are still running.
                 let wait = Duration::from_millis(next_ms.saturating_sub(clock::now_ms()));
                 let job_ended = async {
@@ -204,7 +205,7 @@ impl Agent {
                         biased; // the same order in each run of the simulator
                         () = job_ended => {}
                         _ = newest.changed() => {}
-                        _ = registered.changed() => {}
+                        _ = stands.changed() => {}
                     }
                 };
                 let _ = timeout(wait, woken).await;
@@ -219,12 +220,16 @@ impl Agent {
     }
 
     /// One pass. Answers with when to look again, in milliseconds since 1970, and, while jobs are under way, how long to let them run.
-    async fn tick(&mut self, now_ms: u64, newest: &Newest, registration: Option<Registration>) -> (u64, Option<Duration>) {
-        self.take(newest.borrow().clone(), now_ms);
+    async fn tick(&mut self, now_ms: u64, newest: &Newest, standing: Standing) -> (u64, Option<Duration>) {
+        let registration = standing.registration();
         if registration != self.registration {
             self.registration = registration;
             (self.reported, self.reported_at) = (None, None);
         }
+        if standing == Standing::Taken {
+            return (now_ms + LIST_PERIOD_MS, None);
+        }
+        self.take(newest.borrow().clone(), standing, now_ms);
         match self.pass(now_ms).await {
             Ok(next_ms) => {
                 self.said.clear();
@@ -241,13 +246,27 @@ impl Agent {
         }
     }
 
-    /// Takes what the store shows; or, while it does not answer, what was assigned before.
-    fn take(&mut self, shown: Shown, now_ms: u64) {
-        if let Some(assignment) = shown.assignment {
-            (self.assignment, self.as_of, self.from_disk) = (Some(assignment), shown.as_of, false);
+    /// Takes what the store shows, once this machine's id is known to be its own; or, while the store does not answer, what was assigned
+    /// before.
+    fn take(&mut self, shown: Shown, standing: Standing, now_ms: u64) {
+        if standing == Standing::Asked {
+            self.asked_since_ms = None; // the store answers: whose the id is will be known soon
+            return;
+        }
+        if standing.is_own() {
+            if let Some(assignment) = shown.assignment {
+                (self.assignment, self.as_of, self.from_disk) = (Some(assignment), shown.as_of, false);
+                if self.markers.are_of_another() {
+                    self.markers.belong_to(&self.machine);
+                }
+            } else if shown.answered && self.assignment.is_none() && self.markers.are_of_another() {
+                // What runs here was assigned to the id that this machine had before: to this one nothing is.
+                self.assignment = Some(Arc::default());
+            }
         }
         let asked_since_ms = *self.asked_since_ms.get_or_insert(now_ms);
-        if !shown.answered && self.assignment.is_none() && now_ms >= asked_since_ms + DISK_PATIENCE_MS {
+        let no_answer = !shown.answered || !standing.is_own();
+        if no_answer && self.assignment.is_none() && now_ms >= asked_since_ms + DISK_PATIENCE_MS {
             self.assignment = self.remembered.as_ref().and_then(Remembered::assignment).map(Arc::new);
             if let Some(assignment) = &self.assignment {
                 let generation = assignment.generation;

@@ -1,4 +1,5 @@
-//! What the agent remembers over a reboot: its last assignment and the unit files in it. Without the store it starts from that.
+//! What the agent remembers over a reboot: its last assignment and the unit files in it. Without the store it starts from that, unless it
+//! is another machine's: the folder may be on a copied disk, of an image or a backup.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::model::Assignment;
+use fleet_core::name::MachineId;
 use tracing::warn;
 
 use crate::files::{private_folder, write_atomic};
@@ -14,22 +16,27 @@ use crate::files::{private_folder, write_atomic};
 /// How long a unit file is kept that no assignment names.
 const FORGET: Duration = Duration::from_secs(3600);
 
+/// The field of the file that names the machine. It lies beside the assignment's own, where an earlier version passes over it.
+const MACHINE: &str = "machine";
+
 /// The folder that survives a reboot.
 #[derive(Debug, Clone)]
 pub(super) struct Remembered {
+    machine: MachineId,
     assignment: PathBuf,
     texts: PathBuf,
 }
 
 impl Remembered {
-    /// Creates the folder.
-    pub(super) fn open(data_dir: &Path) -> io::Result<Remembered> {
-        let remembered = Remembered { assignment: data_dir.join("assignment.json"), texts: data_dir.join("texts") };
+    /// Creates the folder. What lies in it counts if it is `machine`'s.
+    pub(super) fn open(data_dir: &Path, machine: &MachineId) -> io::Result<Remembered> {
+        let (assignment, texts) = (data_dir.join("assignment.json"), data_dir.join("texts"));
+        let remembered = Remembered { machine: machine.clone(), assignment, texts };
         private_folder(&remembered.texts)?;
         Ok(remembered)
     }
 
-    /// The last assignment; `None` if there was none or it cannot be read, which is said.
+    /// The last assignment; `None` if there was none, it is another machine's, or it cannot be read, which is said.
     pub(super) fn assignment(&self) -> Option<Assignment> {
         let bytes = match std::fs::read(&self.assignment) {
             Ok(bytes) => bytes,
@@ -39,14 +46,33 @@ impl Remembered {
                 return None;
             }
         };
-        serde_json::from_slice(&bytes)
-            .inspect_err(|error| warn!("cannot read {}: {error}; waiting for the store", self.assignment.display()))
-            .ok()
+        let read = serde_json::from_slice(&bytes).and_then(|mut assignment: Assignment| {
+            let owner = assignment.unknown.remove(MACHINE).map(serde_json::from_value::<MachineId>).transpose()?;
+            Ok((owner, assignment))
+        });
+        match read {
+            Ok((Some(owner), assignment)) if owner == self.machine => Some(assignment),
+            Ok((owner, _)) => {
+                let whose = owner.map_or("does not say which machine it is of".to_string(), |id| format!("is of machine {id}"));
+                warn!(
+                    "{} {whose}, and this is machine {}: nothing is started from it; waiting for the store",
+                    self.assignment.display(),
+                    self.machine
+                );
+                None
+            }
+            Err(error) => {
+                warn!("cannot read {}: {error}; waiting for the store", self.assignment.display());
+                None
+            }
+        }
     }
 
     /// Keeps an assignment, on the disk before this returns, and forgets the texts that it does not name.
     pub(super) fn keep(&self, assignment: &Assignment) {
-        let written = serde_json::to_vec(assignment).map_err(io::Error::from);
+        let mut owned = assignment.clone();
+        owned.unknown.insert(MACHINE.to_string(), self.machine.as_str().into());
+        let written = serde_json::to_vec(&owned).map_err(io::Error::from);
         let written = written.and_then(|bytes| write_atomic(&self.assignment, &bytes));
         if let Err(error) = written.and_then(|()| self.forget_all_but(assignment)) {
             warn!(
@@ -94,21 +120,36 @@ mod tests {
     #[test]
     fn an_assignment_and_its_texts_outlive_the_agent_and_damage_is_no_assignment() {
         let folder = tempfile::tempdir().unwrap();
-        let remembered = Remembered::open(folder.path()).unwrap();
+        let remembered = Remembered::open(folder.path(), &MachineId::new("m")).unwrap();
         assert_eq!(remembered.assignment(), None);
         let assignment = Assignment { generation: 3, ..Assignment::default() };
         remembered.keep(&assignment);
         remembered.keep_text("abc", "[Service]");
-        let again = Remembered::open(folder.path()).unwrap();
+        let again = Remembered::open(folder.path(), &MachineId::new("m")).unwrap();
         assert_eq!((again.assignment(), again.text("abc").as_deref()), (Some(assignment), Some("[Service]")));
         std::fs::write(folder.path().join("assignment.json"), "{").unwrap();
         assert_eq!(again.assignment(), None);
     }
 
     #[test]
+    fn an_assignment_of_another_machine_or_of_one_that_is_not_named_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |id: &str| Remembered::open(folder.path(), &MachineId::new(id)).unwrap();
+        let assignment = Assignment { generation: 3, ..Assignment::default() };
+        open("m").keep(&assignment);
+        assert_eq!((open("m").assignment(), open("other").assignment()), (Some(assignment.clone()), None));
+        let path = folder.path().join("assignment.json");
+        let text = std::fs::read(&path).unwrap();
+        let before: Assignment = serde_json::from_slice(&text).unwrap();
+        assert_eq!((before.generation, before.instances.len()), (3, 0), "an earlier version reads it");
+        std::fs::write(&path, serde_json::to_vec(&assignment).unwrap()).unwrap();
+        assert_eq!(open("m").assignment(), None, "an earlier version's");
+    }
+
+    #[test]
     fn a_text_that_nothing_names_is_forgotten_after_a_while() {
         let folder = tempfile::tempdir().unwrap();
-        let remembered = Remembered::open(folder.path()).unwrap();
+        let remembered = Remembered::open(folder.path(), &MachineId::new("m")).unwrap();
         let mut assignment = Assignment::default();
         let placement = r#"{"unit":"a.service","revision":1,"hash":"used","state":"launched","why":"fewest","since_ms":0}"#;
         assignment.instances.insert(UnitName::trusted("a.service"), serde_json::from_str(placement).unwrap());

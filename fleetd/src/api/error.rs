@@ -8,6 +8,9 @@ use tracing::{error, warn};
 
 use crate::store::StoreError;
 
+/// What a 503 says, in fleet 1.0's words: its clients know them.
+pub(super) const UNAVAILABLE: &str = "fleet server unable to communicate with etcd";
+
 /// A status and one sentence, with the reason where the sentence is fleet 1.0's.
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -66,9 +69,7 @@ impl From<StoreError> for ApiError {
         match problem {
             StoreError::Unavailable(_) | StoreError::Compacted(_) | StoreError::LeaseExpired => {
                 warn!("{message}");
-                // fleet 1.0's words: its clients know them.
-                let words = "fleet server unable to communicate with etcd";
-                ApiError { detail: Some(message), ..ApiError::new(StatusCode::SERVICE_UNAVAILABLE, words) }
+                ApiError { detail: Some(message), ..ApiError::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE) }
             }
             StoreError::Conflict(_) => ApiError::conflict(format!("{message}; try again")),
             StoreError::TooLarge { .. } => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message),

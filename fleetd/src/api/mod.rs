@@ -15,9 +15,11 @@ use fleet_core::name::MachineId;
 use fleet_core::transfer::MAX_IMPORT_BYTES;
 use fleet_core::wire;
 use fleet_tls::{Files, TlsError};
+use tokio::sync::watch;
 
 use crate::panics;
 use crate::replays::Replays;
+use crate::session::Standing;
 use crate::store::Store;
 
 mod availability;
@@ -72,6 +74,8 @@ struct Shared {
     user: bool,
     /// Where the guard of this machine's fenced units says how it stands.
     guard_dir: Option<PathBuf>,
+    /// Whether this machine's id is its own.
+    standing: Option<watch::Receiver<Standing>>,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// How much its clients may take, and what they have taken.
     limits: Limits,
@@ -103,6 +107,7 @@ impl Api {
             limits,
             names: door::own_names(&[]),
             restarts: fleet1::Restarts::default(),
+            standing: None,
         };
         Api { shared: Arc::new(shared), replays: Arc::default() }
     }
@@ -142,6 +147,15 @@ impl Api {
         self
     }
 
+    /// Answers nobody while another fleetd has this machine's id. Before it is cloned.
+    #[must_use]
+    pub fn with_standing(mut self, standing: watch::Receiver<Standing>) -> Api {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.standing = Some(standing);
+        }
+        self
+    }
+
     /// For a user's own systemd. Before it is cloned.
     #[must_use]
     pub fn of_user(mut self) -> Api {
@@ -167,6 +181,7 @@ pub fn router(api: Api) -> Router {
     for resource in routes::under_prefix() {
         resources = resources.route(resource.path, resource.into_methods());
     }
+    let resources = resources.layer(from_fn_with_state(api.clone(), answer_by_an_id_of_ones_own));
     let nothing = || async { ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "") };
     let mut all = Router::new()
         .nest("/fleet/v1", resources.clone())
@@ -203,6 +218,19 @@ async fn outlive_panics(request: Request, next: Next) -> Response {
         tracing::error!("the answer to {asked} ended in a panic: {message}. That is a bug of fleetd");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "fleetd has a bug here; its journal says where").into_response()
     })
+}
+
+/// Another fleetd has this machine's id: who asked this one would take its answer for that machine's. fleet 1.0 answered so, too.
+async fn answer_by_an_id_of_ones_own(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let standing = api.shared.standing.as_ref().map(|standing| *standing.borrow());
+    if standing != Some(Standing::Taken) {
+        return next.run(request).await;
+    }
+    let why = format!(
+        "another fleetd has this machine's id {} and is alive, so this one was refused; `journalctl -u fleetd` here says what to do",
+        api.shared.machine
+    );
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error::UNAVAILABLE).because(why).into_response()
 }
 
 /// axum's own refusals (a body over the limit, a name that is no UTF-8) get the form of all others.

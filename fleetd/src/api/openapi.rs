@@ -147,7 +147,7 @@ fn meaning(status: StatusCode) -> &'static str {
         429 => "This machine does as much for its clients as it may; nothing was done. Try again.",
         500 => "Something is broken and needs a person; the message says what.",
         502 => "The machine that runs the unit does not answer.",
-        503 => "The store cannot be reached; nothing that runs is stopped. Try again.",
+        503 => "The store cannot be reached, or another machine has this one's id; nothing that runs is stopped. Try again.",
         _ => "See the message.",
     }
 }

@@ -145,6 +145,12 @@ impl Places {
     }
 }
 
+impl fmt::Display for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.main.display())
+    }
+}
+
 /// Reads all layers. Answers with the settings and what the user should know of them.
 pub fn load(places: &Places, environment: &Environment) -> Result<(Settings, Vec<String>), ConfigError> {
     let mut findings = Findings::default();

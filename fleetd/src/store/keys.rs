@@ -33,6 +33,7 @@ pub(super) enum Key {
     Assignment(MachineId),
     Report(MachineId),
     Left(MachineId),
+    Rival(MachineId),
     Keeper(MachineId),
     Fence(MachineId),
     FencedCommits,
@@ -108,6 +109,10 @@ impl Keys {
         format!("{}left/{machine}", self.root)
     }
 
+    pub(super) fn rival(&self, machine: &MachineId) -> String {
+        format!("{}rivals/{machine}", self.root)
+    }
+
     pub(super) fn keeper(&self, machine: &MachineId) -> String {
         format!("{}keepers/{machine}", self.root)
     }
@@ -176,6 +181,7 @@ impl Keys {
             Some(("assignments", id)) => of("assignments", id, Key::Assignment),
             Some(("reports", id)) => of("reports", id, Key::Report),
             Some(("left", id)) => of("left", id, Key::Left),
+            Some(("rivals", id)) => of("rivals", id, Key::Rival),
             Some(("keepers", id)) => of("keepers", id, Key::Keeper),
             Some(("fences", id)) => of("fences", id, Key::Fence),
             None if path == "fenced-commits" => Some(Key::FencedCommits),

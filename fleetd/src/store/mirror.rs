@@ -147,6 +147,7 @@ impl Mirror {
                 self.cluster.snapshot.left.insert(id);
                 Ok(())
             }
+            Key::Rival(_) => Ok(()), // for that machine's fleetd alone
             Key::Keeper(id) => parse::<Keeper>(&kv.value).map(|_| self.keeper(id).held = true),
             Key::Fence(id) => parse::<Fence>(&kv.value).map(|fence| {
                 let keeper = self.keeper(id);
@@ -210,7 +211,7 @@ impl Mirror {
             Some(Key::Nowhere) => self.cluster.nowhere = None,
             Some(Key::Import) => self.importing = false,
             Some(Key::Misnamed(..)) => drop(self.misnamed.remove(key)),
-            None => {}
+            Some(Key::Rival(_)) | None => {}
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::brief::{self, Brief, Briefs};
-use fleet_core::model::{Assignment, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Settings, UnitRecord};
+use fleet_core::model::{Assignment, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Rival, Settings, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,6 +77,17 @@ pub struct Registration {
     pub lease: LeaseId,
     /// The revision that created the machine's key.
     pub create_revision: i64,
+}
+
+/// A machine's record as it stands in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registered {
+    /// The address that it gave; empty if the record cannot be read.
+    pub address: String,
+    /// Under which lease, and since when.
+    pub registration: Registration,
+    /// The revision of its last change.
+    pub revision: i64,
 }
 
 impl Store {
@@ -236,10 +247,48 @@ impl Store {
         Ok(Registration { lease, create_revision: created.unwrap_or(revision) })
     }
 
+    /// Who is registered by a machine's id, whoever that is.
+    pub async fn registered(&self, id: &MachineId) -> Result<Option<Registered>, StoreError> {
+        let key = self.keys.machine(id);
+        let Some(kv) = self.kv.get(&key).await?.0 else { return Ok(None) };
+        let by_hand = || "it is under no lease, so no fleetd wrote it; delete it with etcdctl".to_string();
+        let lease = kv.lease.ok_or_else(|| StoreError::Corrupt { key, problem: by_hand() })?;
+        // What is wrong with it is mended by the next registration, if it is this machine's.
+        let address = mirror::parse::<Machine>(&kv.value).map_or(String::new(), |machine| machine.address);
+        let registration = Registration { lease, create_revision: kv.create_revision };
+        Ok(Some(Registered { address, registration, revision: kv.mod_revision }))
+    }
+
+    /// Whether nothing of a machine that is gone may still run there: it has left in good order, or the leader has taken everything off it.
+    pub async fn is_given_up(&self, id: &MachineId) -> Result<bool, StoreError> {
+        if self.kv.get(&self.keys.left(id)).await?.0.is_some() {
+            return Ok(true);
+        }
+        let assignment = self.assignment(id).await?.0;
+        Ok(assignment.is_none_or(|assignment| assignment.value.instances.is_empty() && assignment.value.off.is_empty()))
+    }
+
     /// Puts a machine's registration and its report under another lease, at once, if that registration still holds.
     pub async fn change_lease(&self, machine: &Machine, held: Registration, lease: LeaseId) -> Result<Registration, StoreError> {
+        let unchanged = Compare::CreateRevision(self.keys.machine(&machine.id), held.create_revision);
+        self.move_to(machine, held, unchanged, lease).await
+    }
+
+    /// The same with the registration of an earlier life of this machine, if nobody has written it since it was read.
+    pub async fn take_over(&self, machine: &Machine, there: &Registered, lease: LeaseId) -> Result<Registration, StoreError> {
+        let unchanged = Compare::ModRevision(self.keys.machine(&machine.id), there.revision);
+        self.move_to(machine, there.registration, unchanged, lease).await
+    }
+
+    async fn move_to(
+        &self,
+        machine: &Machine,
+        held: Registration,
+        unchanged: Compare,
+        lease: LeaseId,
+    ) -> Result<Registration, StoreError> {
         let (key, report) = (self.keys.machine(&machine.id), self.keys.report(&machine.id));
-        let mut compares = vec![Compare::CreateRevision(key.clone(), held.create_revision)];
+        let mut compares = vec![unchanged];
         let mut changes = vec![put(&key, machine, Some(lease))?];
         if let (Some(found), _) = self.kv.get(&report).await? {
             compares.push(Compare::ModRevision(report.clone(), found.mod_revision));
@@ -256,6 +305,28 @@ impl Store {
         let goodbye = Change::Put { key: self.keys.left(id), value: b"{\"v\":1}".to_vec(), lease: None };
         let gone = Change::Delete { key: key.clone() };
         self.apply(&[guard], &[goodbye, gone], &key).await
+    }
+
+    /// Notes that another fleetd with a machine's id was refused, for as long as `lease` lasts.
+    pub async fn put_rival(&self, id: &MachineId, rival: &Rival, lease: LeaseId) -> Result<(), StoreError> {
+        let key = self.keys.rival(id);
+        self.apply(&[], &[put(&key, rival, Some(lease))?], &key).await.map(drop)
+    }
+
+    /// Another fleetd with a machine's id that was refused, and the store's revision to watch from.
+    pub async fn rival(&self, id: &MachineId) -> Result<(Option<Rival>, i64), StoreError> {
+        let (rival, revision) = self.document(&self.keys.rival(id)).await?;
+        Ok((rival.map(|rival| rival.value), revision))
+    }
+
+    /// Every change of that after `revision`. Read it with [`Store::read_rival`].
+    pub async fn watch_rival(&self, id: &MachineId, revision: i64) -> Result<WatchStream, StoreError> {
+        self.kv.watch(&self.keys.rival(id), revision + 1).await
+    }
+
+    /// Reads a value that [`Store::watch_rival`] brought.
+    pub fn read_rival(&self, kv: &kv::KeyValue) -> Result<Rival, StoreError> {
+        mirror::parse(&kv.value).map_err(|problem| StoreError::Corrupt { key: kv.key.clone(), problem })
     }
 
     /// Publishes what a machine observed, under its lease, if that registration still holds and the last report is that of the revision

@@ -17,8 +17,8 @@ use fleetd::leave;
 use fleetd::metrics::Metrics;
 use fleetd::planner::Planner;
 use fleetd::replays::Replays;
-use fleetd::session::Session;
-use fleetd::store::{Registration, Store};
+use fleetd::session::{Session, Standing};
+use fleetd::store::Store;
 use fleetd::systemd::Systemd;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::{AbortHandle, JoinHandle};
@@ -48,6 +48,9 @@ pub const OWN_LABEL: &str = "zone";
 
 /// When the simulation begins, in milliseconds since 1970.
 pub const EPOCH_MS: u64 = 1_800_000_000_000;
+
+/// A host with a copy of a machine's disk has this machine's number and so much more, or a multiple.
+pub const COPY: usize = 100;
 
 /// What differs between machines.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +91,8 @@ struct State {
     ending: Option<CancellationToken>,
     lives: u64,
     boots: u64,
+    /// With a planted bug, the boot that it takes for its own.
+    copied_boot: Option<String>,
 }
 
 struct Life {
@@ -95,7 +100,7 @@ struct Life {
     gate: Arc<Gate>,
     engine: JoinHandle<()>,
     stop: CancellationToken,
-    registration: watch::Receiver<Option<Registration>>,
+    standing: watch::Receiver<Standing>,
     agent: Arc<AsyncMutex<Agent>>,
     store: Store,
     clock: Clock,
@@ -113,7 +118,8 @@ impl Host {
         judge: &SharedJudge,
     ) -> Arc<Host> {
         let link = Arc::new(Link::new(seed));
-        let id = MachineId::new(format!("{:08x}{:024x}", 0xa000_0000_u32 + number as u32, number));
+        let original = number % COPY;
+        let id = MachineId::new(format!("{:08x}{:024x}", 0xa000_0000_u32 + original as u32, original));
         let systemd = Arc::new(HostSystemd::new(number, link.clone(), judge.clone()));
         systemd.inner.set_clock_rate(traits.rate_ppm);
         let mut random = fastrand::Rng::with_seed(seed ^ 0x570b);
@@ -156,6 +162,25 @@ impl Host {
         })
     }
 
+    /// Gets a copy of another machine's disk, with its `/etc/machine-id`. What is in memory is not copied, unless that bug is planted.
+    pub fn copy_disk_of(&self, other: &Host) {
+        let copy = |part: &str| {
+            let to = self.folder.join(part);
+            std::fs::create_dir_all(&to).expect("a folder in memory");
+            let file = "session.json";
+            let _ = std::fs::copy(other.folder.join(part).join(file), to.join(file)); // it may have none yet
+        };
+        copy("data");
+        if self.planted == Some(Planted::TrustsCopies) {
+            copy("run/fleet");
+            self.state().copied_boot = Some(other.boot_id(other.state().boots));
+        }
+    }
+
+    fn boot_id(&self, boots: u64) -> String {
+        format!("boot-{}-{boots}", self.number)
+    }
+
     /// Starts fleetd, unless it runs or is on its way out.
     pub fn start(&self) {
         let mut state = self.state();
@@ -169,11 +194,12 @@ impl Host {
             judge.stays(self.number);
             judge.note(format!("machine {}: fleetd starts, life {}", self.number, state.lives));
         }
-        state.life = Some(self.live(origin, state.boots, self.offset_ms.load(Relaxed)));
+        let boot_id = state.copied_boot.clone().unwrap_or_else(|| self.boot_id(state.boots));
+        state.life = Some(self.live(origin, boot_id, self.offset_ms.load(Relaxed)));
     }
 
     /// The wiring of `fleetd::daemon::run`.
-    fn live(&self, origin: Origin, boots: u64, offset_ms: i64) -> Life {
+    fn live(&self, origin: Origin, boot_id: String, offset_ms: i64) -> Life {
         let gate = self.link.fleetd.new_gate();
         let clock = self.clock(offset_ms);
         let rate = 1.0 + self.traits.rate_ppm as f64 / 1e6;
@@ -184,13 +210,16 @@ impl Host {
             std::fs::create_dir_all(folder).expect("a folder in memory");
         }
         if self.planted == Some(Planted::ForgetsItsLease) {
-            let _ = std::fs::remove_file(data_dir.join("session.json"));
+            for folder in [&data_dir, &run_dir] {
+                let _ = std::fs::remove_file(folder.join("session.json"));
+            }
         }
         let kv = RemoteKv::new(self.etcd.asked_by(origin), self.link.clone(), self.traits.rate_ppm, self.planted);
         let store = Store::new(Arc::new(kv), "/fleet/");
         let health = Arc::new(Health::default());
-        let session = Session::new(store.clone(), self.machine(boots), mistimed(AGENT_TTL), &data_dir, health.clone());
-        let registration = session.registration();
+        let folders = (data_dir.as_path(), run_dir.as_path());
+        let session = Session::new(store.clone(), self.machine(boot_id), mistimed(AGENT_TTL), folders, health.clone());
+        let standing = session.standing();
         let systemd = self.systemd.clone() as Arc<dyn Systemd>;
         let agent = Agent::new(self.id.clone(), store.clone(), systemd, &run_dir).expect("markers in memory");
         let agent = Arc::new(AsyncMutex::new(agent.with_keeper(self.folder.join("run/fleet-guard"), false, health.clone())));
@@ -202,6 +231,7 @@ impl Host {
             leader_ttl: mistimed(LEADER_TTL),
             settle,
             health,
+            standing: standing.clone(),
             metrics: Arc::new(Metrics::default()),
             replays: Arc::new(Replays::default()),
             planner: Planner::inline(),
@@ -209,9 +239,9 @@ impl Host {
         let engine = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), engine.run(stop.clone()))));
         let session = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), session.run())));
         let working =
-            tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), Agent::run(agent.clone(), registration.clone()))));
+            tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), Agent::run(agent.clone(), standing.clone()))));
         let tasks = vec![session.abort_handle(), working.abort_handle(), engine.abort_handle()];
-        Life { tasks, gate, engine, stop, registration, agent, store, clock }
+        Life { tasks, gate, engine, stop, standing, agent, store, clock }
     }
 
     /// Ends fleetd as SIGKILL does. False if it was not running.
@@ -259,7 +289,7 @@ impl Host {
     }
 
     async fn end(&self, life: Life, leaving: bool) {
-        let Life { tasks, gate, engine, stop, registration, agent, store, clock } = life;
+        let Life { tasks, gate, engine, stop, standing, agent, store, clock } = life;
         stop.cancel();
         let _ = engine.await;
         tasks.iter().for_each(AbortHandle::abort);
@@ -267,7 +297,7 @@ impl Host {
             return;
         }
         self.judge.lock().leaves(self.number);
-        let (held, id) = (*registration.borrow(), self.id.clone());
+        let (held, id) = (standing.borrow().registration(), self.id.clone());
         let goodbye = async move { leave::leave(&store, &id, held, AGENT_TTL, &mut *agent.lock().await).await };
         if !Gated::new(gate, with_clock(clock, goodbye)).await {
             self.judge.lock().stays(self.number);
@@ -293,7 +323,7 @@ impl Host {
         })
     }
 
-    fn machine(&self, boots: u64) -> Machine {
+    fn machine(&self, boot_id: String) -> Machine {
         let unknown = if self.traits.later { [("x-later".to_string(), 1.into())].into() } else { Default::default() };
         Machine {
             v: FORMAT,
@@ -302,7 +332,7 @@ impl Host {
             metadata: [(OWN_LABEL.to_string(), (self.number % 2).to_string())].into(),
             capacity: Capacity { cpus: 2, memory_bytes: 4 << 30 },
             version: if self.traits.later { "99.0.0" } else { env!("CARGO_PKG_VERSION") }.to_string(),
-            boot_id: format!("boot-{boots}"),
+            boot_id,
             api: None,
             unknown,
         }

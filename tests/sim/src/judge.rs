@@ -11,7 +11,9 @@ use fleetd::systemd::Job;
 use tokio::time::Instant;
 
 use crate::budget::Budget;
+use crate::copies::Copies;
 use crate::etcd::{Origin, key};
+use crate::host::COPY;
 use crate::keeper;
 use crate::placing::Placing;
 use crate::script::ROLLING;
@@ -56,6 +58,7 @@ impl SharedJudge {
             budget: Budget::default(),
             placing: Placing::default(),
             texts: Texts::default(),
+            copies: Copies::default(),
         })))
     }
 
@@ -106,6 +109,7 @@ pub struct Judge {
     budget: Budget,
     placing: Placing,
     texts: Texts,
+    copies: Copies,
 }
 
 impl Judge {
@@ -190,6 +194,13 @@ impl Judge {
             self.keeps_fields(key, value);
             if key == "/fleet/leader" {
                 self.leader = value.and(origin);
+            } else if let Some(machine) = key.strip_prefix("/fleet/machines/") {
+                let lease = if let WatchEvent::Put(kv) = event { kv.lease } else { None };
+                if let Err(what) = self.copies.registered(machine, origin.map(|origin| origin.machine), lease, self.undisturbed) {
+                    self.fail(Check::Copied, what);
+                }
+            } else if key.starts_with("/fleet/rivals/") && value.is_some() {
+                origin.iter().for_each(|origin| self.copies.noted(origin.machine));
             } else if let Some(machine) = key.strip_prefix("/fleet/assignments/") {
                 self.assigned(origin, machine, value, batch);
             } else if key.strip_prefix("/fleet/units/") == Some(ROLLING) {
@@ -267,7 +278,11 @@ impl Judge {
     /// fleetd asked its systemd for a job.
     pub fn asked(&mut self, machine: usize, name: &UnitName, job: Job) {
         self.note(format!("m{machine} {} {name}", job.verb()));
-        if job == Job::Start || self.leaving.contains(&machine) || self.tokens.contains_key(name) {
+        if let Err(what) = self.copies.asked(machine, name) {
+            self.fail(Check::Copied, what);
+        }
+        let (host, machine) = (machine, machine % COPY); // what is decided for a machine is carried out by who has its place
+        if job == Job::Start || self.leaving.contains(&host) || self.tokens.contains_key(name) {
             return; // what is fenced is stopped by its keeper's end, too
         }
         let decided = self.stops.get(&(machine, name.clone())).is_some_and(|at| at.elapsed() < STOP_STANDS);
@@ -286,7 +301,7 @@ impl Judge {
     pub fn entered(&mut self, machine: usize, name: &UnitName, active: &str, environment: &[String]) {
         let token = environment.iter().find_map(|line| line.strip_prefix("FLEET_FENCING_TOKEN=")?.parse::<u64>().ok());
         self.note(format!("m{machine} {name} {active}{}", token.map_or(String::new(), |token| format!(" token {token}"))));
-        self.budget.entered(machine, name, active);
+        self.budget.entered(machine % COPY, name, active);
         let lives = matches!(active, "activating" | "active" | "reloading" | "deactivating");
         let machines = self.live.entry(name.clone()).or_default();
         let begins = lives && machines.insert(machine);
@@ -294,7 +309,7 @@ impl Judge {
             machines.remove(&machine);
         }
         if let Some(token) = token.filter(|_| lives) {
-            if begins && machines.len() > 1 {
+            if begins && self.copies.apart(machines).len() > 1 {
                 let what = format!("{name} is fenced and lives on machines {machines:?}");
                 self.fail(Check::OneLife, what);
             }

@@ -47,11 +47,13 @@ pub enum Planted {
     MistakesLabels,
     /// A new text takes the place of the last one, which is not kept.
     ForgetsTexts,
+    /// A host with a copy of a machine's disk takes that machine's boot for its own.
+    TrustsCopies,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 15] = [
+    pub const ALL: [Planted; 16] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -67,6 +69,7 @@ impl Planted {
         Planted::PanicsInSilence,
         Planted::MistakesLabels,
         Planted::ForgetsTexts,
+        Planted::TrustsCopies,
     ];
 
     /// Its name on the command line.
@@ -87,6 +90,7 @@ impl Planted {
             Planted::PanicsInSilence => "panics-in-silence",
             Planted::MistakesLabels => "mistakes-labels",
             Planted::ForgetsTexts => "forgets-texts",
+            Planted::TrustsCopies => "trusts-copies",
         }
     }
 
@@ -105,6 +109,7 @@ impl Planted {
             Planted::PanicsInSilence => Check::Panicked,
             Planted::MistakesLabels => Check::Placed,
             Planted::ForgetsTexts => Check::Texts,
+            Planted::TrustsCopies => Check::Copied,
         }
     }
 

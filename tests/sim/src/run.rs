@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use fleet_core::name::UnitName;
@@ -12,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::etcd::Etcd;
 use crate::gate::Mortal;
-use crate::host::{EPOCH_MS, Host, Traits};
+use crate::host::{COPY, EPOCH_MS, Host, Traits};
 use crate::judge::{REWRITTEN, SharedJudge};
 use crate::keeper;
 use crate::panics;
@@ -85,6 +87,10 @@ struct World {
     users: Vec<mpsc::UnboundedSender<(usize, Wish)>>,
     began: Instant,
     planted: Option<Planted>,
+    options: Options,
+    disk: PathBuf,
+    /// How many disks were copied.
+    copies: AtomicUsize,
 }
 
 /// Answers with how long healing took.
@@ -128,7 +134,8 @@ impl World {
             .collect();
         let ledgers = Ledgers::default();
         let users = (0..2).map(|number| users::user(number, hosts.clone(), ledgers.clone(), judge.clone())).collect();
-        World { etcd, hosts, judge, ledgers, users, began: Instant::now(), planted: options.planted }
+        let (began, planted, options, disk) = (Instant::now(), options.planted, options.clone(), disk.to_path_buf());
+        World { etcd, hosts, judge, ledgers, users, began, planted, options, disk, copies: AtomicUsize::new(0) }
     }
 
     async fn drive(self: &Arc<World>, script: &Script, options: &Options) {
@@ -226,6 +233,14 @@ impl World {
                 let _ = host.kill();
             }),
             Action::PowerLoss { machine, down_ms } => self.down(host(machine), time(down_ms), |host| host.power_off()),
+            Action::CopiedDisk { machine, ms } => {
+                let (copy, time) = (self.copy_of(*machine), time(ms));
+                copy.start();
+                tokio::spawn(async move {
+                    sleep(time).await;
+                    copy.power_off();
+                });
+            }
             Action::Upgrade { machine } => drop(tokio::spawn(again(host(machine), false, RESTART))),
             Action::Leave { machine, away_ms } => drop(tokio::spawn(again(host(machine), true, time(away_ms)))),
             Action::Reboot { machine, down_ms } => {
@@ -240,8 +255,19 @@ impl World {
         }
     }
 
+    /// The machine that leads; none if a copy of one does, whose faults are its own.
     fn leader(&self) -> Option<usize> {
-        self.judge.lock().leader().map(|origin| origin.machine)
+        self.judge.lock().leader().map(|origin| origin.machine).filter(|machine| *machine < COPY)
+    }
+
+    /// Another host with a copy of a machine's disk.
+    fn copy_of(&self, machine: usize) -> Arc<Host> {
+        let number = COPY * (self.copies.fetch_add(1, Relaxed) + 1) + machine;
+        let traits = Traits { rate_ppm: 0, later: false };
+        let folder = self.disk.join(number.to_string());
+        let copy = Host::new(number, &self.etcd, folder, number as u64, traits, &self.options, &self.judge);
+        copy.copy_disk_of(&self.hosts[machine]);
+        copy
     }
 
     fn down(&self, host: Arc<Host>, time: Duration, how: impl FnOnce(&Host)) {

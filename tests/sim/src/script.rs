@@ -56,6 +56,8 @@ pub enum Action {
     Leave { machine: usize, away_ms: u64 },
     /// A machine loses power, and boots again.
     PowerLoss { machine: usize, down_ms: u64 },
+    /// A machine's disk is copied to another host, which runs for a while.
+    CopiedDisk { machine: usize, ms: u64 },
     /// A machine is shut down in good order, and boots again.
     Reboot { machine: usize, down_ms: u64 },
     /// A machine's keeper is stopped by SIGSTOP for a while.
@@ -208,6 +210,10 @@ impl Script {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0022);
         if random.bool() {
             script.repeat(&mut random, end_ms);
+        }
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x0044);
+        if random.u8(0..3) == 0 {
+            script.copy_disks(&mut random, end_ms);
         }
         script.actions.sort_by_key(|timed| timed.at_ms);
         script
@@ -399,6 +405,20 @@ impl Script {
         }
     }
 
+    /// Disks are copied, of machines that live and of such as are in trouble. Where nobody reaches the store for long, nobody can tell
+    /// who was there first: in a quiet script that is left out.
+    fn copy_disks(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        let long = |timed: &Timed| matches!(timed.action, Action::CutAll { .. } | Action::NoQuorum { .. });
+        if self.calm && self.actions.iter().any(long) {
+            return;
+        }
+        for _ in 0..random.usize(1..=2) {
+            let machine = random.usize(0..self.machines);
+            let ms = random.u64(2_000..60_000);
+            self.push(random.u64(FAULTS_FROM_MS + 1_000..end_ms), Action::CopiedDisk { machine, ms });
+        }
+    }
+
     fn fault(&self, random: &mut fastrand::Rng) -> Action {
         let machine = random.usize(0..self.machines);
         let longest = random.u64(1_000..45_000); // so that short ones are common
@@ -499,7 +519,7 @@ impl Action {
             | Action::NoBus { ms, .. }
             | Action::NoQuorum { ms }
             | Action::UnitFails { ms, .. } => *ms,
-            Action::KeeperPause { ms, .. } | Action::GuardPause { ms, .. } => *ms,
+            Action::KeeperPause { ms, .. } | Action::GuardPause { ms, .. } | Action::CopiedDisk { ms, .. } => *ms,
             Action::Crash { down_ms, .. } | Action::PowerLoss { down_ms, .. } | Action::Reboot { down_ms, .. } => *down_ms,
             Action::Leave { away_ms, .. } => *away_ms,
             Action::User { .. }

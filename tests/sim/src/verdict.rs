@@ -29,6 +29,8 @@ pub enum Check {
     Placed,
     /// Each text that a unit has had is kept.
     Texts,
+    /// A host with a copy of a machine's disk keeps out of that machine's way.
+    Copied,
     /// No task panics.
     Panicked,
     /// What is said to fit nowhere fits nowhere.

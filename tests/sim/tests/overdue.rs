@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::model::DesiredState;
 use fleet_core::name::MachineId;
 use fleet_sim::etcd::{Etcd, Origin};
 use fleet_sim::link::Link;
@@ -101,6 +102,23 @@ async fn a_machine_that_renews_is_not_lost_before_seven_seconds_of_silence_and_l
 async fn nobody_is_lost_while_machines_get_time_to_return_nor_where_a_fifth_is_no_second() {
     assert_eq!(Silent { lease_s: 10, renewals_ms: &[], settled: false }.lost_after().await, None);
     assert_eq!(Silent { lease_s: 4, renewals_ms: &[], settled: true }.lost_after().await, None);
+}
+
+/// Seed 900035: a machine that rebooted was taken for lost by its old lease for ever, though it had put itself under a new one.
+#[test]
+fn a_machine_that_reboots_while_it_is_taken_for_lost_is_there_again() {
+    let user = |wish| Action::User { user: 0, over: 0, wish };
+    let actions = [
+        (4_000, user(Wish::Submit { unit: "agent.service", text: 0, desired: Some(DesiredState::Launched) })),
+        (25_000, Action::Crash { machine: 2, down_ms: 8_700 }),
+        (25_200, Action::NewStoreLeader),
+        (33_600, Action::PowerLoss { machine: 2, down_ms: 50 }),
+    ];
+    for seed in 1..=20 {
+        let actions = actions.clone().map(|(at_ms, action)| Timed { at_ms, action }).to_vec();
+        let outcome = run_script(seed, Script { machines: 3, calm: false, actions }, &Options::default());
+        assert_eq!(outcome.verdict, None, "{seed}: {}", outcome.history.join("\n"));
+    }
 }
 
 /// Each lease has its whole time again at the election, and then nobody reaches the store for so long: whoever hears of the election late

@@ -10,6 +10,7 @@ mod journals;
 mod limits;
 mod odd_files;
 mod server;
+mod standing;
 
 use fleet_core::model::{FORMAT, Machine};
 use fleet_core::name::MachineId;

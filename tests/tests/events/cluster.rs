@@ -13,6 +13,7 @@ use fleetd::health::Health;
 use fleetd::metrics::Metrics;
 use fleetd::planner::Planner;
 use fleetd::replays::Replays;
+use fleetd::session::Standing;
 use fleetd::store::embedded::EmbeddedKv;
 use fleetd::store::kv::{Change, Kv};
 use fleetd::store::{Mirror, Registration, Store, StoreError, Term};
@@ -128,6 +129,7 @@ impl Cluster {
             leader_ttl: TTL,
             settle: Duration::ZERO,
             health: Arc::new(health),
+            standing: tokio::sync::watch::channel(Standing::Own(None)).1,
             metrics: Arc::new(Metrics::default()),
             replays: Arc::new(Replays::default()),
             planner: Planner::default(),

@@ -2,4 +2,5 @@
 
 mod fleetd;
 mod reload;
+mod same_id;
 mod sockets;

@@ -36,6 +36,8 @@ async fn a_new_password_for_etcd_is_taken() {
     fleetd.reload(&config("second"));
     fleetd.until("etcd takes the new password", |said| *said == Ok(vec![true])).await;
     assert!(fleetd.log().contains(RELOADED), "{}", fleetd.log());
+    let words = format!("Reloading configuration from {}", fleetd.path().join("fleetd.conf").display());
+    assert!(fleetd.log().contains(&words), "{}", fleetd.log());
 }
 
 /// Whether a client with these files gets an answer.

@@ -38,6 +38,23 @@ pub struct Machine {
     pub unknown: Unknown,
 }
 
+/// `rivals/<id>`: a fleetd that was started with the id of a machine which lives, and refused. Written by it, under a lease of its own, so
+/// that the other one can say so.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rival {
+    /// The format, [`FORMAT`](super::FORMAT).
+    pub v: u32,
+    /// The address that it would be known by.
+    #[serde(default)]
+    pub address: String,
+    /// The name of its host.
+    #[serde(default)]
+    pub host: String,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
 /// What a machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Capacity {
