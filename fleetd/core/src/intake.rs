@@ -24,8 +24,8 @@ pub fn refusals(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
 /// `RefuseManualStop=`, whose last value counts: systemd would refuse every stop.
 fn unstoppable(file: &UnitFile) -> Option<UnitFileError> {
     let options = file.options.iter().zip(&file.lines);
-    let given = options.filter(|(option, _)| option.section == "Unit" && option.name == "RefuseManualStop");
-    let (option, &line) = given.last().filter(|(option, _)| boolean(option.value.trim()) == Some(true))?;
+    let mut given = options.filter(|(option, _)| option.section == "Unit" && option.name == "RefuseManualStop");
+    let (option, &line) = given.next_back().filter(|(option, _)| boolean(option.value.trim()) == Some(true))?;
     let value = option.value.trim();
     let problem = "systemd would refuse every stop, so fleet could never take the unit off a machine; leave it out";
     Some(UnitFileError { line, problem: format!("RefuseManualStop={value}: {problem}") })
