@@ -9,11 +9,13 @@ use fleet_tests::lab::{Lab, Options as LabOptions, Store};
 use fleetd::systemd::counters::Counters;
 use fleetd::systemd::dbus::{Bus, DbusSystemd, Options};
 use fleetd::systemd::sim::{Process, SimSystemd, Times};
-use fleetd::systemd::{Job, Listed, MAX_CALLS, MAX_JOBS, MAX_STARTS, Systemd, SystemdError};
+use fleetd::systemd::{Bonds, Job, Listed, MAX_CALLS, MAX_JOBS, MAX_STARTS, Rest, Systemd, SystemdError};
 
 const RUNS: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
 const RUNS_ONCE: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
 const FAILS: &str = "[Service]\nExecStart=/bin/sh -c 'exit 3'\n";
+/// Ends by itself as soon as it was started.
+const ENDS: &str = "[Service]\nExecStart=/bin/true\n";
 const HANGS: &str = "[Service]\nType=notify\nTimeoutStartSec=infinity\nTimeoutStopSec=1\nExecStart=/bin/sleep infinity\n";
 /// Says that it is up, and pings the watchdog no more.
 const SILENT: &str = "[Service]\nType=notify\nNotifyAccess=all\nWatchdogSec=1\nExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep infinity'\n";
@@ -60,6 +62,7 @@ impl Host {
                 text if text.starts_with(SILENT) || text.starts_with(KEEPS) => sim.run_program(name, Arc::new(says_ready)),
                 _ if text.ends_with(STUBBORN) => sim.stops_slowly(name, PATIENCE),
                 HANGS => sim.hang(name),
+                ENDS => sim.exit(name),
                 _ => sim.heal(name),
             }
         }
@@ -96,6 +99,26 @@ impl Host {
         let mut changes = self.systemd.changes();
         let none = tokio::time::timeout(PATIENCE, changes.wait_for(|_| self.systemd.jobs_in_flight() == 0)).await.is_ok();
         assert!(none, "{} jobs are still in flight", self.systemd.jobs_in_flight());
+    }
+
+    /// Starts it, and says in systemd's word what became of that, if it came to nothing.
+    async fn start(&self, name: &UnitName) -> Option<String> {
+        self.queue(name, Job::Start).await;
+        self.until_no_jobs().await;
+        self.systemd.take_failed_starts().remove(name)
+    }
+
+    /// How a unit came to be at rest; what systemd notes takes a moment to be seen.
+    async fn rest(&self, name: &UnitName) -> Rest {
+        let mut rest = Rest::Unknown;
+        let known = tokio::time::timeout(PATIENCE, async {
+            while rest == Rest::Unknown {
+                rest = self.systemd.rest(name).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        assert!(known.await.is_ok(), "nothing is noted of {name}");
+        rest
     }
 
     /// SIGKILL for the main process.
@@ -527,6 +550,92 @@ async fn what_restarts_by_itself_is_counted_takes_along_what_is_bound_and_brings
     }
 }
 
+async fn a_start_that_came_to_nothing_is_told_in_systemds_word(host: Host) {
+    let [needs, fails, timer, hangs] =
+        ["fleettest-needs.service", "fleettest-once.service", "fleettest-tick.timer", "fleettest-hangs.service"].map(unit);
+    let tick = unit("fleettest-tick.service");
+    host.write(&fails, "[Service]\nType=oneshot\nExecStart=/bin/false\n").await;
+    host.sim.iter().for_each(|sim| sim.fail(&fails, "exit-code", 1));
+    host.write(&needs, &format!("[Unit]\nRequires={fails}\nAfter={fails}\n{RUNS}")).await;
+    assert_eq!(host.start(&needs).await.as_deref(), Some("dependency"));
+    assert_eq!(host.now(&needs).await.active, "inactive", "nothing else tells");
+    host.write(&timer, "[Timer]\nOnActiveSec=1h\n").await;
+    assert_eq!(host.start(&timer).await.as_deref(), Some("failed"));
+    assert_eq!(host.now(&timer).await.active, "inactive");
+    host.write(&tick, RUNS_ONCE).await;
+    assert_eq!(host.start(&timer).await, None);
+    assert_eq!(host.now(&timer).await.active, "active");
+    // One that another job of ours took the place of came to nothing by our own wish.
+    host.write(&hangs, HANGS).await;
+    host.queue(&hangs, Job::Start).await;
+    assert_eq!(host.systemd.open_starts().into_iter().collect::<Vec<_>>(), [hangs.clone()]);
+    host.queue(&hangs, Job::Stop).await;
+    host.until_no_jobs().await;
+    assert!(host.systemd.take_failed_starts().is_empty() && host.systemd.open_starts().is_empty());
+    host.systemd.reset_failed(&fails).await.unwrap();
+    for name in [&needs, &fails, &timer, &tick, &hangs] {
+        host.clear(name).await;
+    }
+}
+
+async fn a_unit_that_ended_is_told_from_one_that_a_job_stopped(host: Host) {
+    let [main, bound, ends] = ["fleettest-main.service", "fleettest-side.service", "fleettest-ends.service"].map(unit);
+    assert_eq!(host.systemd.rest(&main).await.unwrap(), Rest::Unknown);
+    host.write(&main, RUNS).await;
+    host.write(&bound, &bound_to(&main, RUNS)).await;
+    host.write(&ends, ENDS).await;
+    host.queue(&bound, Job::Start).await;
+    host.until(&bound, "active running").await;
+    host.queue(&ends, Job::Start).await;
+    host.until_no_jobs().await;
+    host.until(&ends, "inactive dead").await;
+    assert_eq!(host.rest(&ends).await, Rest::Ended);
+    host.queue(&main, Job::Stop).await;
+    host.until(&main, "inactive dead").await;
+    for name in [&bound, &main] {
+        assert_eq!(host.rest(name).await, Rest::Stopped, "{name}");
+    }
+    // What died, and is started again by its Restart=, takes along what is bound to it, by a job of systemd's own.
+    host.write(&main, KEEPS).await;
+    host.systemd.reload().await.unwrap();
+    host.queue(&bound, Job::Start).await;
+    host.until(&bound, "active running").await;
+    host.kill(&main).await;
+    host.until(&bound, "inactive dead").await;
+    assert_eq!(host.rest(&bound).await, Rest::Stopped);
+    for name in [&bound, &main, &ends] {
+        host.clear(name).await;
+    }
+}
+
+async fn what_a_start_does_to_other_units_is_known(host: Host) {
+    let [one, main, stopped, fresh, rival] = [
+        "fleettest-one.service",
+        "fleettest-bonds.service",
+        "fleettest-required.service",
+        "fleettest-fresh.service",
+        "fleettest-rival.service",
+    ]
+    .map(unit);
+    for name in [&main, &stopped, &fresh, &rival] {
+        host.write(name, RUNS).await;
+    }
+    let text = format!("[Unit]\nBindsTo={main}\nRequires={stopped} {fresh}\nConflicts={rival}\n{RUNS}");
+    host.write(&one, &text).await;
+    host.queue(&stopped, Job::Start).await;
+    host.until(&stopped, "active running").await;
+    host.queue(&stopped, Job::Stop).await;
+    host.until(&stopped, "inactive dead").await;
+    assert_eq!(host.rest(&stopped).await, Rest::Stopped);
+    let Bonds { mut needs, rivals } = host.systemd.bonds(&one).await.unwrap().unwrap();
+    needs.sort();
+    assert_eq!(needs, [main.clone(), stopped.clone()]);
+    assert!(rivals.contains(&rival), "{rivals:?}");
+    for name in [&one, &main, &stopped, &fresh, &rival] {
+        host.clear(name).await;
+    }
+}
+
 /// A BOM, CRLF, a line over 2,048 bytes, no newline at the end: files as other systems make them.
 async fn a_stop_that_a_unit_refuses_is_told_in_systemds_words_and_it_runs_on(host: Host) {
     let name = unit("fleettest-stays.service");
@@ -616,6 +725,9 @@ both! {
     what_restarts_by_itself_is_counted_takes_along_what_is_bound_and_brings_back_only_itself
     a_stop_that_a_unit_refuses_is_told_in_systemds_words_and_it_runs_on
     a_file_of_the_hosts_takes_a_name_over_at_the_next_reload
+    a_start_that_came_to_nothing_is_told_in_systemds_word
+    a_unit_that_ended_is_told_from_one_that_a_job_stopped
+    what_a_start_does_to_other_units_is_known
 }
 
 #[tokio::test]
@@ -633,6 +745,21 @@ async fn a_simulated_reboot_leaves_nothing_and_frees_the_jobs() {
         problem(host.systemd.queue(&runs, Job::Start).await),
         "systemd refused to start a.service: Unit a.service not found."
     );
+}
+
+#[tokio::test]
+async fn a_simulated_soft_reboot_stops_all_and_leaves_the_files() {
+    let host = Host::simulated();
+    let runs = unit("a.service");
+    host.write(&runs, RUNS).await;
+    host.queue(&runs, Job::Start).await;
+    host.until(&runs, "active running").await;
+    let before = host.systemd.user_space().await.unwrap();
+    let sim = host.sim.as_ref().unwrap();
+    sim.soft_reboot();
+    assert_eq!((sim.loaded().len(), sim.files().len()), (0, 1));
+    assert_ne!(host.systemd.user_space().await.unwrap(), before);
+    assert_eq!(host.systemd.rest(&runs).await.unwrap(), Rest::Stopped);
 }
 
 /// One host, one case after the other: the last ones take the bus from under all others.
@@ -653,6 +780,7 @@ async fn calls_work_again_after_the_bus_or_systemd_went_away(root: &str, host: H
     let (name, hangs) = (unit("fleettest-after.service"), unit("fleettest-before.service"));
     host.write(&name, RUNS).await;
     host.write(&hangs, HANGS).await;
+    let user_space = host.systemd.user_space().await.unwrap();
     for broken_by in ["Reexecute", "dbus.service"] {
         host.queue(&hangs, Job::Start).await;
         let mut changes = host.systemd.changes();
@@ -672,6 +800,7 @@ async fn calls_work_again_after_the_bus_or_systemd_went_away(root: &str, host: H
         host.until(&name, "active running").await;
         host.queue(&hangs, Job::Stop).await;
         host.until_no_jobs().await;
+        assert_eq!(host.systemd.user_space().await.unwrap(), user_space, "{broken_by} begins no user space");
         eprintln!("after {broken_by}: {:?}", host.counters());
     }
     host.clear(&name).await;

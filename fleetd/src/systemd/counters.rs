@@ -25,6 +25,8 @@ pub struct Counters {
     pub disable: u64,
     /// Calls for the connection's own upkeep: the search path, and the check for lost job ends.
     pub upkeep: u64,
+    /// Looks into the journal, which are no bus calls.
+    pub journal: u64,
     /// Units written.
     pub write: u64,
     /// Units removed.

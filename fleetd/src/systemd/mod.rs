@@ -3,7 +3,7 @@
 //!
 //! **Architecture invariant:** nothing here knows of the cluster, the store or other machines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use fleet_core::name::UnitName;
@@ -50,7 +50,7 @@ pub trait Systemd: Send + Sync + 'static {
     /// Queues a job and returns as soon as systemd took it; its end raises [`Systemd::changes`].
     ///
     /// Waits first while [`MAX_JOBS`] jobs, or for a start [`MAX_STARTS`] starts, are in flight. Right after it returns the unit may still be
-    /// `inactive` with a job. A oneshot that is stopped while it runs ends `failed` with result `signal`. `Ok` for the stop of a unit that is not loaded. An end says nothing of success: list the unit.
+    /// `inactive` with a job. A oneshot that is stopped while it runs ends `failed` with result `signal`. `Ok` for the stop of a unit that is not loaded. An end says nothing of success: list the unit, and see [`Systemd::take_failed_starts`].
     async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError>;
 
     /// Clears the failed state, so that systemd forgets the unit. `Ok` if it is not loaded.
@@ -89,6 +89,28 @@ pub trait Systemd: Send + Sync + 'static {
 
     /// Removes what [`Systemd::write`] or [`Systemd::share`] wrote. `Ok` if there is nothing.
     async fn remove(&self, name: &UnitName) -> Result<(), SystemdError>;
+
+    /// The starts and restarts queued here that systemd ended otherwise than `done` since this was last
+    /// asked, with its word for it: `failed`, `dependency`, `canceled`, `timeout`, `assert`… Of a unit
+    /// only its last job counts, and none that systemd refused to queue. No bus call.
+    ///
+    /// Ask before a listing: then what that shows is how they were left.
+    fn take_failed_starts(&self) -> BTreeMap<UnitName, String>;
+
+    /// The units whose last job queued here is a start or restart that has not been heard to end, or
+    /// is still to be taken from [`Systemd::take_failed_starts`]: a listing may show them at rest
+    /// already. No bus call.
+    fn open_starts(&self) -> BTreeSet<UnitName>;
+
+    /// Names this start of user space: another after a soft-reboot, which leaves `/run` as it is.
+    async fn user_space(&self) -> Result<u64, SystemdError>;
+
+    /// How a unit that is at rest came to be so, by what systemd noted in the journal. No bus call.
+    async fn rest(&self, name: &UnitName) -> Result<Rest, SystemdError>;
+
+    /// What a start of the unit does to others; `None` if systemd stops it whenever nobody needs it
+    /// (`StopWhenUnneeded=`). Loads the unit.
+    async fn bonds(&self, name: &UnitName) -> Result<Option<Bonds>, SystemdError>;
 
     /// How many jobs queued through this value have not ended yet: at most [`MAX_JOBS`].
     fn jobs_in_flight(&self) -> usize;
@@ -155,6 +177,27 @@ pub struct TakenOver {
     /// Whether systemd goes by it already (`FragmentPath`), so that what runs under the name is the host's. Before a
     /// `daemon-reload` it still goes by fleet's.
     pub in_force: bool,
+}
+
+/// How a unit that is at rest came to be so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// By itself.
+    Ended,
+    /// A job stopped it, whoever asked for that.
+    Stopped,
+    /// systemd has noted nothing since its start, or nothing at all. The note may still be on its way.
+    Unknown,
+}
+
+/// What a start of a unit does to other units.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bonds {
+    /// What the unit is bound to (`BindsTo=`, `Requisite=`), and of what it requires the services,
+    /// sockets, mounts and the like that a job has stopped. A start of the unit starts those, too.
+    pub needs: Vec<UnitName>,
+    /// What conflicts with it (`Conflicts=`, either way round). A start of the unit stops those.
+    pub rivals: Vec<UnitName>,
 }
 
 /// Why a unit failed.

@@ -1,13 +1,13 @@
 //! A machine's systemd as its fleetd reaches it: fleetd's own simulated one, with slow answers, crash points and the judge's ear.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fleet_core::name::UnitName;
 use fleetd::systemd::sim::{SimSystemd, Times};
-use fleetd::systemd::{Job, JobOutcome, Listed, Systemd, SystemdError, TakenOver};
+use fleetd::systemd::{Bonds, Job, JobOutcome, Listed, Rest, Systemd, SystemdError, TakenOver};
 use tokio::sync::watch;
 
 use crate::judge::SharedJudge;
@@ -128,6 +128,29 @@ impl Systemd for HostSystemd {
         let done = self.inner.remove(name).await;
         self.link.fleetd.point().await;
         done
+    }
+
+    fn take_failed_starts(&self) -> BTreeMap<UnitName, String> {
+        self.inner.take_failed_starts()
+    }
+
+    fn open_starts(&self) -> BTreeSet<UnitName> {
+        self.inner.open_starts()
+    }
+
+    async fn user_space(&self) -> Result<u64, SystemdError> {
+        self.link.fleetd.point().await;
+        self.inner.user_space().await
+    }
+
+    async fn rest(&self, name: &UnitName) -> Result<Rest, SystemdError> {
+        self.link.fleetd.point().await;
+        self.inner.rest(name).await
+    }
+
+    async fn bonds(&self, name: &UnitName) -> Result<Option<Bonds>, SystemdError> {
+        self.link.fleetd.point().await;
+        self.inner.bonds(name).await
     }
 
     fn jobs_in_flight(&self) -> usize {

@@ -1,6 +1,6 @@
 //! The bus connection: made when needed, made again when lost, its calls limited, its signals heard.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use zbus::{Connection, MatchRule, MessageStream};
 
 use super::Bus;
 use crate::systemd::counters::{Counters, Tally};
-use crate::systemd::jobs::Jobs;
+use crate::systemd::jobs::{DONE, Jobs};
 use crate::systemd::{MAX_CALLS, SystemdError};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -84,6 +84,13 @@ impl Link {
         let message = self.call(path, "org.freedesktop.DBus.Properties", "Get", &(interface, name), count).await?;
         let value: OwnedValue = read(&message)?;
         T::try_from(value).map_err(|_| CallError::Unavailable(format!("the property {name} has another type than expected")))
+    }
+
+    /// Reads all properties of one interface.
+    pub(super) async fn get_all(&self, path: &str, interface: &str) -> Result<HashMap<String, OwnedValue>, CallError> {
+        let body = (interface,);
+        let message = self.call(path, "org.freedesktop.DBus.Properties", "GetAll", &body, |c| c.outcome += 1).await?;
+        read(&message)
     }
 
     pub(super) async fn manager_property<T: TryFrom<OwnedValue>>(&self, name: &str) -> Result<T, CallError> {
@@ -189,8 +196,8 @@ impl Live {
 
 async fn hear_job_ends(mut ends: MessageStream, jobs: Arc<Jobs>) {
     while let Some(Ok(message)) = ends.next().await {
-        if let Ok((id, _, _, _)) = message.body().deserialize::<(u32, ObjectPath<'_>, &str, &str)>() {
-            jobs.ended(id);
+        if let Ok((id, _, _, result)) = message.body().deserialize::<(u32, ObjectPath<'_>, &str, &str)>() {
+            jobs.ended(id, result);
         }
     }
     debug!("the bus connection ended");
@@ -226,7 +233,7 @@ async fn sweep(connection: Connection, jobs: Arc<Jobs>, tally: Arc<Tally>) {
         let Ok(listed) = body.deserialize::<Vec<JobLine<'_>>>() else { continue };
         let listed: BTreeSet<u32> = listed.into_iter().map(|(id, ..)| id).collect();
         for id in waiting.difference(&listed) {
-            jobs.ended(*id);
+            jobs.ended(*id, DONE); // how, nobody knows
         }
         if jobs.full() && jobs.ends_seen() == ends_seen {
             debug!("every job slot is held by a long job: starting over with a new connection");

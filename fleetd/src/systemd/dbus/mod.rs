@@ -1,6 +1,6 @@
 //! The host's real systemd, over the system bus.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,17 @@ use tokio::sync::{OnceCell, watch};
 use super::counters::{Counters, Tally};
 use super::jobs::Jobs;
 use super::journal;
-use super::{Job, JobOutcome, Listed, Systemd, SystemdError, TakenOver};
+use super::{Bonds, Job, JobOutcome, Listed, Rest, Systemd, SystemdError, TakenOver};
 use files::Files;
 use glance::Glance;
 use link::{CallError, Link, read};
+use rest::Journal;
+use zbus::zvariant::OwnedValue;
 
 mod files;
 mod glance;
 mod link;
+mod rest;
 
 /// The error name for a unit that is not loaded and cannot be.
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
@@ -78,6 +81,8 @@ pub struct DbusSystemd {
     link: Link,
     glance: Glance,
     files: Files,
+    root: PathBuf,
+    user: bool,
     jobs: Arc<Jobs>,
     tally: Arc<Tally>,
     /// systemd's search path. It is fixed when systemd is built and booted.
@@ -95,6 +100,8 @@ impl DbusSystemd {
         let jobs = Jobs::new(Arc::clone(&tally));
         DbusSystemd {
             bus: options.bus.clone(),
+            root: options.root.clone(),
+            user: options.bus == Bus::User,
             link: Link::new(options.bus, Arc::clone(&jobs), Arc::clone(&tally)),
             glance: Glance::default(),
             files: Files::new(options.root, &runtime_folder, options.unit_dir),
@@ -114,6 +121,10 @@ impl DbusSystemd {
     /// What was asked of systemd so far.
     pub fn counters(&self) -> Counters {
         self.tally.read()
+    }
+
+    fn journal(&self) -> Journal<'_> {
+        Journal { root: &self.root, user: self.user }
     }
 
     async fn search_path(&self) -> Result<&Vec<String>, SystemdError> {
@@ -175,7 +186,7 @@ impl Systemd for DbusSystemd {
     }
 
     async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError> {
-        let ticket = self.jobs.take(job).await;
+        let ticket = self.jobs.take(name, job).await;
         self.glance.queues(name, job);
         let body = (name.as_str(), "replace");
         let reply = match job {
@@ -265,6 +276,41 @@ impl Systemd for DbusSystemd {
         self.files.remove(name)
     }
 
+    fn take_failed_starts(&self) -> BTreeMap<UnitName, String> {
+        self.jobs.take_failed()
+    }
+
+    fn open_starts(&self) -> BTreeSet<UnitName> {
+        self.jobs.open_starts()
+    }
+
+    async fn user_space(&self) -> Result<u64, SystemdError> {
+        // Its serialized value outlives a reexecution, and no soft-reboot.
+        Ok(self.link.manager_property("UserspaceTimestamp").await?)
+    }
+
+    async fn rest(&self, name: &UnitName) -> Result<Rest, SystemdError> {
+        self.tally.count(|c| c.journal += 1);
+        Ok(self.journal().rest(name).await)
+    }
+
+    async fn bonds(&self, name: &UnitName) -> Result<Option<Bonds>, SystemdError> {
+        let mut properties = self.link.get_all(&unit_path(name), UNIT).await.map_err(|error| refused("describe", name, error))?;
+        if properties.get("StopWhenUnneeded").and_then(|value| bool::try_from(value).ok()) == Some(true) {
+            return Ok(None);
+        }
+        let mut bonds = Bonds { needs: take(&mut properties, "BindsTo"), rivals: take(&mut properties, "Conflicts") };
+        bonds.needs.extend(take(&mut properties, "Requisite"));
+        bonds.rivals.extend(take(&mut properties, "ConflictedBy"));
+        for other in take(&mut properties, "Requires") {
+            // What it requires may be at rest because it has done its part.
+            if !["slice", "target", "scope"].contains(&other.suffix()) && self.rest(&other).await? == Rest::Stopped {
+                bonds.needs.push(other);
+            }
+        }
+        Ok(Some(bonds))
+    }
+
     fn jobs_in_flight(&self) -> usize {
         self.jobs.in_flight()
     }
@@ -272,6 +318,12 @@ impl Systemd for DbusSystemd {
     fn changes(&self) -> watch::Receiver<u64> {
         self.jobs.changes()
     }
+}
+
+/// The units that a property names.
+fn take(properties: &mut HashMap<String, OwnedValue>, name: &str) -> Vec<UnitName> {
+    let units = properties.remove(name).and_then(|value| Vec::<String>::try_from(value).ok()).unwrap_or_default();
+    units.into_iter().map(UnitName::trusted).collect()
 }
 
 fn refused(what: &'static str, name: &UnitName, error: CallError) -> SystemdError {

@@ -15,14 +15,21 @@ impl Manager {
             }
             _ => (),
         }
-        self.end_job(name);
+        self.end_job_as(name, "canceled");
         self.last_job += 1;
         let id = self.last_job;
         let Some(unit) = self.units.get_mut(name) else { return Ok(None) };
         unit.job = Some((id, job));
         self.wait(name, job);
-        self.take_along(name, job)?;
-        Ok(Some(id))
+        let taken = self.take_along(name, job);
+        if taken.is_err() {
+            if let Some(unit) = self.units.get_mut(name) {
+                unit.job = None;
+            }
+            self.waiting.remove(name);
+            self.forget_if_idle(name);
+        }
+        taken.map(|()| Some(id))
     }
 
     /// The job is run as soon as its turn comes.
@@ -30,18 +37,21 @@ impl Manager {
         self.waiting.insert(name.clone(), job);
     }
 
-    /// A start or restart takes along what the unit is bound to and what it wants; a stop or restart, what is bound to it.
+    /// A start or restart takes along what the unit is bound to, requires and wants, and stops what conflicts with it; a stop or
+    /// restart takes along what is bound to it or requires it.
     fn take_along(&mut self, name: &UnitName, job: Job) -> Result<(), String> {
         if job != Job::Start {
             self.take(self.bound_units(name), job);
+            self.take(self.requiring_units(name), job);
         }
         if job != Job::Stop {
-            let settings = self.units.get(name).map(|unit| (unit.settings.binds_to.clone(), unit.settings.wants.clone()));
-            let (bound, wanted) = settings.unwrap_or_default();
-            for other in bound {
-                self.bring(&other)?;
+            let settings = self.units.get(name).map(|unit| unit.settings.clone());
+            let Some(settings) = settings else { return Ok(()) };
+            for other in settings.binds_to.iter().chain(&settings.requires) {
+                self.bring(other)?;
             }
-            for other in wanted {
+            self.take(self.rivals(name), Job::Stop);
+            for other in settings.wants {
                 let _ = self.bring(&other); // one that is missing is no reason to refuse
             }
         }
@@ -95,14 +105,25 @@ impl Manager {
         unit.settings.after.iter().all(|other| self.units.get(other).is_none_or(|other| other.job.is_none()))
     }
 
-    /// Whether a start may go on: what the unit is bound to is up, and what it asserts and its conditions ask for is there. Of a unit that
-    /// starts by its `Restart=` systemd asks no assertion (254 and later).
-    pub(super) fn may_start(&self, name: &UnitName) -> bool {
-        let Some(Unit { settings, sub, .. }) = self.units.get(name) else { return false };
+    /// Why a start may not go on, by the word that its job ends with: what the unit is bound to is not up, what it asserts or its
+    /// conditions ask for is not there, what it triggers is not there. Of a unit that starts by its `Restart=` systemd asks no assertion
+    /// (254 and later).
+    pub(super) fn start_ends_as(&mut self, name: &UnitName) -> Option<&'static str> {
+        let Some(Unit { settings, sub, .. }) = self.units.get(name) else { return Some("failed") };
         let up = |other: &UnitName| self.units.get(other).is_some_and(|unit| unit.active == "active");
-        settings.binds_to.iter().filter(|other| settings.after.contains(other)).all(up)
-            && (*sub == "auto-restart" || settings.asserts_paths.iter().all(|path| path.exists()))
-            && settings.conditions.iter().all(|path| path.exists())
+        if !settings.binds_to.iter().filter(|other| settings.after.contains(other)).all(up) {
+            return Some("dependency");
+        }
+        if *sub != "auto-restart" && !settings.asserts_paths.iter().all(|path| path.exists()) {
+            return Some("assert");
+        }
+        if !settings.conditions.iter().all(|path| path.exists()) {
+            return Some(DONE); // it was not to be
+        }
+        let triggers = settings.triggers.clone()?;
+        let loaded = self.load(&triggers) == Some("loaded");
+        self.forget_if_idle(&triggers);
+        (!loaded).then_some("failed")
     }
 
     /// A process is gone, and with it its runtime folder.
@@ -119,6 +140,45 @@ impl Manager {
     /// The units that are bound to `name`, with their active states.
     pub(super) fn bound_to(&self, name: &UnitName) -> Vec<(UnitName, String)> {
         self.bound_units(name).into_iter().map(|other| (other.clone(), self.units[&other].active.to_string())).collect()
+    }
+
+    /// What conflicts with a unit, by either's word.
+    fn rivals(&self, name: &UnitName) -> Vec<UnitName> {
+        let own = self.units.get(name).map(|unit| unit.settings.conflicts.clone()).unwrap_or_default();
+        let rival = |(other, unit): &(&UnitName, &Unit)| {
+            *other != name && (own.contains(other) || unit.settings.conflicts.contains(name))
+        };
+        self.units.iter().filter(rival).map(|(other, _)| other.clone()).collect()
+    }
+
+    /// What a start of a unit would do to others; of what is not loaded only by the unit's own word.
+    pub(super) fn bonds(&mut self, name: &UnitName) -> Bonds {
+        self.load(name);
+        let settings = self.units.get(name).map(|unit| unit.settings.clone());
+        let (Some(settings), mut rivals) = (settings, self.rivals(name)) else { return Bonds::default() };
+        self.forget_if_idle(name);
+        let stopped = |other: &&UnitName| self.rests.get(*other) == Some(&Rest::Stopped);
+        let required = settings.requires.iter().filter(stopped).cloned();
+        let needs = settings.binds_to.iter().cloned().chain(required).collect();
+        rivals.extend(settings.conflicts);
+        Bonds { needs, rivals }
+    }
+
+    /// A start that failed takes along the starts that wait for it.
+    pub(super) fn fail_dependents(&mut self, name: &UnitName) {
+        let needs = |unit: &Unit| unit.settings.binds_to.contains(name) || unit.settings.requires.contains(name);
+        let waits = |other: &UnitName| self.waiting.get(other) == Some(&Job::Start);
+        let dependents: Vec<UnitName> =
+            self.units.iter().filter(|(other, unit)| needs(unit) && waits(other)).map(|(other, _)| other.clone()).collect();
+        for other in dependents {
+            self.end_job_as(&other, "dependency");
+            self.forget_if_idle(&other);
+        }
+    }
+
+    fn requiring_units(&self, name: &UnitName) -> Vec<UnitName> {
+        let requires = |unit: &Unit| unit.settings.requires.contains(name);
+        self.units.iter().filter(|(_, unit)| requires(unit)).map(|(other, _)| other.clone()).collect()
     }
 
     fn bound_units(&self, name: &UnitName) -> Vec<UnitName> {

@@ -30,6 +30,7 @@ impl Manager {
         self.clean_up(name);
         let Some(unit) = self.units.get_mut(name) else { return };
         let (result, job) = (unit.outcome.result.clone(), unit.job);
+        self.rests.insert(name.clone(), if job.is_some() { Rest::Stopped } else { Rest::Ended });
         if result != "success" && job.is_none() {
             return self.ended(name, &result);
         }
@@ -116,6 +117,8 @@ impl Manager {
         self.clean_up(name);
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.outcome.result = result.to_string();
+        self.rests.insert(name.clone(), Rest::Ended);
+        let Some(unit) = self.units.get_mut(name) else { return };
         // A start whose process ends before it is ready has failed, also where another one follows.
         let starts = (unit.active, unit.sub) == ("activating", "start") && matches!(unit.job, Some((_, Job::Start)));
         let after = unit.settings.restart_after;
@@ -130,7 +133,7 @@ impl Manager {
             self.step(name, Some(("inactive", "dead")), None);
         }
         if starts && !self.waiting.contains_key(name) {
-            self.end_job(name);
+            self.end_job_as(name, if result == "success" { DONE } else { "failed" });
         }
         self.end_bound(name);
         self.forget_if_idle(name);

@@ -3,7 +3,9 @@
 //! It has no time of its own: jobs and restarts take tokio's time, so with a paused clock everything is at once and in one order.
 //! It knows what fleet's tests need of unit files: `Type=oneshot` and `notify`, `RemainAfterExit=`, `Restart=`, `RestartSec=`, the start limit,
 //! `TimeoutStopSec=`, `WatchdogSec=`, `RuntimeDirectory=`, that a service needs an `ExecStart=`, programs that die by
-//! themselves (`/bin/false`, `/bin/sh -c 'sleep 0.5; exit 1'`), and between units `WantedBy=`, `BindsTo=`, `After=` and `AssertPathExists=`. Other dependencies are absent: a slice or `Conflicts=` does nothing.
+//! themselves (`/bin/false`, `/bin/sh -c 'sleep 0.5; exit 1'`), and between units `WantedBy=`, `BindsTo=`, `Requires=`, `Conflicts=`,
+//! `After=` and `AssertPathExists=`; and that what a timer, path or socket starts must be there. Other dependencies are absent: a slice
+//! does nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,8 +18,8 @@ use fleet_core::name::UnitName;
 use tokio::sync::{Semaphore, watch};
 
 use super::counters::{Counters, Tally};
-use super::jobs::Jobs;
-use super::{Job, JobOutcome, Listed, MAX_CALLS, Systemd, SystemdError, TakenOver};
+use super::jobs::{DONE, Jobs};
+use super::{Bonds, Job, JobOutcome, Listed, MAX_CALLS, Rest, Systemd, SystemdError, TakenOver};
 use settings::Settings;
 use unit::Manager;
 
@@ -161,6 +163,33 @@ impl SimSystemd {
         self.behave(name, Behaviour::Works);
     }
 
+    /// Each start of the unit ends with this word of systemd's before anything runs (`dependency`, `failed`, `timeout`…); `None`: no
+    /// longer.
+    pub fn end_starts_as(&self, name: &UnitName, word: Option<&'static str>) {
+        let mut manager = self.manager();
+        match word {
+            Some(word) => drop(manager.refused.insert(name.clone(), word)),
+            None => drop(manager.refused.remove(name)),
+        }
+    }
+
+    /// `systemctl start`, `stop` or `restart` by somebody on the host.
+    pub fn systemctl(&self, job: Job, name: &UnitName) {
+        self.with_manager(|manager| drop(manager.queue(name, job)));
+    }
+
+    /// `systemctl isolate`: stops all that runs, but for `kept`.
+    pub fn isolate(&self, kept: &[UnitName]) {
+        self.with_manager(|manager| manager.isolate(kept));
+    }
+
+    /// `systemctl soft-reboot`: all that runs is stopped, and user space begins anew; what fleet wrote in `/run` stays.
+    pub fn soft_reboot(&self) {
+        self.manager().soft_reboot();
+        self.jobs.forget_all();
+        self.jobs.wake();
+    }
+
     /// Whether the bus answers; if not, every call is [`SystemdError::Unavailable`]. Units run on.
     pub fn set_reachable(&self, reachable: bool) {
         self.reachable.store(reachable, Ordering::Relaxed);
@@ -302,7 +331,7 @@ impl Systemd for SimSystemd {
     }
 
     async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError> {
-        let ticket = self.jobs.take(job).await;
+        let ticket = self.jobs.take(name, job).await;
         self.call(|c| match job {
             Job::Start => c.start += 1,
             Job::Stop => c.stop += 1,
@@ -386,6 +415,29 @@ impl Systemd for SimSystemd {
         manager.files.remove(name);
         manager.drop_ins.remove(name);
         Ok(())
+    }
+
+    fn take_failed_starts(&self) -> BTreeMap<UnitName, String> {
+        self.jobs.take_failed()
+    }
+
+    fn open_starts(&self) -> BTreeSet<UnitName> {
+        self.jobs.open_starts()
+    }
+
+    async fn user_space(&self) -> Result<u64, SystemdError> {
+        self.call(|c| c.upkeep += 1).await?;
+        Ok(self.manager().user_space)
+    }
+
+    async fn rest(&self, name: &UnitName) -> Result<Rest, SystemdError> {
+        self.tally.count(|c| c.journal += 1);
+        Ok(self.manager().rest(name))
+    }
+
+    async fn bonds(&self, name: &UnitName) -> Result<Option<Bonds>, SystemdError> {
+        self.call(|c| c.outcome += 1).await?;
+        Ok(Some(self.manager().bonds(name)))
     }
 
     fn jobs_in_flight(&self) -> usize {

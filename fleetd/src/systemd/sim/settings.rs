@@ -32,6 +32,10 @@ pub(super) struct Settings {
     pub(super) runtime_directory: Option<String>,
     pub(super) environment: Vec<String>,
     pub(super) binds_to: Vec<UnitName>,
+    pub(super) requires: Vec<UnitName>,
+    pub(super) conflicts: Vec<UnitName>,
+    /// What a timer, path or socket starts; it must be there.
+    pub(super) triggers: Option<UnitName>,
     /// Started along with it, whatever becomes of them.
     pub(super) wants: Vec<UnitName>,
     pub(super) after: Vec<UnitName>,
@@ -75,6 +79,15 @@ impl Settings {
                 .map(str::to_string),
             environment: words("Service", "Environment").map(str::to_string).collect(),
             binds_to: words("Unit", "BindsTo").map(UnitName::trusted).collect(),
+            requires: words("Unit", "Requires").map(UnitName::trusted).collect(),
+            conflicts: words("Unit", "Conflicts").map(UnitName::trusted).collect(),
+            triggers: match name.suffix() {
+                "timer" => Some(last("Timer", "Unit")),
+                "path" => Some(last("Path", "Unit")),
+                "socket" => Some(last("Socket", "Service")),
+                _ => None,
+            }
+            .map(|named| named.map_or_else(|| UnitName::trusted(format!("{}.service", name.stem())), UnitName::trusted)),
             wants: words("Unit", "Wants").map(UnitName::trusted).collect(),
             after: words("Unit", "After").map(UnitName::trusted).collect(),
             asserts_paths: file.values("Unit", "AssertPathExists").map(|path| PathBuf::from(path.trim())).collect(),

@@ -69,6 +69,12 @@ pub(super) struct Manager {
     /// What the host brings: path and text.
     pub(super) host_files: BTreeMap<UnitName, (String, String)>,
     pub(super) behaviours: BTreeMap<UnitName, Behaviour>,
+    /// Units whose starts end with this word before anything runs.
+    pub(super) refused: BTreeMap<UnitName, &'static str>,
+    /// How units that ran came to be at rest, as the journal has it.
+    pub(super) rests: BTreeMap<UnitName, Rest>,
+    /// Which start of user space it is.
+    pub(super) user_space: u64,
     /// The links on disk: who wants whom.
     pub(super) links: BTreeMap<UnitName, BTreeSet<UnitName>>,
     pub(super) timers: Vec<Timer>,
@@ -100,6 +106,9 @@ impl Manager {
             drop_ins: BTreeMap::new(),
             host_files: BTreeMap::new(),
             behaviours: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            rests: BTreeMap::new(),
+            user_space: 1,
             links: BTreeMap::new(),
             timers: Vec::new(),
             observer: None,
@@ -193,7 +202,37 @@ impl Manager {
         });
     }
 
+    /// `systemctl soft-reboot`: all that runs is stopped, and systemd begins anew. `/run` stays, with the files and links in it.
+    pub(super) fn soft_reboot(&mut self) {
+        let up: Vec<UnitName> = self.units.keys().filter(|name| self.is_up(name)).cloned().collect();
+        for name in up {
+            self.clean_up(&name);
+            self.observer.iter().for_each(|observer| observer(&name, "inactive", &[]));
+            self.rests.insert(name, Rest::Stopped);
+        }
+        self.children.clear();
+        self.waiting.clear();
+        self.units.clear();
+        self.timers.clear();
+        self.user_space += 1;
+    }
+
+    /// `systemctl isolate`: all that runs is stopped but for `kept`.
+    pub(super) fn isolate(&mut self, kept: &[UnitName]) {
+        let up: Vec<UnitName> = self.units.keys().filter(|name| self.is_up(name) && !kept.contains(name)).cloned().collect();
+        for name in up {
+            let _ = self.install(&name, Job::Stop); // it is loaded: nothing refuses
+        }
+        self.settle();
+    }
+
+    pub(super) fn rest(&self, name: &UnitName) -> Rest {
+        self.rests.get(name).copied().unwrap_or(Rest::Unknown)
+    }
+
     pub(super) fn reboot(&mut self) {
+        self.user_space += 1;
+        self.rests.clear();
         for name in self.units.keys() {
             self.observer.iter().for_each(|observer| observer(name, "inactive", &[]));
         }
@@ -266,25 +305,29 @@ impl Manager {
     }
 
     fn begin_start(&mut self, name: &UnitName) {
-        let may = self.may_start(name);
+        let ends_as = match self.refused.get(name) {
+            Some(word) => Some(*word),
+            None => self.start_ends_as(name),
+        };
         let Some(unit) = self.units.get_mut(name) else { return };
         if let Some((_, job)) = &mut unit.job {
             *job = Job::Start; // what was to be stopped first is
         }
-        if !may {
+        if let Some(word) = ends_as {
             if unit.active == "activating" {
                 self.step(name, Some(("inactive", "dead")), None);
             }
-            self.end_job(name);
+            self.end_job_as(name, word);
             return self.forget_if_idle(name);
         }
+        self.rests.remove(name);
         let now = Instant::now();
         if let Some((burst, window)) = unit.settings.start_limit {
             unit.starts.retain(|start| now - *start < window);
             if unit.starts.len() >= burst {
                 unit.outcome.result = "start-limit-hit".to_string();
                 self.step(name, Some(("failed", "failed")), None);
-                return self.end_job(name);
+                return self.end_job_as(name, "failed");
             }
             unit.starts.push_back(now);
         }
@@ -381,9 +424,17 @@ impl Manager {
     }
 
     pub(super) fn end_job(&mut self, name: &UnitName) {
-        if let Some((id, _)) = self.units.get_mut(name).and_then(|unit| unit.job.take()) {
+        self.end_job_as(name, DONE);
+    }
+
+    /// The job of a unit is over, in systemd's word for how.
+    pub(super) fn end_job_as(&mut self, name: &UnitName, result: &str) {
+        if let Some((id, job)) = self.units.get_mut(name).and_then(|unit| unit.job.take()) {
             self.waiting.remove(name);
-            self.jobs.ended(id);
+            self.jobs.ended(id, result);
+            if job != Job::Stop && result != DONE && result != "canceled" {
+                self.fail_dependents(name);
+            }
         }
     }
 
