@@ -65,6 +65,13 @@ pub struct Marker {
     /// Whether its files were about to be written: they are of this text, or of another, or not there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub writing: bool,
+    /// Whether it is known to have ended by itself since its last start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
+    /// Whether its text binds it to other units (`BindsTo=`, `Requires=`, `Requisite=`): its start
+    /// starts those, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bound: bool,
 }
 
 /// What a fenced unit on a host is started under; both stand in its drop-in.
@@ -87,6 +94,32 @@ pub struct Seen {
     pub trouble: Trouble,
     /// Whether it is up for too short a time to tell whether it stays up.
     pub settling: bool,
+    /// That systemd stopped it though fleet had not asked, if it is down and this is known.
+    pub stopped: Option<Stopped>,
+    /// Whether it is down, and how that came about is about to be known.
+    pub asking: bool,
+}
+
+/// A unit that is down because systemd stopped it, though fleet had not asked for that: for another
+/// unit's sake (`BindsTo=`, `PartOf=`, `Conflicts=`), for a target that was isolated, or by hand. It
+/// has not done its work. Names are systemd's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stopped {
+    /// What it is bound to or requires and is not up: a start would start that, too.
+    pub needs: Vec<UnitName>,
+    /// What is up and conflicts with it: a start would stop that.
+    pub rivals: Vec<UnitName>,
+}
+
+impl Stopped {
+    /// What it waits for before it is started again, for the report.
+    fn waits(&self) -> Option<String> {
+        if let Some(need) = self.needs.first() {
+            return Some(format!("systemd stopped it; it is started again when {need} is up"));
+        }
+        let rival = self.rivals.first()?;
+        Some(format!("systemd stopped it; it is started again when {rival}, which conflicts, is down"))
+    }
 }
 
 /// What systemd says of a loaded unit.
@@ -210,7 +243,7 @@ pub struct Converged {
 /// fenced. Else the leader may have given up on this machine since, and the unit run elsewhere.
 pub fn converge(assignment: Option<&Assignment>, host: &BTreeMap<UnitName, Seen>, keeper: Option<i64>, now_ms: u64) -> Converged {
     let Some(assignment) = assignment else { return Converged::default() };
-    let mut out = Sorted { keeper, ..Sorted::default() };
+    let mut out = Sorted { keeper, returning: returning(assignment, host), ..Sorted::default() };
     for (instance, seen) in host {
         if !assignment.instances.contains_key(instance) {
             out.retire(instance, seen, now_ms);
@@ -244,8 +277,11 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
     let (active, sub) = ("activating".to_string(), "settling".to_string());
     let state = if again { SystemdState { active, sub, ..state } } else { state };
     let down = ["inactive", "failed"].contains(&state.active.as_str()) && !queued;
-    let ended =
-        phase(seen) == Phase::Down && !refused && written.is_some_and(|marker| marker.launched && marker.has_done_its_work());
+    let ended = phase(seen) == Phase::Down
+        && !refused
+        && seen.stopped.is_none()
+        && !seen.asking
+        && written.is_some_and(|marker| marker.launched && marker.has_done_its_work());
     let waits = down && !ended && seen.trouble.failures > 0;
     InstanceStatus {
         load: state.load,
@@ -260,7 +296,7 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         settling: seen.settling,
         next_try_ms: waits.then_some(seen.trouble.not_before_ms),
         gave_up: seen.trouble.gave_up(),
-        message: seen.trouble.message.clone(),
+        message: seen.trouble.message.clone().or_else(|| seen.stopped.as_ref()?.waits()),
         ..InstanceStatus::default()
     }
 }
@@ -269,6 +305,7 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
 #[derive(Default)]
 struct Sorted {
     keeper: Option<i64>,
+    returning: BTreeMap<UnitName, u64>,
     stops: Vec<Step>,
     removes: Vec<Step>,
     writes: Vec<Step>,
@@ -378,6 +415,12 @@ impl Sorted {
         }
         let ended = match phase {
             Phase::Failed => true,
+            Phase::Down if seen.asking => false,
+            // Its stop was nobody's wish. A oneshot that was up (`RemainAfterExit=`) comes back, too.
+            Phase::Down if seen.stopped.is_some() => match self.returning.get(&instance.systemd_name()).copied() {
+                Some(until_ms) => !self.waits_until(until_ms, now_ms),
+                None => false,
+            },
             Phase::Down => !marker.has_done_its_work(),
             Phase::Up | Phase::Activating | Phase::Moving => false,
         };
@@ -388,7 +431,11 @@ impl Sorted {
 
     /// Whether the instance is in a pause after a failure; notes its end.
     fn pausing(&mut self, seen: &Seen, now_ms: u64) -> bool {
-        let until = seen.trouble.not_before_ms;
+        self.waits_until(seen.trouble.not_before_ms, now_ms)
+    }
+
+    /// Whether that time is still to come; notes it.
+    fn waits_until(&mut self, until: u64, now_ms: u64) -> bool {
         if now_ms >= until {
             return false;
         }
@@ -428,6 +475,32 @@ impl Marker {
     pub fn asked_for(&self) -> bool {
         self.launched || self.starting
     }
+}
+
+/// The launched units, by systemd's names, that were stopped by nobody's wish and are to start
+/// again, and not before when, in milliseconds since 1970. What a unit needs must be up, or return as
+/// well: two units may need each other. So the start of a unit never brings back another one that
+/// somebody stopped.
+fn returning(assignment: &Assignment, host: &BTreeMap<UnitName, Seen>) -> BTreeMap<UnitName, u64> {
+    let mut stopped: BTreeMap<UnitName, (&Stopped, u64)> = BTreeMap::new();
+    for (instance, placement) in &assignment.instances {
+        let Some(seen) = host.get(instance) else { continue };
+        let down = placement.state == DesiredState::Launched && phase(seen) == Phase::Down;
+        if let Some(why) = seen.stopped.as_ref().filter(|why| down && why.rivals.is_empty()) {
+            stopped.insert(instance.systemd_name(), (why, seen.trouble.not_before_ms));
+        }
+    }
+    loop {
+        let may = |why: &Stopped| why.needs.iter().all(|need| stopped.contains_key(need));
+        let waits: Vec<UnitName> = stopped.iter().filter(|(_, (why, _))| !may(why)).map(|(name, _)| name.clone()).collect();
+        if waits.is_empty() {
+            break;
+        }
+        stopped.retain(|name, _| !waits.contains(name));
+    }
+    let pause = |need: &UnitName| stopped.get(need).map_or(0, |(_, until_ms)| *until_ms);
+    let latest = |(why, own): &(&Stopped, u64)| why.needs.iter().map(pause).fold(*own, u64::max);
+    stopped.iter().map(|(name, stopped)| (name.clone(), latest(stopped))).collect()
 }
 
 /// Whether a start that fleet asked for is still queued or under way; it may never end. A stop takes its place.

@@ -236,6 +236,8 @@ impl Agent {
             stopping: false,
             starting: false,
             writing: false,
+            ended: false,
+            bound: rendered.bound,
         };
         // Noted before it is done, so that no file is left that nobody knows, and none is taken for another.
         let intent = Marker { writing: true, ..old.clone().unwrap_or_else(|| marker.clone()) };
@@ -303,7 +305,8 @@ impl Agent {
 
     fn note(&mut self, name: &UnitName, step: Step, now_ms: u64) {
         let Some(mut marker) = self.markers.get(name).cloned() else { return };
-        (marker.outdated, marker.stopping, marker.starting) = (false, false, false);
+        (marker.outdated, marker.stopping, marker.starting, marker.ended) = (false, false, false, false);
+        self.resting.forget(name);
         if let Step::Start { .. } | Step::Restart { .. } = step {
             self.note_start(name, matches!(step, Step::Restart { .. }));
         }
@@ -330,7 +333,7 @@ impl Agent {
         self.keep(name, marker);
     }
 
-    fn keep(&mut self, name: &UnitName, marker: Marker) {
+    pub(super) fn keep(&mut self, name: &UnitName, marker: Marker) {
         if let Err(error) = self.markers.set(name, marker) {
             warn!(unit = %name, "cannot note the state of {name}: {error}");
         }

@@ -81,6 +81,29 @@ impl Markers {
         self.of_another = false;
     }
 
+    /// Notes which start of user space it is. Under another one than the markers are of, what was launched and is down was stopped by a
+    /// soft-reboot, which leaves the markers: it has not ended. A marker of an older fleetd is of this one.
+    pub(super) fn enter_user_space(&mut self, stamp: u64) -> io::Result<()> {
+        let path = self.folder.with_file_name("user-space");
+        let stamp = stamp.to_string();
+        match std::fs::read_to_string(&path) {
+            Ok(noted) if noted == stamp => return Ok(()),
+            Ok(_) => {
+                let launched: Vec<UnitName> =
+                    self.markers.iter().filter(|(_, marker)| marker.launched).map(|(name, _)| name.clone()).collect();
+                for name in launched {
+                    let marker = Marker { stopping: true, ..self.markers[&name].clone() };
+                    self.set(&name, marker)?;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let temporary = path.with_extension("new");
+        std::fs::write(&temporary, stamp)?;
+        std::fs::rename(&temporary, &path)
+    }
+
     pub(super) fn reload_is_due(&self) -> bool {
         self.reload_due.exists()
     }

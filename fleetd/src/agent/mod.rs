@@ -28,6 +28,7 @@ mod enable;
 mod fence;
 mod markers;
 mod remembered;
+mod rest;
 mod settling;
 mod templates;
 #[cfg(test)]
@@ -36,6 +37,7 @@ mod tests;
 use fence::KeeperOfHost;
 use markers::Markers;
 use remembered::Remembered;
+use rest::Resting;
 use settling::Settling;
 
 /// How often systemd is asked for states when nothing happens: a failure is noticed within a second.
@@ -97,6 +99,10 @@ pub struct Agent {
     reasons: BTreeMap<UnitName, Option<String>>,
     /// What systemd refused to stop when it was last asked.
     stop_refused: BTreeSet<UnitName>,
+    /// Launched units that are at rest.
+    resting: Resting,
+    /// Whether the markers are known to be of this start of user space.
+    in_this_user_space: bool,
     texts: apply::Texts,
     /// The template that was rendered last.
     rendered: Option<(apply::TextKey, Arc<templates::Rendered>)>,
@@ -155,6 +161,8 @@ impl Agent {
             outcomes: BTreeMap::new(),
             reasons: BTreeMap::new(),
             stop_refused: BTreeSet::new(),
+            resting: Resting::default(),
+            in_this_user_space: false,
             texts: apply::Texts::default(),
             rendered: None,
             rewriting: BTreeSet::new(),
@@ -279,7 +287,11 @@ impl Agent {
     }
 
     async fn pass(&mut self, now_ms: u64) -> Result<u64, SystemdError> {
+        if !self.in_this_user_space {
+            self.enter_user_space().await?;
+        }
         let mut host = self.observe(now_ms).await?;
+        let look_soon = self.explain_rest(&mut host).await;
         self.listing_ms = clock::now_ms().saturating_sub(now_ms);
         let life = self.open_life(now_ms).await;
         if let Some(assignment) = self.assignment.as_ref().filter(|_| self.from_disk) {
@@ -287,7 +299,7 @@ impl Agent {
             host.retain(|name, _| assignment.instances.contains_key(name));
         }
         let converged = converge(self.assignment.as_deref(), &host, life, now_ms);
-        let idle = converged.steps.is_empty();
+        let idle = converged.steps.is_empty() && !look_soon;
         // Said before the next try hides it: that may take long until it fails, too.
         let failing = converged.steps.iter().any(|step| matches!(step, Step::Start { again: true, .. }));
         // Made before the steps are taken: it says what was seen, not what was asked for since.
@@ -330,16 +342,27 @@ impl Agent {
         self.outcomes.retain(|name, _| names.contains(name));
         self.reasons.retain(|name, _| names.contains(name));
         self.stop_refused.retain(|name| names.contains(name));
+        self.resting.retain(&names);
+        self.resting.failed.extend(self.systemd.take_failed_starts());
         // Only what fleet wrote: asking systemd for a name makes it look for a file.
         let written: Vec<UnitName> = self.markers.names().map(UnitName::systemd_name).collect();
-        let asked: Vec<UnitName> = written.into_iter().chain(self.needed_guard()).collect();
+        let asked: BTreeSet<UnitName> =
+            written.into_iter().chain(self.needed_guard()).chain(self.resting.bonds().cloned()).collect();
+        let asked: Vec<UnitName> = asked.into_iter().collect();
         let mut listed = if asked.is_empty() { BTreeMap::new() } else { self.systemd.list(&asked).await? };
         self.note_guard(&listed);
+        self.resting.note_listed(&listed);
+        let open = self.systemd.open_starts();
         let mut host = BTreeMap::new();
         for name in names {
             let marker = self.markers.get(&name).cloned();
             let listed = marker.as_ref().and_then(|_| listed.remove(&name.systemd_name()));
             let systemd = listed.map(state).filter(|state| state.load != "not-found" || state.active != "inactive");
+            // Its start is over, and how that went is about to be heard: until then it is on its way.
+            let systemd = match systemd {
+                None if marker.is_some() && open.contains(&name.systemd_name()) => Some(queued()),
+                listed => listed,
+            };
             let assigned = self.assignment.as_ref().and_then(|assignment| assignment.instances.get(&name));
             if let Some(text) = assigned.map(|placement| &placement.hash)
                 && self.trouble.entry(name.clone()).or_default().keep_only_of(text)
@@ -359,7 +382,18 @@ impl Agent {
             trouble.forget_if_well(well, since_ms, now_ms);
             seen.trouble = trouble.clone();
         }
+        self.take_failed_starts(&mut host, now_ms);
         Ok(host)
+    }
+
+    /// After a soft-reboot `/run` is as it was, and what ran is stopped, by nobody's wish.
+    async fn enter_user_space(&mut self) -> Result<(), SystemdError> {
+        let stamp = self.systemd.user_space().await?;
+        match self.markers.enter_user_space(stamp) {
+            Ok(()) => self.in_this_user_space = true,
+            Err(error) => warn!("cannot note which start of user space it is: {error}"),
+        }
+        Ok(())
     }
 
     fn note_since(&mut self, name: &UnitName, active: &str, now_ms: u64) {
@@ -575,6 +609,12 @@ fn offer(newest: &watch::Sender<Shown>, assignment: Assignment, as_of: i64) {
         }
         (shown.as_of, shown.answered) = (as_of, true);
     });
+}
+
+/// A unit whose start has just been asked for.
+fn queued() -> SystemdState {
+    let [load, active, sub] = ["loaded", "inactive", "dead"].map(str::to_string);
+    SystemdState { load, active, sub, job: true }
 }
 
 fn state(listed: Listed) -> SystemdState {

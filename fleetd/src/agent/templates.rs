@@ -21,6 +21,8 @@ pub(super) struct Rendered {
     pub(super) oneshot: bool,
     /// Whether it has an `[Install]` section.
     pub(super) installs: bool,
+    /// Whether its start starts other units, which it is bound to or requires.
+    pub(super) bound: bool,
 }
 
 impl Rendered {
@@ -46,7 +48,8 @@ impl Agent {
         };
         let file = UnitFile::parse_lenient(&text);
         let (oneshot, installs) = (file.last("Service", "Type") == Some("oneshot"), file.has_section("Install"));
-        let rendered = Arc::new(Rendered { text, file, oneshot, installs });
+        let bound = ["BindsTo", "Requires", "Requisite"].into_iter().any(|key| file.last("Unit", key).is_some());
+        let rendered = Arc::new(Rendered { text, file, oneshot, installs, bound });
         self.rendered = Some((key.clone(), Arc::clone(&rendered)));
         Ok(rendered)
     }

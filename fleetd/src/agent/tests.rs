@@ -9,6 +9,8 @@ use crate::store::embedded::EmbeddedKv;
 use crate::systemd::Job;
 use crate::systemd::sim::SimSystemd;
 
+mod rest;
+
 const OLD: &str = "[Service]\nExecStart=/bin/old\n";
 const NEW: &str = "[Service]\nExecStart=/bin/new\n";
 

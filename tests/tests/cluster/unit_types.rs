@@ -19,6 +19,10 @@ fn services_sockets_timers_paths_targets_and_mounts_run_and_a_hosts_own_units_ar
         an_installed_unit_is_enabled_while_it_is_loaded(cluster)?;
         a_mount_is_mounted_and_unmounted(cluster)?;
         an_instance_can_be_started_by_name(cluster)?;
+        a_path_and_its_service_start_in_one_command(cluster)?;
+        a_start_that_a_dependency_keeps_from_happening_fails_and_is_tried_again(cluster)?;
+        a_sidekick_comes_back_with_its_main_unit(cluster)?;
+        what_isolate_stops_comes_back(cluster)?;
         cluster.clean()?;
         a_unit_of_the_hosts_own_is_refused_and_never_overwritten(cluster)?;
         a_name_that_the_host_takes_over_later_is_left_to_it(cluster)?;
@@ -191,6 +195,81 @@ fn an_instance_can_be_started_by_name(cluster: &Cluster) -> Result<()> {
     cluster.ctl(&["stop", "named@blue"])?;
     let running = cluster.running_on("h2", &["named@*.service"])?;
     ensure!(running.keys().eq(["named@green.service"]), "{running:?}");
+    Ok(())
+}
+
+fn a_path_and_its_service_start_in_one_command(cluster: &Cluster) -> Result<()> {
+    let path = cluster.write_unit("post.path", &on_h2("[Path]\nPathExists=/tmp/post\n"))?;
+    let service = "[Service]\nType=oneshot\nExecStart=/bin/rm -f /tmp/post\n[X-Fleet]\nMachineOf=post.path\n";
+    let service = cluster.write_unit("post.service", service)?;
+    cluster.ctl(&["start", &path, &service])?;
+    ensure!(state_of(cluster, "post.path")? == "active waiting", "{}", state_of(cluster, "post.path")?);
+    cluster.ctl(&["destroy", "post.path", "post.service"]).map(drop)
+}
+
+fn a_start_that_a_dependency_keeps_from_happening_fails_and_is_tried_again(cluster: &Cluster) -> Result<()> {
+    let setup = "[Service]\nType=oneshot\nExecStart=/usr/bin/test -e /tmp/mended\n";
+    let setup = cluster.write_unit("setup.service", &on_h2(setup))?;
+    cluster.ctl(&["load", &setup])?;
+    let app = format!("[Unit]\nRequires=setup.service\nAfter=setup.service\n{SLEEPER}");
+    let app = cluster.write_unit("app.service", &on_h2(&app))?;
+    let said = cluster.fleetctl("h1", &["start", &app])?;
+    ensure!(said.code == 1 && said.err.contains("a dependency job failed (dependency)"), "{said:?}");
+    cluster.lab.sh("h2", "touch /tmp/mended")?;
+    wait_for("the next try", PATIENCE, || {
+        let state = state_of(cluster, "app.service")?;
+        ensure!(state == "active running", "{state}");
+        Ok(())
+    })?;
+    cluster.ctl(&["destroy", "app.service", "setup.service"]).map(drop)
+}
+
+fn a_sidekick_comes_back_with_its_main_unit(cluster: &Cluster) -> Result<()> {
+    let both = &["main.service", "call.service"];
+    let call = format!("[Unit]\nBindsTo=main.service\nAfter=main.service\n{SLEEPER}\n[X-Fleet]\nMachineOf=main.service\n");
+    cluster.start("main.service", &on_h2(&format!("{SLEEPER}Restart=always\n")))?;
+    cluster.start("call.service", &call)?;
+    for how in ["kill --signal=KILL --kill-whom=main", "stop"] {
+        let before = cluster.running_on("h2", both)?;
+        cluster.lab.sh("h2", &format!("systemctl {how} main.service"))?;
+        wait_for("both to be back", PATIENCE, || {
+            let now = cluster.running_on("h2", both)?;
+            let again = |unit: &&str| now.get(*unit).is_some_and(|pid| *pid != 0 && before.get(*unit) != Some(pid));
+            ensure!(both.iter().all(again), "after {how}: {before:?} became {now:?}");
+            Ok(())
+        })?;
+    }
+    // fleet's own stop is the user's wish.
+    cluster.ctl(&["stop", "main.service"])?;
+    wait_for("the sidekick to wait", PATIENCE, || {
+        let state = cluster.states()?.into_iter().find(|state| state.name == "call.service").context("its state")?;
+        let waits = state.message.as_deref().is_some_and(|message| message.contains("again when main.service is up"));
+        ensure!(state.systemd_active_state == "inactive" && waits, "{state:?}");
+        Ok(())
+    })?;
+    ensure!(state_of(cluster, "main.service")? == "inactive dead", "{}", state_of(cluster, "main.service")?);
+    cluster.ctl(&["start", "main.service"])?;
+    wait_for("the sidekick", PATIENCE, || {
+        let state = state_of(cluster, "call.service")?;
+        ensure!(state == "active running", "{state}");
+        Ok(())
+    })
+}
+
+/// Of what the last case left, too.
+fn what_isolate_stops_comes_back(cluster: &Cluster) -> Result<()> {
+    let (up, ended) = (&["main.service", "call.service"], &["ended.service"]);
+    cluster.start("ended.service", &on_h2("[Service]\nExecStart=/bin/sh -c 'echo ran >> /tmp/ended'\n"))?;
+    let before = cluster.running_on("h2", up)?;
+    cluster.lab.sh("h2", "systemctl isolate multi-user.target")?;
+    wait_for("both to be back", PATIENCE, || {
+        let now = cluster.running_on("h2", up)?;
+        let again = |unit: &&str| now.get(*unit).is_some_and(|pid| *pid != 0 && before.get(*unit) != Some(pid));
+        ensure!(up.iter().all(again), "{before:?} became {now:?}");
+        Ok(())
+    })?;
+    ensure!(cluster.running_on("h2", ended)?.values().all(|pid| *pid == 0));
+    ensure!(cluster.lab.sh("h2", "cat /tmp/ended")? == "ran", "what ended by itself stays ended");
     Ok(())
 }
 

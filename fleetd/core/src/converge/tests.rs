@@ -4,7 +4,8 @@ use super::*;
 use expect_test::{Expect, expect};
 
 /// A line is `unit: wanted; on-host`. Wanted: `-`, `loaded h1`, `launched h1 [restart=N] [token=N]`. On host: `-` or
-/// `h1[ launched][ fence=TOKEN/LIFE][ oneshot][ writing][ restart=N][ STATE][ job][ failures=N][ pause=MS][ refused]`, where STATE is systemd's active state.
+/// `h1[ launched][ fence=TOKEN/LIFE][ oneshot][ writing][ restart=N][ STATE][ job][ failures=N][ pause=MS][ refused]
+/// [ stopped][ needs=UNIT][ rival=UNIT]`, where STATE is systemd's active state.
 fn check(text: &str, expected: Expect) {
     check_with_keeper(None, text, expected);
 }
@@ -63,6 +64,8 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         stopping: false,
         starting: false,
         writing: false,
+        ended: false,
+        bound: false,
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
@@ -80,6 +83,9 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
             ("failures", n) => seen.trouble.failures = n.parse().unwrap(),
             ("pause", n) => seen.trouble.not_before_ms = n.parse().unwrap(),
             ("refused", _) => seen.trouble.message = Some("refused".into()),
+            ("stopped", _) => drop(seen.stopped.get_or_insert_default()),
+            ("needs", name) => seen.stopped.get_or_insert_default().needs.push(UnitName::trusted(name)),
+            ("rival", name) => seen.stopped.get_or_insert_default().rivals.push(UnitName::trusted(name)),
             ("job", _) => seen.systemd.as_mut().unwrap().job = true,
             (state, _) => {
                 seen.systemd = Some(SystemdState { load: "loaded".into(), active: state.into(), sub: "x".into(), job: false });
@@ -234,6 +240,74 @@ fn a_fenced_unit_by_name_that_is_down_is_started_again_unless_it_ends_by_itself(
          b.service: launched h1 token=7; h1 launched fence=7/40 oneshot inactive",
         expect!["Start { instance: a.service, restart: 0, again: true }"],
     );
+}
+
+#[test]
+fn what_systemd_stopped_though_nobody_had_asked_is_started_again_and_what_ended_is_done() {
+    check(
+        "a.service: launched h1; h1 launched stopped
+         b.service: launched h1; h1 launched
+         c.service: launched h1; h1 launched oneshot stopped
+         d.service: launched h1; h1 launched stopped failures=2 pause=12000
+         e.service: loaded h1; h1 launched stopped",
+        expect![[r#"
+            Stop(e.service)
+            Start { instance: a.service, restart: 0, again: true }
+            Start { instance: c.service, restart: 0, again: true }
+            wake at 12000"#]],
+    );
+}
+
+#[test]
+fn a_sidekick_comes_back_when_what_it_is_bound_to_is_up_and_never_brings_that_back_itself() {
+    // Somebody stopped the main unit: the agent's start of the other would start it.
+    check(
+        "web@1.service: loaded h1; h1
+         say@1.service: launched h1; h1 launched needs=web@1.service",
+        expect![""],
+    );
+    check(
+        "web@1.service: launched h1; h1 launched active
+         say@1.service: launched h1; h1 launched stopped",
+        expect!["Start { instance: say@1.service, restart: 0, again: true }"],
+    );
+    // A main unit that ended by itself is done, and what is bound to it waits.
+    check(
+        "web.service: launched h1; h1 launched
+         say.service: launched h1; h1 launched needs=web.service",
+        expect![""],
+    );
+}
+
+#[test]
+fn units_that_need_each_other_come_back_together_unless_one_has_to_wait() {
+    check(
+        "a.service: launched h1; h1 launched needs=b.service
+         b.service: launched h1; h1 launched needs=a.service",
+        expect![[r#"
+            Start { instance: a.service, restart: 0, again: true }
+            Start { instance: b.service, restart: 0, again: true }"#]],
+    );
+    check(
+        "a.service: launched h1; h1 launched needs=b.service
+         b.service: launched h1; h1 launched needs=a.service needs=host.mount",
+        expect![""],
+    );
+}
+
+#[test]
+fn a_unit_that_was_stopped_for_one_that_conflicts_with_it_waits_until_that_is_down() {
+    check("a.service: launched h1; h1 launched rival=b.service", expect![""]);
+    let name = UnitName::trusted("a.service");
+    let seen = parse_seen(&name, "h1 launched rival=b.service").unwrap();
+    expect!["systemd stopped it; it is started again when b.service, which conflicts, is down"]
+        .assert_eq(&status(&seen, 0).message.unwrap());
+}
+
+#[test]
+fn a_replica_that_was_stopped_with_what_it_is_bound_to_does_not_start_that_again() {
+    check("say@1.service: launched h1; h1 launched needs=web@1.service", expect![""]);
+    check("say@1.service: launched h1; h1 launched", expect!["Start { instance: say@1.service, restart: 0, again: true }"]);
 }
 
 #[test]
