@@ -60,7 +60,7 @@ pub(crate) async fn run(context: &Context, verb: Verb, units: &[String], replace
     }
     let mut targets = Vec::new();
     let mut revision = 0;
-    for source in sources {
+    for source in super::order::in_order(sources) {
         let (written, target) = apply(context, verb, source, wait.blocks()).await?;
         revision = revision.max(written.revision);
         targets.extend(target);

@@ -16,6 +16,7 @@ mod list_revisions;
 mod list_unit_files;
 mod list_units;
 mod load;
+mod order;
 mod remote;
 mod restart;
 mod rollback;
