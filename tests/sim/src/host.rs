@@ -268,6 +268,13 @@ impl Host {
         let _ = std::fs::remove_dir_all(self.folder.join("run"));
     }
 
+    /// fleetd and all units end, and what lies in memory stays.
+    pub fn soft_reboot(&self) {
+        self.kill();
+        self.judge.lock().note(format!("machine {}: soft-reboot", self.number));
+        self.systemd.inner.soft_reboot();
+    }
+
     /// Ends fleetd as SIGTERM does: `leaving` hands the units over first, else they run on and the machine stays registered.
     pub async fn stop(&self, leaving: bool) {
         let killed = CancellationToken::new();

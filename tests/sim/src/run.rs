@@ -229,6 +229,17 @@ impl World {
                     host.systemd.inner.heal(&name);
                 });
             }
+            Action::SoftReboot { machine, down_ms } => self.down(host(machine), time(down_ms), |host| host.soft_reboot()),
+            Action::Isolate { machine } => host(machine).systemd.inner.isolate(&[]),
+            Action::Stopped { unit, machine } => host(machine).systemd.inner.systemctl(Job::Stop, &instance(unit)),
+            Action::StartsEnd { unit, machine, word, ms } => {
+                let (host, time, name) = (host(machine), time(ms), instance(unit));
+                host.systemd.inner.end_starts_as(&name, Some(word));
+                tokio::spawn(async move {
+                    sleep(time).await;
+                    host.systemd.inner.end_starts_as(&name, None);
+                });
+            }
             Action::Crash { machine, down_ms } => self.down(host(machine), time(down_ms), |host| {
                 let _ = host.kill();
             }),
@@ -306,6 +317,7 @@ impl World {
             host.systemd.inner.set_lag(Duration::ZERO);
             for (unit, _) in units() {
                 host.systemd.inner.heal(&instance(unit));
+                host.systemd.inner.end_starts_as(&instance(unit), None);
             }
             // What their programs died of is mended.
             for number in 1..=MOST_REPLICAS {

@@ -86,6 +86,14 @@ pub enum Action {
     Compact,
     /// A later version of fleet adds a field to each record, to each operator's settings and to each assignment.
     LaterFields,
+    /// `systemctl soft-reboot` of a machine whose store is away: fleetd cannot leave, all stops, `/run` stays.
+    SoftReboot { machine: usize, down_ms: u64 },
+    /// `systemctl isolate` on a machine: all stops but fleetd.
+    Isolate { machine: usize },
+    /// Somebody stops a unit on its machine, and what is bound to it goes along.
+    Stopped { unit: &'static str, machine: usize },
+    /// A unit's starts on a machine end as `word` before anything runs, for a while.
+    StartsEnd { unit: &'static str, machine: usize, word: &'static str, ms: u64 },
     /// Wherever it runs, a unit's process fails for a while.
     UnitFails { unit: &'static str, machine: usize, ms: u64 },
 }
@@ -153,9 +161,16 @@ pub const CHOSEN_LAST: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// A unit and its sidekick, with what the other is bound to; chosen last, too.
+pub const SIDEKICKS: &[(&str, &[&str])] = &[("main.service", &[""]), ("call.service", &["MachineOf=main.service"])];
+const BOUND: &[(&str, &str)] = &[("call.service", "main.service")];
+
+/// The words of systemd's for a start that came to nothing.
+const WORDS: [&str; 4] = ["dependency", "failed", "timeout", "canceled"];
+
 /// All of them.
 pub fn units() -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
-    UNITS.iter().chain(CHOSEN_LAST)
+    UNITS.iter().chain(CHOSEN_LAST).chain(SIDEKICKS)
 }
 
 /// Its `MaxUnavailable=`, in each of its texts.
@@ -169,6 +184,8 @@ pub fn text(unit: &str, number: usize) -> String {
     let section = units().find(|(name, _)| *name == unit).and_then(|(_, texts)| texts.get(number)).unwrap_or(&"");
     let after =
         ORDERED.iter().find(|(name, _)| *name == unit).map_or(String::new(), |(_, other)| format!("[Unit]\nAfter={other}\n"));
+    let bound = BOUND.iter().find(|(name, _)| *name == unit);
+    let after = bound.map_or(after, |(_, other)| format!("[Unit]\nBindsTo={other}\nAfter={other}\n"));
     // So that a copy which must be killed is waited for in reasonable time.
     let stop =
         if after.is_empty() && !FENCED.contains(&unit) { String::new() } else { format!("TimeoutStopSec={}\n", 4 + 5 * number) };
@@ -214,6 +231,10 @@ impl Script {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0044);
         if random.u8(0..3) == 0 {
             script.copy_disks(&mut random, end_ms);
+        }
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x0055);
+        if !calm && random.bool() {
+            script.stop_unasked(&mut random, end_ms);
         }
         script.actions.sort_by_key(|timed| timed.at_ms);
         script
@@ -396,6 +417,27 @@ impl Script {
         }
     }
 
+    /// systemd stops units that nobody asked fleet to stop, and starts of units come to nothing.
+    fn stop_unasked(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        for (nth, (unit, _)) in SIDEKICKS.iter().enumerate() {
+            let wish = Wish::Submit { unit, text: 0, desired: Some(DesiredState::Launched) };
+            self.push(random.u64(1_000..8_000) + nth as u64, Action::User { user: 0, over: 0, wish });
+        }
+        for _ in 0..random.usize(1..=5) {
+            let at_ms = random.u64(FAULTS_FROM_MS..end_ms);
+            let machine = random.usize(0..self.machines);
+            let ms = random.u64(200..20_000);
+            let single = ["main.service", "call.service", "db.service", "side.service", "web@.service"][random.usize(0..5)];
+            let action = match random.u8(0..6) {
+                0 | 1 => Action::SoftReboot { machine, down_ms: ms },
+                2 => Action::Isolate { machine },
+                3 | 4 => Action::Stopped { unit: single, machine },
+                _ => Action::StartsEnd { unit: single, machine, word: WORDS[random.usize(0..WORDS.len())], ms },
+            };
+            self.push(at_ms, action);
+        }
+    }
+
     /// Requests are delivered twice, from the first ones on. No other fault is needed, and nothing may come of it.
     fn repeat(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
         for _ in 0..random.usize(1..=4) {
@@ -518,9 +560,13 @@ impl Action {
             | Action::SlowDisk { ms, .. }
             | Action::NoBus { ms, .. }
             | Action::NoQuorum { ms }
+            | Action::StartsEnd { ms, .. }
             | Action::UnitFails { ms, .. } => *ms,
             Action::KeeperPause { ms, .. } | Action::GuardPause { ms, .. } | Action::CopiedDisk { ms, .. } => *ms,
-            Action::Crash { down_ms, .. } | Action::PowerLoss { down_ms, .. } | Action::Reboot { down_ms, .. } => *down_ms,
+            Action::Crash { down_ms, .. }
+            | Action::PowerLoss { down_ms, .. }
+            | Action::Reboot { down_ms, .. }
+            | Action::SoftReboot { down_ms, .. } => *down_ms,
             Action::Leave { away_ms, .. } => *away_ms,
             Action::User { .. }
             | Action::CrashAtCall { .. }
@@ -532,6 +578,8 @@ impl Action {
             | Action::ClockStep { .. }
             | Action::NewStoreLeader
             | Action::Compact
+            | Action::Isolate { .. }
+            | Action::Stopped { .. }
             | Action::LaterFields => 0,
         }
     }
