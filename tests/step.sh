@@ -7,6 +7,9 @@ begin=$(date +%s)
 "$@"
 status=$?
 # bash's `times`: its own user and system time, then its children's, as 1m2.345s.
-work=$(times | tail -n 1 | awk '{ for (i = 1; i <= 2; i++) { split($i, t, /[ms]/); sum += t[1] * 60 + t[2] } printf "%d", sum }')
+spent=$(mktemp)
+times >"$spent" # not in a pipe: a shell of its own would have waited for nobody
+work=$(tail -n 1 "$spent" | awk '{ for (i = 1; i <= 2; i++) { split($i, t, /[ms]/); sum += t[1] * 60 + t[2] } printf "%d", sum }')
+rm -f "$spent"
 echo "step: $(($(date +%s) - begin)) s, $work s of a processor, $name" >&2
 exit $status

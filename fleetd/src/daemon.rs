@@ -86,11 +86,11 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     let api = Api::new(store.clone(), machine.id.clone(), move || rendered.render(&systemd.counters(), &asked));
     let api = api.with_limits(limits).with_names(&settings.listen_names);
     let api = api.with_replays(replays.clone()).with_keeper(settings.guard_dir());
-    let api = api.with_standing(standing.clone());
+    let api = api.with_standing(session.standing());
     let api = if settings.systemd_user { api.of_user() } else { api };
     api.set_tls(settings.tls.clone())?;
     let serving = tokio::spawn(api::serve(api.clone(), listeners, stop.clone()));
-    let (engine_store, id, stands) = (store.clone(), machine.id.clone(), standing.clone());
+    let (engine_store, id, stands) = (store.clone(), machine.id.clone(), session.standing());
     let mut engine = EngineSwitch::new(move |settings| Engine {
         store: engine_store.clone(),
         machine: id.clone(),
@@ -103,8 +103,9 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
         planner: Planner::default(),
     });
     engine.set(&settings).await;
+    let of_agent = session.standing();
     let session = tokio::spawn(session.run());
-    let working = tokio::spawn(Agent::run(agent.clone(), standing.clone()));
+    let working = tokio::spawn(Agent::run(agent.clone(), of_agent));
 
     let kind = if settings.etcd_servers.is_empty() { "the embedded store".to_string() } else { settings.etcd_servers.join(", ") };
     info!("fleetd {} on machine {} ({}), with {kind}", machine.version, machine.id, machine.address);

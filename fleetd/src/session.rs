@@ -73,13 +73,46 @@ impl Standing {
     }
 }
 
+/// How the machine stands, with a channel for each part that waits for it: they are woken in the
+/// order in which they subscribed. Of one channel tokio wakes the waiters in a random order, and the
+/// simulator's seeds would stand for no history.
+struct Standings {
+    now: Mutex<Standing>,
+    told: Mutex<Vec<watch::Sender<Standing>>>,
+}
+
+impl Default for Standings {
+    fn default() -> Standings {
+        Standings { now: Mutex::new(Standing::NoAnswer), told: Mutex::default() }
+    }
+}
+
+impl Standings {
+    fn now(&self) -> Standing {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, standing: Standing) {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+        for told in self.told.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            told.send_replace(standing);
+        }
+    }
+
+    fn subscribe(&self) -> watch::Receiver<Standing> {
+        let (sender, receiver) = watch::channel(self.now());
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+}
+
 /// Keeps the machine registered until it is told to stop.
 pub struct Session {
     store: Store,
     presence: watch::Sender<Presence>,
     files: Files,
     health: Arc<Health>,
-    standing: watch::Sender<Standing>,
+    standing: Standings,
     /// Whether this machine alone has the store open: then nobody else can hold anything in it.
     alone: bool,
     known: Mutex<Known>,
@@ -137,7 +170,7 @@ impl Session {
             ttl: ttl_ms.map(|(lease, ms)| (lease, Duration::from_millis(ms))),
         };
         let presence = watch::Sender::new(Presence { machine, ttl });
-        let standing = watch::Sender::new(Standing::NoAnswer);
+        let standing = Standings::default();
         Session { store, presence, files, health, standing, alone: false, known: Mutex::new(known) }
     }
 
@@ -152,7 +185,8 @@ impl Session {
         self.presence.clone()
     }
 
-    /// Whether the machine's id is its own, and its registration.
+    /// Whether the machine's id is its own, and its registration. Each part that waits for it asks
+    /// for a receiver of its own, see [`Standings`].
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
     }
@@ -255,7 +289,7 @@ impl Session {
                     None
                 }
                 Ok(Err((_, address))) => {
-                    if *self.standing.borrow() == Standing::NoAnswer {
+                    if self.standing.now() == Standing::NoAnswer {
                         self.stand(Standing::Asked);
                     }
                     (said.is_empty()).then(|| {
@@ -277,7 +311,7 @@ impl Session {
                 Err(error) => {
                     if matches!(error, StoreError::Unavailable(_)) {
                         self.health.unreachable();
-                        if *self.standing.borrow() == Standing::Asked {
+                        if self.standing.now() == Standing::Asked {
                             self.stand(Standing::NoAnswer);
                         }
                     }
@@ -299,7 +333,7 @@ impl Session {
         let there = self.store.registered(&wanted.machine.id).await?;
         let Some(there) = there else {
             trying.watched = None;
-            if *self.standing.borrow() == Standing::Taken && !self.store.is_given_up(&wanted.machine.id).await? {
+            if self.standing.now() == Standing::Taken && !self.store.is_given_up(&wanted.machine.id).await? {
                 // The one that lived was cut off, and what it runs may run on: nothing of that is begun here.
                 return Ok(Err((Holder::Unknown, String::new())));
             }
@@ -314,7 +348,7 @@ impl Session {
             let watched = trying.watched.take().filter(|watched| watched.lease == lease);
             let watched = trying.watched.insert(watched.unwrap_or_else(|| Watched::new(lease, &left)));
             let holder = watched.look(&left);
-            let last_boot = self.known().claimed.contains(&lease) && *self.standing.borrow() != Standing::Taken;
+            let last_boot = self.known().claimed.contains(&lease) && self.standing.now() != Standing::Taken;
             if holder != Holder::Silent || !last_boot {
                 return Ok(Err((holder, there.address)));
             }
@@ -326,7 +360,7 @@ impl Session {
     async fn begin(&self, wanted: Presence, trying: &mut Trying) -> Result<Held, StoreError> {
         let begun = self.begin_anew(wanted, trying).await;
         if let Err(StoreError::Refused(_) | StoreError::TooLarge { .. }) = begun
-            && !self.standing.borrow().is_own()
+            && !self.standing.now().is_own()
         {
             self.stand(Standing::Own(None)); // nobody has it, and a store that takes no writes keeps nothing from running
         }
@@ -342,7 +376,7 @@ impl Session {
 
     /// This boot of this machine is.
     async fn go_on(&self, wanted: Presence, there: &Registered) -> Result<Held, StoreError> {
-        if !self.standing.borrow().is_own() {
+        if !self.standing.now().is_own() {
             self.stand(Standing::Own(None));
         }
         let id = there.registration.lease;
@@ -394,7 +428,7 @@ impl Session {
     }
 
     fn stand(&self, standing: Standing) {
-        self.standing.send_replace(standing);
+        self.standing.tell(standing);
     }
 
     /// Leaves word for the fleetd that has this machine's id, for as long as this one waits.
@@ -451,7 +485,7 @@ impl Session {
     }
 
     fn say(&self, id: &MachineId, rival: &Rival) {
-        if self.standing.borrow().is_own() {
+        if self.standing.now().is_own() {
             error!(
                 "another fleetd with this machine's id {id} was started on {} at {}, and was refused; this one goes on. {}",
                 rival.host, rival.address, REMEDY

@@ -24,8 +24,11 @@ fn check_config_names_file_and_line_of_every_problem() {
     let (code, said) = fleetd(&["-config", file, "--check-config"]);
     let expected = format!(
         "{file}:1: there is no option \"metdata\"; did you mean metadata?\n\
+         {file}:2: listen: https://127.0.0.1:4100 without tls_cafile asks nobody for a certificate, so every user and every \
+         program of this machine can run anything as root here; name the CA of those who may, or set insecure = true if they \
+         all may\n\
          {file}:3: tls_certfile: /nowhere/m.pem: no such file; put it there, or name another\n\
-         Error: the configuration has 2 problems\n"
+         Error: the configuration has 3 problems\n"
     );
     assert_eq!((code, said), (1, expected));
 }

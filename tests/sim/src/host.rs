@@ -231,15 +231,15 @@ impl Host {
             leader_ttl: mistimed(LEADER_TTL),
             settle,
             health,
-            standing: standing.clone(),
+            standing: session.standing(),
             metrics: Arc::new(Metrics::default()),
             replays: Arc::new(Replays::default()),
             planner: Planner::inline(),
         };
+        let of_agent = session.standing();
         let engine = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), engine.run(stop.clone()))));
         let session = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), session.run())));
-        let working =
-            tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), Agent::run(agent.clone(), standing.clone()))));
+        let working = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), Agent::run(agent.clone(), of_agent))));
         let tasks = vec![session.abort_handle(), working.abort_handle(), engine.abort_handle()];
         Life { tasks, gate, engine, stop, standing, agent, store, clock }
     }
