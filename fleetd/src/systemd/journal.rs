@@ -17,14 +17,15 @@ const LINES: &str = "20";
 const LOOKS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(60);
 
-/// Why the last start of the unit failed, in systemd's words; `user` where it is a user's systemd.
-pub(super) async fn reason(name: &UnitName, user: bool) -> Option<String> {
+/// Why one start of the unit failed, in systemd's words. `invocation` is systemd's id of that start: what an earlier text was refused
+/// for is no reason. `user` where it is a user's systemd.
+pub(super) async fn reason(name: &UnitName, invocation: &str, user: bool) -> Option<String> {
     let look = async {
         for look in 0..LOOKS {
             if look > 0 {
                 tokio::time::sleep(PAUSE).await;
             }
-            let lines = lines(name, user).await?;
+            let lines = lines(name, invocation, user).await?;
             if let Some(reason) = words::reason(name.as_str(), lines.lines()) {
                 return Some(reason);
             }
@@ -35,10 +36,11 @@ pub(super) async fn reason(name: &UnitName, user: bool) -> Option<String> {
 }
 
 /// By this field systemd names the unit that a line of its own is about; a program's lines do not have it.
-async fn lines(name: &UnitName, user: bool) -> Option<String> {
-    let about = if user { "USER_UNIT" } else { "UNIT" };
+async fn lines(name: &UnitName, invocation: &str, user: bool) -> Option<String> {
+    let (about, of) = if user { ("USER_UNIT", "USER_INVOCATION_ID") } else { ("UNIT", "INVOCATION_ID") };
     let mut command = Command::new("journalctl");
-    command.args(["--no-pager", "--quiet", "--boot", "--output=cat", "--lines", LINES]).arg(format!("{about}={name}"));
+    command.args(["--no-pager", "--quiet", "--boot", "--output=cat", "--lines", LINES]);
+    command.arg(format!("{about}={name}")).arg(format!("{of}={invocation}"));
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).output().await.ok()?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }

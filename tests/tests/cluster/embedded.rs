@@ -101,7 +101,8 @@ fn with_fleetd(cluster: &Cluster) -> Result<()> {
 }
 
 fn a_second_fleetd_is_refused(cluster: &Cluster, before: &Running) -> Result<()> {
-    let second = cluster.lab.exec("h1", &["timeout", "10", "fleetd"])?;
+    let script = "FLEET_SOCKET=/tmp/second.sock FLEET_LISTEN= timeout 10 fleetd";
+    let second = cluster.lab.exec("h1", &["sh", "-c", script])?;
     let said = String::from_utf8_lossy(&second.stderr).into_owned() + &String::from_utf8_lossy(&second.stdout);
     ensure!(second.status.code() == Some(1), "{}: {said}", second.status);
     ensure!(said.contains("/var/lib/fleet") && said.to_lowercase().contains("another"), "it does not say why: {said}");

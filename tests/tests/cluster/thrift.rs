@@ -25,7 +25,7 @@ fn new_names_need_no_reload(cluster: &Cluster) -> Result<()> {
     cluster.submit("bench@.service", SLEEPER)?;
     cluster.ctl(&["scale", "bench=20"])?;
     cluster.start("single.service", SLEEPER)?;
-    cluster.start("tick.timer", "[Timer]\nOnActiveSec=1h\nUnit=single.service\n")?;
+    cluster.start("tick.timer", "[Timer]\nOnActiveSec=1h\nUnit=single.service\n\n[X-Fleet]\nMachineOf=single.service\n")?;
     ensure!(reloads(cluster)? == before, "{:?} reloads, before {before:?}", reloads(cluster)?);
     Ok(())
 }

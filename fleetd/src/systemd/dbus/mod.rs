@@ -173,11 +173,14 @@ impl Systemd for DbusSystemd {
     }
 
     async fn reason(&self, name: &UnitName) -> Option<String> {
-        match self.bus {
-            Bus::System => journal::reason(name, false).await,
-            Bus::User => journal::reason(name, true).await,
-            Bus::Address(_) => None, // another machine's journal
-        }
+        let user = match self.bus {
+            Bus::System => false,
+            Bus::User => true,
+            Bus::Address(_) => return None, // another machine's journal
+        };
+        let id = self.link.get::<Vec<u8>>(&unit_path(name), UNIT, "InvocationID", |c| c.outcome += 1).await.ok()?;
+        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        if id.is_empty() { None } else { journal::reason(name, &id, user).await }
     }
 
     async fn reload(&self) -> Result<(), SystemdError> {
