@@ -71,7 +71,7 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     let systemd = Arc::new(DbusSystemd::new(options));
     let folders = (settings.data_dir.as_path(), settings.run_dir.as_path());
     let session = Session::new(store.clone(), machine.clone(), settings.agent_ttl, folders, health.clone());
-    let session = session.alone(settings.etcd_servers.is_empty());
+    let session = session.alone(settings.etcd_servers.is_empty()).with_guard(settings.guard_dir());
     let (standing, presence) = (session.standing(), session.presence());
     let agent = Agent::new(machine.id.clone(), store.clone(), systemd.clone() as Arc<dyn Systemd>, &settings.run_dir)
         .and_then(|agent| agent.with_memory(&settings.data_dir))

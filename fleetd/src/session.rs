@@ -10,7 +10,7 @@
 //!   the leader has given up on it, this one registers, with nothing assigned to it.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
 use crate::health::Health;
+use crate::keeper;
 use crate::store::kv::WatchEvent;
 use crate::store::{LeaseId, Registered, Registration, Store, StoreError};
 
@@ -115,6 +116,8 @@ pub struct Session {
     standing: Standings,
     /// Whether this machine alone has the store open: then nobody else can hold anything in it.
     alone: bool,
+    /// Where the guard of this host's keeper says how it stands.
+    guard_dir: Option<PathBuf>,
     known: Mutex<Known>,
 }
 
@@ -171,13 +174,24 @@ impl Session {
         };
         let presence = watch::Sender::new(Presence { machine, ttl });
         let standing = Standings::default();
-        Session { store, presence, files, health, standing, alone: false, known: Mutex::new(known) }
+        Session { store, presence, files, health, standing, alone: false, guard_dir: None, known: Mutex::new(known) }
     }
 
     /// For a store that this machine alone has open: nobody else can hold its record.
     #[must_use]
     pub fn alone(self, alone: bool) -> Session {
         Session { alone, ..self }
+    }
+
+    /// With the folder in which the guard of this host's keeper says how it stands.
+    #[must_use]
+    pub fn with_guard(self, guard_dir: PathBuf) -> Session {
+        Session { guard_dir: Some(guard_dir), ..self }
+    }
+
+    /// The life of this host's keeper, if it has the machine's place.
+    fn own_keeper(&self) -> Option<i64> {
+        self.guard_dir.as_deref().and_then(keeper::read_state).map(|state| state.life)
     }
 
     /// Changes what is registered, without a break.
@@ -333,7 +347,7 @@ impl Session {
         let there = self.store.registered(&wanted.machine.id).await?;
         let Some(there) = there else {
             trying.watched = None;
-            if self.standing.now() == Standing::Taken && !self.store.is_given_up(&wanted.machine.id).await? {
+            if self.standing.now() == Standing::Taken && !self.store.is_given_up(&wanted.machine.id, self.own_keeper()).await? {
                 // The one that lived was cut off, and what it runs may run on: nothing of that is begun here.
                 return Ok(Err((Holder::Unknown, String::new())));
             }

@@ -38,6 +38,8 @@ pub(super) struct KeeperOfHost {
     health: Arc<Health>,
     /// When it was last asked for.
     asked_ms: Option<u64>,
+    /// Whether its start was called off, since another host has this machine's id.
+    called_off: bool,
     /// Whether systemd is about to stop the guard, or to start it: a start of what is bound to it would take the place of its stop.
     pub(super) moves: bool,
 }
@@ -55,7 +57,15 @@ impl Agent {
     /// Has the agent run fenced units, bound to the guard that says in `guard_dir` how it stands; `alone` where the store is embedded.
     #[must_use]
     pub fn with_keeper(mut self, guard_dir: PathBuf, alone: bool, health: Arc<Health>) -> Agent {
-        self.keeper = Some(KeeperOfHost { guard_dir, alone, waiting_since_ms: None, health, asked_ms: None, moves: false });
+        self.keeper = Some(KeeperOfHost {
+            guard_dir,
+            alone,
+            waiting_since_ms: None,
+            health,
+            asked_ms: None,
+            called_off: false,
+            moves: false,
+        });
         self
     }
 
@@ -88,7 +98,7 @@ impl Agent {
             }
             None => {
                 if keeper.asked_ms.is_none_or(|asked| now_ms >= asked + ASK_PERIOD_MS) {
-                    keeper.asked_ms = Some(now_ms);
+                    (keeper.asked_ms, keeper.called_off) = (Some(now_ms), false);
                     if let Err(error) = self.systemd.queue(&UnitName::trusted(keeper::UNIT), Job::Start).await {
                         warn!("fenced units wait for their keeper: {error}");
                     }
@@ -106,6 +116,17 @@ impl Agent {
         let since_ms = keeper.waiting_since_ms?;
         let too_long = keeper.is_overdue(since_ms, now_ms);
         Some(("fenced: waits until this machine's keeper holds its lease".to_string(), too_long))
+    }
+
+    /// While another host has this machine's id, no keeper here may wait for the machine's place: when the other one's lease has ended,
+    /// the leader would take it for a sign that the other one's fenced units run on. One that holds its lease is left alone.
+    pub(super) async fn call_off_keeper(&mut self) {
+        let Some(keeper) = &mut self.keeper else { return };
+        if keeper.alone || keeper.called_off || keeper::read_state(&keeper.guard_dir).is_some() {
+            return;
+        }
+        (keeper.asked_ms, keeper.called_off) = (None, true);
+        self.end_keeper().await;
     }
 
     /// Ends the keeper, once all that was bound to it is gone: it then says so to the leader, and nobody need wait.

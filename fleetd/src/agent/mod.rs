@@ -235,6 +235,7 @@ impl Agent {
             (self.reported, self.reported_at) = (None, None);
         }
         if standing == Standing::Taken {
+            self.call_off_keeper().await;
             return (now_ms + LIST_PERIOD_MS, None);
         }
         self.take(newest.borrow().clone(), standing, now_ms);

@@ -4,6 +4,7 @@ use fleet_core::fence::{Fence, Keeper};
 use fleet_core::name::MachineId;
 
 use super::kv::{Change, Compare};
+use super::mirror::parse;
 use super::{LeaseId, Store, StoreError, put};
 
 impl Store {
@@ -34,6 +35,15 @@ impl Store {
             return Ok(false);
         }
         Ok(self.kv.get(&self.keys.keeper(id)).await?.0.is_some_and(|kv| kv.create_revision == life))
+    }
+
+    /// Whether a machine never had a keeper, or its last one ended after systemd had stopped all that was bound to it.
+    pub(super) async fn keeper_has_ended(&self, id: &MachineId) -> Result<bool, StoreError> {
+        if self.kv.get(&self.keys.keeper(id)).await?.0.is_some() {
+            return Ok(false);
+        }
+        let Some(fence) = self.kv.get(&self.keys.fence(id)).await?.0 else { return Ok(true) };
+        Ok(parse::<Fence>(&fence.value).is_ok_and(|fence| fence.released))
     }
 
     /// Ends a life of a machine's keeper in good order: everything that was bound to it has been stopped.

@@ -259,13 +259,19 @@ impl Store {
         Ok(Some(Registered { address, registration, revision: kv.mod_revision }))
     }
 
-    /// Whether nothing of a machine that is gone may still run there: it has left in good order, or the leader has taken everything off it.
-    pub async fn is_given_up(&self, id: &MachineId) -> Result<bool, StoreError> {
-        if self.kv.get(&self.keys.left(id)).await?.0.is_some() {
+    /// Whether nothing of a machine that is gone may still run there: it has left in good order and so has its keeper, after which
+    /// nothing fenced is alive; or the leader has taken everything off it, but for what is fenced where `keeper`, the life of this
+    /// host's own keeper, has the machine's place. What is fenced can run nowhere else then, and the leader leaves it there.
+    pub async fn is_given_up(&self, id: &MachineId, keeper: Option<i64>) -> Result<bool, StoreError> {
+        if self.kv.get(&self.keys.left(id)).await?.0.is_some() && self.keeper_has_ended(id).await? {
             return Ok(true);
         }
-        let assignment = self.assignment(id).await?.0;
-        Ok(assignment.is_none_or(|assignment| assignment.value.instances.is_empty() && assignment.value.off.is_empty()))
+        let Some(assignment) = self.assignment(id).await?.0.map(|assignment| assignment.value) else { return Ok(true) };
+        if assignment.instances.is_empty() && assignment.off.is_empty() {
+            return Ok(true);
+        }
+        let holder = self.kv.get(&self.keys.keeper(id)).await?.0.map(|kv| kv.create_revision);
+        Ok(keeper.is_some() && keeper == holder && assignment.instances.values().all(|placement| placement.fence.is_some()))
     }
 
     /// Puts a machine's registration and its report under another lease, at once, if that registration still holds.

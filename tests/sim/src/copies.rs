@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::name::UnitName;
+use fleetd::keeper;
 use fleetd::store::kv::LeaseId;
+use fleetd::systemd::Job;
 
 use crate::host::COPY;
 
@@ -52,9 +54,11 @@ impl Copies {
     }
 
     /// A host asked its systemd for a job. The error is what is wrong.
-    pub(crate) fn asked(&self, host: usize, name: &UnitName) -> Result<(), String> {
+    pub(crate) fn asked(&self, host: usize, name: &UnitName, job: Job) -> Result<(), String> {
         let holds = || self.holders.values().any(|(holder, _)| *holder == host);
-        if host < COPY || holds() {
+        // A keeper that waits for the machine's place is no help to anybody.
+        let calls_off = job == Job::Stop && name.as_str() == keeper::UNIT;
+        if host < COPY || calls_off || holds() {
             return Ok(());
         }
         Err(format!("host {host}, a copy that does not have its machine's place, acts on {name}"))

@@ -219,6 +219,7 @@ impl Host {
         let health = Arc::new(Health::default());
         let folders = (data_dir.as_path(), run_dir.as_path());
         let session = Session::new(store.clone(), self.machine(boot_id), mistimed(AGENT_TTL), folders, health.clone());
+        let session = session.with_guard(self.folder.join("run/fleet-guard"));
         let standing = session.standing();
         let systemd = self.systemd.clone() as Arc<dyn Systemd>;
         let agent = Agent::new(self.id.clone(), store.clone(), systemd, &run_dir).expect("markers in memory");

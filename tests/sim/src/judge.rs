@@ -278,7 +278,7 @@ impl Judge {
     /// fleetd asked its systemd for a job.
     pub fn asked(&mut self, machine: usize, name: &UnitName, job: Job) {
         self.note(format!("m{machine} {} {name}", job.verb()));
-        if let Err(what) = self.copies.asked(machine, name) {
+        if let Err(what) = self.copies.asked(machine, name, job) {
             self.fail(Check::Copied, what);
         }
         let (host, machine) = (machine, machine % COPY); // what is decided for a machine is carried out by who has its place
