@@ -20,7 +20,7 @@ HOST_TESTS := $(basename $(notdir $(wildcard tests/tests/*)))
 UNIT_TESTS := $(basename $(notdir $(wildcard fleetd/tests/* fleetctl/tests/* tests/fuzz/tests/* tests/sim/tests/*)))
 
 .PHONY: all demo test check soak fuzz man deb bench setup packages sim
-.PHONY: fmt clippy docs programs tests unit hosts short-sim short-fuzz
+.PHONY: fmt pages clippy docs programs tests unit hosts short-sim short-fuzz
 
 all:
 	$(CARGO) build --workspace
@@ -36,12 +36,15 @@ demo: setup
 	@bash tests/demo.sh
 
 # DONE= names parts that have been run already, as .ci/run has.
-check: $(filter-out $(DONE),fmt clippy docs unit short-sim short-fuzz)
+check: $(filter-out $(DONE),fmt pages clippy docs unit short-sim short-fuzz)
 
 test: $(filter-out $(DONE),unit hosts)
 
 fmt:
 	$(STEP) fmt $(CARGO) fmt --all --check
+
+pages:
+	$(STEP) "widths of pages" sh tests/docs.sh
 
 clippy: packages
 	$(STEP) clippy $(CARGO) clippy --workspace --all-targets -- -D warnings
