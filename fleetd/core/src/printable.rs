@@ -40,11 +40,12 @@ pub fn shown_json(text: &str) -> Cow<'_, str> {
 
 /// How many bytes at the end are the beginning of a character whose rest may come.
 pub fn unfinished(bytes: &[u8]) -> usize {
-    match std::str::from_utf8(bytes) {
-        Err(error) if error.error_len().is_none() => bytes.len() - error.valid_up_to(),
-        Ok(_) => 0,
-        Err(error) => unfinished(&bytes[error.valid_up_to() + error.error_len().unwrap_or(1)..]),
-    }
+    // A character has four bytes at most, so its beginning is among the last three.
+    let begins = |length: &usize| {
+        let end = &bytes[bytes.len() - length..];
+        std::str::from_utf8(end).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    (1..=bytes.len().min(3)).find(begins).unwrap_or(0)
 }
 
 fn is_obeyed(c: char) -> bool {
@@ -81,5 +82,6 @@ mod tests {
         assert_eq!(unfinished(&"aü".as_bytes()[..2]), 1);
         assert_eq!(unfinished(b"\xff\xe2\x80"), 2);
         assert_eq!(unfinished(b"a\xff"), 0);
+        assert_eq!(unfinished(&[0xff; 1_000_000]), 0);
     }
 }

@@ -180,6 +180,7 @@ mod tests {
             waiting_since_ms: None,
             health: health.clone(),
             asked_ms: None,
+            called_off: false,
             moves: false,
         };
         let now_ms = crate::clock::now_ms();

@@ -52,6 +52,10 @@ const PROBE_EACH: Duration = Duration::from_secs(15);
 /// How many probes may be lost.
 const PROBES: u32 = 4;
 
+/// How long the other side may take nothing of what it was sent, in milliseconds: a client that was stopped while it followed
+/// something would hold its place for ever. As long as the probes take.
+const UNREAD_MS: u32 = 120_000;
+
 /// The pause after a connection that could not be taken, for want of descriptors for example.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -337,7 +341,8 @@ fn probe(stream: &TcpStream) {
     let outcome = sockopt::set_socket_keepalive(stream, true)
         .and_then(|()| sockopt::set_tcp_keepidle(stream, PROBE_AFTER))
         .and_then(|()| sockopt::set_tcp_keepintvl(stream, PROBE_EACH))
-        .and_then(|()| sockopt::set_tcp_keepcnt(stream, PROBES));
+        .and_then(|()| sockopt::set_tcp_keepcnt(stream, PROBES))
+        .and_then(|()| sockopt::set_tcp_user_timeout(stream, UNREAD_MS));
     if let Err(error) = outcome {
         tracing::debug!("a connection to the API is not probed: {error}");
     }

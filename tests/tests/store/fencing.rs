@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fleet_core::fence::{Fence, Keeper};
-use fleet_core::model::{Assignment, FORMAT, Leader};
-use fleet_core::name::MachineId;
+use fleet_core::fence::{Fence, Fenced, Keeper, Off};
+use fleet_core::model::{Assignment, FORMAT, Leader, Machine};
+use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::Plan;
 use fleetd::store::{LeaseId, Store as Typed, StoreError, Term};
 
@@ -14,6 +14,7 @@ use crate::cases;
 pub(crate) const CASES: &[Case] = cases![
     a_keeper_has_one_life_a_lease_and_a_new_one_after_it
     a_keeper_that_ends_in_good_order_says_so_until_its_next_life
+    what_a_machine_left_is_given_up_once_its_keeper_or_the_leader_says_so
     a_guarded_document_is_written_only_while_the_keeper_stays_away
     of_two_commits_that_place_something_fenced_from_one_look_only_one_lands
 ];
@@ -66,6 +67,47 @@ async fn a_keeper_that_ends_in_good_order_says_so_until_its_next_life(store: Sto
     assert!(keeper.released && !keeper.held && keeper.life > life);
     register(&store, store.grant(TTL).await.unwrap()).await.unwrap();
     assert!(!store.read_all().await.unwrap().cluster().snapshot.keepers[&id].released);
+}
+
+async fn what_a_machine_left_is_given_up_once_its_keeper_or_the_leader_says_so(store: Store, p: String) {
+    let (store, id) = (Typed::new(store.kv, &p), MachineId::new("a"));
+    let off = |stop_ms| Off { generation: 1, fence: Fenced { token: 1, stop_ms, after: vec![] }, why: None, moves: 0 };
+    let mut assigned = plan(&["a"]);
+    assigned.documents.get_mut(&id).unwrap().off.insert(UnitName::trusted("db.service"), off(5_000));
+    let term = term(&store).await;
+    store.commit(term, &store.read_all().await.unwrap(), &assigned).await.unwrap();
+
+    let (lease, keepers) = (store.grant(TTL).await.unwrap(), store.grant(TTL).await.unwrap());
+    let registration = store.register(&machine(&id), lease).await.unwrap();
+    let life = register(&store, keepers).await.unwrap();
+    store.leave(&id, registration).await.unwrap();
+    assert!(!store.is_given_up(&id, None).await.unwrap(), "what is fenced may still be ending there");
+    assert!(!store.is_given_up(&id, Some(life - 1)).await.unwrap());
+    assert!(store.is_given_up(&id, Some(life)).await.unwrap(), "it is this host's own keeper that has the place");
+    store.release_keeper(&id, life, &fence(), keepers).await.unwrap();
+    assert!(store.is_given_up(&id, None).await.unwrap());
+
+    // The next keeper's lease runs out: only the leader knows when what was bound to its guard has ended.
+    let keepers = store.grant(TTL).await.unwrap();
+    register(&store, keepers).await.unwrap();
+    store.revoke(keepers).await.unwrap();
+    assert!(!store.is_given_up(&id, None).await.unwrap());
+    store.commit(term, &store.read_all().await.unwrap(), &plan(&["a"])).await.unwrap();
+    assert!(store.is_given_up(&id, None).await.unwrap());
+}
+
+fn machine(id: &MachineId) -> Machine {
+    Machine {
+        v: FORMAT,
+        id: id.clone(),
+        address: "10.0.0.1".to_string(),
+        metadata: Default::default(),
+        capacity: Default::default(),
+        version: String::new(),
+        boot_id: String::new(),
+        api: None,
+        unknown: Default::default(),
+    }
 }
 
 async fn a_guarded_document_is_written_only_while_the_keeper_stays_away(store: Store, p: String) {
