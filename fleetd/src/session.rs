@@ -325,6 +325,8 @@ impl Session {
                 Err(error) => {
                     if matches!(error, StoreError::Unavailable(_)) {
                         self.health.unreachable();
+                        // A store that was away says nothing of who renewed a lease meanwhile.
+                        trying.watched = None;
                         if self.standing.now() == Standing::Asked {
                             self.stand(Standing::NoAnswer);
                         }

@@ -38,8 +38,6 @@ pub(super) struct KeeperOfHost {
     health: Arc<Health>,
     /// When it was last asked for.
     asked_ms: Option<u64>,
-    /// Whether its start was called off, since another host has this machine's id.
-    called_off: bool,
     /// Whether systemd is about to stop the guard, or to start it: a start of what is bound to it would take the place of its stop.
     pub(super) moves: bool,
 }
@@ -57,15 +55,7 @@ impl Agent {
     /// Has the agent run fenced units, bound to the guard that says in `guard_dir` how it stands; `alone` where the store is embedded.
     #[must_use]
     pub fn with_keeper(mut self, guard_dir: PathBuf, alone: bool, health: Arc<Health>) -> Agent {
-        self.keeper = Some(KeeperOfHost {
-            guard_dir,
-            alone,
-            waiting_since_ms: None,
-            health,
-            asked_ms: None,
-            called_off: false,
-            moves: false,
-        });
+        self.keeper = Some(KeeperOfHost { guard_dir, alone, waiting_since_ms: None, health, asked_ms: None, moves: false });
         self
     }
 
@@ -98,7 +88,7 @@ impl Agent {
             }
             None => {
                 if keeper.asked_ms.is_none_or(|asked| now_ms >= asked + ASK_PERIOD_MS) {
-                    (keeper.asked_ms, keeper.called_off) = (Some(now_ms), false);
+                    keeper.asked_ms = Some(now_ms);
                     if let Err(error) = self.systemd.queue(&UnitName::trusted(keeper::UNIT), Job::Start).await {
                         warn!("fenced units wait for their keeper: {error}");
                     }
@@ -122,11 +112,9 @@ impl Agent {
     /// the leader would take it for a sign that the other one's fenced units run on. One that holds its lease is left alone.
     pub(super) async fn call_off_keeper(&mut self) {
         let Some(keeper) = &mut self.keeper else { return };
-        if keeper.alone || keeper.called_off || keeper::read_state(&keeper.guard_dir).is_some() {
-            return;
+        if keeper.asked_ms.take().is_some() && keeper::read_state(&keeper.guard_dir).is_none() {
+            self.end_keeper().await;
         }
-        (keeper.asked_ms, keeper.called_off) = (None, true);
-        self.end_keeper().await;
     }
 
     /// Ends the keeper, once all that was bound to it is gone: it then says so to the leader, and nobody need wait.
@@ -180,7 +168,6 @@ mod tests {
             waiting_since_ms: None,
             health: health.clone(),
             asked_ms: None,
-            called_off: false,
             moves: false,
         };
         let now_ms = crate::clock::now_ms();

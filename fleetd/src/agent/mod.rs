@@ -313,7 +313,7 @@ impl Agent {
         self.busy_since_ms = if idle { None } else { self.busy_since_ms.or(Some(now_ms)) };
         let mut next_ms = now_ms + if idle && !left_over { LIST_PERIOD_MS } else { self.busy_period_ms() };
         if let Some(settles_ms) = self.settles_at_ms(&host) {
-            next_ms = next_ms.min(settles_ms.max(now_ms + BUSY_PERIOD_MS));
+            next_ms = next_ms.min(settles_ms.max(now_ms + self.busy_period_ms()));
         }
         // In the middle of work the next tick will know more; long work is reported as it goes.
         let worth_saying = failing || self.busy_since_ms.is_none_or(|since| now_ms >= since + REPORT_PERIOD_MS);
@@ -521,6 +521,9 @@ impl Agent {
                 let why = self.trouble.get(&left[0]).and_then(|trouble| trouble.message.clone()).unwrap_or_default();
                 let units = if left.len() == 1 { "1 unit runs".to_string() } else { format!("{} units run", left.len()) };
                 warn!("{units} on here: {why}");
+                if !left.iter().any(|name| self.markers.get(name).is_some_and(|marker| marker.fence.is_some())) {
+                    self.end_keeper().await;
+                }
                 return self.let_jobs_end(deadline).await;
             }
             if let Err(error) = self.pass(now_ms).await {

@@ -35,6 +35,8 @@ pub(super) struct Resting {
     pub(super) failed: BTreeMap<UnitName, String>,
     /// The units that were up at the last listing.
     up: BTreeSet<UnitName>,
+    /// Those that were not at rest: a one-shot that does its work is no more to be stopped than what is up.
+    busy: BTreeSet<UnitName>,
 }
 
 impl Resting {
@@ -45,7 +47,9 @@ impl Resting {
 
     pub(super) fn note_listed(&mut self, listed: &BTreeMap<UnitName, Listed>) {
         let is_up = |unit: &Listed| ["active", "reloading", "refreshing"].contains(&unit.active.as_str());
+        let is_busy = |unit: &Listed| unit.job || !["inactive", "failed"].contains(&unit.active.as_str());
         self.up = listed.iter().filter(|(_, unit)| is_up(unit)).map(|(name, _)| name.clone()).collect();
+        self.busy = listed.iter().filter(|(_, unit)| is_busy(unit)).map(|(name, _)| name.clone()).collect();
     }
 
     pub(super) fn forget(&mut self, name: &UnitName) {
@@ -96,10 +100,9 @@ impl Agent {
             }
             match self.resting.stopped.get(name) {
                 Some(Bonds { needs, rivals }) => {
-                    let of = |names: &[UnitName], is_up| {
-                        names.iter().filter(|n| self.resting.up.contains(*n) == is_up).cloned().collect()
-                    };
-                    seen.stopped = Some(Stopped { needs: of(needs, false), rivals: of(rivals, true) });
+                    let needs = needs.iter().filter(|name| !self.resting.up.contains(*name)).cloned().collect();
+                    let rivals = rivals.iter().filter(|name| self.resting.busy.contains(*name)).cloned().collect();
+                    seen.stopped = Some(Stopped { needs, rivals });
                 }
                 None => {
                     seen.asking = true;

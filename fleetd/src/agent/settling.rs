@@ -106,8 +106,9 @@ impl Agent {
             let assigned = self.assignment.as_ref().is_some_and(|assignment| assignment.instances.contains_key(name));
             let launched = assigned && seen.marker.as_ref().is_some_and(|marker| marker.launched);
             let Some(state) = seen.systemd.as_ref().filter(|_| launched) else {
-                if !assigned {
-                    self.settling.forget(name); // it goes, and what systemd does not stop is no new start
+                if !launched {
+                    // It goes, or is only loaded: what systemd does not stop, or its socket starts, is no new start.
+                    self.settling.forget(name);
                 } else if let Some(start) = self.settling.starts.get_mut(name) {
                     start.settled = false;
                 }
@@ -117,7 +118,9 @@ impl Agent {
             let counts = name.systemd_name().suffix() == "service";
             if state.sub == WAITS && !state.job {
                 start.settled = false;
-                if self.trouble.get(name).is_none_or(|trouble| now_ms >= trouble.not_before_ms) {
+                // Before each wait there was a job of systemd's own: without a new one it is the wait that is known.
+                let known = start.end.is_some() && start.asked_at == jobs;
+                if !known && self.trouble.get(name).is_none_or(|trouble| now_ms >= trouble.not_before_ms) {
                     waiting.push(name.clone());
                 }
             } else if state.active != "active" || state.job {
@@ -135,7 +138,8 @@ impl Agent {
                 candidates.push(name.clone());
             }
         }
-        waiting.truncate(QUESTIONS);
+        // What settles has its share, whatever waits.
+        waiting.truncate(QUESTIONS / 2);
         ended.truncate(QUESTIONS - waiting.len());
         ended.extend(self.settling.search(&candidates, QUESTIONS - waiting.len() - ended.len()));
         let systemd = &self.systemd;
@@ -143,7 +147,7 @@ impl Agent {
         let counts = join_all(ended.iter().map(|name| async { systemd.restarts(&name.systemd_name()).await }));
         let (waits, counts) = tokio::join!(waits, counts);
         for (name, outcome) in waiting.iter().zip(waits) {
-            self.waits_for_restart(name, outcome, now_ms);
+            self.waits_for_restart(name, outcome, jobs, now_ms);
         }
         for (name, count) in ended.iter().zip(counts) {
             self.has_stayed_up(name, count, jobs, now_ms);
@@ -162,7 +166,7 @@ impl Agent {
     }
 
     /// systemd waits to restart it.
-    fn waits_for_restart(&mut self, name: &UnitName, outcome: Result<JobOutcome, SystemdError>, now_ms: u64) {
+    fn waits_for_restart(&mut self, name: &UnitName, outcome: Result<JobOutcome, SystemdError>, jobs: u64, now_ms: u64) {
         let Some(start) = self.settling.starts.get_mut(name) else { return };
         let outcome = match outcome {
             Ok(outcome) => outcome,
@@ -175,7 +179,7 @@ impl Agent {
             let code = outcome.code.map_or(String::new(), |code| format!(", status {code}"));
             info!(unit = %name, "{name} failed: {}{code}; systemd restarts it", outcome.result);
         }
-        start.end = Some(outcome);
+        (start.end, start.asked_at) = (Some(outcome), jobs);
         if new && !well {
             self.trouble.entry(name.clone()).or_default().restarted_by_systemd(now_ms);
         }

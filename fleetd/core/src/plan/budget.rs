@@ -143,9 +143,11 @@ fn life(board: &Board, instance: &UnitName, machine: u32) -> Life {
     match status.active.as_str() {
         // Somebody stops, restarts or reloads it; it will be one or the other.
         "deactivating" => Life::Unknown,
+        // Its agent has given its word: to replace it takes nothing away.
+        _ if status.gave_up => Life::Down,
         // It has just come up: a program that cannot run dies now.
         _ if status.settling => Life::Unknown,
-        _ if !status.is_active() || status.gave_up => Life::Down,
+        _ if !status.is_active() => Life::Down,
         // It ended and was started again lately: whether it stays up remains to be seen.
         _ if status.restarts > 0 => Life::Unknown,
         _ if status.launched && as_decided => Life::Up,

@@ -42,7 +42,9 @@ impl Journal<'_> {
     pub(super) async fn rest(&self, name: &UnitName) -> Rest {
         let mut command = Command::new("journalctl");
         command.args(["--no-pager", "--quiet", "--reverse", MOST_NOTES, "--output=json", "--output-fields=MESSAGE_ID"]);
-        if self.root != Path::new("/") {
+        if self.root == Path::new("/") {
+            command.arg("--boot"); // and not the archives of all boots, for a unit of which there are few notes
+        } else {
             command.arg("--root").arg(self.root);
         }
         // Only what systemd itself wrote: anybody may write these fields, but not those that begin with an underscore.
