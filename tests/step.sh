@@ -11,5 +11,6 @@ spent=$(mktemp)
 times >"$spent" # not in a pipe: a shell of its own would have waited for nobody
 work=$(tail -n 1 "$spent" | awk '{ for (i = 1; i <= 2; i++) { split($i, t, /[ms]/); sum += t[1] * 60 + t[2] } printf "%d", sum }')
 rm -f "$spent"
+[ $status = 0 ] || name="$name: FAILED"
 echo "step: $(($(date +%s) - begin)) s, $work s of a processor, $name" >&2
 exit $status

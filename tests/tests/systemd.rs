@@ -568,7 +568,7 @@ async fn a_start_that_came_to_nothing_is_told_in_systemds_word(host: Host) {
     // One that another job of ours took the place of came to nothing by our own wish.
     host.write(&hangs, HANGS).await;
     host.queue(&hangs, Job::Start).await;
-    assert_eq!(host.systemd.open_starts().into_iter().collect::<Vec<_>>(), [hangs.clone()]);
+    assert_eq!(host.systemd.open_starts().into_iter().collect::<Vec<_>>(), std::slice::from_ref(&hangs));
     host.queue(&hangs, Job::Stop).await;
     host.until_no_jobs().await;
     assert!(host.systemd.take_failed_starts().is_empty() && host.systemd.open_starts().is_empty());
