@@ -32,7 +32,7 @@ const MOST_LINES: usize = 20;
 const LONGEST_LINE: usize = 500;
 
 /// Lines that strangers can set off, before anybody knows who they are: each once a minute, and
-/// not more than [`MOST_LINES`] in it.
+/// not more than `MOST_LINES` in it.
 #[derive(Debug, Default)]
 pub struct Throttled {
     since: Option<Instant>,

@@ -200,7 +200,7 @@ impl Session {
     }
 
     /// Whether the machine's id is its own, and its registration. Each part that waits for it asks
-    /// for a receiver of its own, see [`Standings`].
+    /// for a receiver of its own, see `Standings`.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
     }

@@ -307,7 +307,10 @@ impl Store {
     /// Ends a machine's registration, and leaves word that it is no silence: nobody need wait for its return.
     pub async fn leave(&self, id: &MachineId, registration: Registration) -> Result<i64, StoreError> {
         let key = self.keys.machine(id);
-        let guard = Compare::CreateRevision(key.clone(), registration.create_revision);
+        // Another host may have put the record under a lease of its own while this one slept: then it is not this one's to remove.
+        let there = self.kv.get(&key).await?.0.filter(|kv| kv.lease == Some(registration.lease));
+        let Some(there) = there else { return Err(StoreError::Conflict(key)) };
+        let guard = Compare::ModRevision(key.clone(), there.mod_revision);
         let goodbye = Change::Put { key: self.keys.left(id), value: b"{\"v\":1}".to_vec(), lease: None };
         let gone = Change::Delete { key: key.clone() };
         self.apply(&[guard], &[goodbye, gone], &key).await
