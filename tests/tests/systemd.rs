@@ -600,6 +600,7 @@ async fn a_unit_that_ended_is_told_from_one_that_a_job_stopped(host: Host) {
     host.systemd.reload().await.unwrap();
     host.queue(&bound, Job::Start).await;
     host.until(&bound, "active running").await;
+    host.until_no_jobs().await;
     host.kill(&main).await;
     host.until(&bound, "inactive dead").await;
     assert_eq!(host.rest(&bound).await, Rest::Stopped);
