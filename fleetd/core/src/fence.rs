@@ -141,7 +141,7 @@ pub fn ended(snapshot: &Snapshot, machine: &MachineId, instance: &UnitName, fenc
 fn longest_stop_ms(snapshot: &Snapshot, machine: &MachineId, instance: &UnitName, fence: &Fenced) -> u64 {
     let Some(assignment) = snapshot.assignments.get(machine) else { return fence.stop_ms };
     let ordered = ordered(snapshot, assignment);
-    fence.stop_ms.saturating_add(waits_for(&ordered, instance, &mut vec![instance]))
+    fence.stop_ms.saturating_add(waits_for(&ordered, instance))
 }
 
 /// A unit with what its stop takes and what it starts after.
@@ -163,19 +163,47 @@ fn ordered<'a>(snapshot: &'a Snapshot, assignment: &'a Assignment) -> Ordered<'a
     fenced.chain(plain).filter(|(_, _, after)| !after.is_empty()).collect()
 }
 
-/// How long the units that start after `instance` take to stop. They stop side by side, so the slowest chain counts.
-fn waits_for<'a>(ordered: &Ordered<'a>, instance: &UnitName, path: &mut Vec<&'a UnitName>) -> u64 {
-    let name = instance.systemd_name();
-    let mut longest = 0;
-    for (other, stop_ms, after) in ordered {
-        // systemd breaks a circle somewhere; no member then waits for itself.
-        if after.contains(&name) && !path.contains(other) {
-            path.push(other);
-            longest = longest.max(stop_ms.saturating_add(waits_for(ordered, other, path)));
-            path.pop();
-        }
+/// How long the units that start after `instance` take to stop. They stop side by side, so the slowest chain counts. In a circle, which
+/// systemd breaks somewhere, all of them count.
+fn waits_for(ordered: &Ordered<'_>, instance: &UnitName) -> u64 {
+    let names: Vec<UnitName> = ordered.iter().map(|(name, _, _)| name.systemd_name()).collect();
+    let mut followers: BTreeMap<&UnitName, Vec<usize>> = BTreeMap::new();
+    for (number, (_, _, after)) in ordered.iter().enumerate() {
+        after.iter().for_each(|before| followers.entry(before).or_default().push(number));
     }
-    longest
+    let own = instance.systemd_name();
+    // The chain from each unit that was looked at; none while its followers are looked at.
+    let mut chains: BTreeMap<usize, Option<u64>> = BTreeMap::new();
+    let mut circle = false;
+    let after = |name: &UnitName| followers.get(name).map_or(&[][..], Vec::as_slice);
+    // A unit to begin with, or one whose followers are done.
+    let mut open: Vec<(usize, bool)> = after(&own).iter().map(|number| (*number, false)).collect();
+    while let Some((number, done)) = open.pop() {
+        if done {
+            let behind = after(&names[number]).iter().filter_map(|next| chains.get(next).copied().flatten()).max();
+            chains.insert(number, Some(ordered[number].1.saturating_add(behind.unwrap_or(0))));
+            continue;
+        }
+        match chains.get(&number) {
+            Some(Some(_)) => continue,
+            Some(None) => {
+                circle = true;
+                continue;
+            }
+            None if names[number] == own => {
+                circle = true;
+                continue;
+            }
+            None => {}
+        }
+        chains.insert(number, None);
+        open.push((number, true));
+        open.extend(after(&names[number]).iter().map(|next| (*next, false)));
+    }
+    match circle {
+        true => chains.keys().fold(0, |sum: u64, number| sum.saturating_add(ordered[*number].1)),
+        false => chains.values().copied().flatten().max().unwrap_or(0),
+    }
 }
 
 /// Counts for how long each keeper has been away, by the leader's own clock. Starts with the leader's term.
@@ -204,6 +232,34 @@ mod tests {
         let mut snapshot = Snapshot { now_ms, ..Snapshot::default() };
         snapshot.keepers.insert(MachineId::new("a"), KeeperState { life, held, watchdog_ms: 8_000, ..KeeperState::default() });
         snapshot
+    }
+
+    /// `name ms: after after`, one unit a line: how long those behind `a` take to stop.
+    fn behind_a(text: &str) -> u64 {
+        let unit = |name: &str| UnitName::trusted(format!("{name}.service"));
+        let lines: Vec<(UnitName, u64, Vec<UnitName>)> = text
+            .lines()
+            .map(|line| {
+                let (head, after) = line.trim().split_once(':').unwrap();
+                let (name, ms) = head.split_once(' ').unwrap();
+                (unit(name), ms.parse().unwrap(), after.split_whitespace().map(unit).collect())
+            })
+            .collect();
+        let ordered: Ordered<'_> = lines.iter().map(|(name, ms, after)| (name, *ms, after.clone())).collect();
+        waits_for(&ordered, &unit("a"))
+    }
+
+    #[test]
+    fn the_slowest_chain_counts_and_of_a_circle_every_member() {
+        assert_eq!(behind_a("b 3: x"), 0);
+        assert_eq!(behind_a("b 3: a\nc 5: a\nd 4: b"), 7);
+        assert_eq!(behind_a("b 3: a\nc 5: b a\nd 4: c b"), 12);
+        assert_eq!(behind_a("a 9: b\nb 3: a"), 3);
+        assert_eq!(behind_a("b 3: a d\nc 5: b\nd 4: c\ne 1: a"), 13);
+        // Each after all before it: of 2^39 chains the longest.
+        let all = |n: usize| (0..n).map(|before| format!("u{before} ")).collect::<String>();
+        let text: Vec<String> = (0..40).map(|n| format!("u{n} 1: a {}", all(n))).collect();
+        assert_eq!(behind_a(&text.join("\n")), 40);
     }
 
     #[test]
