@@ -2,11 +2,14 @@
 //! start again, and those whose start failed are retried. What follows from it is `converge`'s to decide.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::time::Duration;
 
 use fleet_core::converge::{Marker, Seen, Stopped};
 use fleet_core::model::DesiredState;
 use fleet_core::name::UnitName;
 use futures_util::stream::{self, StreamExt};
+use tokio::time::timeout;
 use tracing::{debug, info};
 
 use super::Agent;
@@ -15,6 +18,9 @@ use crate::systemd::{Bonds, Listed, Rest, SystemdError};
 /// How many units one pass asks about, and how many at once: each is a look into the journal.
 const ASKED_A_PASS: usize = 16;
 const ASKED_AT_ONCE: usize = 4;
+
+/// How long all of a pass's looks may take: what has no answer by then is asked about in the next pass, and nothing else waits for it.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// How often the journal is asked about a unit of which it says nothing. What PID 1 notes is there within milliseconds.
 const ASKED_IN_VAIN: u32 = 3;
@@ -124,7 +130,16 @@ impl Agent {
             (name, answer)
         });
         // In order, for the same order in each run of the simulator.
-        let answers: Vec<_> = stream::iter(looks).buffered(ASKED_AT_ONCE).collect().await;
+        let mut answers = Vec::new();
+        let late = {
+            let mut looks = pin!(stream::iter(looks).buffered(ASKED_AT_ONCE));
+            let all = async {
+                while let Some(answer) = looks.next().await {
+                    answers.push(answer);
+                }
+            };
+            timeout(LONGEST_LOOK, all).await.is_err()
+        };
         let mut news = false;
         for (name, answer) in answers {
             // Of what a start needs, the next listing shows how it is.
@@ -149,7 +164,7 @@ impl Agent {
                 Err(error) => debug!("{error}"),
             }
         }
-        news || more
+        news || more || late
     }
 
     /// Whether it is launched, down, and not known why. A replica is started again in any case; it is asked about only if its start

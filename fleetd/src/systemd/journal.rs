@@ -1,46 +1,137 @@
-//! What systemd itself wrote to the journal about a unit.
+//! What systemd itself wrote to the journal about a unit: why its start failed, and how it came to be at rest.
+//!
+//! systemd forgets a unit at rest at once, with all its properties, so the journal is all that is left. A unit that was stopped by a job
+//! has a note that it is being stopped, whoever asked for that, and for whatever other unit's sake; a process that ends by itself leaves
+//! only the note of its end. A unit with `LogLevelMax=` below `info` leaves neither.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use fleet_core::name::UnitName;
 use fleet_core::words;
+use serde::Deserialize;
 use tokio::process::Command;
+use tokio::time::{sleep, timeout};
 
-/// A journal that takes longer is not waited for: the reason is a courtesy.
+use super::Rest;
+
+/// A journal that takes longer, as on a bad disk, is not waited for.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
 
 /// The last try's lines are among so many.
-const LINES: &str = "20";
+const LINES: &str = "--lines=20";
+
+/// The notes that tell how a unit came to rest; the newest few are enough.
+const NOTES: &str = "--lines=4";
 
 /// journald may be a moment behind systemd: looked at so often, with a pause between.
 const LOOKS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(60);
 
-/// Why one start of the unit failed, in systemd's words. `invocation` is systemd's id of that start: what an earlier text was refused
-/// for is no reason. `user` where it is a user's systemd.
-pub(super) async fn reason(name: &UnitName, invocation: &str, user: bool) -> Option<String> {
-    let look = async {
-        for look in 0..LOOKS {
-            if look > 0 {
-                tokio::time::sleep(PAUSE).await;
-            }
-            let lines = lines(name, invocation, user).await?;
-            if let Some(reason) = words::reason(name.as_str(), lines.lines()) {
-                return Some(reason);
-            }
-        }
-        None
-    };
-    tokio::time::timeout(TIME_LIMIT, look).await.ok().flatten()
+/// systemd's ids of its notes, from `sd-messages.h`: `SD_MESSAGE_UNIT_STARTED`…
+const STARTED: &str = "39f53479d3a045ac8e11786248231fbf";
+const STOPPING: &str = "de5b426a63be47a7b6ac3eaac82e2f6f";
+const STOPPED: &str = "9d1aaa27d60140bd96365438aad20286";
+/// "Deactivated successfully."
+const SUCCESS: &str = "7ad2d189f7e94e70a38c781354912448";
+
+/// Whose journal it is.
+pub(super) struct Journal<'a> {
+    /// Where systemd's `/` is seen from here.
+    pub(super) root: &'a Path,
+    /// Whether it is a user's systemd.
+    pub(super) user: bool,
 }
 
-/// By this field systemd names the unit that a line of its own is about; a program's lines do not have it.
-async fn lines(name: &UnitName, invocation: &str, user: bool) -> Option<String> {
-    let (about, of) = if user { ("USER_UNIT", "USER_INVOCATION_ID") } else { ("UNIT", "INVOCATION_ID") };
-    let mut command = Command::new("journalctl");
-    command.args(["--no-pager", "--quiet", "--boot", "--output=cat", "--lines", LINES]);
-    command.arg(format!("{about}={name}")).arg(format!("{of}={invocation}"));
-    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).output().await.ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+impl Journal<'_> {
+    /// Why one start of the unit failed, in systemd's words. `invocation` is systemd's id of that start: what an earlier text was refused
+    /// for is no reason.
+    pub(super) async fn reason(&self, name: &UnitName, invocation: &str) -> Option<String> {
+        let of = if self.user { "USER_INVOCATION_ID" } else { "INVOCATION_ID" };
+        let of = format!("{of}={invocation}");
+        let look = async {
+            for look in 0..LOOKS {
+                if look > 0 {
+                    sleep(PAUSE).await;
+                }
+                let lines = self.read(name, &["--output=cat", LINES, &of]).await.ok()?;
+                if let Some(reason) = words::reason(name.as_str(), lines.lines()) {
+                    return Some(reason);
+                }
+            }
+            None
+        };
+        timeout(TIME_LIMIT, look).await.ok().flatten()
+    }
+
+    /// By the newest note of systemd's about the unit. The error is why there is no answer, which says nothing of the unit.
+    pub(super) async fn rest(&self, name: &UnitName) -> Result<Rest, String> {
+        // Only what systemd itself wrote: anybody may write these fields, but not those that begin with an underscore.
+        let writer = if self.user { "_SYSTEMD_USER_UNIT=init.scope" } else { "_PID=1" };
+        let notes = [STARTED, STOPPING, STOPPED, SUCCESS].map(|id| format!("MESSAGE_ID={id}"));
+        let mut args = vec!["--reverse", NOTES, "--output=json", "--output-fields=MESSAGE_ID", writer];
+        args.extend(notes.iter().map(String::as_str));
+        let lines = timeout(TIME_LIMIT, self.read(name, &args)).await;
+        lines.unwrap_or_else(|_| Err(format!("it does not answer within {} s", TIME_LIMIT.as_secs()))).map(|lines| read(&lines))
+    }
+
+    /// What journalctl prints of the unit's lines of this boot. By that field systemd names the unit that a line of its own is about; a
+    /// program's lines do not have it.
+    async fn read(&self, name: &UnitName, args: &[&str]) -> Result<String, String> {
+        let about = if self.user { "USER_UNIT" } else { "UNIT" };
+        let mut command = Command::new("journalctl");
+        command.args(["--no-pager", "--quiet"]);
+        if self.root == Path::new("/") {
+            command.arg("--boot");
+        } else {
+            command.arg("--root").arg(self.root); // whose boot has an id of its own
+        }
+        command.args(args).arg(format!("{about}={name}"));
+        let output = command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).output().await;
+        output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).map_err(|error| format!("journalctl: {error}"))
+    }
+}
+
+#[derive(Deserialize)]
+struct Note {
+    #[serde(rename = "MESSAGE_ID")]
+    id: String,
+}
+
+/// One note a line, the newest first.
+fn read(lines: &str) -> Rest {
+    let notes = lines.lines().filter_map(|line| serde_json::from_str::<Note>(line).ok());
+    let mut rest = Rest::Unknown;
+    for Note { id } in notes {
+        match id.as_str() {
+            STOPPING | STOPPED => return Rest::Stopped,
+            // It ended, by itself if no stop is noted before that.
+            SUCCESS => rest = Rest::Ended,
+            _ => break,
+        }
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notes(ids: &[&str]) -> String {
+        ids.iter().rev().map(|id| format!("{{\"MESSAGE_ID\":\"{id}\",\"__CURSOR\":\"s=1\"}}\n")).collect()
+    }
+
+    #[test]
+    fn a_stop_is_told_from_an_end_by_what_systemd_noted_since_the_last_start() {
+        assert_eq!(read(&notes(&[STARTED, SUCCESS])), Rest::Ended);
+        assert_eq!(read(&notes(&[STARTED, STOPPING, SUCCESS, STOPPED])), Rest::Stopped);
+        // The last note may still be on its way.
+        assert_eq!(read(&notes(&[STARTED, STOPPING, SUCCESS])), Rest::Stopped);
+        assert_eq!(read(&notes(&[STOPPING, STOPPED, STARTED, SUCCESS])), Rest::Ended);
+        assert_eq!(read(&notes(&[STOPPING, STOPPED, STARTED])), Rest::Unknown);
+        // A oneshot's start is done when its process has ended.
+        assert_eq!(read(&notes(&[SUCCESS, STARTED])), Rest::Unknown);
+        assert_eq!(read("not json\n"), Rest::Unknown);
+    }
 }

@@ -11,18 +11,16 @@ use tokio::sync::{OnceCell, watch};
 
 use super::counters::{Counters, Tally};
 use super::jobs::Jobs;
-use super::journal;
+use super::journal::Journal;
 use super::{Bonds, Job, JobOutcome, Listed, Rest, Systemd, SystemdError, TakenOver};
 use files::Files;
 use glance::Glance;
 use link::{CallError, Link, read};
-use rest::Journal;
 use zbus::zvariant::OwnedValue;
 
 mod files;
 mod glance;
 mod link;
-mod rest;
 
 /// The error name for a unit that is not loaded and cannot be.
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
@@ -77,7 +75,6 @@ impl Default for Options {
 
 /// systemd over D-Bus. Connects at the first call, and again at the first call after the connection was lost.
 pub struct DbusSystemd {
-    bus: Bus,
     link: Link,
     glance: Glance,
     files: Files,
@@ -99,7 +96,6 @@ impl DbusSystemd {
         let tally = Arc::<Tally>::default();
         let jobs = Jobs::new(Arc::clone(&tally));
         DbusSystemd {
-            bus: options.bus.clone(),
             root: options.root.clone(),
             user: options.bus == Bus::User,
             link: Link::new(options.bus, Arc::clone(&jobs), Arc::clone(&tally)),
@@ -173,14 +169,9 @@ impl Systemd for DbusSystemd {
     }
 
     async fn reason(&self, name: &UnitName) -> Option<String> {
-        let user = match self.bus {
-            Bus::System => false,
-            Bus::User => true,
-            Bus::Address(_) => return None, // another machine's journal
-        };
         let id = self.link.get::<Vec<u8>>(&unit_path(name), UNIT, "InvocationID", |c| c.outcome += 1).await.ok()?;
         let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        if id.is_empty() { None } else { journal::reason(name, &id, user).await }
+        if id.is_empty() { None } else { self.journal().reason(name, &id).await }
     }
 
     async fn reload(&self) -> Result<(), SystemdError> {
@@ -294,7 +285,7 @@ impl Systemd for DbusSystemd {
 
     async fn rest(&self, name: &UnitName) -> Result<Rest, SystemdError> {
         self.tally.count(|c| c.journal += 1);
-        Ok(self.journal().rest(name).await)
+        self.journal().rest(name).await.map_err(|problem| SystemdError::Unavailable(format!("the journal: {problem}")))
     }
 
     async fn bonds(&self, name: &UnitName) -> Result<Option<Bonds>, SystemdError> {
