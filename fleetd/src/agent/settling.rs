@@ -63,9 +63,11 @@ impl Settling {
         self.starts.remove(name);
     }
 
-    /// Whether it is up and not known to stay up.
+    /// Whether it is up and not known to stay up. What ended well, and is restarted as its unit file says, never does, and nothing is
+    /// wrong with it.
     pub(super) fn is_settling(&self, name: &UnitName) -> bool {
-        self.starts.get(name).is_some_and(|start| !start.settled)
+        let ends_well = |start: &Start| start.end.as_ref().is_some_and(|end| end.result == "success");
+        self.starts.get(name).is_some_and(|start| !start.settled && !ends_well(start))
     }
 
     /// Why systemd last waited to restart it.
