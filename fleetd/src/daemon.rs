@@ -52,7 +52,7 @@ const OWN_UNIT: &str = "fleetd.service";
 
 /// Runs until SIGTERM or SIGINT. `source` is where the settings came from, for SIGHUP.
 pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
-    let notifier = Notifier::from_environment().context("cannot open systemd's NOTIFY_SOCKET")?;
+    let notifier = Notifier::from_environment();
     let limits = api::Limits::for_descriptors(descriptors::raise());
     make_folders(&settings)?;
     let secure = settings.listen.iter().any(|listen| listen.tls);
@@ -115,7 +115,9 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
         info!("other machines reach the API at {api}");
     }
     let notifier = Arc::new(notifier);
-    notifier.say(&[NotifyState::Ready]).context("cannot tell systemd that fleetd is ready")?;
+    if let Err(error) = notifier.say(&[NotifyState::Ready]) {
+        warn!("cannot tell systemd that fleetd is ready: {error}");
+    }
     let watchdog = tokio::spawn(feed_watchdog(notifier.clone()));
 
     let address = AddressWatch::of(&settings, &presence);

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use sd_notify::NotifyState;
+use tracing::warn;
 
 /// The way to systemd, if it listens.
 #[derive(Debug)]
@@ -16,12 +17,17 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// Opens what `NOTIFY_SOCKET` names, if it does.
-    pub fn from_environment() -> io::Result<Notifier> {
-        match std::env::var_os("NOTIFY_SOCKET") {
-            Some(path) => Notifier::to(&path),
-            None => Ok(Notifier { socket: None }),
-        }
+    /// Opens what `NOTIFY_SOCKET` names, if it does. One that leads nowhere, as an inherited one may, is no reason not to run: a systemd
+    /// that waits for a word says so itself.
+    pub fn from_environment() -> Notifier {
+        let opened = std::env::var_os("NOTIFY_SOCKET").map(|path| Notifier::to(&path)).transpose();
+        opened.map_or_else(
+            |error| {
+                warn!("cannot open the NOTIFY_SOCKET: {error}; going on without a word to systemd");
+                Notifier { socket: None }
+            },
+            |opened| opened.unwrap_or(Notifier { socket: None }),
+        )
     }
 
     fn to(path: &OsStr) -> io::Result<Notifier> {
