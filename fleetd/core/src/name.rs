@@ -144,8 +144,9 @@ impl UnitName {
         Ok(UnitName(text.into()))
     }
 
-    /// A name in a document: of the form `NAME.TYPE`, whatever the type.
-    pub(crate) fn read(text: &str) -> Option<UnitName> {
+    /// A name in a document or a key: of the form `NAME.TYPE`, whatever the type, since a later version may know more of them. It may
+    /// become the name of a file.
+    pub fn read(text: &str) -> Option<UnitName> {
         well_formed(text).then(|| UnitName(text.into()))
     }
 

@@ -258,7 +258,7 @@ impl Submission {
 }
 
 pub(super) async fn destroy(State(api): State<Api>, Path(name): Path<String>) -> Result<Response, ApiError> {
-    let Ok(name) = UnitName::parse(&name) else {
+    let Some(name) = UnitName::read(&name) else {
         // Written into the store by hand. Nobody reads it, and this is the way out.
         let gone = api.store().delete_misnamed(&name).await?;
         return gone.map(|revision| written(StatusCode::NO_CONTENT, revision, &[])).ok_or_else(ApiError::no_such_unit);

@@ -172,9 +172,12 @@ impl Keys {
             None => Some(Key::Misnamed(kind, format!("{id:?} is no machine's id"))),
         };
         match path.split_once('/') {
-            Some(("units", name)) => Some(match UnitName::parse(name) {
-                Ok(name) => Key::Unit(name),
-                Err(problem) => Key::Misnamed("units", format!("{name:?} is no unit's name: {problem}")),
+            Some(("units", name)) => Some(match UnitName::read(name) {
+                Some(name) => Key::Unit(name),
+                None => {
+                    let problem = UnitName::parse(name).err().map_or(String::new(), |problem| format!(": {problem}"));
+                    Key::Misnamed("units", format!("{name:?} is no unit's name{problem}"))
+                }
             }),
             Some(("settings", id)) => of("settings", id, Key::Settings),
             Some(("machines", id)) => of("machines", id, Key::Machine),
