@@ -93,7 +93,8 @@ impl Table {
     /// Ends the one that has been silent the longest; false if there is none.
     fn cut_off_silent(&mut self, of: Option<Source>) -> bool {
         let silent = self.guests.iter().filter(|(_, guest)| !guest.busy);
-        let silent = silent.filter(|(_, guest)| of.is_none_or(|source| guest.source == source));
+        // The machine's own users are not counted among all, and do not make room for them.
+        let silent = silent.filter(|(_, guest)| of.map_or(guest.source != Source::Local, |source| guest.source == source));
         let longest = silent.min_by_key(|(_, guest)| guest.silent).map(|(id, _)| *id);
         longest.and_then(|id| self.remove(id)).is_some_and(|guest| {
             guest.leave.cancel();
