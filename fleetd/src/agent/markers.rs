@@ -89,8 +89,12 @@ impl Markers {
         match std::fs::read_to_string(&path) {
             Ok(noted) if noted == stamp => return Ok(()),
             Ok(_) => {
-                let launched: Vec<UnitName> =
-                    self.markers.iter().filter(|(_, marker)| marker.launched).map(|(name, _)| name.clone()).collect();
+                let launched: Vec<UnitName> = self
+                    .markers
+                    .iter()
+                    .filter(|(_, marker)| marker.launched && !marker.ended)
+                    .map(|(name, _)| name.clone())
+                    .collect();
                 for name in launched {
                     let marker = Marker { stopping: true, ..self.markers[&name].clone() };
                     self.set(&name, marker)?;
