@@ -63,7 +63,7 @@ pub struct Engine {
     pub settle: Duration,
     /// Since when the store is reachable.
     pub health: Arc<Health>,
-    /// Whether this machine's id is its own: no machine stands for election by the id of another.
+    /// Whether this machine's id is its own: no machine stands for election by the id of another that lives.
     pub standing: watch::Receiver<Standing>,
     /// What the engine counts.
     pub metrics: Arc<Metrics>,
@@ -122,10 +122,10 @@ impl Engine {
         Box::pin(async move { drop(task.await) })
     }
 
-    /// Stands for election for as long as the machine's id is its own.
+    /// Stands for election for as long as nobody else answers to the machine's id.
     async fn elected(&self, standing: &mut watch::Receiver<Standing>) -> Term {
         loop {
-            when(standing, Standing::is_own).await;
+            when(standing, Standing::may_lead).await;
             tokio::select! {
                 biased;
                 () = when(standing, |standing| standing == Standing::Taken) => {}

@@ -136,17 +136,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_address_that_comes_up_or_changes_is_told_and_one_that_goes_is_kept() {
-        let machine = Machine {
-            v: FORMAT,
-            id: MachineId::new("m"),
-            address: LOOPBACK.to_string(),
-            metadata: Default::default(),
-            capacity: Default::default(),
-            version: String::new(),
-            boot_id: String::new(),
-            api: None,
-            unknown: Default::default(),
-        };
+        let machine = Machine::new(MachineId::new("m"), LOOPBACK);
         let presence = watch::Sender::new(Presence { machine, ttl: Duration::from_secs(10) });
         let mut told = presence.subscribe();
         let found = ["", "127.0.0.1", "10.0.0.1", "10.0.0.1", "", "10.0.0.2"].map(|ip| ip.parse().ok());

@@ -7,14 +7,14 @@
 //! - A reboot looks on first. If nobody renews the lease until it is about to end, the record is put under a new one.
 //! - If somebody renews it, another fleetd lives with this machine's id. That one keeps its place; this one is refused, starts and stops
 //!   nothing, and leaves a note (`rivals/<id>`) from which the other one learns of it. Both say what to do. When the other one has left, or
-//!   the leader has given up on it, this one registers, with nothing assigned to it.
+//!   the leader has given up on it, this one registers. Where nobody leads, it may do so: somebody must give up on the other one.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fleet_core::model::{FORMAT, Machine, Rival};
+use fleet_core::model::Machine;
 use fleet_core::name::MachineId;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -22,13 +22,17 @@ use tracing::{debug, error, info, warn};
 
 use crate::health::Health;
 use crate::keeper;
-use crate::store::kv::WatchEvent;
 use crate::store::{LeaseId, Registered, Registration, Store, StoreError};
 
+mod rivals;
 mod saved;
+mod standing;
 mod watched;
 
+use rivals::refusal;
 use saved::{Files, Left};
+pub use standing::Standing;
+use standing::Standings;
 use watched::{Holder, Watched};
 
 /// How long to wait before the store is tried again: short against any lease, long against its load.
@@ -37,9 +41,6 @@ const RETRY: Duration = Duration::from_millis(500);
 /// How often a fleetd that was refused looks whether the other one has gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// How long to wait before the store is asked again who else has this machine's id.
-const LISTEN_AGAIN: Duration = Duration::from_secs(5);
-
 /// What a machine says of itself, and how long it may be silent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Presence {
@@ -47,64 +48,6 @@ pub struct Presence {
     pub machine: Machine,
     /// The time of its lease.
     pub ttl: Duration,
-}
-
-/// Whether this machine's id is its own, by the store's word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// The store has not answered.
-    NoAnswer,
-    /// A record of the id is there, and whose it is will be known within seconds.
-    Asked,
-    /// It is, and this is the registration, unless there is none at the moment.
-    Own(Option<Registration>),
-    /// Another fleetd has it, and lives.
-    Taken,
-}
-
-impl Standing {
-    /// The present registration.
-    pub fn registration(self) -> Option<Registration> {
-        if let Standing::Own(registration) = self { registration } else { None }
-    }
-
-    /// Whether this machine may act by its id.
-    pub fn is_own(self) -> bool {
-        matches!(self, Standing::Own(_))
-    }
-}
-
-/// How the machine stands, with a channel for each part that waits for it: they are woken in the
-/// order in which they subscribed. Of one channel tokio wakes the waiters in a random order, and the
-/// simulator's seeds would stand for no history.
-struct Standings {
-    now: Mutex<Standing>,
-    told: Mutex<Vec<watch::Sender<Standing>>>,
-}
-
-impl Default for Standings {
-    fn default() -> Standings {
-        Standings { now: Mutex::new(Standing::NoAnswer), told: Mutex::default() }
-    }
-}
-
-impl Standings {
-    fn now(&self) -> Standing {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self, standing: Standing) {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = standing;
-        for told in self.told.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            told.send_replace(standing);
-        }
-    }
-
-    fn subscribe(&self) -> watch::Receiver<Standing> {
-        let (sender, receiver) = watch::channel(self.now());
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
-        receiver
-    }
 }
 
 /// Keeps the machine registered until it is told to stop.
@@ -292,6 +235,7 @@ impl Session {
                     return held;
                 }
                 Ok(Err((Holder::Lives, address))) => {
+                    self.health.reachable(self.store.led_anew(), self.presence.borrow().ttl);
                     self.stand(Standing::Taken);
                     self.leave_note(&mut trying).await;
                     pause = LOOK_AGAIN.min(self.presence.borrow().ttl / 3);
@@ -303,6 +247,7 @@ impl Session {
                     None
                 }
                 Ok(Err((_, address))) => {
+                    self.health.reachable(self.store.led_anew(), self.presence.borrow().ttl);
                     if self.standing.now() == Standing::NoAnswer {
                         self.stand(Standing::Asked);
                     }
@@ -349,8 +294,11 @@ impl Session {
         let there = self.store.registered(&wanted.machine.id).await?;
         let Some(there) = there else {
             trying.watched = None;
-            if self.standing.now() == Standing::Taken && !self.store.is_given_up(&wanted.machine.id, self.own_keeper()).await? {
-                // The one that lived was cut off, and what it runs may run on: nothing of that is begun here.
+            if self.standing.now().is_refused() && !self.store.is_given_up(&wanted.machine.id, self.own_keeper()).await? {
+                if self.standing.now() == Standing::Taken {
+                    info!("the other fleetd with this machine's id is gone; waiting until the leader has given up on it");
+                    self.stand(Standing::Vacant);
+                }
                 return Ok(Err((Holder::Unknown, String::new())));
             }
             return self.begin(wanted, trying).await.map(Ok);
@@ -359,12 +307,15 @@ impl Session {
         if self.known().own.contains(&lease) {
             return self.go_on(wanted, &there).await.map(Ok);
         }
+        if self.standing.now() == Standing::Vacant {
+            self.stand(Standing::Taken); // it is back
+        }
         if !self.alone {
             let Some(left) = self.store.time_left(lease).await? else { return Err(StoreError::LeaseExpired) };
             let watched = trying.watched.take().filter(|watched| watched.lease == lease);
             let watched = trying.watched.insert(watched.unwrap_or_else(|| Watched::new(lease, &left)));
             let holder = watched.look(&left);
-            let last_boot = self.known().claimed.contains(&lease) && self.standing.now() != Standing::Taken;
+            let last_boot = self.known().claimed.contains(&lease) && !self.standing.now().is_refused();
             if holder != Holder::Silent || !last_boot {
                 return Ok(Err((holder, there.address)));
             }
@@ -447,68 +398,6 @@ impl Session {
         self.standing.tell(standing);
     }
 
-    /// Leaves word for the fleetd that has this machine's id, for as long as this one waits.
-    async fn leave_note(&self, trying: &mut Trying) {
-        let Presence { machine, ttl } = self.presence.borrow().clone();
-        if trying.note.is_some_and(|(_, at)| at.elapsed() < ttl / 3) {
-            return;
-        }
-        let noted = async {
-            if let Some((lease, _)) = trying.note
-                && self.store.keep_alive(lease).await?
-            {
-                return Ok(lease);
-            }
-            let lease = self.store.grant(ttl).await?;
-            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            let rival = Rival { v: FORMAT, address: machine.address.clone(), host, ..Rival::default() };
-            self.store.put_rival(&machine.id, &rival, lease).await.map(|()| lease)
-        };
-        match noted.await {
-            Ok(lease) => trying.note = Some((lease, Instant::now())),
-            Err::<_, StoreError>(error) => debug!("the other fleetd with this id is not told yet: {error}"),
-        }
-    }
-
-    /// Says when another fleetd with this machine's id was refused.
-    async fn hear_of_rivals<T>(&self) -> T {
-        if self.alone {
-            return std::future::pending().await;
-        }
-        let id = self.presence.borrow().machine.id.clone();
-        let mut own = self.standing.subscribe();
-        loop {
-            let _ = own.wait_for(|standing| standing.is_own()).await;
-            if let Err(problem) = self.follow_rivals(&id).await {
-                debug!("looking again for others with this machine's id: {problem}");
-            }
-            tokio::time::sleep(LISTEN_AGAIN).await;
-        }
-    }
-
-    async fn follow_rivals(&self, id: &MachineId) -> Result<(), StoreError> {
-        let (rival, revision) = self.store.rival(id).await?;
-        rival.iter().for_each(|rival| self.say(id, rival));
-        let mut changes = self.store.watch_rival(id, revision).await?;
-        while let Some(batch) = changes.recv().await {
-            for event in batch?.events {
-                if let WatchEvent::Put(kv) = event {
-                    self.say(id, &self.store.read_rival(&kv)?);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn say(&self, id: &MachineId, rival: &Rival) {
-        if self.standing.now().is_own() {
-            error!(
-                "another fleetd with this machine's id {id} was started on {} at {}, and was refused; this one goes on. {}",
-                rival.host, rival.address, REMEDY
-            );
-        }
-    }
-
     /// Returns when the lease has ended. An unreachable store ends nothing: only its word that the lease is gone does.
     async fn keep_alive(&self, lease: LeaseId, ttl: Duration) {
         // Three tries fit into one lease time.
@@ -546,17 +435,6 @@ impl Session {
     }
 }
 
-/// What an operator does about two machines with one id.
-const REMEDY: &str = "If that host is a copy of this one, or this one of it, give the copy an id of its own: \
-                      rm /etc/machine-id; systemd-machine-id-setup; systemctl restart fleetd";
-
-fn refusal(id: &MachineId, address: &str) -> String {
-    format!(
-        "another fleetd has this machine's id {id} and is alive, at {address}. This one is refused: it starts and stops nothing until the other \
-         one is gone. {REMEDY}"
-    )
-}
-
 /// Ends this machine's presence at once: its units are then planned elsewhere. Whoever leaves stops them first, see [`crate::leave`].
 pub async fn leave(store: &Store, machine: &MachineId, registration: Registration) {
     if let Err(error) = store.leave(machine, registration).await {
@@ -568,101 +446,4 @@ pub async fn leave(store: &Store, machine: &MachineId, registration: Registratio
 }
 
 #[cfg(test)]
-mod tests {
-    use fleet_core::model::{FORMAT, Report};
-
-    use super::*;
-    use crate::store::embedded::EmbeddedKv;
-
-    fn machine(address: &str) -> Machine {
-        Machine {
-            v: FORMAT,
-            id: MachineId::new("0123456789abcdef0123456789abcdef"),
-            address: address.to_string(),
-            metadata: Default::default(),
-            capacity: Default::default(),
-            version: String::new(),
-            boot_id: String::new(),
-            api: None,
-            unknown: Default::default(),
-        }
-    }
-
-    struct Running {
-        folder: tempfile::TempDir,
-        store: Store,
-        task: tokio::task::JoinHandle<()>,
-        presence: watch::Sender<Presence>,
-        standing: watch::Receiver<Standing>,
-    }
-
-    impl Running {
-        async fn start() -> Running {
-            let folder = tempfile::tempdir().unwrap();
-            let kv = EmbeddedKv::open(&folder.path().join("store.redb")).await.unwrap();
-            Running::start_in(folder, Store::new(Arc::new(kv), "/fleet/"), Duration::from_secs(10))
-        }
-
-        fn start_in(folder: tempfile::TempDir, store: Store, ttl: Duration) -> Running {
-            let folders = (folder.path(), folder.path());
-            let session = Session::new(store.clone(), machine("10.0.0.1"), ttl, folders, Arc::default());
-            let (presence, standing) = (session.presence(), session.standing());
-            Running { folder, store, task: tokio::spawn(session.run()), presence, standing }
-        }
-
-        /// The registration once it is another than `old`.
-        async fn after(&mut self, old: Option<Registration>) -> Registration {
-            let new = self.standing.wait_for(|now| now.registration().is_some() && now.registration() != old);
-            let new = tokio::time::timeout(Duration::from_secs(20), new).await.expect("a registration in time").unwrap();
-            new.registration().unwrap()
-        }
-
-        async fn seen(&self) -> (String, bool) {
-            let mirror = self.store.read_all().await.unwrap();
-            let snapshot = &mirror.cluster().snapshot;
-            let id = machine("").id;
-            (snapshot.machines[&id].address.clone(), snapshot.reports.contains_key(&id))
-        }
-    }
-
-    #[tokio::test]
-    async fn a_new_address_is_registered_under_the_same_lease() {
-        let mut running = Running::start().await;
-        let first = running.after(None).await;
-        let seen = running.store.read_all().await.unwrap().cluster().snapshot.revision;
-        let mut changes = running.store.watch_all(seen).await.unwrap();
-        running.presence.send_modify(|presence| presence.machine.address = "10.0.0.2".to_string());
-        while running.seen().await.0 != "10.0.0.2" {
-            changes.recv().await.unwrap().unwrap();
-        }
-        assert_eq!(running.standing.borrow().registration(), Some(first));
-    }
-
-    #[tokio::test]
-    async fn a_new_ttl_is_a_new_lease_that_takes_the_report_along() {
-        let mut running = Running::start().await;
-        let first = running.after(None).await;
-        let report = Report { v: FORMAT, ..Report::default() };
-        running.store.put_report(&machine("").id, &report, first, 0).await.unwrap();
-        running.presence.send_modify(|presence| presence.ttl = Duration::from_secs(20));
-        let second = running.after(Some(first)).await;
-        assert_eq!(second.create_revision, first.create_revision, "it never was away");
-        assert_ne!(second.lease, first.lease);
-        while running.store.keep_alive(first.lease).await.unwrap() {}
-        assert_eq!(running.seen().await, ("10.0.0.1".to_string(), true));
-    }
-
-    #[tokio::test]
-    async fn a_restart_goes_on_with_the_lease_unless_its_time_is_another() {
-        let mut running = Running::start().await;
-        let first = running.after(None).await;
-        running.task.abort();
-        let mut same = Running::start_in(running.folder, running.store, Duration::from_secs(10));
-        assert_eq!(same.after(None).await, first);
-        same.task.abort();
-        let mut other = Running::start_in(same.folder, same.store, Duration::from_secs(20));
-        let second = other.after(Some(first)).await;
-        assert_eq!(second.create_revision, first.create_revision);
-        assert_ne!(second.lease, first.lease);
-    }
-}
+mod tests;

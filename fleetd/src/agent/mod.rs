@@ -8,26 +8,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::converge::{self, Seen, Step, SystemdState, Trouble, converge};
-use fleet_core::model::{Assignment, FORMAT, InstanceStatus, Report};
+use fleet_core::converge::{Step, Trouble, converge};
+use fleet_core::model::{Assignment, Report};
 use fleet_core::name::{MachineId, UnitName};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::clock;
 use crate::repeated::Repeated;
 use crate::session::Standing;
 use crate::store::kv::WatchEvent;
 use crate::store::{Registration, Store, StoreError};
-use crate::systemd::{JobOutcome, Listed, MAX_STARTS, Systemd, SystemdError};
+use crate::systemd::{JobOutcome, MAX_STARTS, Systemd, SystemdError};
 
 mod apply;
 mod dropin;
 mod enable;
 mod fence;
 mod markers;
+mod observe;
 mod remembered;
+mod report;
 mod rest;
 mod settling;
 mod templates;
@@ -56,9 +58,6 @@ const REFILL: usize = MAX_STARTS / 4;
 /// Two reports go out at once; after that one each half second.
 const REPORT_PERIOD_MS: u64 = 500;
 const REPORT_BURST: u64 = 2;
-
-/// For how many failures a pass looks for systemd's own words: each look is a process. Those of a whole template fail alike.
-const LOOKS_A_PASS: usize = 3;
 
 /// How long the store may take for its first answer before the agent starts from what it remembers, in milliseconds: longer than a
 /// store that is there ever takes, and short for whoever waits for a rebooted machine.
@@ -89,6 +88,8 @@ pub struct Agent {
     asked_since_ms: Option<u64>,
     /// Whether the assignment is the one from before, since the store does not answer.
     from_disk: bool,
+    /// Whether another fleetd had this machine's id, and the assignment of this one has not been read since.
+    refused: bool,
     trouble: BTreeMap<UnitName, Trouble>,
     /// Which instances have stayed up since they were started.
     settling: Settling,
@@ -128,7 +129,7 @@ pub struct Agent {
 /// What the store last showed, for the agent's next tick.
 #[derive(Debug, Clone, Default)]
 struct Shown {
-    /// The assignment, if there ever was one.
+    /// The assignment, if there is one.
     assignment: Option<Arc<Assignment>>,
     /// The revision that it was true at.
     as_of: i64,
@@ -155,6 +156,7 @@ impl Agent {
             remembered: None,
             asked_since_ms: None,
             from_disk: false,
+            refused: false,
             trouble: BTreeMap::new(),
             settling: Settling::default(),
             since: BTreeMap::new(),
@@ -234,7 +236,8 @@ impl Agent {
             self.registration = registration;
             (self.reported, self.reported_at) = (None, None);
         }
-        if standing == Standing::Taken {
+        if standing.is_refused() {
+            (self.refused, self.assignment) = (true, None);
             self.call_off_keeper().await;
             return (now_ms + LIST_PERIOD_MS, None);
         }
@@ -261,6 +264,16 @@ impl Agent {
         if standing == Standing::Asked {
             self.asked_since_ms = None; // the store answers: whose the id is will be known soon
             return;
+        }
+        if self.refused && standing.is_own() {
+            // What the watch showed last was the other one's to run. What holds was written after this one's registration, or stands
+            // there still at that revision.
+            let Some(registration) = standing.registration() else { return };
+            if shown.as_of < registration.create_revision {
+                self.wanted.send_replace(registration.create_revision);
+                return;
+            }
+            self.refused = false;
         }
         if standing.is_own() {
             if let Some(assignment) = shown.assignment {
@@ -332,170 +345,6 @@ impl Agent {
 
     fn busy_period_ms(&self) -> u64 {
         BUSY_PERIOD_MS.max(self.listing_ms * LISTING_SHARE).min(LIST_PERIOD_MS)
-    }
-
-    /// What this host looks like: every unit that fleet wrote here or should write.
-    async fn observe(&mut self, now_ms: u64) -> Result<BTreeMap<UnitName, Seen>, SystemdError> {
-        let assigned = self.assignment.iter().flat_map(|assignment| assignment.instances.keys());
-        let names: BTreeSet<UnitName> = assigned.chain(self.markers.names()).cloned().collect();
-        self.trouble.retain(|name, _| names.contains(name));
-        self.since.retain(|name, _| names.contains(name));
-        self.outcomes.retain(|name, _| names.contains(name));
-        self.reasons.retain(|name, _| names.contains(name));
-        self.stop_refused.retain(|name| names.contains(name));
-        self.resting.retain(&names);
-        self.resting.failed.extend(self.systemd.take_failed_starts());
-        // Only what fleet wrote: asking systemd for a name makes it look for a file.
-        let written: Vec<UnitName> = self.markers.names().map(UnitName::systemd_name).collect();
-        let asked: BTreeSet<UnitName> =
-            written.into_iter().chain(self.needed_guard()).chain(self.resting.bonds().cloned()).collect();
-        let asked: Vec<UnitName> = asked.into_iter().collect();
-        let mut listed = if asked.is_empty() { BTreeMap::new() } else { self.systemd.list(&asked).await? };
-        self.note_guard(&listed);
-        self.resting.note_listed(&listed);
-        let open = self.systemd.open_starts();
-        let mut host = BTreeMap::new();
-        for name in names {
-            let marker = self.markers.get(&name).cloned();
-            let listed = marker.as_ref().and_then(|_| listed.remove(&name.systemd_name()));
-            let systemd = listed.map(state).filter(|state| state.load != "not-found" || state.active != "inactive");
-            // Its start is over, and how that went is about to be heard: until then it is on its way.
-            let systemd = match systemd {
-                None if marker.is_some() && open.contains(&name.systemd_name()) => Some(queued()),
-                listed => listed,
-            };
-            let assigned = self.assignment.as_ref().and_then(|assignment| assignment.instances.get(&name));
-            if let Some(text) = assigned.map(|placement| &placement.hash)
-                && self.trouble.entry(name.clone()).or_default().keep_only_of(text)
-            {
-                self.settling.forget(&name);
-            }
-            let active = systemd.as_ref().map_or("inactive", |state| if state.job { "job" } else { &state.active });
-            self.note_since(&name, active, now_ms);
-            host.insert(name, Seen { marker, systemd, ..Seen::default() });
-        }
-        self.settle(&mut host, now_ms).await;
-        for (name, seen) in &mut host {
-            let active = seen.systemd.as_ref().is_some_and(|state| state.active == "active");
-            let since_ms = self.since.get(name).map_or(now_ms, |(_, since_ms)| *since_ms);
-            let trouble = self.trouble.entry(name.clone()).or_default();
-            let well = active && !self.stop_refused.contains(name);
-            trouble.forget_if_well(well, since_ms, now_ms);
-            seen.trouble = trouble.clone();
-        }
-        self.take_failed_starts(&mut host, now_ms);
-        Ok(host)
-    }
-
-    /// After a soft-reboot `/run` is as it was, and what ran is stopped, by nobody's wish.
-    async fn enter_user_space(&mut self) -> Result<(), SystemdError> {
-        let stamp = self.systemd.user_space().await?;
-        match self.markers.enter_user_space(stamp) {
-            Ok(()) => self.in_this_user_space = true,
-            Err(error) => warn!("cannot note which start of user space it is: {error}"),
-        }
-        Ok(())
-    }
-
-    fn note_since(&mut self, name: &UnitName, active: &str, now_ms: u64) {
-        if self.since.get(name).is_none_or(|(state, _)| state != active) {
-            self.since.insert(name.clone(), (active.to_string(), now_ms));
-        }
-    }
-
-    /// What to say of the host. Asks systemd for the reason of each failure once.
-    async fn report(&mut self, host: &BTreeMap<UnitName, Seen>, now_ms: u64) -> Report {
-        let mut instances = BTreeMap::new();
-        let mut looks = LOOKS_A_PASS;
-        for (name, seen) in host {
-            let since_ms = self.since.get(name).map_or(now_ms, |(_, since_ms)| *since_ms);
-            let mut status = converge::status(seen, since_ms);
-            status.stop_refused = self.stop_refused.contains(name) && status.message.is_some();
-            status.gave_up &= !status.stop_refused; // on no machine would it stop any sooner
-            if status.active == "failed" || seen.trouble.failures > 0 {
-                self.explain(name, &mut status, &mut looks).await;
-            } else {
-                self.outcomes.remove(name);
-                self.reasons.remove(name);
-            }
-            status.leaving = self.assignment.as_ref().is_some_and(|assignment| !assignment.instances.contains_key(name));
-            let fenced = self.assignment.as_ref().and_then(|assignment| assignment.instances.get(name)?.fence.as_ref());
-            if fenced.is_some()
-                && status.message.is_none()
-                && ["inactive", "failed"].contains(&status.active.as_str())
-                && let Some((message, too_long)) = self.waits_for_keeper(now_ms)
-            {
-                (status.message, status.gave_up) = (Some(message), status.gave_up || too_long);
-                (status.active, status.sub) = ("activating".to_string(), "keeper".to_string());
-            }
-            instances.insert(name.clone(), status);
-        }
-        let generation = self.assignment.as_ref().map_or(0, |assignment| assignment.generation);
-        Report { v: FORMAT, generation, instances, ..Report::default() }
-    }
-
-    async fn explain(&mut self, name: &UnitName, status: &mut InstanceStatus, looks: &mut usize) {
-        if status.active == "failed" && !self.outcomes.contains_key(name) && status.message.is_none() {
-            match self.systemd.outcome(&name.systemd_name()).await {
-                Ok(outcome) => {
-                    let code = outcome.code.map_or(String::new(), |code| format!(", status {code}"));
-                    self.reasons.remove(name); // it may have been another one
-                    info!(unit = %name, "{name} failed: {}{code}", outcome.result);
-                    self.outcomes.insert(name.clone(), outcome);
-                }
-                Err(error) => debug!("{error}"),
-            }
-        }
-        let end = self.settling.last_end(name).filter(|end| end.result != "success");
-        if let Some(outcome) = self.outcomes.get(name).or(end) {
-            status.result.clone_from(&outcome.result);
-            status.code = outcome.code;
-            if *looks > 0 && outcome.has_words() && !self.reasons.contains_key(name) {
-                *looks -= 1;
-                let reason = self.systemd.reason(&name.systemd_name()).await;
-                reason.iter().for_each(|reason| info!(unit = %name, "{name}: {reason}"));
-                self.reasons.insert(name.clone(), reason);
-            }
-            status.reason = self.reasons.get(name).cloned().flatten();
-        }
-    }
-
-    /// Publishes a report if it says something new; false if it has to wait its turn.
-    async fn publish(&mut self, report: Report, now_ms: u64) -> bool {
-        if self.reported.as_ref() == Some(&report) {
-            return true;
-        }
-        let Some(registration) = self.registration else { return true }; // a new registration wakes the next tick
-        if !self.may_report(now_ms) {
-            return false;
-        }
-        match self.put_report(&report, registration).await {
-            Ok(()) => self.reported = Some(report),
-            // Somebody else's write of it can only be an earlier one of ours, which arrived late.
-            Err(problem @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => debug!("the report waits: {problem}"),
-            Err(error) => warn!("the report was not taken: {error}"),
-        }
-        true
-    }
-
-    async fn put_report(&mut self, report: &Report, registration: Registration) -> Result<(), StoreError> {
-        let over = match self.reported_at.take() {
-            Some(last) => last,
-            None => self.store.report_revision(&self.machine).await?,
-        };
-        self.reported_at = Some(self.store.put_report(&self.machine, report, registration, over).await?);
-        Ok(())
-    }
-
-    /// A bucket of [`REPORT_BURST`] reports that fills by one each [`REPORT_PERIOD_MS`].
-    fn may_report(&mut self, now_ms: u64) -> bool {
-        let earliest = now_ms.saturating_sub(REPORT_PERIOD_MS * (REPORT_BURST - 1));
-        let credit = self.report_credit_ms.max(earliest);
-        if credit > now_ms {
-            return false;
-        }
-        self.report_credit_ms = credit + REPORT_PERIOD_MS;
-        true
     }
 
     /// Stops and removes everything that fleet runs here; for a machine that leaves. Gives up after a while and says so.
@@ -585,7 +434,7 @@ async fn follow_once(
     let (assignment, revision) = store.assignment(machine).await?;
     match assignment {
         Some(assignment) => offer(newest, assignment.value, revision),
-        None => newest.send_modify(|shown| shown.answered = true),
+        None => newest.send_modify(|shown| *shown = Shown { assignment: None, as_of: revision, answered: true }),
     }
     let mut changes = store.watch_assignment(machine, revision).await?;
     loop {
@@ -613,14 +462,4 @@ fn offer(newest: &watch::Sender<Shown>, assignment: Assignment, as_of: i64) {
         }
         (shown.as_of, shown.answered) = (as_of, true);
     });
-}
-
-/// A unit whose start has just been asked for.
-fn queued() -> SystemdState {
-    let [load, active, sub] = ["loaded", "inactive", "dead"].map(str::to_string);
-    SystemdState { load, active, sub, job: true }
-}
-
-fn state(listed: Listed) -> SystemdState {
-    SystemdState { load: listed.load, active: listed.active, sub: listed.sub, job: listed.job }
 }

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use fleet_core::model::{DesiredState, Placement, UnitRecord, Why};
+use fleet_core::converge;
+use fleet_core::model::{DesiredState, FORMAT, Machine, Placement, UnitRecord, Why};
 
 use super::*;
 use crate::store::embedded::EmbeddedKv;
-use crate::systemd::Job;
+use crate::store::{LeaseId, Registration};
 use crate::systemd::sim::SimSystemd;
+use crate::systemd::{Job, Listed};
 
 mod rest;
 
@@ -233,18 +235,8 @@ async fn leave_with_a_stop_of(stop: Duration) -> (bool, u64) {
     gone
 }
 
-fn machine() -> fleet_core::model::Machine {
-    fleet_core::model::Machine {
-        v: FORMAT,
-        id: MachineId::new("m"),
-        address: String::new(),
-        metadata: Default::default(),
-        capacity: Default::default(),
-        version: String::new(),
-        boot_id: String::new(),
-        api: None,
-        unknown: Default::default(),
-    }
+fn machine() -> Machine {
+    Machine::new(MachineId::new("m"), "")
 }
 
 #[tokio::test(start_paused = true)]
@@ -419,6 +411,16 @@ async fn what_ends_well_and_is_restarted_by_its_unit_file_is_no_trouble() {
     let web = host.text("web.service", 1, &text).await;
     let said = host.watch("web.service", &web, 60).await;
     assert!(!said.iter().any(|line| line.contains("restarts")), "{said:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_well_every_second_is_up_while_it_runs() {
+    let mut host = Host::new().await;
+    let text = dies("sleep 1; exit 0", "Restart=always\nRestartSec=1");
+    let web = host.text("web.service", 1, &text).await;
+    let said = host.watch("web.service", &web, 20).await;
+    assert!(said[1].ends_with("active settling"), "nobody knows it yet: {said:#?}");
+    assert!(said[3..].iter().all(|line| line.ends_with(" active") || line.ends_with(" activating")), "{said:#?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -629,12 +631,22 @@ async fn nothing_is_started_before_the_machines_id_is_known_to_be_its_own_nor_wh
     let instances = BTreeMap::from([(UnitName::trusted("a.service"), placement)]);
     let newest = shown(Some(&Arc::new(Assignment { generation: 1, instances, ..Assignment::default() })));
     let mut jobs = host.sim.changes();
-    for standing in [Standing::NoAnswer, Standing::Asked, Standing::Taken, Standing::Own(None), Standing::Taken] {
+    let registered = |create_revision| Standing::Own(Some(Registration { lease: LeaseId(1), create_revision }));
+    for (standing, runs) in [
+        (Standing::NoAnswer, false),
+        (Standing::Asked, false),
+        (Standing::Taken, false),
+        (Standing::Vacant, false),
+        (Standing::Own(None), false),
+        // The store was seen at revision 1: that was the other one's assignment.
+        (registered(2), false),
+        (registered(1), true),
+        (Standing::Taken, true),
+    ] {
         host.agent.tick(host.now_ms, &newest, standing).await;
         jobs.wait_for(|_| host.sim.jobs_in_flight() == 0).await.unwrap();
         host.now_ms += 1_000;
-        let runs = matches!(standing, Standing::Own(_)) || host.running() == "a.service";
-        assert_eq!(host.running(), if runs { "a.service" } else { "" }, "{standing:?}");
+        assert_eq!(host.running() == "a.service", runs, "{standing:?}");
     }
     assert_eq!(host.running(), "a.service", "who loses the id stops nothing");
     host.agent.tick(host.now_ms, &shown(Some(&Arc::default())), Standing::Taken).await;

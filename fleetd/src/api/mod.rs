@@ -223,11 +223,11 @@ async fn outlive_panics(request: Request, next: Next) -> Response {
 /// Another fleetd has this machine's id: who asked this one would take its answer for that machine's. fleet 1.0 answered so, too.
 async fn answer_by_an_id_of_ones_own(State(api): State<Api>, request: Request, next: Next) -> Response {
     let standing = api.shared.standing.as_ref().map(|standing| *standing.borrow());
-    if standing != Some(Standing::Taken) {
+    if !standing.is_some_and(Standing::is_refused) {
         return next.run(request).await;
     }
     let why = format!(
-        "another fleetd has this machine's id {} and is alive, so this one was refused; `journalctl -u fleetd` here says what to do",
+        "another fleetd has this machine's id {}, so this one was refused; `journalctl -u fleetd` here says what to do",
         api.shared.machine
     );
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error::UNAVAILABLE).because(why).into_response()

@@ -149,7 +149,6 @@ fn is_zero(value: &i64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::model::FORMAT;
 
     use super::*;
 
@@ -168,17 +167,7 @@ mod tests {
         }
 
         fn files(&self, id: &str, boot_id: &str) -> Files {
-            let machine = Machine {
-                v: FORMAT,
-                id: MachineId::new(id),
-                address: String::new(),
-                metadata: Default::default(),
-                capacity: Default::default(),
-                version: String::new(),
-                boot_id: boot_id.to_string(),
-                api: None,
-                unknown: Default::default(),
-            };
+            let machine = Machine { boot_id: boot_id.to_string(), ..Machine::new(MachineId::new(id), "") };
             Files::of(&machine, self.data.path(), self.run.path())
         }
 

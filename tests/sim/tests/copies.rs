@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::model::{DesiredState, FORMAT, Machine};
+use fleet_core::model::{DesiredState, Machine};
 use fleet_core::name::MachineId;
 use fleet_sim::etcd::Etcd;
 use fleet_sim::run::{Options, run_script};
@@ -47,17 +47,7 @@ impl Host {
     }
 
     fn start(&self, etcd: &Etcd, id: &str) -> Fleetd {
-        let machine = Machine {
-            v: FORMAT,
-            id: MachineId::new(id),
-            address: self.boot_id.clone(),
-            metadata: Default::default(),
-            capacity: Default::default(),
-            version: String::new(),
-            boot_id: self.boot_id.clone(),
-            api: None,
-            unknown: Default::default(),
-        };
+        let machine = Machine { boot_id: self.boot_id.clone(), ..Machine::new(MachineId::new(id), self.boot_id.clone()) };
         let session = Session::new(store(etcd), machine, TTL, (self.data.path(), self.run.path()), Arc::default());
         let standing = session.standing();
         Fleetd { task: tokio::spawn(session.run()), standing }
@@ -227,6 +217,22 @@ fn a_copy_that_boots_in_place_of_a_lost_machine_goes_on_for_it_and_the_returned_
     let gone = returned.iter().position(|line| line.contains("machine 101: power off")).unwrap();
     assert!(!returned[..gone].iter().any(|line| line.contains("m1 start")), "{history:#?}");
     assert!(returned[..gone].iter().any(|line| line.contains("by m1.2: +/rivals/")), "{history:#?}");
+}
+
+#[test]
+fn a_copy_whose_original_is_gone_for_good_takes_over_also_where_nobody_is_left_to_lead() {
+    let user = |wish| Action::User { user: 0, over: 0, wish };
+    let actions = [
+        (2_000, user(Wish::Submit { unit: "db.service", text: 0, desired: Some(DesiredState::Launched) })),
+        (20_000, Action::CopiedDisk { machine: 0, ms: 200_000 }),
+        (30_000, Action::PowerLoss { machine: 0, down_ms: 180_000 }),
+    ];
+    let actions = actions.into_iter().map(|(at_ms, action)| Timed { at_ms, action }).collect();
+    let outcome = run_script(1, Script { machines: 1, calm: false, actions }, &Options::default());
+    assert_eq!(outcome.verdict, None, "{}", outcome.history.join("\n"));
+    let line = |part: &str| outcome.history.iter().position(|line| line.contains(part));
+    let (refused, started) = (line("by m100.1: +/rivals/"), line("m100 start db.service"));
+    assert!(refused.is_some() && refused < started, "{}", outcome.history.join("\n"));
 }
 
 /// A fenced unit whose stop may take its time, two machines' disks, and what breaks.

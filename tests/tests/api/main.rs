@@ -12,7 +12,7 @@ mod odd_files;
 mod server;
 mod standing;
 
-use fleet_core::model::{FORMAT, Machine};
+use fleet_core::model::Machine;
 use fleet_core::name::MachineId;
 
 /// Serves routes on a port of the loopback; the answer is where.
@@ -25,15 +25,5 @@ pub(crate) async fn serve(routes: axum::Router) -> String {
 
 /// A machine without labels, whose API answers at `origin`.
 pub(crate) fn machine(id: &str, origin: Option<&str>) -> Machine {
-    Machine {
-        v: FORMAT,
-        id: MachineId::new(id),
-        address: "127.0.0.1".into(),
-        metadata: Default::default(),
-        capacity: Default::default(),
-        version: String::new(),
-        boot_id: String::new(),
-        api: origin.map(str::to_string),
-        unknown: Default::default(),
-    }
+    Machine { api: origin.map(str::to_string), ..Machine::new(MachineId::new(id), "127.0.0.1") }
 }

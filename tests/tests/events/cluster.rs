@@ -199,15 +199,5 @@ impl Elected {
 }
 
 fn machine(id: &str) -> Machine {
-    Machine {
-        v: FORMAT,
-        id: MachineId::new(id),
-        address: format!("10.0.0.{}", id.len()),
-        metadata: BTreeMap::new(),
-        capacity: Default::default(),
-        version: String::new(),
-        boot_id: String::new(),
-        api: None,
-        unknown: Unknown::new(),
-    }
+    Machine::new(MachineId::new(id), format!("10.0.0.{}", id.len()))
 }

@@ -97,17 +97,7 @@ async fn what_a_machine_left_is_given_up_once_its_keeper_or_the_leader_says_so(s
 }
 
 fn machine(id: &MachineId) -> Machine {
-    Machine {
-        v: FORMAT,
-        id: id.clone(),
-        address: "10.0.0.1".to_string(),
-        metadata: Default::default(),
-        capacity: Default::default(),
-        version: String::new(),
-        boot_id: String::new(),
-        api: None,
-        unknown: Default::default(),
-    }
+    Machine::new(id.clone(), "10.0.0.1")
 }
 
 async fn a_guarded_document_is_written_only_while_the_keeper_stays_away(store: Store, p: String) {

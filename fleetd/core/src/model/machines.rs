@@ -38,6 +38,23 @@ pub struct Machine {
     pub unknown: Unknown,
 }
 
+impl Machine {
+    /// One of which nothing else is known.
+    pub fn new(id: MachineId, address: impl Into<String>) -> Machine {
+        Machine {
+            v: super::FORMAT,
+            id,
+            address: address.into(),
+            metadata: BTreeMap::new(),
+            capacity: Capacity::default(),
+            version: String::new(),
+            boot_id: String::new(),
+            api: None,
+            unknown: Unknown::new(),
+        }
+    }
+}
+
 /// `rivals/<id>`: a fleetd that was started with the id of a machine which lives, and refused. Written by it, under a lease of its own, so
 /// that the other one can say so.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
