@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::config::Settings;
-use crate::files;
-use crate::repeated::Repeated;
+use crate::process::files;
+use crate::process::repeated::Repeated;
 use crate::store::{LeaseId, Store, StoreError};
 use crate::systemd::dbus::Bus;
 

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::agent::Agent;
-use crate::session;
+use crate::machine::session;
 use crate::store::{Registration, Store, StoreError};
 
 /// How long the machine waits for its units to stop before it goes; what is slower stops here while it runs elsewhere already. Long for

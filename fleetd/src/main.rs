@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fleet_core::printable;
-use fleetd::cli::Args;
+use fleetd::process::cli::Args;
 use fleetd::config::{Places, Settings};
 use fleetd::reload::{SetLog, Source};
-use fleetd::{cli, config, daemon, panics};
+use fleetd::process::cli;
+use fleetd::config;
+use fleetd::daemon;
+use fleetd::process::panics;
 use tracing::Metadata;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;

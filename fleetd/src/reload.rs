@@ -9,9 +9,9 @@ use tracing::{error, info, warn};
 
 use crate::api::{Api, ServerTls};
 use crate::config::{self, Environment, Places, Settings};
-use crate::engine::Engine;
-use crate::machine::{self, AddressWatch};
-use crate::session::Presence;
+use crate::leader::engine::Engine;
+use crate::machine::facts::{self, AddressWatch};
+use crate::machine::session::Presence;
 use crate::store::etcd::EtcdKv;
 
 /// Where the configuration came from, and how to change what is logged.
@@ -65,7 +65,7 @@ impl Reloadable {
         let new = new.with_fixed_options_of(&self.settings);
         (self.source.set_log)(&new.log);
         let before = self.presence.borrow().machine.clone();
-        match machine::still_this_machine(&new, &before) {
+        match facts::still_this_machine(&new, &before) {
             Ok(machine) => {
                 let presence = Presence { machine, ttl: new.agent_ttl };
                 self.presence.send_if_modified(|present| {

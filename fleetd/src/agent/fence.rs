@@ -14,7 +14,7 @@ use fleet_core::xfleet::Constraints;
 use tracing::warn;
 
 use super::Agent;
-use crate::health::Health;
+use crate::machine::health::Health;
 use crate::keeper;
 use crate::systemd::{Job, Listed};
 
@@ -170,7 +170,7 @@ mod tests {
             asked_ms: None,
             moves: false,
         };
-        let now_ms = crate::clock::now_ms();
+        let now_ms = crate::process::clock::now_ms();
         let long_ago = now_ms - 10 * PATIENCE_MS;
         assert!(!keeper.is_overdue(long_ago, now_ms), "the store is away");
         health.reachable(None, Duration::ZERO);

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::files;
+use crate::process::files;
 
 /// Beside the folder: names the machine that all in it was assigned to.
 const OWNER: &str = "units.machine-id";

@@ -15,9 +15,9 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::clock;
-use crate::repeated::Repeated;
-use crate::session::Standing;
+use crate::process::clock;
+use crate::process::repeated::Repeated;
+use crate::machine::session::Standing;
 use crate::store::kv::WatchEvent;
 use crate::store::{Registration, Store, StoreError};
 use crate::systemd::{JobOutcome, MAX_STARTS, Systemd, SystemdError};

@@ -11,7 +11,7 @@ use fleet_core::model::Assignment;
 use fleet_core::name::MachineId;
 use tracing::warn;
 
-use crate::files::{private_folder, write_atomic};
+use crate::process::files::{private_folder, write_atomic};
 
 /// How long a unit file is kept that no assignment names.
 const FORGET: Duration = Duration::from_secs(3600);

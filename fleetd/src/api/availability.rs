@@ -18,7 +18,7 @@ use super::body::decode;
 use super::door::json_only;
 use super::error::ApiError;
 use super::{Api, machines, written};
-use crate::panics;
+use crate::process::panics;
 use crate::store::Part;
 
 pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<MachineAvailability>, ApiError> {

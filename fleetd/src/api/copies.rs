@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::panics;
+use crate::process::panics;
 use crate::store::{Mirror, Store, StoreError};
 
 /// States come no faster than this: a deploy of thousands changes something every millisecond.

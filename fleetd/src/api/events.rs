@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
 use super::error::ApiError;
-use crate::panics;
+use crate::process::panics;
 use crate::store::kv::WatchEvent;
 use crate::store::{StoreError, StoredEvent};
 

@@ -15,7 +15,8 @@ use fleet_core::wire::{FenceWait, Fencing, FencingPage, KeeperLease, OwnFencing}
 
 use super::error::ApiError;
 use super::{Api, remote};
-use crate::{clock, keeper};
+use crate::process::clock;
+use crate::keeper;
 
 pub(super) async fn own(
     State(api): State<Api>,

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Api;
 use super::copies::Follower;
 use super::error::ApiError;
-use crate::panics;
+use crate::process::panics;
 use crate::store::Mirror;
 
 /// Lines come no faster than this in the long run: a deploy of thousands changes something every millisecond.

@@ -13,7 +13,8 @@ use super::body::decode;
 use super::door::json_only;
 use super::error::ApiError;
 use crate::store::Mirror;
-use crate::{clock, panics};
+use crate::process::clock;
+use crate::process::panics;
 
 /// The most differing units that a refusal names.
 const NAMED: usize = 5;

@@ -28,7 +28,8 @@ use super::error::ApiError;
 use super::limits::MAX_LINE;
 use super::remote::{self, Place, Reach};
 use crate::store::{Mirror, StoreError};
-use crate::{clock, panics};
+use crate::process::clock;
+use crate::process::panics;
 
 /// journalctl's formats; a word outside this list is refused, so no option can be slipped in.
 pub(super) const OUTPUTS: &[&str] = &[

@@ -37,8 +37,8 @@ use super::limits::{Limits, MAX_HEAD_BYTES};
 use super::tls::{ServerTls, TlsDoor};
 use super::{Api, router};
 use crate::config::Listen;
-use crate::panics;
-use crate::repeated::Repeated;
+use crate::process::panics;
+use crate::process::repeated::Repeated;
 
 /// How long, at the end, those who have connected have to say what they want: a client sends within a millisecond.
 const FIRST_WORDS: Duration = Duration::from_millis(100);

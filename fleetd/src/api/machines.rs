@@ -18,7 +18,7 @@ use super::door::json_or_nothing;
 use super::error::ApiError;
 use super::page::Page;
 use super::{Api, availability, written};
-use crate::clock;
+use crate::process::clock;
 use crate::store::{Part, StoreError, Versioned};
 
 /// How often a write that somebody else overtook is tried again.

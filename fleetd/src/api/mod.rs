@@ -17,9 +17,9 @@ use fleet_core::wire;
 use fleet_tls::{Files, TlsError};
 use tokio::sync::watch;
 
-use crate::panics;
-use crate::replays::Replays;
-use crate::session::Standing;
+use crate::process::panics;
+use crate::leader::replays::Replays;
+use crate::machine::session::Standing;
 use crate::store::Store;
 
 mod availability;

@@ -7,8 +7,8 @@ use fleet_core::plan::Plan;
 use fleet_core::view::Cluster;
 use tokio::sync::Mutex;
 
-use crate::clock;
-use crate::planner::Planner;
+use crate::process::clock;
+use crate::leader::planner::Planner;
 
 /// The newest plan.
 #[derive(Default)]

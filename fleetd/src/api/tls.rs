@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
-use crate::repeated::Throttled;
+use crate::process::repeated::Throttled;
 
 /// How long a refused client has to read why.
 const LINGER: Duration = Duration::from_secs(1);

@@ -19,7 +19,7 @@ use super::door::json_only;
 use super::error::ApiError;
 use super::page::{Page, is_brief};
 use super::{Api, fleet1, written};
-use crate::clock;
+use crate::process::clock;
 use crate::store::{Part, Store, StoreError, Versioned};
 
 /// Assignments and reports say where units are, and how far.

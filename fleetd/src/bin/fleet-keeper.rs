@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use fleetd::cli::KeeperArgs;
+use fleetd::process::cli::KeeperArgs;
 use fleetd::config::Places;
 use fleetd::keeper::{self, Guard, Keeper};
-use fleetd::{config, daemon, machine};
+use fleetd::config;
+use fleetd::daemon;
+use fleetd::machine::facts;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -39,7 +41,7 @@ fn run(args: &KeeperArgs) -> anyhow::Result<()> {
         if args.guard {
             return Guard::new(&settings)?.run().await;
         }
-        let machine = machine::this_machine(&settings)?;
+        let machine = facts::this_machine(&settings)?;
         let store = daemon::open_cluster_store(&settings, settings.etcd_request_timeout.min(keeper::REQUEST))?;
         Keeper::new(&settings, machine.id, store)?.run().await
     })

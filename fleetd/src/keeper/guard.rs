@@ -17,8 +17,8 @@ use tracing::{info, warn};
 
 use super::{ANSWER, Host, LOOK, host};
 use crate::config::Settings;
-use crate::files;
-use crate::repeated::Repeated;
+use crate::process::files;
+use crate::process::repeated::Repeated;
 use crate::systemd::dbus::Bus;
 
 /// The unit that the guard runs as.

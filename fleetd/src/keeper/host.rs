@@ -9,8 +9,8 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
 
-use crate::clock;
-use crate::notify::Notifier;
+use crate::process::clock;
+use crate::process::notify::Notifier;
 use crate::systemd::SystemdError;
 use crate::systemd::dbus::Bus;
 use crate::systemd::own_job;

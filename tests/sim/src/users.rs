@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Method, Request, header};
 use fleet_core::model::{Settings, UnitRecord};
-use fleetd::clock::with_clock;
+use fleetd::process::clock::with_clock;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower::ServiceExt;

@@ -9,7 +9,7 @@ use fleet_core::name::MachineId;
 use fleet_sim::etcd::Etcd;
 use fleet_sim::run::{Options, run_script};
 use fleet_sim::script::{Action, Script, Timed, Wish};
-use fleetd::session::{Session, Standing};
+use fleetd::machine::session::{Session, Standing};
 use fleetd::store::{Registration, Store};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -144,7 +144,7 @@ async fn a_new_id_with_an_old_disk_has_a_lease_of_its_own() {
     let mut second = copy.start(&etcd, OTHER);
     assert_ne!(second.registered().await.lease, held.lease);
     // Neither keeps the other alive, nor ends it.
-    fleetd::session::leave(&store(&etcd), &MachineId::new(OTHER), second.registered().await).await;
+    fleetd::machine::session::leave(&store(&etcd), &MachineId::new(OTHER), second.registered().await).await;
     drop(second);
     sleep(2 * TTL).await;
     assert_eq!(*first.standing.borrow(), Standing::Own(Some(held)));

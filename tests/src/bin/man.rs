@@ -24,8 +24,8 @@ fn main() -> Result<()> {
     // Gives each command its full name, by which its page is called.
     fleetctl.build();
     render_all(&fleetctl, "fleetd(8)", &man)?;
-    render(fleetd::cli::command(), "8", "fleet-keeper(8), fleetctl(1)", &man)?;
-    render(fleetd::cli::keeper_command(), "8", "fleetd(8), fleetctl(1)", &man)?;
+    render(fleetd::process::cli::command(), "8", "fleet-keeper(8), fleetctl(1)", &man)?;
+    render(fleetd::process::cli::keeper_command(), "8", "fleetd(8), fleetctl(1)", &man)?;
     write(&completions.join("fleetctl"), BASH.as_bytes())?;
     for (shell, name) in [(&Zsh as &dyn EnvCompleter, "_fleetctl"), (&Fish, "fleetctl.fish")] {
         let mut script = Vec::new();

@@ -10,13 +10,14 @@ use fleet_core::plan::plan;
 use fleet_core::replay::Saved;
 use fleet_core::wire::{FencingPage, OwnFencing};
 use fleetd::api::{Api, router};
-use fleetd::clock::{now_ms, wall_ms};
+use fleetd::process::clock::{now_ms, wall_ms};
 use fleetd::keeper::{State, life_file};
-use fleetd::replays::Replays;
+use fleetd::leader::replays::Replays;
 use fleetd::store::embedded::EmbeddedKv;
 use fleetd::store::{LeaseId, Store};
 
-use crate::{machine, serve};
+use crate::machine;
+use crate::serve;
 
 /// Longer than any test; nobody renews the leases.
 const TTL: Duration = Duration::from_secs(3600);

@@ -18,7 +18,8 @@ use fleetd::store::{Registration, Store, Term};
 use futures_util::StreamExt;
 use tokio::sync::Notify;
 
-use crate::{machine, serve};
+use crate::machine;
+use crate::serve;
 
 /// Longer than any test; nobody renews the leases.
 const TTL: Duration = Duration::from_secs(3600);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fleetd::api::{Api, router};
-use fleetd::session::Standing;
+use fleetd::machine::session::Standing;
 use fleetd::store::Store;
 use fleetd::store::embedded::EmbeddedKv;
 use tokio::sync::watch;

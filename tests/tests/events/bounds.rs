@@ -2,7 +2,7 @@
 
 use fleet_core::event::{Event, Item, MAX_EVENT_BYTES, What};
 use fleet_core::name::MachineId;
-use fleetd::event_log::{MAX_BYTES, MAX_EVENTS};
+use fleetd::leader::event_log::{MAX_BYTES, MAX_EVENTS};
 
 use crate::cluster::{Cluster, Elected};
 

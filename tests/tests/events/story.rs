@@ -3,7 +3,7 @@
 use expect_test::expect;
 use fleet_core::event::{Item, What};
 use fleet_core::name::MachineId;
-use fleetd::event_log::resign;
+use fleetd::leader::event_log::resign;
 use fleetd::store::{Mirror, StoreError};
 
 use crate::cluster::{Cluster, NOW_MS};

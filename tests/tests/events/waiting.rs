@@ -9,9 +9,9 @@ use fleet_core::model::Snapshot;
 use fleet_core::name::UnitName;
 use fleet_core::plan::plan;
 use fleet_tests::interposed::{Fate, Interposed, Request};
-use fleetd::clock;
-use fleetd::engine::Engine;
-use fleetd::planner::Planner;
+use fleetd::process::clock;
+use fleetd::leader::engine::Engine;
+use fleetd::leader::planner::Planner;
 use fleetd::store::Store;
 use tokio_util::sync::CancellationToken;
 

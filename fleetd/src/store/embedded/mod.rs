@@ -22,7 +22,7 @@ use self::writer::{Operation, Request, Writer};
 use super::kv::{
     Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchStream, check, check_count, check_key,
 };
-use crate::panics;
+use crate::process::panics;
 
 /// Transactions waiting for the disk; further callers wait for room, within [`ANSWER_TIMEOUT`].
 const QUEUE: usize = 1024;

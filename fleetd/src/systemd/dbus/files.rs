@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use fleet_core::name::UnitName;
 
-use crate::files;
+use crate::process::files;
 use crate::systemd::{DROP_IN, SystemdError};
 
 /// The unit folder. Its calls block, but for microseconds: the folder is in memory, so nothing is synced either.

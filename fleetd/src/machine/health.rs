@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock;
+use crate::process::clock;
 
 /// How long machines have in any case to renew or register anew when the store is back: a call that hangs (2 s), the pause after it, a
 /// call that does not.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
-use crate::health::Health;
+use crate::machine::health::Health;
 use crate::store::kv::TimeLeft;
 use crate::store::{Registration, Store, StoreError};
 

@@ -13,7 +13,7 @@ use fleet_core::name::MachineId;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::files::write_atomic;
+use crate::process::files::write_atomic;
 use crate::store::LeaseId;
 
 /// One file.

@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use crate::config::Settings;
-use crate::session::Presence;
+use crate::machine::session::Presence;
 
 /// The address of a machine that has no other.
 const LOOPBACK: &str = "127.0.0.1";

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
-use crate::health::Health;
+use crate::machine::health::Health;
 use crate::keeper;
 use crate::store::{LeaseId, Registered, Registration, Store, StoreError};
 

@@ -18,17 +18,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
-use crate::event_log::{self, EventLog};
-use crate::health::Health;
+use crate::leader::event_log::{self, EventLog};
+use crate::machine::health::Health;
 use crate::metrics::Metrics;
-use crate::overdue::Overdue;
-use crate::planner::{Planned, Planner};
-use crate::repeated::Repeated;
-use crate::replays::Replays;
-use crate::session::Standing;
+use crate::leader::overdue::Overdue;
+use crate::leader::planner::{Planned, Planner};
+use crate::process::repeated::Repeated;
+use crate::leader::replays::Replays;
+use crate::machine::session::Standing;
 use crate::store::kv::WatchStream;
 use crate::store::{Mirror, Store, StoreError, Term};
-use crate::{clock, leader, overdue, panics};
+use crate::process::clock;
+use crate::leader::election;
+use crate::leader::overdue;
+use crate::process::panics;
 
 /// How often the leader looks again when nothing happens: a safety net, since every change wakes it.
 const PERIOD_MS: u64 = 30_000;
@@ -114,7 +117,7 @@ impl Engine {
     /// Keeps the term alive, in a task of its own: nothing that the engine does holds up a renewal.
     fn hold(&self, term: Term) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (store, ttl) = (self.store.clone(), self.leader_ttl);
-        let hold = async move { leader::hold(&store, term.lease, ttl).await };
+        let hold = async move { election::hold(&store, term.lease, ttl).await };
         if !self.planner.is_apart() {
             return Box::pin(hold);
         }
@@ -129,7 +132,7 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = when(standing, |standing| standing == Standing::Taken) => {}
-                term = leader::campaign(&self.store, &self.machine, self.leader_ttl) => return term,
+                term = election::campaign(&self.store, &self.machine, self.leader_ttl) => return term,
             }
         }
     }

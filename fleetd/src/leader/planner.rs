@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fleet_core::model::Snapshot;
 use fleet_core::plan::{self, Plan};
 
-use crate::panics;
+use crate::process::panics;
 
 /// Snapshot in, plan out.
 pub type PlanFn = dyn Fn(&Snapshot) -> Plan + Send + Sync;

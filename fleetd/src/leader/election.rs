@@ -7,8 +7,8 @@ use fleet_core::name::MachineId;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, warn};
 
-use crate::clock;
-use crate::repeated::Repeated;
+use crate::process::clock;
+use crate::process::repeated::Repeated;
 use crate::store::kv::WatchEvent;
 use crate::store::{LeaseId, Store, StoreError, Term};
 

@@ -1,0 +1,5 @@
+//! This machine in the cluster: its facts, its lease and whether it reaches the store.
+
+pub mod facts;
+pub mod health;
+pub mod session;
