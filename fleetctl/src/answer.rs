@@ -1,5 +1,5 @@
-//! The answer to ssh's question about a new host, where there is no terminal: it may come on stdin, as
-//! for fleet 1.0. ssh asks a program then, and that is fleetctl once more.
+//! The answer to ssh's question about a new host, where there is no terminal: it may come on stdin,
+//! as for fleet 1.0. ssh asks a program then, and that is fleetctl once more.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
@@ -21,8 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest answer, in bytes: a key's fingerprint is shorter.
 const LONGEST: usize = 256;
 
-/// Has `ssh` ask this program, if somebody may answer on stdin and nobody on a terminal. What the user
-/// set up for questions stays.
+/// Has `ssh` ask this program, if somebody may answer on stdin and nobody on a terminal. What the
+/// user set up for questions stays.
 pub(crate) fn offer(ssh: &mut Command) {
     let set = |name: &str| std::env::var_os(name).is_some();
     if set("SSH_ASKPASS") || set("SSH_ASKPASS_REQUIRE") || File::open("/dev/tty").is_ok() {
@@ -33,7 +33,11 @@ pub(crate) fn offer(ssh: &mut Command) {
         let kind = FileType::from_raw_mode(stat.st_mode);
         matches!(kind, FileType::Fifo | FileType::Socket | FileType::RegularFile)
     });
-    let Some(program) = std::env::current_exe().ok().filter(|_| answers && !std::io::stdin().is_terminal()) else { return };
+    let Some(program) =
+        std::env::current_exe().ok().filter(|_| answers && !std::io::stdin().is_terminal())
+    else {
+        return;
+    };
     ssh.env("SSH_ASKPASS", program).env("SSH_ASKPASS_REQUIRE", "force");
     // ssh's own stdin may be none of ours: a tunnel's, or one of a tunnel's host.
     ssh.env(FROM, format!("/proc/{}/fd/0", std::process::id()));
@@ -51,7 +55,8 @@ pub(crate) fn serve() -> Option<ExitCode> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         // A socket cannot be opened again. Not Rust's own stdin, which reads ahead.
-        let opened = File::open(from).or_else(|_| std::io::stdin().as_fd().try_clone_to_owned().map(File::from));
+        let opened = File::open(from)
+            .or_else(|_| std::io::stdin().as_fd().try_clone_to_owned().map(File::from));
         // Nobody may wait any longer.
         let _ = sender.send(opened.ok().and_then(line_of));
     });
@@ -61,7 +66,8 @@ pub(crate) fn serve() -> Option<ExitCode> {
     Some(if printed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The next line, and not a byte more: what follows is the remote command's. `None` if there is none.
+/// The next line, and not a byte more: what follows is the remote command's. `None` if there is
+/// none.
 fn line_of(mut from: impl Read) -> Option<String> {
     let mut line = Vec::new();
     let mut byte = [0];

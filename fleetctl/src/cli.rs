@@ -19,7 +19,8 @@ use crate::ssh::SshArgs;
 const DEFAULT_ENDPOINT: &str = "unix:///run/fleet.sock";
 
 /// The help without a command.
-const HELP: &str = "{about-with-newline}{name} {version}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
+const HELP: &str =
+    "{about-with-newline}{name} {version}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// Controls a fleet of machines as if it were one systemd
 #[derive(Debug, Parser)]
@@ -42,17 +43,37 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
-    /// Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT; several with commas are tried in turn
+    /// Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT; several with
+    /// commas are tried in turn
     #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", default_value = DEFAULT_ENDPOINT, hide_env_values = true, value_name = "URL")]
     pub(crate) endpoint: String,
-    /// For https: the CA that fleetd's certificate must be from [default: those that this machine trusts]
-    #[arg(long, global = true, env = "FLEETCTL_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    /// For https: the CA that fleetd's certificate must be from [default: those that this machine
+    /// trusts]
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_CA_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub(crate) ca_file: Option<PathBuf>,
     /// For https: your certificate
-    #[arg(long, global = true, env = "FLEETCTL_CERT_FILE", hide_env_values = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_CERT_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub(crate) cert_file: Option<PathBuf>,
     /// For https: its key
-    #[arg(long, global = true, env = "FLEETCTL_KEY_FILE", hide_env_values = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_KEY_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub(crate) key_file: Option<PathBuf>,
     /// Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
     #[arg(long, global = true)]
@@ -86,7 +107,8 @@ impl Globals {
 
     /// The certificates for https; an empty text is none.
     pub(crate) fn tls(&self) -> Files {
-        let given = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        let given =
+            |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
         Files { ca: given(&self.ca_file), cert: given(&self.cert_file), key: given(&self.key_file) }
     }
 
@@ -96,8 +118,8 @@ impl Globals {
     }
 }
 
-/// fleet 1.0's options that do nothing any more. Scripts pass them, so they are taken with a warning; those that
-/// would change which cluster is meant are refused.
+/// fleet 1.0's options that do nothing any more. Scripts pass them, so they are taken with a
+/// warning; those that would change which cluster is meant are refused.
 #[derive(Debug, Args)]
 pub(crate) struct Retired {
     #[arg(long, global = true, hide = true, env = "FLEETCTL_DRIVER")]
@@ -121,7 +143,9 @@ pub(crate) struct Retired {
 impl Retired {
     /// Warns of each option given; refuses those that mean another cluster.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let refused = |why: String| Error::worded(Kind::Failed, format!("Unable to initialize client: {why}"));
+        let refused = |why: String| {
+            Error::worded(Kind::Failed, format!("Unable to initialize client: {why}"))
+        };
         match self.driver.as_deref() {
             None | Some("API" | "api") => {}
             Some("etcd") => {
@@ -178,8 +202,8 @@ pub(crate) fn definition() -> clap::Command {
 /// The names of one switch, the long one first.
 type Names = &'static [&'static str];
 
-/// fleet 1.0's switches could be written `--no-block=true`; ours are there or not. The last of several wins. Gives what is
-/// left of the arguments, and the switches that are off at their end.
+/// fleet 1.0's switches could be written `--no-block=true`; ours are there or not. The last of
+/// several wins. Gives what is left of the arguments, and the switches that are off at their end.
 fn go_style_switches(args: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<Names>) {
     let mut left: Vec<OsString> = Vec::new();
     let mut off: Vec<Names> = Vec::new();
@@ -253,14 +277,20 @@ impl Stop {
                 "unknown command \"{}\" for \"fleetctl\"\nRun 'fleetctl --help' for usage.",
                 text(ContextKind::InvalidSubcommand)
             )),
-            ErrorKind::MissingSubcommand => Error::usage("no command is given\nRun 'fleetctl --help' for usage."),
-            ErrorKind::UnknownArgument if !text(ContextKind::InvalidArg).starts_with('-') => Error::usage(format!(
-                "there is nothing to do with {:?} here\nRun 'fleetctl COMMAND --help' for usage.",
+            ErrorKind::MissingSubcommand => {
+                Error::usage("no command is given\nRun 'fleetctl --help' for usage.")
+            }
+            ErrorKind::UnknownArgument if !text(ContextKind::InvalidArg).starts_with('-') => {
+                Error::usage(format!(
+                    "there is nothing to do with {:?} here\nRun 'fleetctl COMMAND --help' for \
+                        usage.",
+                    text(ContextKind::InvalidArg)
+                ))
+            }
+            ErrorKind::UnknownArgument => Error::usage(format!(
+                "unknown flag: {}\nRun 'fleetctl COMMAND --help' for usage.",
                 text(ContextKind::InvalidArg)
             )),
-            ErrorKind::UnknownArgument => {
-                Error::usage(format!("unknown flag: {}\nRun 'fleetctl COMMAND --help' for usage.", text(ContextKind::InvalidArg)))
-            }
             _ => {
                 let rendered = error.render().to_string();
                 let message = rendered.strip_prefix("error: ").unwrap_or(&rendered).trim_end();
@@ -270,14 +300,20 @@ impl Stop {
         let near = match error.kind() {
             ErrorKind::InvalidSubcommand => {
                 let definition = Cli::command();
-                let is_name = |near: &&str| definition.get_subcommands().any(|command| command.get_name() == *near);
+                let is_name = |near: &&str| {
+                    definition.get_subcommands().any(|command| command.get_name() == *near)
+                };
                 let near = text(ContextKind::SuggestedSubcommand);
                 near.split(", ").filter(is_name).collect::<Vec<_>>().join(", ")
             }
             ErrorKind::UnknownArgument => text(ContextKind::SuggestedArg),
             _ => String::new(),
         };
-        if near.is_empty() { made.print() } else { made.hint(format!("did you mean {near}?")).print() }
+        if near.is_empty() {
+            made.print()
+        } else {
+            made.hint(format!("did you mean {near}?")).print()
+        }
     }
 }
 
@@ -309,7 +345,8 @@ mod tests {
         assert_eq!(left("--full --full=false -l"), "-l; off: full");
         assert_eq!(left("-f --follow=false"), "; off: follow");
         assert_eq!(left("--json=false --json=true"), "--json; off: ");
-        let words = "fleetctl --endpoint unix:///a journal -n 1 --lines 2 -f -f --endpoint unix:///b --endpoint unix:///c x";
+        let words = "fleetctl --endpoint unix:///a journal -n 1 --lines 2 -f -f --endpoint \
+            unix:///b --endpoint unix:///c x";
         let cli = parse(words.split(' ').map(OsString::from)).ok().expect("a command");
         assert_eq!(cli.globals.endpoint, "unix:///c");
         assert!(format!("{:?}", cli.command).contains("lines: 2"), "{:?}", cli.command);

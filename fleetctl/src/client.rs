@@ -8,9 +8,10 @@ use fleet_core::model::Availability;
 use fleet_core::name::UnitName;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
-    AvailabilityWish, EXIT_STATUS_HEADER, ErrorBody, ErrorDetail, EventPage, Fencing, FencingPage, Machine, MachineAvailability,
-    MachinePage, Missing, PROBLEM_HEADER, REVISION_HEADER, Restart, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit,
-    UnitPage, UnitState, UnitStatePage, Version, WARNING_HEADER,
+    AvailabilityWish, EXIT_STATUS_HEADER, ErrorBody, ErrorDetail, EventPage, Fencing, FencingPage,
+    Machine, MachineAvailability, MachinePage, Missing, PROBLEM_HEADER, REVISION_HEADER, Restart,
+    RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage, UnitState, UnitStatePage,
+    Version, WARNING_HEADER,
 };
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
@@ -26,24 +27,27 @@ use crate::output::{note, warn};
 use crate::ssh::SshArgs;
 use crate::tunnel::Tunnel;
 
-/// How long to wait for a connection, for the first byte of an answer, and between two pieces of a body that must end.
-/// Longer than any healthy server needs, short enough that a user learns of a dead one.
+/// How long to wait for a connection, for the first byte of an answer, and between two pieces of a
+/// body that must end. Longer than any healthy server needs, short enough that a user learns of a
+/// dead one.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// How many probes of a silent connection may be lost before it counts as broken.
 const PROBES: u32 = 2;
 
-/// How much longer a connection and the answer together may take, so that a connection that takes too long is told apart.
+/// How much longer a connection and the answer together may take, so that a connection that takes
+/// too long is told apart.
 const LONGER: Duration = Duration::from_secs(1);
 
-/// How long an import may take that is being done: 20,000 units are staged in some seconds, and a busy store may need some minutes. Whoever
-/// stops waiting does not know what became of it.
+/// How long an import may take that is being done: 20,000 units are staged in some seconds, and a
+/// busy store may need some minutes. Whoever stops waiting does not know what became of it.
 const IMPORT: Duration = Duration::from_secs(600);
 
 /// How many items to ask for at once; servers that do not know the wish send pages of 100.
 const PAGE_SIZE: &str = "10000";
 
-/// The wish for a list without what costs the server most; servers that do not know it send everything.
+/// The wish for a list without what costs the server most; servers that do not know it send
+/// everything.
 const BRIEF: (&str, &str) = ("brief", "true");
 
 /// A request that did not work.
@@ -52,7 +56,8 @@ pub(crate) enum ClientError {
     /// No connection, so nothing was sent.
     #[error("{request}: {}", innermost(source))]
     Unreachable { request: String, endpoint: String, source: reqwest::Error },
-    /// No connection, since one side does not like the other's certificate; the problem has its next move.
+    /// No connection, since one side does not like the other's certificate; the problem has its
+    /// next move.
     #[error("{endpoint}: {problem}")]
     Tls { endpoint: String, problem: String },
     /// Connected, and then nothing for so long.
@@ -88,7 +93,8 @@ impl ClientError {
 
     /// Whether asking again may help.
     pub(crate) fn is_passing(&self) -> bool {
-        !matches!(self, ClientError::Api { code, .. } if *code < 500 && *code != 429) && !matches!(self, ClientError::Tls { .. })
+        !matches!(self, ClientError::Api { code, .. } if *code < 500 && *code != 429)
+            && !matches!(self, ClientError::Tls { .. })
     }
 }
 
@@ -131,7 +137,8 @@ impl Client {
         let mut targets = Vec::new();
         for (i, endpoint) in endpoints.into_iter().enumerate() {
             // Proxies of the environment are for the world outside, not for the cluster.
-            let files = if endpoint.is_tls() { fleet_tls::client(&tls) } else { Ok(fleet_tls::plain()) };
+            let files =
+                if endpoint.is_tls() { fleet_tls::client(&tls) } else { Ok(fleet_tls::plain()) };
             let config = files.map_err(|problem| Error::failed(problem.to_string()))?;
             let mut builder = reqwest::Client::builder()
                 .tls_backend_preconfigured(config)
@@ -148,10 +155,19 @@ impl Client {
                 (None, Endpoint::Unix(path)) => builder = builder.unix_socket(path.clone()),
                 (None, Endpoint::Http(_)) => {}
             }
-            let http = builder.build().map_err(|problem| Error::failed(format!("Unable to initialize client: {problem}")))?;
+            let http = builder.build().map_err(|problem| {
+                Error::failed(format!("Unable to initialize client: {problem}"))
+            })?;
             targets.push((endpoint, http));
         }
-        Ok(Client { targets, current: Cell::new(0), heard: Cell::new(None), tunnel, tls, debug: globals.debug })
+        Ok(Client {
+            targets,
+            current: Cell::new(0),
+            heard: Cell::new(None),
+            tunnel,
+            tls,
+            debug: globals.debug,
+        })
     }
 
     /// One unit, with its text; `None` if there is none of that name.
@@ -164,10 +180,15 @@ impl Client {
 
     /// The first unit that there is of those that an argument may mean.
     pub(crate) async fn unit_of(&self, argument: &Argument) -> Result<Option<Unit>, ClientError> {
-        first_known(argument, async |name| self.unit(name.as_str()).await?.ok_or_else(ClientError::not_found))
-            .await
-            .1
-            .map_or_else(|error| if error.is_not_found() { Ok(None) } else { Err(error) }, |unit| Ok(Some(unit)))
+        first_known(argument, async |name| {
+            self.unit(name.as_str()).await?.ok_or_else(ClientError::not_found)
+        })
+        .await
+        .1
+        .map_or_else(
+            |error| if error.is_not_found() { Ok(None) } else { Err(error) },
+            |unit| Ok(Some(unit)),
+        )
     }
 
     /// All units, by name, without their options where the server can leave them out.
@@ -183,15 +204,18 @@ impl Client {
     /// What systemd says on each machine, of all units or of one.
     pub(crate) async fn states(&self, unit: Option<&str>) -> Result<Vec<UnitState>, ClientError> {
         let filter: Vec<(&str, &str)> = unit.map(|name| ("unitName", name)).into_iter().collect();
-        self.pages("state", &filter, |page: UnitStatePage| (page.states, page.next_page_token)).await
+        self.pages("state", &filter, |page: UnitStatePage| (page.states, page.next_page_token))
+            .await
     }
 
     /// The same of all units, perhaps with the first digits of hashes alone.
     pub(crate) async fn brief_states(&self) -> Result<Vec<UnitState>, ClientError> {
-        self.pages("state", &[BRIEF], |page: UnitStatePage| (page.states, page.next_page_token)).await
+        self.pages("state", &[BRIEF], |page: UnitStatePage| (page.states, page.next_page_token))
+            .await
     }
 
-    /// How the fenced instances of a unit stand; none if it is not fenced, or fleetd is older than that.
+    /// How the fenced instances of a unit stand; none if it is not fenced, or fleetd is older than
+    /// that.
     pub(crate) async fn fencing(&self, name: &str) -> Result<Vec<Fencing>, ClientError> {
         match self.get_json(&["units", name, "fencing"], &[]).await {
             Ok(FencingPage { fencing }) => Ok(fencing),
@@ -206,7 +230,9 @@ impl Client {
     }
 
     /// All machines, and those that are missing while they are so many that moves are slowed.
-    pub(crate) async fn machines_and_missing(&self) -> Result<(Vec<Machine>, Option<Missing>), ClientError> {
+    pub(crate) async fn machines_and_missing(
+        &self,
+    ) -> Result<(Vec<Machine>, Option<Missing>), ClientError> {
         let mut missing = None;
         let take = |page: MachinePage| {
             missing = page.missing;
@@ -228,8 +254,17 @@ impl Client {
     }
 
     /// Changes what is wanted of a unit: `inactive`, `loaded`, `launched`.
-    pub(crate) async fn set_desired(&self, name: &str, state: &str) -> Result<Written, ClientError> {
-        self.put_unit(&Unit { name: name.to_string(), desired_state: state.to_string(), ..Unit::default() }).await
+    pub(crate) async fn set_desired(
+        &self,
+        name: &str,
+        state: &str,
+    ) -> Result<Written, ClientError> {
+        self.put_unit(&Unit {
+            name: name.to_string(),
+            desired_state: state.to_string(),
+            ..Unit::default()
+        })
+        .await
     }
 
     /// Forgets a unit.
@@ -239,16 +274,26 @@ impl Client {
     }
 
     /// Sets or changes the count of a template.
-    pub(crate) async fn scale(&self, template: &str, count: &Scale) -> Result<(Scaled, Written), ClientError> {
-        let answer = self.send(Method::PUT, &["units", template, "replicas"], &[], Some(count)).await?;
+    pub(crate) async fn scale(
+        &self,
+        template: &str,
+        count: &Scale,
+    ) -> Result<(Scaled, Written), ClientError> {
+        let answer =
+            self.send(Method::PUT, &["units", template, "replicas"], &[], Some(count)).await?;
         let written = written(answer.headers());
         Ok((decode(answer).await?, written))
     }
 
     /// Gives a unit an earlier text again.
-    pub(crate) async fn rollback(&self, name: &str, revision: Option<u64>) -> Result<(RolledBack, Written), ClientError> {
+    pub(crate) async fn rollback(
+        &self,
+        name: &str,
+        revision: Option<u64>,
+    ) -> Result<(RolledBack, Written), ClientError> {
         let wish = Rollback { revision };
-        let answer = self.send(Method::POST, &["units", name, "rollback"], &[], Some(&wish)).await?;
+        let answer =
+            self.send(Method::POST, &["units", name, "rollback"], &[], Some(&wish)).await?;
         let written = written(answer.headers());
         Ok((decode(answer).await?, written))
     }
@@ -259,20 +304,30 @@ impl Client {
     }
 
     /// Whether a machine takes instances, and what is still on it.
-    pub(crate) async fn availability(&self, machine: &str) -> Result<MachineAvailability, ClientError> {
+    pub(crate) async fn availability(
+        &self,
+        machine: &str,
+    ) -> Result<MachineAvailability, ClientError> {
         self.get_json(&["machines", machine, "availability"], &[]).await
     }
 
     /// Cordons or drains a machine, or has it take instances again.
-    pub(crate) async fn set_availability(&self, machine: &str, availability: Availability) -> Result<Written, ClientError> {
+    pub(crate) async fn set_availability(
+        &self,
+        machine: &str,
+        availability: Availability,
+    ) -> Result<Written, ClientError> {
         let wish = AvailabilityWish { availability };
-        let answer = self.send(Method::PUT, &["machines", machine, "availability"], &[], Some(&wish)).await?;
+        let answer = self
+            .send(Method::PUT, &["machines", machine, "availability"], &[], Some(&wish))
+            .await?;
         Ok(written(answer.headers()))
     }
 
     /// Restarts all instances of a unit.
     pub(crate) async fn restart(&self, name: &str) -> Result<Written, ClientError> {
-        let answer = self.send(Method::POST, &["units", name, "restart"], &[], Some(&Restart {})).await?;
+        let answer =
+            self.send(Method::POST, &["units", name, "restart"], &[], Some(&Restart {})).await?;
         Ok(written(answer.headers()))
     }
 
@@ -282,18 +337,31 @@ impl Client {
     }
 
     /// Takes an exported cluster, all or nothing; a dry run only says what would change.
-    pub(crate) async fn import(&self, export: &Export, dry_run: bool, replace: bool) -> Result<Imported, ClientError> {
+    pub(crate) async fn import(
+        &self,
+        export: &Export,
+        dry_run: bool,
+        replace: bool,
+    ) -> Result<Imported, ClientError> {
         let word = |flag| if flag { "true" } else { "false" };
         let query = [("dryRun", word(dry_run)), ("replace", word(replace))];
         let limit = if dry_run { SILENCE } else { IMPORT };
-        decode(self.send_within(limit, Method::POST, &["import"], &query, Some(export)).await?).await
+        decode(self.send_within(limit, Method::POST, &["import"], &query, Some(export)).await?)
+            .await
     }
 
     /// A stream of `Progress` lines, the first not older than `revision`.
-    pub(crate) async fn follow(&self, units: &[String], revision: i64) -> Result<Response, ClientError> {
+    pub(crate) async fn follow(
+        &self,
+        units: &[String],
+        revision: i64,
+    ) -> Result<Response, ClientError> {
         let revision = revision.to_string();
-        let query: Vec<(&str, &str)> =
-            units.iter().map(|unit| ("unit", unit.as_str())).chain([("revision", revision.as_str())]).collect();
+        let query: Vec<(&str, &str)> = units
+            .iter()
+            .map(|unit| ("unit", unit.as_str()))
+            .chain([("revision", revision.as_str())])
+            .collect();
         self.send::<()>(Method::GET, &["follow"], &query, None).await
     }
 
@@ -303,7 +371,10 @@ impl Client {
     }
 
     /// The same as a stream that goes on, an event a line.
-    pub(crate) async fn follow_events(&self, query: &[(&str, &str)]) -> Result<Response, ClientError> {
+    pub(crate) async fn follow_events(
+        &self,
+        query: &[(&str, &str)],
+    ) -> Result<Response, ClientError> {
         let query: Vec<_> = query.iter().copied().chain([("follow", "true")]).collect();
         self.send::<()>(Method::GET, &["events"], &query, None).await
     }
@@ -319,20 +390,34 @@ impl Client {
         self.get_json(&["store", "check"], &[]).await
     }
 
-    /// `systemctl status` of a unit wherever it is, as a stream of text, its exit status, and which machines did not answer.
-    pub(crate) async fn status(&self, name: &str) -> Result<(Response, u8, Vec<String>), ClientError> {
+    /// `systemctl status` of a unit wherever it is, as a stream of text, its exit status, and which
+    /// machines did not answer.
+    pub(crate) async fn status(
+        &self,
+        name: &str,
+    ) -> Result<(Response, u8, Vec<String>), ClientError> {
         let answer = self.send::<()>(Method::GET, &["units", name, "status"], &[], None).await?;
-        let code = header(answer.headers(), EXIT_STATUS_HEADER).and_then(|code| code.parse().ok()).unwrap_or(0);
+        let code = header(answer.headers(), EXIT_STATUS_HEADER)
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0);
         let problems = headers(answer.headers(), PROBLEM_HEADER);
         Ok((answer, code, problems))
     }
 
     /// A unit's journal as a stream of text.
-    pub(crate) async fn journal(&self, name: &str, query: &[(&str, &str)]) -> Result<Response, ClientError> {
+    pub(crate) async fn journal(
+        &self,
+        name: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Response, ClientError> {
         self.send::<()>(Method::GET, &["units", name, "journal"], query, None).await
     }
 
-    async fn get_json<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T, ClientError> {
+    async fn get_json<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<T, ClientError> {
         decode(self.send::<()>(Method::GET, path, query, None).await?).await
     }
 
@@ -378,8 +463,9 @@ impl Client {
         is_socket && self.tunnel.as_ref().is_some_and(Tunnel::forward_otherwise)
     }
 
-    /// Finds the way through the tunnel by a question that may be asked twice, before something is written: ssh takes a connection that it cannot
-    /// forward, and a write that is lost with one may have been done. Where nobody answers the question nothing is written; what else it comes
+    /// Finds the way through the tunnel by a question that may be asked twice, before something is
+    /// written: ssh takes a connection that it cannot forward, and a write that is lost with one
+    /// may have been done. Where nobody answers the question nothing is written; what else it comes
     /// to, the write will.
     async fn find_way(&self) -> Result<(), ClientError> {
         if self.tunnel.is_some() && self.heard.get() != Some(self.current.get()) {
@@ -391,8 +477,9 @@ impl Client {
         Ok(())
     }
 
-    /// Sends a request to the first endpoint that takes a connection, and turns a refusal into an error. What only asks is also
-    /// asked of the next endpoint when one takes it and says nothing: a write may have been done, and would be done twice.
+    /// Sends a request to the first endpoint that takes a connection, and turns a refusal into an
+    /// error. What only asks is also asked of the next endpoint when one takes it and says nothing:
+    /// a write may have been done, and would be done twice.
     async fn send_within<B: Serialize>(
         &self,
         limit: Duration,
@@ -418,10 +505,15 @@ impl Client {
             if self.debug {
                 let outcome = match &answer {
                     Ok(Ok(answer)) => answer.status().to_string(),
-                    Ok(Err(problem)) => fleet_tls::explain(problem, &self.tls).unwrap_or_else(|| innermost(problem)),
+                    Ok(Err(problem)) => {
+                        fleet_tls::explain(problem, &self.tls).unwrap_or_else(|| innermost(problem))
+                    }
                     Err(_) => "no answer".to_string(),
                 };
-                note(&format!("DEBUG: {request}: {outcome} after {} ms", started.elapsed().as_millis()));
+                note(&format!(
+                    "DEBUG: {request}: {outcome} after {} ms",
+                    started.elapsed().as_millis()
+                ));
             }
             let problem = match answer {
                 Ok(Ok(answer)) => {
@@ -431,19 +523,28 @@ impl Client {
                 Ok(Err(problem)) if problem.is_connect() && problem.is_timeout() => {
                     ClientError::Silent { request, limit: SILENCE }
                 }
-                Ok(Err(problem)) if let Some(explained) = fleet_tls::explain(&problem, &self.tls) => {
-                    let refused = ClientError::Tls { endpoint: endpoint.to_string(), problem: explained };
+                Ok(Err(problem))
+                    if let Some(explained) = fleet_tls::explain(&problem, &self.tls) =>
+                {
+                    let refused =
+                        ClientError::Tls { endpoint: endpoint.to_string(), problem: explained };
                     if !asks && !problem.is_connect() {
                         return Err(refused);
                     }
                     refused
                 }
-                Ok(Err(problem)) if problem.is_connect() => {
-                    ClientError::Unreachable { request, endpoint: endpoint.to_string(), source: problem }
-                }
+                Ok(Err(problem)) if problem.is_connect() => ClientError::Unreachable {
+                    request,
+                    endpoint: endpoint.to_string(),
+                    source: problem,
+                },
                 Ok(Err(_)) if asks && self.forward_otherwise() => continue,
                 Ok(Err(problem)) => {
-                    let problem = self.tunnel.as_ref().and_then(Tunnel::last_words).unwrap_or_else(|| innermost(&problem));
+                    let problem = self
+                        .tunnel
+                        .as_ref()
+                        .and_then(Tunnel::last_words)
+                        .unwrap_or_else(|| innermost(&problem));
                     return Err(ClientError::Garbled { request, problem });
                 }
                 Err(_) if asks => ClientError::Silent { request, limit },
@@ -461,8 +562,8 @@ impl Client {
     }
 }
 
-/// Asks for one name after the other that `argument` may mean, until fleetd knows one. Gives its answer and that name, or the refusal of the
-/// likeliest. All commands go by this rule.
+/// Asks for one name after the other that `argument` may mean, until fleetd knows one. Gives its
+/// answer and that name, or the refusal of the likeliest. All commands go by this rule.
 pub(crate) async fn first_known<T>(
     argument: &Argument,
     ask: impl AsyncFn(&UnitName) -> Result<T, ClientError>,
@@ -496,11 +597,19 @@ async fn refused(answer: Response, request: String) -> Result<Response, ClientEr
     }
     let body = collect(answer).await.unwrap_or_default();
     let message = match serde_json::from_slice::<ErrorBody>(&body) {
-        Ok(ErrorBody { error: ErrorDetail { message, detail, .. } }) if !message.is_empty() => match detail {
-            Some(detail) => format!("{message}: {detail}"),
-            None => message,
-        },
-        _ => format!("{request}: HTTP {} {}", status.as_u16(), status.canonical_reason().unwrap_or("")).trim_end().to_string(),
+        Ok(ErrorBody { error: ErrorDetail { message, detail, .. } }) if !message.is_empty() => {
+            match detail {
+                Some(detail) => format!("{message}: {detail}"),
+                None => message,
+            }
+        }
+        _ => format!(
+            "{request}: HTTP {} {}",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or("")
+        )
+        .trim_end()
+        .to_string(),
     };
     Err(ClientError::Api { code: StatusCode::as_u16(&status), message })
 }
@@ -508,8 +617,10 @@ async fn refused(answer: Response, request: String) -> Result<Response, ClientEr
 async fn decode<T: DeserializeOwned>(answer: Response) -> Result<T, ClientError> {
     let request = format!("GET {}", answer.url().path());
     let body = collect(answer).await?;
-    serde_json::from_slice(&body)
-        .map_err(|problem| ClientError::Garbled { request, problem: format!("the answer is not what fleetd sends: {problem}") })
+    serde_json::from_slice(&body).map_err(|problem| ClientError::Garbled {
+        request,
+        problem: format!("the answer is not what fleetd sends: {problem}"),
+    })
 }
 
 /// Reads a body that must end; a pause of [`SILENCE`] is an error.
@@ -520,7 +631,9 @@ async fn collect(mut answer: Response) -> Result<Vec<u8>, ClientError> {
         match tokio::time::timeout(SILENCE, answer.chunk()).await {
             Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
             Ok(Ok(None)) => return Ok(body),
-            Ok(Err(problem)) => return Err(ClientError::Garbled { request, problem: innermost(&problem) }),
+            Ok(Err(problem)) => {
+                return Err(ClientError::Garbled { request, problem: innermost(&problem) });
+            }
             Err(_) => return Err(ClientError::Silent { request, limit: SILENCE }),
         }
     }
@@ -528,12 +641,19 @@ async fn collect(mut answer: Response) -> Result<Vec<u8>, ClientError> {
 
 fn written(headers: &HeaderMap) -> Written {
     let warnings = self::headers(headers, WARNING_HEADER);
-    Written { revision: header(headers, REVISION_HEADER).and_then(|text| text.parse().ok()).unwrap_or(0), warnings }
+    Written {
+        revision: header(headers, REVISION_HEADER).and_then(|text| text.parse().ok()).unwrap_or(0),
+        warnings,
+    }
 }
 
 /// All values of a header.
 fn headers(headers: &HeaderMap, name: &str) -> Vec<String> {
-    headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+    headers
+        .get_all(name)
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .collect()
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -559,8 +679,17 @@ mod tests {
     #[test]
     fn names_are_escaped_in_addresses() {
         let endpoint = Endpoint::parse_list("http://h:1").unwrap().remove(0);
-        assert_eq!(address(&endpoint, &["units", "web@1.service"], &[]).as_str(), "http://h:1/fleet/v1/units/web@1.service");
-        assert_eq!(address(&endpoint, &["units", "a\\x2db.mount"], &[]).as_str(), "http://h:1/fleet/v1/units/a%5Cx2db.mount");
-        assert_eq!(address(&endpoint, &["state"], &[("unitName", "a&b")]).as_str(), "http://h:1/fleet/v1/state?unitName=a%26b");
+        assert_eq!(
+            address(&endpoint, &["units", "web@1.service"], &[]).as_str(),
+            "http://h:1/fleet/v1/units/web@1.service"
+        );
+        assert_eq!(
+            address(&endpoint, &["units", "a\\x2db.mount"], &[]).as_str(),
+            "http://h:1/fleet/v1/units/a%5Cx2db.mount"
+        );
+        assert_eq!(
+            address(&endpoint, &["state"], &[("unitName", "a&b")]).as_str(),
+            "http://h:1/fleet/v1/state?unitName=a%26b"
+        );
     }
 }

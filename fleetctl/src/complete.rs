@@ -1,4 +1,5 @@
-//! What a shell offers at TAB: commands and options from the definitions, names of units and machines from the cluster.
+//! What a shell offers at TAB: commands and options from the definitions, names of units and
+//! machines from the cluster.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -16,14 +17,17 @@ use crate::ssh::SshArgs;
 /// How long a TAB may take: whoever waits longer types the name.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Answers a shell that asks what fits, and ends the process then. The scripts of the packages set `COMPLETE`.
+/// Answers a shell that asks what fits, and ends the process then. The scripts of the packages set
+/// `COMPLETE`.
 pub(crate) fn serve_shell() {
     CompleteEnv::with_factory(cli::definition).bin("fleetctl").complete();
 }
 
 /// The units that the cluster has.
 pub(crate) fn units(current: &OsStr) -> Vec<CompletionCandidate> {
-    let names = ask(async |client| Ok(client.brief_units().await?.into_iter().map(|unit| unit.name).collect()));
+    let names = ask(async |client| {
+        Ok(client.brief_units().await?.into_iter().map(|unit| unit.name).collect())
+    });
     fitting(current, names)
 }
 
@@ -36,7 +40,12 @@ pub(crate) fn units_and_files(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// The machines of the cluster.
 pub(crate) fn machines(current: &OsStr) -> Vec<CompletionCandidate> {
-    fitting(current, ask(async |client| Ok(client.machines().await?.into_iter().map(|machine| machine.id).collect())))
+    fitting(
+        current,
+        ask(async |client| {
+            Ok(client.machines().await?.into_iter().map(|machine| machine.id).collect())
+        }),
+    )
 }
 
 /// Both, for `fleetctl ssh`.
@@ -49,8 +58,12 @@ pub(crate) fn machines_and_units(current: &OsStr) -> Vec<CompletionCandidate> {
 /// The templates that can be scaled, up to the count.
 pub(crate) fn templates(current: &OsStr) -> Vec<CompletionCandidate> {
     let names = ask(async |client| {
-        let templates =
-            client.brief_units().await?.into_iter().map(|unit| UnitName::trusted(unit.name)).filter(UnitName::is_template);
+        let templates = client
+            .brief_units()
+            .await?
+            .into_iter()
+            .map(|unit| UnitName::trusted(unit.name))
+            .filter(UnitName::is_template);
         Ok(templates.map(|name| format!("{}=", name.prefix())).collect())
     });
     fitting(current, names)
@@ -59,7 +72,9 @@ pub(crate) fn templates(current: &OsStr) -> Vec<CompletionCandidate> {
 fn fitting(current: &OsStr, names: Vec<String>) -> Vec<CompletionCandidate> {
     let start = current.to_str().unwrap_or_default();
     // A shell writes them to its terminal.
-    let fits = |name: &String| name.starts_with(start) && printable::shown(name.as_bytes()) == name.as_str();
+    let fits = |name: &String| {
+        name.starts_with(start) && printable::shown(name.as_bytes()) == name.as_str()
+    };
     names.into_iter().filter(fits).map(CompletionCandidate::new).collect()
 }
 
@@ -67,7 +82,9 @@ fn fitting(current: &OsStr, names: Vec<String>) -> Vec<CompletionCandidate> {
 fn files(current: &OsStr) -> Vec<String> {
     let typed = current.to_str().unwrap_or_default();
     let folder = typed.rfind('/').map_or("", |slash| &typed[..=slash]);
-    let Ok(entries) = std::fs::read_dir(if folder.is_empty() { "." } else { folder }) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(if folder.is_empty() { "." } else { folder }) else {
+        return Vec::new();
+    };
     let mut names: Vec<String> = entries
         .filter_map(Result::ok)
         .filter_map(|entry| {
@@ -82,24 +99,32 @@ fn files(current: &OsStr) -> Vec<String> {
     names
 }
 
-/// Asks the cluster that the command line so far means. Nobody reads an error in the middle of a line, so there is none.
+/// Asks the cluster that the command line so far means. Nobody reads an error in the middle of a
+/// line, so there is none.
 fn ask(question: impl AsyncFn(&Client) -> Result<Vec<String>, ClientError>) -> Vec<String> {
     let Some((globals, ssh)) = options_so_far() else { return Vec::new() };
     // ssh would take longer, and may have questions of its own.
     if ssh.tunnel.is_some() {
         return Vec::new();
     }
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return Vec::new();
+    };
     let answer = async {
         let client = Client::connect(&globals, &ssh).await.ok()?;
         question(&client).await.ok()
     };
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await }).ok().flatten().unwrap_or_default()
+    runtime
+        .block_on(async { tokio::time::timeout(PATIENCE, answer).await })
+        .ok()
+        .flatten()
+        .unwrap_or_default()
 }
 
 /// `--endpoint` and its like from the words typed so far; a shell passes them after `--`.
 fn options_so_far() -> Option<(Globals, SshArgs)> {
     let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
-    let matches: ArgMatches = cli::definition().ignore_errors(true).try_get_matches_from(words).ok()?;
+    let matches: ArgMatches =
+        cli::definition().ignore_errors(true).try_get_matches_from(words).ok()?;
     Some((Globals::from_arg_matches(&matches).ok()?, SshArgs::from_arg_matches(&matches).ok()?))
 }

@@ -1,4 +1,5 @@
-//! Where fleetd listens: `unix:///run/fleet.sock`, `https://HOST:PORT`, `http://HOST:PORT`, or several of these with commas.
+//! Where fleetd listens: `unix:///run/fleet.sock`, `https://HOST:PORT`, `http://HOST:PORT`, or
+//! several of these with commas.
 
 use std::path::PathBuf;
 
@@ -18,20 +19,24 @@ pub(crate) enum Endpoint {
 impl Endpoint {
     /// Reads the value of `--endpoint`; errors are in fleet 1.0's words.
     pub(crate) fn parse_list(text: &str) -> Result<Vec<Endpoint>, Error> {
-        text.split(',').map(str::trim).filter(|part| !part.is_empty() || text.is_empty()).map(Endpoint::parse).collect()
+        text.split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty() || text.is_empty())
+            .map(Endpoint::parse)
+            .collect()
     }
 
     fn parse(text: &str) -> Result<Endpoint, Error> {
-        let refused = |why: &str| Error::worded(Kind::Failed, format!("Unable to initialize client: {why}"));
+        let refused =
+            |why: &str| Error::worded(Kind::Failed, format!("Unable to initialize client: {why}"));
         let scheme_of = |scheme: &&str| {
             scheme.starts_with(|c: char| c.is_ascii_alphabetic())
                 && scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '+' || c == '-')
         };
         let split = text.split_once(':').filter(|(scheme, _)| scheme_of(scheme));
         let Some((scheme, rest)) = split else {
-            return Err(
-                refused("URL scheme undefined").hint("write unix:///run/fleet.sock, https://HOST:PORT or http://HOST:PORT")
-            );
+            return Err(refused("URL scheme undefined")
+                .hint("write unix:///run/fleet.sock, https://HOST:PORT or http://HOST:PORT"));
         };
         match scheme {
             "unix" | "file" => {
@@ -40,21 +45,25 @@ impl Endpoint {
                     None => ("", rest),
                 };
                 if !host.is_empty() {
-                    let why = format!("unable to connect to host \"{host}\" with scheme \"{scheme}\"");
-                    return Err(
-                        refused(&why).hint(format!("a socket's path starts with a third slash: {scheme}:///{host}{path}"))
-                    );
+                    let why =
+                        format!("unable to connect to host \"{host}\" with scheme \"{scheme}\"");
+                    return Err(refused(&why).hint(format!(
+                        "a socket's path starts with a third slash: {scheme}:///{host}{path}"
+                    )));
                 }
                 if path.is_empty() {
-                    return Err(refused("the endpoint names no socket").hint("write unix:///run/fleet.sock"));
+                    return Err(refused("the endpoint names no socket")
+                        .hint("write unix:///run/fleet.sock"));
                 }
                 Ok(Endpoint::Unix(PathBuf::from(path)))
             }
             "http" | "https" => {
-                let url = Url::parse(text).map_err(|problem| refused(&format!("{text}: {problem}")))?;
+                let url =
+                    Url::parse(text).map_err(|problem| refused(&format!("{text}: {problem}")))?;
                 Ok(Endpoint::Http(url))
             }
-            _ => Err(refused(&format!("URL scheme \"{scheme}\" is not supported")).hint(format!("did you mean http://{text}?"))),
+            _ => Err(refused(&format!("URL scheme \"{scheme}\" is not supported"))
+                .hint(format!("did you mean http://{text}?"))),
         }
     }
 
@@ -102,7 +111,10 @@ mod tests {
         assert_eq!(read("unix:///run/fleet.sock"), "unix:///run/fleet.sock");
         assert_eq!(read("unix:/run/fleet.sock"), "unix:///run/fleet.sock");
         assert_eq!(read("http://10.0.0.1:4100"), "http://10.0.0.1:4100");
-        assert_eq!(read("https://10.0.0.1:4100,https://h2"), "https://10.0.0.1:4100 then https://h2");
+        assert_eq!(
+            read("https://10.0.0.1:4100,https://h2"),
+            "https://10.0.0.1:4100 then https://h2"
+        );
         assert_eq!(read("http://a:1/, http://b:2,"), "http://a:1 then http://b:2");
     }
 
@@ -115,6 +127,9 @@ mod tests {
             read("unix://var/run/x"),
             "Unable to initialize client: unable to connect to host \"var\" with scheme \"unix\""
         );
-        assert_eq!(read("localhost:1"), "Unable to initialize client: URL scheme \"localhost\" is not supported");
+        assert_eq!(
+            read("localhost:1"),
+            "Unable to initialize client: URL scheme \"localhost\" is not supported"
+        );
     }
 }

@@ -84,7 +84,8 @@ impl Error {
         let mut made = Error::worded(
             Kind::Failed,
             format!(
-                "{what} ({error})\nPossible issues:\n  etcd is unhealthy and/or lost quorum\n  connection cannot be established to any etcd servers"
+                "{what} ({error})\nPossible issues:\n  etcd is unhealthy and/or lost quorum\n  \
+                    connection cannot be established to any etcd servers"
             ),
         );
         made.hints = hints;
@@ -135,26 +136,63 @@ impl From<serde_json::Error> for Error {
 fn hints_for(error: &ClientError) -> Vec<String> {
     let hint = match error {
         ClientError::Unreachable { endpoint, source, .. } => match io_kind(source) {
-            Some(std::io::ErrorKind::PermissionDenied) => format!("only root may use {endpoint}; try sudo, or another --endpoint"),
+            Some(std::io::ErrorKind::PermissionDenied) => format!(
+                "only root may use {endpoint}; \
+                try sudo, or another --endpoint"
+            ),
             _ if endpoint.starts_with("unix:") => {
-                "is fleetd running on this machine? See `systemctl status fleetd`, or name another machine with --endpoint=http://HOST:PORT".to_string()
+                "is fleetd running on this machine? See `systemctl status fleetd`, or name \
+                    another machine with --endpoint=http://HOST:PORT"
+                    .to_string()
             }
-            _ => "is fleetd listening there? Name one or several machines with --endpoint=http://HOST:PORT,http://HOST2:PORT".to_string(),
+            _ => "is fleetd listening there? Name one or several machines with \
+                --endpoint=http://HOST:PORT,http://HOST2:PORT"
+                .to_string(),
         },
-        ClientError::Silent { .. } => "fleetd took the request and says nothing; see `journalctl -u fleetd` on that machine, or name another with --endpoint".to_string(),
-        ClientError::Api { code: 503, .. } => "fleetd cannot reach its store; what runs keeps running. Is etcd healthy?".to_string(),
-        ClientError::Api { code: 429, .. } => "nothing was done; try again, or name another machine with --endpoint".to_string(),
-        ClientError::Api { code: 400, message } if message.starts_with("cannot activate template") => {
-            "a template runs as instances: `fleetctl scale web=3` keeps three, `fleetctl start web@1` starts one".to_string()
+        ClientError::Silent { .. } => "fleetd took the request and says nothing; see `journalctl \
+            -u fleetd` on that machine, or name another with --endpoint"
+            .to_string(),
+        ClientError::Api { code: 503, .. } => "fleetd cannot reach its store; what runs keeps \
+            running. Is etcd healthy?"
+            .to_string(),
+        ClientError::Api { code: 429, .. } => "nothing was done; try again, or name another \
+            machine with --endpoint"
+            .to_string(),
+        ClientError::Api { code: 400, message }
+            if message.starts_with(
+                "cannot activate \
+            template",
+            ) =>
+        {
+            "a template runs as instances: `fleetctl scale web=3` keeps three, `fleetctl start \
+                web@1` starts one"
+                .to_string()
         }
         // ssh's words for what a tunnel did not reach; of sockets it says no more than this.
-        ClientError::Garbled { problem, .. } if problem.ends_with("open failed: administratively prohibited: open failed") => {
-            "the host's sshd forbids to forward that: allow it (AllowTcpForwarding, PermitOpen), or name its socket with --endpoint".to_string()
+        ClientError::Garbled { problem, .. }
+            if problem.ends_with(
+                "open failed: administratively \
+            prohibited: open failed",
+            ) =>
+        {
+            "the host's sshd forbids to forward that: allow it (AllowTcpForwarding, PermitOpen), \
+                or name its socket with --endpoint"
+                .to_string()
         }
-        ClientError::Garbled { problem, .. } if problem.ends_with("open failed: connect failed: open failed") => {
-            "the socket is not there, or not for that user (--ssh-username), or the host's sshd does not forward sockets (AllowStreamLocalForwarding), which does not matter once fleetctl is installed there".to_string()
+        ClientError::Garbled { problem, .. }
+            if problem.ends_with(
+                "open failed: connect failed: \
+            open failed",
+            ) =>
+        {
+            "the socket is not there, or not for that user (--ssh-username), or the host's sshd \
+                does not forward sockets (AllowStreamLocalForwarding), which does not matter once \
+                fleetctl is installed there"
+                .to_string()
         }
-        ClientError::Garbled { .. } => "is that a fleetd? `fleetctl version --json` shows both versions".to_string(),
+        ClientError::Garbled { .. } => "is that a fleetd? `fleetctl version --json` shows both \
+            versions"
+            .to_string(),
         ClientError::Api { .. } | ClientError::Tls { .. } => return Vec::new(),
     };
     vec![hint]
@@ -179,11 +217,13 @@ mod tests {
 
     #[test]
     fn an_error_is_a_sentence_then_causes_then_hints() {
-        let error =
-            Error::failed("no machine can run web@4.service").cause("the cluster is small").hint("2 machines: lacks region=eu");
+        let error = Error::failed("no machine can run web@4.service")
+            .cause("the cluster is small")
+            .hint("2 machines: lacks region=eu");
         assert_eq!(
             Screen::default().render(&error.spans()),
-            "Error: no machine can run web@4.service\nCaused by:\n  the cluster is small\nHint: 2 machines: lacks region=eu\n"
+            "Error: no machine can run web@4.service\nCaused by:\n  the cluster is small\nHint: 2 \
+                machines: lacks region=eu\n"
         );
         let terminal = Screen { terminal: true, colour: true };
         assert!(terminal.render(&error.spans()).starts_with("\x1b[1;31mError:\x1b[0m no machine"));
@@ -200,7 +240,9 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_exit_code() {
-        let codes = [Kind::Failed, Kind::Usage, Kind::TimedOut, Kind::Interrupted, Kind::ClosedPipe].map(Kind::code);
+        let codes =
+            [Kind::Failed, Kind::Usage, Kind::TimedOut, Kind::Interrupted, Kind::ClosedPipe]
+                .map(Kind::code);
         assert_eq!(codes, [1, 2, 3, 130, 0]);
     }
 }

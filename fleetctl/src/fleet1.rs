@@ -10,20 +10,27 @@ use crate::client::Client;
 use crate::cmd::Context;
 use crate::error::Error;
 
-/// All units with their desired states. fleet 1.0 does not tell which labels of machines were set over its API, so none are taken.
+/// All units with their desired states. fleet 1.0 does not tell which labels of machines were set
+/// over its API, so none are taken.
 pub(crate) async fn read(context: &Context, url: &str) -> Result<Export, Error> {
     let client = Client::connect(&context.globals.at(url), &context.ssh.without_tunnel()).await?;
-    let units = client.units().await.map_err(|error| Error::request("Error reading fleet 1.0", error))?;
-    let units: BTreeMap<String, ExportedUnit> = units.into_iter().map(unit).collect::<Result<_, Error>>()?;
+    let units =
+        client.units().await.map_err(|error| Error::request("Error reading fleet 1.0", error))?;
+    let units: BTreeMap<String, ExportedUnit> =
+        units.into_iter().map(unit).collect::<Result<_, Error>>()?;
     Ok(Export { format: FORMAT, units, ..Export::default() })
 }
 
 fn unit(unit: Unit) -> Result<(String, ExportedUnit), Error> {
     let text = text_of(&unit.name, unit.options)?;
-    Ok((unit.name, ExportedUnit { text, desired_state: unit.desired_state, ..ExportedUnit::default() }))
+    Ok((
+        unit.name,
+        ExportedUnit { text, desired_state: unit.desired_state, ..ExportedUnit::default() },
+    ))
 }
 
-/// fleet 1.0 kept options, not texts. Those that would read back as others (a newline in a value is an injected line) are refused.
+/// fleet 1.0 kept options, not texts. Those that would read back as others (a newline in a value is
+/// an injected line) are refused.
 fn text_of(name: &str, options: Vec<UnitOption>) -> Result<String, Error> {
     let sorted = |options: &[UnitOption]| {
         let mut options = options.to_vec();
@@ -34,8 +41,14 @@ fn text_of(name: &str, options: Vec<UnitOption>) -> Result<String, Error> {
     let text = file.normalised();
     match sorted(&UnitFile::parse_lenient(&text).options) == sorted(&file.options) {
         true => Ok(text),
-        false => Err(Error::failed(format!("{name} has an option that cannot be written as a line of a unit file"))
-            .hint("`fleetctl cat` of fleet 1.0 shows it; mend it there, or leave it out by destroying it there")),
+        false => Err(Error::failed(format!(
+            "{name} has an option that cannot be written as a line \
+            of a unit file"
+        ))
+        .hint(
+            "`fleetctl cat` of fleet 1.0 shows it; mend it there, or leave it out by \
+                destroying it there",
+        )),
     }
 }
 
@@ -48,7 +61,8 @@ mod tests {
         let answer = r#"{"name":"a.service","desiredState":"launched","options":[
             {"section":"Service","name":"ExecStart"},
             {"section":"Service","name":"ExecStart","value":"/bin/true"}]}"#;
-        let (name, exported) = unit(serde_json::from_str(answer).unwrap()).unwrap_or_else(|_| panic!("{answer}"));
+        let (name, exported) =
+            unit(serde_json::from_str(answer).unwrap()).unwrap_or_else(|_| panic!("{answer}"));
         let expected = "[Service]\nExecStart=\nExecStart=/bin/true\n";
         assert_eq!((name.as_str(), exported.text.as_str()), ("a.service", expected));
     }

@@ -1,9 +1,10 @@
 //! fleetctl: asks a fleetd over HTTP, waits until it is so, and prints what fleet 1.0 printed.
 //!
-//! Read in this order: `cli` is what a user may type, `cmd` has one file a command, `sources` finds unit files,
-//! `wait` follows the cluster until it is as asked, `watch` judges what it sees, `settle`
-//! whether what came up stays up, `client` speaks HTTP, `output` and `table` print, `error` has
-//! the exit codes and hints, `complete` serves shells, `ssh` and `tunnel` run the system's ssh, `answer` its question about a new host. What is absent: fleetctl never talks to
+//! Read in this order: `cli` is what a user may type, `cmd` has one file a command, `sources` finds
+//! unit files, `wait` follows the cluster until it is as asked, `watch` judges what it sees,
+//! `settle` whether what came up stays up, `client` speaks HTTP, `output` and `table` print,
+//! `error` has the exit codes and hints, `complete` serves shells, `ssh` and `tunnel` run the
+//! system's ssh, `answer` its question about a new host. What is absent: fleetctl never talks to
 //! the store or to systemd.
 
 mod answer;
@@ -41,7 +42,11 @@ pub fn main() -> ExitCode {
     // One thread is enough for one user's questions, and starts faster than a pool.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(problem) => return ExitCode::from(error::Error::failed(format!("cannot start: {problem}")).print()),
+        Err(problem) => {
+            return ExitCode::from(
+                error::Error::failed(format!("cannot start: {problem}")).print(),
+            );
+        }
     };
     let code = runtime.block_on(cmd::run(cli)).unwrap_or_else(|error| error.print());
     ExitCode::from(code)

@@ -1,4 +1,5 @@
-//! The program; all of it is in the library, so that man pages and completions come from the same definitions.
+//! The program; all of it is in the library, so that man pages and completions come from the same
+//! definitions.
 
 use std::process::ExitCode;
 

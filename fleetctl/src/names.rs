@@ -28,7 +28,11 @@ impl BadName {
     /// The error, after words that say what it was for.
     pub(crate) fn during(self, what: &str) -> Error {
         let error = Error::worded(Kind::Failed, format!("{what}: {}", self.problem));
-        if self.text.is_empty() { error } else { error.hint(format!("{:?} is not the name of a unit", self.text)) }
+        if self.text.is_empty() {
+            error
+        } else {
+            error.hint(format!("{:?} is not the name of a unit", self.text))
+        }
     }
 }
 
@@ -55,11 +59,14 @@ impl Argument {
         if base.is_empty() {
             return Err(NameError::Empty);
         }
-        let untyped =
-            matches!(UnitName::parse(base), Err(NameError::NoSuffix | NameError::UnknownType(_) | NameError::NotYet(_)));
+        let untyped = matches!(
+            UnitName::parse(base),
+            Err(NameError::NoSuffix | NameError::UnknownType(_) | NameError::NotYet(_))
+        );
         let path = if untyped { format!("{text}.service") } else { text.to_string() };
         let name = UnitName::parse(path.rsplit('/').next().unwrap_or(&path))?;
-        let container = if untyped { UnitName::parse(&format!("{base}.container")).ok() } else { None };
+        let container =
+            if untyped { UnitName::parse(&format!("{base}.container")).ok() } else { None };
         Ok(Argument { path, name, container })
     }
 
@@ -70,7 +77,11 @@ impl Argument {
 
     /// The same, each as if it had been typed in full.
     pub(crate) fn meanings(&self) -> impl Iterator<Item = Argument> {
-        self.names().map(|name| Argument { path: beside(&self.path, name), name: name.clone(), container: None })
+        self.names().map(|name| Argument {
+            path: beside(&self.path, name),
+            name: name.clone(),
+            container: None,
+        })
     }
 
     /// All of `texts`; the first bad one is the error. A unit named twice counts once.
@@ -91,7 +102,8 @@ pub(crate) fn beside(path: &str, name: &UnitName) -> String {
     Path::new(path).with_file_name(name.as_str()).to_string_lossy().into_owned()
 }
 
-/// One argument of `fleetctl scale`: the templates that may be meant, the likeliest first, and the count.
+/// One argument of `fleetctl scale`: the templates that may be meant, the likeliest first, and the
+/// count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ScaleArgument {
     pub(crate) templates: Vec<UnitName>,
@@ -102,7 +114,8 @@ impl ScaleArgument {
     /// Takes `web=5`, `web@=5`, `web@.service=5`, `web=+2` or `web=-1`.
     pub(crate) fn parse(text: &str) -> Result<ScaleArgument, Error> {
         let wrong = |what: &str| {
-            Error::usage(format!("{text:?} {what}")).hint("write UNIT=COUNT: web=5, web@.service=5, web=+2 or web=-1")
+            Error::usage(format!("{text:?} {what}"))
+                .hint("write UNIT=COUNT: web=5, web@.service=5, web=+2 or web=-1")
         };
         let Some((unit, count)) = text.rsplit_once('=') else { return Err(wrong("has no count")) };
         let digits = count.strip_prefix(['+', '-']).unwrap_or(count);
@@ -110,23 +123,29 @@ impl ScaleArgument {
             return Err(wrong("does not end in a number"));
         }
         // Any other that is too large is refused by the server.
-        let replicas: i64 = digits.parse().map_err(|_| wrong(&format!("has no count: expect 0 to {MAX_REPLICAS}")))?;
-        let count =
-            Scale { replicas: if count.starts_with('-') { -replicas } else { replicas }, relative: digits.len() < count.len() };
+        let replicas: i64 = digits
+            .parse()
+            .map_err(|_| wrong(&format!("has no count: expect 0 to {MAX_REPLICAS}")))?;
+        let count = Scale {
+            replicas: if count.starts_with('-') { -replicas } else { replicas },
+            relative: digits.len() < count.len(),
+        };
         let stem = unit.strip_suffix('@').unwrap_or(unit);
         let candidates = match UnitName::parse(unit) {
             Ok(name) => vec![name],
-            Err(NameError::NoSuffix | NameError::UnknownType(_) | NameError::NotYet(_)) => ["service", "container"]
-                .iter()
-                .map(|suffix| UnitName::parse(&format!("{stem}@.{suffix}")))
-                .collect::<Result<_, _>>()
-                .map_err(|problem| wrong(&format!("names no unit: {problem}")))?,
+            Err(NameError::NoSuffix | NameError::UnknownType(_) | NameError::NotYet(_)) => {
+                ["service", "container"]
+                    .iter()
+                    .map(|suffix| UnitName::parse(&format!("{stem}@.{suffix}")))
+                    .collect::<Result<_, _>>()
+                    .map_err(|problem| wrong(&format!("names no unit: {problem}")))?
+            }
             Err(problem) => return Err(wrong(&format!("names no unit: {problem}"))),
         };
         match candidates.iter().find(|name| !name.is_template()) {
-            Some(name) => {
-                Err(wrong(&format!("cannot be scaled: {name} is not a template, a template is named like web@.service")))
-            }
+            Some(name) => Err(wrong(&format!(
+                "cannot be scaled: {name} is not a template, a template is named like web@.service"
+            ))),
             None => Ok(ScaleArgument { templates: candidates, count }),
         }
     }
@@ -137,7 +156,8 @@ mod tests {
     use super::*;
 
     fn named(text: &str) -> String {
-        Argument::parse(text).map_or_else(|bad| bad.problem.to_string(), |a| format!("{} at {}", a.name, a.path))
+        Argument::parse(text)
+            .map_or_else(|bad| bad.problem.to_string(), |a| format!("{} at {}", a.name, a.path))
     }
 
     #[test]
@@ -156,9 +176,16 @@ mod tests {
     #[test]
     fn without_a_unit_type_a_container_may_be_meant_too() {
         let meant = |text: &str| -> Vec<String> {
-            Argument::parse(text).unwrap().meanings().map(|meant| format!("{} at {}", meant.name, meant.path)).collect()
+            Argument::parse(text)
+                .unwrap()
+                .meanings()
+                .map(|meant| format!("{} at {}", meant.name, meant.path))
+                .collect()
         };
-        assert_eq!(meant("dir/w@1"), ["w@1.service at dir/w@1.service", "w@1.container at dir/w@1.container"]);
+        assert_eq!(
+            meant("dir/w@1"),
+            ["w@1.service at dir/w@1.service", "w@1.container at dir/w@1.container"]
+        );
         assert_eq!(meant("w.service"), ["w.service at w.service"]);
     }
 
@@ -166,13 +193,23 @@ mod tests {
     fn the_template_lies_beside_the_instance() {
         assert_eq!(beside("web@1.service", &UnitName::trusted("web@.service")), "web@.service");
         assert_eq!(beside("./web@1.service", &UnitName::trusted("web@.service")), "./web@.service");
-        assert_eq!(beside("dir/web@1.service", &UnitName::trusted("web@.service")), "dir/web@.service");
+        assert_eq!(
+            beside("dir/web@1.service", &UnitName::trusted("web@.service")),
+            "dir/web@.service"
+        );
     }
 
     fn scaled(text: &str) -> String {
         match ScaleArgument::parse(text) {
-            Ok(s) => format!("{:?} {}{}", s.templates, if s.count.relative { "by " } else { "to " }, s.count.replicas),
-            Err(error) => format!("{error:?}").split('"').nth(1).unwrap_or_default().to_string() + " refused",
+            Ok(s) => format!(
+                "{:?} {}{}",
+                s.templates,
+                if s.count.relative { "by " } else { "to " },
+                s.count.replicas
+            ),
+            Err(error) => {
+                format!("{error:?}").split('"').nth(1).unwrap_or_default().to_string() + " refused"
+            }
         }
     }
 
@@ -200,7 +237,11 @@ mod tests {
             "a b=1",
             "web=99999999999999999999",
         ] {
-            assert_eq!(ScaleArgument::parse(text).expect_err(text).kind, crate::error::Kind::Usage, "{text}");
+            assert_eq!(
+                ScaleArgument::parse(text).expect_err(text).kind,
+                crate::error::Kind::Usage,
+                "{text}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Everything that fleetctl says: data on stdout, all else on stderr; tables, JSON, and results of changes.
+//! Everything that fleetctl says: data on stdout, all else on stderr; tables, JSON, and results of
+//! changes.
 //!
 //! On a terminal everything passes [`printable`]: names, labels and words of units may hold what a
 //! terminal obeys. A pipe or a file gets every byte as it is.
@@ -18,7 +19,8 @@ pub(crate) struct Output {
     stdout: Screen,
     /// On a terminal, the beginning of a character whose rest is still to come.
     unfinished: RefCell<Vec<u8>>,
-    /// With `--json`, the results of a change, printed as one document at the end; none once they are printed.
+    /// With `--json`, the results of a change, printed as one document at the end; none once they
+    /// are printed.
     results: RefCell<Option<Vec<Outcome>>>,
 }
 
@@ -43,7 +45,8 @@ pub(crate) struct Span {
 pub(crate) struct Outcome {
     /// The unit or instance.
     pub(crate) unit: String,
-    /// `inactive`, `loaded`, `launched`, `destroyed`, `triggered`, `unchanged`; `counted` is a replica that its template counts again.
+    /// `inactive`, `loaded`, `launched`, `destroyed`, `triggered`, `unchanged`; `counted` is a
+    /// replica that its template counts again.
     pub(crate) state: String,
     /// Where, if it is anywhere.
     #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
@@ -113,7 +116,8 @@ impl Output {
             let mut results = self.results.borrow_mut();
             let results = results.get_or_insert_default();
             // What was said of the unit on its way is over.
-            results.retain(|earlier| earlier.unit != outcome.unit || !earlier.machine_id.is_empty());
+            results
+                .retain(|earlier| earlier.unit != outcome.unit || !earlier.machine_id.is_empty());
             results.push(outcome);
             return Ok(());
         }

@@ -1,4 +1,5 @@
-//! Live lines on a terminal: one for each instance that is not as wanted yet, redrawn in place on stderr.
+//! Live lines on a terminal: one for each instance that is not as wanted yet, redrawn in place on
+//! stderr.
 
 use std::io::{IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,7 +32,8 @@ impl Live {
             return;
         }
         let (rows, columns) = size();
-        // One row for the cursor, one for "and N more": a block taller than the screen could not be taken back.
+        // One row for the cursor, one for "and N more": a block taller than the screen could not be
+        // taken back.
         let room = rows.saturating_sub(2).max(1);
         let mut text = self.erase();
         for line in lines.iter().take(room) {
@@ -66,26 +68,34 @@ impl Drop for Live {
     }
 }
 
-/// One line for each instance that is not as wanted: `web@3.service  4dbc7f3b.../10.0.0.3  activating (start)`.
+/// One line for each instance that is not as wanted: `web@3.service  4dbc7f3b.../10.0.0.3
+/// activating (start)`.
 pub(crate) fn lines(progress: &Progress) -> Vec<String> {
     let mut rows: Vec<[String; 3]> = Vec::new();
     for unit in progress.units.iter().filter(|unit| !unit.done) {
         let waiting = || unit.instances.iter().filter(|instance| !instance.done);
         rows.extend(waiting().map(|instance| {
-            let machine = instance
-                .machine
-                .as_ref()
-                .map_or_else(|| "-".to_string(), |id| machine_legend(id.as_str(), &instance.address, false));
+            let machine = instance.machine.as_ref().map_or_else(
+                || "-".to_string(),
+                |id| machine_legend(id.as_str(), &instance.address, false),
+            );
             [instance.name.clone(), machine, describe(instance, progress.leader.is_some())]
         }));
         if waiting().next().is_none() {
-            let what = if progress.leader.is_none() { "waiting for a leader" } else { "waiting for the leader's decision" };
+            let what = if progress.leader.is_none() {
+                "waiting for a leader"
+            } else {
+                "waiting for the leader's decision"
+            };
             rows.push([unit.name.clone(), "-".to_string(), what.to_string()]);
         }
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let (first, second) = (width(0), width(1));
-    rows.iter().map(|[name, machine, what]| format!("{name:first$}  {machine:second$}  {what}")).collect()
+    rows.iter()
+        .map(|[name, machine, what]| format!("{name:first$}  {machine:second$}  {what}"))
+        .collect()
 }
 
 /// What an instance is doing, in systemd's words where systemd knows it.
@@ -99,7 +109,11 @@ pub(crate) fn describe(instance: &InstanceProgress, led: bool) -> String {
     }
     match &instance.status {
         Some(status) => {
-            let restarts = if status.restarts > 0 { format!(", restarted {} times", status.restarts) } else { String::new() };
+            let restarts = if status.restarts > 0 {
+                format!(", restarted {} times", status.restarts)
+            } else {
+                String::new()
+            };
             let leaving = if instance.wanted { "" } else { ", to be stopped" };
             let next = status.next_try_ms.and_then(until).filter(|_| instance.wanted);
             let next = next.map_or_else(String::new, |wait| format!(", next try in {wait}"));
@@ -110,9 +124,11 @@ pub(crate) fn describe(instance: &InstanceProgress, led: bool) -> String {
     }
 }
 
-/// How long it is to a time in milliseconds since 1970, by this machine's clock; `None` once it has passed.
+/// How long it is to a time in milliseconds since 1970, by this machine's clock; `None` once it has
+/// passed.
 pub(crate) fn until(time_ms: u64) -> Option<String> {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let now_ms =
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let left_ms = time_ms.checked_sub(now_ms).filter(|left_ms| *left_ms > 0)?;
     Some(format!("{} s", left_ms.div_ceil(1_000)))
 }
@@ -148,28 +164,45 @@ mod tests {
     }
 
     fn shown(instances: Vec<InstanceProgress>, leader: bool) -> String {
-        let unit = UnitProgress { name: "web@.service".to_string(), instances, ..UnitProgress::default() };
-        lines(&Progress { revision: 1, leader: leader.then(|| MachineId::new("m1")), units: vec![unit] }).join("\n")
+        let unit =
+            UnitProgress { name: "web@.service".to_string(), instances, ..UnitProgress::default() };
+        lines(&Progress {
+            revision: 1,
+            leader: leader.then(|| MachineId::new("m1")),
+            units: vec![unit],
+        })
+        .join("\n")
     }
 
     #[test]
     fn each_instance_that_is_not_as_wanted_has_a_line_in_systemds_words() {
         let mut starting = instance("web@3.service", Some("4dbc7f3b00000000"));
-        starting.status = Some(InstanceStatus { active: "activating".into(), sub: "start".into(), ..InstanceStatus::default() });
+        starting.status = Some(InstanceStatus {
+            active: "activating".into(),
+            sub: "start".into(),
+            ..InstanceStatus::default()
+        });
         let mut leaving = instance("web@10.service", Some("4dbc7f3b00000000"));
         leaving.wanted = false;
         let mut done = instance("web@1.service", Some("4dbc7f3b00000000"));
         done.done = true;
         assert_eq!(
             shown(vec![done, starting, leaving], true),
-            "web@3.service   4dbc7f3b.../10.0.0.3  activating (start)\nweb@10.service  4dbc7f3b.../10.0.0.3  waiting for the machine to let it go"
+            "web@3.service   4dbc7f3b.../10.0.0.3  activating (start)\nweb@10.service  \
+                4dbc7f3b.../10.0.0.3  waiting for the machine to let it go"
         );
     }
 
     #[test]
     fn what_is_placed_nowhere_says_what_it_waits_for() {
-        assert_eq!(shown(vec![instance("web@1.service", None)], true), "web@1.service  -  waiting for a machine");
-        assert_eq!(shown(vec![instance("web@1.service", None)], false), "web@1.service  -  waiting for a leader");
+        assert_eq!(
+            shown(vec![instance("web@1.service", None)], true),
+            "web@1.service  -  waiting for a machine"
+        );
+        assert_eq!(
+            shown(vec![instance("web@1.service", None)], false),
+            "web@1.service  -  waiting for a leader"
+        );
         assert_eq!(shown(vec![], true), "web@.service  -  waiting for the leader's decision");
         let mut misfit = instance("web@1.service", None);
         misfit.misfits = vec![MisfitCount { reason: "lacks region=eu".to_string(), machines: 2 }];
@@ -188,7 +221,11 @@ mod tests {
             ..InstanceStatus::default()
         });
         let said = shown(vec![failing.clone()], true);
-        assert!(said.contains("failed (failed, restarted 3 times, next try in ") && said.ends_with(" s)"), "{said}");
+        assert!(
+            said.contains("failed (failed, restarted 3 times, next try in ")
+                && said.ends_with(" s)"),
+            "{said}"
+        );
         failing.status.as_mut().unwrap().next_try_ms = Some(1);
         assert!(shown(vec![failing], true).ends_with("failed (failed, restarted 3 times)"));
     }

@@ -1,5 +1,5 @@
-//! What came up while somebody waits for it, and whether it stays up: systemd counts a `Type=simple` service as started as soon as it has a
-//! process, also one that fails at once.
+//! What came up while somebody waits for it, and whether it stays up: systemd counts a
+//! `Type=simple` service as started as soon as it has a process, also one that fails at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,13 +14,16 @@ use crate::error::Error;
 use crate::output::machine_legend;
 use crate::watch::{Goal, Target, reasons};
 
-/// How long after an instance was first seen up it is looked at once more: a program that cannot start has failed by then.
+/// How long after an instance was first seen up it is looked at once more: a program that cannot
+/// start has failed by then.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// An instance that has been seen up for so long needs no look of its own: each machine reports a failure within a second.
+/// An instance that has been seen up for so long needs no look of its own: each machine reports a
+/// failure within a second.
 const REPORTED: Duration = Duration::from_secs(2);
 
-/// How many instances of one unit are looked at: they run the same text, and each look is a request.
+/// How many instances of one unit are looked at: they run the same text, and each look is a
+/// request.
 const MOST_LOOKED_AT: usize = 5;
 
 /// An instance and its machine.
@@ -47,10 +50,13 @@ impl Settling {
         let wanted: BTreeMap<Place, &InstanceProgress> =
             unit.instances.iter().filter(|i| i.wanted).map(|i| (place(i), i)).collect();
         let is_up = |instance: &InstanceProgress| {
-            let status = instance.status.as_ref().filter(|status| instance.done && status.is_active());
+            let status =
+                instance.status.as_ref().filter(|status| instance.done && status.is_active());
             status.map(|status| status.since_ms)
         };
-        self.up.retain(|place, (of, _)| *of != unit.name || wanted.get(place).is_some_and(|instance| is_up(instance).is_some()));
+        self.up.retain(|place, (of, _)| {
+            *of != unit.name || wanted.get(place).is_some_and(|instance| is_up(instance).is_some())
+        });
         for (place, instance) in wanted {
             let Some(since_ms) = is_up(instance) else { continue };
             if first && !target.arriving.contains(&instance.name) && is_old(since_ms) {
@@ -72,7 +78,11 @@ impl Settling {
         for ((name, _), unit, _) in self.young(now) {
             names.entry(unit).or_default().insert(name);
         }
-        names.into_values().flat_map(|names| names.into_iter().take(MOST_LOOKED_AT)).map(str::to_string).collect()
+        names
+            .into_values()
+            .flat_map(|names| names.into_iter().take(MOST_LOOKED_AT))
+            .map(str::to_string)
+            .collect()
     }
 
     /// It was found on its way up once more: looked at again later.
@@ -84,7 +94,11 @@ impl Settling {
 
     /// The error for one that failed, by what `systemctl status` says of it.
     pub(crate) fn failed(&self, name: &str, text: &str) -> Error {
-        let mut machines = self.up.keys().filter(|(of, _)| of == name).map(|(_, machine)| machine_legend(machine, "", false));
+        let mut machines = self
+            .up
+            .keys()
+            .filter(|(of, _)| of == name)
+            .map(|(_, machine)| machine_legend(machine, "", false));
         let on = match (machines.next(), machines.next()) {
             (Some(machine), None) => format!(" on {machine}"),
             _ => String::new(),
@@ -94,7 +108,8 @@ impl Settling {
     }
 
     fn young(&self, now: Instant) -> impl Iterator<Item = (&Place, &str, Instant)> {
-        let all = self.up.iter().map(|(place, (unit, first_seen))| (place, unit.as_str(), *first_seen));
+        let all =
+            self.up.iter().map(|(place, (unit, first_seen))| (place, unit.as_str(), *first_seen));
         all.filter(move |(_, _, first_seen)| now < *first_seen + REPORTED)
     }
 }
@@ -136,7 +151,8 @@ fn place(instance: &InstanceProgress) -> Place {
     (instance.name.clone(), instance.machine.as_ref().map_or_else(String::new, ToString::to_string))
 }
 
-/// Whether it has been up for longer than the look waits, by the clocks of its machine and of this one.
+/// Whether it has been up for longer than the look waits, by the clocks of its machine and of this
+/// one.
 fn is_old(since_ms: u64) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(Duration::from_millis(since_ms)) >= SETTLE
@@ -148,7 +164,11 @@ mod tests {
 
     #[test]
     fn the_states_of_systemctl_status_are_told_apart() {
-        let of = |state: &str| found(&format!("● a.service - A\n     Loaded: loaded\n     Active: {state} since Wed\n"));
+        let of = |state: &str| {
+            found(&format!(
+                "● a.service - A\n     Loaded: loaded\n     Active: {state} since Wed\n"
+            ))
+        };
         assert_eq!(of("active (running)"), Found::Well);
         assert_eq!(of("inactive (dead)"), Found::Well);
         assert_eq!(of("activating (auto-restart) (Result: exit-code)"), Found::Starts);
@@ -159,9 +179,12 @@ mod tests {
 
     #[test]
     fn the_reason_is_read_from_the_same_text() {
-        let text = "× a.service\n     Active: failed (Result: exit-code) since Wed; 1s ago\n   Main PID: 9 (code=exited, status=203/EXEC)\n\n\
-                    Nov 30 07:54:42 h1 (x)[9]: a.service: Failed to locate executable /bin/x: No such file or directory\n";
-        let why = ": exit-code, status 203, Failed to locate executable /bin/x: No such file or directory";
+        let text = "× a.service\n     Active: failed (Result: exit-code) since Wed; 1s ago\n   \
+            Main PID: 9 (code=exited, status=203/EXEC)\n\n\
+                    Nov 30 07:54:42 h1 (x)[9]: a.service: Failed to locate executable /bin/x: No \
+                    such file or directory\n";
+        let why = ": exit-code, status 203, Failed to locate executable /bin/x: No such file or \
+            directory";
         assert_eq!(reasons(&outcome("a.container", text), true), why);
         assert_eq!(reasons(&outcome("a.service", "Active: failed"), true), "");
     }

@@ -1,4 +1,5 @@
-//! ssh to machines, done by the system's OpenSSH client: today's key kinds, the agent, the user's `~/.ssh/config`; fleet 1.0's known_hosts.
+//! ssh to machines, done by the system's OpenSSH client: today's key kinds, the agent, the user's
+//! `~/.ssh/config`; fleet 1.0's known_hosts.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -88,33 +89,45 @@ impl Host {
             Some(port) => port.parse().ok().filter(|port| *port != 0),
         };
         // A leading dash would be an option to ssh.
-        let good = |part: &str| !part.is_empty() && !part.starts_with('-') && !part.contains(char::is_whitespace);
+        let good = |part: &str| {
+            !part.is_empty() && !part.starts_with('-') && !part.contains(char::is_whitespace)
+        };
         match port {
-            Some(port) if good(name) && user.as_deref().is_none_or(good) => Ok(Host { user, name: name.to_string(), port }),
-            _ => Err(Error::usage(format!("{text:?} is no host for ssh")).hint("write HOST, HOST:PORT or USER@HOST:PORT")),
+            Some(port) if good(name) && user.as_deref().is_none_or(good) => {
+                Ok(Host { user, name: name.to_string(), port })
+            }
+            _ => Err(Error::usage(format!("{text:?} is no host for ssh"))
+                .hint("write HOST, HOST:PORT or USER@HOST:PORT")),
         }
     }
 
-    /// A machine of the cluster, by its address as fleetd tells it; ssh runs what some other texts say.
+    /// A machine of the cluster, by its address as fleetd tells it; ssh runs what some other texts
+    /// say.
     pub(crate) fn of_machine(address: &str, port: u16) -> Result<Host, Error> {
         match is_host(address) {
             true => Ok(Host { user: None, name: address.to_string(), port }),
             false if address.is_empty() => Err(Error::failed("the machine's address is not known")
-                .hint("set public_ip in its configuration, and run `systemctl reload fleetd` there")),
-            false => Err(Error::failed(format!("{address:?} is no address of a machine, so ssh is not run"))
-                .hint("who set it? See public_ip in that machine's configuration")),
+                .hint(
+                    "set public_ip in its configuration, and run `systemctl reload fleetd` there",
+                )),
+            false => Err(Error::failed(format!(
+                "{address:?} is no address of a machine, so ssh is not run"
+            ))
+            .hint("who set it? See public_ip in that machine's configuration")),
         }
     }
 }
 
 impl std::fmt::Display for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = if self.name.contains(':') { format!("[{}]", self.name) } else { self.name.clone() };
+        let name =
+            if self.name.contains(':') { format!("[{}]", self.name) } else { self.name.clone() };
         if self.port == 22 { f.write_str(&name) } else { write!(f, "{name}:{}", self.port) }
     }
 }
 
-/// One ssh to run. What ssh itself says goes to a file, so that it can be told from what the remote command says.
+/// One ssh to run. What ssh itself says goes to a file, so that it can be told from what the remote
+/// command says.
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// ssh and its options; where it goes is to be added, and then the remote command.
@@ -125,11 +138,13 @@ pub(crate) struct Connection {
 }
 
 impl SshArgs {
-    /// Prepares a connection; through the tunnel's host if there is one, unless that is where it goes.
+    /// Prepares a connection; through the tunnel's host if there is one, unless that is where it
+    /// goes.
     pub(crate) fn connect(&self, host: &Host) -> Result<Connection, Error> {
         let known_hosts = expand_home(&self.known_hosts_file);
-        let log = NamedTempFile::with_prefix("fleetctl-ssh.")
-            .map_err(|problem| Error::failed(format!("cannot write a temporary file: {problem}")))?;
+        let log = NamedTempFile::with_prefix("fleetctl-ssh.").map_err(|problem| {
+            Error::failed(format!("cannot write a temporary file: {problem}"))
+        })?;
         let mut command = Command::new("ssh");
         if self.strict_host_key_checking {
             make_folder_of(&known_hosts)?;
@@ -144,7 +159,8 @@ impl SshArgs {
             words.extend(self.login(&jump));
             // What ssh puts in for a percent sign is its own to say, where we did not write one.
             let plain = |words: &[String]| {
-                let words: Vec<String> = words.iter().map(|word| quoted(word).replace('%', "%%")).collect();
+                let words: Vec<String> =
+                    words.iter().map(|word| quoted(word).replace('%', "%%")).collect();
                 words.join(" ")
             };
             let to = plain(&["--".to_string(), jump.name.clone()]);
@@ -165,7 +181,8 @@ impl SshArgs {
     }
 
     fn options(&self, known_hosts: &Path) -> Vec<String> {
-        let mut options = vec![format!("ConnectTimeout={}", self.ssh_timeout.ceil().max(1.0) as u64)];
+        let mut options =
+            vec![format!("ConnectTimeout={}", self.ssh_timeout.ceil().max(1.0) as u64)];
         let (ask, file) = match self.strict_host_key_checking {
             true => ("ask", format!("\"{}\"", known_hosts.display())),
             false => ("no", "/dev/null".to_string()),
@@ -190,7 +207,8 @@ impl Connection {
         ["--", &self.host.name]
     }
 
-    /// Runs a command there, the user's terminal or pipes as its own; gives its exit status. Without one it is the user's shell.
+    /// Runs a command there, the user's terminal or pipes as its own; gives its exit status.
+    /// Without one it is the user's shell.
     pub(crate) fn run(mut self, remote: Option<&str>) -> Result<u8, Error> {
         let to = self.destination().map(str::to_string);
         self.command.args(to).args(remote);
@@ -198,7 +216,8 @@ impl Connection {
         self.ended(status)
     }
 
-    /// Runs a command there that only prints; what it prints passes `output`, as all that units say.
+    /// Runs a command there that only prints; what it prints passes `output`, as all that units
+    /// say.
     pub(crate) fn print(mut self, remote: &str, output: &Output) -> Result<u8, Error> {
         let to = self.destination().map(str::to_string);
         self.command.args(to).arg(remote).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -233,14 +252,25 @@ impl Connection {
     pub(crate) fn failure(&self) -> Error {
         let (host, file) = (&self.host, self.known_hosts.display());
         let said = self.said();
-        let name = if host.port == 22 { host.name.clone() } else { format!("[{}]:{}", host.name, host.port) };
+        let name = if host.port == 22 {
+            host.name.clone()
+        } else {
+            format!("[{}]:{}", host.name, host.port)
+        };
         if said.contains("HOST IDENTIFICATION HAS CHANGED") {
             let line = said.lines().find_map(|line| line.split_once("Offending ")).map_or_else(
                 || file.to_string(),
-                |(_, place)| place.split_once("key in ").map_or(place, |(_, place)| place).trim().to_string(),
+                |(_, place)| {
+                    place.split_once("key in ").map_or(place, |(_, place)| place).trim().to_string()
+                },
             );
-            return Error::failed(format!("the host key of {host} has changed: it is not the one in {line}")).hint(format!(
-                "if that machine was set up anew: ssh-keygen -f {file} -R '{name}', then connect again; else somebody listens in"
+            return Error::failed(format!(
+                "the host key of {host} has changed: it is not the one \
+                in {line}"
+            ))
+            .hint(format!(
+                "if that machine was set up anew: ssh-keygen -f {file} -R '{name}', then connect \
+                    again; else somebody listens in"
             ));
         }
         let last = self.last_words().unwrap_or_else(|| "it said nothing".to_string());
@@ -248,12 +278,15 @@ impl Connection {
         if said.contains("Host key verification failed") {
             let scan = if host.port == 22 { String::new() } else { format!("-p {} ", host.port) };
             return error.hint(format!(
-                "its key is not in {file}: connect once at a terminal to say yes, or ssh-keyscan {scan}{} >> {file}",
+                "its key is not in {file}: connect once at a terminal to say yes, or ssh-keyscan \
+                    {scan}{} >> {file}",
                 host.name
             ));
         }
         if said.contains("Permission denied") {
-            return error.hint("is the key in the agent (ssh-add -l), and the user right (--ssh-username)?");
+            return error.hint(
+                "is the key in the agent (ssh-add -l), and the user right (--ssh-username)?",
+            );
         }
         error
     }
@@ -284,7 +317,9 @@ fn pass(mut from: impl Read, mut to: impl FnMut(&[u8]) -> Result<(), Error>) -> 
             Ok(0) => return Ok(()),
             Ok(length) => to(&buffer[..length])?,
             Err(problem) if problem.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(problem) => return Err(Error::failed(format!("cannot read what ssh prints: {problem}"))),
+            Err(problem) => {
+                return Err(Error::failed(format!("cannot read what ssh prints: {problem}")));
+            }
         }
     }
 }
@@ -308,7 +343,10 @@ pub(crate) fn quoted(word: &str) -> String {
 }
 
 fn expand_home(path: &Path) -> PathBuf {
-    match (path.strip_prefix("~"), std::env::var_os("HOME").filter(|home: &OsString| !home.is_empty())) {
+    match (
+        path.strip_prefix("~"),
+        std::env::var_os("HOME").filter(|home: &OsString| !home.is_empty()),
+    ) {
         (Ok(rest), Some(home)) => Path::new(&home).join(rest),
         _ => path.to_path_buf(),
     }
@@ -316,7 +354,9 @@ fn expand_home(path: &Path) -> PathBuf {
 
 fn make_folder_of(file: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;
-    let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+        return Ok(());
+    };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|problem| {
         Error::worded(Kind::Failed, format!("Error: cannot create {}: {problem}", folder.display()))
             .hint("name another file with --known-hosts-file")
@@ -336,7 +376,10 @@ mod tests {
     use super::*;
 
     fn host(text: &str) -> String {
-        Host::parse(text).map_or_else(|_| "refused".to_string(), |host| format!("{:?} {} {}", host.user, host.name, host.port))
+        Host::parse(text).map_or_else(
+            |_| "refused".to_string(),
+            |host| format!("{:?} {} {}", host.user, host.name, host.port),
+        )
     }
 
     #[test]

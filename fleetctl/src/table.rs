@@ -1,4 +1,5 @@
-//! Tables as fleet 1.0 printed them: Go's tabwriter with tabs of 8, so that scripts which split on tabs still work.
+//! Tables as fleet 1.0 printed them: Go's tabwriter with tabs of 8, so that scripts which split on
+//! tabs still work.
 
 use crate::error::{Error, Kind};
 use crate::output::{Screen, Span};
@@ -57,7 +58,8 @@ impl<T: Into<String>> From<T> for Cell {
     /// A plain cell; nothing to show is a dash. Tabs and newlines would break the table.
     fn from(text: T) -> Cell {
         let text = text.into();
-        let text = if text.is_empty() { "-".to_string() } else { text.replace(['\t', '\n', '\r'], " ") };
+        let text =
+            if text.is_empty() { "-".to_string() } else { text.replace(['\t', '\n', '\r'], " ") };
         Cell { text, tone: Tone::Plain }
     }
 }
@@ -66,7 +68,10 @@ impl<T: Into<String>> From<T> for Cell {
 pub(crate) type Column<'a, Row> = (&'a str, Box<dyn Fn(&Row, bool) -> Cell + 'a>);
 
 /// Picks the columns that `--fields` names; errors are in fleet 1.0's words.
-pub(crate) fn pick<'c, 'a, Row>(columns: &'c [Column<'a, Row>], fields: &str) -> Result<Vec<&'c Column<'a, Row>>, Error> {
+pub(crate) fn pick<'c, 'a, Row>(
+    columns: &'c [Column<'a, Row>],
+    fields: &str,
+) -> Result<Vec<&'c Column<'a, Row>>, Error> {
     if fields.is_empty() {
         return Err(Error::worded(Kind::Failed, "Must define output format"));
     }
@@ -83,14 +88,21 @@ pub(crate) fn pick<'c, 'a, Row>(columns: &'c [Column<'a, Row>], fields: &str) ->
 }
 
 /// Renders rows under the columns' names in capitals, for `screen`.
-pub(crate) fn render<Row>(columns: &[&Column<'_, Row>], rows: &[Row], full: bool, legend: bool, screen: Screen) -> Vec<Span> {
+pub(crate) fn render<Row>(
+    columns: &[&Column<'_, Row>],
+    rows: &[Row],
+    full: bool,
+    legend: bool,
+    screen: Screen,
+) -> Vec<Span> {
     let header = columns.iter().map(|(name, _)| Cell::from(name.to_uppercase())).collect();
     let body = rows.iter().map(|row| columns.iter().map(|(_, show)| show(row, full)).collect());
     let lines: Vec<Vec<Cell>> = legend.then_some(header).into_iter().chain(body).collect();
     align(&lines, screen)
 }
 
-/// Pads every cell but a line's last with tabs, to the next multiple of [`TAB`] after the column's widest.
+/// Pads every cell but a line's last with tabs, to the next multiple of [`TAB`] after the column's
+/// widest.
 fn align(lines: &[Vec<Cell>], screen: Screen) -> Vec<Span> {
     let width_of = |cell: &Cell| screen.shown(&cell.text).chars().count();
     let mut widths: Vec<usize> = Vec::new();
@@ -122,21 +134,31 @@ mod tests {
     use super::*;
 
     fn aligned(lines: &[&[&str]]) -> String {
-        let cells: Vec<Vec<Cell>> = lines.iter().map(|line| line.iter().map(|text| Cell::from(*text)).collect()).collect();
+        let cells: Vec<Vec<Cell>> =
+            lines.iter().map(|line| line.iter().map(|text| Cell::from(*text)).collect()).collect();
         Screen::default().render(&align(&cells, Screen::default()))
     }
 
     #[test]
     fn cells_are_padded_as_fleet_1_0_did() {
         assert_eq!(
-            aligned(&[&["UNIT", "MACHINE", "ACTIVE", "SUB"], &["hello.service", "c2e1b518.../127.0.0.1", "inactive", "dead"]]),
+            aligned(&[
+                &["UNIT", "MACHINE", "ACTIVE", "SUB"],
+                &["hello.service", "c2e1b518.../127.0.0.1", "inactive", "dead"]
+            ]),
             "UNIT\t\tMACHINE\t\t\tACTIVE\t\tSUB\nhello.service\tc2e1b518.../127.0.0.1\tinactive\tdead\n"
         );
         assert_eq!(
-            aligned(&[&["UNIT", "HASH", "DSTATE", "STATE", "TARGET"], &["glob.service", "c8249a2", "launched", "-", "global"]]),
+            aligned(&[
+                &["UNIT", "HASH", "DSTATE", "STATE", "TARGET"],
+                &["glob.service", "c8249a2", "launched", "-", "global"]
+            ]),
             "UNIT\t\tHASH\tDSTATE\t\tSTATE\tTARGET\nglob.service\tc8249a2\tlaunched\t-\tglobal\n"
         );
-        assert_eq!(aligned(&[&["UNIT", "MACHINE", "ACTIVE", "SUB"]]), "UNIT\tMACHINE\tACTIVE\tSUB\n");
+        assert_eq!(
+            aligned(&[&["UNIT", "MACHINE", "ACTIVE", "SUB"]]),
+            "UNIT\tMACHINE\tACTIVE\tSUB\n"
+        );
     }
 
     #[test]
@@ -159,7 +181,10 @@ mod tests {
 
     #[test]
     fn what_a_terminal_obeys_is_shown_there_and_does_not_move_columns() {
-        let lines = [vec![Cell::from("a\x1b[31m"), Cell::from("x")], vec![Cell::from("a"), Cell::from("y")]];
+        let lines = [
+            vec![Cell::from("a\x1b[31m"), Cell::from("x")],
+            vec![Cell::from("a"), Cell::from("y")],
+        ];
         let on = |screen: Screen| screen.render(&align(&lines, screen));
         assert_eq!(on(Screen { terminal: true, colour: true }), "a\\x1b[31m\tx\na\t\ty\n");
         assert_eq!(on(Screen::default()), "a\x1b[31m\tx\na\ty\n");

@@ -28,7 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long one look at a unit may take; longer than a fleetd that restarts is away.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// How long looks at what has just come up may take together; a machine that does not answer is no reason to wait.
+/// How long looks at what has just come up may take together; a machine that does not answer is no
+/// reason to wait.
 const LOOKS: Duration = Duration::from_secs(2);
 
 /// systemctl's exit status for a unit that does not run.
@@ -41,7 +42,13 @@ pub(crate) struct WaitArgs {
     #[arg(long)]
     pub(crate) no_block: bool,
     /// Give up waiting after N times two seconds; 0 leaves it to --timeout
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true,
+        hide_default_value = true
+    )]
     pub(crate) block_attempts: i64,
     /// Give up waiting after so many seconds; 0 waits for ever
     #[arg(long, value_name = "SECONDS", default_value_t = 300.0, value_parser = seconds)]
@@ -57,7 +64,9 @@ impl WaitArgs {
     /// How long to wait; `None` is for ever.
     pub(crate) fn limit(&self) -> Option<Duration> {
         match u64::try_from(self.block_attempts) {
-            Ok(attempts) if attempts > 0 => Some(Duration::from_secs(attempts.saturating_mul(ATTEMPT_SECONDS))),
+            Ok(attempts) if attempts > 0 => {
+                Some(Duration::from_secs(attempts.saturating_mul(ATTEMPT_SECONDS)))
+            }
             _ if self.timeout > 0.0 => Some(Duration::from_secs_f64(self.timeout)),
             _ => None,
         }
@@ -104,8 +113,8 @@ pub(crate) async fn until_done(
     Ok(())
 }
 
-/// Follows until all is done, and looks once more at what has just come up: what failed at once was up for a moment, and a machine's own
-/// report of that may take a second. So systemd is asked.
+/// Follows until all is done, and looks once more at what has just come up: what failed at once was
+/// up for a moment, and a machine's own report of that may take a second. So systemd is asked.
 async fn follow_until_settled(
     client: &Client,
     output: &Output,
@@ -130,8 +139,8 @@ async fn follow_until_settled(
     }
 }
 
-/// Which of what has just come up is on its way up once more; the error is one that failed. A machine that does not answer in time says
-/// nothing against its own.
+/// Which of what has just come up is on its way up once more; the error is one that failed. A
+/// machine that does not answer in time says nothing against its own.
 async fn still_starting(client: &Client, settling: &Settling) -> Result<Vec<String>, Error> {
     let mut starting = Vec::new();
     let looks = async {
@@ -154,7 +163,13 @@ async fn still_starting(client: &Client, settling: &Settling) -> Result<Vec<Stri
 }
 
 /// Feeds `watch` with the lines of a follow.
-async fn follow(client: &Client, output: &Output, watch: &mut Watch, live: &mut Live, revision: i64) -> Result<(), Error> {
+async fn follow(
+    client: &Client,
+    output: &Output,
+    watch: &mut Watch,
+    live: &mut Live,
+    revision: i64,
+) -> Result<(), Error> {
     let units = watch.units();
     let observe = |progress: Option<Progress>| {
         live.clear();
@@ -170,16 +185,19 @@ async fn follow(client: &Client, output: &Output, watch: &mut Watch, live: &mut 
 
 /// How far a unit is now.
 pub(crate) async fn look(client: &Client, unit: &str) -> Result<UnitProgress, Error> {
-    let first = |progress: Option<Progress>| Ok(progress.and_then(|progress| progress.units.into_iter().next()));
+    let first = |progress: Option<Progress>| {
+        Ok(progress.and_then(|progress| progress.units.into_iter().next()))
+    };
     let units = [unit.to_string()];
     tokio::select! {
         found = read_lines(client, &units, 0, first) => found,
-        () = tokio::time::sleep(LOOK) => Err(Error::failed(format!("fleetd does not say how far {unit} is"))),
+        () = tokio::time::sleep(LOOK) => Err(Error::failed(format!("fleetd does not say how far \
+            {unit} is"))),
     }
 }
 
-/// Gives `take` each newest line of a follow until it has what it wants, and follows again when the connection breaks: fleetd may be
-/// restarting. `None` says that it broke, once.
+/// Gives `take` each newest line of a follow until it has what it wants, and follows again when the
+/// connection breaks: fleetd may be restarting. `None` says that it broke, once.
 async fn read_lines<T>(
     client: &Client,
     units: &[String],
@@ -219,20 +237,22 @@ async fn read_lines<T>(
     }
 }
 
-/// Takes all whole lines off `buffer` and gives the last: each line is complete, so older ones say nothing more.
+/// Takes all whole lines off `buffer` and gives the last: each line is complete, so older ones say
+/// nothing more.
 fn newest(buffer: &mut Vec<u8>) -> Result<Option<Progress>, Error> {
     let Some(end) = buffer.iter().rposition(|byte| *byte == b'\n') else { return Ok(None) };
     let rest = buffer.split_off(end + 1);
     let whole = std::mem::replace(buffer, rest);
     match whole.split(|byte| *byte == b'\n').rfind(|line| !line.trim_ascii().is_empty()) {
-        Some(line) => serde_json::from_slice(line)
-            .map(Some)
-            .map_err(|problem| Error::failed(format!("fleetd sent a line of progress that makes no sense: {problem}"))),
+        Some(line) => serde_json::from_slice(line).map(Some).map_err(|problem| {
+            Error::failed(format!("fleetd sent a line of progress that makes no sense: {problem}"))
+        }),
         None => Ok(None),
     }
 }
 
-/// Cuts a long list into requests that a server takes. One after the other is enough: later ones are often done already.
+/// Cuts a long list into requests that a server takes. One after the other is enough: later ones
+/// are often done already.
 fn batches(targets: Vec<Target>) -> Vec<Vec<Target>> {
     let mut all: Vec<Vec<Target>> = vec![Vec::new()];
     let mut bytes = 0;
@@ -292,7 +312,9 @@ mod tests {
 
     #[test]
     fn a_long_list_of_units_is_cut_into_requests() {
-        let targets = (0..3000).map(|n| Target::quiet(format!("bench@{n}.service"), Goal::Launched)).collect();
+        let targets = (0..3000)
+            .map(|n| Target::quiet(format!("bench@{n}.service"), Goal::Launched))
+            .collect();
         let sizes: Vec<usize> = batches(targets).iter().map(Vec::len).collect();
         assert_eq!(sizes.iter().sum::<usize>(), 3000);
         assert!(sizes.len() == 3, "{sizes:?}");

@@ -1,4 +1,5 @@
-//! Judges one line of progress after another: what arrived, what left, what can never be, and whether all is done.
+//! Judges one line of progress after another: what arrived, what left, what can never be, and
+//! whether all is done.
 
 use std::collections::BTreeSet;
 
@@ -50,9 +51,11 @@ pub(crate) struct Target {
     pub(crate) arriving: BTreeSet<String>,
     /// The instances whose leaving is news.
     pub(crate) leaving: BTreeSet<String>,
-    /// Whether it has to have stayed up for a while, by its machines' word: a new text took the place of one that ran.
+    /// Whether it has to have stayed up for a while, by its machines' word: a new text took the
+    /// place of one that ran.
     pub(crate) stays_up: bool,
-    /// Whether an instance without a machine, or one that its machine refuses, is as asked: to stop what runs nowhere.
+    /// Whether an instance without a machine, or one that its machine refuses, is as asked: to stop
+    /// what runs nowhere.
     pub(crate) nowhere_will_do: bool,
 }
 
@@ -60,11 +63,22 @@ impl Target {
     /// Waits without a word.
     pub(crate) fn quiet(unit: impl Into<String>, goal: Goal) -> Target {
         let (arriving, leaving) = (BTreeSet::new(), BTreeSet::new());
-        Target { unit: unit.into(), goal, arriving, leaving, stays_up: false, nowhere_will_do: false }
+        Target {
+            unit: unit.into(),
+            goal,
+            arriving,
+            leaving,
+            stays_up: false,
+            nowhere_will_do: false,
+        }
     }
 
     /// Waits, and tells of `instances`.
-    pub(crate) fn telling(unit: impl Into<String>, goal: Goal, instances: impl IntoIterator<Item = String>) -> Target {
+    pub(crate) fn telling(
+        unit: impl Into<String>,
+        goal: Goal,
+        instances: impl IntoIterator<Item = String>,
+    ) -> Target {
         let mut target = Target::quiet(unit, goal);
         let told = if goal == Goal::Inactive { &mut target.leaving } else { &mut target.arriving };
         told.extend(instances);
@@ -97,7 +111,8 @@ impl Watch {
         &self.last
     }
 
-    /// Takes a line: prints what is news, and says whether all is done. What can never be is the error.
+    /// Takes a line: prints what is news, and says whether all is done. What can never be is the
+    /// error.
     pub(crate) fn observe(&mut self, progress: Progress, output: &Output) -> Result<bool, Error> {
         self.last = progress;
         let mut all_done = true;
@@ -122,7 +137,8 @@ impl Watch {
         Ok(all_done)
     }
 
-    /// Tells what is done and was not told yet, since something before it is not: nothing more will come.
+    /// Tells what is done and was not told yet, since something before it is not: nothing more will
+    /// come.
     pub(crate) fn tell_rest(&mut self, output: &Output) -> Result<(), Error> {
         for target in self.targets.iter_mut().filter(|target| target.goal == Goal::Destroyed) {
             let unit = self.last.units.iter().find(|unit| unit.name == target.unit);
@@ -149,8 +165,10 @@ impl Watch {
             ));
         }
         message.extend(lines(&self.last).into_iter().map(|line| format!("  {line}")));
-        Error::worded(Kind::TimedOut, message.join("\n"))
-            .hint("the cluster goes on with it; `fleetctl list-units` shows how far it is, --timeout=SECONDS waits longer")
+        Error::worded(Kind::TimedOut, message.join("\n")).hint(
+            "the cluster goes on with it; `fleetctl list-units` shows how far it is, \
+                --timeout=SECONDS waits longer",
+        )
     }
 
     /// The error for Ctrl-C.
@@ -160,29 +178,39 @@ impl Watch {
         if missing.is_empty() {
             missing = self.targets.iter().map(word).collect(); // up, and about to be looked at once more
         }
-        Error::worded(Kind::Interrupted, format!("Interrupted. The cluster goes on with what was asked: {}", shorten(&missing)))
+        Error::worded(
+            Kind::Interrupted,
+            format!("Interrupted. The cluster goes on with what was asked: {}", shorten(&missing)),
+        )
     }
 
     fn missing(&self) -> impl Iterator<Item = &Target> {
-        self.targets
-            .iter()
-            .filter(move |target| !self.last.units.iter().any(|unit| unit.name == target.unit && is_done(target, unit)))
+        self.targets.iter().filter(move |target| {
+            !self.last.units.iter().any(|unit| unit.name == target.unit && is_done(target, unit))
+        })
     }
 
     /// No machine fits, or systemd says "failed": waiting longer is in vain.
     fn check_impossible(&self) -> Result<(), Error> {
         for target in &self.targets {
-            let Some(unit) = self.last.units.iter().find(|unit| unit.name == target.unit) else { continue };
+            let Some(unit) = self.last.units.iter().find(|unit| unit.name == target.unit) else {
+                continue;
+            };
             if let Some(error) = unit.instances.iter().find_map(stuck) {
                 return Err(error);
             }
-            if is_done(target, unit) || target.nowhere_will_do || matches!(target.goal, Goal::Inactive | Goal::Destroyed) {
+            if is_done(target, unit)
+                || target.nowhere_will_do
+                || matches!(target.goal, Goal::Inactive | Goal::Destroyed)
+            {
                 continue;
             }
             if let Some(error) = no_machine(unit) {
                 return Err(error);
             }
-            if let Some(error) = unit.instances.iter().find_map(|instance| failure(instance, target.goal)) {
+            if let Some(error) =
+                unit.instances.iter().find_map(|instance| failure(instance, target.goal))
+            {
                 return Err(error);
             }
         }
@@ -197,20 +225,33 @@ fn tell(target: &mut Target, unit: &UnitProgress, output: &Output) -> Result<boo
     if !unit.exists && target.goal != Goal::Destroyed {
         return Err(Error::failed(format!("{} was destroyed while waiting for it", target.unit)));
     }
-    if done && target.goal != Goal::Destroyed && !unit.desired_state.is_empty() && unit.desired_state != word {
-        let message = format!("{} is wanted {} by now: somebody else changed it", target.unit, unit.desired_state);
+    if done
+        && target.goal != Goal::Destroyed
+        && !unit.desired_state.is_empty()
+        && unit.desired_state != word
+    {
+        let message = format!(
+            "{} is wanted {} by now: somebody else changed it",
+            target.unit, unit.desired_state
+        );
         return Err(Error::failed(message));
     }
     let refused = |instance: &InstanceProgress| target.nowhere_will_do && is_refused(instance);
-    let arrived = |i: &&InstanceProgress| i.wanted && !refused(i) && (i.done || failure(i, target.goal).is_some());
+    let arrived = |i: &&InstanceProgress| {
+        i.wanted && !refused(i) && (i.done || failure(i, target.goal).is_some())
+    };
     for instance in unit.instances.iter().filter(arrived).collect::<Vec<_>>() {
         // "launched" says that systemd was told to start it; a failure is launched, too.
         if target.arriving.remove(&instance.name) {
             announce(&instance.name, word, Some(instance), output)?;
         }
     }
-    let gone: Vec<String> =
-        target.leaving.iter().filter(|name| done || !unit.instances.iter().any(|i| i.name == **name)).cloned().collect();
+    let gone: Vec<String> = target
+        .leaving
+        .iter()
+        .filter(|name| done || !unit.instances.iter().any(|i| i.name == **name))
+        .cloned()
+        .collect();
     for name in gone {
         target.leaving.remove(&name);
         announce(&name, Goal::Inactive.word(), None, output)?;
@@ -218,7 +259,9 @@ fn tell(target: &mut Target, unit: &UnitProgress, output: &Output) -> Result<boo
     if done {
         for name in std::mem::take(&mut target.arriving) {
             match target.goal {
-                Goal::Destroyed => output.result(&format!("Destroyed {name}"), Outcome::nowhere(&name, word))?,
+                Goal::Destroyed => {
+                    output.result(&format!("Destroyed {name}"), Outcome::nowhere(&name, word))?
+                }
                 _ => announce(&name, Goal::Inactive.word(), None, output)?,
             }
         }
@@ -226,11 +269,21 @@ fn tell(target: &mut Target, unit: &UnitProgress, output: &Output) -> Result<boo
     Ok(done)
 }
 
-fn announce(name: &str, state: &str, instance: Option<&InstanceProgress>, output: &Output) -> Result<(), Error> {
+fn announce(
+    name: &str,
+    state: &str,
+    instance: Option<&InstanceProgress>,
+    output: &Output,
+) -> Result<(), Error> {
     let mut outcome = Outcome::nowhere(name, state);
     let mut line = format!("Unit {name} {state}");
-    if let Some((machine, instance)) = instance.and_then(|i| i.machine.as_ref().map(|machine| (machine, i))) {
-        line.push_str(&format!(" on {}", machine_legend(machine.as_str(), &instance.address, false)));
+    if let Some((machine, instance)) =
+        instance.and_then(|i| i.machine.as_ref().map(|machine| (machine, i)))
+    {
+        line.push_str(&format!(
+            " on {}",
+            machine_legend(machine.as_str(), &instance.address, false)
+        ));
         outcome.machine_id = machine.to_string();
         outcome.primary_ip.clone_from(&instance.address);
     }
@@ -238,12 +291,20 @@ fn announce(name: &str, state: &str, instance: Option<&InstanceProgress>, output
 }
 
 fn is_done(target: &Target, unit: &UnitProgress) -> bool {
-    let down = |instance: &InstanceProgress| instance.done || instance.machine.is_none() || is_refused(instance);
-    let settling = |instance: &InstanceProgress| instance.status.as_ref().is_some_and(|status| status.settling);
-    if target.stays_up && target.goal == Goal::Launched && unit.instances.iter().any(|i| i.wanted && settling(i)) {
+    let down = |instance: &InstanceProgress| {
+        instance.done || instance.machine.is_none() || is_refused(instance)
+    };
+    let settling = |instance: &InstanceProgress| {
+        instance.status.as_ref().is_some_and(|status| status.settling)
+    };
+    if target.stays_up
+        && target.goal == Goal::Launched
+        && unit.instances.iter().any(|i| i.wanted && settling(i))
+    {
         return false;
     }
-    unit.done || (target.nowhere_will_do && !unit.instances.is_empty() && unit.instances.iter().all(down))
+    unit.done
+        || (target.nowhere_will_do && !unit.instances.is_empty() && unit.instances.iter().all(down))
 }
 
 /// Whether its machine took none of it: there is nothing to stop there.
@@ -253,8 +314,11 @@ fn is_refused(instance: &InstanceProgress) -> bool {
 
 /// The error for instances that fit no machine, with each reason and its count.
 fn no_machine(unit: &UnitProgress) -> Option<Error> {
-    let misfits: Vec<&InstanceProgress> =
-        unit.instances.iter().filter(|i| i.wanted && i.machine.is_none() && !i.misfits.is_empty()).collect();
+    let misfits: Vec<&InstanceProgress> = unit
+        .instances
+        .iter()
+        .filter(|i| i.wanted && i.machine.is_none() && !i.misfits.is_empty())
+        .collect();
     let first = misfits.first()?;
     let names: Vec<String> = misfits.iter().map(|instance| instance.name.clone()).collect();
     let mut error = Error::failed(format!("no machine can run {}", shorten(&names)));
@@ -270,17 +334,26 @@ fn no_machine(unit: &UnitProgress) -> Option<Error> {
 
 /// The error for an instance that should go and that systemd does not stop.
 fn stuck(instance: &InstanceProgress) -> Option<Error> {
-    let status = instance.status.as_ref().filter(|status| status.stop_refused && !instance.wanted)?;
-    let machine = instance.machine.as_ref().map_or_else(String::new, |id| machine_legend(id.as_str(), "", false));
+    let status =
+        instance.status.as_ref().filter(|status| status.stop_refused && !instance.wanted)?;
+    let machine = instance
+        .machine
+        .as_ref()
+        .map_or_else(String::new, |id| machine_legend(id.as_str(), "", false));
     let why = reasons(status, false);
     let systemd_name = UnitName::trusted(&*instance.name).systemd_name();
     let error = Error::failed(format!("{} runs on, on {machine}{why}", instance.name));
-    Some(error.hint(format!("fleet tries again each minute; on that machine, `systemctl kill {systemd_name}` ends it")))
+    Some(error.hint(format!(
+        "fleet tries again each minute; on that machine, `systemctl kill {systemd_name}` ends it"
+    )))
 }
 
 /// The error for an instance that its machine reports as failed, in systemd's words.
 fn failure(instance: &InstanceProgress, goal: Goal) -> Option<Error> {
-    let status = instance.status.as_ref().filter(|_| instance.wanted && instance.acknowledged && !instance.done)?;
+    let status = instance
+        .status
+        .as_ref()
+        .filter(|_| instance.wanted && instance.acknowledged && !instance.done)?;
     // What systemd restarts again and again is never `failed`.
     let in_vain = status.gave_up && !status.is_active() && status.message.is_none();
     let failed = (status.active == "failed" || in_vain) && goal == Goal::Launched;
@@ -288,14 +361,17 @@ fn failure(instance: &InstanceProgress, goal: Goal) -> Option<Error> {
     if !failed && (status.message.is_none() || status.active == "activating") {
         return None;
     }
-    let machine =
-        instance.machine.as_ref().map_or_else(String::new, |id| format!(" on {}", machine_legend(id.as_str(), "", false)));
+    let machine = instance
+        .machine
+        .as_ref()
+        .map_or_else(String::new, |id| format!(" on {}", machine_legend(id.as_str(), "", false)));
     let why = reasons(status, failed);
     let error = Error::failed(format!("{} failed{machine}{why}", instance.name));
     Some(error.hint(format!("fleetctl journal {}", instance.name)))
 }
 
-/// `: exit-code, status 203`; without what systemd said where it did not fail, and empty where nobody gave a reason.
+/// `: exit-code, status 203`; without what systemd said where it did not fail, and empty where
+/// nobody gave a reason.
 pub(crate) fn reasons(status: &InstanceStatus, failed: bool) -> String {
     let mut reasons: Vec<String> = Vec::new();
     if failed && !status.result.is_empty() {
@@ -336,11 +412,17 @@ mod tests {
     #[test]
     fn units_are_told_destroyed_in_the_order_asked_for_whichever_goes_first() {
         let (mut watch, output) = (destroying(&["c", "a", "b"]), Output::new(true));
-        assert!(!watch.observe(progress(&[("a", true), ("b", false), ("c", false)]), &output).unwrap());
+        assert!(
+            !watch.observe(progress(&[("a", true), ("b", false), ("c", false)]), &output).unwrap()
+        );
         assert!(output.told().is_empty());
-        assert!(!watch.observe(progress(&[("a", true), ("b", false), ("c", true)]), &output).unwrap());
+        assert!(
+            !watch.observe(progress(&[("a", true), ("b", false), ("c", true)]), &output).unwrap()
+        );
         assert_eq!(output.told(), ["c", "a"]);
-        assert!(watch.observe(progress(&[("a", true), ("b", true), ("c", true)]), &output).unwrap());
+        assert!(
+            watch.observe(progress(&[("a", true), ("b", true), ("c", true)]), &output).unwrap()
+        );
         assert_eq!(output.told(), ["c", "a", "b"]);
     }
 
@@ -372,7 +454,11 @@ mod tests {
 
     #[test]
     fn a_new_text_is_waited_for_until_it_has_stayed_up_and_a_first_one_only_until_it_is_up() {
-        let up = |settling| InstanceStatus { active: "active".into(), settling, ..InstanceStatus::default() };
+        let up = |settling| InstanceStatus {
+            active: "active".into(),
+            settling,
+            ..InstanceStatus::default()
+        };
         let first = Target::quiet("web@.service", Goal::Launched);
         let new = Target { stays_up: true, ..first.clone() };
         assert!(is_done(&first, &of(up(true), true)));
@@ -389,8 +475,15 @@ mod tests {
             code: Some(3),
             ..InstanceStatus::default()
         };
-        let said = |status| failure(&of(status, false).instances[0], Goal::Launched).map(|error| format!("{error:?}"));
-        assert!(said(status("activating", true)).unwrap().contains("web@1.service failed: exit-code, status 3"));
+        let said = |status| {
+            failure(&of(status, false).instances[0], Goal::Launched)
+                .map(|error| format!("{error:?}"))
+        };
+        assert!(
+            said(status("activating", true))
+                .unwrap()
+                .contains("web@1.service failed: exit-code, status 3")
+        );
         assert_eq!(said(status("activating", false)), None, "it may come up yet");
     }
 }

@@ -1,12 +1,16 @@
-//! The keeper of this machine's fenced units: it holds their lease in the store, and tells the guard beside it of each renewal.
+//! The keeper of this machine's fenced units: it holds their lease in the store, and tells the
+//! guard beside it of each renewal.
 //!
-//! What is fenced is bound to the guard (`BindsTo=`, `After=`), a process of its own that systemd's watchdog watches: it answers each
-//! renewal with a ping, and ends when none came for as long as the lease lasts. So the keeper may be killed, hung, upgraded or restarted:
-//! the next process finds what the one before told the guard, and goes on with its lease. A lease that is lost is a life that has ended:
-//! the keeper tells the guard, and registers another life only with another guard. systemd starts that when it has stopped what was bound
-//! to the one before; what was ending by itself then may take its own time, and does not start again under the next life.
+//! What is fenced is bound to the guard (`BindsTo=`, `After=`), a process of its own that systemd's
+//! watchdog watches: it answers each renewal with a ping, and ends when none came for as long as
+//! the lease lasts. So the keeper may be killed, hung, upgraded or restarted: the next process
+//! finds what the one before told the guard, and goes on with its lease. A lease that is lost is a
+//! life that has ended: the keeper tells the guard, and registers another life only with another
+//! guard. systemd starts that when it has stopped what was bound to the one before; what was ending
+//! by itself then may take its own time, and does not start again under the next life.
 //!
-//! **Architecture invariant:** neither knows a unit's text or an assignment. The argument that they carry is docs/fencing.md.
+//! **Architecture invariant:** neither knows a unit's text or an assignment. The argument that they
+//! carry is docs/fencing.md.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -36,7 +40,8 @@ pub use host::Host;
 /// The unit that the keeper runs as.
 pub const UNIT: &str = "fleet-keeper.service";
 
-/// How long to wait before the store is tried again: short against the watchdog, long against the store's load.
+/// How long to wait before the store is tried again: short against the watchdog, long against the
+/// store's load.
 const RETRY: Duration = Duration::from_millis(400);
 
 /// A renewal that was sent longer ago than this is none: the guard pings no later.
@@ -45,11 +50,12 @@ const ANSWER: Duration = Duration::from_millis(ANSWER_MS);
 /// An answer that took longer does not count: the guard is to hear of it in time.
 const IN_TIME: Duration = Duration::from_millis(ANSWER_MS - 2 * LOOK.as_millis() as u64);
 
-/// How long one endpoint of the store may take with one request. A renewal is two, and an endpoint that hangs must have been left for the
-/// next one in time for several renewals.
+/// How long one endpoint of the store may take with one request. A renewal is two, and an endpoint
+/// that hangs must have been left for the next one in time for several renewals.
 pub const REQUEST: Duration = Duration::from_millis(ANSWER_MS / 2);
 
-/// Renewals fit into one time of the guard's watchdog this often: a store that elects a leader may miss two.
+/// Renewals fit into one time of the guard's watchdog this often: a store that elects a leader may
+/// miss two.
 const RENEWALS: u32 = 4;
 
 /// How often files of the process beside are looked at.
@@ -82,8 +88,8 @@ pub struct Keeper {
 #[derive(Serialize, Deserialize)]
 struct Saved {
     lease: i64,
-    /// The boot and the machine that it is of; none where a version wrote it that did not note them. A file that came along with a copied
-    /// disk names a lease that somebody else may hold.
+    /// The boot and the machine that it is of; none where a version wrote it that did not note
+    /// them. A file that came along with a copied disk names a lease that somebody else may hold.
     #[serde(default)]
     boot_id: Option<String>,
     #[serde(default)]
@@ -91,14 +97,20 @@ struct Saved {
 }
 
 impl Keeper {
-    /// The keeper of the host that this runs on. `store` is none where the embedded store makes this machine the whole cluster.
-    pub fn new(settings: &Settings, machine: MachineId, store: Option<Store>) -> anyhow::Result<Keeper> {
+    /// The keeper of the host that this runs on. `store` is none where the embedded store makes
+    /// this machine the whole cluster.
+    pub fn new(
+        settings: &Settings,
+        machine: MachineId,
+        store: Option<Store>,
+    ) -> anyhow::Result<Keeper> {
         let bus = if settings.systemd_user { Bus::User } else { Bus::System };
         let host = Arc::new(host::Booted::new(bus)?);
         Keeper::on(host, machine, store, &settings.guard_dir(), &settings.run_dir)
     }
 
-    /// A keeper on any host: the guard's folder goes when its process does, `run_dir` at the next boot.
+    /// A keeper on any host: the guard's folder goes when its process does, `run_dir` at the next
+    /// boot.
     pub fn on(
         host: Arc<dyn Host>,
         machine: MachineId,
@@ -106,9 +118,17 @@ impl Keeper {
         guard_dir: &Path,
         run_dir: &Path,
     ) -> anyhow::Result<Keeper> {
-        files::public_folder(run_dir).with_context(|| format!("cannot create {}", run_dir.display()))?;
+        files::public_folder(run_dir)
+            .with_context(|| format!("cannot create {}", run_dir.display()))?;
         let (renewals, lease_file) = (guard::renewals_file(run_dir), run_dir.join("keeper.json"));
-        Ok(Keeper { store, machine, host, guard_dir: guard_dir.to_path_buf(), renewals, lease_file })
+        Ok(Keeper {
+            store,
+            machine,
+            host,
+            guard_dir: guard_dir.to_path_buf(),
+            renewals,
+            lease_file,
+        })
     }
 
     /// Registers, renews until the lease is lost (an error) or systemd ends it in good order.
@@ -154,7 +174,8 @@ impl Keeper {
                         && let Some(problem) = repeated.fresh(format!("{error:#}"))
                     {
                         warn!(
-                            "{problem}; what is fenced here is stopped in {} s unless it can be written",
+                            "{problem}; what is fenced here is stopped in {} s unless it can be \
+                                written",
                             held.watchdog.as_secs()
                         );
                     }
@@ -163,18 +184,27 @@ impl Keeper {
                 Ok(true) => RETRY, // an answer from so long ago says nothing of now
                 Ok(false) => {
                     let _ = self.tell(&held, Some(Ended::Lost)); // if this fails, the guard waits for its time
-                    bail!("the lease is lost; what is fenced is stopped here, and may run elsewhere soon");
+                    bail!(
+                        "the lease is lost; what is fenced is stopped here, and may run elsewhere \
+                            soon"
+                    );
                 }
                 Err(error) => {
                     if let Some(problem) = unanswered.fresh(error.to_string()) {
-                        warn!("{problem}; what is fenced here runs on for {} s unless it answers", self.left(&held).as_secs());
+                        warn!(
+                            "{problem}; what is fenced here runs on for {} s unless it answers",
+                            self.left(&held).as_secs()
+                        );
                     }
                     RETRY
                 }
             };
             if self.left(&held).is_zero() {
                 let _ = self.tell(&held, Some(Ended::Lost));
-                bail!("the lease could not be renewed for {} s; what is fenced is stopped here", held.watchdog.as_secs());
+                bail!(
+                    "the lease could not be renewed for {} s; what is fenced is stopped here",
+                    held.watchdog.as_secs()
+                );
             }
         }
     }
@@ -182,17 +212,29 @@ impl Keeper {
     async fn begin(&self) -> anyhow::Result<Held> {
         let began = self.host.since_boot();
         let guard = loop {
-            ensure!(self.since(began) < GUARD_PATIENCE, "{GUARD_UNIT} has not come up; beginning anew");
+            ensure!(
+                self.since(began) < GUARD_PATIENCE,
+                "{GUARD_UNIT} has not come up; beginning anew"
+            );
             match (self.guard(), self.told()) {
                 (Some(guard), Some(told)) if told.guard == guard.number => {
                     if told.ended.is_none() && told.alone == self.store.is_none() {
                         info!(life = told.life, "going on with the lease of the keeper before");
                         let renewed = Duration::from_millis(told.sent_ms);
                         let (guard, watchdog) = (guard.number, guard.watchdog());
-                        return Ok(Held { guard, watchdog, life: told.life, lease: LeaseId(told.lease), renewed });
+                        return Ok(Held {
+                            guard,
+                            watchdog,
+                            life: told.life,
+                            lease: LeaseId(told.lease),
+                            renewed,
+                        });
                     }
                     if told.ended.is_none() {
-                        write_record(&self.renewals, &Renewal { ended: Some(Ended::Lost), ..told })?; // another kind of store
+                        write_record(
+                            &self.renewals,
+                            &Renewal { ended: Some(Ended::Lost), ..told },
+                        )?; // another kind of store
                     }
                 }
                 (Some(guard), _) => break guard,
@@ -204,7 +246,13 @@ impl Keeper {
             Some(store) => self.register(store, &guard).await?,
             None => {
                 let (life, renewed) = (self.host.wall_ms() as i64, self.host.since_boot());
-                Held { guard: guard.number, watchdog: guard.watchdog(), life, lease: LeaseId(0), renewed }
+                Held {
+                    guard: guard.number,
+                    watchdog: guard.watchdog(),
+                    life,
+                    lease: LeaseId(0),
+                    renewed,
+                }
             }
         };
         self.tell(&held, None)?;
@@ -220,15 +268,23 @@ impl Keeper {
             match self.try_register(store, guard.watchdog(), &mut lease).await {
                 Ok((life, lease)) if self.since(sent) <= IN_TIME => {
                     info!(life, "the keeper of machine {} holds its lease", self.machine);
-                    return Ok(Held { guard: guard.number, watchdog: guard.watchdog(), life, lease, renewed: sent });
+                    return Ok(Held {
+                        guard: guard.number,
+                        watchdog: guard.watchdog(),
+                        life,
+                        lease,
+                        renewed: sent,
+                    });
                 }
                 Ok(_) => {}
                 Err(StoreError::LeaseExpired) => lease = None,
                 Err(error) => {
                     let now = match error {
                         StoreError::Conflict(_) => {
-                            "the lease of this machine's last boot has not run out yet; waiting for that. If this goes on, another \
-                             machine has this one's /etc/machine-id: the journal of fleetd says what to do"
+                            "the lease of this machine's last boot has not run out yet; waiting \
+                                for that. If this goes on, another \
+                             machine has this one's /etc/machine-id: the journal of fleetd says \
+                             what to do"
                                 .to_string()
                         }
                         error => format!("no lease yet: {error}; what is fenced waits"),
@@ -268,7 +324,8 @@ impl Keeper {
 
     async fn renew(&self, held: &Held) -> Result<bool, StoreError> {
         let Some(store) = &self.store else { return Ok(true) };
-        let late = || StoreError::Unavailable(format!("no answer within {} ms", IN_TIME.as_millis()));
+        let late =
+            || StoreError::Unavailable(format!("no answer within {} ms", IN_TIME.as_millis()));
         tokio::select! {
             biased;
             answer = store.keeper_lives(&self.machine, held.life, held.lease) => answer,
@@ -276,7 +333,8 @@ impl Keeper {
         }
     }
 
-    /// systemd ends the keeper. Only a stop is for good: after anything else the next process goes on with the lease.
+    /// systemd ends the keeper. Only a stop is for good: after anything else the next process goes
+    /// on with the lease.
     async fn end(&self, held: Option<&Held>) -> anyhow::Result<()> {
         // A bus that hangs must not use up the time in which the next keeper renews.
         let unit = UnitName::trusted(UNIT);
@@ -303,11 +361,20 @@ impl Keeper {
             self.host.sleep(LOOK).await;
         };
         match (&self.store, held, alive) {
-            (_, _, Some(alive)) => info!("ending with the lease left to run out; {alive} still runs"),
+            (_, _, Some(alive)) => {
+                info!("ending with the lease left to run out; {alive} still runs")
+            }
             (Some(store), Some(held), None) => {
-                match store.release_keeper(&self.machine, held.life, &fence(held.watchdog), held.lease).await {
-                    Ok(()) => info!("all that was fenced here is stopped; it may run elsewhere at once"),
-                    Err(error) => warn!("cannot say that all is stopped here: {error}; the lease runs out by itself"),
+                match store
+                    .release_keeper(&self.machine, held.life, &fence(held.watchdog), held.lease)
+                    .await
+                {
+                    Ok(()) => {
+                        info!("all that was fenced here is stopped; it may run elsewhere at once")
+                    }
+                    Err(error) => warn!(
+                        "cannot say that all is stopped here: {error}; the lease runs out by itself"
+                    ),
                 }
             }
             _ => {}
@@ -315,15 +382,17 @@ impl Keeper {
         Ok(())
     }
 
-    /// Whoever of the guard and what is bound to it has not ended. The guard is asked first: while it is there, a unit may still start.
+    /// Whoever of the guard and what is bound to it has not ended. The guard is asked first: while
+    /// it is there, a unit may still start.
     async fn alive(&self) -> Option<String> {
         if guard::guard_file(&self.guard_dir).exists() {
             return Some(GUARD_UNIT.to_string());
         }
         match self.host.bound_to(&UnitName::trusted(GUARD_UNIT)).await {
-            Ok(bound) => {
-                bound.into_iter().find(|(_, active)| !["inactive", "failed"].contains(&active.as_str())).map(|(name, _)| name)
-            }
+            Ok(bound) => bound
+                .into_iter()
+                .find(|(_, active)| !["inactive", "failed"].contains(&active.as_str()))
+                .map(|(name, _)| name),
             Err(error) => Some(format!("something ({error})")),
         }
     }
@@ -368,24 +437,34 @@ impl Keeper {
     fn tell(&self, held: &Held, ended: Option<Ended>) -> anyhow::Result<()> {
         let Held { guard, life, lease, renewed, .. } = held;
         let (alone, sent_ms) = (self.store.is_none(), renewed.as_millis() as u64);
-        write_record(&self.renewals, &Renewal { guard: *guard, life: *life, alone, lease: lease.0, sent_ms, ended })
+        write_record(
+            &self.renewals,
+            &Renewal { guard: *guard, life: *life, alone, lease: lease.0, sent_ms, ended },
+        )
     }
 
     /// The lease of an earlier life in this boot of this machine.
     fn saved_lease(&self) -> Option<LeaseId> {
-        let Saved { lease, boot_id, machine } = serde_json::from_slice(&std::fs::read(&self.lease_file).ok()?).ok()?;
-        let ours =
-            boot_id.is_none_or(|boot_id| boot_id == self.host.boot_id()) && machine.is_none_or(|machine| machine == self.machine);
+        let Saved { lease, boot_id, machine } =
+            serde_json::from_slice(&std::fs::read(&self.lease_file).ok()?).ok()?;
+        let ours = boot_id.is_none_or(|boot_id| boot_id == self.host.boot_id())
+            && machine.is_none_or(|machine| machine == self.machine);
         ours.then_some(LeaseId(lease))
     }
 
     fn save_lease(&self, lease: LeaseId) {
-        let saved = Saved { lease: lease.0, boot_id: Some(self.host.boot_id()), machine: Some(self.machine.clone()) };
+        let saved = Saved {
+            lease: lease.0,
+            boot_id: Some(self.host.boot_id()),
+            machine: Some(self.machine.clone()),
+        };
         let text = serde_json::to_string(&saved).unwrap_or_default() + "\n";
-        let written = files::create(&self.lease_file, files::PRIVATE).and_then(|mut file| file.write_all(text.as_bytes()));
+        let written = files::create(&self.lease_file, files::PRIVATE)
+            .and_then(|mut file| file.write_all(text.as_bytes()));
         if let Err(error) = written {
             warn!(
-                "cannot write {}: {error}; after a crash the next keeper waits for this lease to run out",
+                "cannot write {}: {error}; after a crash the next keeper waits for this lease to \
+                    run out",
                 self.lease_file.display()
             );
         }

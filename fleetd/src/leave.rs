@@ -1,4 +1,5 @@
-//! Leaving the cluster: this machine's units are stopped here, then it is gone from the list, and they are started elsewhere.
+//! Leaving the cluster: this machine's units are stopped here, then it is gone from the list, and
+//! they are started elsewhere.
 
 use std::time::Duration;
 
@@ -10,15 +11,17 @@ use crate::agent::Agent;
 use crate::machine::session;
 use crate::store::{Registration, Store, StoreError};
 
-/// How long the machine waits for its units to stop before it goes; what is slower stops here while it runs elsewhere already. Long for
-/// most services, short for those who wait for the units of a machine that shuts down.
+/// How long the machine waits for its units to stop before it goes; what is slower stops here while
+/// it runs elsewhere already. Long for most services, short for those who wait for the units of a
+/// machine that shuts down.
 const STOPPED_FIRST: Duration = Duration::from_secs(5);
 
 /// How long the store may take to answer at all.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Hands this machine's units over; `ttl` is its lease's time. The session must have ended. False if the store does not answer: then
-/// nobody could start them elsewhere, and what is not fenced runs on.
+/// Hands this machine's units over; `ttl` is its lease's time. The session must have ended. False
+/// if the store does not answer: then nobody could start them elsewhere, and what is not fenced
+/// runs on.
 pub async fn leave(
     store: &Store,
     machine: &MachineId,
@@ -28,12 +31,15 @@ pub async fn leave(
 ) -> bool {
     if let Err(error) = ask(store, machine, registration).await {
         warn!(
-            "not leaving: {error}. Nobody could take the units of this machine over, so they run on, as at a restart, \
-             but for fenced ones. Its lease runs out {} s after the last renewal; whoever reaches the store then starts them elsewhere, too. \
+            "not leaving: {error}. Nobody could take the units of this machine over, so they run \
+                on, as at a restart, \
+             but for fenced ones. Its lease runs out {} s after the last renewal; whoever reaches \
+             the store then starts them elsewhere, too. \
              Start fleetd when the store is back, and stop it again to leave",
             ttl.as_secs()
         );
-        // One that still waits for the store would hold a lease later, and nobody would be here to use it.
+        // One that still waits for the store would hold a lease later, and nobody would be here to
+        // use it.
         agent.end_keeper().await;
         return false;
     }
@@ -55,7 +61,11 @@ pub async fn leave(
 }
 
 /// Whether the store answers; renews the lease.
-async fn ask(store: &Store, machine: &MachineId, registration: Option<Registration>) -> Result<(), StoreError> {
+async fn ask(
+    store: &Store,
+    machine: &MachineId,
+    registration: Option<Registration>,
+) -> Result<(), StoreError> {
     let asked = async {
         match registration {
             Some(registration) => store.keep_alive(registration.lease).await.map(drop),

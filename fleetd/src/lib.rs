@@ -1,5 +1,5 @@
-//! fleetd: the daemon on every machine. Agent, API and a stand-by engine around one store; the engine
-//! that holds the lease plans.
+//! fleetd: the daemon on every machine. Agent, API and a stand-by engine around one store; the
+//! engine that holds the lease plans.
 //!
 //! Start at [`daemon`], which is wiring only; then [`leader::engine`] and [`agent`], which have the
 //! same shape and never meet.

@@ -1,4 +1,5 @@
-//! Counters for operators and tests, in Prometheus' text form, fleet 1.0's names where it had them. Counted where things happen.
+//! Counters for operators and tests, in Prometheus' text form, fleet 1.0's names where it had them.
+//! Counted where things happen.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -65,7 +66,12 @@ impl Metrics {
             "Passes of the engine that ended in a panic.",
             &[("", read(&self.engine_panics))],
         );
-        one("fleet_engine_reconcile_count_total", "counter", "Passes of the engine.", &[("", read(&self.ticks))]);
+        one(
+            "fleet_engine_reconcile_count_total",
+            "counter",
+            "Passes of the engine.",
+            &[("", read(&self.ticks))],
+        );
         one(
             "fleet_engine_reconcile_failure_count_total",
             "counter",
@@ -86,14 +92,23 @@ impl Metrics {
         );
         let asked = store.read();
         let by_kind = |suffix: &str, of: fn(&Total) -> f64| -> Vec<(String, f64)> {
-            asked.iter().map(|(kind, total)| (format!("{suffix}{{type=\"{kind}\"}}"), of(total))).collect()
+            asked
+                .iter()
+                .map(|(kind, total)| (format!("{suffix}{{type=\"{kind}\"}}"), of(total)))
+                .collect()
         };
         let mut several = |name: &str, kind: &str, help: &str, samples: Vec<(String, f64)>| {
-            let samples: Vec<(&str, f64)> = samples.iter().map(|(labels, value)| (labels.as_str(), *value)).collect();
+            let samples: Vec<(&str, f64)> =
+                samples.iter().map(|(labels, value)| (labels.as_str(), *value)).collect();
             one(name, kind, help, &samples);
         };
         let done = |total: &Total| total.done as f64;
-        several("fleet_registry_operation_count_total", "counter", "Operations on the store.", by_kind("", done));
+        several(
+            "fleet_registry_operation_count_total",
+            "counter",
+            "Operations on the store.",
+            by_kind("", done),
+        );
         several(
             "fleet_registry_operation_failed_count_total",
             "counter",
@@ -102,7 +117,12 @@ impl Metrics {
         );
         let mut durations = by_kind("_sum", |total| total.micros as f64 / 1e6);
         durations.extend(by_kind("_count", done));
-        several("fleet_registry_operation_duration_second", "summary", "How long operations on the store took.", durations);
+        several(
+            "fleet_registry_operation_duration_second",
+            "summary",
+            "How long operations on the store took.",
+            durations,
+        );
         one(
             "fleet_engine_task_count_total",
             "counter",
@@ -113,7 +133,12 @@ impl Metrics {
                 ("{type=\"update\"}", read(&self.updated)),
             ],
         );
-        one("fleet_engine_documents_written_total", "counter", "Assignments written.", &[("", read(&self.documents))]);
+        one(
+            "fleet_engine_documents_written_total",
+            "counter",
+            "Assignments written.",
+            &[("", read(&self.documents))],
+        );
         let calls = [
             ("{kind=\"list\"}", systemd.list),
             ("{kind=\"outcome\"}", systemd.outcome),
@@ -132,7 +157,12 @@ impl Metrics {
             "Calls to systemd over D-Bus.",
             &calls.map(|(labels, count)| (labels, count as f64)),
         );
-        one("fleet_systemd_connections_total", "counter", "Connections made to the bus.", &[("", systemd.connect as f64)]);
+        one(
+            "fleet_systemd_connections_total",
+            "counter",
+            "Connections made to the bus.",
+            &[("", systemd.connect as f64)],
+        );
         one(
             "fleet_systemd_calls_in_flight_max",
             "gauge",

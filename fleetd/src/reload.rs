@@ -1,4 +1,5 @@
-//! SIGHUP: the configuration is read again, and what can change while fleetd runs is changed. Units and listeners are not touched.
+//! SIGHUP: the configuration is read again, and what can change while fleetd runs is changed. Units
+//! and listeners are not touched.
 
 use std::sync::Arc;
 
@@ -55,12 +56,18 @@ impl Reloadable {
             Ok(loaded) => loaded,
             Err(error) => {
                 error.problems.iter().for_each(|problem| error!("{problem}"));
-                return warn!("the configuration is not reloaded, the one before holds; mend it and reload again");
+                return warn!(
+                    "the configuration is not reloaded, the one before holds; mend it and reload \
+                        again"
+                );
             }
         };
         warnings.iter().for_each(|warning| warn!("{warning}"));
         for option in self.settings.fixed_options_changed(&new) {
-            warn!("{option} cannot change while fleetd runs; run systemctl restart fleetd, which stops no unit");
+            warn!(
+                "{option} cannot change while fleetd runs; run systemctl restart fleetd, which \
+                    stops no unit"
+            );
         }
         let new = new.with_fixed_options_of(&self.settings);
         (self.source.set_log)(&new.log);
@@ -84,9 +91,12 @@ impl Reloadable {
     }
 
     async fn change_tls(&self, new: &Settings) {
-        let said = |outcome: Result<(), fleet_tls::TlsError>| outcome.unwrap_or_else(|error| error!("{error}"));
+        let said = |outcome: Result<(), fleet_tls::TlsError>| {
+            outcome.unwrap_or_else(|error| error!("{error}"))
+        };
         if let Some(etcd) = &self.etcd
-            && (&self.settings.etcd_auth, &self.settings.etcd_tls) != (&new.etcd_auth, &new.etcd_tls)
+            && (&self.settings.etcd_auth, &self.settings.etcd_tls)
+                != (&new.etcd_auth, &new.etcd_tls)
         {
             said(etcd.change(new.etcd_auth.clone(), new.etcd_tls.clone()).await);
         }
@@ -111,9 +121,12 @@ impl EngineSwitch {
         EngineSwitch { make: Box::new(make), made_for: None, running: None }
     }
 
-    /// As these settings say; an engine that works by other times is replaced, and resigns if it leads.
+    /// As these settings say; an engine that works by other times is replaced, and resigns if it
+    /// leads.
     pub async fn set(&mut self, settings: &Settings) {
-        let matters = |settings: &Settings| (settings.disable_engine, settings.leader_ttl, settings.agent_ttl);
+        let matters = |settings: &Settings| {
+            (settings.disable_engine, settings.leader_ttl, settings.agent_ttl)
+        };
         if self.made_for.as_ref().map(matters) == Some(matters(settings)) {
             return;
         }

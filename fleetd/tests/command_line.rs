@@ -5,7 +5,10 @@ use std::process::{Command, Output};
 fn fleetd(args: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleetd"));
     let Output { status, stdout, stderr } = command.args(args).env_clear().output().unwrap();
-    (status.code().unwrap(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
+    (
+        status.code().unwrap(),
+        String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap(),
+    )
 }
 
 #[test]
@@ -19,13 +22,20 @@ fn the_version_is_asked_for_in_three_ways() {
 fn check_config_names_file_and_line_of_every_problem() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("fleetd.conf");
-    std::fs::write(&file, "metdata = \"a=b\"\nlisten = [\"https://127.0.0.1:4100\"]\ntls_certfile = \"/nowhere/m.pem\"\ntls_keyfile = \"/nowhere/m.key\"\n").unwrap();
+    std::fs::write(
+        &file,
+        "metdata = \"a=b\"\nlisten = [\"https://127.0.0.1:4100\"]\ntls_certfile \
+        = \"/nowhere/m.pem\"\ntls_keyfile = \"/nowhere/m.key\"\n",
+    )
+    .unwrap();
     let file = file.to_str().unwrap();
     let (code, said) = fleetd(&["-config", file, "--check-config"]);
     let expected = format!(
         "{file}:1: there is no option \"metdata\"; did you mean metadata?\n\
-         {file}:2: listen: https://127.0.0.1:4100 without tls_cafile asks nobody for a certificate, so every user and every \
-         program of this machine can run anything as root here; name the CA of those who may, or set insecure = true if they \
+         {file}:2: listen: https://127.0.0.1:4100 without tls_cafile asks nobody for a \
+         certificate, so every user and every \
+         program of this machine can run anything as root here; name the CA of those who may, or \
+         set insecure = true if they \
          all may\n\
          {file}:3: tls_certfile: /nowhere/m.pem: no such file; put it there, or name another\n\
          Error: the configuration has 3 problems\n"
@@ -37,7 +47,11 @@ fn check_config_names_file_and_line_of_every_problem() {
 fn fleet_1_0_s_file_passes_with_its_obsolete_keys_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("fleet.conf");
-    std::fs::write(&file, "etcd_servers=[\"http://127.0.0.1:2379\"]\npublic_ip=10.0.0.1\ntoken_limit=100\n").unwrap();
+    std::fs::write(
+        &file,
+        "etcd_servers=[\"http://127.0.0.1:2379\"]\npublic_ip=10.0.0.1\ntoken_limit=100\n",
+    )
+    .unwrap();
     let file = file.to_str().unwrap();
     let (code, said) = fleetd(&["-config", file, "--check-config"]);
     assert_eq!(code, 0, "{said}");

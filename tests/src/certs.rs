@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use fleet_tls::Files;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 
 /// A CA with a folder for its files.
@@ -38,7 +38,11 @@ impl Authority {
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
         std::fs::write(folder.join(format!("{name}.pem")), certificate.pem())?;
-        Ok(Authority { folder: folder.to_path_buf(), name: name.to_string(), issuer: Issuer::new(params, key) })
+        Ok(Authority {
+            folder: folder.to_path_buf(),
+            name: name.to_string(),
+            issuer: Issuer::new(params, key),
+        })
     }
 
     /// The CA's own certificate.
@@ -46,8 +50,9 @@ impl Authority {
         self.folder.join(format!("{}.pem", self.name))
     }
 
-    /// Issues a certificate for clients and servers with these names, which may be addresses, as `FOLDER/FILE.pem` and `FILE.key`;
-    /// what was there is replaced as a whole. Answers with all three files.
+    /// Issues a certificate for clients and servers with these names, which may be addresses, as
+    /// `FOLDER/FILE.pem` and `FILE.key`; what was there is replaced as a whole. Answers with all
+    /// three files.
     pub fn issue(&self, file: &str, names: &[&str], lifetime: Lifetime) -> Result<Files> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, file);
@@ -57,12 +62,18 @@ impl Authority {
                 Err(_) => SanType::DnsName((*name).try_into()?),
             });
         }
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         params.not_before = date_time_ymd(2000, 1, 1);
-        params.not_after = if lifetime == Lifetime::Good { date_time_ymd(2100, 1, 1) } else { date_time_ymd(2001, 2, 3) };
+        params.not_after = if lifetime == Lifetime::Good {
+            date_time_ymd(2100, 1, 1)
+        } else {
+            date_time_ymd(2001, 2, 3)
+        };
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        let (cert_file, key_file) = (self.folder.join(format!("{file}.pem")), self.folder.join(format!("{file}.key")));
+        let (cert_file, key_file) =
+            (self.folder.join(format!("{file}.pem")), self.folder.join(format!("{file}.key")));
         replace(&key_file, &key.serialize_pem())?;
         replace(&cert_file, &certificate.pem())?;
         Ok(Files { ca: Some(self.ca()), cert: Some(cert_file), key: Some(key_file) })

@@ -1,4 +1,5 @@
-//! A lab whose fleetd works, and the questions that tests ask of it: what fleet says, and what each host's own systemd says.
+//! A lab whose fleetd works, and the questions that tests ask of it: what fleet says, and what each
+//! host's own systemd says.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,10 +15,12 @@ use serde::de::DeserializeOwned;
 
 use crate::lab::{HostState, Lab, Options, cache, exit_code, wait_for};
 
-/// How long anything may take to happen that has no limit of its own. Far above what it does take: the machine may be busy.
+/// How long anything may take to happen that has no limit of its own. Far above what it does take:
+/// the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How many labs may be up at once: most of a scenario is waiting for leases, but each lab boots up to three hosts.
+/// How many labs may be up at once: most of a scenario is waiting for leases, but each lab boots up
+/// to three hosts.
 const LABS: usize = 4;
 
 /// How often a scenario looks for a free place: short against any scenario.
@@ -47,14 +50,17 @@ pub struct Said {
     pub err: String,
 }
 
-/// Active units as systemd itself knows them: unit and host to the main process, 0 where there is none.
+/// Active units as systemd itself knows them: unit and host to the main process, 0 where there is
+/// none.
 pub type Running = BTreeMap<(String, String), u32>;
 
-/// Runs `body` on a cluster of its own. When it fails, prints what the hosts' fleetd had to say; leaves nothing behind either way.
+/// Runs `body` on a cluster of its own. When it fails, prints what the hosts' fleetd had to say;
+/// leaves nothing behind either way.
 pub fn scenario(options: &Options, body: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
     let _turn = Turn::wait()?;
     let cluster = Cluster { lab: Lab::up(options)? };
-    let ended = catch_unwind(AssertUnwindSafe(|| cluster.wait_until_ready().and_then(|()| body(&cluster))));
+    let ended =
+        catch_unwind(AssertUnwindSafe(|| cluster.wait_until_ready().and_then(|()| body(&cluster))));
     if !matches!(ended, Ok(Ok(()))) {
         eprintln!("{}", cluster.diagnosis());
     }
@@ -66,12 +72,20 @@ impl Cluster {
     pub fn wait_until_ready(&self) -> Result<()> {
         let hosts = self.hosts();
         // Each host of an embedded lab is a cluster of one.
-        let (asked, expected) = if self.lab.etcd_urls().is_empty() { (hosts.as_slice(), 1) } else { (&hosts[..1], hosts.len()) };
+        let (asked, expected) = if self.lab.etcd_urls().is_empty() {
+            (hosts.as_slice(), 1)
+        } else {
+            (&hosts[..1], hosts.len())
+        };
         for host in asked {
             wait_for("all machines and a leader", PATIENCE, || {
                 let machines = self.machines_by(host)?;
                 let leaders = machines.iter().filter(|machine| machine.leader).count();
-                ensure!(machines.len() == expected && leaders == 1, "{} machines, {leaders} lead", machines.len());
+                ensure!(
+                    machines.len() == expected && leaders == 1,
+                    "{} machines, {leaders} lead",
+                    machines.len()
+                );
                 Ok(())
             })?;
         }
@@ -80,13 +94,20 @@ impl Cluster {
 
     /// The hosts that have power.
     pub fn hosts(&self) -> Vec<String> {
-        self.lab.ls().into_iter().filter(|host| host.state == HostState::Running).map(|host| host.name).collect()
+        self.lab
+            .ls()
+            .into_iter()
+            .filter(|host| host.state == HostState::Running)
+            .map(|host| host.name)
+            .collect()
     }
 
     /// The host with this machine id.
     pub fn host_of(&self, machine_id: &str) -> Result<String> {
         let hosts = self.lab.ls().into_iter();
-        let found = hosts.map(|host| host.name).find(|host| self.lab.machine_id(host).is_ok_and(|id| id == machine_id));
+        let found = hosts
+            .map(|host| host.name)
+            .find(|host| self.lab.machine_id(host).is_ok_and(|id| id == machine_id));
         found.with_context(|| format!("no host has the machine id {machine_id:?}"))
     }
 
@@ -99,7 +120,14 @@ impl Cluster {
     /// Runs fleetctl in h1; it must end well. Answers with what it printed.
     pub fn ctl(&self, args: &[&str]) -> Result<String> {
         let said = self.fleetctl("h1", args)?;
-        ensure!(said.code == 0, "`fleetctl {}` ended with {}: {}{}", args.join(" "), said.code, said.out, said.err);
+        ensure!(
+            said.code == 0,
+            "`fleetctl {}` ended with {}: {}{}",
+            args.join(" "),
+            said.code,
+            said.out,
+            said.err
+        );
         Ok(said.out)
     }
 
@@ -124,7 +152,9 @@ impl Cluster {
 
     /// Writes a file in a host.
     pub fn write(&self, host: &str, path: &str, text: &str) -> Result<()> {
-        let mut command = self.lab.command(host, &["sh", "-c", r#"mkdir -p "$(dirname "$0")" && cat > "$0""#, path])?;
+        let mut command = self
+            .lab
+            .command(host, &["sh", "-c", r#"mkdir -p "$(dirname "$0")" && cat > "$0""#, path])?;
         let mut child = command.stdin(Stdio::piped()).spawn()?;
         child.stdin.take().context("its standard input")?.write_all(text.as_bytes())?;
         ensure!(child.wait()?.success(), "cannot write {path} in {host}");
@@ -133,9 +163,14 @@ impl Cluster {
 
     /// Destroys every unit and waits until no host runs any of them.
     pub fn clean(&self) -> Result<()> {
-        let names: Vec<String> =
-            self.units()?.into_iter().filter(|unit| unit.template.is_empty()).map(|unit| unit.name).collect();
-        let args: Vec<&str> = ["destroy"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        let names: Vec<String> = self
+            .units()?
+            .into_iter()
+            .filter(|unit| unit.template.is_empty())
+            .map(|unit| unit.name)
+            .collect();
+        let args: Vec<&str> =
+            ["destroy"].into_iter().chain(names.iter().map(String::as_str)).collect();
         self.ctl(&args)?;
         wait_for("an empty cluster", PATIENCE, || {
             let left = self.states()?;
@@ -179,7 +214,8 @@ impl Cluster {
         self.host_of(&leader.id)
     }
 
-    /// What the hosts' systemds run of units with these names (`*` and `?` are patterns), asked of them and not of fleet.
+    /// What the hosts' systemds run of units with these names (`*` and `?` are patterns), asked of
+    /// them and not of fleet.
     pub fn running(&self, patterns: &[&str]) -> Result<Running> {
         let mut running = Running::new();
         for host in self.hosts() {
@@ -192,13 +228,22 @@ impl Cluster {
 
     /// The same for one host: active units to main processes.
     pub fn running_on(&self, host: &str, patterns: &[&str]) -> Result<BTreeMap<String, u32>> {
-        let args: Vec<&str> =
-            ["systemctl", "show", "--property=Id,ActiveState,MainPID", "--"].iter().chain(patterns).copied().collect();
+        let args: Vec<&str> = ["systemctl", "show", "--property=Id,ActiveState,MainPID", "--"]
+            .iter()
+            .chain(patterns)
+            .copied()
+            .collect();
         let output = self.lab.exec(host, &args)?;
-        ensure!(output.status.success(), "systemctl in {host}: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "systemctl in {host}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let mut running = BTreeMap::new();
         for block in String::from_utf8(output.stdout)?.split("\n\n") {
-            let value = |key: &str| block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            let value = |key: &str| {
+                block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            };
             // Whatever is not down counts: a copy that is still stopping is a second copy.
             if let (Some(unit), Some("active" | "activating" | "deactivating" | "reloading")) =
                 (value("Id"), value("ActiveState"))
@@ -210,7 +255,12 @@ impl Cluster {
     }
 
     /// Waits until systemd runs exactly `names` among `patterns`, each once.
-    pub fn wait_for_exactly(&self, patterns: &[&str], names: &[String], limit: Duration) -> Result<Running> {
+    pub fn wait_for_exactly(
+        &self,
+        patterns: &[&str],
+        names: &[String],
+        limit: Duration,
+    ) -> Result<Running> {
         let mut wanted = names.to_vec();
         wanted.sort();
         wait_for(&format!("{} units, each once", wanted.len()), limit, || {
@@ -222,8 +272,14 @@ impl Cluster {
         })
     }
 
-    /// Watches for a time that nothing of `before` stops, moves, restarts or comes up twice; fails at the first deviation.
-    pub fn nothing_happens(&self, patterns: &[&str], before: &Running, time: Duration) -> Result<()> {
+    /// Watches for a time that nothing of `before` stops, moves, restarts or comes up twice; fails
+    /// at the first deviation.
+    pub fn nothing_happens(
+        &self,
+        patterns: &[&str],
+        before: &Running,
+        time: Duration,
+    ) -> Result<()> {
         let start = Instant::now();
         while start.elapsed() < time {
             let now = self.running(patterns)?;
@@ -240,7 +296,8 @@ impl Cluster {
         for leader in self.hosts() {
             if wanted != leads && self.store_member(&leader)?.id == leads {
                 let endpoint = self.store_endpoint(&leader)?;
-                let command = format!("ETCDCTL_API=3 etcdctl --endpoints {endpoint} move-leader {wanted:x}");
+                let command =
+                    format!("ETCDCTL_API=3 etcdctl --endpoints {endpoint} move-leader {wanted:x}");
                 self.lab.sh("h1", &command)?;
             }
         }
@@ -249,7 +306,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// How many elections etcd's members have held, as the member of one host counts them (Raft's term).
+    /// How many elections etcd's members have held, as the member of one host counts them (Raft's
+    /// term).
     pub fn store_term(&self, host: &str) -> Result<u64> {
         Ok(self.store_member(host)?.term)
     }
@@ -260,9 +318,14 @@ impl Cluster {
 
     fn store_member(&self, host: &str) -> Result<Member> {
         let endpoint = self.store_endpoint(host)?;
-        let text = self.lab.sh(host, &format!("ETCDCTL_API=3 etcdctl --endpoints {endpoint} endpoint status -w json"))?;
+        let text = self.lab.sh(
+            host,
+            &format!("ETCDCTL_API=3 etcdctl --endpoints {endpoint} endpoint status -w json"),
+        )?;
         let answer: serde_json::Value = serde_json::from_str(&text)?;
-        let number = |path: &str| answer.pointer(path).and_then(serde_json::Value::as_u64).context(text.clone());
+        let number = |path: &str| {
+            answer.pointer(path).and_then(serde_json::Value::as_u64).context(text.clone())
+        };
         Ok(Member {
             id: number("/0/Status/header/member_id")?,
             leader: number("/0/Status/leader")?,
@@ -270,7 +333,8 @@ impl Cluster {
         })
     }
 
-    /// Everything below fleet's prefix in etcd, keys and values with their revisions, as etcdctl prints it.
+    /// Everything below fleet's prefix in etcd, keys and values with their revisions, as etcdctl
+    /// prints it.
     pub fn store(&self) -> Result<String> {
         let text = self.lab.sh("h1", "ETCDCTL_API=3 etcdctl get --prefix /fleet -w json")?;
         let answer: serde_json::Value = serde_json::from_str(&text)?;
@@ -290,7 +354,13 @@ impl Cluster {
         for host in self.hosts() {
             let fields = "--fields=unit,machine,active,sub,result,restarts,message";
             let parts: [&[&str]; 3] = [
-                &["timeout", "5", "fleetctl", "list-machines", "--fields=machine,ip,metadata,leader"],
+                &[
+                    "timeout",
+                    "5",
+                    "fleetctl",
+                    "list-machines",
+                    "--fields=machine,ip,metadata,leader",
+                ],
                 &["timeout", "5", "fleetctl", "list-units", fields],
                 &[
                     "timeout",
@@ -334,11 +404,17 @@ fn difference(before: &Running, now: &Running) -> String {
     for ((unit, host), pid) in before {
         match now.get(&(unit.clone(), host.clone())) {
             None => said.push(format!("{unit} is gone from {host}")),
-            Some(other) if other != pid => said.push(format!("{unit} on {host} had pid {pid}, now {other}")),
+            Some(other) if other != pid => {
+                said.push(format!("{unit} on {host} had pid {pid}, now {other}"))
+            }
             Some(_) => {}
         }
     }
-    said.extend(now.keys().filter(|key| !before.contains_key(*key)).map(|(unit, host)| format!("{unit} has come up on {host}")));
+    said.extend(
+        now.keys()
+            .filter(|key| !before.contains_key(*key))
+            .map(|(unit, host)| format!("{unit} has come up on {host}")),
+    );
     said.join("; ")
 }
 
@@ -347,8 +423,14 @@ pub fn replicas(prefix: &str, count: u32) -> Vec<String> {
     (1..=count).map(|number| format!("{prefix}@{number}.service")).collect()
 }
 
-/// Tries for a while what is expected to end within `limit`, and fails naming both times if it took longer.
-pub fn within<T>(what: &str, limit: Duration, since: Instant, probe: impl FnMut() -> Result<T>) -> Result<T> {
+/// Tries for a while what is expected to end within `limit`, and fails naming both times if it took
+/// longer.
+pub fn within<T>(
+    what: &str,
+    limit: Duration,
+    since: Instant,
+    probe: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let left = limit.saturating_sub(since.elapsed());
     match wait_for(what, left, probe) {
         Ok(value) => Ok(value),
@@ -356,8 +438,8 @@ pub fn within<T>(what: &str, limit: Duration, since: Instant, probe: impl FnMut(
     }
 }
 
-/// A place among the labs that may be up at once on this machine, whichever programs they are of. Held for as long as this lives: the
-/// kernel gives a lock back also when its holder is killed.
+/// A place among the labs that may be up at once on this machine, whichever programs they are of.
+/// Held for as long as this lives: the kernel gives a lock back also when its holder is killed.
 struct Turn {
     _place: File,
 }
@@ -369,11 +451,14 @@ impl Turn {
         loop {
             for number in 1..=LABS {
                 let path = folder.join(format!(".place-{number}"));
-                let place = File::create(&path).with_context(|| format!("open {}", path.display()))?;
+                let place =
+                    File::create(&path).with_context(|| format!("open {}", path.display()))?;
                 match place.try_lock() {
                     Ok(()) => return Ok(Turn { _place: place }),
                     Err(TryLockError::WouldBlock) => {}
-                    Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("lock {}", path.display())),
+                    Err(TryLockError::Error(error)) => {
+                        return Err(error).with_context(|| format!("lock {}", path.display()));
+                    }
                 }
             }
             std::thread::sleep(LOOK);

@@ -25,14 +25,17 @@ pub struct Etcd {
     tls: Option<Files>,
 }
 
-/// The etcds to test with: `etcd` in PATH and every path in `FLEET_TEST_ETCD`, separated by colons. An error says what to install.
+/// The etcds to test with: `etcd` in PATH and every path in `FLEET_TEST_ETCD`, separated by colons.
+/// An error says what to install.
 pub fn binaries() -> anyhow::Result<Vec<PathBuf>> {
     let mut binaries = vec![PathBuf::from("etcd")];
     let more = std::env::var_os("FLEET_TEST_ETCD").unwrap_or_default();
     binaries.extend(std::env::split_paths(&more).filter(|path| !path.as_os_str().is_empty()));
     for binary in &binaries {
         let version = Command::new(binary).arg("--version").output();
-        version.with_context(|| format!("cannot run {}; `make test` installs Debian's etcd-server", binary.display()))?;
+        version.with_context(|| {
+            format!("cannot run {}; `make test` installs Debian's etcd-server", binary.display())
+        })?;
     }
     Ok(binaries)
 }
@@ -48,10 +51,16 @@ impl Etcd {
         Etcd::start_secured(binary, None, options).await
     }
 
-    /// The same over TLS: `tls` is etcd's certificate with its CA, from which a client must have one, too.
-    pub async fn start_secured(binary: &Path, tls: Option<Files>, options: &[&str]) -> anyhow::Result<Etcd> {
+    /// The same over TLS: `tls` is etcd's certificate with its CA, from which a client must have
+    /// one, too.
+    pub async fn start_secured(
+        binary: &Path,
+        tls: Option<Files>,
+        options: &[&str],
+    ) -> anyhow::Result<Etcd> {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        // Another process may take a free port before etcd does; then etcd exits and others are tried.
+        // Another process may take a free port before etcd does; then etcd exits and others are
+        // tried.
         let mut problem = None;
         for _ in 0..5 {
             let ports = [free_port()?, free_port()?];
@@ -99,13 +108,17 @@ impl Etcd {
             let client = crate::http_with(tls).timeout(Duration::from_secs(1)).build()?;
             match client.get(format!("{}/health", self.url())).send().await {
                 Ok(answer) if answer.status().is_success() => return Ok(()),
-                _ if Instant::now() > deadline => bail!("no answer within {START:?}: {}", self.log()),
+                _ if Instant::now() > deadline => {
+                    bail!("no answer within {START:?}: {}", self.log())
+                }
                 _ => {}
             }
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().transpose()) {
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().transpose())
+            {
                 bail!("it ended, {}: {}", status?, self.log());
             }
-            // A pause between two looks at another process, which has no other way to say that it is ready.
+            // A pause between two looks at another process, which has no other way to say that it
+            // is ready.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -153,15 +166,17 @@ impl Drop for Etcd {
     }
 }
 
-/// A port where nothing listens, below 32768: from there on Linux hands out ports to outgoing connections, and one of those could take
-/// it before it is used, or connect to itself.
+/// A port where nothing listens, below 32768: from there on Linux hands out ports to outgoing
+/// connections, and one of those could take it before it is used, or connect to itself.
 pub fn free_port() -> anyhow::Result<u16> {
     const RANGE: std::ops::Range<u16> = 20000..32000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Each process starts elsewhere, so that test binaries running together rarely try the same ones.
+    // Each process starts elsewhere, so that test binaries running together rarely try the same
+    // ones.
     let start = (std::process::id().wrapping_mul(37) % u32::from(RANGE.end - RANGE.start)) as u16;
     for _ in RANGE {
-        let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (RANGE.end - RANGE.start);
+        let offset =
+            start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (RANGE.end - RANGE.start);
         let port = RANGE.start + offset;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return Ok(port);

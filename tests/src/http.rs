@@ -6,7 +6,10 @@ pub fn http() -> reqwest::ClientBuilder {
 }
 
 /// The same with a TLS configuration, as [`fleet_tls::client`] makes it.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that gives it a TLS configuration")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that gives it a TLS configuration"
+)]
 pub fn http_with(tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
     reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls)
 }

@@ -1,10 +1,13 @@
-//! A store with something between it and who asks: a process that dies between two writes, a document that nothing can bear.
+//! A store with something between it and who asks: a process that dies between two writes, a
+//! document that nothing can bear.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleetd::store::kv::{Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchStream};
+use fleetd::store::kv::{
+    Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchStream,
+};
 
 /// What is asked of the store, as far as anybody interferes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +42,11 @@ pub struct Interposed {
 }
 
 impl Interposed {
-    async fn pass<T>(&self, request: Request, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    async fn pass<T>(
+        &self,
+        request: Request,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         match (self.fate)(request) {
             Fate::Done => call.await,
             Fate::Refused(error) => Err(error),

@@ -1,5 +1,6 @@
-//! What tests, demo and benchmarks share: the [`lab`] of real hosts, a [`cluster`] in one, and a real etcd by itself ([`etcd`]),
-//! the judge of what ran when ([`record`]), and programs of another version ([`versions`]).
+//! What tests, demo and benchmarks share: the [`lab`] of real hosts, a [`cluster`] in one, and a
+//! real etcd by itself ([`etcd`]), the judge of what ran when ([`record`]), and programs of another
+//! version ([`versions`]).
 
 pub mod certs;
 pub mod cluster;

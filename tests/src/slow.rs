@@ -1,4 +1,5 @@
-//! A TCP relay that holds back what the server answers, for as long as a test says: a slow server, or a slow network before it.
+//! A TCP relay that holds back what the server answers, for as long as a test says: a slow server,
+//! or a slow network before it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

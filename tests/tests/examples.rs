@@ -1,4 +1,5 @@
-//! Every file of unit-examples/: parsed, planned, and run on three hosts with the commands that its comment teaches.
+//! Every file of unit-examples/: parsed, planned, and run on three hosts with the commands that its
+//! comment teaches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use expect_test::expect;
-use fleet_core::model::{Capacity, DesiredState, FORMAT, Machine, Snapshot, Unit, UnitRecord, Unknown};
+use fleet_core::model::{
+    Capacity, DesiredState, FORMAT, Machine, Snapshot, Unit, UnitRecord, Unknown,
+};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Change, plan};
 use fleet_core::unit_file::UnitFile;
@@ -16,7 +19,8 @@ use fleet_core::xfleet;
 use fleet_tests::cluster::{Cluster, PATIENCE, scenario};
 use fleet_tests::lab::{Options, wait_for};
 
-/// Each file, and what its comment makes of it. A file that is not here has no test, so it fails one.
+/// Each file, and what its comment makes of it. A file that is not here has no test, so it fails
+/// one.
 const EXAMPLES: [(&str, Wanted); 15] = [
     ("backup.service", Wanted::Loaded),
     ("backup.timer", Wanted::Launched),
@@ -56,7 +60,8 @@ fn every_file_has_a_test_and_a_line_in_the_readme() -> Result<()> {
     let known = EXAMPLES.map(|(name, _)| name);
     assert_eq!(found, known, "unit-examples/ and this test's table differ");
     let readme = fs::read_to_string(folder().join("README.md"))?;
-    let missing: Vec<&str> = known.into_iter().filter(|name| !readme.contains(&format!("`{name}`"))).collect();
+    let missing: Vec<&str> =
+        known.into_iter().filter(|name| !readme.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "unit-examples/README.md says nothing of {missing:?}");
     Ok(())
 }
@@ -70,7 +75,11 @@ fn every_file_is_accepted_without_a_warning_and_begins_with_a_comment_that_teach
         assert_eq!(xfleet::lint(&file), [], "{name}");
         assert_eq!(xfleet::Constraints::from_file(&file).contradiction(), None, "{name}");
         let comment: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
-        assert!(!comment.is_empty() && text.contains("\n[Unit]\nDescription="), "{name} has no comment, or no description");
+        assert!(
+            !comment.is_empty() && text.contains("\n[Unit]\nDescription="),
+            "{name} has no \
+            comment, or no description"
+        );
     }
     Ok(())
 }
@@ -79,7 +88,8 @@ fn every_file_is_accepted_without_a_warning_and_begins_with_a_comment_that_teach
 fn all_together_find_their_machines() -> Result<()> {
     let machines = ["h1", "h2", "h3"].map(machine);
     let mut snapshot = Snapshot { now_ms: 1, ..Snapshot::default() };
-    snapshot.machines = machines.into_iter().map(|machine| (machine.id.clone(), Arc::new(machine))).collect();
+    snapshot.machines =
+        machines.into_iter().map(|machine| (machine.id.clone(), Arc::new(machine))).collect();
     for (name, wanted) in EXAMPLES {
         let unit = Unit::from_record(&record(name, wanted)?);
         snapshot.units.insert(unit.name.clone(), Arc::new(unit));
@@ -94,7 +104,9 @@ fn all_together_find_their_machines() -> Result<()> {
     }
     let lines: Vec<String> = placed
         .iter()
-        .map(|(machine, instances)| format!("{machine}: {}", instances.iter().copied().collect::<Vec<_>>().join(" ")))
+        .map(|(machine, instances)| {
+            format!("{machine}: {}", instances.iter().copied().collect::<Vec<_>>().join(" "))
+        })
         .collect();
     expect![[r#"
         h1: echo-backend.service echo.service echo.socket edge@2.service node-metrics.service srv-scratch.mount web-announce@1.service web@1.service web@4.service worker@2.container
@@ -105,8 +117,19 @@ fn all_together_find_their_machines() -> Result<()> {
 
 #[test]
 fn every_example_does_what_its_comment_says() -> Result<()> {
-    let labels = BTreeMap::from([(DB_HOST.to_owned(), format!("metadata = \"disk=ssd,host={DB_HOST}\""))]);
-    let options = Options { name: "test-examples".to_owned(), hosts: 3, host_config_extra: labels, ..Options::default() };
+    let labels = BTreeMap::from([(
+        DB_HOST.to_owned(),
+        format!(
+            "metadata = \
+        \"disk=ssd,host={DB_HOST}\""
+        ),
+    )]);
+    let options = Options {
+        name: "test-examples".to_owned(),
+        hosts: 3,
+        host_config_extra: labels,
+        ..Options::default()
+    };
     scenario(&options, |cluster| {
         for (name, _) in EXAMPLES {
             cluster.write_unit(name, &text_of(name)?)?;
@@ -132,7 +155,15 @@ fn replicas_answer_each_on_its_own_port(cluster: &Cluster) -> Result<()> {
     for number in 1..=5 {
         let name = format!("web@{number}.service");
         let host = host_of(cluster, &name)?;
-        answers(cluster, &host, &format!(":{}/", 8100 + number), &format!("Hello from {name} on {host}"))?;
+        answers(
+            cluster,
+            &host,
+            &format!(":{}/", 8100 + number),
+            &format!(
+                "Hello from {name} on \
+            {host}"
+            ),
+        )?;
     }
     typed(cluster, "web@.service", "fleetctl scale web=-3")?;
     active_are(cluster, "web@*.service", &["web@1.service", "web@2.service"])
@@ -143,16 +174,25 @@ fn a_sidekick_lives_beside_its_main_unit_and_dies_with_it(cluster: &Cluster) -> 
     typed(cluster, "web-announce@.service", "fleetctl scale web-announce=3")?;
     for number in 1..=3 {
         let host = host_of(cluster, &format!("web@{number}.service"))?;
-        ensure!(host_of(cluster, &format!("web-announce@{number}.service"))? == host, "sidekick {number} is not on {host}");
-        let address =
-            wait_for("the address", PATIENCE, || cluster.lab.sh(&host, &format!("cat /run/web-announce-{number}/address")))?;
+        ensure!(
+            host_of(cluster, &format!("web-announce@{number}.service"))? == host,
+            "sidekick \
+            {number} is not on {host}"
+        );
+        let address = wait_for("the address", PATIENCE, || {
+            cluster.lab.sh(&host, &format!("cat /run/web-announce-{number}/address"))
+        })?;
         ensure!(address == format!("http://{host}:{}/", 8100 + number), "announced {address:?}");
     }
     // Its main unit dies: systemd takes the sidekick down with it, and both come back.
     let host = host_of(cluster, "web@1.service")?;
     let sidekick = |cluster: &Cluster| -> Result<u32> {
         let running = cluster.running_on(&host, &["web-announce@1.service"])?;
-        running.get("web-announce@1.service").copied().filter(|pid| *pid != 0).with_context(|| format!("{running:?}"))
+        running
+            .get("web-announce@1.service")
+            .copied()
+            .filter(|pid| *pid != 0)
+            .with_context(|| format!("{running:?}"))
     };
     let before = sidekick(cluster)?;
     cluster.lab.sh(&host, "systemctl kill --signal=KILL web@1.service")?;
@@ -164,8 +204,16 @@ fn a_sidekick_lives_beside_its_main_unit_and_dies_with_it(cluster: &Cluster) -> 
     // Its main unit is scaled away: it goes too, and its announcement with it.
     let host = host_of(cluster, "web@3.service")?;
     cluster.ctl(&["scale", "web=2"])?;
-    active_are(cluster, "web-announce@*.service", &["web-announce@1.service", "web-announce@2.service"])?;
-    ensure!(cluster.lab.sh(&host, "ls -d /run/web-announce-3").is_err(), "the address of web@3 is still announced");
+    active_are(
+        cluster,
+        "web-announce@*.service",
+        &["web-announce@1.service", "web-announce@2.service"],
+    )?;
+    ensure!(
+        cluster.lab.sh(&host, "ls -d /run/web-announce-3").is_err(),
+        "the address of web@3 is \
+        still announced"
+    );
     Ok(())
 }
 
@@ -179,16 +227,25 @@ fn a_quadlet_answers_and_has_a_journal(cluster: &Cluster) -> Result<()> {
 fn a_quadlet_template_has_instances(cluster: &Cluster) -> Result<()> {
     typed(cluster, "worker@.container", "fleetctl submit worker@.container")?;
     typed(cluster, "worker@.container", "fleetctl scale worker@.container=3")?;
-    active_are(cluster, "worker@*.service", &["worker@1.service", "worker@2.service", "worker@3.service"])?;
+    active_are(
+        cluster,
+        "worker@*.service",
+        &["worker@1.service", "worker@2.service", "worker@3.service"],
+    )?;
     says(cluster, "worker@.container", "fleetctl journal worker@2.container", "worker 2 is ready")
 }
 
 fn a_global_agent_is_everywhere(cluster: &Cluster) -> Result<()> {
     typed(cluster, "node-metrics.service", "fleetctl start node-metrics.service")?;
     for host in cluster.hosts() {
-        let metrics = answer(cluster, &host, ":9100/cgi-bin/metrics", |text| text.contains("node_load1 "))?;
-        let memory = metrics.lines().find_map(|line| line.strip_prefix("node_memory_MemTotal_bytes "));
-        ensure!(memory.is_some_and(|bytes| bytes.parse::<u64>().is_ok_and(|bytes| bytes > 0)), "{host} says {metrics:?}");
+        let metrics =
+            answer(cluster, &host, ":9100/cgi-bin/metrics", |text| text.contains("node_load1 "))?;
+        let memory =
+            metrics.lines().find_map(|line| line.strip_prefix("node_memory_MemTotal_bytes "));
+        ensure!(
+            memory.is_some_and(|bytes| bytes.parse::<u64>().is_ok_and(|bytes| bytes > 0)),
+            "{host} says {metrics:?}"
+        );
     }
     Ok(())
 }
@@ -198,7 +255,15 @@ fn the_database_is_where_its_disk_is(cluster: &Cluster) -> Result<()> {
     ensure!(host_of(cluster, "db.service")? == DB_HOST);
     let etcdctl = format!("etcdctl --endpoints=http://{DB_HOST}:2479");
     cluster.lab.sh("h1", &format!("{etcdctl} put greeting hello"))?;
-    ensure!(cluster.lab.sh("h3", &format!("{etcdctl} get --print-value-only greeting"))? == "hello");
+    ensure!(
+        cluster.lab.sh(
+            "h3",
+            &format!(
+                "{etcdctl} get --print-value-only \
+        greeting"
+            )
+        )? == "hello"
+    );
     cluster.lab.sh(DB_HOST, "test -d /var/lib/db/etcd").map(drop)
 }
 
@@ -217,13 +282,25 @@ fn the_first_connection_starts_the_containers(cluster: &Cluster) -> Result<()> {
     typed(cluster, "echo.socket", "fleetctl load echo.socket echo.service echo-backend.service")?;
     typed(cluster, "echo.socket", "fleetctl start echo.socket")?;
     let host = host_of(cluster, "echo.socket")?;
-    ensure!(cluster.running(&["echo*.service"])?.is_empty(), "the echo service runs before anybody has connected");
-    let talk =
-        format!("exec 3<>/dev/tcp/{}/7007 && echo 'hello there' >&3 && timeout 30 head -n 1 <&3", cluster.lab.address(&host)?);
+    ensure!(
+        cluster.running(&["echo*.service"])?.is_empty(),
+        "the echo service runs before \
+        anybody has connected"
+    );
+    let talk = format!(
+        "exec 3<>/dev/tcp/{}/7007 && echo 'hello there' >&3 && timeout 30 head -n 1 \
+            <&3",
+        cluster.lab.address(&host)?
+    );
     for _ in 0..2 {
         let output = cluster.lab.outside("bash").args(["-c", &talk]).output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(said == "hello there\n", "the echo is {said:?}; {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            said == "hello there\n",
+            "the echo is \
+            {said:?}; {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     active_are(cluster, "echo*.service", &["echo-backend.service", "echo.service"])
 }
@@ -247,9 +324,21 @@ fn what_comes_in_is_worked_on(cluster: &Cluster) -> Result<()> {
     typed(cluster, "inbox.path", "fleetctl start inbox.path")?;
     let host = host_of(cluster, "inbox.path")?;
     for name in ["first", "second"] {
-        cluster.lab.sh(&host, &format!("echo {name} > /var/spool/.{name} && mv /var/spool/.{name} /var/spool/inbox/{name}"))?;
+        cluster.lab.sh(
+            &host,
+            &format!(
+                "echo {name} > /var/spool/.{name} && mv /var/spool/.{name} \
+            /var/spool/inbox/{name}"
+            ),
+        )?;
         wait_for("the file to be worked on", PATIENCE, || {
-            cluster.lab.sh(&host, &format!("grep ' {name}$' /var/lib/inbox/ledger && test ! -e /var/spool/inbox/{name}"))
+            cluster.lab.sh(
+                &host,
+                &format!(
+                    "grep ' {name}$' /var/lib/inbox/ledger && test ! -e \
+                /var/spool/inbox/{name}"
+                ),
+            )
         })?;
     }
     Ok(())
@@ -258,7 +347,11 @@ fn what_comes_in_is_worked_on(cluster: &Cluster) -> Result<()> {
 fn the_scratch_space_is_mounted(cluster: &Cluster) -> Result<()> {
     typed(cluster, "srv-scratch.mount", "fleetctl start srv-scratch.mount")?;
     for host in cluster.hosts() {
-        cluster.lab.sh(&host, "grep '^tmpfs /srv/scratch tmpfs .*size=65536k' /proc/mounts && touch /srv/scratch/file")?;
+        cluster.lab.sh(
+            &host,
+            "grep '^tmpfs /srv/scratch tmpfs .*size=65536k' /proc/mounts && \
+            touch /srv/scratch/file",
+        )?;
     }
     Ok(())
 }
@@ -267,17 +360,27 @@ fn destroyed_nothing_is_left(cluster: &Cluster) -> Result<()> {
     let mut arguments = vec!["destroy"];
     arguments.extend(EXAMPLES.map(|(name, _)| name));
     cluster.ctl(&arguments)?;
-    let stems: BTreeSet<&str> = EXAMPLES.iter().map(|(name, _)| name.split(['@', '.']).next().unwrap_or(name)).collect();
-    let patterns: Vec<String> = stems.iter().flat_map(|stem| [format!("'{stem}.*'"), format!("'{stem}@*'")]).collect();
+    let stems: BTreeSet<&str> =
+        EXAMPLES.iter().map(|(name, _)| name.split(['@', '.']).next().unwrap_or(name)).collect();
+    let patterns: Vec<String> =
+        stems.iter().flat_map(|stem| [format!("'{stem}.*'"), format!("'{stem}@*'")]).collect();
     let patterns = patterns.join(" ");
     for host in cluster.hosts() {
         for (what, script) in [
             ("units", format!("systemctl list-units --all --plain --no-legend -- {patterns}")),
-            ("unit files", format!("cd /run/systemd/system && ls -d {} 2>/dev/null || true", patterns.replace('\'', ""))),
+            (
+                "unit files",
+                format!(
+                    "cd /run/systemd/system && ls -d {} 2>/dev/null || \
+                true",
+                    patterns.replace('\'', "")
+                ),
+            ),
             ("containers", "podman ps --all --quiet".to_owned()),
             ("mounts", "grep /srv/scratch /proc/mounts || true".to_owned()),
         ] {
-            // A container's files are removed by podman's own clean-up, a moment after its unit has stopped.
+            // A container's files are removed by podman's own clean-up, a moment after its unit has
+            // stopped.
             wait_for(&format!("no {what} on {host}"), Duration::from_secs(10), || {
                 let left = cluster.lab.sh(&host, &script)?;
                 ensure!(left.is_empty(), "{left}");
@@ -288,16 +391,24 @@ fn destroyed_nothing_is_left(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command of the file's comment as a user would, in the folder with the files; it must end well.
+/// Runs a command of the file's comment as a user would, in the folder with the files; it must end
+/// well.
 fn typed(cluster: &Cluster, file: &str, command: &str) -> Result<String> {
-    ensure!(command_in(&text_of(file)?, command), "the comment of {file} does not teach `{command}`");
+    ensure!(
+        command_in(&text_of(file)?, command),
+        "the comment of {file} does not teach \
+        `{command}`"
+    );
     cluster.lab.sh("h1", &format!("cd /root/units && {command}"))
 }
 
 /// Whether the file's comment shows this command.
 fn command_in(text: &str, command: &str) -> bool {
-    let shown = |line: &str| line.strip_prefix("#   ").is_some_and(|line| line.split("   ").next() == Some(command));
-    text.lines().any(|line| shown(line) || line.strip_prefix("#   ").map(str::trim_end) == Some(command))
+    let shown = |line: &str| {
+        line.strip_prefix("#   ").is_some_and(|line| line.split("   ").next() == Some(command))
+    };
+    text.lines()
+        .any(|line| shown(line) || line.strip_prefix("#   ").map(str::trim_end) == Some(command))
 }
 
 /// Waits until a command of the file's comment prints these words.
@@ -312,12 +423,16 @@ fn says(cluster: &Cluster, file: &str, command: &str, words: &str) -> Result<()>
 /// The one host on which fleet says that the unit is active.
 fn host_of(cluster: &Cluster, unit: &str) -> Result<String> {
     let states = cluster.states()?;
-    let places: Vec<_> = states.iter().filter(|state| state.name == unit && state.systemd_active_state == "active").collect();
+    let places: Vec<_> = states
+        .iter()
+        .filter(|state| state.name == unit && state.systemd_active_state == "active")
+        .collect();
     ensure!(places.len() == 1, "{unit} is active on {} machines: {states:?}", places.len());
     cluster.host_of(&places[0].machine_id)
 }
 
-/// Waits until the hosts' systemds run exactly these of the units that the pattern names, each once.
+/// Waits until the hosts' systemds run exactly these of the units that the pattern names, each
+/// once.
 fn active_are(cluster: &Cluster, pattern: &str, units: &[&str]) -> Result<()> {
     let names: Vec<String> = units.iter().map(|unit| unit.to_string()).collect();
     cluster.wait_for_exactly(&[pattern], &names, PATIENCE).map(drop)
@@ -328,7 +443,12 @@ fn answers(cluster: &Cluster, host: &str, rest: &str, line: &str) -> Result<()> 
     answer(cluster, host, rest, |text| text.trim_end() == line).map(drop)
 }
 
-fn answer(cluster: &Cluster, host: &str, rest: &str, right: impl Fn(&str) -> bool) -> Result<String> {
+fn answer(
+    cluster: &Cluster,
+    host: &str,
+    rest: &str,
+    right: impl Fn(&str) -> bool,
+) -> Result<String> {
     let url = format!("http://{}{rest}", cluster.lab.address(host)?);
     wait_for(&format!("the right answer of {url}"), PATIENCE, || {
         let text = cluster.lab.http_get(&url)?;

@@ -1,4 +1,5 @@
-//! The man pages and completions that packages take: one page a command, and a script for each shell.
+//! The man pages and completions that packages take: one page a command, and a script for each
+//! shell.
 
 use std::process::Command;
 
@@ -12,12 +13,20 @@ fn every_command_has_a_page_and_every_shell_its_script() -> anyhow::Result<()> {
     for command in fleetctl::command().get_subcommands().filter(|command| !command.is_hide_set()) {
         let text = page(&format!("fleetctl-{}.1", command.get_name()))?;
         anyhow::ensure!(text.contains(&format!(".TH fleetctl-{} 1", command.get_name())), "{text}");
-        let about =
-            command.get_about().map(|about| about.to_string().replace('-', "\\-").replace('\'', "\\*(Aq")).unwrap_or_default();
+        let about = command
+            .get_about()
+            .map(|about| about.to_string().replace('-', "\\-").replace('\'', "\\*(Aq"))
+            .unwrap_or_default();
         anyhow::ensure!(!about.is_empty() && text.contains(&about), "{text}");
     }
-    anyhow::ensure!(page("fleetctl.1")?.contains("fleetctl\\-start(1)") && page("fleetd.8")?.contains("fleet\\-keeper(8)"));
-    anyhow::ensure!(page("fleetctl.1")?.contains("FLEETCTL_ENDPOINT") && page("fleetctl-stop.1")?.contains("FLEETCTL_TUNNEL"));
+    anyhow::ensure!(
+        page("fleetctl.1")?.contains("fleetctl\\-start(1)")
+            && page("fleetd.8")?.contains("fleet\\-keeper(8)")
+    );
+    anyhow::ensure!(
+        page("fleetctl.1")?.contains("FLEETCTL_ENDPOINT")
+            && page("fleetctl-stop.1")?.contains("FLEETCTL_TUNNEL")
+    );
     anyhow::ensure!(page("fleet-keeper.8")?.contains("\\- Holds this machine"));
     for entry in std::fs::read_dir(&man)? {
         let name = entry?.file_name().into_string().map_err(|name| anyhow::anyhow!("{name:?}"))?;
@@ -47,8 +56,18 @@ fn check(name: &str, text: &str, exists: impl Fn(&str) -> bool) -> anyhow::Resul
     }
     for entry in text.split("\n.TP\n").skip(1) {
         let (head, about) = entry.split_once('\n').unwrap_or((entry, ""));
-        anyhow::ensure!(about.starts_with(|c: char| c.is_alphabetic()), "{name} says nothing of {head}: {about}");
+        anyhow::ensure!(
+            about.starts_with(|c: char| c.is_alphabetic()),
+            "{name} says nothing of \
+            {head}: {about}"
+        );
     }
-    anyhow::ensure!(text.contains(".SH \"SEE ALSO\"\nfleet") && !text.contains("vversion"), "{name}: {text}");
+    anyhow::ensure!(
+        text.contains(
+            ".SH \"SEE \
+        ALSO\"\nfleet"
+        ) && !text.contains("vversion"),
+        "{name}: {text}"
+    );
     Ok(())
 }

@@ -9,7 +9,9 @@ use fleet_tests::lab::{Lab, Options as LabOptions, Store};
 use fleetd::systemd::counters::Counters;
 use fleetd::systemd::dbus::{Bus, DbusSystemd, Options};
 use fleetd::systemd::sim::{Process, SimSystemd, Times};
-use fleetd::systemd::{Bonds, Job, Listed, MAX_CALLS, MAX_JOBS, MAX_STARTS, Rest, Systemd, SystemdError};
+use fleetd::systemd::{
+    Bonds, Job, Listed, MAX_CALLS, MAX_JOBS, MAX_STARTS, Rest, Systemd, SystemdError,
+};
 
 const RUNS: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
 const RUNS_ONCE: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
@@ -18,10 +20,12 @@ const FAILS: &str = "[Service]\nExecStart=/bin/sh -c 'exit 3'\n";
 const ENDS: &str = "[Service]\nExecStart=/bin/true\n";
 const HANGS: &str = "[Service]\nType=notify\nTimeoutStartSec=infinity\nTimeoutStopSec=1\nExecStart=/bin/sleep infinity\n";
 /// Says that it is up, and pings the watchdog no more.
-const SILENT: &str = "[Service]\nType=notify\nNotifyAccess=all\nWatchdogSec=1\nExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep infinity'\n";
+const SILENT: &str = "[Service]\nType=notify\nNotifyAccess=all\nWatchdogSec=1\nExecStart=/bin/sh \
+    -c 'systemd-notify --ready; exec sleep infinity'\n";
 /// The same without a watchdog, with a folder that goes when it does; systemd starts it again.
 const KEEPS: &str = "[Service]\nType=notify\nNotifyAccess=all\nRuntimeDirectory=fleettest-keeps\nRestart=always\nRestartSec=50ms\nExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep infinity'\n";
-/// Does not end when it is told to: that signal is one that nobody heeds, from a process's first instant on.
+/// Does not end when it is told to: that signal is one that nobody heeds, from a process's first
+/// instant on.
 const STUBBORN: &str = "TimeoutStopSec=1\nKillSignal=SIGWINCH\n";
 const DROP_IN: &str = "[Unit]\nDescription=by fleet\n";
 
@@ -38,7 +42,10 @@ struct Host {
 
 impl Host {
     fn simulated() -> Host {
-        let sim = SimSystemd::new(Times { call: Duration::from_millis(1), job: Duration::from_millis(2) });
+        let sim = SimSystemd::new(Times {
+            call: Duration::from_millis(1),
+            job: Duration::from_millis(2),
+        });
         sim.define_on_host(&unit("dbus.service"), "/usr/lib/systemd/system/dbus.service", RUNS);
         sim.define_on_host(&unit("getty@.service"), "/usr/lib/systemd/system/getty@.service", RUNS);
         Host { systemd: Arc::new(sim.clone()), sim: Some(sim), real: None, root: String::new() }
@@ -46,20 +53,30 @@ impl Host {
 
     /// `root` is where a booted host's `/` is seen from here, its bus below it.
     async fn real(root: &str) -> Host {
-        let options = Options { bus: Bus::Address(bus(root)), root: root.into(), ..Options::default() };
-        let real = Arc::new(DbusSystemd::connect(options).await.expect("the host's systemd answers"));
+        let options =
+            Options { bus: Bus::Address(bus(root)), root: root.into(), ..Options::default() };
+        let real = Arc::new(DbusSystemd::connect(options).await.expect(
+            "the host's systemd \
+            answers",
+        ));
         Host { systemd: real.clone(), sim: None, real: Some(real), root: root.to_string() }
     }
 
     fn counters(&self) -> Counters {
-        self.sim.as_ref().map(|sim| sim.counters()).or(self.real.as_ref().map(|real| real.counters())).unwrap_or_default()
+        self.sim
+            .as_ref()
+            .map(|sim| sim.counters())
+            .or(self.real.as_ref().map(|real| real.counters()))
+            .unwrap_or_default()
     }
 
     async fn write(&self, name: &UnitName, text: &str) {
         if let Some(sim) = &self.sim {
             match text {
                 FAILS => sim.fail(name, "exit-code", 3),
-                text if text.starts_with(SILENT) || text.starts_with(KEEPS) => sim.run_program(name, Arc::new(says_ready)),
+                text if text.starts_with(SILENT) || text.starts_with(KEEPS) => {
+                    sim.run_program(name, Arc::new(says_ready))
+                }
                 _ if text.ends_with(STUBBORN) => sim.stops_slowly(name, PATIENCE),
                 HANGS => sim.hang(name),
                 ENDS => sim.exit(name),
@@ -75,7 +92,11 @@ impl Host {
 
     async fn now(&self, name: &UnitName) -> Listed {
         let mut all = self.systemd.list(std::slice::from_ref(name)).await.unwrap();
-        all.remove(name).unwrap_or(Listed { active: "inactive".into(), sub: "dead".into(), ..Listed::default() })
+        all.remove(name).unwrap_or(Listed {
+            active: "inactive".into(),
+            sub: "dead".into(),
+            ..Listed::default()
+        })
     }
 
     /// Waits until the unit has no job and is in this state: `active running`.
@@ -97,7 +118,12 @@ impl Host {
 
     async fn until_no_jobs(&self) {
         let mut changes = self.systemd.changes();
-        let none = tokio::time::timeout(PATIENCE, changes.wait_for(|_| self.systemd.jobs_in_flight() == 0)).await.is_ok();
+        let none = tokio::time::timeout(
+            PATIENCE,
+            changes.wait_for(|_| self.systemd.jobs_in_flight() == 0),
+        )
+        .await
+        .is_ok();
         assert!(none, "{} jobs are still in flight", self.systemd.jobs_in_flight());
     }
 
@@ -164,7 +190,8 @@ async fn a_new_unit_starts_without_a_reload(host: Host) {
 }
 
 async fn many_units_written_while_others_start_are_all_found(host: Host) {
-    let names: Vec<UnitName> = (0..200).map(|i| unit(&format!("fleettest-many@{i}.service"))).collect();
+    let names: Vec<UnitName> =
+        (0..200).map(|i| unit(&format!("fleettest-many@{i}.service"))).collect();
     let arrivals = names.iter().map(|name| async {
         host.write(name, RUNS_ONCE).await;
         host.queue(name, Job::Start).await;
@@ -176,7 +203,10 @@ async fn many_units_written_while_others_start_are_all_found(host: Host) {
     futures_util::future::join_all(names.iter().map(|name| host.clear(name))).await;
     host.until_no_jobs().await;
     let counters = host.counters();
-    assert_eq!((counters.start, counters.stop, counters.write, counters.reload), (200, 200, 200, 0));
+    assert_eq!(
+        (counters.start, counters.stop, counters.write, counters.reload),
+        (200, 200, 200, 0)
+    );
     assert!(counters.most_calls <= MAX_CALLS && counters.most_jobs <= MAX_JOBS, "{counters:?}");
 }
 
@@ -196,9 +226,24 @@ async fn a_changed_text_is_used_only_after_a_reload(host: Host) {
 
 async fn a_name_can_be_used_again_with_another_text(host: Host) {
     let name = unit("fleettest-again.service");
-    for (text, state) in
-        [(RUNS, "active running"), (FAILS, "failed failed"), (RUNS_ONCE, "active exited"), (RUNS, "active running")]
-    {
+    for (text, state) in [
+        (
+            RUNS,
+            "active \
+            running",
+        ),
+        (
+            FAILS,
+            "failed \
+            failed",
+        ),
+        (
+            RUNS_ONCE,
+            "active \
+            exited",
+        ),
+        (RUNS, "active running"),
+    ] {
         host.write(&name, text).await;
         host.queue(&name, Job::Start).await;
         host.until(&name, state).await;
@@ -214,7 +259,10 @@ async fn a_failed_unit_tells_why_until_it_is_reset(host: Host) {
     host.queue(&name, Job::Start).await;
     host.until(&name, "failed failed").await;
     let outcome = host.systemd.outcome(&name).await.unwrap();
-    assert_eq!((outcome.result.as_str(), outcome.code, outcome.restarts), ("exit-code", Some(3), 0));
+    assert_eq!(
+        (outcome.result.as_str(), outcome.code, outcome.restarts),
+        ("exit-code", Some(3), 0)
+    );
     host.systemd.reset_failed(&name).await.unwrap();
     host.until(&name, "inactive dead").await;
     host.clear(&name).await;
@@ -242,12 +290,17 @@ async fn the_drop_in_is_part_of_the_unit(host: Host) {
 
 async fn instances_share_their_templates_file_until_one_gets_its_own(host: Host) {
     let [template, one, two] =
-        ["fleettest-shared@.service", "fleettest-shared@1.service", "fleettest-shared@2.service"].map(unit);
+        ["fleettest-shared@.service", "fleettest-shared@1.service", "fleettest-shared@2.service"]
+            .map(unit);
     host.write(&template, RUNS).await;
-    // The drop-in of its own takes the place of the template's for this one, and here it says that it ends by itself.
+    // The drop-in of its own takes the place of the template's for this one, and here it says that
+    // it ends by itself.
     host.systemd.share(&one, None).await.unwrap();
     host.systemd
-        .share(&two, Some("[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=\nExecStart=/bin/true\n"))
+        .share(
+            &two,
+            Some("[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=\nExecStart=/bin/true\n"),
+        )
         .await
         .unwrap();
     host.queue(&one, Job::Start).await;
@@ -274,11 +327,13 @@ async fn refusals_are_in_systemds_words(host: Host) {
     let start = |name| host.systemd.queue(name, Job::Start);
     assert_eq!(
         problem(start(&missing).await),
-        "systemd refused to start fleettest-missing@1.service: Unit fleettest-missing@1.service not found."
+        "systemd refused to start fleettest-missing@1.service: Unit fleettest-missing@1.service \
+            not found."
     );
     assert_eq!(
         problem(start(&bad).await),
-        "systemd refused to start fleettest-bad.service: Unit fleettest-bad.service has a bad unit file setting."
+        "systemd refused to start fleettest-bad.service: Unit fleettest-bad.service has a bad \
+            unit file setting."
     );
     host.clear(&bad).await;
     assert_eq!(host.systemd.jobs_in_flight(), 0);
@@ -293,15 +348,29 @@ async fn what_is_not_there_can_be_stopped_reset_and_removed(host: Host) {
 }
 
 async fn a_list_has_only_units_that_are_not_at_rest(host: Host) {
-    let [runs, written, missing, template] =
-        ["fleettest-runs@1.service", "fleettest-written.service", "fleettest-absent.service", "fleettest-t@.service"].map(unit);
+    let [runs, written, missing, template] = [
+        "fleettest-runs@1.service",
+        "fleettest-written.service",
+        "fleettest-absent.service",
+        "fleettest-t@.service",
+    ]
+    .map(unit);
     for name in [&runs, &written, &template] {
         host.write(name, RUNS).await;
     }
     host.queue(&runs, Job::Start).await;
     host.until(&runs, "active running").await;
-    let listed = host.systemd.list(&[missing, template.clone(), written.clone(), runs.clone()]).await.unwrap();
-    let running = Listed { load: "loaded".into(), active: "active".into(), sub: "running".into(), job: false };
+    let listed = host
+        .systemd
+        .list(&[missing, template.clone(), written.clone(), runs.clone()])
+        .await
+        .unwrap();
+    let running = Listed {
+        load: "loaded".into(),
+        active: "active".into(),
+        sub: "running".into(),
+        job: false,
+    };
     assert_eq!(listed.into_iter().collect::<Vec<_>>(), [(runs.clone(), running)]);
     for name in [&runs, &written] {
         host.clear(name).await;
@@ -323,15 +392,22 @@ async fn a_hanging_start_has_a_job_until_it_is_stopped(host: Host) {
 
 async fn the_hosts_own_units_are_told_with_their_path(host: Host) {
     let defines = async |name: &str| host.systemd.host_defines(&unit(name)).await.unwrap();
-    assert_eq!(defines("dbus.service").await.as_deref(), Some("/usr/lib/systemd/system/dbus.service"));
-    assert_eq!(defines("getty@7.service").await.as_deref(), Some("/usr/lib/systemd/system/getty@.service"));
+    assert_eq!(
+        defines("dbus.service").await.as_deref(),
+        Some("/usr/lib/systemd/system/dbus.service")
+    );
+    assert_eq!(
+        defines("getty@7.service").await.as_deref(),
+        Some("/usr/lib/systemd/system/getty@.service")
+    );
     let ours = unit("fleettest-ours.service");
     host.write(&ours, RUNS).await;
     assert_eq!(defines(ours.as_str()).await, None);
     host.systemd.remove(&ours).await.unwrap();
 }
 
-const WANTED: &str = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=fleettest-wants.target\n";
+const WANTED: &str = "[Service]\nExecStart=/bin/sleep \
+    infinity\n[Install]\nWantedBy=fleettest-wants.target\n";
 
 async fn an_enabled_unit_starts_with_its_target_until_it_is_disabled(host: Host) {
     let [target, wanted] = ["fleettest-wants.target", "fleettest-wanted@1.service"].map(unit);
@@ -383,13 +459,17 @@ async fn a_loaded_target_heeds_an_enabled_unit_after_a_reload(host: Host) {
 
 async fn a_unit_without_a_file_cannot_be_enabled(host: Host) {
     let missing = unit("fleettest-nofile.service");
-    assert!(
-        problem(host.systemd.enable(&[missing]).await).starts_with("systemd refused to enable fleettest-nofile.service: Unit ")
-    );
+    assert!(problem(host.systemd.enable(&[missing]).await).starts_with(
+        "systemd refused to enable \
+            fleettest-nofile.service: Unit "
+    ));
 }
 
-async fn one_call_enables_many_and_one_that_is_refused_leaves_the_others_to_be_asked_for(host: Host) {
-    let names = ["fleettest-many-1.service", "fleettest-many-2.service", "fleettest-odd.service"].map(unit);
+async fn one_call_enables_many_and_one_that_is_refused_leaves_the_others_to_be_asked_for(
+    host: Host,
+) {
+    let names =
+        ["fleettest-many-1.service", "fleettest-many-2.service", "fleettest-odd.service"].map(unit);
     for name in &names {
         let alias = if name.stem().ends_with("odd") { "Alias=fleettest-odd.socket\n" } else { "" };
         host.write(name, &format!("{WANTED}{alias}")).await;
@@ -521,7 +601,9 @@ async fn a_silent_watchdog_ends_a_unit_and_what_is_bound_to_it(host: Host) {
     }
 }
 
-async fn what_restarts_by_itself_is_counted_takes_along_what_is_bound_and_brings_back_only_itself(host: Host) {
+async fn what_restarts_by_itself_is_counted_takes_along_what_is_bound_and_brings_back_only_itself(
+    host: Host,
+) {
     let [keeper, bound] = ["fleettest-keeps.service", "fleettest-bound.service"].map(unit);
     host.write(&keeper, KEEPS).await;
     host.write(&bound, &bound_to(&keeper, RUNS)).await;
@@ -541,18 +623,32 @@ async fn what_restarts_by_itself_is_counted_takes_along_what_is_bound_and_brings
             host.now(&keeper).await;
         }
     });
-    assert!(noticed.await.is_ok(), "the restart, which is a job of systemd's own, is never noticed");
+    assert!(
+        noticed.await.is_ok(),
+        "the restart, which is a job of systemd's own, is never \
+        noticed"
+    );
     host.queue(&keeper, Job::Restart).await;
     host.until(&keeper, "active running").await;
-    assert_eq!(host.systemd.restarts(&keeper).await.unwrap(), 0, "a job's start counts from nought");
+    assert_eq!(
+        host.systemd.restarts(&keeper).await.unwrap(),
+        0,
+        "a job's start counts from \
+        nought"
+    );
     for name in [&bound, &keeper] {
         host.clear(name).await;
     }
 }
 
 async fn a_start_that_came_to_nothing_is_told_in_systemds_word(host: Host) {
-    let [needs, fails, timer, hangs] =
-        ["fleettest-needs.service", "fleettest-once.service", "fleettest-tick.timer", "fleettest-hangs.service"].map(unit);
+    let [needs, fails, timer, hangs] = [
+        "fleettest-needs.service",
+        "fleettest-once.service",
+        "fleettest-tick.timer",
+        "fleettest-hangs.service",
+    ]
+    .map(unit);
     let tick = unit("fleettest-tick.service");
     host.write(&fails, "[Service]\nType=oneshot\nExecStart=/bin/false\n").await;
     host.sim.iter().for_each(|sim| sim.fail(&fails, "exit-code", 1));
@@ -568,7 +664,10 @@ async fn a_start_that_came_to_nothing_is_told_in_systemds_word(host: Host) {
     // One that another job of ours took the place of came to nothing by our own wish.
     host.write(&hangs, HANGS).await;
     host.queue(&hangs, Job::Start).await;
-    assert_eq!(host.systemd.open_starts().into_iter().collect::<Vec<_>>(), std::slice::from_ref(&hangs));
+    assert_eq!(
+        host.systemd.open_starts().into_iter().collect::<Vec<_>>(),
+        std::slice::from_ref(&hangs)
+    );
     host.queue(&hangs, Job::Stop).await;
     host.until_no_jobs().await;
     assert!(host.systemd.take_failed_starts().is_empty() && host.systemd.open_starts().is_empty());
@@ -579,7 +678,8 @@ async fn a_start_that_came_to_nothing_is_told_in_systemds_word(host: Host) {
 }
 
 async fn a_unit_that_ended_is_told_from_one_that_a_job_stopped(host: Host) {
-    let [main, bound, ends] = ["fleettest-main.service", "fleettest-side.service", "fleettest-ends.service"].map(unit);
+    let [main, bound, ends] =
+        ["fleettest-main.service", "fleettest-side.service", "fleettest-ends.service"].map(unit);
     assert_eq!(host.systemd.rest(&main).await.unwrap(), Rest::Unknown);
     host.write(&main, RUNS).await;
     host.write(&bound, &bound_to(&main, RUNS)).await;
@@ -595,8 +695,9 @@ async fn a_unit_that_ended_is_told_from_one_that_a_job_stopped(host: Host) {
     for name in [&bound, &main] {
         assert_eq!(host.rest(name).await, Rest::Stopped, "{name}");
     }
-    // What died, and is started again by its Restart=, takes along what is bound to it, by a job of systemd's own.
-    // Not at once: a restart that finds what is bound to it still ending takes it along, and it is up again.
+    // What died, and is started again by its Restart=, takes along what is bound to it, by a job of
+    // systemd's own. Not at once: a restart that finds what is bound to it still ending takes it
+    // along, and it is up again.
     host.write(&main, &KEEPS.replace("RestartSec=50ms", "RestartSec=5s")).await;
     host.systemd.reload().await.unwrap();
     host.queue(&bound, Job::Start).await;
@@ -621,7 +722,10 @@ async fn what_a_start_does_to_other_units_is_known(host: Host) {
     for name in [&main, &stopped, &fresh, &rival] {
         host.write(name, RUNS).await;
     }
-    let text = format!("[Unit]\nBindsTo={main}\nRequires={stopped} {fresh}\nConflicts={rival}\n{RUNS}");
+    let text = format!(
+        "[Unit]\nBindsTo={main}\nRequires={stopped} \
+        {fresh}\nConflicts={rival}\n{RUNS}"
+    );
     host.write(&one, &text).await;
     host.queue(&stopped, Job::Start).await;
     host.until(&stopped, "active running").await;
@@ -645,7 +749,13 @@ async fn a_stop_that_a_unit_refuses_is_told_in_systemds_words_and_it_runs_on(hos
     host.until(&name, "active running").await;
     for job in [Job::Stop, Job::Restart] {
         let said = problem(host.systemd.queue(&name, job).await);
-        assert!(said.contains("Operation refused, unit fleettest-stays.service may be requested by dependency only"), "{said}");
+        assert!(
+            said.contains(
+                "Operation refused, unit fleettest-stays.service may be requested \
+            by dependency only"
+            ),
+            "{said}"
+        );
     }
     host.until(&name, "active running").await;
     host.write(&name, RUNS).await;
@@ -659,7 +769,9 @@ async fn a_file_of_the_hosts_takes_a_name_over_at_the_next_reload(host: Host) {
     host.write(&name, RUNS).await;
     host.queue(&name, Job::Start).await;
     host.until(&name, "active running").await;
-    let taken_over = async || host.systemd.host_takes_over(&name).await.unwrap().map(|by| (by.path, by.in_force));
+    let taken_over = async || {
+        host.systemd.host_takes_over(&name).await.unwrap().map(|by| (by.path, by.in_force))
+    };
     assert_eq!(taken_over().await, None);
     match &host.sim {
         Some(sim) => sim.define_on_host(&name, path, RUNS),
@@ -679,7 +791,14 @@ async fn a_file_of_the_hosts_takes_a_name_over_at_the_next_reload(host: Host) {
 async fn odd_files_run(host: Host) {
     let name = unit("fleettest-odd.service");
     let long = format!("Environment=LONG={}", "x".repeat(2_049));
-    host.write(&name, &format!("\u{feff}# by hand\r\n[Service]\r\n{long}\r\nExecStart=/bin/sleep \\\r\n  infinity")).await;
+    host.write(
+        &name,
+        &format!(
+            "\u{feff}# by hand\r\n[Service]\r\n{long}\r\nExecStart=/bin/sleep \
+        \\\r\n  infinity"
+        ),
+    )
+    .await;
     host.queue(&name, Job::Start).await;
     host.until(&name, "active running").await;
     host.clear(&name).await;
@@ -766,8 +885,13 @@ async fn a_simulated_soft_reboot_stops_all_and_leaves_the_files() {
 /// One host, one case after the other: the last ones take the bus from under all others.
 #[tokio::test]
 async fn the_real_systemd_does_the_same_and_survives_its_bus() {
-    let lab = Lab::up(&LabOptions { name: "systemd".into(), hosts: 1, store: Store::Embedded, ..LabOptions::default() })
-        .expect("a host");
+    let lab = Lab::up(&LabOptions {
+        name: "systemd".into(),
+        hosts: 1,
+        store: Store::Embedded,
+        ..LabOptions::default()
+    })
+    .expect("a host");
     lab.sh("h1", "systemctl stop fleetd.socket fleetd").expect("fleetd stops");
     let root = lab.path_in("h1", "/").expect("the host runs");
     let root = root.to_str().expect("a path of ours").trim_end_matches('/');
@@ -795,13 +919,20 @@ async fn calls_work_again_after_the_bus_or_systemd_went_away(root: &str, host: H
             while host.systemd.list(std::slice::from_ref(&name)).await.is_err() {
                 tokio::task::yield_now().await;
             }
-            while let Err(SystemdError::Unavailable(_)) = host.systemd.queue(&name, Job::Restart).await {}
+            while let Err(SystemdError::Unavailable(_)) =
+                host.systemd.queue(&name, Job::Restart).await
+            {}
         };
         tokio::time::timeout(PATIENCE, back).await.expect("systemd is back");
         host.until(&name, "active running").await;
         host.queue(&hangs, Job::Stop).await;
         host.until_no_jobs().await;
-        assert_eq!(host.systemd.user_space().await.unwrap(), user_space, "{broken_by} begins no user space");
+        assert_eq!(
+            host.systemd.user_space().await.unwrap(),
+            user_space,
+            "{broken_by} begins no \
+            user space"
+        );
         eprintln!("after {broken_by}: {:?}", host.counters());
     }
     host.clear(&name).await;
@@ -810,11 +941,13 @@ async fn calls_work_again_after_the_bus_or_systemd_went_away(root: &str, host: H
 
 /// Takes half a minute: the check for lost job ends runs every 30 s.
 async fn more_long_jobs_than_there_are_slots_still_start(host: Host) {
-    let names: Vec<UnitName> = (0..MAX_STARTS + 50).map(|i| unit(&format!("fleettest-long@{i}.service"))).collect();
+    let names: Vec<UnitName> =
+        (0..MAX_STARTS + 50).map(|i| unit(&format!("fleettest-long@{i}.service"))).collect();
     for name in &names {
         host.write(name, "[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\n").await;
     }
-    let starts = futures_util::future::join_all(names.iter().map(|name| host.queue(name, Job::Start)));
+    let starts =
+        futures_util::future::join_all(names.iter().map(|name| host.queue(name, Job::Start)));
     tokio::time::timeout(Duration::from_secs(120), starts).await.expect("slots came free");
     let listed = host.systemd.list(&names).await.unwrap();
     assert_eq!(listed.values().filter(|unit| unit.job).count(), names.len());
@@ -837,14 +970,22 @@ async fn kill_main(root: &str, name: &UnitName) {
     let bus = zbus::connection::Builder::address(address.as_str()).unwrap().build().await.unwrap();
     let (to, manager) = ("org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager");
     let arguments = (name.as_str(), "main", 9_i32);
-    bus.call_method(Some(to), "/org/freedesktop/systemd1", Some(manager), "KillUnit", &arguments).await.expect("it runs");
+    bus.call_method(Some(to), "/org/freedesktop/systemd1", Some(manager), "KillUnit", &arguments)
+        .await
+        .expect("it runs");
 }
 
 async fn reexecute(root: &str) {
     let address = bus(root);
     let bus = zbus::connection::Builder::address(address.as_str()).unwrap().build().await.unwrap();
     let to = "org.freedesktop.systemd1";
-    let call = bus.call_method(Some(to), "/org/freedesktop/systemd1", Some("org.freedesktop.systemd1.Manager"), "Reexecute", &());
+    let call = bus.call_method(
+        Some(to),
+        "/org/freedesktop/systemd1",
+        Some("org.freedesktop.systemd1.Manager"),
+        "Reexecute",
+        &(),
+    );
     // It never answers: the one who would is gone.
     let _ = tokio::time::timeout(Duration::from_secs(2), call).await;
 }

@@ -1,4 +1,5 @@
-//! What submit, load and start share: find the files, create or replace units, ask for a state, wait.
+//! What submit, load and start share: find the files, create or replace units, ask for a state,
+//! wait.
 
 use std::collections::BTreeSet;
 
@@ -52,11 +53,20 @@ impl Verb {
 }
 
 /// Runs the command. All files are read and checked before the first write.
-pub(crate) async fn run(context: &Context, verb: Verb, units: &[String], replace: bool, wait: &WaitArgs) -> Result<u8, Error> {
+pub(crate) async fn run(
+    context: &Context,
+    verb: Verb,
+    units: &[String],
+    replace: bool,
+    wait: &WaitArgs,
+) -> Result<u8, Error> {
     let arguments = Argument::parse_all(units).map_err(|bad| bad.during("Error creating units"))?;
     let mut sources = Vec::new();
     for argument in &arguments {
-        sources.push(sources::find(&context.client, argument, replace.then(|| verb.may_replace_in())).await?);
+        sources.push(
+            sources::find(&context.client, argument, replace.then(|| verb.may_replace_in()))
+                .await?,
+        );
     }
     let mut targets = Vec::new();
     let mut revision = 0;
@@ -73,7 +83,12 @@ pub(crate) async fn run(context: &Context, verb: Verb, units: &[String], replace
 }
 
 /// Writes one unit, and says what to wait for.
-async fn apply(context: &Context, verb: Verb, source: Source, blocks: bool) -> Result<(Written, Option<Target>), Error> {
+async fn apply(
+    context: &Context,
+    verb: Verb,
+    source: Source,
+    blocks: bool,
+) -> Result<(Written, Option<Target>), Error> {
     let output = &context.output;
     let (known, body) = match source {
         Source::Keep(unit) => (Some(unit), None),
@@ -91,24 +106,34 @@ async fn apply(context: &Context, verb: Verb, source: Source, blocks: bool) -> R
         Source::Create(new) => (None, Some(new)),
     };
     let mut written = Written::default();
-    // One write both creates a unit and asks for its state: less to do for everybody, and no moment in between.
+    // One write both creates a unit and asks for its state: less to do for everybody, and no moment
+    // in between.
     let creates = body.is_some();
     let replaces = creates && known.is_some();
     let current = match (&known, body) {
         (_, Some(mut new)) => {
-            new.desired_state = verb.goal().map_or_else(String::new, |(_, state)| state.to_string());
+            new.desired_state =
+                verb.goal().map_or_else(String::new, |(_, state)| state.to_string());
             if new.desired_state.is_empty() && known.is_some() {
                 new.desired_state = "inactive".to_string();
             }
-            written =
-                context.client.put_unit(&new).await.map_err(|error| {
-                    Error::request(&format!("Error creating units: failed creating unit {}", new.name), error)
-                })?;
+            written = context.client.put_unit(&new).await.map_err(|error| {
+                Error::request(
+                    &format!("Error creating units: failed creating unit {}", new.name),
+                    error,
+                )
+            })?;
             tell_warnings(&new.name, &written);
-            if known.as_ref().is_none_or(|old| old.desired_state == "inactive" || old.desired_state.is_empty()) {
+            if known
+                .as_ref()
+                .is_none_or(|old| old.desired_state == "inactive" || old.desired_state.is_empty())
+            {
                 // fleet 1.0 knew no state of global units, and printed none.
                 let state = if is_global(&new) { "" } else { "inactive" };
-                output.result(&format!("Unit {} {state}", new.name), Outcome::nowhere(&new.name, "inactive"))?;
+                output.result(
+                    &format!("Unit {} {state}", new.name),
+                    Outcome::nowhere(&new.name, "inactive"),
+                )?;
             }
             // A file says nothing of the count: a scaled template keeps the one that it has.
             Unit { replicas: known.as_ref().and_then(|old| old.replicas), ..*new }
@@ -125,11 +150,10 @@ async fn apply(context: &Context, verb: Verb, source: Source, blocks: bool) -> R
                 Verb::Submit | Verb::Load => Ok((written, Some(Target::quiet(current.name, goal)))),
             };
         }
-        written = context
-            .client
-            .set_desired(&current.name, state)
-            .await
-            .map_err(|error| Error::request(&format!("Error {}ing units", verb.word()), error))?;
+        written =
+            context.client.set_desired(&current.name, state).await.map_err(|error| {
+                Error::request(&format!("Error {}ing units", verb.word()), error)
+            })?;
         tell_warnings(&current.name, &written);
     }
     let target = announced(context, verb.word(), &current, goal, blocks).await?;
@@ -138,19 +162,31 @@ async fn apply(context: &Context, verb: Verb, source: Source, blocks: bool) -> R
     Ok((written, Some(Target { stays_up, ..target })))
 }
 
-/// A unit that is wanted launched already: what of it runs or is on its way is left alone, what has ended is restarted.
-async fn start_again(context: &Context, unit: &Unit, blocks: bool) -> Result<(Written, Option<Target>), Error> {
+/// A unit that is wanted launched already: what of it runs or is on its way is left alone, what has
+/// ended is restarted.
+async fn start_again(
+    context: &Context,
+    unit: &Unit,
+    blocks: bool,
+) -> Result<(Written, Option<Target>), Error> {
     let name = &unit.name;
     let progress = look(&context.client, name).await?;
-    let wanted: Vec<&InstanceProgress> = progress.instances.iter().filter(|instance| instance.wanted).collect();
-    let ended: Vec<&str> = wanted.iter().filter(|instance| has_ended(instance)).map(|instance| instance.name.as_str()).collect();
+    let wanted: Vec<&InstanceProgress> =
+        progress.instances.iter().filter(|instance| instance.wanted).collect();
+    let ended: Vec<&str> = wanted
+        .iter()
+        .filter(|instance| has_ended(instance))
+        .map(|instance| instance.name.as_str())
+        .collect();
     let quiet = Target::quiet(name, Goal::Launched);
     let asked: Vec<&str> = if ended.len() == wanted.len() && !ended.is_empty() {
         vec![name]
     } else if is_global(unit) {
         if !ended.is_empty() {
             note(&format!("Unit {name} has ended on {} of {} machines", ended.len(), wanted.len()));
-            note(&format!("Hint: fleetctl restart {name} starts it there, and restarts it on the others"));
+            note(&format!(
+                "Hint: fleetctl restart {name} starts it there, and restarts it on the others"
+            ));
         }
         Vec::new()
     } else {
@@ -171,29 +207,46 @@ async fn start_again(context: &Context, unit: &Unit, blocks: bool) -> Result<(Wr
     if is_global(unit) || !blocks {
         triggered(context, "start", unit)?;
     }
-    let target =
-        if is_global(unit) { quiet } else { Target::telling(name, Goal::Launched, ended.into_iter().map(str::to_string)) };
+    let target = if is_global(unit) {
+        quiet
+    } else {
+        Target::telling(name, Goal::Launched, ended.into_iter().map(str::to_string))
+    };
     Ok((written, Some(target)))
 }
 
 /// Whether an instance was started and runs no longer.
 fn has_ended(instance: &InstanceProgress) -> bool {
-    let down = |status: &InstanceStatus| status.launched && ["inactive", "failed"].contains(&status.active.as_str());
+    let down = |status: &InstanceStatus| {
+        status.launched && ["inactive", "failed"].contains(&status.active.as_str())
+    };
     instance.acknowledged && instance.status.as_ref().is_some_and(down)
 }
 
-/// Has `cat` print the file as it is now. Its options and the wanted state are as before, so nothing is restarted.
+/// Has `cat` print the file as it is now. Its options and the wanted state are as before, so
+/// nothing is restarted.
 async fn write_comments(context: &Context, unit: &Unit, text: String) -> Result<(), Error> {
-    let (name, desired_state, options) = (unit.name.clone(), unit.desired_state.clone(), unit.options.clone());
+    let (name, desired_state, options) =
+        (unit.name.clone(), unit.desired_state.clone(), unit.options.clone());
     let body = Unit { name, desired_state, options, text: Some(text), ..Unit::default() };
-    let failed =
-        |error| Error::request(&format!("Error creating units: failed replacing the comments of unit {}", unit.name), error);
+    let failed = |error| {
+        Error::request(
+            &format!("Error creating units: failed replacing the comments of unit {}", unit.name),
+            error,
+        )
+    };
     context.client.put_unit(&body).await.map_err(failed)?;
     Ok(())
 }
 
 /// The target of a changed unit; what is triggered and not told of later is told of here.
-pub(super) async fn announced(context: &Context, verb: &str, unit: &Unit, goal: Goal, blocks: bool) -> Result<Target, Error> {
+pub(super) async fn announced(
+    context: &Context,
+    verb: &str,
+    unit: &Unit,
+    goal: Goal,
+    blocks: bool,
+) -> Result<Target, Error> {
     let name = &unit.name;
     if is_global(unit) {
         triggered(context, verb, unit)?;
@@ -208,10 +261,13 @@ pub(super) async fn announced(context: &Context, verb: &str, unit: &Unit, goal: 
 /// Says that a unit is asked for and not waited for, or not instance by instance.
 pub(super) fn triggered(context: &Context, verb: &str, unit: &Unit) -> Result<(), Error> {
     let (name, what) = (&unit.name, if is_global(unit) { "global unit" } else { "unit" });
-    context.output.result(&format!("Triggered {what} {name} {verb}"), Outcome::nowhere(name, "triggered"))
+    context
+        .output
+        .result(&format!("Triggered {what} {name} {verb}"), Outcome::nowhere(name, "triggered"))
 }
 
-/// The instances of a unit: a scaled template's replicas but for those that go their own way, or itself.
+/// The instances of a unit: a scaled template's replicas but for those that go their own way, or
+/// itself.
 pub(super) async fn instances(context: &Context, unit: &Unit) -> Result<Vec<String>, Error> {
     match unit.replicas {
         Some(count) => replicas(context, &UnitName::trusted(unit.name.as_str()), 1, count).await,
@@ -219,14 +275,20 @@ pub(super) async fn instances(context: &Context, unit: &Unit) -> Result<Vec<Stri
     }
 }
 
-/// A template's replicas from number `from` up to `to`. One that was given a state or a text of its own does not follow the template,
-/// so it is left out, and said to be.
-pub(super) async fn replicas(context: &Context, template: &UnitName, from: u32, to: u32) -> Result<Vec<String>, Error> {
+/// A template's replicas from number `from` up to `to`. One that was given a state or a text of its
+/// own does not follow the template, so it is left out, and said to be.
+pub(super) async fn replicas(
+    context: &Context,
+    template: &UnitName,
+    from: u32,
+    to: u32,
+) -> Result<Vec<String>, Error> {
     if from > to {
         return Ok(Vec::new());
     }
     let units = context.client.brief_units().await;
-    let units = units.map_err(|error| Error::request("Error retrieving list of units from repository", error))?;
+    let units = units
+        .map_err(|error| Error::request("Error retrieving list of units from repository", error))?;
     let is_own = |unit: &&Unit| {
         let name = UnitName::trusted(unit.name.as_str());
         unit.template.is_empty()
@@ -240,11 +302,15 @@ pub(super) async fn replicas(context: &Context, template: &UnitName, from: u32, 
         .collect();
     own.sort_by_key(|(number, _)| *number);
     if !own.is_empty() {
-        let said: Vec<String> = own.iter().map(|(_, unit)| format!("{} ({})", unit.name, unit.desired_state)).collect();
+        let said: Vec<String> =
+            own.iter().map(|(_, unit)| format!("{} ({})", unit.name, unit.desired_state)).collect();
         note(&format!("Left as they are, with a record of their own: {}", said.join(", ")));
     }
     let own: BTreeSet<u32> = own.into_iter().map(|(number, _)| number).collect();
-    Ok((from..=to).filter(|number| !own.contains(number)).map(|number| template.replica(number).to_string()).collect())
+    Ok((from..=to)
+        .filter(|number| !own.contains(number))
+        .map(|number| template.replica(number).to_string())
+        .collect())
 }
 
 /// Says what fleetd found odd about a unit.

@@ -24,7 +24,8 @@ pub(crate) async fn run(context: &Context, args: CatArgs) -> Result<u8, Error> {
     let argument = Argument::parse(unit)?;
     let Argument { name, .. } = &argument;
     let found = context.client.unit_of(&argument).await;
-    let found = found.map_err(|error| Error::request(&format!("Error retrieving Unit {name}"), error))?;
+    let found =
+        found.map_err(|error| Error::request(&format!("Error retrieving Unit {name}"), error))?;
     let Some(unit) = found else {
         let error = Error::worded(Kind::Failed, format!("Unit {name} not found"));
         return Err(did_you_mean(&context.client, error, name).await);

@@ -1,4 +1,5 @@
-//! What stop and unload share: ask for a lower state and wait; and what destroy and restart share with them: find the units.
+//! What stop and unload share: ask for a lower state and wait; and what destroy and restart share
+//! with them: find the units.
 
 use fleet_core::name::UnitName;
 use fleet_core::wire::Unit;
@@ -48,12 +49,14 @@ impl Verb {
         }
     }
 
-    /// Whether there is nothing to do. As in fleet 1.0, to stop what is on no machine is an error, to unload it is not.
+    /// Whether there is nothing to do. As in fleet 1.0, to stop what is on no machine is an error,
+    /// to unload it is not.
     fn is_done(self, unit: &Unit) -> Result<bool, Error> {
         match self {
-            Verb::Stop if is_inactive(unit) => {
-                Err(Error::worded(Kind::Failed, format!("Unable to stop unit {} in state inactive", unit.name)))
-            }
+            Verb::Stop if is_inactive(unit) => Err(Error::worded(
+                Kind::Failed,
+                format!("Unable to stop unit {} in state inactive", unit.name),
+            )),
             Verb::Stop => Ok(unit.desired_state == "loaded" && !is_global(unit)),
             Verb::Unload => Ok(is_inactive(unit) && !is_global(unit)),
         }
@@ -61,7 +64,12 @@ impl Verb {
 }
 
 /// Runs the command.
-pub(super) async fn run(context: &Context, verb: Verb, names: &[String], wait: &WaitArgs) -> Result<u8, Error> {
+pub(super) async fn run(
+    context: &Context,
+    verb: Verb,
+    names: &[String],
+    wait: &WaitArgs,
+) -> Result<u8, Error> {
     let units = find(context, names).await?;
     if units.is_empty() {
         context.output.all_results()?;
@@ -102,8 +110,9 @@ pub(super) async fn run(context: &Context, verb: Verb, names: &[String], wait: &
     Ok(0)
 }
 
-/// The units named, in the order named. As in fleet 1.0, those that the cluster does not have are passed over with a word; so is
-/// what cannot be a unit's name, such as another file of the directory.
+/// The units named, in the order named. As in fleet 1.0, those that the cluster does not have are
+/// passed over with a word; so is what cannot be a unit's name, such as another file of the
+/// directory.
 pub(super) async fn find(context: &Context, units: &[String]) -> Result<Vec<Unit>, Error> {
     let mut found = Vec::new();
     let mut missing = Vec::new();
@@ -121,7 +130,12 @@ pub(super) async fn find(context: &Context, units: &[String]) -> Result<Vec<Unit
         match context.client.unit_of(&argument).await {
             Ok(Some(unit)) => found.push(unit),
             Ok(None) => missing.push(argument.name),
-            Err(error) => return Err(Error::request("Error retrieving list of units from repository", error)),
+            Err(error) => {
+                return Err(Error::request(
+                    "Error retrieving list of units from repository",
+                    error,
+                ));
+            }
         }
     }
     if found.is_empty() {

@@ -36,7 +36,8 @@ pub(crate) struct SnapshotArgs {
     /// The file to write; without one it is printed
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
-    /// Another plan than the last, as events name it in --json; machines that led keep their last ones
+    /// Another plan than the last, as events name it in --json; machines that led keep their last
+    /// ones
     #[arg(long, value_name = "DIGEST")]
     plan: Option<String>,
 }
@@ -56,17 +57,22 @@ pub(crate) async fn run(context: &Context, args: DebugArgs) -> Result<u8, Error>
 }
 
 async fn snapshot(context: &Context, args: SnapshotArgs) -> Result<u8, Error> {
-    let mut text = context.client.snapshot(args.plan.as_deref()).await.map_err(|error| match error {
-        ClientError::Api { code: 404, message } => Error::failed(message),
-        error => Error::request("Error retrieving the snapshot", error),
-    })?;
+    let mut text =
+        context.client.snapshot(args.plan.as_deref()).await.map_err(|error| match error {
+            ClientError::Api { code: 404, message } => Error::failed(message),
+            error => Error::request("Error retrieving the snapshot", error),
+        })?;
     text.push(b'\n');
     match args.file {
         None => context.output.bytes(&text)?,
         Some(file) => {
-            folder::write_private(&file, &text)
-                .map_err(|error| Error::failed(format!("cannot write {}: {error}", file.display())))?;
-            note(&format!("Saved the snapshot in {}; `fleetctl debug replay` plans it again.", file.display()));
+            folder::write_private(&file, &text).map_err(|error| {
+                Error::failed(format!("cannot write {}: {error}", file.display()))
+            })?;
+            note(&format!(
+                "Saved the snapshot in {}; `fleetctl debug replay` plans it again.",
+                file.display()
+            ));
         }
     }
     Ok(0)
@@ -74,23 +80,30 @@ async fn snapshot(context: &Context, args: SnapshotArgs) -> Result<u8, Error> {
 
 pub(crate) fn replay(output: &Output, args: ReplayArgs) -> Result<u8, Error> {
     let file = args.file.display();
-    let text = std::fs::read(&args.file).map_err(|error| Error::failed(format!("cannot read {file}: {error}")))?;
+    let text = std::fs::read(&args.file)
+        .map_err(|error| Error::failed(format!("cannot read {file}: {error}")))?;
     let saved: Saved = serde_json::from_slice(&text).map_err(|error| {
-        Error::failed(format!("{file} is no snapshot of this version: {error}")).hint("`fleetctl debug snapshot FILE` writes one")
+        Error::failed(format!("{file} is no snapshot of this version: {error}"))
+            .hint("`fleetctl debug snapshot FILE` writes one")
     })?;
     let plan = saved.replay();
     if output.is_json() {
         output.json_text(&format!("{}\n", serde_json::to_string(&plan)?))?;
     } else {
-        let lines: String = event::all_of(&plan, &saved.snapshot).iter().map(|item| format!("{item}\n")).collect();
+        let lines: String =
+            event::all_of(&plan, &saved.snapshot).iter().map(|item| format!("{item}\n")).collect();
         output.text(&lines)?;
     }
     let digest = plan.digest();
     let revision = saved.snapshot.revision;
     if digest != saved.plan {
         let own = env!("CARGO_PKG_VERSION");
-        let message = format!("at revision {revision} this fleetctl plans {digest}, the leader planned {}", saved.plan);
-        return Err(Error::failed(message).cause(format!("the leader was fleetd {}, this is {own}", saved.version)));
+        let message = format!(
+            "at revision {revision} this fleetctl plans {digest}, the leader planned {}",
+            saved.plan
+        );
+        return Err(Error::failed(message)
+            .cause(format!("the leader was fleetd {}, this is {own}", saved.version)));
     }
     note(&format!("The same plan as the leader's at revision {revision}: {digest}."));
     Ok(0)

@@ -48,7 +48,10 @@ pub(crate) async fn run(context: &Context, args: DestroyArgs) -> Result<u8, Erro
         if args.wait.blocks() {
             targets.push(Target::telling(&unit.name, Goal::Destroyed, [unit.name.clone()]));
         } else {
-            context.output.result(&format!("Destroyed {}", unit.name), Outcome::nowhere(&unit.name, "destroyed"))?;
+            context.output.result(
+                &format!("Destroyed {}", unit.name),
+                Outcome::nowhere(&unit.name, "destroyed"),
+            )?;
         }
     }
     until_done(&context.client, &context.output, targets, revision, &args.wait).await?;
@@ -61,7 +64,10 @@ async fn taken_back(context: &Context, name: &str) -> Result<Option<String>, Err
     if UnitName::trusted(name).template().is_none() {
         return Ok(None);
     }
-    let unit =
-        context.client.unit(name).await.map_err(|error| Error::request(&format!("Error retrieving Unit {name}"), error))?;
+    let unit = context
+        .client
+        .unit(name)
+        .await
+        .map_err(|error| Error::request(&format!("Error retrieving Unit {name}"), error))?;
     Ok(unit.map(|unit| unit.template).filter(|template| !template.is_empty()))
 }

@@ -1,4 +1,5 @@
-//! `fleetctl drain`, `cordon` and `uncordon`: whether machines take instances, and keep those that they have.
+//! `fleetctl drain`, `cordon` and `uncordon`: whether machines take instances, and keep those that
+//! they have.
 
 use std::time::Duration;
 
@@ -22,8 +23,9 @@ const LISTED: usize = 10;
 
 /// Move everything off machines that can run elsewhere, and let nothing new onto them
 ///
-/// Instances of a unit with MaxUnavailable= move a few at a time. Global units stay, and so does what no other machine can take;
-/// `fleetctl uncordon` lets the machine take instances again, but moves nothing back.
+/// Instances of a unit with MaxUnavailable= move a few at a time. Global units stay, and so does
+/// what no other machine can take; `fleetctl uncordon` lets the machine take instances again, but
+/// moves nothing back.
 #[derive(Debug, Args)]
 pub(crate) struct DrainArgs {
     #[command(flatten)]
@@ -74,8 +76,10 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<u8, Erro
         tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => {
-                let message = format!("Interrupted. Machine {} goes on being drained", legend(&machine));
-                return Err(Error::worded(Kind::Interrupted, message).hint("`fleetctl uncordon` ends that"));
+                let message = format!("Interrupted. Machine {} goes on being \
+                    drained", legend(&machine));
+                return Err(Error::worded(Kind::Interrupted, message).hint("`fleetctl uncordon` \
+                    ends that"));
             }
             () = at(deadline) => return Err(timed_out(&machine, &left)),
             ended = emptied(context, &machine, &mut left) => ended?,
@@ -88,19 +92,31 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<u8, Erro
 }
 
 /// Waits until nothing but global units is on the machine; keeps what is still there in `left`.
-async fn emptied(context: &Context, machine: &Machine, left: &mut Vec<Remaining>) -> Result<(), Error> {
+async fn emptied(
+    context: &Context,
+    machine: &Machine,
+    left: &mut Vec<Remaining>,
+) -> Result<(), Error> {
     let mut told: Vec<String> = Vec::new();
     loop {
         match context.client.availability(&machine.id).await {
             Ok(now) if now.availability != Availability::Draining => {
-                let message =
-                    format!("machine {} is {} by now: somebody else changed it", legend(machine), now.availability.as_str());
+                let message = format!(
+                    "machine {} is {} by now: somebody else changed it",
+                    legend(machine),
+                    now.availability.as_str()
+                );
                 return Err(Error::failed(message));
             }
             Ok(now) if now.instances.is_empty() => return Ok(()),
             Ok(now) => *left = now.instances,
             Err(error) if error.is_passing() => {}
-            Err(error) => return Err(Error::request(&format!("Error draining machine {}", legend(machine)), error)),
+            Err(error) => {
+                return Err(Error::request(
+                    &format!("Error draining machine {}", legend(machine)),
+                    error,
+                ));
+            }
         }
         // What stays for good is said at once: only its operator can do something about it.
         for stuck in left.iter().filter(|instance| instance.stuck) {
@@ -114,8 +130,13 @@ async fn emptied(context: &Context, machine: &Machine, left: &mut Vec<Remaining>
 }
 
 fn timed_out(machine: &Machine, left: &[Remaining]) -> Error {
-    let count = if left.is_empty() { "fleetd did not say what is".to_string() } else { format!("{} instances are", left.len()) };
-    let mut message = format!("Timed out draining machine {}: {count} still there", legend(machine));
+    let count = if left.is_empty() {
+        "fleetd did not say what is".to_string()
+    } else {
+        format!("{} instances are", left.len())
+    };
+    let mut message =
+        format!("Timed out draining machine {}: {count} still there", legend(machine));
     for instance in left.iter().take(LISTED) {
         message.push_str(&format!("\n  {}: {}", instance.name, instance.why));
     }
@@ -123,21 +144,32 @@ fn timed_out(machine: &Machine, left: &[Remaining]) -> Error {
         message.push_str(&format!("\n  and {} more", left.len() - LISTED));
     }
     Error::worded(Kind::TimedOut, message).hint(
-        "the drain goes on; `fleetctl uncordon` ends it, `fleetctl stop` or `unload` takes off what no other machine can run",
+        "the drain goes on; `fleetctl uncordon` ends it, `fleetctl stop` or `unload` takes off \
+            what no other machine can run",
     )
 }
 
 /// Sets it for all machines, once each of them is known, and says so.
-async fn set(context: &Context, args: &MachinesArgs, wanted: Availability) -> Result<Vec<Machine>, Error> {
-    let all = context.client.machines().await.map_err(|error| Error::request("Error finding machines", error))?;
-    let machines = args.machines.iter().map(|word| find(&all, word)).collect::<Result<Vec<Machine>, Error>>()?;
+async fn set(
+    context: &Context,
+    args: &MachinesArgs,
+    wanted: Availability,
+) -> Result<Vec<Machine>, Error> {
+    let all = context
+        .client
+        .machines()
+        .await
+        .map_err(|error| Error::request("Error finding machines", error))?;
+    let machines = args
+        .machines
+        .iter()
+        .map(|word| find(&all, word))
+        .collect::<Result<Vec<Machine>, Error>>()?;
     let mut states = Vec::new();
     for machine in &machines {
-        context
-            .client
-            .set_availability(&machine.id, wanted)
-            .await
-            .map_err(|error| Error::request(&format!("Error changing machine {}", legend(machine)), error))?;
+        context.client.set_availability(&machine.id, wanted).await.map_err(|error| {
+            Error::request(&format!("Error changing machine {}", legend(machine)), error)
+        })?;
         states.push(Machine { availability: wanted, ..machine.clone() });
         if !context.output.is_json() {
             context.output.text(&format!("Machine {} {}\n", legend(machine), wanted.as_str()))?;
@@ -160,6 +192,9 @@ fn find(all: &[Machine], word: &str) -> Result<Machine, Error> {
         Err(several) => Err(Error::failed(several).hint("write more of its id")),
         Ok(None) if word.len() == 32 => Ok(Machine { id: word.to_string(), ..Machine::default() }),
         Ok(None) => Err(Error::worded(Kind::Failed, format!("No machine starts with {word:?}"))
-            .hint("`fleetctl list-machines` shows those that are there; one that is away needs its whole id")),
+            .hint(
+                "`fleetctl list-machines` shows those that are there; one that is away needs \
+                its whole id",
+            )),
     }
 }

@@ -16,7 +16,8 @@ const FOLLOWED_LINES: u32 = 10;
 
 /// Show what the leaders decided and saw, and why, oldest first
 ///
-/// Instances of one machine and reason come together: web@{1-5,9}.service; 3-99/3 is 3, 6, 9 and so on up to 99.
+/// Instances of one machine and reason come together: web@{1-5,9}.service; 3-99/3 is 3, 6, 9 and so
+/// on up to 99.
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
     /// Only what concerns this unit: of a template all its replicas
@@ -47,7 +48,9 @@ pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<u8, Error
     let lines = args.lines.or(args.follow.then_some(FOLLOWED_LINES)).map(|lines| lines.to_string());
     let mut query = Vec::new();
     query.extend(unit.as_ref().map(|unit| ("unit", unit.as_str())));
-    query.extend(args.machine.as_deref().map(|machine| ("machine", machine.trim_end_matches("..."))));
+    query.extend(
+        args.machine.as_deref().map(|machine| ("machine", machine.trim_end_matches("..."))),
+    );
     query.extend(lines.as_deref().map(|lines| ("lines", lines)));
     if args.follow {
         return follow(context, context.client.follow_events(&query).await.map_err(failed)?).await;
@@ -68,8 +71,15 @@ async fn follow(context: &Context, mut answer: reqwest::Response) -> Result<u8, 
     loop {
         match answer.chunk().await {
             Ok(Some(chunk)) => rest.extend_from_slice(&chunk),
-            Ok(None) => return Err(Error::failed("the events broke off: fleetd closed the connection")),
-            Err(problem) => return Err(Error::failed(format!("the events broke off: {}", innermost(&problem)))),
+            Ok(None) => {
+                return Err(Error::failed("the events broke off: fleetd closed the connection"));
+            }
+            Err(problem) => {
+                return Err(Error::failed(format!(
+                    "the events broke off: {}",
+                    innermost(&problem)
+                )));
+            }
         }
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
@@ -86,7 +96,10 @@ fn lines_of(event: &Event) -> String {
     let at = utc(event.at_ms);
     let mut text: String = event.items.iter().map(|item| format!("{at} {item}\n")).collect();
     if event.left_out > 0 {
-        text.push_str(&format!("{at} … and {} lines more, which did not fit into one event\n", event.left_out));
+        text.push_str(&format!(
+            "{at} … and {} lines more, which did not fit into one event\n",
+            event.left_out
+        ));
     }
     text
 }

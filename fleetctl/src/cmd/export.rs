@@ -1,4 +1,5 @@
-//! `fleetctl export`: writes all units with what is wanted of them, and the machines' settings, into a folder.
+//! `fleetctl export`: writes all units with what is wanted of them, and the machines' settings,
+//! into a folder.
 
 use std::path::PathBuf;
 
@@ -11,7 +12,8 @@ use crate::{fleet1, folder};
 
 /// Write the cluster's units and settings into a folder: a backup, or the way to another store
 ///
-/// The folder gets units/ with a file a unit, and fleet.json with what is wanted of each and what was set for machines.
+/// The folder gets units/ with a file a unit, and fleet.json with what is wanted of each and what
+/// was set for machines.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// The folder, new or empty
@@ -25,13 +27,20 @@ pub(crate) struct ExportArgs {
 pub(crate) async fn run(context: &Context, args: ExportArgs) -> Result<u8, Error> {
     let export = match &args.from_fleet1 {
         Some(url) => fleet1::read(context, url).await?,
-        None => context.client.export().await.map_err(|error| Error::request("Error exporting", error))?,
+        None => context
+            .client
+            .export()
+            .await
+            .map_err(|error| Error::request("Error exporting", error))?,
     };
     folder::write(&args.folder, &export)?;
     if context.output.is_json() {
         context.output.document(&export)?;
     }
     let (units, machines) = (export.units.len(), export.machines.len());
-    note(&format!("Exported {units} units and the settings of {machines} machines into {}.", args.folder.display()));
+    note(&format!(
+        "Exported {units} units and the settings of {machines} machines into {}.",
+        args.folder.display()
+    ));
     Ok(0)
 }

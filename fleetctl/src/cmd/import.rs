@@ -1,4 +1,5 @@
-//! `fleetctl import`: takes the units and settings of another cluster, all or nothing, and says before what it would change.
+//! `fleetctl import`: takes the units and settings of another cluster, all or nothing, and says
+//! before what it would change.
 
 use std::path::PathBuf;
 
@@ -12,7 +13,8 @@ use crate::{fleet1, folder};
 
 /// Take the units and settings of an exported cluster, or of a running fleet 1.0: all or nothing
 ///
-/// Without --yes it only says what would change. What the cluster has and the import does not name stays as it is.
+/// Without --yes it only says what would change. What the cluster has and the import does not name
+/// stays as it is.
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(crate) struct ImportArgs {
@@ -43,7 +45,8 @@ pub(crate) async fn run(context: &Context, args: ImportArgs) -> Result<u8, Error
     // Once it is asked for it may be decided, and then it is finished whoever waits for the answer.
     let failed = |error: ClientError| match error.may_be_done() {
         false => unchanged(error),
-        true => Error::request("Error importing, which may have been done", error).hint("run it again to see what is left"),
+        true => Error::request("Error importing, which may have been done", error)
+            .hint("run it again to see what is left"),
     };
     // The refusal of what differs comes after it was shown, so the plan is asked for first.
     let mut answer = context.client.import(&export, true, args.replace).await.map_err(unchanged)?;
@@ -57,19 +60,33 @@ pub(crate) async fn run(context: &Context, args: ImportArgs) -> Result<u8, Error
     }
     for change in &answer.changes {
         if !context.output.is_json() {
-            context.output.text(&format!("{} {}: {}\n", change.kind, change.name, change.details.join(", ")))?;
+            context.output.text(&format!(
+                "{} {}: {}\n",
+                change.kind,
+                change.name,
+                change.details.join(", ")
+            ))?;
         }
-        change.warnings.iter().for_each(|warning| warn(&format!("Unit {}: {warning}", change.name)));
+        change
+            .warnings
+            .iter()
+            .for_each(|warning| warn(&format!("Unit {}: {warning}", change.name)));
     }
     if conflicts > 0 {
-        let differ = if conflicts == 1 { "1 unit differs".to_string() } else { format!("{conflicts} units differ") };
+        let differ = if conflicts == 1 {
+            "1 unit differs".to_string()
+        } else {
+            format!("{conflicts} units differ")
+        };
         let message = format!("{differ} from what the cluster has; nothing was changed");
         return Err(Error::failed(message).hint("--replace takes the imported ones"));
     }
     let (changes, same) = (answer.changes.len(), answer.unchanged);
     match go {
         true => note(&format!("Imported: {changes} changes, {same} unchanged.")),
-        false => note(&format!("Would import: {changes} changes, {same} unchanged. Nothing was changed; --yes does it.")),
+        false => note(&format!(
+            "Would import: {changes} changes, {same} unchanged. Nothing was changed; --yes does it."
+        )),
     }
     Ok(0)
 }

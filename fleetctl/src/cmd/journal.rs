@@ -49,8 +49,11 @@ pub(crate) async fn run(context: &Context, args: JournalArgs) -> Result<u8, Erro
         return over_ssh(context, &argument, port, &lines, format, &args).await;
     }
     let follow = if args.follow { "true" } else { "false" };
-    let query = [("lines", lines.as_str()), ("follow", follow), ("output", format), ("notes", "true")];
-    let (name, found) = first_known(&argument, async |name| context.client.journal(name.as_str(), &query).await).await;
+    let query =
+        [("lines", lines.as_str()), ("follow", follow), ("output", format), ("notes", "true")];
+    let (name, found) =
+        first_known(&argument, async |name| context.client.journal(name.as_str(), &query).await)
+            .await;
     let mut answer = match found {
         Ok(answer) => answer,
         Err(ClientError::Api { code: 404, .. }) => {
@@ -58,9 +61,15 @@ pub(crate) async fn run(context: &Context, args: JournalArgs) -> Result<u8, Erro
             return Err(did_you_mean(&context.client, error, &name).await);
         }
         Err(ClientError::Api { code: 409, message }) => {
-            return Err(Error::worded(Kind::Failed, format!("Unit {name} does not appear to be running.")).cause(message));
+            return Err(Error::worded(
+                Kind::Failed,
+                format!("Unit {name} does not appear to be running."),
+            )
+            .cause(message));
         }
-        Err(error) => return Err(Error::request(&format!("Error retrieving journal of {name}"), error)),
+        Err(error) => {
+            return Err(Error::request(&format!("Error retrieving journal of {name}"), error));
+        }
     };
     let mut rest = Vec::new();
     let mut code = 0;
@@ -73,7 +82,9 @@ pub(crate) async fn run(context: &Context, args: JournalArgs) -> Result<u8, Erro
                 }
             }
             // It ends only after a note that says why.
-            Ok(None) if args.follow && code == 0 => return Err(broke_off(&name, "fleetd ended it")),
+            Ok(None) if args.follow && code == 0 => {
+                return Err(broke_off(&name, "fleetd ended it"));
+            }
             Ok(None) => {
                 context.output.bytes(&rest)?;
                 return Ok(code);
@@ -87,7 +98,8 @@ fn broke_off(name: &UnitName, problem: &str) -> Error {
     Error::failed(format!("the journal of {name} broke off: {problem}"))
 }
 
-/// Prints all whole lines: those of the journal on stdout, on stderr what is none but says what went wrong. True if any did.
+/// Prints all whole lines: those of the journal on stdout, on stderr what is none but says what
+/// went wrong. True if any did.
 fn print(context: &Context, rest: &mut Vec<u8>, goes_on: bool) -> Result<bool, Error> {
     let Some(end) = rest.iter().rposition(|&byte| byte == b'\n') else { return Ok(false) };
     let lines = rest.drain(..=end).collect::<Vec<u8>>();
@@ -122,14 +134,31 @@ async fn over_ssh(
 ) -> Result<u8, Error> {
     let (name, places) = remote::places(context, argument, "running").await?;
     if args.follow && places.len() > 1 {
-        let machines: Vec<String> = places.iter().map(|place| machine_legend(&place.machine, &place.address, false)).collect();
-        let message = format!("{name} is in {} places, and ssh can follow one: {}", places.len(), machines.join(", "));
-        return Err(Error::failed(message).hint("without --ssh-port fleetd follows all of them as one stream"));
+        let machines: Vec<String> = places
+            .iter()
+            .map(|place| machine_legend(&place.machine, &place.address, false))
+            .collect();
+        let message = format!(
+            "{name} is in {} places, and ssh can follow one: {}",
+            places.len(),
+            machines.join(", ")
+        );
+        return Err(Error::failed(message)
+            .hint("without --ssh-port fleetd follows all of them as one stream"));
     }
     let mut worst = 0;
     for place in places {
         let unit = place.instance.systemd_name();
-        let mut words = vec!["journalctl", "--unit", unit.as_str(), "--no-pager", "-n", lines, "--output", format];
+        let mut words = vec![
+            "journalctl",
+            "--unit",
+            unit.as_str(),
+            "--no-pager",
+            "-n",
+            lines,
+            "--output",
+            format,
+        ];
         if args.sudo {
             words.insert(0, "sudo");
         }

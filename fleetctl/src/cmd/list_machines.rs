@@ -26,11 +26,9 @@ pub(crate) struct ListMachinesArgs {
 pub(crate) async fn run(context: &Context, args: ListMachinesArgs) -> Result<u8, Error> {
     let columns = columns();
     let columns = pick(&columns, &args.fields)?;
-    let (machines, missing) = context
-        .client
-        .machines_and_missing()
-        .await
-        .map_err(|error| Error::request_in_brackets("Error retrieving list of active machines from fleet API", error))?;
+    let (machines, missing) = context.client.machines_and_missing().await.map_err(|error| {
+        Error::request_in_brackets("Error retrieving list of active machines from fleet API", error)
+    })?;
     // Beside the list, whose lines are the machines that are there: scripts read it.
     if let Some(missing) = &missing {
         warn(&missing.says);
@@ -39,12 +37,15 @@ pub(crate) async fn run(context: &Context, args: ListMachinesArgs) -> Result<u8,
     say_who_takes_nothing(&machines, args.list.full);
     if context.output.is_json() {
         let there = machines.iter().map(|machine| Entry { machine, missing: false });
-        let waits: Vec<Machine> = missing.iter().flat_map(|missing| &missing.waits).map(absent).collect();
-        let entries: Vec<Entry> = there.chain(waits.iter().map(|machine| Entry { machine, missing: true })).collect();
+        let waits: Vec<Machine> =
+            missing.iter().flat_map(|missing| &missing.waits).map(absent).collect();
+        let entries: Vec<Entry> =
+            there.chain(waits.iter().map(|machine| Entry { machine, missing: true })).collect();
         context.output.document(&entries)?;
         return Ok(0);
     }
-    let table = render(&columns, &machines, args.list.full, !args.list.no_legend, context.output.stdout());
+    let table =
+        render(&columns, &machines, args.list.full, !args.list.no_legend, context.output.stdout());
     context.output.spans(&table)?;
     Ok(0)
 }
@@ -74,14 +75,20 @@ fn say_who_is_waited_for(missing: &Missing, full: bool) {
         names.push_str(&format!(" and {} more", rest.len()));
     }
     match missing.next_in_ms {
-        Some(ms) if !names.is_empty() => note(&format!("Waited for: {names}; the first is given up in {} s", ms.div_ceil(1000))),
-        _ => note("All of them are given up; others that go missing within ten minutes are waited for."),
+        Some(ms) if !names.is_empty() => {
+            note(&format!("Waited for: {names}; the first is given up in {} s", ms.div_ceil(1000)))
+        }
+        _ => note(
+            "All of them are given up; others that go missing within ten minutes are waited for.",
+        ),
     }
 }
 
 /// Also beside the list: its columns are fleet 1.0's.
 fn say_who_takes_nothing(machines: &[Machine], full: bool) {
-    for (availability, what) in [(Availability::Cordoned, "cordoned"), (Availability::Draining, "drained")] {
+    for (availability, what) in
+        [(Availability::Cordoned, "cordoned"), (Availability::Draining, "drained")]
+    {
         let mut names: Vec<String> = machines
             .iter()
             .filter(|machine| machine.availability == availability)
@@ -105,10 +112,21 @@ fn columns() -> Vec<Column<'static, Machine>> {
         ("leader", Box::new(|machine, _| machine.leader.to_string().into())),
         ("availability", Box::new(|machine, _| machine.availability.as_str().into())),
         ("version", Box::new(|machine, _| machine.version.as_str().into())),
-        ("instances", Box::new(|machine, _| machine.instances.map_or_else(String::new, |count| count.to_string()).into())),
+        (
+            "instances",
+            Box::new(|machine, _| {
+                machine.instances.map_or_else(String::new, |count| count.to_string()).into()
+            }),
+        ),
     ]
 }
 
 fn metadata(machine: &Machine) -> Cell {
-    machine.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",").into()
+    machine
+        .metadata
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(",")
+        .into()
 }

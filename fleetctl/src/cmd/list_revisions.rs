@@ -27,21 +27,26 @@ pub(crate) struct ListRevisionsArgs {
 pub(crate) async fn run(context: &Context, args: ListRevisionsArgs) -> Result<u8, Error> {
     let columns = columns();
     let columns = pick(&columns, &args.fields)?;
-    let (name, found) =
-        first_known(&Argument::parse(&args.unit)?, async |name| context.client.revisions(name.as_str()).await).await;
+    let (name, found) = first_known(&Argument::parse(&args.unit)?, async |name| {
+        context.client.revisions(name.as_str()).await
+    })
+    .await;
     let revisions = match found {
         Ok(page) => page.revisions,
         Err(error) if error.is_not_found() => {
             let error = Error::worded(Kind::Failed, format!("Unit {name} not found"));
             return Err(did_you_mean(&context.client, error, &name).await);
         }
-        Err(error) => return Err(Error::request(&format!("Error listing the revisions of {name}"), error)),
+        Err(error) => {
+            return Err(Error::request(&format!("Error listing the revisions of {name}"), error));
+        }
     };
     if context.output.is_json() {
         context.output.document(&revisions)?;
         return Ok(0);
     }
-    let table = render(&columns, &revisions, args.list.full, !args.list.no_legend, context.output.stdout());
+    let table =
+        render(&columns, &revisions, args.list.full, !args.list.no_legend, context.output.stdout());
     context.output.spans(&table)?;
     Ok(0)
 }
@@ -55,7 +60,8 @@ fn columns() -> Vec<Column<'static, Revision>> {
         (
             "hash",
             Box::new(|revision, full| {
-                let shown = if full { revision.hash.len() } else { HASH_DIGITS.min(revision.hash.len()) };
+                let shown =
+                    if full { revision.hash.len() } else { HASH_DIGITS.min(revision.hash.len()) };
                 revision.hash[..shown].into()
             }),
         ),

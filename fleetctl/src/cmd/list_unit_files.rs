@@ -28,11 +28,16 @@ pub(crate) async fn run(context: &Context, args: ListUnitFilesArgs) -> Result<u8
     }
     let failed = |error| Error::request("Error retrieving list of units from repository", error);
     let whole = context.output.is_json() || args.fields.split(',').any(|field| field == "desc");
-    let units = async { if whole { context.client.units().await } else { context.client.brief_units().await } };
+    let units = async {
+        if whole { context.client.units().await } else { context.client.brief_units().await }
+    };
     let (units, machines) = tokio::join!(units, context.client.machines());
     let mut units = units.map_err(failed)?;
-    let addresses: HashMap<String, String> =
-        machines.map_err(failed)?.into_iter().map(|machine| (machine.id, machine.primary_ip)).collect();
+    let addresses: HashMap<String, String> = machines
+        .map_err(failed)?
+        .into_iter()
+        .map(|machine| (machine.id, machine.primary_ip))
+        .collect();
     units.sort_by(|a, b| a.name.cmp(&b.name));
     if context.output.is_json() {
         context.output.document(&units)?;
@@ -40,7 +45,8 @@ pub(crate) async fn run(context: &Context, args: ListUnitFilesArgs) -> Result<u8
     }
     let columns = columns(&addresses);
     let columns = pick(&columns, &args.fields)?;
-    let table = render(&columns, &units, args.list.full, !args.list.no_legend, context.output.stdout());
+    let table =
+        render(&columns, &units, args.list.full, !args.list.no_legend, context.output.stdout());
     context.output.spans(&table)?;
     Ok(0)
 }
@@ -51,26 +57,60 @@ fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, Unit>> {
         ("unit", Box::new(|unit, _| unit.name.as_str().into())),
         (
             "hash",
-            Box::new(|unit, full| if full { hash(unit).into() } else { hash(unit).chars().take(7).collect::<String>().into() }),
+            Box::new(|unit, full| {
+                if full {
+                    hash(unit).into()
+                } else {
+                    hash(unit).chars().take(7).collect::<String>().into()
+                }
+            }),
         ),
         ("dstate", Box::new(|unit, _| unit.desired_state.as_str().into())),
         // fleet never knew a state of global units: it differs from machine to machine.
-        ("state", Box::new(|unit, _| if is_global(unit) { "".into() } else { unit.current_state.as_str().into() })),
-        ("target", Box::new(|unit, full| if is_global(unit) { "global".into() } else { target(unit, addresses, full) })),
+        (
+            "state",
+            Box::new(
+                |unit, _| {
+                    if is_global(unit) { "".into() } else { unit.current_state.as_str().into() }
+                },
+            ),
+        ),
+        (
+            "target",
+            Box::new(
+                |unit, full| {
+                    if is_global(unit) { "global".into() } else { target(unit, addresses, full) }
+                },
+            ),
+        ),
         ("tmachine", Box::new(|unit, full| target(unit, addresses, full))),
         ("global", Box::new(|unit, _| is_global(unit).to_string().into())),
         ("desc", Box::new(|unit, _| description(unit))),
         ("replicas", Box::new(move |unit, _| number(unit.replicas.map(u64::from)))),
         ("revision", Box::new(move |unit, _| number(unit.revision))),
-        ("why", Box::new(|unit, _| unit.why.as_ref().map_or_else(String::new, ToString::to_string).into())),
+        (
+            "why",
+            Box::new(|unit, _| {
+                unit.why.as_ref().map_or_else(String::new, ToString::to_string).into()
+            }),
+        ),
     ]
 }
 
 fn target(unit: &Unit, addresses: &HashMap<String, String>, full: bool) -> Cell {
-    machine_legend(&unit.machine_id, addresses.get(&unit.machine_id).map_or("", String::as_str), full).into()
+    machine_legend(
+        &unit.machine_id,
+        addresses.get(&unit.machine_id).map_or("", String::as_str),
+        full,
+    )
+    .into()
 }
 
 fn description(unit: &Unit) -> Cell {
-    let last = unit.options.iter().rev().find(|option| option.section == "Unit" && option.name == "Description");
+    let last = unit
+        .options
+        .iter()
+        .rev()
+        .find(|option| option.section == "Unit" && option.name == "Description");
     last.map_or("", |option| option.value.as_str()).into()
 }

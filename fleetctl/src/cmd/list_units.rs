@@ -25,12 +25,18 @@ pub(crate) async fn run(context: &Context, args: ListUnitsArgs) -> Result<u8, Er
     pick(&columns(&HashMap::new()), &args.fields)?;
     let failed = |error| Error::request("Error retrieving list of units from repository", error);
     // Only whole hashes take everything.
-    let whole = context.output.is_json() || (args.list.full && args.fields.split(',').any(|field| field == "hash"));
-    let states = async { if whole { context.client.states(None).await } else { context.client.brief_states().await } };
+    let whole = context.output.is_json()
+        || (args.list.full && args.fields.split(',').any(|field| field == "hash"));
+    let states = async {
+        if whole { context.client.states(None).await } else { context.client.brief_states().await }
+    };
     let (states, machines) = tokio::join!(states, context.client.machines());
     let mut states = states.map_err(failed)?;
-    let addresses: HashMap<String, String> =
-        machines.map_err(failed)?.into_iter().map(|machine| (machine.id, machine.primary_ip)).collect();
+    let addresses: HashMap<String, String> = machines
+        .map_err(failed)?
+        .into_iter()
+        .map(|machine| (machine.id, machine.primary_ip))
+        .collect();
     states.sort_by(|a, b| (&a.name, &a.machine_id).cmp(&(&b.name, &b.machine_id)));
     if context.output.is_json() {
         context.output.document(&states)?;
@@ -38,7 +44,8 @@ pub(crate) async fn run(context: &Context, args: ListUnitsArgs) -> Result<u8, Er
     }
     let columns = columns(&addresses);
     let columns = pick(&columns, &args.fields)?;
-    let table = render(&columns, &states, args.list.full, !args.list.no_legend, context.output.stdout());
+    let table =
+        render(&columns, &states, args.list.full, !args.list.no_legend, context.output.stdout());
     context.output.spans(&table)?;
     Ok(0)
 }
@@ -50,15 +57,29 @@ fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, UnitState>> {
         ("load", Box::new(|state, _| state.systemd_load_state.as_str().into())),
         ("active", Box::new(|state, _| Cell::state(&state.systemd_active_state))),
         ("sub", Box::new(|state, _| state.systemd_sub_state.as_str().into())),
-        ("machine", Box::new(move |state, full| machine_legend(&state.machine_id, address(&state.machine_id), full).into())),
+        (
+            "machine",
+            Box::new(move |state, full| {
+                machine_legend(&state.machine_id, address(&state.machine_id), full).into()
+            }),
+        ),
         (
             "hash",
-            Box::new(
-                |state, full| if full { state.hash.as_str().into() } else { state.hash.get(..7).unwrap_or(&state.hash).into() },
-            ),
+            Box::new(|state, full| {
+                if full {
+                    state.hash.as_str().into()
+                } else {
+                    state.hash.get(..7).unwrap_or(&state.hash).into()
+                }
+            }),
         ),
         ("result", Box::new(|state, _| state.result.as_str().into())),
-        ("restarts", Box::new(|state, _| state.restarts.map_or_else(String::new, |count| count.to_string()).into())),
+        (
+            "restarts",
+            Box::new(|state, _| {
+                state.restarts.map_or_else(String::new, |count| count.to_string()).into()
+            }),
+        ),
         ("next", Box::new(|state, _| state.next_try_ms.and_then(until).unwrap_or_default().into())),
         ("message", Box::new(|state, _| state.message.as_deref().unwrap_or_default().into())),
     ]

@@ -1,4 +1,5 @@
-//! The commands, one file each; what several of them share is in [`activate`], [`deactivate`] and [`remote`].
+//! The commands, one file each; what several of them share is in [`activate`], [`deactivate`] and
+//! [`remote`].
 
 mod activate;
 mod cat;
@@ -52,7 +53,8 @@ pub(crate) struct Context {
     pub(crate) ssh: SshArgs,
 }
 
-/// All commands, in the order of a unit's life. The aliases are prefixes that fit a newer command too, and mean what they meant to fleet 1.0.
+/// All commands, in the order of a unit's life. The aliases are prefixes that fit a newer command
+/// too, and mean what they meant to fleet 1.0.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Submit(submit::SubmitArgs),
@@ -110,7 +112,9 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
         // These ask no fleetd, so they need no tunnel to one.
         Command::FdForward(args) => return fd_forward::run(args).await,
         Command::Verify(args) => return verify::run(args),
-        Command::Debug(debug::DebugArgs { command: debug::DebugCommand::Replay(args) }) => return debug::replay(&output, args),
+        Command::Debug(debug::DebugArgs { command: debug::DebugCommand::Replay(args) }) => {
+            return debug::replay(&output, args);
+        }
         Command::Version(_) if !output.is_json() => return version::own(&output),
         _ => {}
     }
@@ -154,17 +158,25 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
 }
 
 /// The machine whose id starts so, if there is one; the error says that there are several.
-fn machine_starting<'a>(machines: &'a [Machine], word: &str) -> Result<Option<&'a Machine>, String> {
-    let mut fitting = machines.iter().filter(|machine| !word.is_empty() && machine.id.starts_with(word));
+fn machine_starting<'a>(
+    machines: &'a [Machine],
+    word: &str,
+) -> Result<Option<&'a Machine>, String> {
+    let mut fitting =
+        machines.iter().filter(|machine| !word.is_empty() && machine.id.starts_with(word));
     match (fitting.next(), fitting.next()) {
         (Some(_), Some(_)) => Err(format!("several machines start with {word}")),
         (one, _) => Ok(one),
     }
 }
 
-/// The names that a user may have meant: `web@.service` for `web.service`. For an error's hint only, so it may fail quietly.
+/// The names that a user may have meant: `web@.service` for `web.service`. For an error's hint
+/// only, so it may fail quietly.
 async fn did_you_mean(client: &Client, error: Error, name: &UnitName) -> Error {
-    let same_prefix = |unit: &Unit| UnitName::trusted(unit.name.as_str()).prefix() == name.prefix() && unit.name != name.as_str();
+    let same_prefix = |unit: &Unit| {
+        UnitName::trusted(unit.name.as_str()).prefix() == name.prefix()
+            && unit.name != name.as_str()
+    };
     let near: Vec<String> = match client.brief_units().await {
         Ok(units) => units.into_iter().filter(same_prefix).map(|unit| unit.name).take(3).collect(),
         Err(_) => Vec::new(),
@@ -176,7 +188,8 @@ async fn did_you_mean(client: &Client, error: Error, name: &UnitName) -> Error {
     }
 }
 
-/// As in fleet 1.0, no units are nothing to do: `fleetctl stop $(…)` must not fail where the list is empty.
+/// As in fleet 1.0, no units are nothing to do: `fleetctl stop $(…)` must not fail where the list
+/// is empty.
 fn no_units(units: &[String]) -> bool {
     if units.is_empty() {
         note("No units given");

@@ -1,6 +1,7 @@
-//! In which order one command writes several units. Each write may be planned by itself, so a unit that another one of the command
-//! needs on its machine is written before that one: a timer after its service, and last what the others must run beside. So a host
-//! is brought them together, and has the files of all before it starts the first.
+//! In which order one command writes several units. Each write may be planned by itself, so a unit
+//! that another one of the command needs on its machine is written before that one: a timer after
+//! its service, and last what the others must run beside. So a host is brought them together, and
+//! has the files of all before it starts the first.
 
 use std::collections::BTreeSet;
 
@@ -29,16 +30,26 @@ pub(super) fn in_order(sources: Vec<Source>) -> Vec<Source> {
 
 fn unit_of(source: &Source) -> &Unit {
     match source {
-        Source::Keep(unit) | Source::Same { unit, .. } | Source::Replace { new: unit, .. } | Source::Create(unit) => unit,
+        Source::Keep(unit)
+        | Source::Same { unit, .. }
+        | Source::Replace { new: unit, .. }
+        | Source::Create(unit) => unit,
     }
 }
 
 fn node(unit: &Unit) -> Node {
     let name = UnitName::trusted(unit.name.as_str());
     let file = UnitFile::from_options(unit.options.clone());
-    let beside = Constraints::from_file(&file).expanded(&name).machine_of.into_iter().map(UnitName::trusted).collect();
-    let words = ["Requires", "Requisite", "BindsTo"].into_iter().flat_map(|key| file.values("Unit", key));
-    let mut needs: BTreeSet<UnitName> = words.flat_map(str::split_whitespace).map(UnitName::trusted).collect();
+    let beside = Constraints::from_file(&file)
+        .expanded(&name)
+        .machine_of
+        .into_iter()
+        .map(UnitName::trusted)
+        .collect();
+    let words =
+        ["Requires", "Requisite", "BindsTo"].into_iter().flat_map(|key| file.values("Unit", key));
+    let mut needs: BTreeSet<UnitName> =
+        words.flat_map(str::split_whitespace).map(UnitName::trusted).collect();
     let triggers = match name.suffix() {
         "timer" => Some(file.last("Timer", "Unit")),
         "path" => Some(file.last("Path", "Unit")),
@@ -46,7 +57,10 @@ fn node(unit: &Unit) -> Node {
         _ => None,
     };
     needs.extend(triggers.map(|named| {
-        named.map_or_else(|| UnitName::trusted(format!("{}.service", name.stem())), |named| UnitName::trusted(named.trim()))
+        named.map_or_else(
+            || UnitName::trusted(format!("{}.service", name.stem())),
+            |named| UnitName::trusted(named.trim()),
+        )
     }));
     Node { name, beside, needs }
 }
@@ -64,7 +78,9 @@ fn order(nodes: &[Node]) -> Vec<usize> {
     let mut left: Vec<usize> = (0..nodes.len()).collect();
     let mut ordered = Vec::with_capacity(left.len());
     while !left.is_empty() {
-        let free = |index: &usize| !left.iter().any(|other| other != index && goes_before(&nodes[*other], &nodes[*index]));
+        let free = |index: &usize| {
+            !left.iter().any(|other| other != index && goes_before(&nodes[*other], &nodes[*index]))
+        };
         let next = left.iter().position(free).unwrap_or(0);
         ordered.push(left.remove(next));
     }
@@ -86,7 +102,11 @@ mod tests {
             Source::Create(Box::new(Unit { name: name.to_string(), options, ..Unit::default() }))
         };
         let sources = text.lines().map(unit).collect();
-        in_order(sources).iter().map(|source| unit_of(source).name.clone()).collect::<Vec<_>>().join(" ")
+        in_order(sources)
+            .iter()
+            .map(|source| unit_of(source).name.clone())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -96,16 +116,24 @@ mod tests {
         assert_eq!(ordered("a.service: Requires=b.service\nb.service:"), "b.service a.service");
         // The timer is placed when its service is, so they come together all the same.
         assert_eq!(ordered("t.service:\nt.timer: MachineOf=t.service"), "t.timer t.service");
-        assert_eq!(ordered("web@1.service:\nsay@1.service: MachineOf=web@%i BindsTo=web@%i"), "web@1.service say@1.service");
         assert_eq!(
-            ordered("web@1.service:\nsay@1.service: MachineOf=web@%i.service BindsTo=web@%i.service"),
+            ordered("web@1.service:\nsay@1.service: MachineOf=web@%i BindsTo=web@%i"),
+            "web@1.service say@1.service"
+        );
+        assert_eq!(
+            ordered(
+                "web@1.service:\nsay@1.service: MachineOf=web@%i.service BindsTo=web@%i.service"
+            ),
             "say@1.service web@1.service"
         );
     }
 
     #[test]
     fn the_order_of_the_command_line_stands_otherwise_also_in_a_circle() {
-        assert_eq!(ordered("c.service:\na.service:\nb.service: Requires=x.service"), "c.service a.service b.service");
+        assert_eq!(
+            ordered("c.service:\na.service:\nb.service: Requires=x.service"),
+            "c.service a.service b.service"
+        );
         assert_eq!(
             ordered("a.service: MachineOf=b.service\nb.service: MachineOf=a.service\nc.service:"),
             "c.service a.service b.service"

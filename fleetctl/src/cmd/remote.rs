@@ -24,28 +24,45 @@ pub(crate) struct Place {
     pub(crate) address: String,
 }
 
-/// Where a unit is: of a template all instances. Nowhere is an error in fleet 1.0's words, `Unit X does not appear to be …`.
-pub(crate) async fn places(context: &Context, argument: &Argument, be: &str) -> Result<(UnitName, Vec<Place>), Error> {
+/// Where a unit is: of a template all instances. Nowhere is an error in fleet 1.0's words, `Unit X
+/// does not appear to be …`.
+pub(crate) async fn places(
+    context: &Context,
+    argument: &Argument,
+    be: &str,
+) -> Result<(UnitName, Vec<Place>), Error> {
     let (name, places) = find(context, argument).await?;
     match places {
         None => {
             let error = Error::worded(Kind::Failed, format!("Unit {name} does not exist."));
             Err(did_you_mean(&context.client, error, &name).await)
         }
-        Some(places) if places.is_empty() => Err(Error::worded(Kind::Failed, format!("Unit {name} does not appear to be {be}."))),
+        Some(places) if places.is_empty() => {
+            Err(Error::worded(Kind::Failed, format!("Unit {name} does not appear to be {be}.")))
+        }
         Some(places) => Ok((name, places)),
     }
 }
 
 /// The same, with the name that is meant; `None` if the cluster does not have the unit.
-pub(crate) async fn find(context: &Context, argument: &Argument) -> Result<(UnitName, Option<Vec<Place>>), Error> {
-    let failed = |error| Error::request(&format!("Error retrieving state of {}", argument.name), error);
+pub(crate) async fn find(
+    context: &Context,
+    argument: &Argument,
+) -> Result<(UnitName, Option<Vec<Place>>), Error> {
+    let failed =
+        |error| Error::request(&format!("Error retrieving state of {}", argument.name), error);
     let unit = context.client.unit_of(argument).await.map_err(failed)?;
     let Some(unit) = unit else { return Ok((argument.name.clone(), None)) };
-    let misnamed = |_| Error::worded(Kind::Failed, format!("the server answered with {:?}, which is no unit's name", unit.name));
+    let misnamed = |_| {
+        Error::worded(
+            Kind::Failed,
+            format!("the server answered with {:?}, which is no unit's name", unit.name),
+        )
+    };
     let name = UnitName::parse(&unit.name).map_err(misnamed)?;
     let unit_name = Some(name.as_str()).filter(|_| !name.is_template());
-    let (states, machines) = tokio::join!(context.client.states(unit_name), context.client.machines());
+    let (states, machines) =
+        tokio::join!(context.client.states(unit_name), context.client.machines());
     let (states, machines) = (states.map_err(failed)?, machines.map_err(failed)?);
     let place = |state: UnitState| {
         let instance = UnitName::parse(&state.name).ok()?; // it goes into a command line
@@ -58,7 +75,15 @@ pub(crate) async fn find(context: &Context, argument: &Argument) -> Result<(Unit
 }
 
 /// Runs a command of `words` that prints, where the instance is; gives its exit status.
-pub(crate) fn run(context: &Context, place: &Place, port: u16, words: &[&str]) -> Result<u8, Error> {
+pub(crate) fn run(
+    context: &Context,
+    place: &Place,
+    port: u16,
+    words: &[&str],
+) -> Result<u8, Error> {
     let line: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-    context.ssh.connect(&Host::of_machine(&place.address, port)?)?.print(&line.join(" "), &context.output)
+    context
+        .ssh
+        .connect(&Host::of_machine(&place.address, port)?)?
+        .print(&line.join(" "), &context.output)
 }

@@ -36,8 +36,10 @@ pub(crate) async fn run(context: &Context, args: RestartArgs) -> Result<u8, Erro
         let unit = match sources::find(&context.client, argument, None).await? {
             Source::Keep(unit) | Source::Same { unit, .. } => unit,
             Source::Create(unit) | Source::Replace { new: unit, .. } => {
-                let message = format!("Unable to restart unit {}: the cluster does not have it", unit.name);
-                return Err(Error::worded(Kind::Failed, message).hint(format!("fleetctl start {}", unit.name)));
+                let message =
+                    format!("Unable to restart unit {}: the cluster does not have it", unit.name);
+                return Err(Error::worded(Kind::Failed, message)
+                    .hint(format!("fleetctl start {}", unit.name)));
             }
         };
         if is_inactive(&unit) {
@@ -52,7 +54,8 @@ pub(crate) async fn run(context: &Context, args: RestartArgs) -> Result<u8, Erro
             "loaded" => context.client.set_desired(name, "launched").await,
             _ => context.client.restart(name).await,
         };
-        let written = asked.map_err(|error| Error::request(&format!("Error restarting unit {name}"), error))?;
+        let written = asked
+            .map_err(|error| Error::request(&format!("Error restarting unit {name}"), error))?;
         tell_warnings(name, &written);
         revision = revision.max(written.revision);
         let global = is_global(&unit);

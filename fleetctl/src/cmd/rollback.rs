@@ -16,14 +16,15 @@ use crate::watch::{Goal, Target};
 
 /// Give a unit an earlier text again, and wait until it runs
 ///
-/// The text becomes a new revision; what is wanted of the unit, its count too, stays. Instances change as MaxUnavailable= of that
-/// text permits; those that are down change at once.
+/// The text becomes a new revision; what is wanted of the unit, its count too, stays. Instances
+/// change as MaxUnavailable= of that text permits; those that are down change at once.
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArgs {
     /// The unit or template
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     unit: String,
-    /// The revision whose text it gets, see `fleetctl list-revisions`; the last one that differs if not given
+    /// The revision whose text it gets, see `fleetctl list-revisions`; the last one that differs if
+    /// not given
     #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
     to: Option<u64>,
     #[command(flatten)]
@@ -31,8 +32,10 @@ pub(crate) struct RollbackArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<u8, Error> {
-    let (name, rolled) =
-        first_known(&Argument::parse(&args.unit)?, async |name| context.client.rollback(name.as_str(), args.to).await).await;
+    let (name, rolled) = first_known(&Argument::parse(&args.unit)?, async |name| {
+        context.client.rollback(name.as_str(), args.to).await
+    })
+    .await;
     let (rolled, written) = match rolled {
         Ok(done) => done,
         Err(error) if error.is_not_found() => {
@@ -48,17 +51,27 @@ pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<u8, Err
     if context.output.is_json() {
         context.output.document(&rolled)?;
     } else {
-        let line = format!("Unit {name} has the text of revision {} again, as revision {}\n", rolled.to, rolled.revision);
+        let line = format!(
+            "Unit {name} has the text of revision {} again, as revision {}\n",
+            rolled.to, rolled.revision
+        );
         context.output.text(&line)?;
     }
-    let unit = context.client.unit(name.as_str()).await.map_err(|error| Error::request("Error waiting for units", error))?;
-    let Some(unit) = unit.filter(|unit| args.wait.blocks() && !is_inactive(unit)) else { return Ok(0) };
+    let unit = context
+        .client
+        .unit(name.as_str())
+        .await
+        .map_err(|error| Error::request("Error waiting for units", error))?;
+    let Some(unit) = unit.filter(|unit| args.wait.blocks() && !is_inactive(unit)) else {
+        return Ok(0);
+    };
     let goal = if unit.desired_state == "launched" { Goal::Launched } else { Goal::Loaded };
     let target = match is_global(&unit) || context.output.is_json() {
         true => Target::quiet(name.as_str(), goal),
         false => Target::telling(name.as_str(), goal, instances(context, &unit).await?),
     };
     let target = Target { stays_up: true, ..target };
-    until_done(&context.client, &context.output, vec![target], written.revision, &args.wait).await?;
+    until_done(&context.client, &context.output, vec![target], written.revision, &args.wait)
+        .await?;
     Ok(0)
 }

@@ -18,8 +18,8 @@ use crate::watch::{Goal, Target};
 
 /// Keep so many instances of a template running
 ///
-/// `web=5` means five instances of web@.service, `web=+2` two more than now, `web=-1` one fewer. A template that the cluster
-/// does not have is submitted from this directory first.
+/// `web=5` means five instances of web@.service, `web=+2` two more than now, `web=-1` one fewer. A
+/// template that the cluster does not have is submitted from this directory first.
 #[derive(Debug, Args)]
 pub(crate) struct ScaleArgs {
     /// Templates and their counts
@@ -32,9 +32,11 @@ pub(crate) struct ScaleArgs {
 pub(crate) async fn run(context: &Context, args: ScaleArgs) -> Result<u8, Error> {
     if args.counts.is_empty() {
         // Unlike a list of units, a list of counts is never empty by chance.
-        return Err(Error::usage("No units given").hint("write UNIT=COUNT: web=5, web@.service=5, web=+2 or web=-1"));
+        return Err(Error::usage("No units given")
+            .hint("write UNIT=COUNT: web=5, web@.service=5, web=+2 or web=-1"));
     }
-    let arguments: Vec<ScaleArgument> = args.counts.iter().map(|text| ScaleArgument::parse(text)).collect::<Result<_, _>>()?;
+    let arguments: Vec<ScaleArgument> =
+        args.counts.iter().map(|text| ScaleArgument::parse(text)).collect::<Result<_, _>>()?;
     // All are found and checked before any is changed.
     let mut found = Vec::new();
     for argument in &arguments {
@@ -48,7 +50,10 @@ pub(crate) async fn run(context: &Context, args: ScaleArgs) -> Result<u8, Error>
         tell_warnings(scaled.name.as_str(), &written);
         revision = revision.max(written.revision);
         if !context.output.is_json() {
-            context.output.text(&format!("Unit {} scaled from {} to {}\n", scaled.name, scaled.before, scaled.replicas))?;
+            context.output.text(&format!(
+                "Unit {} scaled from {} to {}\n",
+                scaled.name, scaled.before, scaled.replicas
+            ))?;
         }
         targets.push(target(context, &scaled).await?);
         all_scaled.push(scaled);
@@ -63,12 +68,15 @@ pub(crate) async fn run(context: &Context, args: ScaleArgs) -> Result<u8, Error>
     Ok(0)
 }
 
-/// What is news: the instances that the count brings, or takes away. All that it counts and does not bring are said, too.
+/// What is news: the instances that the count brings, or takes away. All that it counts and does
+/// not bring are said, too.
 async fn target(context: &Context, scaled: &Scaled) -> Result<Target, Error> {
     let Scaled { name, before, replicas: now } = scaled;
     let counted = replicas(context, name, 1, *now.max(before)).await?;
     let number = |name: &String| UnitName::trusted(name.as_str()).replica_number().unwrap_or(0);
-    let of = |from: u32, to: u32| counted.iter().filter(move |name| (from..=to).contains(&number(name))).cloned();
+    let of = |from: u32, to: u32| {
+        counted.iter().filter(move |name| (from..=to).contains(&number(name))).cloned()
+    };
     let mut target = Target::telling(name.as_str(), Goal::Launched, of(before + 1, *now));
     target.leaving.extend(of(now + 1, *before));
     Ok(target)
@@ -88,9 +96,11 @@ async fn find(context: &Context, argument: &ScaleArgument) -> Result<Unit, Error
         }
     }
     let name = argument.templates.first().map_or_else(String::new, UnitName::to_string);
-    let message = format!("Error scaling units: unable to find Unit({name}) in Registry or on filesystem");
-    Err(Error::worded(Kind::Failed, message)
-        .hint(format!("a template's file is named {name}; run this where it lies, or `fleetctl submit` it first")))
+    let message =
+        format!("Error scaling units: unable to find Unit({name}) in Registry or on filesystem");
+    Err(Error::worded(Kind::Failed, message).hint(format!(
+        "a template's file is named {name}; run this where it lies, or `fleetctl submit` it first"
+    )))
 }
 
 /// Refuses what fleetd would refuse, in its words, so that no other count is changed before.
@@ -102,13 +112,23 @@ fn checked(unit: Unit, argument: &ScaleArgument) -> Result<Unit, Error> {
     }
 }
 
-async fn scale(context: &Context, argument: &ScaleArgument, unit: &Unit) -> Result<(Scaled, Written), Error> {
+async fn scale(
+    context: &Context,
+    argument: &ScaleArgument,
+    unit: &Unit,
+) -> Result<(Scaled, Written), Error> {
     let name = &unit.name;
     // What came of a file has no hash yet.
     if unit.hash.is_empty() && context.client.unit(name).await.is_ok_and(|unit| unit.is_none()) {
-        let failed = |error| Error::request(&format!("Error creating units: failed creating unit {name}"), error);
+        let failed = |error| {
+            Error::request(&format!("Error creating units: failed creating unit {name}"), error)
+        };
         let written = context.client.put_unit(unit).await.map_err(failed)?;
         tell_warnings(name, &written);
     }
-    context.client.scale(name, &argument.count).await.map_err(|error| Error::request("Error scaling units", error))
+    context
+        .client
+        .scale(name, &argument.count)
+        .await
+        .map_err(|error| Error::request("Error scaling units", error))
 }

@@ -1,4 +1,5 @@
-//! `fleetctl ssh`: a shell or a command on a machine of the cluster, found by its id or by a unit that it runs.
+//! `fleetctl ssh`: a shell or a command on a machine of the cluster, found by its id or by a unit
+//! that it runs.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ use crate::ssh::Host;
 
 /// Log in to a machine of the cluster, or run a command there
 ///
-/// X is a machine's id or the beginning of it, or a unit: the machine that runs it. Exits with the status of the command.
+/// X is a machine's id or the beginning of it, or a unit: the machine that runs it. Exits with the
+/// status of the command.
 #[derive(Debug, Args)]
 pub(crate) struct SshCommandArgs {
     /// The machine with this id, or the beginning of it
@@ -76,7 +78,11 @@ fn nowhere() -> Error {
 
 /// The address of the machine whose id starts so.
 async fn machine_address(context: &Context, wanted: &str) -> Result<Option<String>, Error> {
-    let machines = context.client.machines().await.map_err(|error| Error::request("Unable to proceed", error))?;
+    let machines = context
+        .client
+        .machines()
+        .await
+        .map_err(|error| Error::request("Unable to proceed", error))?;
     match machine_starting(&machines, wanted) {
         Ok(machine) => Ok(machine.map(|machine| machine.primary_ip.clone())),
         Err(several) => Err(unable(&several).hint("write more of its id")),
@@ -88,7 +94,8 @@ async fn unit_address(context: &Context, wanted: &str) -> Result<Option<String>,
     let Ok(argument) = Argument::parse(wanted) else { return Ok(None) };
     let (name, places) = remote::find(context, &argument).await?;
     let places = places.unwrap_or_default();
-    let machines: BTreeMap<String, String> = places.into_iter().map(|place| (place.machine, place.address)).collect();
+    let machines: BTreeMap<String, String> =
+        places.into_iter().map(|place| (place.machine, place.address)).collect();
     match machines.len() {
         0 => Ok(None),
         1 => Ok(machines.into_values().next()),

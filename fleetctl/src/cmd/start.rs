@@ -11,7 +11,8 @@ use crate::wait::WaitArgs;
 
 /// Run units, and wait until they do
 ///
-/// Units that the cluster does not have are submitted first. A unit that runs already is left alone.
+/// Units that the cluster does not have are submitted first. A unit that runs already is left
+/// alone.
 #[derive(Debug, Args)]
 pub(crate) struct StartArgs {
     /// The units, or their files

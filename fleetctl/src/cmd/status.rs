@@ -45,14 +45,16 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error
         if i > 0 {
             context.output.text("\n")?;
         }
-        let (name, found) = first_known(argument, async |name| context.client.status(name.as_str()).await).await;
+        let (name, found) =
+            first_known(argument, async |name| context.client.status(name.as_str()).await).await;
         match found {
             Ok((mut answer, code, problems)) => {
-                while let Some(chunk) = answer
-                    .chunk()
-                    .await
-                    .map_err(|problem| Error::failed(format!("the status of {name} broke off: {}", innermost(&problem))))?
-                {
+                while let Some(chunk) = answer.chunk().await.map_err(|problem| {
+                    Error::failed(format!(
+                        "the status of {name} broke off: {}",
+                        innermost(&problem)
+                    ))
+                })? {
                     context.output.bytes(&chunk)?;
                 }
                 worst = worst.max(code);
@@ -71,8 +73,12 @@ async fn over_ssh(context: &Context, arguments: &[Argument], port: u16) -> Resul
     for argument in arguments {
         for place in remote::places(context, argument, "loaded").await?.1 {
             let unit = place.instance.systemd_name();
-            worst =
-                worst.max(remote::run(context, &place, port, &["systemctl", "status", "-l", "--no-pager", "--", unit.as_str()])?);
+            worst = worst.max(remote::run(
+                context,
+                &place,
+                port,
+                &["systemctl", "status", "-l", "--no-pager", "--", unit.as_str()],
+            )?);
         }
     }
     Ok(worst)
@@ -81,10 +87,16 @@ async fn over_ssh(context: &Context, arguments: &[Argument], port: u16) -> Resul
 async fn refused(context: &Context, name: &UnitName, error: ClientError) -> Error {
     match error {
         ClientError::Api { code: 404, .. } => {
-            did_you_mean(&context.client, Error::worded(Kind::Failed, format!("Unit {name} does not exist.")), name).await
+            did_you_mean(
+                &context.client,
+                Error::worded(Kind::Failed, format!("Unit {name} does not exist.")),
+                name,
+            )
+            .await
         }
         ClientError::Api { code: 409, message } => {
-            Error::worded(Kind::Failed, format!("Unit {name} does not appear to be loaded.")).cause(message)
+            Error::worded(Kind::Failed, format!("Unit {name} does not appear to be loaded."))
+                .cause(message)
         }
         error => Error::request(&format!("Error retrieving status of {name}"), error),
     }
@@ -99,7 +111,8 @@ struct Entry {
     fencing: Option<Fencing>,
 }
 
-/// The states as data, of all units in one list. What is fenced and has no state, since it waits, has an entry of its own.
+/// The states as data, of all units in one list. What is fenced and has no state, since it waits,
+/// has an entry of its own.
 async fn json(context: &Context, arguments: &[Argument]) -> Result<u8, Error> {
     let mut all = Vec::new();
     for argument in arguments {
@@ -114,11 +127,17 @@ async fn json(context: &Context, arguments: &[Argument]) -> Result<u8, Error> {
             Err(error) => return Err(refused(context, &name, error).await),
         };
         for state in states {
-            let at = fencing.iter().position(|fenced| fenced.name == state.name && fenced.machine_id == state.machine_id);
+            let at = fencing.iter().position(|fenced| {
+                fenced.name == state.name && fenced.machine_id == state.machine_id
+            });
             all.push(Entry { fencing: at.map(|at| fencing.remove(at)), state });
         }
         all.extend(fencing.into_iter().map(|fenced| {
-            let state = UnitState { name: fenced.name.clone(), machine_id: fenced.machine_id.clone(), ..UnitState::default() };
+            let state = UnitState {
+                name: fenced.name.clone(),
+                machine_id: fenced.machine_id.clone(),
+                ..UnitState::default()
+            };
             Entry { state, fencing: Some(fenced) }
         }));
     }

@@ -16,13 +16,18 @@ pub(crate) struct StoreArgs {
 enum StoreCommand {
     /// Read every document in the store, and say what is wrong with it and what to do
     ///
-    /// Exits with 1 if a document needs a person. The embedded store of a stopped fleetd: `fleetd --check-store`.
+    /// Exits with 1 if a document needs a person. The embedded store of a stopped fleetd: `fleetd
+    /// --check-store`.
     Check,
 }
 
 pub(crate) async fn run(context: &Context, args: StoreArgs) -> Result<u8, Error> {
     let StoreCommand::Check = args.command;
-    let check = context.client.check_store().await.map_err(|error| Error::request("Error checking the store", error))?;
+    let check = context
+        .client
+        .check_store()
+        .await
+        .map_err(|error| Error::request("Error checking the store", error))?;
     if context.output.is_json() {
         context.output.document(&check)?;
     } else {

@@ -11,7 +11,8 @@ use crate::wait::WaitArgs;
 
 /// Hand unit files to the cluster without running them
 ///
-/// Each unit's file is looked up in the cluster, then on this machine; web@1.service also takes the file web@.service.
+/// Each unit's file is looked up in the cluster, then on this machine; web@1.service also takes the
+/// file web@.service.
 #[derive(Debug, Args)]
 pub(crate) struct SubmitArgs {
     /// The unit files

@@ -1,4 +1,5 @@
-//! `fleetctl verify`: fleet 1.0's words that there is nothing to verify, since signed units are gone.
+//! `fleetctl verify`: fleet 1.0's words that there is nothing to verify, since signed units are
+//! gone.
 
 use clap::Args;
 

@@ -22,6 +22,8 @@ pub(crate) async fn run(context: &Context, _args: VersionArgs) -> Result<u8, Err
     }
     // fleetctl's version is known also where no fleetd answers; then the other is null.
     let fleetd = context.client.version().await.ok().map(|version| version.version);
-    context.output.document(&serde_json::json!({ "fleetctl": env!("CARGO_PKG_VERSION"), "fleetd": fleetd }))?;
+    context.output.document(
+        &serde_json::json!({ "fleetctl": env!("CARGO_PKG_VERSION"), "fleetd": fleetd }),
+    )?;
     Ok(0)
 }

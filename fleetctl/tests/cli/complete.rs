@@ -21,12 +21,17 @@ fn zsh(session: &Session, line: &str) -> Vec<String> {
 
 /// What fish offers; its files have no other names than ours.
 fn fish(session: &Session, line: &str) -> Vec<String> {
-    let ask = "COMPLETE=fish fleetctl | source; complete --do-complete $argv[1] | string split --fields 1 \\t";
+    let ask = "COMPLETE=fish fleetctl | source; complete --do-complete $argv[1] | string split \
+        --fields 1 \\t";
     shell(session, &["fish", "--no-config", "-c", ask, line])
 }
 
 fn shell(session: &Session, words: &[&str]) -> Vec<String> {
-    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_fleetctl")).parent().expect("a folder").display().to_string();
+    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_fleetctl"))
+        .parent()
+        .expect("a folder")
+        .display()
+        .to_string();
     let output = Command::new(words[0])
         .args(&words[1..])
         .current_dir(session.path())
@@ -34,14 +39,25 @@ fn shell(session: &Session, words: &[&str]) -> Vec<String> {
         .env("HOME", session.path())
         .env("FLEETCTL_ENDPOINT", session.endpoint())
         .output()
-        .unwrap_or_else(|problem| panic!("{}: {problem}; sh tests/lab/setup.sh --packages-only installs it", words[0]));
+        .unwrap_or_else(|problem| {
+            panic!("{}: {problem}; sh tests/lab/setup.sh --packages-only installs it", words[0])
+        });
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text").lines().map(str::to_string).filter(|line| !line.is_empty()).collect()
+    String::from_utf8(output.stdout)
+        .expect("text")
+        .lines()
+        .map(str::to_string)
+        .filter(|line| !line.is_empty())
+        .collect()
 }
 
 fn session() -> Session {
     let session = Session::new();
-    session.file("hello.service", HELLO).file("web@.service", WEB).file("notes.txt", "").file("units/db.service", HELLO);
+    session
+        .file("hello.service", HELLO)
+        .file("web@.service", WEB)
+        .file("notes.txt", "")
+        .file("units/db.service", HELLO);
     session.run("submit hello.service web@.service");
     session.run("start web@10");
     session.run("start web@11");
@@ -59,7 +75,10 @@ fn bash_completes_commands_and_options() {
 fn bash_completes_names_of_units_from_the_cluster() {
     let session = session();
     assert_eq!(bash(&session, "fleetctl stop he"), ["hello.service"]);
-    assert_eq!(bash(&session, "fleetctl cat "), ["hello.service", "web@.service", "web@10.service", "web@11.service"]);
+    assert_eq!(
+        bash(&session, "fleetctl cat "),
+        ["hello.service", "web@.service", "web@10.service", "web@11.service"]
+    );
     assert_eq!(bash(&session, "fleetctl scale w"), ["web="]);
     // bash breaks words at @, and puts the answer after it.
     assert_eq!(bash(&session, "fleetctl status web@1"), ["10.service", "11.service"]);

@@ -36,7 +36,10 @@ fn told(session: &Session) {
     session.fake.cluster().events = vec![
         event(1, vec![Item::of_machine(What::Leads, MachineId::new(A), "the first to do so")]),
         event(2, vec![placed(A, "1-99/2"), placed(B, "2-100/2")]),
-        Event { left_out: 3, ..event(3, vec![Item::of_machine(What::Lost, MachineId::new(B), "it ran 50 units")]) },
+        Event {
+            left_out: 3,
+            ..event(3, vec![Item::of_machine(What::Lost, MachineId::new(B), "it ran 50 units")])
+        },
     ];
 }
 
@@ -137,7 +140,10 @@ fn saved() -> Saved {
     let machine: Machine = serde_json::from_value(machine).unwrap();
     let unit = |name: &str, wants: &str| {
         let record = json!({"v": 1, "name": name, "text": format!("[X-Fleet]\n{wants}\n"), "revision": 1, "desired": "launched", "replicas": 3, "created_ms": 0});
-        (UnitName::trusted(name), Arc::new(Unit::from_record(&serde_json::from_value(record).unwrap())))
+        (
+            UnitName::trusted(name),
+            Arc::new(Unit::from_record(&serde_json::from_value(record).unwrap())),
+        )
     };
     let snapshot = Snapshot {
         revision: 40,
@@ -149,8 +155,14 @@ fn saved() -> Saved {
         ]),
         ..Snapshot::default()
     };
-    let mut saved =
-        Saved { v: FORMAT, version: "2.0.0".to_string(), leader: MachineId::new(A), term: 7, plan: String::new(), snapshot };
+    let mut saved = Saved {
+        v: FORMAT,
+        version: "2.0.0".to_string(),
+        leader: MachineId::new(A),
+        term: 7,
+        plan: String::new(),
+        snapshot,
+    };
     saved.plan = saved.replay().digest();
     saved
 }
@@ -161,7 +173,10 @@ fn a_saved_snapshot_is_planned_again() {
     let saved = saved();
     let digest = saved.plan.clone();
     session.fake.cluster().saved = Some(saved.clone());
-    session.file("other.json", serde_json::to_string(&Saved { plan: "0123456789ab".into(), ..saved.clone() }).unwrap());
+    session.file(
+        "other.json",
+        serde_json::to_string(&Saved { plan: "0123456789ab".into(), ..saved.clone() }).unwrap(),
+    );
     session.file("none.json", "{}");
     let said = session.transcript(&format!(
         "debug snapshot now.json
@@ -212,7 +227,11 @@ fn a_saved_snapshot_is_planned_again() {
     .assert_eq(&said);
     let output = session.command("debug replay --json now.json").output().unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(printed.trim_end(), serde_json::to_string(&saved.replay()).unwrap(), "byte for byte");
+    assert_eq!(
+        printed.trim_end(),
+        serde_json::to_string(&saved.replay()).unwrap(),
+        "byte for byte"
+    );
     let printed = session.command("debug snapshot").output().unwrap().stdout;
     assert_eq!(printed, std::fs::read(session.path().join("now.json")).unwrap());
 }
@@ -268,10 +287,14 @@ fn an_unknown_field_of_a_snapshot_is_no_trouble() {
 fn missing_machines_are_told_beside_the_list_and_marked_in_json() {
     let session = Session::of_three();
     let machine = |id: &str, instances| MissingMachine { id: id.to_string(), instances };
-    let says =
-        "4 machines are missing and 3 are there: their units are moved slowly, one machine each 30 s, in case it is the network";
-    let waits = vec![machine("d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4", 5), machine("e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5", 1)];
-    session.fake.cluster().missing = Some(Missing { says: says.to_string(), waits, next_in_ms: Some(11_200) });
+    let says = "4 machines are missing and 3 are there: their units are moved slowly, one machine \
+        each 30 s, in case it is the network";
+    let waits = vec![
+        machine("d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4", 5),
+        machine("e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5", 1),
+    ];
+    session.fake.cluster().missing =
+        Some(Missing { says: says.to_string(), waits, next_in_ms: Some(11_200) });
     expect![[r#"
         $ fleetctl list-machines
         out| MACHINE		IP		METADATA
@@ -285,7 +308,9 @@ fn missing_machines_are_told_beside_the_list_and_marked_in_json() {
     .assert_eq(&session.run("list-machines"));
     let output = session.command("list-machines --json").output().unwrap();
     let entries: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let marked = |entry: &serde_json::Value| (entry["id"].as_str().unwrap()[..2].to_string(), entry["missing"] == true);
+    let marked = |entry: &serde_json::Value| {
+        (entry["id"].as_str().unwrap()[..2].to_string(), entry["missing"] == true)
+    };
     let marked: Vec<_> = entries.as_array().unwrap().iter().map(marked).collect();
     let expected = [("a1", false), ("b2", false), ("c3", false), ("d4", true), ("e5", true)];
     assert_eq!(marked, expected.map(|(id, missing)| (id.to_string(), missing)));
@@ -300,16 +325,25 @@ fn status_in_json_says_how_a_fenced_unit_stands_also_where_it_waits() {
     session.file("lone.service", WEB);
     session.run("start lone.service");
     let lease = KeeperLease { life: 7, until_ms: 1_795_534_801_000, left_ms: 5_400, alone: false };
-    let (name, machine_id) = ("lone.service".to_string(), "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1".to_string());
-    let held = Fencing { name, machine_id, token: Some(17), lease: Some(lease), ..Fencing::default() };
-    let wait =
-        FenceWait { name: held.name.clone(), machine_id: "b2".to_string(), why: "it waits".to_string(), ..FenceWait::default() };
+    let (name, machine_id) =
+        ("lone.service".to_string(), "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1".to_string());
+    let held =
+        Fencing { name, machine_id, token: Some(17), lease: Some(lease), ..Fencing::default() };
+    let wait = FenceWait {
+        name: held.name.clone(),
+        machine_id: "b2".to_string(),
+        why: "it waits".to_string(),
+        ..FenceWait::default()
+    };
     let waits = Fencing { name: held.name.clone(), waits: Some(wait), ..Fencing::default() };
     session.fake.cluster().fencing = vec![held, waits];
     let output = session.command("status --json lone.service").output().unwrap();
     let entries: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(entries[0]["systemdActiveState"], "active");
     assert_eq!(entries[0]["fencing"]["lease"]["untilMs"], 1_795_534_801_000_u64);
-    assert_eq!((&entries[0]["fencing"]["token"], &entries[1]["fencing"]["waits"]["machineID"]), (&17.into(), &"b2".into()));
+    assert_eq!(
+        (&entries[0]["fencing"]["token"], &entries[1]["fencing"]["waits"]["machineID"]),
+        (&17.into(), &"b2".into())
+    );
     assert_eq!(entries.as_array().unwrap().len(), 2);
 }

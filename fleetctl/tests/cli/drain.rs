@@ -59,7 +59,11 @@ fn a_drain_is_done_when_fleetd_says_so_and_a_look_that_fails_says_nothing() {
 fn what_stays_for_good_is_named_at_once_and_when_time_is_up() {
     let session = Session::of_three();
     let pinned = left("pin.service", "no other machine can take it", true);
-    let waits = left("web@1.service", "1 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so", false);
+    let waits = left(
+        "web@1.service",
+        "1 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so",
+        false,
+    );
     session.fake.cluster().remaining = [Some(vec![pinned, waits])].into();
     let said = session.transcript("drain --timeout=0.2 b2b2b2b2");
     expect![[r#"

@@ -1,6 +1,7 @@
-//! A fleetd without a cluster: units in memory, acted on at once. A unit's ExecStart says how it behaves: `/bin/bad…` fails,
-//! `/bin/slow…` never gets ready, `/bin/later…` is ready at the second line of a follow. `/bin/dies…` is reported up, and failed by its
-//! status; `/bin/ends…` has ended well by that, and `/bin/flaky…` is being restarted at the first look.
+//! A fleetd without a cluster: units in memory, acted on at once. A unit's ExecStart says how it
+//! behaves: `/bin/bad…` fails, `/bin/slow…` never gets ready, `/bin/later…` is ready at the second
+//! line of a follow. `/bin/dies…` is reported up, and failed by its status; `/bin/ends…` has ended
+//! well by that, and `/bin/flaky…` is being restarted at the first look.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -79,10 +80,15 @@ impl Fake {
         let machines = machines.iter().map(|(id, ip, metadata)| Machine {
             id: id.to_string(),
             primary_ip: ip.to_string(),
-            metadata: metadata.split_once('=').map(|(k, v)| (k.to_string(), v.to_string())).into_iter().collect(),
+            metadata: metadata
+                .split_once('=')
+                .map(|(k, v)| (k.to_string(), v.to_string()))
+                .into_iter()
+                .collect(),
             ..Machine::default()
         });
-        let cluster = Cluster { machines: machines.collect(), most_replicas: 1000, ..Cluster::default() };
+        let cluster =
+            Cluster { machines: machines.collect(), most_replicas: 1000, ..Cluster::default() };
         let fake = Fake(Arc::new(Mutex::new(cluster)));
         let listener = std::os::unix::net::UnixListener::bind(socket).expect("a socket");
         listener.set_nonblocking(true).expect("a socket that does not block");
@@ -101,12 +107,21 @@ impl Fake {
             .route("/fleet/v1/units/{name}/fencing", get(fencing))
             .route("/fleet/v1/follow", get(follow))
             .route("/fleet/v1/events", get(events))
-            .route("/fleet/v1/store/check", get(async |State(fake): Cl| Json(fake.cluster().check.clone())))
+            .route(
+                "/fleet/v1/store/check",
+                get(async |State(fake): Cl| Json(fake.cluster().check.clone())),
+            )
             .route("/fleet/v1/debug/snapshot", get(snapshot))
-            .route("/fleet/v1/version", get(async || Json(Version { version: "2.0.0".to_string() })))
+            .route(
+                "/fleet/v1/version",
+                get(async || Json(Version { version: "2.0.0".to_string() })),
+            )
             .with_state(fake.clone());
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async move {
                 let listener = tokio::net::UnixListener::from_std(listener).expect("a listener");
                 axum::serve(listener, app).await.expect("served");
@@ -135,7 +150,8 @@ impl Cluster {
         let mut headers = HeaderMap::new();
         headers.insert(REVISION_HEADER, HeaderValue::from(self.revision));
         for warning in warnings {
-            headers.append(WARNING_HEADER, HeaderValue::from_str(warning).expect("a header's text"));
+            headers
+                .append(WARNING_HEADER, HeaderValue::from_str(warning).expect("a header's text"));
         }
         (code, headers)
     }
@@ -143,7 +159,12 @@ impl Cluster {
     /// Every instance of `unit` with its machine, if any fits.
     fn instances(&self, unit: &Unit) -> Vec<(String, Option<&Machine>)> {
         let constraints = Constraints::from_file(&file_of(unit));
-        let fits = |m: &&Machine| constraints.metadata.iter().all(|(k, vs)| m.metadata.get(k).is_some_and(|v| vs.contains(v)));
+        let fits = |m: &&Machine| {
+            constraints
+                .metadata
+                .iter()
+                .all(|(k, vs)| m.metadata.get(k).is_some_and(|v| vs.contains(v)))
+        };
         let fit: Vec<&Machine> = self.machines.iter().filter(fits).collect();
         let name = UnitName::trusted(unit.name.as_str());
         if unit.desired_state == "inactive" {
@@ -155,7 +176,9 @@ impl Cluster {
         }
         match unit.replicas {
             Some(count) => (0..count as usize)
-                .map(|i| (name.replica(i as u32 + 1).to_string(), fit.get(i % fit.len().max(1)).copied()))
+                .map(|i| {
+                    (name.replica(i as u32 + 1).to_string(), fit.get(i % fit.len().max(1)).copied())
+                })
                 .filter(|(instance, _)| !self.units.contains_key(instance))
                 .collect(),
             None => vec![(unit.name.clone(), fit.first().copied())],
@@ -168,7 +191,9 @@ impl Cluster {
         let (active, sub) = match unit.desired_state.as_str() {
             "loaded" => ("inactive", "dead"),
             _ if exec.starts_with("/bin/bad") => ("failed", "failed"),
-            _ if exec.starts_with("/bin/slow") || (later && exec.starts_with("/bin/later")) => ("activating", "start"),
+            _ if exec.starts_with("/bin/slow") || (later && exec.starts_with("/bin/later")) => {
+                ("activating", "start")
+            }
             _ => ("active", "running"),
         };
         let failed = active == "failed";
@@ -186,22 +211,39 @@ impl Cluster {
     /// The same of one instance, which may have been killed or refused.
     fn status_of_instance(&self, unit: &Unit, name: &str, later: bool) -> InstanceStatus {
         let status = Cluster::status_of(unit, later);
-        let down = |active: &str| InstanceStatus { active: active.to_string(), sub: "dead".to_string(), ..status.clone() };
+        let down = |active: &str| InstanceStatus {
+            active: active.to_string(),
+            sub: "dead".to_string(),
+            ..status.clone()
+        };
         if self.refused.is_some() {
-            return InstanceStatus { launched: false, message: self.refused.clone(), ..down("failed") };
+            return InstanceStatus {
+                launched: false,
+                message: self.refused.clone(),
+                ..down("failed")
+            };
         }
         if self.killed.contains(name) { down("inactive") } else { status }
     }
 
     fn progress(&self, name: &str, later: bool) -> UnitProgress {
         let Some(unit) = self.units.get(name) else {
-            let instances: Vec<InstanceProgress> = self.unstoppable.iter().map(|words| self.stuck(name, words)).collect();
-            return UnitProgress { name: name.to_string(), done: instances.is_empty(), instances, ..UnitProgress::default() };
+            let instances: Vec<InstanceProgress> =
+                self.unstoppable.iter().map(|words| self.stuck(name, words)).collect();
+            return UnitProgress {
+                name: name.to_string(),
+                done: instances.is_empty(),
+                instances,
+                ..UnitProgress::default()
+            };
         };
         let wanted_active = unit.desired_state == "launched";
         let instances = self.instances(unit).into_iter().map(|(name, machine)| {
             let status = machine.map(|_| self.status_of_instance(unit, &name, later));
-            let misfit = MisfitCount { reason: "lacks region=eu".to_string(), machines: self.machines.len() };
+            let misfit = MisfitCount {
+                reason: "lacks region=eu".to_string(),
+                machines: self.machines.len(),
+            };
             InstanceProgress {
                 name,
                 wanted: true,
@@ -235,7 +277,12 @@ impl Cluster {
             ..InstanceStatus::default()
         };
         let machine = self.machines.first().map(|machine| MachineId::new(machine.id.as_str()));
-        InstanceProgress { name: name.to_string(), machine, status: Some(status), ..InstanceProgress::default() }
+        InstanceProgress {
+            name: name.to_string(),
+            machine,
+            status: Some(status),
+            ..InstanceProgress::default()
+        }
     }
 
     /// What is shown of a replica without a record of its own.
@@ -243,7 +290,12 @@ impl Cluster {
         let name = UnitName::trusted(name);
         let template = self.units.get(name.template()?.as_str())?;
         let counted = (1..=template.replicas?).contains(&name.replica_number()?);
-        let replica = Unit { name: name.to_string(), template: template.name.clone(), replicas: None, ..template.clone() };
+        let replica = Unit {
+            name: name.to_string(),
+            template: template.name.clone(),
+            replicas: None,
+            ..template.clone()
+        };
         counted.then_some(replica)
     }
 
@@ -251,7 +303,10 @@ impl Cluster {
         let mut unit = unit.clone();
         let instances = self.instances(&unit);
         if !Constraints::from_file(&file_of(&unit)).global && unit.replicas.is_none() {
-            unit.machine_id = instances.first().and_then(|(_, machine)| machine.map(|m| m.id.clone())).unwrap_or_default();
+            unit.machine_id = instances
+                .first()
+                .and_then(|(_, machine)| machine.map(|m| m.id.clone()))
+                .unwrap_or_default();
         }
         unit.current_state = if instances.iter().any(|(_, machine)| machine.is_some()) {
             unit.desired_state.clone()
@@ -284,14 +339,24 @@ async fn availability(State(fake): Cl, Named(id): Named<String>) -> Response {
     };
     let availability = machine.availability;
     // The last look stands.
-    let look = if cluster.remaining.len() > 1 { cluster.remaining.pop_front() } else { cluster.remaining.front().cloned() };
+    let look = if cluster.remaining.len() > 1 {
+        cluster.remaining.pop_front()
+    } else {
+        cluster.remaining.front().cloned()
+    };
     match look.unwrap_or_default() {
-        None => refusal(StatusCode::SERVICE_UNAVAILABLE, "fleet server unable to communicate with etcd"),
+        None => {
+            refusal(StatusCode::SERVICE_UNAVAILABLE, "fleet server unable to communicate with etcd")
+        }
         Some(instances) => Json(MachineAvailability { availability, instances }).into_response(),
     }
 }
 
-async fn set_availability(State(fake): Cl, Named(id): Named<String>, Json(wish): Json<AvailabilityWish>) -> Response {
+async fn set_availability(
+    State(fake): Cl,
+    Named(id): Named<String>,
+    Json(wish): Json<AvailabilityWish>,
+) -> Response {
     let mut cluster = fake.cluster();
     let Some(machine) = cluster.machines.iter_mut().find(|machine| machine.id == id) else {
         return refusal(StatusCode::NOT_FOUND, &format!("machine {id} does not exist"));
@@ -308,7 +373,11 @@ async fn revisions(State(fake): Cl, Named(name): Named<String>) -> Response {
     }
 }
 
-async fn rollback(State(fake): Cl, Named(name): Named<String>, Json(wish): Json<Rollback>) -> Response {
+async fn rollback(
+    State(fake): Cl,
+    Named(name): Named<String>,
+    Json(wish): Json<Rollback>,
+) -> Response {
     let mut cluster = fake.cluster();
     if !cluster.units.contains_key(&name) {
         return refusal(StatusCode::NOT_FOUND, "unit does not exist");
@@ -316,7 +385,10 @@ async fn rollback(State(fake): Cl, Named(name): Named<String>, Json(wish): Json<
     let from = cluster.revisions.first().map_or(1, |revision| revision.revision);
     let to = wish.revision.unwrap_or(from - 1);
     if to >= from {
-        return refusal(StatusCode::CONFLICT, &format!("{name} has no revision {to}; its present one is {from}"));
+        return refusal(
+            StatusCode::CONFLICT,
+            &format!("{name} has no revision {to}; its present one is {from}"),
+        );
     }
     let (code, headers) = cluster.written(StatusCode::OK, &[]);
     (code, headers, Json(RolledBack { name, from, to, revision: from + 1 })).into_response()
@@ -326,19 +398,33 @@ async fn rollback(State(fake): Cl, Named(name): Named<String>, Json(wish): Json<
 async fn unit_list(State(fake): Cl, Query(query): Query<BTreeMap<String, String>>) -> Response {
     let cluster = fake.cluster();
     if cluster.store_is_away {
-        return refusal(StatusCode::SERVICE_UNAVAILABLE, "fleet server unable to communicate with etcd");
+        return refusal(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "fleet server unable to communicate with etcd",
+        );
     }
-    let start: usize = query.get("nextPageToken").map_or(0, |token| token.parse().expect("our own token"));
-    let units: Vec<Unit> =
-        cluster.units.values().skip(start).take(2).map(|unit| Unit { text: None, ..cluster.shown(unit) }).collect();
-    let next_page_token = if start + 2 < cluster.units.len() { (start + 2).to_string() } else { String::new() };
+    let start: usize =
+        query.get("nextPageToken").map_or(0, |token| token.parse().expect("our own token"));
+    let units: Vec<Unit> = cluster
+        .units
+        .values()
+        .skip(start)
+        .take(2)
+        .map(|unit| Unit { text: None, ..cluster.shown(unit) })
+        .collect();
+    let next_page_token =
+        if start + 2 < cluster.units.len() { (start + 2).to_string() } else { String::new() };
     Json(UnitPage { next_page_token, units }).into_response()
 }
 
 async fn state_list(State(fake): Cl, Query(query): Query<BTreeMap<String, String>>) -> Response {
     let cluster = fake.cluster();
     let mut states = Vec::new();
-    for unit in cluster.units.values().filter(|unit| query.get("unitName").is_none_or(|name| *name == unit.name)) {
+    for unit in cluster
+        .units
+        .values()
+        .filter(|unit| query.get("unitName").is_none_or(|name| *name == unit.name))
+    {
         for (name, machine) in cluster.instances(unit) {
             let Some(machine) = machine else { continue };
             let status = Cluster::status_of(unit, false);
@@ -388,13 +474,20 @@ async fn unit_put(State(fake): Cl, Named(name): Named<String>, Json(body): Json<
         }
         // A replica gets a record of its own by being given a state of its own.
         None if let Some(replica) = replica => {
-            let own = Unit { template: String::new(), desired_state: body.desired_state, ..replica };
+            let own =
+                Unit { template: String::new(), desired_state: body.desired_state, ..replica };
             cluster.units.insert(name, own);
             cluster.written(StatusCode::CREATED, &warnings).into_response()
         }
-        None if body.options.is_empty() => refusal(StatusCode::CONFLICT, "unit does not exist and options field empty"),
+        None if body.options.is_empty() => {
+            refusal(StatusCode::CONFLICT, "unit does not exist and options field empty")
+        }
         None => {
-            let desired_state = if body.desired_state.is_empty() { "inactive".to_string() } else { body.desired_state.clone() };
+            let desired_state = if body.desired_state.is_empty() {
+                "inactive".to_string()
+            } else {
+                body.desired_state.clone()
+            };
             cluster.units.insert(name.clone(), Unit { name, desired_state, ..body });
             cluster.written(StatusCode::CREATED, &warnings).into_response()
         }
@@ -412,11 +505,16 @@ async fn unit_delete(State(fake): Cl, Named(name): Named<String>) -> Response {
 async fn scale(State(fake): Cl, Named(name): Named<String>, Json(wish): Json<Scale>) -> Response {
     let mut cluster = fake.cluster();
     let most = cluster.most_replicas;
-    let Some(unit) = cluster.units.get_mut(&name) else { return refusal(StatusCode::NOT_FOUND, "unit does not exist") };
+    let Some(unit) = cluster.units.get_mut(&name) else {
+        return refusal(StatusCode::NOT_FOUND, "unit does not exist");
+    };
     let before = unit.replicas.unwrap_or(0);
     let wanted = if wish.relative { i64::from(before) + wish.replicas } else { wish.replicas };
     if !(0..=most).contains(&wanted) {
-        return refusal(StatusCode::BAD_REQUEST, &format!("{name}: {wanted} replicas; a count is from 0 to {most}"));
+        return refusal(
+            StatusCode::BAD_REQUEST,
+            &format!("{name}: {wanted} replicas; a count is from 0 to {most}"),
+        );
     }
     unit.replicas = Some(wanted as u32);
     unit.desired_state = "launched".to_string();
@@ -428,9 +526,10 @@ async fn scale(State(fake): Cl, Named(name): Named<String>, Json(wish): Json<Sca
 async fn restart(State(fake): Cl, Named(name): Named<String>) -> Response {
     let mut cluster = fake.cluster();
     let name = UnitName::trusted(name);
-    cluster
-        .killed
-        .retain(|killed| *killed != name.as_str() && UnitName::trusted(killed.as_str()).template().as_ref() != Some(&name));
+    cluster.killed.retain(|killed| {
+        *killed != name.as_str()
+            && UnitName::trusted(killed.as_str()).template().as_ref() != Some(&name)
+    });
     cluster.restarts.push(name.to_string());
     cluster.written(StatusCode::ACCEPTED, &[]).into_response()
 }
@@ -446,10 +545,13 @@ async fn status(State(fake): Cl, Named(name): Named<String>) -> Response {
     }
     let exec = file_of(&unit).last("Service", "ExecStart").unwrap_or_default().to_string();
     let first = cluster.looked_at.insert(name.clone());
-    let failed = "failed (Result: exit-code) since Wed; 1s ago\n   Main PID: 9 (code=exited, status=7)";
+    let failed =
+        "failed (Result: exit-code) since Wed; 1s ago\n   Main PID: 9 (code=exited, status=7)";
     let (active, code) = match exec.get(..9) {
         Some("/bin/dies") => (failed.to_string(), "3"),
-        Some("/bin/flak") if first => ("activating (auto-restart) (Result: exit-code)".to_string(), "3"),
+        Some("/bin/flak") if first => {
+            ("activating (auto-restart) (Result: exit-code)".to_string(), "3")
+        }
         Some("/bin/ends") => ("inactive (dead)".to_string(), "3"),
         _ => match Cluster::status_of(&unit, false).active {
             active if active == "active" => (active, "0"),
@@ -466,19 +568,27 @@ async fn status(State(fake): Cl, Named(name): Named<String>) -> Response {
 }
 
 async fn fencing(State(fake): Cl, Named(name): Named<String>) -> Json<FencingPage> {
-    let fencing = fake.cluster().fencing.iter().filter(|fenced| fenced.name == name).cloned().collect();
+    let fencing =
+        fake.cluster().fencing.iter().filter(|fenced| fenced.name == name).cloned().collect();
     Json(FencingPage { fencing })
 }
 
-async fn journal(State(fake): Cl, Named(name): Named<String>, query: axum::extract::RawQuery) -> Response {
+async fn journal(
+    State(fake): Cl,
+    Named(name): Named<String>,
+    query: axum::extract::RawQuery,
+) -> Response {
     let mut cluster = fake.cluster();
     cluster.journals.push(query.0.unwrap_or_default());
     let replica = cluster.replica(&name);
     match cluster.units.get(&name).or(replica.as_ref()) {
         None => refusal(StatusCode::NOT_FOUND, "unit does not exist"),
-        Some(unit) if cluster.instances(unit).is_empty() => refusal(StatusCode::CONFLICT, "it is inactive: on no machine"),
+        Some(unit) if cluster.instances(unit).is_empty() => {
+            refusal(StatusCode::CONFLICT, "it is inactive: on no machine")
+        }
         Some(_) => {
-            let note = cluster.problem.as_ref().map_or(String::new(), |problem| format!("\0{problem}\n"));
+            let note =
+                cluster.problem.as_ref().map_or(String::new(), |problem| format!("\0{problem}\n"));
             let says = cluster.says.as_deref().unwrap_or_default();
             format!("Nov 22 21:33:16 host {name}: hello\n{says}{note}").into_response()
         }
@@ -487,8 +597,11 @@ async fn journal(State(fake): Cl, Named(name): Named<String>, query: axum::extra
 
 async fn follow(State(fake): Cl, query: axum::extract::RawQuery) -> Response {
     let query = query.0.unwrap_or_default();
-    let units: Vec<String> =
-        query.split('&').filter_map(|pair| pair.strip_prefix("unit=")).map(|name| name.replace("%40", "@")).collect();
+    let units: Vec<String> = query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("unit="))
+        .map(|name| name.replace("%40", "@"))
+        .collect();
     let mut cluster = fake.cluster();
     if let Some(listener) = &cluster.on_follow {
         let _ = listener.send(());
@@ -500,36 +613,48 @@ async fn follow(State(fake): Cl, query: axum::extract::RawQuery) -> Response {
     let line = |later: bool| {
         let leader = cluster.machines.first().map(|m| MachineId::new(m.id.as_str()));
         let units = units.iter().map(|name| cluster.progress(name, later)).collect();
-        let mut line = serde_json::to_vec(&Progress { revision: cluster.revision, leader, units }).expect("JSON");
+        let mut line = serde_json::to_vec(&Progress { revision: cluster.revision, leader, units })
+            .expect("JSON");
         line.push(b'\n');
         Ok::<Bytes, std::convert::Infallible>(Bytes::from(line))
     };
     let lines = [line(true), line(false)];
     let forever = futures_util::stream::pending();
-    Body::from_stream(futures_util::StreamExt::chain(futures_util::stream::iter(lines), forever)).into_response()
+    Body::from_stream(futures_util::StreamExt::chain(futures_util::stream::iter(lines), forever))
+        .into_response()
 }
 
 async fn events(State(fake): Cl, Query(query): Query<BTreeMap<String, String>>) -> Response {
     let unit = query.get("unit").map(|unit| UnitName::trusted(unit.as_str()));
     let events = fake.cluster().events.clone().into_iter();
-    let mut events: Vec<Event> =
-        events.filter_map(|event| event.about(unit.as_ref(), query.get("machine").map(String::as_str))).collect();
+    let mut events: Vec<Event> = events
+        .filter_map(|event| event.about(unit.as_ref(), query.get("machine").map(String::as_str)))
+        .collect();
     let lines = query.get("lines").map_or(usize::MAX, |lines| lines.parse().expect("a number"));
     events.drain(..events.len().saturating_sub(lines));
     match query.contains_key("follow") {
         false => Json(EventPage { events }).into_response(),
         true => {
-            let lines: Vec<String> =
-                events.iter().map(|event| format!("{}\n", serde_json::to_string(event).expect("JSON"))).collect();
+            let lines: Vec<String> = events
+                .iter()
+                .map(|event| format!("{}\n", serde_json::to_string(event).expect("JSON")))
+                .collect();
             lines.concat().into_response()
         }
     }
 }
 
 async fn snapshot(State(fake): Cl, Query(query): Query<BTreeMap<String, String>>) -> Response {
-    let saved = fake.cluster().saved.clone().filter(|saved| query.get("plan").is_none_or(|digest| *digest == saved.plan));
+    let saved = fake
+        .cluster()
+        .saved
+        .clone()
+        .filter(|saved| query.get("plan").is_none_or(|digest| *digest == saved.plan));
     match saved {
         Some(saved) => Json(saved).into_response(),
-        None => refusal(StatusCode::NOT_FOUND, "the leader no longer has the snapshot of this plan; it keeps the last few"),
+        None => refusal(
+            StatusCode::NOT_FOUND,
+            "the leader no longer has the snapshot of this plan; it keeps the last few",
+        ),
     }
 }

@@ -1,4 +1,5 @@
-//! The transcripts of fleet 1.0, command by command: what scripts expect. Where fleet 1.0 was plainly wrong, ours differs.
+//! The transcripts of fleet 1.0, command by command: what scripts expect. Where fleet 1.0 was
+//! plainly wrong, ours differs.
 
 use expect_test::expect;
 
@@ -135,7 +136,9 @@ fn an_empty_cluster_prints_headers_and_the_refusals_of_fleet_1_0() {
 #[test]
 fn a_unit_goes_through_its_life_in_the_words_of_fleet_1_0() {
     let session = Session::new();
-    session.file("hello.service", HELLO.replace("Hello World", "Hello")).file("v2/hello.service", HELLO);
+    session
+        .file("hello.service", HELLO.replace("Hello World", "Hello"))
+        .file("v2/hello.service", HELLO);
     let said = session.transcript(
         "submit hello.service
         submit hello.service
@@ -287,8 +290,13 @@ fn a_unit_goes_through_its_life_in_the_words_of_fleet_1_0() {
 #[test]
 fn files_that_cannot_work_are_refused_and_change_nothing() {
     let session = Session::new();
-    session.file("inval.service", "[X-Fleet]\nMachineID=x\nGlobal=true\n").file("garb.service", "[Service]\ngarbage\n");
-    session.file("empty.service", "").file("binary.service", b"[Service]\nA=\xff\n").file("nul.service", "[Service]\nA=\0\n");
+    session
+        .file("inval.service", "[X-Fleet]\nMachineID=x\nGlobal=true\n")
+        .file("garb.service", "[Service]\ngarbage\n");
+    session
+        .file("empty.service", "")
+        .file("binary.service", b"[Service]\nA=\xff\n")
+        .file("nul.service", "[Service]\nA=\0\n");
     session.file("huge.service", "#".repeat(2 << 20)).file("good.service", HELLO);
     let said = session.transcript(
         "submit inval.service
@@ -565,10 +573,12 @@ fn a_version_and_endpoints_that_cannot_be() {
 #[test]
 fn retired_options_are_taken_with_a_warning() {
     let said = Session::new().transcript(
-        "--driver=API --experimental-api --etcd-key-prefix /x --request-timeout=3 --strict-host-key-checking=false list-units
+        "--driver=API --experimental-api --etcd-key-prefix /x --request-timeout=3 \
+            --strict-host-key-checking=false list-units
         list-units --no-legend=true --full=false
         submit --sign
-        --request-timeout=1.0 --etcd-cafile=x --etcd-certfile=x --etcd-keyfile=x list-units --no-legend
+        --request-timeout=1.0 --etcd-cafile=x --etcd-certfile=x --etcd-keyfile=x list-units \
+        --no-legend
         status --no-block
         list-u --l
         list-units --l

@@ -130,7 +130,11 @@ fn help_shows_all_commands() {
 #[test]
 fn without_a_command_there_is_help() {
     let said = Session::new().run("");
-    assert!(said.starts_with("$ fleetctl \nout| Controls a fleet of machines") && said.ends_with("rc=0\n"), "{said}");
+    assert!(
+        said.starts_with("$ fleetctl \nout| Controls a fleet of machines")
+            && said.ends_with("rc=0\n"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -995,7 +999,8 @@ fn each_command_has_help() {
 #[test]
 fn a_prefix_means_what_it_meant_to_fleet_1_0() {
     let session = Session::new();
-    let old = "cat destroy fd-forward help journal list-machines list-unit-files list-units load restart ssh start status stop submit unload \
+    let old = "cat destroy fd-forward help journal list-machines list-unit-files list-units load \
+        restart ssh start status stop submit unload \
                verify version";
     let old: Vec<&str> = old.split_whitespace().collect();
     for command in old.iter().filter(|command| **command != "help") {

@@ -6,7 +6,10 @@ use crate::session::{HELLO, Session, WEB};
 
 fn busy() -> Session {
     let session = Session::of_three();
-    session.file("web@.service", WEB).file("hello.service", HELLO).file("bad.service", "[Service]\nExecStart=/bin/bad\n");
+    session
+        .file("web@.service", WEB)
+        .file("hello.service", HELLO)
+        .file("bad.service", "[Service]\nExecStart=/bin/bad\n");
     session.file("glob.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nGlobal=true\n");
     for command in ["scale web=4", "start glob", "submit hello", "start --no-block bad"] {
         session.run(command);
@@ -84,8 +87,12 @@ fn lists_of_several_machines_are_sorted_by_unit_then_machine() {
 #[test]
 fn json_is_one_document_of_the_apis_fields() {
     let session = busy();
-    for (command, entries) in [("list-units", 8), ("list-unit-files", 4), ("list-machines", 3), ("status hello web@.service", 4)]
-    {
+    for (command, entries) in [
+        ("list-units", 8),
+        ("list-unit-files", 4),
+        ("list-machines", 3),
+        ("status hello web@.service", 4),
+    ] {
         let output = session.command(&format!("{command} --json")).output().unwrap();
         let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect(command);
         assert_eq!(value.as_array().expect(command).len(), entries, "{command}");

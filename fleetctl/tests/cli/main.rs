@@ -1,4 +1,5 @@
-//! Runs the built fleetctl against a fake fleetd, and compares all that it prints and its exit code.
+//! Runs the built fleetctl against a fake fleetd, and compares all that it prints and its exit
+//! code.
 
 mod complete;
 mod decisions;

@@ -10,9 +10,17 @@ fn a_rollback_waits_for_the_earlier_text_and_revisions_are_a_list() {
     let session = Session::of_three();
     session.file("web@.service", WEB);
     session.transcript("submit web@.service\nscale web=2");
-    let revision = |revision, hash: &str, current, instances| Revision { revision, hash: hash.repeat(5), current, instances };
-    session.fake.cluster().revisions =
-        vec![revision(3, "c3c3c3c3", true, 1), revision(2, "b2b2b2b2", false, 1), revision(1, "a1", false, 0)];
+    let revision = |revision, hash: &str, current, instances| Revision {
+        revision,
+        hash: hash.repeat(5),
+        current,
+        instances,
+    };
+    session.fake.cluster().revisions = vec![
+        revision(3, "c3c3c3c3", true, 1),
+        revision(2, "b2b2b2b2", false, 1),
+        revision(1, "a1", false, 0),
+    ];
     let said = session.transcript(
         "list-revisions web@
         list-revisions web@.service -l --fields=revision,hash --no-legend

@@ -101,7 +101,10 @@ fn scaling_tells_what_comes_and_what_goes() {
 #[test]
 fn several_templates_scale_at_once_and_local_files_are_submitted_first() {
     let session = Session::of_three();
-    session.file("web@.service", WEB).file("db@.service", WEB).file("pod@.container", "[Container]\nImage=x\n");
+    session
+        .file("web@.service", WEB)
+        .file("db@.service", WEB)
+        .file("pod@.container", "[Container]\nImage=x\n");
     expect![[r#"
         $ fleetctl scale web=2 db=1 pod=1
         out| Unit web@.service scaled from 0 to 2

@@ -1,4 +1,5 @@
-//! Runs the built fleetctl against a fake fleetd, and shows what it printed the way the transcripts of fleet 1.0 do.
+//! Runs the built fleetctl against a fake fleetd, and shows what it printed the way the transcripts
+//! of fleet 1.0 do.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,8 +14,8 @@ pub(crate) struct Session {
 }
 
 /// The unit that most tests use; its hash in fleet 1.0 was 1253888….
-pub(crate) const HELLO: &str =
-    "[Unit]\nDescription=Hello World\n\n[Service]\nExecStart=/bin/bash -c \"while true; do echo Hello, World!; sleep 2; done\"\n";
+pub(crate) const HELLO: &str = "[Unit]\nDescription=Hello World\n\n[Service]\nExecStart=/bin/bash \
+    -c \"while true; do echo Hello, World!; sleep 2; done\"\n";
 
 /// A template.
 pub(crate) const WEB: &str = "[Service]\nExecStart=/bin/web %i\n";
@@ -84,8 +85,12 @@ impl Session {
 
     /// Runs one command a line.
     pub(crate) fn transcript(&self, commands: &str) -> String {
-        let shown: Vec<String> =
-            commands.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| self.run(line)).collect();
+        let shown: Vec<String> = commands
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .map(|line| self.run(line))
+            .collect();
         shown.join("\n")
     }
 }

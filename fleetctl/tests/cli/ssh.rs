@@ -1,4 +1,5 @@
-//! What goes over ssh, with a real sshd on a loopback port: tunnels, `ssh`, `status` and `journal`; hosts that cannot be trusted.
+//! What goes over ssh, with a real sshd on a loopback port: tunnels, `ssh`, `status` and `journal`;
+//! hosts that cannot be trusted.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -23,7 +24,8 @@ impl Ssh {
     fn configured(lines: &str) -> Ssh {
         let session = Session::new();
         for tool in ["systemctl", "journalctl", "sudo"] {
-            session.file(&format!("bin/{tool}"), format!("#!/bin/sh\necho {tool} \"$@\"\nexit 3\n"));
+            session
+                .file(&format!("bin/{tool}"), format!("#!/bin/sh\necho {tool} \"$@\"\nexit 3\n"));
             run("chmod", &["+x", &session.path().join("bin").join(tool).display().to_string()]);
         }
         let sshd = Sshd::start(session.path(), lines);
@@ -38,7 +40,8 @@ impl Ssh {
     }
 
     fn known_hosts(&self) -> String {
-        std::fs::read_to_string(self.session.path().join(".fleetctl/known_hosts")).unwrap_or_default()
+        std::fs::read_to_string(self.session.path().join(".fleetctl/known_hosts"))
+            .unwrap_or_default()
     }
 
     /// fleetctl as a program without a terminal runs it; PORT stands for the sshd's.
@@ -49,28 +52,43 @@ impl Ssh {
             command.env(name, value);
         }
         let user = Command::new("id").arg("-un").output().expect("id runs").stdout;
-        command.current_dir(self.session.path()).env("HOME", self.session.path()).env("SSH_AUTH_SOCK", &self.sshd.agent_socket);
+        command
+            .current_dir(self.session.path())
+            .env("HOME", self.session.path())
+            .env("SSH_AUTH_SOCK", &self.sshd.agent_socket);
         command.env("FLEETCTL_SSH_USERNAME", String::from_utf8_lossy(&user).trim());
-        command.args(arguments.replace("PORT", &self.sshd.port.to_string()).split(' ').filter(|word| !word.is_empty()));
+        command.args(
+            arguments
+                .replace("PORT", &self.sshd.port.to_string())
+                .split(' ')
+                .filter(|word| !word.is_empty()),
+        );
         command
     }
 
     fn run(&self, arguments: &str) -> String {
         let fleetctl = env!("CARGO_BIN_EXE_fleetctl");
-        let output =
-            self.command("setsid", &format!("-w {fleetctl} {arguments}")).stdin(Stdio::null()).output().expect("it runs");
+        let output = self
+            .command("setsid", &format!("-w {fleetctl} {arguments}"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("it runs");
         let text = format!(
             "$ fleetctl {arguments}\n{}{}rc={}\n",
             marked("out", &output.stdout),
             marked("err", &output.stderr),
             output.status.code().unwrap_or(-1)
         );
-        text.replace(&self.sshd.port.to_string(), "PORT").replace(&self.session.path().display().to_string(), "DIR")
+        text.replace(&self.sshd.port.to_string(), "PORT")
+            .replace(&self.session.path().display().to_string(), "DIR")
     }
 }
 
 fn run(program: &str, arguments: &[&str]) {
-    assert!(Command::new(program).args(arguments).status().is_ok_and(|status| status.success()), "{program} {arguments:?}");
+    assert!(
+        Command::new(program).args(arguments).status().is_ok_and(|status| status.success()),
+        "{program} {arguments:?}"
+    );
 }
 
 fn marked(mark: &str, bytes: &[u8]) -> String {
@@ -177,14 +195,18 @@ fn a_tunnel_leads_to_a_socket_and_to_an_address_of_the_other_host() {
     let socket = ssh.session.path().join("fleet.sock");
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let inner = std::os::unix::net::UnixStream::connect(&socket).expect("the fake's socket");
-            let (mut up, mut down) = (stream.try_clone().expect("a socket"), inner.try_clone().expect("a socket"));
+            let inner =
+                std::os::unix::net::UnixStream::connect(&socket).expect("the fake's socket");
+            let (mut up, mut down) =
+                (stream.try_clone().expect("a socket"), inner.try_clone().expect("a socket"));
             let (mut from, mut to) = (stream, inner);
             std::thread::spawn(move || std::io::copy(&mut down, &mut up));
             std::thread::spawn(move || std::io::copy(&mut from, &mut to));
         }
     });
-    let said = ssh.run(&format!("--tunnel 127.0.0.1:PORT --endpoint http://{address} list-machines --no-legend"));
+    let said = ssh.run(&format!(
+        "--tunnel 127.0.0.1:PORT --endpoint http://{address} list-machines --no-legend"
+    ));
     assert!(said.contains("out| c2e1b518...\t127.0.0.1\tnode=a\nrc=0"), "{said}");
     // ssh to a machine goes through the tunnel's host, too.
     let said = ssh.run("--tunnel 127.0.0.1:PORT ssh --ssh-port PORT c2e1 echo hello");
@@ -211,9 +233,11 @@ exec sleep 60
 "#;
     session.file("bin/ssh", ssh);
     run("chmod", &["+x", &session.path().join("bin/ssh").display().to_string()]);
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fleetctl"), session.path().join("bin/fleetctl")).expect("a link");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fleetctl"), session.path().join("bin/fleetctl"))
+        .expect("a link");
     // A server that takes a write and is gone before it answers.
-    let listener = std::os::unix::net::UnixListener::bind(session.path().join("breaks.sock")).expect("a socket");
+    let listener = std::os::unix::net::UnixListener::bind(session.path().join("breaks.sock"))
+        .expect("a socket");
     let (heard, requests) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
@@ -222,25 +246,38 @@ exec sleep 60
             while let Ok(n @ 1..) = stream.read(&mut bytes) {
                 request.extend_from_slice(&bytes[..n]);
                 if request.windows(4).any(|end| end == b"\r\n\r\n") {
-                    let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_string();
+                    let line = String::from_utf8_lossy(&request)
+                        .lines()
+                        .next()
+                        .unwrap_or_default()
+                        .to_string();
                     let asks = line.starts_with("GET");
                     let _ = heard.send(line);
                     if !asks {
                         break;
                     }
-                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{\"version\":\"2.0.0\"}";
+                    let answer =
+                        b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{\"version\":\"2.0.0\"}";
                     stream.write_all(answer).expect("an answer");
                     request.clear();
                 }
             }
         }
     });
-    let path = format!("{}:{}", session.path().join("bin").display(), std::env::var("PATH").unwrap_or_default());
+    let path = format!(
+        "{}:{}",
+        session.path().join("bin").display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
     let endpoint = format!("unix://{}/breaks.sock", session.path().display());
-    let mut command = session.command(&format!("--tunnel far --endpoint {endpoint} rollback hello.service"));
+    let mut command =
+        session.command(&format!("--tunnel far --endpoint {endpoint} rollback hello.service"));
     let output = command.env("PATH", path).env("HOME", session.path()).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && said.contains("Error rolling back hello.service"), "{said}");
+    assert!(
+        output.status.code() == Some(1) && said.contains("Error rolling back hello.service"),
+        "{said}"
+    );
     let requests: Vec<String> = requests.try_iter().collect();
     let writes = requests.iter().filter(|line| line.starts_with("POST")).count();
     assert_eq!(writes, 1, "{requests:?} {said}");
@@ -251,7 +288,8 @@ exec sleep 60
 #[test]
 fn a_tunnel_to_a_socket_that_is_not_there_says_so() {
     let ssh = Ssh::new().knows("host_key.pub");
-    let said = ssh.run("--tunnel 127.0.0.1:PORT --endpoint unix:///nonexistent/fleet.sock list-units");
+    let said =
+        ssh.run("--tunnel 127.0.0.1:PORT --endpoint unix:///nonexistent/fleet.sock list-units");
     expect![[r#"
         $ fleetctl --tunnel 127.0.0.1:PORT --endpoint unix:///nonexistent/fleet.sock list-units
         err| Error retrieving list of units from repository: GET unix:///nonexistent/fleet.sock/fleet/v1/state: channel 2: open failed: connect failed: open failed
@@ -263,9 +301,10 @@ fn a_tunnel_to_a_socket_that_is_not_there_says_so() {
 
 #[test]
 fn a_host_that_forbids_to_forward_sockets_is_asked_by_its_own_fleetctl() {
-    let ssh = Ssh::configured("AllowStreamLocalForwarding no\nAllowTcpForwarding no").knows("host_key.pub");
-    let said =
-        ["", "--endpoint http://127.0.0.1:1 "].map(|more| ssh.run(&format!("--tunnel 127.0.0.1:PORT {more}list-machines")));
+    let ssh = Ssh::configured("AllowStreamLocalForwarding no\nAllowTcpForwarding no")
+        .knows("host_key.pub");
+    let said = ["", "--endpoint http://127.0.0.1:1 "]
+        .map(|more| ssh.run(&format!("--tunnel 127.0.0.1:PORT {more}list-machines")));
     expect![[r#"
         $ fleetctl --tunnel 127.0.0.1:PORT list-machines
         err| Error retrieving list of active machines from fleet API (GET unix://DIR/fleet.sock/fleet/v1/machines: channel 1: open failed: connect failed: open failed)
@@ -284,10 +323,18 @@ fn a_host_that_forbids_to_forward_sockets_is_asked_by_its_own_fleetctl() {
         rc=1
     "#]]
     .assert_eq(&said.join("\n"));
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fleetctl"), ssh.session.path().join("bin/fleetctl")).expect("a link");
+    std::os::unix::fs::symlink(
+        env!("CARGO_BIN_EXE_fleetctl"),
+        ssh.session.path().join("bin/fleetctl"),
+    )
+    .expect("a link");
     ssh.session.file("hello.service", HELLO);
-    let said = ["start hello.service", "list-machines --no-legend", "--endpoint unix:///nonexistent list-machines"]
-        .map(|command| ssh.run(&format!("--tunnel 127.0.0.1:PORT {command}")));
+    let said = [
+        "start hello.service",
+        "list-machines --no-legend",
+        "--endpoint unix:///nonexistent list-machines",
+    ]
+    .map(|command| ssh.run(&format!("--tunnel 127.0.0.1:PORT {command}")));
     expect![[r#"
         $ fleetctl --tunnel 127.0.0.1:PORT start hello.service
         out| Unit hello.service inactive
@@ -315,12 +362,15 @@ fn a_changed_host_key_is_one_clear_error() {
     for arguments in ["--tunnel 127.0.0.1:PORT list-units", "ssh --ssh-port PORT c2e1b518 true"] {
         let said = ssh.run(arguments);
         let expected = "\
-            err| Error: the host key of 127.0.0.1:PORT has changed: it is not the one in DIR/.fleetctl/known_hosts:1\n\
-            err| Hint: if that machine was set up anew: ssh-keygen -f DIR/.fleetctl/known_hosts -R '[127.0.0.1]:PORT', then connect again; else somebody listens in\n\
+            err| Error: the host key of 127.0.0.1:PORT has changed: it is not the one in \
+            DIR/.fleetctl/known_hosts:1\n\
+            err| Hint: if that machine was set up anew: ssh-keygen -f DIR/.fleetctl/known_hosts \
+            -R '[127.0.0.1]:PORT', then connect again; else somebody listens in\n\
             rc=1\n";
         assert_eq!(said, format!("$ fleetctl {arguments}\n{expected}"));
     }
-    let said = ssh.run("--strict-host-key-checking=false --tunnel 127.0.0.1:PORT list-machines --no-legend");
+    let said = ssh
+        .run("--strict-host-key-checking=false --tunnel 127.0.0.1:PORT list-machines --no-legend");
     assert!(said.contains("rc=0"), "{said}");
 }
 
@@ -336,19 +386,39 @@ fn a_new_host_is_asked_about_at_a_terminal_and_refused_without_one() {
     .assert_eq(&ssh.run("--tunnel 127.0.0.1:PORT list-units"));
     assert_eq!(ssh.known_hosts(), "");
     // `script` gives it a terminal.
-    let line = format!("{} --tunnel 127.0.0.1:{} list-machines --no-legend", env!("CARGO_BIN_EXE_fleetctl"), ssh.sshd.port);
+    let line = format!(
+        "{} --tunnel 127.0.0.1:{} list-machines --no-legend",
+        env!("CARGO_BIN_EXE_fleetctl"),
+        ssh.sshd.port
+    );
     let mut child = ssh.command("script", "-qec");
-    let mut child = child.arg(line).arg("/dev/null").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script runs");
-    let (mut stdin, mut stdout) = (child.stdin.take().expect("stdin"), child.stdout.take().expect("stdout"));
+    let mut child = child
+        .arg(line)
+        .arg("/dev/null")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script runs");
+    let (mut stdin, mut stdout) =
+        (child.stdin.take().expect("stdin"), child.stdout.take().expect("stdout"));
     let mut said = Vec::new();
     let mut byte = [0];
     while !String::from_utf8_lossy(&said).contains("continue connecting (yes/no") {
-        assert_eq!(stdout.read(&mut byte).expect("its words"), 1, "{}", String::from_utf8_lossy(&said));
+        assert_eq!(
+            stdout.read(&mut byte).expect("its words"),
+            1,
+            "{}",
+            String::from_utf8_lossy(&said)
+        );
         said.extend_from_slice(&byte);
     }
     stdin.write_all(b"yes\n").expect("an answer");
     stdout.read_to_end(&mut said).expect("its words");
-    assert!(String::from_utf8_lossy(&said).contains("c2e1b518..."), "{}", String::from_utf8_lossy(&said));
+    assert!(
+        String::from_utf8_lossy(&said).contains("c2e1b518..."),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
     assert!(child.wait().expect("it ends").success());
     assert!(ssh.known_hosts().contains("ssh-ed25519"), "{}", ssh.known_hosts());
     assert!(ssh.run("--tunnel 127.0.0.1:PORT list-units").ends_with("rc=0\n"));
@@ -357,16 +427,25 @@ fn a_new_host_is_asked_about_at_a_terminal_and_refused_without_one() {
 #[test]
 fn a_key_that_is_not_the_users_and_a_silent_host_are_said_so() {
     let ssh = Ssh::new().knows("host_key.pub");
-    let mut child = ssh.command("setsid", &format!("-w {} --tunnel 127.0.0.1:PORT list-units", env!("CARGO_BIN_EXE_fleetctl")));
+    let mut child = ssh.command(
+        "setsid",
+        &format!("-w {} --tunnel 127.0.0.1:PORT list-units", env!("CARGO_BIN_EXE_fleetctl")),
+    );
     let output = child.env_remove("SSH_AUTH_SOCK").output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("Permission denied (publickey)") && said.contains("Hint: is the key in the agent"), "{said}");
+    assert!(
+        said.contains("Permission denied (publickey)")
+            && said.contains("Hint: is the key in the agent"),
+        "{said}"
+    );
     // A host that takes a connection and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = silent.local_addr().expect("an address").port();
     let said = ssh.run(&format!("--ssh-timeout 1 --tunnel 127.0.0.1:{port} list-units"));
     assert!(
-        said.contains("Error: cannot connect to 127.0.0.1:") && said.contains("timed out") && said.ends_with("rc=1\n"),
+        said.contains("Error: cannot connect to 127.0.0.1:")
+            && said.contains("timed out")
+            && said.ends_with("rc=1\n"),
         "{said}"
     );
 }
@@ -388,7 +467,10 @@ fn fd_forward_leaves_the_socket_open_until_the_answer_is_there() {
     server.read_exact(&mut question).expect("the question");
     server.set_read_timeout(Some(std::time::Duration::from_millis(500))).expect("a limit");
     let early = server.read(&mut question);
-    assert!(early.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "before the answer: {early:?}");
+    assert!(
+        early.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock),
+        "before the answer: {early:?}"
+    );
     server.write_all(b"answer").expect("an answer");
     drop(server);
     let output = child.wait_with_output().expect("it ends");
@@ -405,11 +487,18 @@ fn fd_forward_joins_its_pipes_to_a_socket() {
         .spawn()
         .expect("it runs");
     let mut stdin = child.stdin.take().expect("stdin");
-    stdin.write_all(b"GET /fleet/v1/machines HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("a request");
+    stdin
+        .write_all(b"GET /fleet/v1/machines HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .expect("a request");
     drop(stdin);
     let output = child.wait_with_output().expect("it ends");
     let answer = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && answer.starts_with("HTTP/1.1 200 OK") && answer.contains("c2e1b518"), "{answer}");
+    assert!(
+        output.status.success()
+            && answer.starts_with("HTTP/1.1 200 OK")
+            && answer.contains("c2e1b518"),
+        "{answer}"
+    );
     expect![[r#"
         $ fleetctl fd-forward
         err| Provide a single argument
@@ -436,12 +525,26 @@ fn an_address_that_is_none_never_reaches_ssh_and_one_that_is_stands_after_the_op
         run("chmod", &["+x", &session.path().join("bin/ssh").display().to_string()]);
         session
     };
-    let commands = ["ssh c2e1 uptime", "ssh hello uptime", "status --ssh-port=22 hello", "journal --ssh-port=22 hello"];
+    let commands = [
+        "ssh c2e1 uptime",
+        "ssh hello uptime",
+        "status --ssh-port=22 hello",
+        "journal --ssh-port=22 hello",
+    ];
     let said = |session: &Session, arguments: &str| {
-        let path = format!("{}:{}", session.path().join("bin").display(), std::env::var("PATH").unwrap_or_default());
+        let path = format!(
+            "{}:{}",
+            session.path().join("bin").display(),
+            std::env::var("PATH").unwrap_or_default()
+        );
         let mut command = session.command(arguments);
-        let output = command.env("PATH", path).env("HOME", session.path()).output().expect("it runs");
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        let output =
+            command.env("PATH", path).env("HOME", session.path()).output().expect("it runs");
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
     };
     for address in ["-oProxyCommand=touch pwned", "$(touch pwned)", ""] {
         let session = fake(address);
@@ -463,7 +566,12 @@ fn without_a_terminal_the_answer_about_a_new_host_may_come_on_stdin() {
     let fleetctl = env!("CARGO_BIN_EXE_fleetctl");
     let answered = |arguments: &str, stdin: &str| {
         let mut command = ssh.command("setsid", &format!("-w {fleetctl} {arguments}"));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
         child.stdin.take().expect("stdin").write_all(stdin.as_bytes()).expect("an answer");
         let output = child.wait_with_output().expect("it ends");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

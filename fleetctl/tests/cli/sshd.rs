@@ -1,4 +1,5 @@
-//! A real OpenSSH server on a loopback port, with keys of its own and an agent that has the user's. Nothing of the machine's ssh is touched.
+//! A real OpenSSH server on a loopback port, with keys of its own and an agent that has the user's.
+//! Nothing of the machine's ssh is touched.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -15,15 +16,18 @@ pub(crate) struct Sshd {
 }
 
 impl Sshd {
-    /// Starts one whose files lie in `folder`, with these lines of configuration besides. Remote commands find `folder/bin` first.
+    /// Starts one whose files lie in `folder`, with these lines of configuration besides. Remote
+    /// commands find `folder/bin` first.
     pub(crate) fn start(folder: &Path, lines: &str) -> Sshd {
         let at = |name: &str| folder.join(name).display().to_string();
         for name in ["host_key", "user_key"] {
             run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &at(name)]);
         }
         let config = format!(
-            "HostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n\
-             KbdInteractiveAuthentication no\nPrintMotd no\nPrintLastLog no\nSetEnv PATH={}:/usr/sbin:/usr/bin:/sbin:/bin\n{lines}\n",
+            "HostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPasswordAuthentication \
+                no\n\
+             KbdInteractiveAuthentication no\nPrintMotd no\nPrintLastLog no\nSetEnv \
+             PATH={}:/usr/sbin:/usr/bin:/sbin:/bin\n{lines}\n",
             at("host_key"),
             at("user_key.pub"),
             at("bin")
@@ -49,11 +53,18 @@ impl Sshd {
             }
         });
         let agent_socket = at("agent.sock");
-        let agent = Command::new("ssh-agent").args(["-D", "-a", &agent_socket]).stdout(Stdio::null()).spawn().expect("an agent");
+        let agent = Command::new("ssh-agent")
+            .args(["-D", "-a", &agent_socket])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("an agent");
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         let add = || {
             let mut command = Command::new("ssh-add");
-            command.args(["-q", &at("user_key")]).env("SSH_AUTH_SOCK", &agent_socket).stderr(Stdio::null());
+            command
+                .args(["-q", &at("user_key")])
+                .env("SSH_AUTH_SOCK", &agent_socket)
+                .stderr(Stdio::null());
             command.status().expect("ssh-add runs").success()
         };
         while !add() {
@@ -79,5 +90,8 @@ impl Drop for Sshd {
 
 fn run(program: &str, arguments: &[&str]) {
     let status = Command::new(program).args(arguments).status();
-    assert!(status.is_ok_and(|status| status.success()), "{program} {arguments:?}; apt install openssh-server");
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "{program} {arguments:?}; apt install openssh-server"
+    );
 }

@@ -1,4 +1,5 @@
-//! What a terminal obeys is shown there, and goes through a pipe byte for byte: labels, texts, words of units and of fleetd.
+//! What a terminal obeys is shown there, and goes through a pipe byte for byte: labels, texts,
+//! words of units and of fleetd.
 
 use std::process::{Command, Stdio};
 
@@ -13,8 +14,12 @@ const SHOWN: &str = "\\x1b]0;owned\\x07\\x1b[2J\\xc2\\x9b31m";
 /// A cluster that says such things wherever it can.
 fn hostile() -> Session {
     let label = format!("node={ESCAPES}");
-    let session = Session::with_machines(&[("c2e1b5180a5ec645aa037c911a0f20bb", "127.0.0.1", &label)]);
-    session.file("evil.service", format!("[Unit]\nDescription={ESCAPES}\n[Service]\nExecStart=/bin/a\n"));
+    let session =
+        Session::with_machines(&[("c2e1b5180a5ec645aa037c911a0f20bb", "127.0.0.1", &label)]);
+    session.file(
+        "evil.service",
+        format!("[Unit]\nDescription={ESCAPES}\n[Service]\nExecStart=/bin/a\n"),
+    );
     session.run("start evil.service");
     session
 }
@@ -37,7 +42,10 @@ fn on_a_terminal_escapes_are_shown_and_in_a_pipe_every_byte_goes_through() {
     let commands = ["list-machines", "list-unit-files --fields=unit,desc", "cat evil"];
     for arguments in commands {
         let terminal = at_a_terminal(&session, arguments);
-        assert!(terminal.contains(SHOWN) && !terminal.contains(ESCAPES), "{arguments}: {terminal:?}");
+        assert!(
+            terminal.contains(SHOWN) && !terminal.contains(ESCAPES),
+            "{arguments}: {terminal:?}"
+        );
         let output = session.command(arguments).output().expect("it runs");
         let piped = String::from_utf8_lossy(&output.stdout);
         assert!(piped.contains(ESCAPES) && !piped.contains(SHOWN), "{arguments}: {piped:?}");
@@ -56,7 +64,10 @@ fn what_machines_say_of_units_and_errors_are_shown_in_the_same_way() {
         session.fake.cluster().problem = in_journal.then(|| "it says \u{9b}31m".to_string());
         let terminal = at_a_terminal(&session, arguments);
         assert!(terminal.contains(SHOWN), "{arguments}: {terminal:?}");
-        assert!(!in_journal || terminal.contains("it says \\xc2\\x9b31m"), "{arguments}: {terminal:?}");
+        assert!(
+            !in_journal || terminal.contains("it says \\xc2\\x9b31m"),
+            "{arguments}: {terminal:?}"
+        );
         let colours = terminal.replace("\u{1b}[1;31mError:\u{1b}[0m", "");
         assert!(!colours.contains(['\u{1b}', '\u{9b}', '\u{7}']), "{arguments}: {terminal:?}");
         let output = session.command(arguments).output().expect("it runs");

@@ -1,4 +1,5 @@
-//! Moving a cluster: the real API over the embedded store, and a server that answers as fleet 1.0 did.
+//! Moving a cluster: the real API over the embedded store, and a server that answers as fleet 1.0
+//! did.
 
 use std::path::Path;
 use std::process::Command;
@@ -27,14 +28,22 @@ impl Place {
 
     /// An API over an embedded store of its own, at `unix://DIR/<name>.sock`.
     fn fleetd(self, name: &str) -> Place {
-        let (store, socket) = (self.path().join(format!("{name}.store")), self.path().join(format!("{name}.sock")));
+        let (store, socket) =
+            (self.path().join(format!("{name}.store")), self.path().join(format!("{name}.sock")));
         let listener = std::os::unix::net::UnixListener::bind(socket).expect("a socket");
         listener.set_nonblocking(true).expect("a socket that does not block");
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async move {
                 let kv = Arc::new(EmbeddedKv::open(store).await.expect("a store"));
-                let api = fleetd::api::Api::new(Store::new(kv, "/fleet/"), MachineId::new("m1"), String::new);
+                let api = fleetd::api::Api::new(
+                    Store::new(kv, "/fleet/"),
+                    MachineId::new("m1"),
+                    String::new,
+                );
                 let listener = tokio::net::UnixListener::from_std(listener).expect("a listener");
                 axum::serve(listener, fleetd::api::router(api)).await.expect("served");
             });
@@ -81,17 +90,28 @@ impl Place {
     }
 }
 
-/// fleet 1.0's answer to `GET /units`: pages of 100, its tokens, no field of ours; a full last page is followed by an empty one.
+/// fleet 1.0's answer to `GET /units`: pages of 100, its tokens, no field of ours; a full last page
+/// is followed by an empty one.
 fn fleet1(units: usize) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("a socket that does not block");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let list = move |query: RawQuery| async move {
         let query = query.0.unwrap_or_default();
-        let page = if query.contains("ZAACAA") { 2 } else { usize::from(query.contains("ZAADAA")) * 2 + 1 };
+        let page = if query.contains("ZAACAA") {
+            2
+        } else {
+            usize::from(query.contains("ZAADAA")) * 2 + 1
+        };
         let unit = |n: usize| {
             format!(
                 "{{\"currentState\":\"inactive\",\"desiredState\":\"{}\",\"machineID\":\"c2e1b5180a5ec645aa037c911a0f20bb\",\"name\":\"u{n:03}.service\",\
+                 \
+                 \
+                 \
+                 \
+                 \
+                 \
                  \"options\":[{{\"name\":\"ExecStart\",\"section\":\"Service\",\"value\":\"/bin/sleep {n}\"}},\
                  {{\"name\":\"Conflicts\",\"section\":\"X-Fleet\",\"value\":\"u*.service\"}}]}}",
                 if n.is_multiple_of(2) { "launched" } else { "loaded" }
@@ -103,15 +123,25 @@ fn fleet1(units: usize) -> String {
             (2, 100) => ",\"nextPageToken\":\"ZAADAA==\"",
             _ => "",
         };
-        let body = if all.is_empty() { "{}".to_string() } else { format!("{{\"units\":[{}]{token}}}", all.join(",")) };
-        let headers = [(header::CONTENT_TYPE, "application/json"), (header::SERVER, "fleetd/v1.0.0-15-g45224983")];
+        let body = if all.is_empty() {
+            "{}".to_string()
+        } else {
+            format!("{{\"units\":[{}]{token}}}", all.join(","))
+        };
+        let headers = [
+            (header::CONTENT_TYPE, "application/json"),
+            (header::SERVER, "fleetd/v1.0.0-15-g45224983"),
+        ];
         (headers, body).into_response() as Response
     };
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-            axum::serve(listener, axum::Router::new().route("/fleet/v1/units", get(list))).await.expect("served");
+            axum::serve(listener, axum::Router::new().route("/fleet/v1/units", get(list)))
+                .await
+                .expect("served");
         });
     });
     url
@@ -182,8 +212,15 @@ fn a_cluster_goes_through_a_folder_into_another_store() {
     place.run("new", "export again");
     assert_eq!(place.read("again/fleet.json"), place.read("backup/fleet.json"));
     assert_eq!(place.read("again/units/hello.service"), place.read("backup/units/hello.service"));
-    let leftovers: Vec<_> = std::fs::read_dir(place.path()).unwrap().filter_map(Result::ok).map(|e| e.file_name()).collect();
-    assert!(!leftovers.iter().any(|name| name.to_string_lossy().contains("fleet-export")), "{leftovers:?}");
+    let leftovers: Vec<_> = std::fs::read_dir(place.path())
+        .unwrap()
+        .filter_map(Result::ok)
+        .map(|e| e.file_name())
+        .collect();
+    assert!(
+        !leftovers.iter().any(|name| name.to_string_lossy().contains("fleet-export")),
+        "{leftovers:?}"
+    );
 }
 
 #[test]
@@ -259,7 +296,10 @@ fn what_differs_is_shown_and_replaced_only_when_asked() {
     place.run("here", "submit a.service");
     place.file("new/units/a.service", "[Service]\nExecStart=/bin/b\n");
     place.file("new/units/b.service", "[Service]\nExecStart=/bin/b\n[X-Fleet]\nConflict=x\n");
-    place.file("new/fleet.json", r#"{"format": 1, "units": {"a.service": {"desiredState": "loaded"}, "b.service": {}}}"#);
+    place.file(
+        "new/fleet.json",
+        r#"{"format": 1, "units": {"a.service": {"desiredState": "loaded"}, "b.service": {}}}"#,
+    );
     let said = place.transcript(
         "here$ import new --yes
         here$ list-unit-files --no-legend --fields=unit,dstate,revision
@@ -305,7 +345,10 @@ fn folders_that_are_not_whole_are_refused() {
     place.file("extra/fleet.json", r#"{"format": 1, "units": {}}"#);
     place.file("path/fleet.json", r#"{"format": 1, "units": {"../../etc/passwd": {}}}"#);
     place.file("bad/units/t@.service", "[Service]\nExecStart=/bin/a\ngarbage\n");
-    place.file("bad/fleet.json", r#"{"format": 1, "units": {"a.service": {"desiredState": "up"}, "t@.service": {}}}"#);
+    place.file(
+        "bad/fleet.json",
+        r#"{"format": 1, "units": {"a.service": {"desiredState": "up"}, "t@.service": {}}}"#,
+    );
     let said = place.transcript(
         "here$ import nodocument
         here$ import typo
@@ -364,28 +407,45 @@ fn a_running_fleet_1_0_is_read_page_by_page_and_moved_in_as_a_whole() {
     let place = Place::new().fleetd("here");
     let url = fleet1(200);
     let dry = place.run("here", &format!("import --from-fleet1 {url}"));
-    assert!(dry.contains("out| create u000.service: launched\nout| create u001.service: loaded\n"), "{dry}");
-    assert!(dry.contains("err| Would import: 200 changes, 0 unchanged. Nothing was changed; --yes does it.\nrc=0"), "{dry}");
+    assert!(
+        dry.contains("out| create u000.service: launched\nout| create u001.service: loaded\n"),
+        "{dry}"
+    );
+    assert!(
+        dry.contains(
+            "err| Would import: 200 changes, 0 unchanged. Nothing was changed; --yes does it.\nrc=0"
+        ),
+        "{dry}"
+    );
     assert_eq!(place.run("here", "list-unit-files --no-legend").lines().count(), 2);
     let done = place.run("here", &format!("import --from-fleet1 {url} --yes"));
     assert!(done.ends_with("err| Imported: 200 changes, 0 unchanged.\nrc=0\n"), "{done}");
     let list = place.run("here", "list-unit-files --no-legend --fields=unit,dstate");
     assert_eq!((list.matches("launched").count(), list.matches("loaded").count()), (100, 100));
-    assert!(
-        place.run("here", "cat u007").contains("out| ExecStart=/bin/sleep 7\nout| \nout| [X-Fleet]\nout| Conflicts=u*.service\n")
-    );
+    assert!(place.run("here", "cat u007").contains(
+        "out| ExecStart=/bin/sleep 7\nout| \nout| [X-Fleet]\nout| Conflicts=u*.service\n"
+    ));
     // The folder is the way when both cannot run at once.
     let said = place.run("here", &format!("export --from-fleet1 {url} old"));
-    assert!(said.ends_with("err| Exported 200 units and the settings of 0 machines into old.\nrc=0\n"), "{said}");
-    assert!(place.run("here", "import old --yes").contains("err| Imported: 0 changes, 200 unchanged."));
+    assert!(
+        said.ends_with("err| Exported 200 units and the settings of 0 machines into old.\nrc=0\n"),
+        "{said}"
+    );
+    assert!(
+        place.run("here", "import old --yes").contains("err| Imported: 0 changes, 200 unchanged.")
+    );
     let nobody = place.run("here", "import --from-fleet1 http://127.0.0.1:1 --yes");
     assert!(
-        nobody.contains("err| Error reading fleet 1.0: GET http://127.0.0.1:1/fleet/v1/units: connection refused"),
+        nobody.contains(
+            "err| Error reading fleet 1.0: GET http://127.0.0.1:1/fleet/v1/units: \
+            connection refused"
+        ),
         "{nobody}"
     );
 }
 
-/// A fleetd that says what an import would change, and breaks off when it is to be done, after `answer`.
+/// A fleetd that says what an import would change, and breaks off when it is to be done, after
+/// `answer`.
 fn breaks_off(answer: &'static str) -> String {
     use std::io::{BufRead, BufReader, Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -401,8 +461,12 @@ fn breaks_off(answer: &'static str) -> String {
                 }
             }
             reader.read_exact(&mut vec![0; length]).expect("a body");
-            let body = "{\"changes\":[{\"name\":\"a.service\",\"kind\":\"create\",\"details\":[]}]}";
-            let planned = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+            let body =
+                "{\"changes\":[{\"name\":\"a.service\",\"kind\":\"create\",\"details\":[]}]}";
+            let planned = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
             let answer = if head.contains("dryRun=true") { planned.as_str() } else { answer };
             (&stream).write_all(answer.as_bytes()).expect("an answer");
         }
@@ -450,11 +514,15 @@ fn exports(document: &'static str) -> String {
     listener.set_nonblocking(true).expect("a socket that does not block");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-            let answer = move || async move { ([(header::CONTENT_TYPE, "application/json")], document) };
-            axum::serve(listener, axum::Router::new().route("/fleet/v1/export", get(answer))).await.expect("served");
+            let answer =
+                move || async move { ([(header::CONTENT_TYPE, "application/json")], document) };
+            axum::serve(listener, axum::Router::new().route("/fleet/v1/export", get(answer)))
+                .await
+                .expect("served");
         });
     });
     url
@@ -469,8 +537,12 @@ fn an_export_writes_nothing_outside_its_folder_whatever_the_answer_names() {
         r#"{"format":1,"units":{"a.service":{"text":"x"},"..":{"text":"x"}}}"#,
     ];
     for document in documents {
-        let said = place.run("none", &format!("--endpoint {} export out/backup", exports(document)));
-        assert!(said.contains("err| Error: fleetd names a unit \"") && said.ends_with("rc=1\n"), "{said}");
+        let said =
+            place.run("none", &format!("--endpoint {} export out/backup", exports(document)));
+        assert!(
+            said.contains("err| Error: fleetd names a unit \"") && said.ends_with("rc=1\n"),
+            "{said}"
+        );
         assert!(said.contains("; nothing is written"), "{said}");
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "{said}");
     }
@@ -483,8 +555,11 @@ fn an_export_is_its_owner_s_alone() {
     place.file("hello.service", "[Service]\nExecStart=/bin/true\n");
     place.run("here", "submit hello.service");
     place.run("here", "export backup");
-    let mode = |path: &str| std::fs::metadata(place.path().join(path)).unwrap().permissions().mode() & 0o777;
-    let modes = ["backup", "backup/units", "backup/fleet.json", "backup/units/hello.service"].map(mode);
+    let mode = |path: &str| {
+        std::fs::metadata(place.path().join(path)).unwrap().permissions().mode() & 0o777
+    };
+    let modes =
+        ["backup", "backup/units", "backup/fleet.json", "backup/units/hello.service"].map(mode);
     assert_eq!(modes, [0o700, 0o700, 0o600, 0o600]);
 }
 

@@ -1,4 +1,5 @@
-//! What is outside fleetctl's power: a store that is away, endpoints that do not answer, readers that leave.
+//! What is outside fleetctl's power: a store that is away, endpoints that do not answer, readers
+//! that leave.
 
 use std::process::Stdio;
 
@@ -25,7 +26,9 @@ fn a_store_that_is_away_is_said_so() {
 fn endpoints_are_tried_in_turn() {
     let session = Session::new();
     let good = format!("unix://{}/fleet.sock", session.path().display());
-    let said = session.run(&format!("--endpoint http://127.0.0.1:1,unix:///nonexistent,{good} list-machines --no-legend"));
+    let said = session.run(&format!(
+        "--endpoint http://127.0.0.1:1,unix:///nonexistent,{good} list-machines --no-legend"
+    ));
     expect![[r#"
         $ fleetctl --endpoint http://127.0.0.1:1,unix:///nonexistent,unix://DIR/fleet.sock list-machines --no-legend
         out| c2e1b518...	127.0.0.1	node=a
@@ -43,10 +46,14 @@ fn something_else_that_answers_is_no_fleetd() {
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+            let _ = stream.write_all(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+            );
         }
     });
-    let said = session.run(&format!("--endpoint http://{address} list-machines")).replace(&address.to_string(), "ADDRESS");
+    let said = session
+        .run(&format!("--endpoint http://{address} list-machines"))
+        .replace(&address.to_string(), "ADDRESS");
     expect![[r#"
         $ fleetctl --endpoint http://ADDRESS list-machines
         err| Error retrieving list of active machines from fleet API (GET /fleet/v1/machines: the answer is not what fleetd sends: expected value at line 1 column 1)
@@ -63,17 +70,27 @@ fn a_reader_that_leaves_is_no_error() {
     let session = Session::new();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let child = session.command("list-machines").stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let child =
+        session.command("list-machines").stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+    assert_eq!(
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()),
+        (Some(0), "")
+    );
 }
 
 #[test]
 fn a_full_disk_is_an_error() {
     let session = Session::new();
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let output =
-        session.command("list-machines").stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    let output = session
+        .command("list-machines")
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+        .wait_with_output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     expect![[r#"
         Error: cannot write the output: No space left on device (os error 28)
@@ -89,7 +106,9 @@ fn an_endpoint_that_hangs_is_given_ten_seconds_then_the_next_is_asked() {
     let good = session.endpoint();
     let (alone, both) = std::thread::scope(|scope| {
         let alone = scope.spawn(|| session.run(&format!("--endpoint http://{address} list-units")));
-        let both = scope.spawn(|| session.run(&format!("--endpoint http://{address},{good} list-machines --no-legend")));
+        let both = scope.spawn(|| {
+            session.run(&format!("--endpoint http://{address},{good} list-machines --no-legend"))
+        });
         (alone.join().unwrap(), both.join().unwrap())
     });
     expect![[r#"
@@ -111,7 +130,8 @@ fn an_endpoint_that_hangs_is_given_ten_seconds_then_the_next_is_asked() {
 fn a_machine_that_does_not_answer_is_an_error_after_what_the_others_say() {
     let session = Session::new();
     session.file("hello.service", HELLO).run("start hello");
-    session.fake.cluster().problem = Some("machine cccccccc did not answer: connection refused".to_string());
+    session.fake.cluster().problem =
+        Some("machine cccccccc did not answer: connection refused".to_string());
     expect![[r#"
         $ fleetctl status hello
         out| ● hello.service
@@ -143,7 +163,11 @@ fn a_machine_that_does_not_answer_is_an_error_after_what_the_others_say() {
 #[test]
 fn nothing_is_changed_where_one_of_several_cannot_be() {
     let session = Session::of_three();
-    session.file("a.service", HELLO).file("b.service", HELLO).file("web@.service", WEB).file("glob@.service", GLOBAL);
+    session
+        .file("a.service", HELLO)
+        .file("b.service", HELLO)
+        .file("web@.service", WEB)
+        .file("glob@.service", GLOBAL);
     session.run("start a");
     session.run("submit b web@.service glob@.service");
     let revision = session.fake.cluster().revision;
@@ -165,14 +189,17 @@ fn nothing_is_changed_where_one_of_several_cannot_be() {
         err| Error scaling units: glob@.service is Global: it runs once on every machine that fits, and has no count
         rc=1
     "#]]
-    .assert_eq(&session.transcript("stop a b\nscale web=3 nosuch=2\nscale web=3 web=-1\nscale web=3 glob=1"));
+    .assert_eq(&session.transcript("stop a b\nscale web=3 nosuch=2\nscale web=3 web=-1\nscale \
+        web=3 glob=1"));
     assert_eq!(session.fake.cluster().revision, revision);
 }
 
 #[test]
 fn without_a_unit_type_a_container_is_found_by_every_command() {
     let session = Session::new();
-    session.file("worker@.container", "[Container]\nImage=x\n").file("solo.container", "[Container]\nImage=y\n");
+    session
+        .file("worker@.container", "[Container]\nImage=x\n")
+        .file("solo.container", "[Container]\nImage=y\n");
     session.run("scale worker=1");
     session.run("start solo");
     let said = session.transcript(
@@ -275,7 +302,9 @@ fn what_is_no_unit_is_named() {
         out| Destroyed worker@.container
         rc=0
     "#]]
-    .assert_eq(&session.transcript("start dir.service\nstart @.service\nstop good.service @.service\ndestroy worker@"));
+    .assert_eq(&session.transcript(
+        "start dir.service\nstart @.service\nstop good.service @.service\ndestroy worker@",
+    ));
     let output = session.command("").args(["submit", "a b.service"]).output().unwrap();
     expect![[r#"
         Error creating units: invalid character ' ' in unit name
@@ -310,20 +339,27 @@ fn data_in_json_is_one_entry_a_unit_and_none_is_an_empty_list() {
         out| ]
         rc=0
     "#]]
-    .assert_eq(&session.transcript("--json stop nosuch\n--json destroy nosuch\n--json start hello"));
+    .assert_eq(
+        &session.transcript("--json stop nosuch\n--json destroy nosuch\n--json start hello"),
+    );
 }
 
 #[test]
 fn what_cannot_be_a_unit_s_name_is_passed_over_like_an_unknown_unit() {
     let session = Session::new();
     session.file("hello.service", HELLO).run("start hello.service");
-    for (verb, done) in
-        [("stop", "Unit hello.service loaded"), ("unload", "Unit hello.service inactive"), ("destroy", "Destroyed hello.service")]
-    {
-        let output = session.command(verb).args(["hello.service", "my notes.txt"]).output().unwrap();
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    for (verb, done) in [
+        ("stop", "Unit hello.service loaded"),
+        ("unload", "Unit hello.service inactive"),
+        ("destroy", "Destroyed hello.service"),
+    ] {
+        let output =
+            session.command(verb).args(["hello.service", "my notes.txt"]).output().unwrap();
+        let (out, err) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success() && out.starts_with(done), "{verb}: {out}{err}");
-        let said = "\"my notes.txt\" is not the name of a unit: invalid character ' ' in unit name\n";
+        let said =
+            "\"my notes.txt\" is not the name of a unit: invalid character ' ' in unit name\n";
         assert!(err.starts_with(said), "{verb}: {err}");
     }
 }

@@ -1,17 +1,42 @@
-//! The variables of the environment: each sets its option, the command line wins, and an empty one is none.
+//! The variables of the environment: each sets its option, the command line wins, and an empty one
+//! is none.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::session::Session;
 
-/// A variable; a value of it, and what fleetctl says then; an option that wins, and what fleetctl says then. `SAYS` is what the ssh of the
-/// test says: its own arguments.
+/// A variable; a value of it, and what fleetctl says then; an option that wins, and what fleetctl
+/// says then. `SAYS` is what the ssh of the test says: its own arguments.
 const TABLE: &[(&str, &str, &str, &str, &str)] = &[
-    ("ENDPOINT", "unix:///by-variable", "GET unix:///by-variable/", "--endpoint=unix:///by-option", "GET unix:///by-option/"),
-    ("CA_FILE", "/by-variable", "/by-variable: no such file", "--ca-file=/by-option", "/by-option: no such file"),
-    ("CERT_FILE", "/by-variable", "/by-variable: no such file", "--cert-file=/by-option", "/by-option: no such file"),
-    ("KEY_FILE", "/by-variable", "/by-variable: no such file", "--key-file=/by-option", "/by-option: no such file"),
+    (
+        "ENDPOINT",
+        "unix:///by-variable",
+        "GET unix:///by-variable/",
+        "--endpoint=unix:///by-option",
+        "GET unix:///by-option/",
+    ),
+    (
+        "CA_FILE",
+        "/by-variable",
+        "/by-variable: no such file",
+        "--ca-file=/by-option",
+        "/by-option: no such file",
+    ),
+    (
+        "CERT_FILE",
+        "/by-variable",
+        "/by-variable: no such file",
+        "--cert-file=/by-option",
+        "/by-option: no such file",
+    ),
+    (
+        "KEY_FILE",
+        "/by-variable",
+        "/by-variable: no such file",
+        "--key-file=/by-option",
+        "/by-option: no such file",
+    ),
     ("JSON", "1", "\"id\":", "--json=false", "MACHINE"),
     ("DEBUG", "true", "DEBUG: GET", "--debug=false", ""),
     (
@@ -23,7 +48,13 @@ const TABLE: &[(&str, &str, &str, &str, &str)] = &[
     ),
     ("SSH_USERNAME", "by-variable", "-l by-variable", "--ssh-username=by-option", "-l by-option"),
     ("SSH_TIMEOUT", "7", "ConnectTimeout=7", "--ssh-timeout=8", "ConnectTimeout=8"),
-    ("KNOWN_HOSTS_FILE", "by-variable", "\"by-variable\"", "--known-hosts-file=by-option", "\"by-option\""),
+    (
+        "KNOWN_HOSTS_FILE",
+        "by-variable",
+        "\"by-variable\"",
+        "--known-hosts-file=by-option",
+        "\"by-option\"",
+    ),
     (
         "STRICT_HOST_KEY_CHECKING",
         "false",
@@ -31,13 +62,55 @@ const TABLE: &[(&str, &str, &str, &str, &str)] = &[
         "--strict-host-key-checking=true",
         "StrictHostKeyChecking=ask",
     ),
-    ("DRIVER", "etcd", "the driver \"etcd\" is gone", "--driver=API", "--driver does nothing any more"),
-    ("ETCD_KEY_PREFIX", "/x/", "--etcd-key-prefix does nothing", "--etcd-key-prefix=/y/", "--etcd-key-prefix does nothing"),
-    ("REQUEST_TIMEOUT", "3", "--request-timeout does nothing", "--request-timeout=4", "--request-timeout does nothing"),
-    ("ETCD_CAFILE", "x", "--etcd-cafile does nothing", "--etcd-cafile=y", "--etcd-cafile does nothing"),
-    ("ETCD_CERTFILE", "x", "--etcd-certfile does nothing", "--etcd-certfile=y", "--etcd-certfile does nothing"),
-    ("ETCD_KEYFILE", "x", "--etcd-keyfile does nothing", "--etcd-keyfile=y", "--etcd-keyfile does nothing"),
-    ("EXPERIMENTAL_API", "true", "--experimental-api does nothing", "--experimental-api", "--experimental-api does nothing"),
+    (
+        "DRIVER",
+        "etcd",
+        "the driver \"etcd\" is gone",
+        "--driver=API",
+        "--driver does nothing any more",
+    ),
+    (
+        "ETCD_KEY_PREFIX",
+        "/x/",
+        "--etcd-key-prefix does nothing",
+        "--etcd-key-prefix=/y/",
+        "--etcd-key-prefix does nothing",
+    ),
+    (
+        "REQUEST_TIMEOUT",
+        "3",
+        "--request-timeout does nothing",
+        "--request-timeout=4",
+        "--request-timeout does nothing",
+    ),
+    (
+        "ETCD_CAFILE",
+        "x",
+        "--etcd-cafile does nothing",
+        "--etcd-cafile=y",
+        "--etcd-cafile does nothing",
+    ),
+    (
+        "ETCD_CERTFILE",
+        "x",
+        "--etcd-certfile does nothing",
+        "--etcd-certfile=y",
+        "--etcd-certfile does nothing",
+    ),
+    (
+        "ETCD_KEYFILE",
+        "x",
+        "--etcd-keyfile does nothing",
+        "--etcd-keyfile=y",
+        "--etcd-keyfile does nothing",
+    ),
+    (
+        "EXPERIMENTAL_API",
+        "true",
+        "--experimental-api does nothing",
+        "--experimental-api",
+        "--experimental-api does nothing",
+    ),
 ];
 
 #[test]
@@ -54,7 +127,11 @@ fn each_sets_its_option_the_command_line_wins_and_an_empty_one_is_none() {
         command.env("PATH", session.path().join("bin")).env("HOME", session.path());
         command.envs(set.iter().map(|(name, value)| (name, value)));
         let output = command.output().expect("fleetctl runs");
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
     };
     let mut names = BTreeSet::new();
     for (name, value, says, option, option_says) in TABLE {
@@ -63,7 +140,9 @@ fn each_sets_its_option_the_command_line_wins_and_an_empty_one_is_none() {
             "CA_FILE" => "--endpoint=https://127.0.0.1:1 list-machines",
             "CERT_FILE" => "--endpoint=https://127.0.0.1:1 --key-file=key list-machines",
             "KEY_FILE" => "--endpoint=https://127.0.0.1:1 --cert-file=cert list-machines",
-            "SSH_USERNAME" | "SSH_TIMEOUT" | "KNOWN_HOSTS_FILE" | "STRICT_HOST_KEY_CHECKING" => "ssh c2e1 true",
+            "SSH_USERNAME" | "SSH_TIMEOUT" | "KNOWN_HOSTS_FILE" | "STRICT_HOST_KEY_CHECKING" => {
+                "ssh c2e1 true"
+            }
             _ => "list-machines",
         };
         let said = run(command, &[(variable.clone(), value)]);
@@ -74,11 +153,16 @@ fn each_sets_its_option_the_command_line_wins_and_an_empty_one_is_none() {
             "{variable}={value} {option}: {said}"
         );
         if *name != "ENDPOINT" {
-            assert_eq!(run(command, &[(variable.clone(), "")]), run(command, &[]), "{variable} is empty");
+            assert_eq!(
+                run(command, &[(variable.clone(), "")]),
+                run(command, &[]),
+                "{variable} is empty"
+            );
         }
         names.insert(variable);
     }
     let definition = fleetctl::command();
-    let all = definition.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.to_string()));
+    let all =
+        definition.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.to_string()));
     assert_eq!(names, all.collect());
 }

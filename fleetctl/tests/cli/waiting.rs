@@ -22,8 +22,12 @@ fn a_start_waits_until_the_unit_is_ready() {
 #[test]
 fn an_impossible_unit_says_why_at_once() {
     let session = Session::of_three();
-    session.file("eu.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nMachineMetadata=region=eu\n");
-    session.file("far@.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nMachineMetadata=region=eu\n");
+    session
+        .file("eu.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nMachineMetadata=region=eu\n");
+    session.file(
+        "far@.service",
+        "[Service]\nExecStart=/bin/x\n[X-Fleet]\nMachineMetadata=region=eu\n",
+    );
     let said = session.transcript(
         "start --block-attempts=1 eu
         scale far=5
@@ -60,7 +64,10 @@ fn an_impossible_unit_says_why_at_once() {
 #[test]
 fn a_global_unit_that_fits_nowhere_is_an_error_too() {
     let session = Session::of_three();
-    session.file("all.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nGlobal=true\nMachineMetadata=region=eu\n");
+    session.file(
+        "all.service",
+        "[Service]\nExecStart=/bin/x\n[X-Fleet]\nGlobal=true\nMachineMetadata=region=eu\n",
+    );
     expect![[r#"
         $ fleetctl start all
         out| Unit all.service 
@@ -193,7 +200,9 @@ fn a_start_of_what_runs_looks_no_more() {
 #[test]
 fn time_runs_out_with_what_was_still_missing() {
     let session = Session::of_three();
-    session.file("slow.service", "[Service]\nExecStart=/bin/slow\n").file("slow@.service", "[Service]\nExecStart=/bin/slow\n");
+    session
+        .file("slow.service", "[Service]\nExecStart=/bin/slow\n")
+        .file("slow@.service", "[Service]\nExecStart=/bin/slow\n");
     let said = session.transcript(
         "start --timeout=0.3 slow
         scale --timeout=0.3 slow=2
@@ -249,9 +258,16 @@ fn ctrl_c_leaves_the_unit_as_asked() {
     session.file("slow.service", "[Service]\nExecStart=/bin/slow\n");
     let (sender, followed) = std::sync::mpsc::channel();
     session.fake.cluster().on_follow = Some(sender);
-    let child = session.command("start slow").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = session
+        .command("start slow")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     followed.recv().unwrap();
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success()
+    );
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     expect![[r#"
@@ -317,7 +333,9 @@ fn a_start_of_what_is_down_starts_it_again_and_leaves_alone_what_runs() {
     session.file("glob.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nGlobal=true\n");
     session.run("start dead glob");
     session.run("scale web=3");
-    let kill = |names: &[&str]| session.fake.cluster().killed.extend(names.iter().map(ToString::to_string));
+    let kill = |names: &[&str]| {
+        session.fake.cluster().killed.extend(names.iter().map(ToString::to_string))
+    };
     kill(&["dead.service", "web@2.service", "glob.service"]);
     let said = session.transcript(
         "start dead web@ glob
@@ -387,14 +405,17 @@ fn what_a_machine_refuses_is_stopped_at_once() {
         out| Destroyed own.service
         rc=0
     "#]]
-    .assert_eq(&session.transcript("start own\nstart own\nload own\nstart own\nstop own\ndestroy own"));
+    .assert_eq(
+        &session.transcript("start own\nstart own\nload own\nstart own\nstop own\ndestroy own"),
+    );
 }
 
 #[test]
 fn what_systemd_does_not_stop_is_said_at_once() {
     let session = Session::new();
     session.file("stays.service", HELLO);
-    session.fake.cluster().unstoppable = Some("systemd refused to stop stays.service: Operation refused".to_string());
+    session.fake.cluster().unstoppable =
+        Some("systemd refused to stop stays.service: Operation refused".to_string());
     expect![[r#"
         $ fleetctl start stays
         out| Unit stays.service inactive

@@ -1,7 +1,9 @@
-//! What lists show of a unit, kept in its record beside the text: a list of 10,000 units parses no unit file.
+//! What lists show of a unit, kept in its record beside the text: a list of 10,000 units parses no
+//! unit file.
 //!
-//! What is kept names the sum of the text that it was made from, and is written by [`encode`] alone. Where the sum is not that of the
-//! text beside it (an operator edited the record, an older fleetd replaced its text) or nothing is kept, the text is parsed.
+//! What is kept names the sum of the text that it was made from, and is written by [`encode`]
+//! alone. Where the sum is not that of the text beside it (an operator edited the record, an older
+//! fleetd replaced its text) or nothing is kept, the text is parsed.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +18,8 @@ use crate::name::UnitName;
 use crate::unit_file::UnitFile;
 use crate::xfleet;
 
-/// The field of a record that holds what is kept. If what is kept, or how it is made from the text, ever changes, it needs another name.
+/// The field of a record that holds what is kept. If what is kept, or how it is made from the text,
+/// ever changes, it needs another name.
 const FIELD: &str = "brief";
 
 /// A unit as lists show it.
@@ -80,7 +83,9 @@ impl Brief {
             brief: Kept<'a>,
         }
         match serde_json::from_slice(document) {
-            Ok(Fields { text, revision, desired, replicas, brief: Kept { of, hash, global } }) if sum(text) == of => {
+            Ok(Fields { text, revision, desired, replicas, brief: Kept { of, hash, global } })
+                if sum(text) == of =>
+            {
                 Ok(Brief { revision, desired, replicas, hash: hash.into(), global })
             }
             _ => serde_json::from_slice(document).map(|record| Brief::parse(&record)),
@@ -112,7 +117,10 @@ impl Briefs {
 }
 
 /// The names of units, and of the replicas of those that are scaled.
-pub(crate) fn names<T>(units: &BTreeMap<UnitName, T>, replicas: impl Fn(&T) -> Option<u32>) -> BTreeSet<UnitName> {
+pub(crate) fn names<T>(
+    units: &BTreeMap<UnitName, T>,
+    replicas: impl Fn(&T) -> Option<u32>,
+) -> BTreeSet<UnitName> {
     let mut names: BTreeSet<UnitName> = units.keys().cloned().collect();
     for (name, unit) in units.iter().filter(|(name, _)| name.is_template()) {
         names.extend((1..=replicas(unit).unwrap_or(0)).map(|number| name.replica(number)));
@@ -133,15 +141,17 @@ pub(crate) fn owner<'a, T>(
     })
 }
 
-/// A record's unknown fields are not those of this page: nothing takes them for true but [`Brief::read`].
+/// A record's unknown fields are not those of this page: nothing takes them for true but
+/// [`Brief::read`].
 pub(crate) fn unknown<'de, D: Deserializer<'de>>(fields: D) -> Result<Unknown, D::Error> {
     let mut unknown = Unknown::deserialize(fields)?;
     unknown.remove(FIELD);
     Ok(unknown)
 }
 
-/// SHA-1 of a text as it stands in a document, quotes and escapes included, so that reading it need not undo them: 16 hex digits.
-/// Whoever escapes otherwise has another sum, and their text is parsed.
+/// SHA-1 of a text as it stands in a document, quotes and escapes included, so that reading it need
+/// not undo them: 16 hex digits. Whoever escapes otherwise has another sum, and their text is
+/// parsed.
 fn sum(text: &RawValue) -> String {
     let digest = Sha1::digest(text.get().as_bytes());
     let digit = |four_bits: u8| char::from(b"0123456789abcdef"[usize::from(four_bits)]);
@@ -214,7 +224,10 @@ mod tests {
     #[test]
     fn unknown_fields_survive_and_what_is_kept_is_none_of_them() {
         let mut record = record(TEXT);
-        assert_eq!(serde_json::from_slice::<UnitRecord>(&encode(&record).unwrap()).unwrap(), record);
+        assert_eq!(
+            serde_json::from_slice::<UnitRecord>(&encode(&record).unwrap()).unwrap(),
+            record
+        );
         // As an older fleetd exports it, for which it is a field like any other.
         record.unknown.insert(FIELD.to_string(), stored(&record)[FIELD].clone());
         record.text = GLOBAL.to_string();

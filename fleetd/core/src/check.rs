@@ -42,7 +42,8 @@ pub struct Problem {
     pub problem: String,
     /// What to do about it.
     pub remedy: String,
-    /// Whether it keeps fleet from working as it should; the others are untidy, or will be trouble one day.
+    /// Whether it keeps fleet from working as it should; the others are untidy, or will be trouble
+    /// one day.
     pub harms: bool,
 }
 
@@ -74,7 +75,10 @@ impl fmt::Display for StoreCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for part in &self.parts {
             let Part { kind, keys, bytes, largest_bytes, .. } = part;
-            writeln!(f, "{kind:<12} {keys:>7} keys {bytes:>11} bytes, the largest {largest_bytes}")?;
+            writeln!(
+                f,
+                "{kind:<12} {keys:>7} keys {bytes:>11} bytes, the largest {largest_bytes}"
+            )?;
         }
         for Problem { key, problem, remedy, harms } in &self.problems {
             writeln!(f, "{} {key}: {problem}; {remedy}", if *harms { "BAD " } else { "note" })?;

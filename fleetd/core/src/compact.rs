@@ -1,4 +1,5 @@
-//! How the instances of an assignment and of a report stand in JSON: what many have in common once, replicas as ranges of numbers.
+//! How the instances of an assignment and of a report stand in JSON: what many have in common once,
+//! replicas as ranges of numbers.
 //!
 //! ```json
 //! [{"as": {"state": "launched", "why": "fewest"},
@@ -6,9 +7,10 @@
 //!          ["web@.service", [3, "2c26b46b68ff", 1700000000000], "1-300 305"]]}]
 //! ```
 //!
-//! A row is a unit, what seldom is common (revision, hash and time), and the replicas that it stands for; without those it is the unit
-//! itself. So 10,000 instances take some 600 KB at most, and a thousand replicas that came together a hundred bytes. Both documents
-//! once were an object from name to entry; that form is still read.
+//! A row is a unit, what seldom is common (revision, hash and time), and the replicas that it
+//! stands for; without those it is the unit itself. So 10,000 instances take some 600 KB at most,
+//! and a thousand replicas that came together a hundred bytes. Both documents once were an object
+//! from name to entry; that form is still read.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -23,26 +25,32 @@ use crate::model::{DesiredState, InstanceStatus, Placement, Why, is_zero, is_zer
 use crate::name::UnitName;
 use crate::unit_file::ShortHash;
 
-/// The most instances that one document may stand for: a slip in a range of numbers must not fill the memory.
+/// The most instances that one document may stand for: a slip in a range of numbers must not fill
+/// the memory.
 const MAX_INSTANCES: usize = 1_000_000;
 
 /// The rows of one group: the instances of each.
 type Rows<'a, O> = BTreeMap<(UnitName, O), Members<'a>>;
 
-/// An entry of a document, told apart in what many entries have in common and what they seldom have.
+/// An entry of a document, told apart in what many entries have in common and what they seldom
+/// have.
 pub(crate) trait Entry: Sized + DeserializeOwned {
     /// What stands once for many.
     type Common: Ord + Serialize + DeserializeOwned;
     /// What stands in each row.
     type Own: Ord + Serialize + DeserializeOwned;
-    /// The entry of `name`, taken apart; first the unit whose row it is in, the template for a replica.
+    /// The entry of `name`, taken apart; first the unit whose row it is in, the template for a
+    /// replica.
     fn split(&self, name: &UnitName) -> (UnitName, Self::Common, Self::Own);
     /// The same put together again.
     fn join(unit: &UnitName, common: &Self::Common, own: &Self::Own) -> Self;
 }
 
 /// For `#[serde(with)]`: groups.
-pub(crate) fn serialize<T: Entry, S: Serializer>(entries: &BTreeMap<UnitName, T>, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<T: Entry, S: Serializer>(
+    entries: &BTreeMap<UnitName, T>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
     let mut groups: BTreeMap<T::Common, Rows<T::Own>> = BTreeMap::new();
     for (name, entry) in entries {
         let (unit, common, own) = entry.split(name);
@@ -55,15 +63,19 @@ pub(crate) fn serialize<T: Entry, S: Serializer>(entries: &BTreeMap<UnitName, T>
     }
     let mut seq = to.serialize_seq(Some(groups.len()))?;
     for (common, rows) in groups {
-        let of: Vec<Row<T::Own>> =
-            rows.into_iter().map(|((unit, own), members)| Row { members: members.text(&unit), unit, own }).collect();
+        let of: Vec<Row<T::Own>> = rows
+            .into_iter()
+            .map(|((unit, own), members)| Row { members: members.text(&unit), unit, own })
+            .collect();
         seq.serialize_element(&Group { common, of })?;
     }
     seq.end()
 }
 
 /// For `#[serde(with)]`: groups, or the object of old.
-pub(crate) fn deserialize<'de, T: Entry, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<UnitName, T>, D::Error> {
+pub(crate) fn deserialize<'de, T: Entry, D: Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<UnitName, T>, D::Error> {
     from.deserialize_any(Entries(PhantomData))
 }
 
@@ -136,7 +148,9 @@ impl<'de, O: DeserializeOwned> Deserialize<'de> for Row<O> {
             type Value = Row<O>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array of a unit, what is its own, and the replicas that it stands for")
+                f.write_str(
+                    "an array of a unit, what is its own, and the replicas that it stands for",
+                )
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Row<O>, A::Error> {
@@ -179,8 +193,18 @@ impl Members<'_> {
 }
 
 /// Calls `found` with each name of `members`, until it says that there are too many.
-fn expand(unit: &UnitName, members: &str, mut found: impl FnMut(UnitName) -> bool) -> Result<(), String> {
-    let mut found = |name| if found(name) { Ok(()) } else { Err(format!("a document holds {MAX_INSTANCES} instances at most")) };
+fn expand(
+    unit: &UnitName,
+    members: &str,
+    mut found: impl FnMut(UnitName) -> bool,
+) -> Result<(), String> {
+    let mut found = |name| {
+        if found(name) {
+            Ok(())
+        } else {
+            Err(format!("a document holds {MAX_INSTANCES} instances at most"))
+        }
+    };
     let (head, tail) = unit.as_str().split_at(unit.stem().len());
     let mut text = String::new();
     for token in members.split(' ') {
@@ -189,7 +213,11 @@ fn expand(unit: &UnitName, members: &str, mut found: impl FnMut(UnitName) -> boo
             continue;
         }
         let (first, last) = token.split_once('-').unwrap_or((token, token));
-        let number = |digits: &str| digits.parse::<u32>().map_err(|_| format!("\"{token}\" is no range of replicas of {unit}"));
+        let number = |digits: &str| {
+            digits
+                .parse::<u32>()
+                .map_err(|_| format!("\"{token}\" is no range of replicas of {unit}"))
+        };
         for number in number(first)?..=number(last)? {
             text.clear();
             let _ = write!(text, "{head}{number}{tail}");
@@ -223,11 +251,16 @@ impl Entry for Placement {
     type Own = (u64, ShortHash, u64);
 
     fn split(&self, _: &UnitName) -> (UnitName, Placed, (u64, ShortHash, u64)) {
-        let Placement { unit, revision, hash, state, why, since_ms, moves, restart, fence } = self.clone();
+        let Placement { unit, revision, hash, state, why, since_ms, moves, restart, fence } =
+            self.clone();
         (unit, Placed { state, why, moves, restart, fence }, (revision, hash, since_ms))
     }
 
-    fn join(unit: &UnitName, common: &Placed, (revision, hash, since_ms): &(u64, ShortHash, u64)) -> Placement {
+    fn join(
+        unit: &UnitName,
+        common: &Placed,
+        (revision, hash, since_ms): &(u64, ShortHash, u64),
+    ) -> Placement {
         let Placed { state, why, moves, restart, fence } = common.clone();
         let (unit, revision, hash, since_ms) = (unit.clone(), *revision, hash.clone(), *since_ms);
         Placement { unit, revision, hash, state, why, since_ms, moves, restart, fence }
@@ -246,7 +279,11 @@ impl Entry for InstanceStatus {
         (unit.unwrap_or_else(|| name.clone()), common, (self.hash.clone(), self.since_ms))
     }
 
-    fn join(_: &UnitName, common: &InstanceStatus, (hash, since_ms): &(ShortHash, u64)) -> InstanceStatus {
+    fn join(
+        _: &UnitName,
+        common: &InstanceStatus,
+        (hash, since_ms): &(ShortHash, u64),
+    ) -> InstanceStatus {
         InstanceStatus { hash: hash.clone(), since_ms: *since_ms, ..common.clone() }
     }
 }
@@ -275,21 +312,37 @@ mod tests {
     }
 
     fn assignment(instances: impl IntoIterator<Item = (String, Placement)>) -> Assignment {
-        let instances = instances.into_iter().map(|(name, placement)| (UnitName::trusted(name), placement)).collect();
+        let instances = instances
+            .into_iter()
+            .map(|(name, placement)| (UnitName::trusted(name), placement))
+            .collect();
         Assignment { v: 1, generation: 7, instances, ..Assignment::default() }
     }
 
     fn status(active: &str, since_ms: u64) -> InstanceStatus {
         let [load, active, sub] = ["loaded", active, "running"].map(String::from);
-        InstanceStatus { load, active, sub, hash: "9f86d081884c".into(), launched: true, since_ms, ..InstanceStatus::default() }
+        InstanceStatus {
+            load,
+            active,
+            sub,
+            hash: "9f86d081884c".into(),
+            launched: true,
+            since_ms,
+            ..InstanceStatus::default()
+        }
     }
 
     #[test]
     fn what_is_common_stands_once_and_replicas_are_ranges() {
-        let mut all: Vec<_> = (1..=12).map(|n| (format!("web@{n}.service"), placement("web@.service"))).collect();
+        let mut all: Vec<_> =
+            (1..=12).map(|n| (format!("web@{n}.service"), placement("web@.service"))).collect();
         all.push((
             "web@30.service".into(),
-            Placement { why: Why::Lost(MachineId::new("m")), moves: 2, ..placement("web@.service") },
+            Placement {
+                why: Why::Lost(MachineId::new("m")),
+                moves: 2,
+                ..placement("web@.service")
+            },
         ));
         all.push(("web@x.service".into(), placement("web@.service")));
         all.push(("db.service".into(), placement("db.service")));
@@ -304,7 +357,8 @@ mod tests {
         let old = r#"{"v":1,"generation":2,"instances":{"web@1.service":{"unit":"web@.service","revision":3,"hash":"h",
             "state":"loaded","why":{"beside":"db.service"},"since_ms":5,"moves":1}},"later":[1]}"#;
         let read: Assignment = serde_json::from_str(old).unwrap();
-        let again: Assignment = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+        let again: Assignment =
+            serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
         assert_eq!((&again, again.unknown["later"].to_string()), (&read, "[1]".to_string()));
         assert_eq!(again.instances["web@1.service"].moves, 1);
         let old = r#"{"v":1,"generation":2,"instances":{"a.service":{"load":"loaded","active":"failed","sub":"failed","result":"signal",
@@ -319,24 +373,35 @@ mod tests {
             let text = format!(
                 r#"{{"v":1,"generation":1,"instances":[{{"as":{{"state":"loaded","why":"fewest"}},"of":[["w@.service",[1,"h",0],"{members}"]]}}]}}"#
             );
-            serde_json::from_str::<Assignment>(&text).map(|read| read.instances.len()).map_err(|error| error.to_string())
+            serde_json::from_str::<Assignment>(&text)
+                .map(|read| read.instances.len())
+                .map_err(|error| error.to_string())
         };
         assert_eq!(read("1-3 7"), Ok(4));
-        assert!(read("1 ../../x.service").unwrap_err().contains("\"../../x.service\" is no unit's name"));
+        assert!(
+            read("1 ../../x.service")
+                .unwrap_err()
+                .contains("\"../../x.service\" is no unit's name")
+        );
         assert!(read("1-x").unwrap_err().contains("\"1-x\" is no range of replicas of w@.service"));
         assert!(read("1-4294967295").unwrap_err().contains("1000000 instances at most"));
     }
 
-    /// The promise of a document's size, for what is dearest: units of their own, each with a time of its own.
+    /// The promise of a document's size, for what is dearest: units of their own, each with a time
+    /// of its own.
     #[test]
     fn ten_thousand_instances_take_less_than_a_mebibyte() {
         let time = |n: u64| 1_700_000_000_000 + n;
         let single = |n: u64| (format!("a-unit-with-some-name-{n}.service"), n);
         let placed = |n| Placement { since_ms: time(n), ..placement(&single(n).0) };
         let assigned = assignment((0..10_000).map(|n| (single(n).0, placed(n))));
-        let seen = (0..10_000).map(|n| (UnitName::trusted(single(n).0), status("active", time(n)))).collect();
+        let seen = (0..10_000)
+            .map(|n| (UnitName::trusted(single(n).0), status("active", time(n))))
+            .collect();
         let report = Report { v: 1, generation: 7, instances: seen, ..Report::default() };
-        let replicas = assignment((1..=10_000).map(|n| (format!("web@{n}.service"), placement("web@.service"))));
+        let replicas = assignment(
+            (1..=10_000).map(|n| (format!("web@{n}.service"), placement("web@.service"))),
+        );
         let size = |json: serde_json::Result<Vec<u8>>| json.unwrap().len();
         assert!(size(serde_json::to_vec(&assigned)) < MAX_DOCUMENT_BYTES * 8 / 10);
         assert!(size(serde_json::to_vec(&report)) < MAX_DOCUMENT_BYTES * 8 / 10);

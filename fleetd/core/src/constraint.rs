@@ -1,4 +1,5 @@
-//! Whether a machine can take a unit, and if not, why: a [`Misfit`] is data for the user's screen, not an error.
+//! Whether a machine can take a unit, and if not, why: a [`Misfit`] is data for the user's screen,
+//! not an error.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -52,7 +53,8 @@ impl fmt::Display for Misfit {
     }
 }
 
-/// What of the machine itself does not suit: a [`Misfit`] that borrows, so that counting reasons over thousands of machines copies none.
+/// What of the machine itself does not suit: a [`Misfit`] that borrows, so that counting reasons
+/// over thousands of machines copies none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unsuited<'a> {
     /// `MachineID=` names another machine.
@@ -70,7 +72,8 @@ impl From<Unsuited<'_>> for Misfit {
     }
 }
 
-/// What the machine itself must be: its id and its labels. What runs beside is the planner's board to check.
+/// What the machine itself must be: its id and its labels. What runs beside is the planner's board
+/// to check.
 pub fn suits<'a>(machine: &Machine, wants: &'a Constraints) -> Result<(), Unsuited<'a>> {
     if let Some(id) = &wants.machine_id
         && !machine.id.matches(id)

@@ -1,7 +1,9 @@
-//! `converge`: what one machine should run and what its systemd says in, the steps that close the gap out.
+//! `converge`: what one machine should run and what its systemd says in, the steps that close the
+//! gap out.
 //!
-//! It may be asked twice, or after a crash: it looks at what is, never at what it did. What it must remember of an instance
-//! ([`Marker`]) lies in a file beside systemd's state, so a restarted fleetd adopts what runs.
+//! It may be asked twice, or after a crash: it looks at what is, never at what it did. What it must
+//! remember of an instance ([`Marker`]) lies in a file beside systemd's state, so a restarted
+//! fleetd adopts what runs.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +13,12 @@ use crate::model::{Assignment, DesiredState, InstanceStatus, Placement};
 use crate::name::UnitName;
 use crate::unit_file::ShortHash;
 
-/// How often the agent restarts a failing instance before it says that it gave up. It goes on trying after that.
+/// How often the agent restarts a failing instance before it says that it gave up. It goes on
+/// trying after that.
 pub const RESTART_LIMIT: u32 = 5;
 
-/// The pause after the first restart of a failing instance, in milliseconds; doubles with each. The first restart is at once.
+/// The pause after the first restart of a failing instance, in milliseconds; doubles with each. The
+/// first restart is at once.
 pub const FIRST_PAUSE_MS: u64 = 1_000;
 
 /// The longest such pause, in milliseconds.
@@ -28,7 +32,8 @@ pub const RAN_WELL_MS: u64 = 60_000;
 /// that dies at once. What the leader moved because it failed must stay up for [`RAN_WELL_MS`].
 pub const SETTLED_MS: u64 = 2_000;
 
-/// What fleet knows of a unit that it wrote on this host; kept on disk beside the unit until the unit is removed.
+/// What fleet knows of a unit that it wrote on this host; kept on disk beside the unit until the
+/// unit is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
     /// The record that it comes from.
@@ -37,7 +42,8 @@ pub struct Marker {
     pub revision: u64,
     /// The text's short hash.
     pub hash: ShortHash,
-    /// Whether it was started since it was written. A unit that ended by itself is not started again.
+    /// Whether it was started since it was written. A unit that ended by itself is not started
+    /// again.
     pub launched: bool,
     /// How many of the restarts asked for were carried out.
     pub restart: u64,
@@ -52,17 +58,20 @@ pub struct Marker {
     /// Whether it has no file of its own but runs its template's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
-    /// Whether an older text of it had been started when it was written, and was neither stopped nor restarted since.
+    /// Whether an older text of it had been started when it was written, and was neither stopped
+    /// nor restarted since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub outdated: bool,
-    /// Whether its stop, or its start after a failure, was about to be asked for. If fleetd crashed then, what is down did not end by
-    /// itself: it was stopped, or its failure was cleared.
+    /// Whether its stop, or its start after a failure, was about to be asked for. If fleetd crashed
+    /// then, what is down did not end by itself: it was stopped, or its failure was cleared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopping: bool,
-    /// Whether its start was about to be asked for. If fleetd crashed then, what runs was started by fleet, not by a socket or timer.
+    /// Whether its start was about to be asked for. If fleetd crashed then, what runs was started
+    /// by fleet, not by a socket or timer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub starting: bool,
-    /// Whether its files were about to be written: they are of this text, or of another, or not there.
+    /// Whether its files were about to be written: they are of this text, or of another, or not
+    /// there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub writing: bool,
     /// Whether it is known to have ended by itself since its last start.
@@ -101,8 +110,8 @@ pub struct Seen {
 }
 
 /// A unit that is down because systemd stopped it, though fleet had not asked for that: for another
-/// unit's sake (`BindsTo=`, `PartOf=`, `Conflicts=`), for a target that was isolated, or by hand. It
-/// has not done its work. Names are systemd's.
+/// unit's sake (`BindsTo=`, `PartOf=`, `Conflicts=`), for a target that was isolated, or by hand.
+/// It has not done its work. Names are systemd's.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stopped {
     /// What it is bound to or requires and is not up: a start would start that, too.
@@ -118,7 +127,9 @@ impl Stopped {
             return Some(format!("systemd stopped it; it is started again when {need} is up"));
         }
         let rival = self.rivals.first()?;
-        Some(format!("systemd stopped it; it is started again when {rival}, which conflicts, is down"))
+        Some(format!(
+            "systemd stopped it; it is started again when {rival}, which conflicts, is down"
+        ))
     }
 }
 
@@ -131,7 +142,8 @@ pub struct SystemdState {
     pub active: String,
     /// `running`, `dead`…
     pub sub: String,
-    /// Whether a job for it is queued or running: then its state is on the move, and nothing is asked on top.
+    /// Whether a job for it is queued or running: then its state is on the move, and nothing is
+    /// asked on top.
     pub job: bool,
 }
 
@@ -181,7 +193,11 @@ impl Trouble {
 
     /// Forgets failures of an instance that has been running well since `since_ms`.
     pub fn forget_if_well(&mut self, active: bool, since_ms: u64, now_ms: u64) {
-        if active && self.failures > 0 && now_ms.saturating_sub(since_ms) >= RAN_WELL_MS && now_ms >= self.not_before_ms {
+        if active
+            && self.failures > 0
+            && now_ms.saturating_sub(since_ms) >= RAN_WELL_MS
+            && now_ms >= self.not_before_ms
+        {
             *self = Trouble { text: std::mem::take(&mut self.text), ..Trouble::default() };
         }
     }
@@ -236,12 +252,18 @@ pub struct Converged {
     pub wake_at_ms: Option<u64>,
 }
 
-/// Decides for this host. Without an assignment there is no opinion, and nothing is touched: a store that lost its data, or a
-/// machine that was never assigned anything, stops nothing.
+/// Decides for this host. Without an assignment there is no opinion, and nothing is touched: a
+/// store that lost its data, or a machine that was never assigned anything, stops nothing.
 ///
-/// `keeper` is the life of this host's keeper, if the assignment is known to be no older than it: only then may it start what is
-/// fenced. Else the leader may have given up on this machine since, and the unit run elsewhere.
-pub fn converge(assignment: Option<&Assignment>, host: &BTreeMap<UnitName, Seen>, keeper: Option<i64>, now_ms: u64) -> Converged {
+/// `keeper` is the life of this host's keeper, if the assignment is known to be no older than it:
+/// only then may it start what is fenced. Else the leader may have given up on this machine since,
+/// and the unit run elsewhere.
+pub fn converge(
+    assignment: Option<&Assignment>,
+    host: &BTreeMap<UnitName, Seen>,
+    keeper: Option<i64>,
+    now_ms: u64,
+) -> Converged {
     let Some(assignment) = assignment else { return Converged::default() };
     let mut out = Sorted { keeper, returning: returning(assignment, host), ..Sorted::default() };
     for (instance, seen) in host {
@@ -265,13 +287,20 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         sub: "dead".to_string(),
         job: false,
     });
-    // With a job queued the unit is on its way, whatever state it is still in: a start just asked for is not "ended".
+    // With a job queued the unit is on its way, whatever state it is still in: a start just asked
+    // for is not "ended".
     let refused = seen.trouble.message.is_some() && seen.systemd.is_none();
-    let state = if refused { SystemdState { active: "failed".to_string(), sub: "failed".to_string(), ..state } } else { state };
+    let state = if refused {
+        SystemdState { active: "failed".to_string(), sub: "failed".to_string(), ..state }
+    } else {
+        state
+    };
     let queued = state.job && ["inactive", "failed"].contains(&state.active.as_str());
-    // A job on a running unit is its stop or restart, not carried out yet: who counts what is up must not count on it.
+    // A job on a running unit is its stop or restart, not carried out yet: who counts what is up
+    // must not count on it.
     let stopping = state.job && state.active == "active";
-    let state = if stopping { SystemdState { active: "deactivating".to_string(), ..state } } else { state };
+    let state =
+        if stopping { SystemdState { active: "deactivating".to_string(), ..state } } else { state };
     // What failed and has just been started again is on its way up until it has stayed up.
     let again = seen.settling && seen.trouble.failures > 0 && state.active == "active";
     let (active, sub) = ("activating".to_string(), "settling".to_string());
@@ -333,18 +362,25 @@ impl Sorted {
             (None, _) => None,
             (Some(fence), Some(life)) => Some(FencedBy { token: fence.token, life }),
             (Some(_), None) => {
-                if placement.state != DesiredState::Launched && running_by_us(seen) && !self.held_back(seen, now_ms) {
+                if placement.state != DesiredState::Launched
+                    && running_by_us(seen)
+                    && !self.held_back(seen, now_ms)
+                {
                     self.stops.push(Step::Stop(instance.clone()));
                 }
                 return; // what runs is bound to the guard, and that is enough
             }
         };
-        // systemd knows nothing of a unit whose start was refused: its file may be gone, so it is written again.
+        // systemd knows nothing of a unit whose start was refused: its file may be gone, so it is
+        // written again.
         let lost = seen.systemd.is_none() && seen.trouble.message.is_some();
-        let is_other = |marker: &Marker| marker.hash != placement.hash || marker.fence != fence || marker.writing;
+        let is_other = |marker: &Marker| {
+            marker.hash != placement.hash || marker.fence != fence || marker.writing
+        };
         let current = seen.marker.as_ref().filter(|marker| !is_other(marker) && !lost);
         let Some(marker) = current else {
-            // A new text need not wait for the pause of the old one's failures, only for that of a failed step.
+            // A new text need not wait for the pause of the old one's failures, only for that of a
+            // failed step.
             if self.held_back(seen, now_ms) {
                 return;
             }
@@ -359,11 +395,13 @@ impl Sorted {
                 hash: placement.hash.clone(),
                 fence,
             });
-            // systemd reads a new name by itself; what it may have loaded already it reads again only when told.
+            // systemd reads a new name by itself; what it may have loaded already it reads again
+            // only when told.
             self.reload |= seen.marker.as_ref().is_some_and(is_other);
             if placement.state == DesiredState::Launched {
                 let restart = placement.restart;
-                let running = matches!(phase, Phase::Up | Phase::Activating | Phase::Moving) && seen.marker.is_some();
+                let running = matches!(phase, Phase::Up | Phase::Activating | Phase::Moving)
+                    && seen.marker.is_some();
                 self.starts.push(match running {
                     true => Step::Restart { instance: instance.clone(), restart },
                     false => Step::Start { instance: instance.clone(), restart, again: false },
@@ -372,9 +410,12 @@ impl Sorted {
             return;
         };
         match placement.state {
-            DesiredState::Launched => self.keep_launched(instance, placement, marker, phase, seen, now_ms),
-            // What a socket or a timer started is theirs: only what fleet launched is stopped. Also what has ended since: the stop is
-            // how it counts as launched no longer, so that a later start starts it.
+            DesiredState::Launched => {
+                self.keep_launched(instance, placement, marker, phase, seen, now_ms)
+            }
+            // What a socket or a timer started is theirs: only what fleet launched is stopped. Also
+            // what has ended since: the stop is how it counts as launched no longer, so that a
+            // later start starts it.
             DesiredState::Loaded | DesiredState::Inactive => {
                 let ended = marker.launched && matches!(phase, Phase::Down | Phase::Failed);
                 if (ended || running_by_us(seen)) && !self.held_back(seen, now_ms) {
@@ -393,20 +434,26 @@ impl Sorted {
         seen: &Seen,
         now_ms: u64,
     ) {
-        let start = |again: bool| Step::Start { instance: instance.clone(), restart: placement.restart, again };
+        let start = |again: bool| Step::Start {
+            instance: instance.clone(),
+            restart: placement.restart,
+            again,
+        };
         let restart = || Step::Restart { instance: instance.clone(), restart: placement.restart };
         let stopped = marker.stopping && matches!(phase, Phase::Down | Phase::Failed);
         if !marker.launched || stopped {
             if phase == Phase::Moving || self.held_back(seen, now_ms) {
                 return;
             }
-            // It runs though this text was never noted as started: an older text runs, and its restart was not taken yet. Else it is our
-            // own start, which a crash kept from being noted, or a socket's or timer's: a start then only notes it.
+            // It runs though this text was never noted as started: an older text runs, and its
+            // restart was not taken yet. Else it is our own start, which a crash kept from being
+            // noted, or a socket's or timer's: a start then only notes it.
             let older = marker.outdated && matches!(phase, Phase::Up | Phase::Activating);
             self.starts.push(if older { restart() } else { start(false) });
             return;
         }
-        // Not `<`: a record submitted anew counts from nought, and its first restart must not be taken for an old one.
+        // Not `<`: a record submitted anew counts from nought, and its first restart must not be
+        // taken for an old one.
         if placement.restart != 0 && marker.restart != placement.restart {
             if !self.held_back(seen, now_ms) {
                 self.starts.push(restart());
@@ -416,11 +463,14 @@ impl Sorted {
         let ended = match phase {
             Phase::Failed => true,
             Phase::Down if seen.asking => false,
-            // Its stop was nobody's wish. A oneshot that was up (`RemainAfterExit=`) comes back, too.
-            Phase::Down if seen.stopped.is_some() => match self.returning.get(&instance.systemd_name()).copied() {
-                Some(until_ms) => !self.waits_until(until_ms, now_ms),
-                None => false,
-            },
+            // Its stop was nobody's wish. A oneshot that was up (`RemainAfterExit=`) comes back,
+            // too.
+            Phase::Down if seen.stopped.is_some() => {
+                match self.returning.get(&instance.systemd_name()).copied() {
+                    Some(until_ms) => !self.waits_until(until_ms, now_ms),
+                    None => false,
+                }
+            }
             Phase::Down => !marker.has_done_its_work(),
             Phase::Up | Phase::Activating | Phase::Moving => false,
         };
@@ -443,7 +493,8 @@ impl Sorted {
         true
     }
 
-    /// Whether a step failed lately, so that the next one waits; the pauses of a unit that fails by itself hold back nothing else.
+    /// Whether a step failed lately, so that the next one waits; the pauses of a unit that fails by
+    /// itself hold back nothing else.
     fn held_back(&mut self, seen: &Seen, now_ms: u64) -> bool {
         seen.trouble.message.is_some() && self.pausing(seen, now_ms)
     }
@@ -463,9 +514,10 @@ impl Sorted {
 impl Marker {
     /// Whether a unit that is down after it was started is done, rather than down.
     ///
-    /// A replica of a service that ended is not running, whatever its exit; a unit submitted by name may be done. Not a fenced one: systemd
-    /// may have stopped it for the keeper's sake, which looks the same. A one-shot ends by itself, and so does what is no service: a timer
-    /// that elapsed (`RemainAfterElapse=no`), a path or a target that was needed no longer.
+    /// A replica of a service that ended is not running, whatever its exit; a unit submitted by
+    /// name may be done. Not a fenced one: systemd may have stopped it for the keeper's sake, which
+    /// looks the same. A one-shot ends by itself, and so does what is no service: a timer that
+    /// elapsed (`RemainAfterElapse=no`), a path or a target that was needed no longer.
     fn has_done_its_work(&self) -> bool {
         let runs_on = self.unit.systemd_name().suffix() == "service" && !self.oneshot;
         !(runs_on && (self.unit.is_template() || self.fence.is_some()))
@@ -478,9 +530,9 @@ impl Marker {
 }
 
 /// The launched units, by systemd's names, that were stopped by nobody's wish and are to start
-/// again, and not before when, in milliseconds since 1970. What a unit needs must be up, or return as
-/// well: two units may need each other. So the start of a unit never brings back another one that
-/// somebody stopped.
+/// again, and not before when, in milliseconds since 1970. What a unit needs must be up, or return
+/// as well: two units may need each other. So the start of a unit never brings back another one
+/// that somebody stopped.
 fn returning(assignment: &Assignment, host: &BTreeMap<UnitName, Seen>) -> BTreeMap<UnitName, u64> {
     let mut stopped: BTreeMap<UnitName, (&Stopped, u64)> = BTreeMap::new();
     for (instance, placement) in &assignment.instances {
@@ -492,7 +544,11 @@ fn returning(assignment: &Assignment, host: &BTreeMap<UnitName, Seen>) -> BTreeM
     }
     loop {
         let may = |why: &Stopped| why.needs.iter().all(|need| stopped.contains_key(need));
-        let waits: Vec<UnitName> = stopped.iter().filter(|(_, (why, _))| !may(why)).map(|(name, _)| name.clone()).collect();
+        let waits: Vec<UnitName> = stopped
+            .iter()
+            .filter(|(_, (why, _))| !may(why))
+            .map(|(name, _)| name.clone())
+            .collect();
         if waits.is_empty() {
             break;
         }
@@ -503,10 +559,12 @@ fn returning(assignment: &Assignment, host: &BTreeMap<UnitName, Seen>) -> BTreeM
     stopped.iter().map(|(name, stopped)| (name.clone(), latest(stopped))).collect()
 }
 
-/// Whether a start that fleet asked for is still queued or under way; it may never end. A stop takes its place.
+/// Whether a start that fleet asked for is still queued or under way; it may never end. A stop
+/// takes its place.
 fn hanging(seen: &Seen) -> bool {
     let asked_for = seen.marker.as_ref().is_some_and(Marker::asked_for);
-    asked_for && seen.systemd.as_ref().is_some_and(|state| state.job && state.active != "deactivating")
+    asked_for
+        && seen.systemd.as_ref().is_some_and(|state| state.job && state.active != "deactivating")
 }
 
 /// Whether it runs, or is on its way up, because fleet launched it.

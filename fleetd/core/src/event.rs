@@ -1,7 +1,9 @@
-//! Events: what the leader decided and saw, why, at which revision and in which term, in bounded space.
+//! Events: what the leader decided and saw, why, at which revision and in which term, in bounded
+//! space.
 //!
-//! One event tells of one transaction: everything that it changed, gathered by machine and reason, with instances as [`Numbers`].
-//! [`decisions`] says what a plan does, [`News`] what else happened since it was last told.
+//! One event tells of one transaction: everything that it changed, gathered by machine and reason,
+//! with instances as [`Numbers`]. [`decisions`] says what a plan does, [`News`] what else happened
+//! since it was last told.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,13 +24,15 @@ pub use decisions::decisions;
 pub use news::News;
 pub use numbers::Numbers;
 
-/// The largest event, in bytes: a thousand of the largest are still a store's backup that can be read by a person.
+/// The largest event, in bytes: a thousand of the largest are still a store's backup that can be
+/// read by a person.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024;
 
 /// What the frame of an event may take of that: times, names, numbers.
 const FRAME_BYTES: usize = 1024;
 
-/// `events/<id>`: what one transaction of the leader did. Written by the leader, with the transaction.
+/// `events/<id>`: what one transaction of the leader did. Written by the leader, with the
+/// transaction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Event {
@@ -44,7 +48,8 @@ pub struct Event {
     pub term: i64,
     /// The store's revision that the leader had seen when it decided.
     pub revision: i64,
-    /// The digest of the plan that this is a part of, see [`Plan::digest`](crate::plan::Plan::digest); empty where nothing was planned.
+    /// The digest of the plan that this is a part of, see
+    /// [`Plan::digest`](crate::plan::Plan::digest); empty where nothing was planned.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub plan: String,
     /// What was done and seen.
@@ -116,7 +121,11 @@ pub enum What {
 
 /// Everything that a plan says, by machine, and at the end what fits nowhere.
 pub fn all_of(plan: &Plan, snapshot: &Snapshot) -> Vec<Item> {
-    decisions(plan, snapshot).into_values().flatten().chain(plan.unplaced.iter().map(news::nowhere)).collect()
+    decisions(plan, snapshot)
+        .into_values()
+        .flatten()
+        .chain(plan.unplaced.iter().map(news::nowhere))
+        .collect()
 }
 
 impl Event {
@@ -171,7 +180,9 @@ impl Item {
         if self.units.contains_key(unit) {
             return true;
         }
-        let (Some(template), Some(number)) = (unit.template(), unit.replica_number()) else { return false };
+        let (Some(template), Some(number)) = (unit.template(), unit.replica_number()) else {
+            return false;
+        };
         self.units.get(&template).is_some_and(|numbers| numbers.contains(number))
     }
 
@@ -184,7 +195,8 @@ impl Item {
 impl fmt::Display for Item {
     /// One line: `placed web@{1-5}.service on 4dbc7f3b: fewest units of the machines that fit`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units: Vec<String> = self.units.iter().map(|(unit, numbers)| names(unit, numbers)).collect();
+        let units: Vec<String> =
+            self.units.iter().map(|(unit, numbers)| names(unit, numbers)).collect();
         let units = units.join(", ");
         let machine = self.machine.as_ref().map_or("?", |machine| machine.short());
         match self.what {
@@ -203,7 +215,9 @@ impl fmt::Display for Item {
             What::Rolling => write!(f, "{units} changes a few instances at a time")?,
             What::Slowed => f.write_str("moves are slowed")?,
             What::UsualSpeed => f.write_str("moves go at the usual speed again")?,
-            What::Other => write!(f, "something that this version does not know, of {machine} {units}")?,
+            What::Other => {
+                write!(f, "something that this version does not know, of {machine} {units}")?
+            }
         }
         if self.why.is_empty() { Ok(()) } else { write!(f, ": {}", self.why) }
     }

@@ -1,8 +1,10 @@
-//! Fenced units (`Fence=yes`): at most one live copy. What is kept of them, and when a copy that cannot be asked has surely ended.
+//! Fenced units (`Fence=yes`): at most one live copy. What is kept of them, and when a copy that
+//! cannot be asked has surely ended.
 //!
-//! A fenced unit is bound to its machine's guard, which tells systemd's watchdog that it lives only after the keeper's lease was renewed.
-//! So when the keeper's key is gone from the store, systemd ends the units within [`wait_ms`], whatever else is broken there.
-//! The whole argument, with what it does not cover, is docs/fencing.md.
+//! A fenced unit is bound to its machine's guard, which tells systemd's watchdog that it lives only
+//! after the keeper's lease was renewed. So when the keeper's key is gone from the store, systemd
+//! ends the units within [`wait_ms`], whatever else is broken there. The whole argument, with what
+//! it does not cover, is docs/fencing.md.
 
 use std::collections::BTreeMap;
 
@@ -16,29 +18,34 @@ mod rules;
 
 pub use rules::{StopTerms, refusals};
 
-/// An answer to a renewal that took longer than this, in milliseconds, does not count: the guard's ping follows the sending of what
-/// it stands for by no more.
+/// An answer to a renewal that took longer than this, in milliseconds, does not count: the guard's
+/// ping follows the sending of what it stands for by no more.
 pub const ANSWER_MS: u64 = 2_000;
 
-/// What is added to every wait, in milliseconds: systemd on a busy host acts late by this much at most.
+/// What is added to every wait, in milliseconds: systemd on a busy host acts late by this much at
+/// most.
 pub const SLACK_MS: u64 = 5_000;
 
-/// How far the clocks' rates of two machines may differ, in percent. NTP slews by 0.05 at most; crystals are off by 0.01.
+/// How far the clocks' rates of two machines may differ, in percent. NTP slews by 0.05 at most;
+/// crystals are off by 0.01.
 pub const CLOCK_RATE_PERCENT: u64 = 1;
 
 /// How a placement is fenced.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fenced {
-    /// The store's revision when it was placed: greater with each placement of the unit. The unit has it in its environment.
+    /// The store's revision when it was placed: greater with each placement of the unit. The unit
+    /// has it in its environment.
     pub token: u64,
-    /// How long its stop may take from the moment that systemd begins it, in milliseconds: of all texts that this placement had.
+    /// How long its stop may take from the moment that systemd begins it, in milliseconds: of all
+    /// texts that this placement had.
     pub stop_ms: u64,
     /// The units that it starts after. systemd stops it first, and their stop waits for its end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
 }
 
-/// A fenced instance that was taken off a machine and is not known to have ended there: it is placed nowhere until it is.
+/// A fenced instance that was taken off a machine and is not known to have ended there: it is
+/// placed nowhere until it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Off {
     /// The generation of the assignment that took it off.
@@ -66,8 +73,9 @@ pub struct Keeper {
     pub unknown: Unknown,
 }
 
-/// `fences/<id>`: what holds for a machine's keeper, also when it is gone. Written by the keeper, under no lease, at each of its
-/// registrations and when it ends in good order: so its revision tells one life of the keeper from the next.
+/// `fences/<id>`: what holds for a machine's keeper, also when it is gone. Written by the keeper,
+/// under no lease, at each of its registrations and when it ends in good order: so its revision
+/// tells one life of the keeper from the next.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Fence {
     /// The format, [`crate::model::FORMAT`].
@@ -93,7 +101,8 @@ pub struct KeeperState {
     pub watchdog_ms: u64,
     /// See [`Fence::released`].
     pub released: bool,
-    /// For how long this leader has seen the key absent, in milliseconds of its own clock. A new leader counts anew.
+    /// For how long this leader has seen the key absent, in milliseconds of its own clock. A new
+    /// leader counts anew.
     pub silent_ms: u64,
 }
 
@@ -110,14 +119,22 @@ pub enum Ended {
     Never,
 }
 
-/// How long after the keeper's key was seen gone the last process of a unit may live, in milliseconds.
+/// How long after the keeper's key was seen gone the last process of a unit may live, in
+/// milliseconds.
 pub fn wait_ms(watchdog_ms: u64, stop_ms: u64) -> u64 {
     let wait = ANSWER_MS.saturating_add(watchdog_ms).saturating_add(stop_ms);
-    wait.saturating_add(wait.saturating_mul(CLOCK_RATE_PERCENT).div_ceil(100)).saturating_add(SLACK_MS)
+    wait.saturating_add(wait.saturating_mul(CLOCK_RATE_PERCENT).div_ceil(100))
+        .saturating_add(SLACK_MS)
 }
 
-/// Whether `instance`, fenced as `fence` says, has ended on `machine`, judged by the machine's keeper alone.
-pub fn ended(snapshot: &Snapshot, machine: &MachineId, instance: &UnitName, fence: &Fenced) -> Ended {
+/// Whether `instance`, fenced as `fence` says, has ended on `machine`, judged by the machine's
+/// keeper alone.
+pub fn ended(
+    snapshot: &Snapshot,
+    machine: &MachineId,
+    instance: &UnitName,
+    fence: &Fenced,
+) -> Ended {
     let Some(keeper) = snapshot.keepers.get(machine) else {
         return Ended::Surely(0); // without a keeper nothing fenced ever started there
     };
@@ -137,8 +154,14 @@ pub fn ended(snapshot: &Snapshot, machine: &MachineId, instance: &UnitName, fenc
     }
 }
 
-/// How long the stop of `instance` on `machine` may take: its own, and before it that of the units that start after it, and so on.
-fn longest_stop_ms(snapshot: &Snapshot, machine: &MachineId, instance: &UnitName, fence: &Fenced) -> u64 {
+/// How long the stop of `instance` on `machine` may take: its own, and before it that of the units
+/// that start after it, and so on.
+fn longest_stop_ms(
+    snapshot: &Snapshot,
+    machine: &MachineId,
+    instance: &UnitName,
+    fence: &Fenced,
+) -> u64 {
     let Some(assignment) = snapshot.assignments.get(machine) else { return fence.stop_ms };
     let ordered = ordered(snapshot, assignment);
     fence.stop_ms.saturating_add(waits_for(&ordered, instance))
@@ -152,7 +175,10 @@ fn ordered<'a>(snapshot: &'a Snapshot, assignment: &'a Assignment) -> Ordered<'a
     let names = |instance: &UnitName, after: &[String]| -> Vec<UnitName> {
         after.iter().map(|name| UnitName::trusted(crate::xfleet::expand(name, instance))).collect()
     };
-    let fenced = assignment.instances.iter().filter_map(|(name, placement)| Some((name, placement.fence.as_deref()?)));
+    let fenced = assignment
+        .instances
+        .iter()
+        .filter_map(|(name, placement)| Some((name, placement.fence.as_deref()?)));
     let fenced = fenced.chain(assignment.off.iter().map(|(name, off)| (name, &off.fence)));
     let fenced = fenced.map(|(name, fence)| (name, fence.stop_ms, names(name, &fence.after)));
     let plain = assignment.instances.iter().filter(|(_, placement)| placement.fence.is_none());
@@ -163,8 +189,8 @@ fn ordered<'a>(snapshot: &'a Snapshot, assignment: &'a Assignment) -> Ordered<'a
     fenced.chain(plain).filter(|(_, _, after)| !after.is_empty()).collect()
 }
 
-/// How long the units that start after `instance` take to stop. They stop side by side, so the slowest chain counts. In a circle, which
-/// systemd breaks somewhere, all of them count.
+/// How long the units that start after `instance` take to stop. They stop side by side, so the
+/// slowest chain counts. In a circle, which systemd breaks somewhere, all of them count.
 fn waits_for(ordered: &Ordered<'_>, instance: &UnitName) -> u64 {
     let names: Vec<UnitName> = ordered.iter().map(|(name, _, _)| name.systemd_name()).collect();
     let mut followers: BTreeMap<&UnitName, Vec<usize>> = BTreeMap::new();
@@ -180,7 +206,10 @@ fn waits_for(ordered: &Ordered<'_>, instance: &UnitName) -> u64 {
     let mut open: Vec<(usize, bool)> = after(&own).iter().map(|number| (*number, false)).collect();
     while let Some((number, done)) = open.pop() {
         if done {
-            let behind = after(&names[number]).iter().filter_map(|next| chains.get(next).copied().flatten()).max();
+            let behind = after(&names[number])
+                .iter()
+                .filter_map(|next| chains.get(next).copied().flatten())
+                .max();
             chains.insert(number, Some(ordered[number].1.saturating_add(behind.unwrap_or(0))));
             continue;
         }
@@ -206,16 +235,19 @@ fn waits_for(ordered: &Ordered<'_>, instance: &UnitName) -> u64 {
     }
 }
 
-/// Counts for how long each keeper has been away, by the leader's own clock. Starts with the leader's term.
+/// Counts for how long each keeper has been away, by the leader's own clock. Starts with the
+/// leader's term.
 #[derive(Debug, Clone, Default)]
 pub struct Silence(BTreeMap<MachineId, (i64, u64)>);
 
 impl Silence {
-    /// Notes who is away in `snapshot`, and fills in for how long each has been. A keeper that was back in between has another life,
-    /// and its absence counts anew, also if it was never seen.
+    /// Notes who is away in `snapshot`, and fills in for how long each has been. A keeper that was
+    /// back in between has another life, and its absence counts anew, also if it was never seen.
     pub fn note(&mut self, snapshot: &mut Snapshot) {
         let now_ms = snapshot.now_ms;
-        let away = |machine: &MachineId, life: i64| snapshot.keepers.get(machine).is_some_and(|k| !k.held && k.life == life);
+        let away = |machine: &MachineId, life: i64| {
+            snapshot.keepers.get(machine).is_some_and(|k| !k.held && k.life == life)
+        };
         self.0.retain(|machine, (life, _)| away(machine, *life));
         for (machine, keeper) in snapshot.keepers.iter_mut().filter(|(_, keeper)| !keeper.held) {
             let (_, since_ms) = self.0.entry(machine.clone()).or_insert((keeper.life, now_ms));
@@ -230,7 +262,10 @@ mod tests {
 
     fn snapshot(held: bool, life: i64, now_ms: u64) -> Snapshot {
         let mut snapshot = Snapshot { now_ms, ..Snapshot::default() };
-        snapshot.keepers.insert(MachineId::new("a"), KeeperState { life, held, watchdog_ms: 8_000, ..KeeperState::default() });
+        snapshot.keepers.insert(
+            MachineId::new("a"),
+            KeeperState { life, held, watchdog_ms: 8_000, ..KeeperState::default() },
+        );
         snapshot
     }
 
@@ -245,7 +280,8 @@ mod tests {
                 (unit(name), ms.parse().unwrap(), after.split_whitespace().map(unit).collect())
             })
             .collect();
-        let ordered: Ordered<'_> = lines.iter().map(|(name, ms, after)| (name, *ms, after.clone())).collect();
+        let ordered: Ordered<'_> =
+            lines.iter().map(|(name, ms, after)| (name, *ms, after.clone())).collect();
         waits_for(&ordered, &unit("a"))
     }
 
@@ -276,7 +312,10 @@ mod tests {
             silence.note(&mut snapshot);
             snapshot.keepers["a"].silent_ms
         };
-        assert_eq!((silent(true, 5, 1_000), silent(false, 5, 2_000), silent(false, 5, 9_000)), (0, 0, 7_000));
+        assert_eq!(
+            (silent(true, 5, 1_000), silent(false, 5, 2_000), silent(false, 5, 9_000)),
+            (0, 0, 7_000)
+        );
         // It registered and was lost again between two looks.
         assert_eq!((silent(false, 8, 10_000), silent(false, 8, 11_000)), (0, 1_000));
         assert_eq!((silent(true, 9, 12_000), silent(false, 9, 13_000)), (0, 0));
@@ -288,7 +327,10 @@ mod tests {
         let fence = Fenced { token: 7, stop_ms: 10_000, after: Vec::new() };
         let mut silent = snapshot(false, 5, 0);
         let mut look = |silent_ms: u64, released: bool, held: bool| {
-            silent.keepers.values_mut().for_each(|k| (k.silent_ms, k.released, k.held) = (silent_ms, released, held));
+            silent
+                .keepers
+                .values_mut()
+                .for_each(|k| (k.silent_ms, k.released, k.held) = (silent_ms, released, held));
             ended(&silent, &machine, &unit, &fence)
         };
         assert_eq!(look(0, false, false), Ended::In(25_200));

@@ -1,28 +1,32 @@
-//! What planning asks of every unit, in one place: a plan looks at ten thousand units, and waits for each line of memory that it touches.
+//! What planning asks of every unit, in one place: a plan looks at ten thousand units, and waits
+//! for each line of memory that it touches.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::labels::Fingerprint;
 use crate::model::{DesiredState, MAX_REPLICAS, Unit};
 
-/// What one entry of an assignment takes as JSON at most, in a group and a row of its own, beside its name, its unit's name and a
-/// follower's reason, in bytes: 90 of field names and punctuation, 32 of a machine's id as the reason, 12 of hash, 13 of time, and 13
-/// for the digits of revision, moves and restarts. Counts of more digits than that eat from the budget's reserve; the store checks the
-/// true size.
+/// What one entry of an assignment takes as JSON at most, in a group and a row of its own, beside
+/// its name, its unit's name and a follower's reason, in bytes: 90 of field names and punctuation,
+/// 32 of a machine's id as the reason, 12 of hash, 13 of time, and 13 for the digits of revision,
+/// moves and restarts. Counts of more digits than that eat from the budget's reserve; the store
+/// checks the true size.
 const ENTRY_BYTES: usize = 160;
 
-/// What an entry of a fenced instance takes as JSON beside what others take, in bytes: field names, a token and a time. Longer lists of
-/// units that it starts after eat from the budget's reserve.
+/// What an entry of a fenced instance takes as JSON beside what others take, in bytes: field names,
+/// a token and a time. Longer lists of units that it starts after eat from the budget's reserve.
 pub(crate) const FENCE_BYTES: usize = 96;
 
-/// The gist of one unit. It follows from the unit's other fields and stands in no document: it is found anew whenever a unit is read.
+/// The gist of one unit. It follows from the unit's other fields and stands in no document: it is
+/// found anew whenever a unit is read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Gist {
     /// The labels that it asks for, as [`Labels::fingerprint`](crate::labels::Labels::fingerprint).
     pub(crate) labels: Option<Fingerprint>,
     /// How many instances are wanted; for a global unit, on each machine.
     pub(crate) wanted: u32,
-    /// Where a replica's number stands in its name; the whole length for units that are no templates.
+    /// Where a replica's number stands in its name; the whole length for units that are no
+    /// templates.
     pub(crate) number_at: u32,
     /// The size of an entry without the instance's name, as JSON.
     pub(crate) entry_bytes: u32,
@@ -35,7 +39,8 @@ pub(crate) struct Gist {
 pub(crate) struct Traits {
     /// Whether it is a template, which stands for its replicas.
     pub(crate) template: bool,
-    /// Whether it runs on every machine that fits. A template never does: its count says how many run.
+    /// Whether it runs on every machine that fits. A template never does: its count says how many
+    /// run.
     pub(crate) global: bool,
     /// Whether any constraint holds a specifier, so that instances differ.
     pub(crate) specifiers: bool,
@@ -84,8 +89,10 @@ impl Gist {
             _ if template => unit.replicas.unwrap_or(0).min(MAX_REPLICAS),
             _ => 1,
         };
-        let number_at = if template { name.len() - unit.name.suffix().len() - 1 } else { name.len() };
-        // A backslash takes two bytes in JSON, in the unit's name, the instance's and those that a follower's reason may name.
+        let number_at =
+            if template { name.len() - unit.name.suffix().len() - 1 } else { name.len() };
+        // A backslash takes two bytes in JSON, in the unit's name, the instance's and those that a
+        // follower's reason may name.
         let escapes = name.bytes().filter(|b| *b == b'\\').count();
         let beside = constraints.machine_of.first().map_or(0, |peer| 2 * peer.len() + name.len());
         let fence = if unit.fence().is_some() { FENCE_BYTES } else { 0 };
@@ -121,9 +128,17 @@ mod tests {
             "v": 1, "name": "web@.service", "text": text, "revision": 3, "desired": "launched", "replicas": 7, "created_ms": 0
         });
         let unit = Unit::from_record(&serde_json::from_value::<UnitRecord>(record).unwrap());
-        assert!(unit.gist.traits.template && unit.gist.traits.specifiers && unit.gist.traits.declares && unit.gist.traits.fenced);
+        assert!(
+            unit.gist.traits.template
+                && unit.gist.traits.specifiers
+                && unit.gist.traits.declares
+                && unit.gist.traits.fenced
+        );
         assert!(!unit.gist.traits.global && !unit.gist.traits.restarts);
-        assert_eq!((unit.gist.wanted, unit.gist.number_at, unit.gist.labels), (7, 4, unit.constraints.metadata.fingerprint()));
+        assert_eq!(
+            (unit.gist.wanted, unit.gist.number_at, unit.gist.labels),
+            (7, 4, unit.constraints.metadata.fingerprint())
+        );
         let written = serde_json::to_value(&unit).unwrap();
         assert_eq!(written.as_object().unwrap().get("gist"), None);
         assert_eq!(serde_json::from_value::<Unit>(written).unwrap(), unit);

@@ -1,6 +1,8 @@
-//! Shell patterns as Go's `path.Match` reads them: `*`, `?`, `[a-z]`, `[^a-z]`, `\` escapes; a bad pattern matches nothing.
+//! Shell patterns as Go's `path.Match` reads them: `*`, `?`, `[a-z]`, `[^a-z]`, `\` escapes; a bad
+//! pattern matches nothing.
 
-/// Whether `name` matches `pattern` as a whole. `*` and `?` do not match `/`, which unit names never hold.
+/// Whether `name` matches `pattern` as a whole. `*` and `?` do not match `/`, which unit names
+/// never hold.
 pub fn matches(pattern: &str, name: &str) -> bool {
     match_here(pattern.as_bytes(), name.as_bytes()).unwrap_or(false)
 }
@@ -10,17 +12,19 @@ pub fn literal_head(pattern: &str) -> &str {
     &pattern[..pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len())]
 }
 
-/// Whether `pattern` surely matches every name that begins with `head` and ends with `tail`; it may say no where the answer is yes.
+/// Whether `pattern` surely matches every name that begins with `head` and ends with `tail`; it may
+/// say no where the answer is yes.
 pub fn matches_all(pattern: &str, head: &str, tail: &str) -> bool {
     let plain = |text: &str| literal_head(text).len() == text.len();
-    pattern
-        .split_once('*')
-        .is_some_and(|(before, after)| plain(before) && plain(after) && head.starts_with(before) && tail.ends_with(after))
+    pattern.split_once('*').is_some_and(|(before, after)| {
+        plain(before) && plain(after) && head.starts_with(before) && tail.ends_with(after)
+    })
 }
 
 /// `None` stands for a malformed pattern.
 fn match_here(mut pattern: &[u8], mut name: &[u8]) -> Option<bool> {
-    // Where to go back to after the last `*`: the pattern after it, and the name it has eaten so far.
+    // Where to go back to after the last `*`: the pattern after it, and the name it has eaten so
+    // far.
     let mut star: Option<(&[u8], &[u8])> = None;
     loop {
         let step = match pattern.first() {
@@ -49,7 +53,8 @@ fn match_here(mut pattern: &[u8], mut name: &[u8]) -> Option<bool> {
     }
 }
 
-/// Matches one byte against the head of the pattern: `Some(Some(rest))` on a match, `Some(None)` on none, `None` if malformed.
+/// Matches one byte against the head of the pattern: `Some(Some(rest))` on a match, `Some(None)` on
+/// none, `None` if malformed.
 fn match_one(pattern: &[u8], byte: u8) -> Option<Option<&[u8]>> {
     match pattern[0] {
         b'?' => Some(Some(&pattern[1..])),

@@ -1,10 +1,12 @@
-//! What fleet does not take of a unit that is well-formed: one list of checks for the API, for imports and for `fleetctl`.
+//! What fleet does not take of a unit that is well-formed: one list of checks for the API, for
+//! imports and for `fleetctl`.
 
 use crate::fence;
 use crate::name::UnitName;
 use crate::unit_file::{UnitFile, UnitFileError, UnitOption, boolean};
 
-/// Why a new unit of this name with this file is not taken, each with its line (0: the name or the file as a whole); empty when it is.
+/// Why a new unit of this name with this file is not taken, each with its line (0: the name or the
+/// file as a whole); empty when it is.
 pub fn refusals(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
     let whole = name.refusal().map(|problem| UnitFileError { line: 0, problem });
     let mut found: Vec<UnitFileError> = whole.into_iter().collect();
@@ -24,15 +26,18 @@ pub fn refusals(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
 /// `RefuseManualStop=`, whose last value counts: systemd would refuse every stop.
 fn unstoppable(file: &UnitFile) -> Option<UnitFileError> {
     let options = file.options.iter().zip(&file.lines);
-    let mut given = options.filter(|(option, _)| option.section == "Unit" && option.name == "RefuseManualStop");
-    let (option, &line) = given.next_back().filter(|(option, _)| boolean(option.value.trim()) == Some(true))?;
+    let mut given =
+        options.filter(|(option, _)| option.section == "Unit" && option.name == "RefuseManualStop");
+    let (option, &line) =
+        given.next_back().filter(|(option, _)| boolean(option.value.trim()) == Some(true))?;
     let value = option.value.trim();
-    let problem = "systemd would refuse every stop, so fleet could never take the unit off a machine; leave it out";
+    let problem = "systemd would refuse every stop, so fleet could never take the unit off a \
+        machine; leave it out";
     Some(UnitFileError { line, problem: format!("RefuseManualStop={value}: {problem}") })
 }
 
-/// The names in `Alias=` and `Also=` of the unit `name`, each with its option: what enabling it takes or enables besides. The error
-/// is a word that may mean any unit.
+/// The names in `Alias=` and `Also=` of the unit `name`, each with its option: what enabling it
+/// takes or enables besides. The error is a word that may mean any unit.
 pub fn install_names(name: &UnitName, file: &UnitFile) -> Result<Vec<(String, UnitName)>, String> {
     let mut names: Vec<(String, UnitName)> = Vec::new();
     for option in file.options.iter().filter(|option| option.section == "Install") {
@@ -48,7 +53,8 @@ pub fn install_names(name: &UnitName, file: &UnitFile) -> Result<Vec<(String, Un
     Ok(names)
 }
 
-/// The words of `Alias=` and `Also=`. Quotes are no part of a unit's name, however systemd reads them.
+/// The words of `Alias=` and `Also=`. Quotes are no part of a unit's name, however systemd reads
+/// them.
 fn install_words(option: &UnitOption) -> Vec<String> {
     match option.name.as_str() {
         "Alias" | "Also" => {
@@ -59,7 +65,8 @@ fn install_words(option: &UnitOption) -> Vec<String> {
     }
 }
 
-/// The unit that a word of `Alias=` or `Also=` means to systemd when it enables `unit`; `None` if fleet cannot tell.
+/// The unit that a word of `Alias=` or `Also=` means to systemd when it enables `unit`; `None` if
+/// fleet cannot tell.
 fn install_name(unit: &UnitName, word: &str) -> Option<UnitName> {
     let unit = unit.systemd_name();
     let mut name = String::new();
@@ -85,35 +92,50 @@ fn install_name(unit: &UnitName, word: &str) -> Option<UnitName> {
 fn unknown_target(name: &UnitName, option: &UnitOption) -> Option<String> {
     // A template's instances are enabled, each under its own name.
     let instance = if name.is_template() { name.replica(1) } else { name.clone() };
-    let word = install_words(option).into_iter().find(|word| install_name(&instance, word).is_none())?;
+    let word =
+        install_words(option).into_iter().find(|word| install_name(&instance, word).is_none())?;
     let option = &option.name;
     Some(match UnitName::parse(&word) {
         Err(problem) if !word.contains('%') => format!("{option}={word} names no unit: {problem}"),
-        _ => format!("{option}={word}: which unit that is, only the machine knows; of specifiers, use %i, %j, %n, %N and %p"),
+        _ => format!(
+            "{option}={word}: which unit that is, only the machine knows; of specifiers, use %i, \
+                %j, %n, %N and %p"
+        ),
     })
 }
 
-/// Why an option of a `.container` file is not taken. podman looks for relative paths beside the file, and fleet keeps no folder
-/// beside it.
+/// Why an option of a `.container` file is not taken. podman looks for relative paths beside the
+/// file, and fleet keeps no folder beside it.
 fn quadlet(option: &UnitOption) -> Option<String> {
     let value = option.value.replace("\\\n", " ");
     let relative = match option.name.as_str() {
-        "Volume" => value.split(':').next().map(str::trim).filter(|source| source.starts_with('.')).map(str::to_string),
+        "Volume" => value
+            .split(':')
+            .next()
+            .map(str::trim)
+            .filter(|source| source.starts_with('.'))
+            .map(str::to_string),
         "EnvironmentFile" => arguments(&value).into_iter().find(|path| is_relative(path)),
-        "Mount" => arguments(&value).into_iter().find_map(|mount| mounted_from(&mount).filter(|source| source.starts_with('.'))),
+        "Mount" => arguments(&value)
+            .into_iter()
+            .find_map(|mount| mounted_from(&mount).filter(|source| source.starts_with('.'))),
         "ServiceName" if !value.is_empty() => {
-            return Some(format!("ServiceName={value}: fleet knows the unit by the name of its file; leave it out"));
+            return Some(format!(
+                "ServiceName={value}: fleet knows the unit by the name of its file; leave it out"
+            ));
         }
         _ => None,
     }?;
     Some(format!(
-        "{}={}: {relative:?} is a relative path, and no folder comes with a unit; write the whole path, as it is on the machines",
+        "{}={}: {relative:?} is a relative path, and no folder comes with a unit; write the whole \
+            path, as it is on the machines",
         option.name,
         value.trim()
     ))
 }
 
-/// Whether podman's generator takes a path for one beside the file: a specifier may stand for a whole path.
+/// Whether podman's generator takes a path for one beside the file: a specifier may stand for a
+/// whole path.
 fn is_relative(path: &str) -> bool {
     !path.starts_with('/') && (!path.starts_with('%') || path.starts_with("%%"))
 }
@@ -126,8 +148,8 @@ fn mounted_from(mount: &str) -> Option<String> {
     sources.next_back().map(|(_, path)| path.to_string())
 }
 
-/// The words of a list, without the quotes around or in them. Escapes are not resolved: what they could hide, the agent finds in
-/// what podman makes of the file.
+/// The words of a list, without the quotes around or in them. Escapes are not resolved: what they
+/// could hide, the agent finds in what podman makes of the file.
 fn arguments(value: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for c in value.chars() {
@@ -150,7 +172,10 @@ mod tests {
     use super::*;
 
     fn said(name: &str, text: &str) -> Vec<String> {
-        refusals(&UnitName::parse(name).unwrap(), &UnitFile::parse(text).unwrap()).iter().map(ToString::to_string).collect()
+        refusals(&UnitName::parse(name).unwrap(), &UnitFile::parse(text).unwrap())
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -168,14 +193,27 @@ mod tests {
         ] {
             let said = said("a.container", &format!("[Container]\nImage=x\n{line}\n"));
             let about = format!(
-                "{path:?} is a relative path, and no folder comes with a unit; write the whole path, as it is on the machines"
+                "{path:?} is a relative path, and no folder comes with a unit; write the whole \
+                    path, as it is on the machines"
             );
-            assert!(said.len() == 1 && said[0].starts_with("line 3: ") && said[0].ends_with(&about), "{line}: {said:?}");
+            assert!(
+                said.len() == 1 && said[0].starts_with("line 3: ") && said[0].ends_with(&about),
+                "{line}: {said:?}"
+            );
         }
         let fine = "[Container]\nImage=x\nVolume=/a:/b\nVolume=data:/b\nVolume=/b\nVolume=%h/a:/b\nEnvironmentFile=/etc/a.env %S/b.env\n\
+                    \
+                    \
+                    \
+                    \
+                    \
+                    \
                     Mount=type=bind,source=/a,target=/b\nMount=type=tmpfs,target=/c\nWorkingDir=app\n";
         assert!(said("a.container", fine).is_empty());
-        assert!(said("a.service", "[Service]\nExecStart=/bin/a\n[Container]\nVolume=./a:/b\n").is_empty());
+        assert!(
+            said("a.service", "[Service]\nExecStart=/bin/a\n[Container]\nVolume=./a:/b\n")
+                .is_empty()
+        );
         assert_eq!(
             said("a.container", "[Container]\nImage=x\nServiceName=b\n"),
             ["line 3: ServiceName=b: fleet knows the unit by the name of its file; leave it out"]
@@ -187,30 +225,45 @@ mod tests {
         let names = |name: &str, lines: &str| -> String {
             let file = UnitFile::parse(&format!("[Install]\n{lines}\n")).unwrap();
             let names = install_names(&UnitName::parse(name).unwrap(), &file).unwrap();
-            names.iter().map(|(option, name)| format!("{option}={name}")).collect::<Vec<_>>().join(" ")
+            names
+                .iter()
+                .map(|(option, name)| format!("{option}={name}"))
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(
             names(
                 "a-b@c.container",
-                "Alias=\"dbus.service\" x-%i.service\nAlias=%p.service %j.service\nAlso=%N.socket \\\n d.service"
+                "Alias=\"dbus.service\" x-%i.service\nAlias=%p.service %j.service\nAlso=%N.socket \
+                    \\\n d.service"
             ),
-            "Alias=dbus.service Alias=x-c.service Alias=a-b.service Alias=b.service Also=a-b@c.socket Also=d.service"
+            "Alias=dbus.service Alias=x-c.service Alias=a-b.service Alias=b.service \
+                Also=a-b@c.socket Also=d.service"
         );
-        assert_eq!(names("a.service", "Alias=b.service\nAlias=\nAlias=c.service\nWantedBy=x.target"), "Alias=c.service");
+        assert_eq!(
+            names("a.service", "Alias=b.service\nAlias=\nAlias=c.service\nWantedBy=x.target"),
+            "Alias=c.service"
+        );
         assert_eq!(
             said("a.service", "[Install]\nAlias=b.service\nAlias=%H.service\nAlso=x\n"),
             [
-                "line 3: Alias=%H.service: which unit that is, only the machine knows; of specifiers, use %i, %j, %n, %N and %p",
+                "line 3: Alias=%H.service: which unit that is, only the machine knows; of \
+                    specifiers, use %i, %j, %n, %N and %p",
                 "line 4: Also=x names no unit: unit name must contain \".\""
             ]
         );
-        assert!(said("a@.service", "[Install]\nAlias=b-%i.service\nWantedBy=%H.target\n").is_empty());
+        assert!(
+            said("a@.service", "[Install]\nAlias=b-%i.service\nWantedBy=%H.target\n").is_empty()
+        );
     }
 
     #[test]
     fn the_name_is_looked_at_too() {
         let said = said("app-.service", "[Service]\nExecStart=/bin/a\n");
-        assert!(said.len() == 1 && said[0].starts_with("app-.service stands for every app-*.service"), "{said:?}");
+        assert!(
+            said.len() == 1 && said[0].starts_with("app-.service stands for every app-*.service"),
+            "{said:?}"
+        );
     }
 
     #[test]
@@ -221,7 +274,10 @@ mod tests {
             found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         };
         let said = refused("yes");
-        assert!(said.starts_with("line 2: RefuseManualStop=yes: systemd would refuse every stop"), "{said}");
+        assert!(
+            said.starts_with("line 2: RefuseManualStop=yes: systemd would refuse every stop"),
+            "{said}"
+        );
         assert_eq!(refused("no"), "");
         assert_eq!(refused("yes\nRefuseManualStop=no"), "", "the last one counts");
         assert_eq!(refused("no\nRefuseManualStart=yes"), "", "its timer or socket starts it");

@@ -7,14 +7,17 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
-/// The first 16 bytes of the SHA-1 of a set of labels: as two numbers, which are compared faster than bytes.
+/// The first 16 bytes of the SHA-1 of a set of labels: as two numbers, which are compared faster
+/// than bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Fingerprint([u64; 2]);
 
 impl Fingerprint {
     fn of(text: &str) -> Fingerprint {
         let hash: [u8; 20] = Sha1::digest(text).into();
-        let number = |at: usize| hash[at..at + 8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let number = |at: usize| {
+            hash[at..at + 8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+        };
         Fingerprint([number(0), number(8)])
     }
 }
@@ -28,15 +31,17 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// What two sets of labels share exactly if they are the same, none if no label is asked for: planning compares thousands, and a map
-    /// of sets of strings lies all over the memory.
+    /// What two sets of labels share exactly if they are the same, none if no label is asked for:
+    /// planning compares thousands, and a map of sets of strings lies all over the memory.
     pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
         self.fingerprint
     }
 
     /// Whether any key or value holds a specifier (`%i`).
     pub(crate) fn have_specifiers(&self) -> bool {
-        self.wanted.iter().any(|(key, values)| key.contains('%') || values.iter().any(|value| value.contains('%')))
+        self.wanted.iter().any(|(key, values)| {
+            key.contains('%') || values.iter().any(|value| value.contains('%'))
+        })
     }
 }
 
@@ -44,7 +49,8 @@ impl From<BTreeMap<String, BTreeSet<String>>> for Labels {
     fn from(wanted: BTreeMap<String, BTreeSet<String>>) -> Labels {
         let mut text = String::new();
         for (key, values) in &wanted {
-            // Each with its length or count before it, so that no two differing sets can read alike.
+            // Each with its length or count before it, so that no two differing sets can read
+            // alike.
             let _ = write!(text, "{}:{key}={}", key.len(), values.len());
             for value in values {
                 let _ = write!(text, ",{}:{value}", value.len());

@@ -1,10 +1,12 @@
-//! `MaxUnavailable=`: how many instances of a unit may be down at once because of updates, restarts and drains.
+//! `MaxUnavailable=`: how many instances of a unit may be down at once because of updates, restarts
+//! and drains.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A budget for what is done to a unit's instances on purpose. What fails by itself counts against it, and is not held up by it.
+/// A budget for what is done to a unit's instances on purpose. What fails by itself counts against
+/// it, and is not held up by it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MaxUnavailable {
@@ -19,10 +21,11 @@ pub enum MaxUnavailable {
 impl MaxUnavailable {
     /// Reads the option's value.
     pub fn parse(text: &str) -> MaxUnavailable {
-        let (number, largest, made): (_, u32, fn(u32) -> MaxUnavailable) = match text.strip_suffix('%') {
-            Some(number) => (number, 100, MaxUnavailable::Percent),
-            None => (text, u32::MAX, MaxUnavailable::Instances),
-        };
+        let (number, largest, made): (_, u32, fn(u32) -> MaxUnavailable) =
+            match text.strip_suffix('%') {
+                Some(number) => (number, 100, MaxUnavailable::Percent),
+                None => (text, u32::MAX, MaxUnavailable::Instances),
+            };
         let digits = number.bytes().all(|byte| byte.is_ascii_digit()); // `parse` would take a plus
         let number = number.parse().ok().filter(|number| digits && (1..=largest).contains(number));
         number.map_or_else(|| MaxUnavailable::Unreadable(text.to_string()), made)
@@ -54,7 +57,8 @@ mod tests {
 
     #[test]
     fn a_number_or_a_share_is_read_and_all_else_is_not() {
-        for (text, of_ten) in [("1", 1), ("3", 3), ("50", 50), ("1%", 1), ("25%", 2), ("100%", 10)] {
+        for (text, of_ten) in [("1", 1), ("3", 3), ("50", 50), ("1%", 1), ("25%", 2), ("100%", 10)]
+        {
             assert_eq!(MaxUnavailable::parse(text).of(10), of_ten, "{text}");
             assert_eq!(MaxUnavailable::parse(text).to_string(), text);
         }

@@ -1,4 +1,5 @@
-//! The nouns: units, machines, placements, reports, and the snapshot that the planner sees. Each document is JSON in the store.
+//! The nouns: units, machines, placements, reports, and the snapshot that the planner sees. Each
+//! document is JSON in the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,10 +20,12 @@ pub use machines::{Availability, Capacity, Machine, Rival, Settings};
 /// The format number that every document carries as `v`. Readers keep fields that they do not know.
 pub const FORMAT: u32 = 1;
 
-/// The largest document, in bytes: etcd refuses requests over 1.5 MiB, and a commit holds more than the document.
+/// The largest document, in bytes: etcd refuses requests over 1.5 MiB, and a commit holds more than
+/// the document.
 pub const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
 
-/// The most replicas one template may have. More than the tests reach (a million), less than a slip of the finger.
+/// The most replicas one template may have. More than the tests reach (a million), less than a slip
+/// of the finger.
 pub const MAX_REPLICAS: u32 = 1_000_000;
 
 /// Fields of a document that this version does not know; kept when it is rewritten.
@@ -53,7 +56,9 @@ impl DesiredState {
 
     /// Reads the word; `None` for any other.
     pub fn parse(text: &str) -> Option<DesiredState> {
-        [DesiredState::Inactive, DesiredState::Loaded, DesiredState::Launched].into_iter().find(|s| s.as_str() == text)
+        [DesiredState::Inactive, DesiredState::Loaded, DesiredState::Launched]
+            .into_iter()
+            .find(|s| s.as_str() == text)
     }
 }
 
@@ -92,7 +97,8 @@ pub struct UnitRecord {
     pub unknown: Unknown,
 }
 
-/// A unit as the planner needs it: its record without the text, and its constraints parsed once. Nobody changes one that was read.
+/// A unit as the planner needs it: its record without the text, and its constraints parsed once.
+/// Nobody changes one that was read.
 // In memory the fields keep their order: those that planning touches come first, side by side.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
@@ -119,7 +125,8 @@ pub struct Unit {
     pub restart_of: BTreeMap<UnitName, u64>,
     /// What its `[X-Fleet]` section demands, specifiers unexpanded.
     pub constraints: Constraints,
-    /// How long its stop may take and what waits for that: for fenced units, and those that a fenced one's stop may wait for.
+    /// How long its stop may take and what waits for that: for fenced units, and those that a
+    /// fenced one's stop may wait for.
     pub stop: Option<StopTerms>,
 }
 
@@ -157,20 +164,23 @@ impl Unit {
     }
 }
 
-/// `assignments/<id>`: everything that one machine should run. Written by the leader; absent means "no opinion", not "nothing".
+/// `assignments/<id>`: everything that one machine should run. Written by the leader; absent means
+/// "no opinion", not "nothing".
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Assignment {
     /// The format, [`FORMAT`].
     pub v: u32,
     /// Counts the versions of this document.
     pub generation: u64,
-    /// Instance to placement. In JSON what many have in common stands once, see the top of `compact.rs`.
+    /// Instance to placement. In JSON what many have in common stands once, see the top of
+    /// `compact.rs`.
     #[serde(with = "crate::compact")]
     pub instances: BTreeMap<UnitName, Placement>,
     /// Fenced instances that were taken off, until they are known to have ended here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub off: BTreeMap<UnitName, Off>,
-    /// When the machine was given up as lost, in milliseconds since 1970; none once it is assigned anything again.
+    /// When the machine was given up as lost, in milliseconds since 1970; none once it is assigned
+    /// anything again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_ms: Option<u64>,
     /// What a later version wrote.
@@ -211,8 +221,9 @@ impl Placement {
     }
 }
 
-/// Why an instance was put on its machine. For people only, so a reason of a later version is read as [`Why::Other`]: while machines are
-/// upgraded one by one, a leader's new words must not make an assignment unreadable.
+/// Why an instance was put on its machine. For people only, so a reason of a later version is read
+/// as [`Why::Other`]: while machines are upgraded one by one, a leader's new words must not make an
+/// assignment unreadable.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -245,12 +256,14 @@ impl<'de> Deserialize<'de> for Why {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Why, D::Error> {
         let reason = serde_json::Value::deserialize(deserializer)?;
         let (word, whose) = match &reason {
-            serde_json::Value::Object(one) => {
-                one.iter().next().map_or(("", None), |(word, whose)| (word.as_str(), whose.as_str()))
-            }
+            serde_json::Value::Object(one) => one
+                .iter()
+                .next()
+                .map_or(("", None), |(word, whose)| (word.as_str(), whose.as_str())),
             plain => (plain.as_str().unwrap_or_default(), None),
         };
-        let (unit, machine) = (whose.and_then(|name| UnitName::parse(name).ok()), whose.and_then(MachineId::parse));
+        let (unit, machine) =
+            (whose.and_then(|name| UnitName::parse(name).ok()), whose.and_then(MachineId::parse));
         let why = match (word, unit, machine) {
             ("fewest", None, None) => Why::Fewest,
             ("pinned", None, None) => Why::Pinned,
@@ -277,8 +290,12 @@ impl fmt::Display for Why {
             Why::Global => f.write_str("global unit"),
             Why::Lost(machine) => write!(f, "machine {} was lost", machine.short()),
             Why::Left(machine) => write!(f, "machine {} left", machine.short()),
-            Why::Failed(machine) => write!(f, "failed again and again on machine {}", machine.short()),
-            Why::Replaced(machine) => write!(f, "a unit on machine {} replaces it", machine.short()),
+            Why::Failed(machine) => {
+                write!(f, "failed again and again on machine {}", machine.short())
+            }
+            Why::Replaced(machine) => {
+                write!(f, "a unit on machine {} replaces it", machine.short())
+            }
             Why::Drained(machine) => write!(f, "machine {} is drained", machine.short()),
             Why::Unfit(machine) => write!(f, "machine {} fits no longer", machine.short()),
             Why::Other => f.write_str("for a reason that this version does not know"),
@@ -311,13 +328,15 @@ pub struct InstanceStatus {
     pub active: String,
     /// The unit type's own state: `running`, `exited`, `dead`, `listening`, `waiting`.
     pub sub: String,
-    /// systemd's `Result` when it failed: `exit-code`, `signal`, `timeout`, `oom-kill`, `start-limit-hit`; empty otherwise.
+    /// systemd's `Result` when it failed: `exit-code`, `signal`, `timeout`, `oom-kill`,
+    /// `start-limit-hit`; empty otherwise.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub result: String,
     /// The main process's exit status or signal number, where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
-    /// Why, in systemd's words from the journal, where it could not even run the program: what file is missing.
+    /// Why, in systemd's words from the journal, where it could not even run the program: what file
+    /// is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// How often it was restarted since it last ran well, by the agent or by systemd (`Restart=`);
@@ -367,9 +386,12 @@ impl InstanceStatus {
         self.active == "active" || self.active == "reloading"
     }
 
-    /// Whether its machine took none of it: nothing of it was started there, and the message says why.
+    /// Whether its machine took none of it: nothing of it was started there, and the message says
+    /// why.
     pub fn is_refused(&self) -> bool {
-        self.message.is_some() && !self.launched && ["inactive", "failed"].contains(&self.active.as_str())
+        self.message.is_some()
+            && !self.launched
+            && ["inactive", "failed"].contains(&self.active.as_str())
     }
 }
 
@@ -384,8 +406,8 @@ pub struct Leader {
     pub since_ms: u64,
 }
 
-/// Everything that the planner sees, at one revision of the store, with the time as a value. Written as JSON and read again it gives
-/// the same plan; it holds no unit's text, so no secrets.
+/// Everything that the planner sees, at one revision of the store, with the time as a value.
+/// Written as JSON and read again it gives the same plan; it holds no unit's text, so no secrets.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The store's revision.
@@ -400,7 +422,8 @@ pub struct Snapshot {
     pub assignments: BTreeMap<MachineId, Arc<Assignment>>,
     /// What each machine observed.
     pub reports: BTreeMap<MachineId, Arc<Report>>,
-    /// Machines that are absent but not called lost yet: the store was away, and they get time to return.
+    /// Machines that are absent but not called lost yet: the store was away, and they get time to
+    /// return.
     pub settling: BTreeSet<MachineId>,
     /// Machines that said goodbye: their absence is no accident.
     pub left: BTreeSet<MachineId>,
@@ -447,7 +470,13 @@ mod tests {
             let text = serde_json::to_string(&why).unwrap();
             assert_eq!(serde_json::from_str::<Why>(&text).unwrap(), why, "{text}");
         }
-        for text in ["\"better\"", "{\"cheaper-than\":\"4dbc7f3b\"}", "{\"lost\":{\"machine\":\"a\",\"since\":7}}", "{}", "7"] {
+        for text in [
+            "\"better\"",
+            "{\"cheaper-than\":\"4dbc7f3b\"}",
+            "{\"lost\":{\"machine\":\"a\",\"since\":7}}",
+            "{}",
+            "7",
+        ] {
             assert_eq!(serde_json::from_str::<Why>(text).unwrap(), Why::Other, "{text}");
         }
     }

@@ -20,7 +20,8 @@ const REPLICA_DIGITS: usize = 7;
 /// The longest machine id that is read, in bytes. systemd's have 32.
 const MAX_MACHINE_ID_BYTES: usize = 128;
 
-/// What may follow the last dot. `container` is a Quadlet unit: systemd knows it as a service (see [`UnitName::systemd_name`]).
+/// What may follow the last dot. `container` is a Quadlet unit: systemd knows it as a service (see
+/// [`UnitName::systemd_name`]).
 pub const SUFFIXES: &[&str] = &[
     "automount",
     "busname",
@@ -39,10 +40,11 @@ pub const SUFFIXES: &[&str] = &[
 ];
 
 /// Types of Quadlet that fleet does not take.
-pub const QUADLET_TYPES: &[&str] = &["artifact", "build", "image", "kube", "network", "pod", "volume"];
+pub const QUADLET_TYPES: &[&str] =
+    &["artifact", "build", "image", "kube", "network", "pod", "volume"];
 
-/// Units that are not anybody's to write. Those of systemd are always there and cannot be stopped, or
-/// hold all that runs on a machine; those of fleet hold all that fleet runs.
+/// Units that are not anybody's to write. Those of systemd are always there and cannot be stopped,
+/// or hold all that runs on a machine; those of fleet hold all that fleet runs.
 const RESERVED: &[&str] = &[
     "-.mount",
     "-.slice",
@@ -66,8 +68,8 @@ const TEMPLATE_SUFFIXES: &[&str] = &["container", "path", "service", "socket", "
 #[serde(transparent)]
 pub struct UnitName(Arc<str>);
 
-/// Names in documents are read with care: they become names of files. Their type is not looked at, since a
-/// later version may know more of them.
+/// Names in documents are read with care: they become names of files. Their type is not looked at,
+/// since a later version may know more of them.
 impl<'de> Deserialize<'de> for UnitName {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<UnitName, D::Error> {
         from.deserialize_str(Reader(UnitName::read, "a unit's name"))
@@ -144,14 +146,14 @@ impl UnitName {
         Ok(UnitName(text.into()))
     }
 
-    /// A name in a document or a key: of the form `NAME.TYPE`, whatever the type, since a later version may know more of them. It may
-    /// become the name of a file.
+    /// A name in a document or a key: of the form `NAME.TYPE`, whatever the type, since a later
+    /// version may know more of them. It may become the name of a file.
     pub fn read(text: &str) -> Option<UnitName> {
         well_formed(text).then(|| UnitName(text.into()))
     }
 
-    /// Why no new unit may have this name, though fleet 1.0 took it: no machine could run it as itself. `None` if
-    /// one may.
+    /// Why no new unit may have this name, though fleet 1.0 took it: no machine could run it as
+    /// itself. `None` if one may.
     pub fn refusal(&self) -> Option<String> {
         let (name, runs_as) = (self.as_str(), self.systemd_name());
         let digits = if self.is_template() { REPLICA_DIGITS } else { 0 };
@@ -166,16 +168,22 @@ impl UnitName {
                 None => format!("{}*.{}", self.prefix(), runs_as.suffix()),
                 Some(instance) => format!("{}*@{instance}.{}", self.prefix(), runs_as.suffix()),
             };
-            return Some(format!("{name} stands for every {all} to systemd; choose a name that does not end in \"-\""));
+            return Some(format!(
+                "{name} stands for every {all} to systemd; choose a name that does not end in \"-\""
+            ));
         }
         if name.len() + digits > LONGEST_BYTES {
             let limit = LONGEST_BYTES - digits;
-            return Some(format!("the name has {} bytes; the limit is {limit}, since files are named after it", name.len()));
+            return Some(format!(
+                "the name has {} bytes; the limit is {limit}, since files are named after it",
+                name.len()
+            ));
         }
         None
     }
 
-    /// A name that is known to be good, because it was built from one. What comes from outside is parsed.
+    /// A name that is known to be good, because it was built from one. What comes from outside is
+    /// parsed.
     pub fn trusted(text: impl Into<Arc<str>>) -> UnitName {
         UnitName(text.into())
     }
@@ -201,7 +209,8 @@ impl UnitName {
         stem.split_once('@').map_or(stem, |(prefix, _)| prefix)
     }
 
-    /// What stands between `@` and the last dot: `Some("3")`; `Some("")` for a template; `None` without an `@`.
+    /// What stands between `@` and the last dot: `Some("3")`; `Some("")` for a template; `None`
+    /// without an `@`.
     pub fn instance(&self) -> Option<&str> {
         self.stem().split_once('@').map(|(_, instance)| instance)
     }
@@ -215,15 +224,20 @@ impl UnitName {
     /// The template that `web@3.service` comes from; `None` for templates and plain units.
     pub fn template(&self) -> Option<UnitName> {
         match self.instance() {
-            Some(instance) if !instance.is_empty() => Some(UnitName(format!("{}@.{}", self.prefix(), self.suffix()).into())),
+            Some(instance) if !instance.is_empty() => {
+                Some(UnitName(format!("{}@.{}", self.prefix(), self.suffix()).into()))
+            }
             _ => None,
         }
     }
 
-    /// The number of a replica (`3` for `web@3.service`), if it is written the way [`UnitName::replica`] writes it.
+    /// The number of a replica (`3` for `web@3.service`), if it is written the way
+    /// [`UnitName::replica`] writes it.
     pub fn replica_number(&self) -> Option<u32> {
         let instance = self.instance()?;
-        let canonical = !instance.is_empty() && !instance.starts_with('0') && instance.bytes().all(|b| b.is_ascii_digit());
+        let canonical = !instance.is_empty()
+            && !instance.starts_with('0')
+            && instance.bytes().all(|b| b.is_ascii_digit());
         if canonical { instance.parse().ok() } else { None }
     }
 
@@ -288,7 +302,11 @@ fn is_allowed(c: char) -> bool {
 /// Whether `text` can be a unit's name and the name of a file: `NAME.TYPE` of allowed characters.
 fn well_formed(text: &str) -> bool {
     let dot = text.rfind('.').unwrap_or(0);
-    text.len() <= MAX_NAME_BYTES && dot > 0 && dot + 1 < text.len() && !text.starts_with('@') && text.chars().all(is_allowed)
+    text.len() <= MAX_NAME_BYTES
+        && dot > 0
+        && dot + 1 < text.len()
+        && !text.starts_with('@')
+        && text.chars().all(is_allowed)
 }
 
 /// A machine's id: the 32 hex digits of its `/etc/machine-id`.
@@ -305,16 +323,20 @@ impl<'de> Deserialize<'de> for MachineId {
 }
 
 impl MachineId {
-    /// Reads an id; `None` for what cannot be one: it is a part of keys, and may become one of a file's name.
+    /// Reads an id; `None` for what cannot be one: it is a part of keys, and may become one of a
+    /// file's name.
     pub fn parse(text: &str) -> Option<MachineId> {
         let good = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
         let first = text.bytes().next()?;
-        let fits = text.len() <= MAX_MACHINE_ID_BYTES && first != b'.' && first != b'-' && text.bytes().all(good);
+        let fits = text.len() <= MAX_MACHINE_ID_BYTES
+            && first != b'.'
+            && first != b'-'
+            && text.bytes().all(good);
         fits.then(|| MachineId(text.into()))
     }
 
-    /// Takes an id that is known to be good: it was parsed, or stands in `/etc/machine-id`. What comes from outside is
-    /// parsed.
+    /// Takes an id that is known to be good: it was parsed, or stands in `/etc/machine-id`. What
+    /// comes from outside is parsed.
     pub fn new(text: impl Into<Arc<str>>) -> MachineId {
         MachineId(text.into())
     }
@@ -379,7 +401,8 @@ mod tests {
             (&longest, ""),
             ("a.b:c-d_e\\x2d.service", ""),
         ] {
-            let said = UnitName::parse(name).err().map(|error| error.to_string()).unwrap_or_default();
+            let said =
+                UnitName::parse(name).err().map(|error| error.to_string()).unwrap_or_default();
             assert_eq!(said, expected, "{name:?}");
         }
     }
@@ -392,7 +415,8 @@ mod tests {
         };
         assert_eq!(
             types("").join(" "),
-            "automount busname container device mount path scope service slice snapshot socket swap target timer"
+            "automount busname container device mount path scope service slice snapshot socket \
+                swap target timer"
         );
         assert_eq!(types("@").join(" "), "container path service socket target timer");
     }
@@ -400,7 +424,8 @@ mod tests {
     #[test]
     fn a_name_that_no_machine_could_run_as_itself_is_refused_for_new_units() {
         let refused = |name: &str| UnitName::parse(name).unwrap().refusal().unwrap_or_default();
-        // systemd reads `app-.service.d` for `app-web.service`, and `app-@x.service.d` for `app-web@x.service`.
+        // systemd reads `app-.service.d` for `app-web.service`, and `app-@x.service.d` for
+        // `app-web@x.service`.
         for (name, all) in [
             ("app-.service", "every app-*.service "),
             ("app-.container", "every app-*.service "),
@@ -411,13 +436,28 @@ mod tests {
         ] {
             assert!(refused(name).contains(all), "{name}: {}", refused(name));
         }
-        for name in ["-.slice", "-.mount", "system.slice", "user.slice", "machine.slice", "init.scope"] {
+        for name in
+            ["-.slice", "-.mount", "system.slice", "user.slice", "machine.slice", "init.scope"]
+        {
             assert_eq!(refused(name), format!("{name} is systemd's own; choose another name"));
         }
-        for name in ["fleet.slice", "fleet-web.slice", "fleetd.service", "fleetd.container", "fleet-guard.service"] {
+        for name in [
+            "fleet.slice",
+            "fleet-web.slice",
+            "fleetd.service",
+            "fleetd.container",
+            "fleet-guard.service",
+        ] {
             assert_eq!(refused(name), format!("{name} is fleet's own; choose another name"));
         }
-        for name in ["app-web.service", "-a.service", "a@-.service", "a@b-.service", "fleet-web.service", "app.slice"] {
+        for name in [
+            "app-web.service",
+            "-a.service",
+            "a@-.service",
+            "a@b-.service",
+            "fleet-web.service",
+            "app.slice",
+        ] {
             assert_eq!(refused(name), "", "{name}");
         }
     }
@@ -430,7 +470,9 @@ mod tests {
         };
         assert_eq!(long(246, ".service"), "");
         for bytes in [247, 251, 255, 256] {
-            let said = format!("the name has {bytes} bytes; the limit is 246, since files are named after it");
+            let said = format!(
+                "the name has {bytes} bytes; the limit is 246, since files are named after it"
+            );
             assert_eq!(long(bytes, ".service"), said);
         }
         // A template's millionth replica has seven digits more.
@@ -440,20 +482,41 @@ mod tests {
 
     #[test]
     fn names_and_ids_in_documents_are_read_with_care() {
-        let name = |text: &str| serde_json::from_value::<UnitName>(text.into()).map(|name| name.to_string());
-        for good in ["a.service", "web@3.service", "app-.service", "a.network", "a\\x2d.later-type"] {
+        let name = |text: &str| {
+            serde_json::from_value::<UnitName>(text.into()).map(|name| name.to_string())
+        };
+        for good in ["a.service", "web@3.service", "app-.service", "a.network", "a\\x2d.later-type"]
+        {
             assert_eq!(name(good).unwrap(), good);
         }
         let long = format!("{}.service", "a".repeat(MAX_NAME_BYTES));
-        for bad in ["", "a", ".service", "a.", "@.service", "../a.service", "a/b.service", "a b.service", "a\n.service", &long] {
-            assert_eq!(name(bad).unwrap_err().to_string(), format!("invalid value: string {bad:?}, expected a unit's name"));
+        for bad in [
+            "",
+            "a",
+            ".service",
+            "a.",
+            "@.service",
+            "../a.service",
+            "a/b.service",
+            "a b.service",
+            "a\n.service",
+            &long,
+        ] {
+            assert_eq!(
+                name(bad).unwrap_err().to_string(),
+                format!("invalid value: string {bad:?}, expected a unit's name")
+            );
         }
-        let id = |text: &str| serde_json::from_value::<MachineId>(text.into()).map(|id| id.to_string());
+        let id =
+            |text: &str| serde_json::from_value::<MachineId>(text.into()).map(|id| id.to_string());
         for good in ["4dbc7f3b59c84a2f8d1c0f6a7e5b3c21", "m", "my_host-1.lan"] {
             assert_eq!(id(good).unwrap(), good);
         }
         for bad in ["", "..", ".a", "-oProxyCommand=x", "a/b", "a b", "a\u{1b}", &"a".repeat(129)] {
-            assert_eq!(id(bad).unwrap_err().to_string(), format!("invalid value: string {bad:?}, expected a machine's id"));
+            assert_eq!(
+                id(bad).unwrap_err().to_string(),
+                format!("invalid value: string {bad:?}, expected a machine's id")
+            );
         }
     }
 

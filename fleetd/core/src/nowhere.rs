@@ -1,4 +1,5 @@
-//! What the leader found no machine for, by its own plan: written down, so that who waits over another machine is told the leader's word.
+//! What the leader found no machine for, by its own plan: written down, so that who waits over
+//! another machine is told the leader's word.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +34,10 @@ impl Nowhere {
     /// What a plan of that term found no machine for.
     pub fn of(plan: &Plan, term: i64) -> Nowhere {
         let mut gathered = Gathered::default();
-        plan.unplaced.iter().flat_map(|unplaced| &unplaced.instances).for_each(|instance| gathered.add(instance));
+        plan.unplaced
+            .iter()
+            .flat_map(|unplaced| &unplaced.instances)
+            .for_each(|instance| gathered.add(instance));
         let mut nowhere = Nowhere { v: FORMAT, term, ..Nowhere::default() };
         let mut room = MAX_BYTES;
         for (unit, numbers) in gathered.into_units() {
@@ -50,7 +54,8 @@ impl Nowhere {
         nowhere
     }
 
-    /// What of this still holds by a later plan, while nothing is to be added: machines may be about to return.
+    /// What of this still holds by a later plan, while nothing is to be added: machines may be
+    /// about to return.
     #[must_use]
     pub fn as_far_as(mut self, later: &Nowhere) -> Nowhere {
         self.units.retain(|unit, numbers| {
@@ -67,7 +72,9 @@ impl Nowhere {
     /// Whether the instance is in it.
     pub fn holds(&self, instance: &UnitName) -> bool {
         match (instance.template(), instance.replica_number()) {
-            (Some(template), Some(number)) => self.units.get(&template).is_some_and(|numbers| numbers.contains(number)),
+            (Some(template), Some(number)) => {
+                self.units.get(&template).is_some_and(|numbers| numbers.contains(number))
+            }
             _ => self.units.contains_key(instance),
         }
     }
@@ -84,7 +91,10 @@ mod tests {
             instances: vec![UnitName::trusted(*name)],
             misfits: Vec::new(),
         };
-        Nowhere::of(&Plan { unplaced: instances.iter().map(unplaced).collect(), ..Plan::default() }, 7)
+        Nowhere::of(
+            &Plan { unplaced: instances.iter().map(unplaced).collect(), ..Plan::default() },
+            7,
+        )
     }
 
     #[test]
@@ -92,15 +102,24 @@ mod tests {
         let before = of(&["web@1.service", "web@2.service", "db.service", "old.service"]);
         let read: Nowhere = serde_json::from_value(serde_json::to_value(&before).unwrap()).unwrap();
         assert_eq!(read, before);
-        let now = before.as_far_as(&of(&["web@2.service", "web@3.service", "db.service", "new.service"]));
-        let held = ["web@1.service", "web@2.service", "web@3.service", "db.service", "old.service", "new.service"]
-            .map(|name| now.holds(&UnitName::trusted(name)));
+        let now =
+            before.as_far_as(&of(&["web@2.service", "web@3.service", "db.service", "new.service"]));
+        let held = [
+            "web@1.service",
+            "web@2.service",
+            "web@3.service",
+            "db.service",
+            "old.service",
+            "new.service",
+        ]
+        .map(|name| now.holds(&UnitName::trusted(name)));
         assert_eq!(held, [false, true, false, true, false, false]);
     }
 
     #[test]
     fn ten_thousand_long_names_fill_no_document() {
-        let names: Vec<String> = (0..10_000).map(|n| format!("{n}-{}.service", "x".repeat(200))).collect();
+        let names: Vec<String> =
+            (0..10_000).map(|n| format!("{n}-{}.service", "x".repeat(200))).collect();
         let nowhere = of(&names.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(serde_json::to_vec(&nowhere).unwrap().len() <= MAX_BYTES + 200);
         assert_eq!(nowhere.units.len() as u64 + nowhere.left_out, 10_000);

@@ -1,9 +1,11 @@
-//! `plan`: one snapshot in, the next version of every assignment that must change out, each decision with its reason.
+//! `plan`: one snapshot in, the next version of every assignment that must change out, each
+//! decision with its reason.
 //!
-//! Rules, in order: what fits stays; what no longer fits, was lost or gave up moves; what is missing goes to the fitting machine with
-//! the fewest instances of the same template, then the fewest instances at all, then the lowest id.
-//! Planning the planned state changes nothing.
-//! A fenced instance moves in two plans: off its machine, and when it has surely ended there, onto another.
+//! Rules, in order: what fits stays; what no longer fits, was lost or gave up moves; what is
+//! missing goes to the fitting machine with the fewest instances of the same template, then the
+//! fewest instances at all, then the lowest id. Planning the planned state changes nothing. A
+//! fenced instance moves in two plans: off its machine, and when it has surely ended there, onto
+//! another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -36,13 +38,16 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-/// How long a failed unit stays where it was moved to before it is moved again, in milliseconds; doubles with each move.
+/// How long a failed unit stays where it was moved to before it is moved again, in milliseconds;
+/// doubles with each move.
 pub const FIRST_MOVE_PAUSE_MS: u64 = 10_000;
 
-/// The longest such pause, in milliseconds: a unit that fails everywhere is tried on a new machine once an hour.
+/// The longest such pause, in milliseconds: a unit that fails everywhere is tried on a new machine
+/// once an hour.
 pub const LONGEST_MOVE_PAUSE_MS: u64 = 3_600_000;
 
-/// An instance that stayed this long before it gave up is taken to have run well: its moves are counted anew. In milliseconds.
+/// An instance that stayed this long before it gave up is taken to have run well: its moves are
+/// counted anew. In milliseconds.
 const FORGET_MOVES_MS: u64 = 2 * LONGEST_MOVE_PAUSE_MS;
 
 pub use missing::{Missing, missing};
@@ -64,17 +69,20 @@ pub struct Plan {
     pub rolling: Vec<Rolling>,
     /// Fenced instances that wait, because another copy of theirs may still be alive.
     pub held: Vec<Held>,
-    /// What must hold when a document is written, beside the document itself: the life of that machine's keeper (0: it never had one),
-    /// and that it is away. Write these documents first: the others build on them.
+    /// What must hold when a document is written, beside the document itself: the life of that
+    /// machine's keeper (0: it never had one), and that it is away. Write these documents first:
+    /// the others build on them.
     pub guards: BTreeMap<MachineId, i64>,
-    /// The documents that put a fenced instance on a machine where it was not: no two such writes may pass each other.
+    /// The documents that put a fenced instance on a machine where it was not: no two such writes
+    /// may pass each other.
     pub fenced: BTreeSet<MachineId>,
     /// When to look again even if nothing happens, in milliseconds since 1970: a pause ends then.
     pub wake_at_ms: Option<u64>,
 }
 
 impl Plan {
-    /// The first 12 digits of the SHA-1 of the plan as JSON: two plans with the same digest are the same, byte for byte.
+    /// The first 12 digits of the SHA-1 of the plan as JSON: two plans with the same digest are the
+    /// same, byte for byte.
     pub fn digest(&self) -> String {
         let mut sha1 = Sha1::new();
         // Nothing of a plan can fail to be written, and a hash takes every byte.
@@ -118,7 +126,9 @@ impl Change {
     /// The instance that changes.
     pub fn instance(&self) -> &UnitName {
         match self {
-            Change::Place { instance, .. } | Change::Retire { instance, .. } | Change::Update { instance, .. } => instance,
+            Change::Place { instance, .. }
+            | Change::Retire { instance, .. }
+            | Change::Update { instance, .. } => instance,
         }
     }
 }
@@ -164,7 +174,8 @@ pub enum Until {
     Report,
     /// The machine is silent: its keeper still holds its lease, so systemd lets the copy run.
     KeeperEnds,
-    /// The machine is silent and its keeper gone: systemd has surely ended the copy at this time, in milliseconds since 1970.
+    /// The machine is silent and its keeper gone: systemd has surely ended the copy at this time,
+    /// in milliseconds since 1970.
     Time(u64),
     /// The machine is silent, and a unit that starts after this one may take for ever to stop.
     Ever,
@@ -174,12 +185,25 @@ impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let machine = self.machine.short();
         match self.until {
-            Until::Report => write!(f, "fenced: waits until machine {machine} reports its copy stopped"),
-            Until::KeeperEnds => {
-                write!(f, "fenced: machine {machine} is silent, but its keeper holds its lease and the copy there runs on")
+            Until::Report => {
+                write!(f, "fenced: waits until machine {machine} reports its copy stopped")
             }
-            Until::Time(_) => write!(f, "fenced: waits until its copy on the lost machine {machine} has surely ended"),
-            Until::Ever => write!(f, "fenced: what starts after it on the lost machine {machine} may take for ever to stop"),
+            Until::KeeperEnds => {
+                write!(
+                    f,
+                    "fenced: machine {machine} is silent, but its keeper holds its lease and the \
+                        copy there runs on"
+                )
+            }
+            Until::Time(_) => write!(
+                f,
+                "fenced: waits until its copy on the lost machine {machine} has surely ended"
+            ),
+            Until::Ever => write!(
+                f,
+                "fenced: what starts after it on the lost machine {machine} may take for ever to \
+                    stop"
+            ),
         }
     }
 }
@@ -199,7 +223,8 @@ impl fmt::Display for Retired {
     }
 }
 
-/// Instances of one unit that fit nowhere, and why: each reason with the number of machines that it holds for.
+/// Instances of one unit that fit nowhere, and why: each reason with the number of machines that it
+/// holds for.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Unplaced {
     /// The unit or template.
@@ -233,16 +258,22 @@ impl fmt::Display for Rolling {
                 let are = if *unavailable == 1 { "is" } else { "are" };
                 write!(
                     f,
-                    "{} to go: {unavailable} of {wanted} {are} unavailable, and MaxUnavailable lets at most {most} be so",
+                    "{} to go: {unavailable} of {wanted} {are} unavailable, and MaxUnavailable \
+                        lets at most {most} be so",
                     waiting.len()
                 )
             }
-            None => write!(f, "{} to go: MaxUnavailable of what runs beside lets no more be taken down", waiting.len()),
+            None => write!(
+                f,
+                "{} to go: MaxUnavailable of what runs beside lets no more be taken down",
+                waiting.len()
+            ),
         }
     }
 }
 
-/// Decides for the whole cluster. Moves come before placing, and followers last: so nothing that was decided loses its ground.
+/// Decides for the whole cluster. Moves come before placing, and followers last: so nothing that
+/// was decided loses its ground.
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut board = board::Board::new(snapshot);
     let mut pending = keep::keep_what_fits(&mut board);
@@ -267,7 +298,8 @@ fn move_pause_ms(moves: u32) -> u64 {
     FIRST_MOVE_PAUSE_MS.saturating_mul(1 << moves.min(20)).min(LONGEST_MOVE_PAUSE_MS)
 }
 
-/// The unit's constraints with specifiers put in for one instance; `None` where all instances share the unit's own.
+/// The unit's constraints with specifiers put in for one instance; `None` where all instances share
+/// the unit's own.
 fn constraints_of(board: &board::Board, number: usize, instance: &UnitName) -> Option<Constraints> {
     let seat = &board.units[number];
     seat.specifiers.then(|| seat.unit.constraints.expanded(instance))

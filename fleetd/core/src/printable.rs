@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// Replaces what a terminal obeys by its bytes, `\x1b`: control characters but newline and tab, marks that
-/// turn the direction of the text, and bytes that are no UTF-8. All else stays.
+/// Replaces what a terminal obeys by its bytes, `\x1b`: control characters but newline and tab,
+/// marks that turn the direction of the text, and bytes that are no UTF-8. All else stays.
 pub fn shown(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes)
         && !text.contains(is_obeyed)
@@ -43,13 +43,15 @@ pub fn unfinished(bytes: &[u8]) -> usize {
     // A character has four bytes at most, so its beginning is among the last three.
     let begins = |length: &usize| {
         let end = &bytes[bytes.len() - length..];
-        std::str::from_utf8(end).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+        std::str::from_utf8(end)
+            .is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
     };
     (1..=bytes.len().min(3)).find(begins).unwrap_or(0)
 }
 
 fn is_obeyed(c: char) -> bool {
-    (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    (c.is_control() && c != '\n' && c != '\t')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn escape(bytes: &[u8], out: &mut String) {
@@ -63,7 +65,10 @@ mod tests {
     #[test]
     fn what_a_terminal_obeys_is_shown_and_all_else_stays() {
         assert_eq!(shown("● ü\ta\nb \\x2d 漢".as_bytes()), "● ü\ta\nb \\x2d 漢");
-        assert_eq!(shown(b"\x1b]0;title\x07\x1b[2J\r\x08\x7f"), "\\x1b]0;title\\x07\\x1b[2J\\x0d\\x08\\x7f");
+        assert_eq!(
+            shown(b"\x1b]0;title\x07\x1b[2J\r\x08\x7f"),
+            "\\x1b]0;title\\x07\\x1b[2J\\x0d\\x08\\x7f"
+        );
         assert_eq!(shown("\u{9b}31m \u{202e}x".as_bytes()), "\\xc2\\x9b31m \\xe2\\x80\\xaex");
         assert_eq!(shown(b"a\x9b\xffb"), "a\\x9b\\xffb");
     }

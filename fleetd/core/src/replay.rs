@@ -1,4 +1,5 @@
-//! A snapshot as a leader planned it, to be kept in a file: planned again anywhere, it gives the same plan, byte for byte.
+//! A snapshot as a leader planned it, to be kept in a file: planned again anywhere, it gives the
+//! same plan, byte for byte.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,8 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// Plans it again. Whether that is what the leader planned is for the caller to see, by the digests.
+    /// Plans it again. Whether that is what the leader planned is for the caller to see, by the
+    /// digests.
     pub fn replay(&self) -> Plan {
         plan(&self.snapshot)
     }

@@ -1,4 +1,5 @@
-//! A whole cluster as one document, for backups, moves between stores and move-ins; and what importing one changes.
+//! A whole cluster as one document, for backups, moves between stores and move-ins; and what
+//! importing one changes.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +22,8 @@ pub const MAX_IMPORT_BYTES: usize = 64 * 1024 * 1024;
 /// How many problems one refusal lists.
 const PROBLEMS_SHOWN: usize = 20;
 
-/// `GET /export`, and the body of `POST /import`: units with what is wanted of them, and what an operator set for machines.
-/// What runs where is not in it: the cluster that takes it decides anew.
+/// `GET /export`, and the body of `POST /import`: units with what is wanted of them, and what an
+/// operator set for machines. What runs where is not in it: the cluster that takes it decides anew.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -79,7 +80,8 @@ pub struct Imported {
 pub struct ImportChange {
     /// A unit's name, or a machine's id.
     pub name: String,
-    /// `create`, `replace`; `conflict` for what is there, differs, and was not to be replaced; `machine`.
+    /// `create`, `replace`; `conflict` for what is there, differs, and was not to be replaced;
+    /// `machine`.
     pub kind: String,
     /// What differs: `text`, `inactive → launched`, `3 → 5 replicas`, `region=eu`.
     pub details: Vec<String>,
@@ -110,13 +112,21 @@ pub fn export(cluster: &Cluster, settings: &BTreeMap<MachineId, Settings>) -> Ex
     };
     Export {
         format: FORMAT,
-        units: cluster.records.values().map(|record| (record.name.to_string(), unit(record))).collect(),
-        machines: settings.iter().map(|(id, settings)| (id.to_string(), settings.clone())).collect(),
+        units: cluster
+            .records
+            .values()
+            .map(|record| (record.name.to_string(), unit(record)))
+            .collect(),
+        machines: settings
+            .iter()
+            .map(|(id, settings)| (id.to_string(), settings.clone()))
+            .collect(),
     }
 }
 
-/// What importing `export` into `cluster` changes. The error is every problem that it has, one a line: one bad unit refuses all.
-/// With `replace`, what is there and differs is replaced; what is there and not in `export` always stays.
+/// What importing `export` into `cluster` changes. The error is every problem that it has, one a
+/// line: one bad unit refuses all. With `replace`, what is there and differs is replaced; what is
+/// there and not in `export` always stays.
 pub fn import(
     cluster: &Cluster,
     settings: &BTreeMap<MachineId, Settings>,
@@ -125,7 +135,10 @@ pub fn import(
     now_ms: u64,
 ) -> Result<Import, String> {
     if export.format != FORMAT {
-        return Err(format!("format {} is not known here; this fleetd reads format {FORMAT}", export.format));
+        return Err(format!(
+            "format {} is not known here; this fleetd reads format {FORMAT}",
+            export.format
+        ));
     }
     let mut problems = twins(cluster, export);
     let mut import = Import::default();
@@ -169,13 +182,18 @@ fn check(name: &str, unit: &ExportedUnit) -> Result<Checked, String> {
     }
     let desired = match unit.desired_state.as_str() {
         "" => DesiredState::Inactive,
-        word => DesiredState::parse(word)
-            .ok_or_else(|| format!("invalid desired state {word:?}: expect inactive, loaded, or launched"))?,
+        word => DesiredState::parse(word).ok_or_else(|| {
+            format!("invalid desired state {word:?}: expect inactive, loaded, or launched")
+        })?,
     };
     match unit.replicas {
-        Some(_) if !name.is_template() => return Err("only a template can have a count".to_string()),
+        Some(_) if !name.is_template() => {
+            return Err("only a template can have a count".to_string());
+        }
         Some(_) if constraints.global => return Err("it is Global, and has a count".to_string()),
-        Some(count) if count > MAX_REPLICAS => return Err(format!("{count} replicas; expect 0 to {MAX_REPLICAS}")),
+        Some(count) if count > MAX_REPLICAS => {
+            return Err(format!("{count} replicas; expect 0 to {MAX_REPLICAS}"));
+        }
         None if name.is_template() && desired != DesiredState::Inactive => {
             return Err(format!("cannot activate template {:?}", name.as_str()));
         }
@@ -193,13 +211,21 @@ fn twins(cluster: &Cluster, export: &Export) -> Vec<String> {
     for name in export.units.keys().filter_map(|name| UnitName::parse(name).ok()) {
         let known = by_name.insert(name.systemd_name(), name.clone());
         if let Some(twin) = known.filter(|known| *known != name) {
-            problems.push(format!("{name}: it and {twin} would both run as {}", name.systemd_name()));
+            problems
+                .push(format!("{name}: it and {twin} would both run as {}", name.systemd_name()));
         }
     }
     problems
 }
 
-fn add_unit(import: &mut Import, cluster: &Cluster, checked: Checked, unit: &ExportedUnit, replace: bool, now_ms: u64) {
+fn add_unit(
+    import: &mut Import,
+    cluster: &Cluster,
+    checked: Checked,
+    unit: &ExportedUnit,
+    replace: bool,
+    now_ms: u64,
+) {
     let Checked { name, desired, warnings } = checked;
     let new = UnitRecord {
         v: model::FORMAT,
@@ -213,34 +239,52 @@ fn add_unit(import: &mut Import, cluster: &Cluster, checked: Checked, unit: &Exp
         restart_of: BTreeMap::new(),
         unknown: unit.unknown.clone(),
     };
-    let count = |replicas: Option<u32>| replicas.map_or("no".to_string(), |count| count.to_string());
+    let count =
+        |replicas: Option<u32>| replicas.map_or("no".to_string(), |count| count.to_string());
     let mut details = Vec::new();
     let Some(old) = cluster.records.get(&name) else {
         details.push(desired.to_string());
         details.extend(unit.replicas.map(|count| format!("{count} replicas")));
-        import.answer.changes.push(ImportChange { name: name.to_string(), kind: "create".to_string(), details, warnings });
+        import.answer.changes.push(ImportChange {
+            name: name.to_string(),
+            kind: "create".to_string(),
+            details,
+            warnings,
+        });
         import.records.push((new, true));
         return;
     };
     let new_text = old.text != new.text;
     details.extend(new_text.then(|| "text".to_string()));
     details.extend((old.desired != desired).then(|| format!("{} → {desired}", old.desired)));
-    details.extend((old.replicas != new.replicas).then(|| format!("{} → {} replicas", count(old.replicas), count(new.replicas))));
+    details.extend(
+        (old.replicas != new.replicas)
+            .then(|| format!("{} → {} replicas", count(old.replicas), count(new.replicas))),
+    );
     if details.is_empty() {
         import.answer.unchanged += 1;
         return;
     }
     let kind = if replace { "replace" } else { "conflict" };
-    import.answer.changes.push(ImportChange { name: name.to_string(), kind: kind.to_string(), details, warnings });
+    import.answer.changes.push(ImportChange {
+        name: name.to_string(),
+        kind: kind.to_string(),
+        details,
+        warnings,
+    });
     let mut record = UnitRecord { created_ms: old.created_ms, restart: old.restart, ..new };
     record.revision = old.revision + u64::from(new_text);
     record.restart_of.clone_from(&old.restart_of);
-    record.restart_of.retain(|instance, _| instance.replica_number().is_some_and(|n| n <= record.replicas.unwrap_or(0)));
+    record.restart_of.retain(|instance, _| {
+        instance.replica_number().is_some_and(|n| n <= record.replicas.unwrap_or(0))
+    });
     import.records.push((record, new_text));
 }
 
 fn check_machine(id: &str, settings: &Settings) -> Result<MachineId, String> {
-    let good = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    let good = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    };
     let id = MachineId::parse(id).ok_or("that is no machine's id")?;
     match settings.metadata.keys().find(|key| !good(key)) {
         Some(key) => Err(format!("{key:?} is no name for a label")),
@@ -261,9 +305,15 @@ fn add_machine(import: &mut Import, old: Option<&Settings>, id: MachineId, new: 
         import.answer.unchanged += 1;
         return;
     }
-    let mut details: Vec<String> = new.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut details: Vec<String> =
+        new.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
     details.extend((!new.availability.is_active()).then(|| new.availability.as_str().to_string()));
-    import.answer.changes.push(ImportChange { name: id.to_string(), kind: "machine".to_string(), details, warnings: Vec::new() });
+    import.answer.changes.push(ImportChange {
+        name: id.to_string(),
+        kind: "machine".to_string(),
+        details,
+        warnings: Vec::new(),
+    });
     import.settings.push((id, merged));
 }
 
@@ -274,7 +324,12 @@ mod tests {
     const TEXT: &str = "# why\n[Service]\nExecStart=/bin/true\n";
 
     fn unit(text: &str, desired: &str, replicas: Option<u32>) -> ExportedUnit {
-        ExportedUnit { text: text.to_string(), desired_state: desired.to_string(), replicas, ..ExportedUnit::default() }
+        ExportedUnit {
+            text: text.to_string(),
+            desired_state: desired.to_string(),
+            replicas,
+            ..ExportedUnit::default()
+        }
     }
 
     fn exported(units: &[(&str, ExportedUnit)]) -> Export {
@@ -296,22 +351,38 @@ mod tests {
     }
 
     fn lines(import: &Import) -> Vec<String> {
-        import.answer.changes.iter().map(|c| format!("{} {}: {}", c.kind, c.name, c.details.join(", "))).collect()
+        import
+            .answer
+            .changes
+            .iter()
+            .map(|c| format!("{} {}: {}", c.kind, c.name, c.details.join(", ")))
+            .collect()
     }
 
     #[test]
     fn what_was_exported_is_imported_as_it_was() {
-        let first = exported(&[("a.service", unit(TEXT, "launched", None)), ("w@.service", unit(TEXT, "launched", Some(3)))]);
+        let first = exported(&[
+            ("a.service", unit(TEXT, "launched", None)),
+            ("w@.service", unit(TEXT, "launched", Some(3))),
+        ]);
         let cluster = after(take(&Cluster::default(), &first, false).unwrap());
         let settings = BTreeMap::from([(
             MachineId::new("m1"),
-            Settings { v: 1, metadata: BTreeMap::from([("region".to_string(), "eu".to_string())]), ..Settings::default() },
+            Settings {
+                v: 1,
+                metadata: BTreeMap::from([("region".to_string(), "eu".to_string())]),
+                ..Settings::default()
+            },
         )]);
         let out = export(&cluster, &settings);
         let import = import(&Cluster::default(), &BTreeMap::new(), &out, false, 99).unwrap();
         assert_eq!(
             lines(&import),
-            ["create a.service: launched", "create w@.service: launched, 3 replicas", "machine m1: region=eu"]
+            [
+                "create a.service: launched",
+                "create w@.service: launched, 3 replicas",
+                "machine m1: region=eu"
+            ]
         );
         assert_eq!(export(&after(import.clone()), &import.settings.into_iter().collect()), out);
         // And a second time nothing is left to do.
@@ -321,9 +392,20 @@ mod tests {
 
     #[test]
     fn what_is_there_and_differs_is_a_conflict_unless_it_may_be_replaced() {
-        let cluster = after(take(&Cluster::default(), &exported(&[("a.service", unit(TEXT, "inactive", None))]), false).unwrap());
-        let new = exported(&[("a.service", unit("[Service]\nExecStart=/bin/false\n", "launched", None))]);
-        assert_eq!(lines(&take(&cluster, &new, false).unwrap()), ["conflict a.service: text, inactive → launched"]);
+        let cluster = after(
+            take(
+                &Cluster::default(),
+                &exported(&[("a.service", unit(TEXT, "inactive", None))]),
+                false,
+            )
+            .unwrap(),
+        );
+        let new =
+            exported(&[("a.service", unit("[Service]\nExecStart=/bin/false\n", "launched", None))]);
+        assert_eq!(
+            lines(&take(&cluster, &new, false).unwrap()),
+            ["conflict a.service: text, inactive → launched"]
+        );
         let replaced = take(&cluster, &new, true).unwrap();
         assert_eq!(lines(&replaced), ["replace a.service: text, inactive → launched"]);
         assert_eq!((replaced.records[0].0.revision, replaced.records[0].1), (2, true));
@@ -348,9 +430,11 @@ mod tests {
             [
                 "q.service: it and q.container would both run as q.service",
                 "a b.service: invalid character ' ' in unit name",
-                "empty.service: the unit file has no options; it needs at least a section and one Name=Value line",
+                "empty.service: the unit file has no options; it needs at least a section and one \
+                    Name=Value line",
                 "one.service: only a template can have a count",
-                "state.service: invalid desired state \"running\": expect inactive, loaded, or launched",
+                "state.service: invalid desired state \"running\": expect inactive, loaded, or \
+                    launched",
                 "t@.service: cannot activate template \"t@.service\"",
             ]
         );
@@ -358,12 +442,20 @@ mod tests {
 
     #[test]
     fn every_field_of_a_record_is_exported_or_left_out_on_purpose() {
-        let import = take(&Cluster::default(), &exported(&[("w@.service", unit(TEXT, "launched", Some(3)))]), false).unwrap();
+        let import = take(
+            &Cluster::default(),
+            &exported(&[("w@.service", unit(TEXT, "launched", Some(3)))]),
+            false,
+        )
+        .unwrap();
         let mut record = import.records[0].0.clone();
         record.restart = 1;
         record.restart_of.insert(UnitName::trusted("w@1.service"), 1);
         record.unknown.insert("later".to_string(), 1.into());
-        let serde_json::Value::Object(record_fields) = serde_json::to_value(&record).unwrap() else { panic!("an object") };
+        let serde_json::Value::Object(record_fields) = serde_json::to_value(&record).unwrap()
+        else {
+            panic!("an object")
+        };
         let cluster = after(Import { records: vec![(record, true)], ..Import::default() });
         let out = serde_json::to_value(export(&cluster, &BTreeMap::new())).unwrap();
         let exported = out["units"]["w@.service"].as_object().unwrap();

@@ -1,13 +1,16 @@
-//! systemd unit files: text to a list of options with their lines, and back to fleet 1.0's normal form, whose SHA-1 is the unit's hash.
+//! systemd unit files: text to a list of options with their lines, and back to fleet 1.0's normal
+//! form, whose SHA-1 is the unit's hash.
 
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 use smol_str::SmolStr;
 
-/// The largest unit file, in bytes. systemd itself takes no line over 1 MiB, and etcd no request over 1.5 MiB.
+/// The largest unit file, in bytes. systemd itself takes no line over 1 MiB, and etcd no request
+/// over 1.5 MiB.
 pub const MAX_UNIT_BYTES: usize = 1024 * 1024;
 
-/// How many hex digits of the hash documents carry: 48 bits tell the texts of one unit apart, at a third of the size.
+/// How many hex digits of the hash documents carry: 48 bits tell the texts of one unit apart, at a
+/// third of the size.
 const SHORT_HASH_DIGITS: usize = 12;
 
 /// The first digits of a text's hash: so few that they need no memory of their own.
@@ -51,7 +54,10 @@ impl UnitFile {
     /// Parses `text` strictly: the first line that systemd would not understand is the error.
     pub fn parse(text: &str) -> Result<UnitFile, UnitFileError> {
         if text.len() > MAX_UNIT_BYTES {
-            let problem = format!("the unit file is {} bytes; the limit is {MAX_UNIT_BYTES} bytes (1 MiB)", text.len());
+            let problem = format!(
+                "the unit file is {} bytes; the limit is {MAX_UNIT_BYTES} bytes (1 MiB)",
+                text.len()
+            );
             return Err(UnitFileError { line: 0, problem });
         }
         if let Some(line) = text.split('\n').position(|line| line.contains('\0')) {
@@ -65,9 +71,13 @@ impl UnitFile {
         match errors.into_iter().next() {
             Some(error) => Err(error),
             // Something is there, but nothing that anybody would read.
-            None if file.options.is_empty() && !file.passed_over.is_empty() => Err(file.passed_over[0].clone()),
+            None if file.options.is_empty() && !file.passed_over.is_empty() => {
+                Err(file.passed_over[0].clone())
+            }
             None if file.options.is_empty() => {
-                let problem = "the unit file has no options; it needs at least a section and one Name=Value line".to_string();
+                let problem = "the unit file has no options; it needs at least a section and one \
+                    Name=Value line"
+                    .to_string();
                 Err(UnitFileError { line: 0, problem })
             }
             None => Ok(file),
@@ -85,12 +95,17 @@ impl UnitFile {
         UnitFile { options, lines, passed_over: Vec::new() }
     }
 
-    /// The values of `name` in `section`, in order, with systemd's rule that an empty value resets left to the caller.
+    /// The values of `name` in `section`, in order, with systemd's rule that an empty value resets
+    /// left to the caller.
     pub fn values<'a>(&'a self, section: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.options.iter().filter(move |o| o.section == section && o.name == name).map(|o| o.value.as_str())
+        self.options
+            .iter()
+            .filter(move |o| o.section == section && o.name == name)
+            .map(|o| o.value.as_str())
     }
 
-    /// The last value of `name` in `section`, which is the one that systemd uses for single settings.
+    /// The last value of `name` in `section`, which is the one that systemd uses for single
+    /// settings.
     pub fn last<'a>(&'a self, section: &'a str, name: &'a str) -> Option<&'a str> {
         self.values(section, name).last()
     }
@@ -100,7 +115,8 @@ impl UnitFile {
         self.options.iter().any(|o| o.section == section)
     }
 
-    /// fleet 1.0's normal form: sections in first-seen order, one `Name=Value` a line, a blank line between sections.
+    /// fleet 1.0's normal form: sections in first-seen order, one `Name=Value` a line, a blank line
+    /// between sections.
     pub fn normalised(&self) -> String {
         let mut sections: Vec<&str> = Vec::new();
         for option in &self.options {
@@ -115,13 +131,16 @@ impl UnitFile {
             }
             ["[", section, "]\n"].iter().for_each(|part| text.push_str(part));
             for option in self.options.iter().filter(|o| o.section == *section) {
-                [&option.name, "=", &option.value, "\n"].iter().for_each(|part| text.push_str(part));
+                [&option.name, "=", &option.value, "\n"]
+                    .iter()
+                    .for_each(|part| text.push_str(part));
             }
         }
         text
     }
 
-    /// SHA-1 of the normal form, as 40 hex digits: equal to fleet 1.0's, so comments do not change it.
+    /// SHA-1 of the normal form, as 40 hex digits: equal to fleet 1.0's, so comments do not change
+    /// it.
     pub fn hash(&self) -> String {
         let digest = Sha1::digest(self.normalised().as_bytes());
         let digit = |four_bits: u8| char::from(b"0123456789abcdef"[usize::from(four_bits)]);
@@ -151,16 +170,21 @@ pub fn boolean(word: &str) -> Option<bool> {
 /// What systemd takes for whitespace, and nothing else.
 const WHITESPACE: &[char] = &[' ', '\t', '\n', '\r'];
 
-/// The first line that systemd reads otherwise than [`read`] and that could so hide options from every check of ours. What was
-/// accepted before this was looked at is still read as it always was: its hash must stay.
+/// The first line that systemd reads otherwise than [`read`] and that could so hide options from
+/// every check of ours. What was accepted before this was looked at is still read as it always was:
+/// its hash must stay.
 fn hidden_from_us(text: &str) -> Option<UnitFileError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut in_section, mut ours_goes_on, mut theirs_goes_on) = (false, false, false);
     for (number, raw) in text.split('\n').enumerate() {
-        let refused = |line: usize, problem: &str| Some(UnitFileError { line, problem: problem.to_string() });
+        let refused =
+            |line: usize, problem: &str| Some(UnitFileError { line, problem: problem.to_string() });
         let line = raw.strip_suffix('\r').unwrap_or(raw);
         if line.contains('\r') {
-            return refused(number + 1, "a carriage return inside the line: systemd begins a new line there; remove it");
+            return refused(
+                number + 1,
+                "a carriage return inside the line: systemd begins a new line there; remove it",
+            );
         }
         let (bare, trimmed) = (line.trim_start_matches(WHITESPACE), line.trim());
         // Also between the lines of a value, which goes on behind it.
@@ -171,18 +195,22 @@ fn hidden_from_us(text: &str) -> Option<UnitFileError> {
                 (true, false) => {
                     return refused(
                         number,
-                        "its last backslash is escaped, so systemd ends the value here; put a space behind it",
+                        "its last backslash is escaped, so systemd ends the value here; put a \
+                            space behind it",
                     );
                 }
                 (false, true) if is_header => {
-                    let problem =
-                        "the line before it goes on here for systemd, which finds no section then; put a blank line between";
+                    let problem = "the line before it goes on here for systemd, which finds no \
+                        section then; put a blank line between";
                     return refused(number + 1, problem);
                 }
                 (false, false) => {
                     if let Some(odd) = odd_character(bare) {
-                        let problem =
-                            format!("U+{:04X} is no whitespace to systemd, but a part of the word; remove it", u32::from(odd));
+                        let problem = format!(
+                            "U+{:04X} is no whitespace to systemd, but a part of the word; \
+                                remove it",
+                            u32::from(odd)
+                        );
                         return refused(number + 1, &problem);
                     }
                 }
@@ -198,7 +226,8 @@ fn hidden_from_us(text: &str) -> Option<UnitFileError> {
     None
 }
 
-/// What only Unicode takes for whitespace at the start of a line, at the end of its option's name, or behind a section's header.
+/// What only Unicode takes for whitespace at the start of a line, at the end of its option's name,
+/// or behind a section's header.
 fn odd_character(line: &str) -> Option<char> {
     let name = line.split_once('=').map_or("", |(name, _)| name.trim_end_matches(WHITESPACE));
     let header = if line.starts_with('[') { line.trim_end_matches(WHITESPACE) } else { "" };
@@ -226,19 +255,30 @@ fn read(text: &str) -> (UnitFile, Vec<UnitFileError>) {
             continue;
         }
         if let Some(name) = trimmed.strip_prefix('[') {
-            match name.strip_suffix(']').filter(|name| !name.is_empty() && !name.contains(['[', ']'])) {
+            match name
+                .strip_suffix(']')
+                .filter(|name| !name.is_empty() && !name.contains(['[', ']']))
+            {
                 Some(name) => section = Some(name.to_string()),
-                None => errors.push(wrong(format!("malformed section header {trimmed:?}; write it as [Name]"))),
+                None => errors.push(wrong(format!(
+                    "malformed section header {trimmed:?}; write it as [Name]"
+                ))),
             }
             continue;
         }
         let shown = || trimmed.chars().take(60).collect::<String>();
         let Some(section) = &section else {
-            file.passed_over.push(wrong(format!("{:?} stands before the first [Section] and is ignored", shown())));
+            file.passed_over.push(wrong(format!(
+                "{:?} stands before the first [Section] and is ignored",
+                shown()
+            )));
             continue;
         };
         let Some((name, value)) = line.split_once('=') else {
-            errors.push(wrong(format!("{:?} is neither a section, a comment nor a Name=Value option", shown())));
+            errors.push(wrong(format!(
+                "{:?} is neither a section, a comment nor a Name=Value option",
+                shown()
+            )));
             continue;
         };
         let value = continued(value, &mut lines);
@@ -253,7 +293,8 @@ fn read(text: &str) -> (UnitFile, Vec<UnitFileError>) {
     (file, errors)
 }
 
-/// Takes the lines that a backslash at the very end continues, kept verbatim inside the value as fleet 1.0 did: so hashes are equal.
+/// Takes the lines that a backslash at the very end continues, kept verbatim inside the value as
+/// fleet 1.0 did: so hashes are equal.
 fn continued<'a>(first: &str, lines: &mut impl Iterator<Item = (usize, &'a str)>) -> String {
     if !first.ends_with('\\') {
         return first.trim().to_string();
@@ -276,16 +317,21 @@ fn continued<'a>(first: &str, lines: &mut impl Iterator<Item = (usize, &'a str)>
 mod tests {
     use super::*;
 
-    const HELLO: &str = "[Unit]\nDescription=Hello World\n\n[Service]\nExecStart=/bin/bash -c \"while true; do echo Hello, World!; sleep 2; done\"\n";
+    const HELLO: &str = "[Unit]\nDescription=Hello World\n\n[Service]\nExecStart=/bin/bash -c \
+        \"while true; do echo Hello, World!; sleep 2; done\"\n";
 
     #[test]
     fn the_hash_is_the_one_that_fleet_1_0_printed() {
-        assert_eq!(UnitFile::parse(HELLO).unwrap().hash(), "12538882634ecdba3dc6ddab70473ebc073de4e7");
+        assert_eq!(
+            UnitFile::parse(HELLO).unwrap().hash(),
+            "12538882634ecdba3dc6ddab70473ebc073de4e7"
+        );
     }
 
     #[test]
     fn comments_crlf_bom_and_a_missing_newline_do_not_change_the_hash() {
-        let noisy = format!("\u{feff}# a comment\r\n{}", HELLO.trim_end().replace('\n', "\r\n; note\r\n"));
+        let noisy =
+            format!("\u{feff}# a comment\r\n{}", HELLO.trim_end().replace('\n', "\r\n; note\r\n"));
         assert_eq!(UnitFile::parse(&noisy).unwrap().hash(), UnitFile::parse(HELLO).unwrap().hash());
     }
 
@@ -305,7 +351,8 @@ mod tests {
         ] {
             let file = UnitFile::parse(&format!("[S]\n{lines}")).unwrap();
             assert_eq!(file.options[0].value, expected, "{lines:?}");
-            // A backslash at the end of a value cannot be written down: what follows would continue it.
+            // A backslash at the end of a value cannot be written down: what follows would continue
+            // it.
             if !expected.ends_with('\\') {
                 assert_eq!(
                     UnitFile::parse(&file.normalised()).unwrap().options,
@@ -318,7 +365,9 @@ mod tests {
 
     #[test]
     fn each_option_knows_its_line() {
-        let file = UnitFile::parse("# note\n[Service]\nExecStart=/bin/echo a \\\n  b\nRestart=always\n").unwrap();
+        let file =
+            UnitFile::parse("# note\n[Service]\nExecStart=/bin/echo a \\\n  b\nRestart=always\n")
+                .unwrap();
         assert_eq!(file.lines, [3, 5]);
     }
 
@@ -332,20 +381,27 @@ mod tests {
     fn text_before_the_first_section_is_passed_over_and_said() {
         let file = UnitFile::parse("by hand\nA=b\n[Service]\nExecStart=/bin/true\n").unwrap();
         assert_eq!(file.options.len(), 1);
-        assert_eq!(file.passed_over[1].to_string(), "line 2: \"A=b\" stands before the first [Section] and is ignored");
+        assert_eq!(
+            file.passed_over[1].to_string(),
+            "line 2: \"A=b\" stands before the first [Section] and is ignored"
+        );
     }
 
     #[test]
     fn a_line_may_be_longer_than_fleet_1_0_took() {
         let line = format!("ExecStart=/bin/echo {}", "x".repeat(2_049 - 20));
         assert_eq!(line.len(), 2_049);
-        assert_eq!(UnitFile::parse(&format!("[Service]\n{line}\n")).unwrap().options[0].value.len(), 2_039);
+        assert_eq!(
+            UnitFile::parse(&format!("[Service]\n{line}\n")).unwrap().options[0].value.len(),
+            2_039
+        );
     }
 
     #[test]
     fn a_line_that_systemd_reads_otherwise_is_refused_so_that_none_hides_behind_it() {
         let fine = "";
-        let (carriage, escaped) = ("a carriage return inside the line", "its last backslash is escaped");
+        let (carriage, escaped) =
+            ("a carriage return inside the line", "its last backslash is escaped");
         for (text, expected) in [
             ("[S]\nA=x\r[Service]\rExecStartPre=/bin/evil\n", format!("line 2: {carriage}")),
             ("# x\rKillMode=none\n[S]\nA=b\n", format!("line 1: {carriage}")),
@@ -358,24 +414,36 @@ mod tests {
             ("[S]\nA=b\\\\\n\nKillMode=none\n", fine.to_string()),
             ("[S]\nA=b\\\\\\\n c\nKillMode=none\n", fine.to_string()),
             ("[S]\n# c\\\\\nKillMode=none\n", fine.to_string()),
-            // To systemd a comment ends no value, so the header is a part of it and the option is one of [S].
-            ("[S]\nA=b \\\n# c\n[X-T]\nKillMode=none\n", "line 4: the line before it goes on here".to_string()),
+            // To systemd a comment ends no value, so the header is a part of it and the option is
+            // one of [S].
+            (
+                "[S]\nA=b \\\n# c\n[X-T]\nKillMode=none\n",
+                "line 4: the line before it goes on here".to_string(),
+            ),
             ("[S]\nA=b \\\n# c\n\n[X-T]\nKillMode=none\n", fine.to_string()),
             ("[S]\nA=b \\\n# c\n --x=y\nB=c\n", fine.to_string()),
             // Whitespace is systemd's.
-            ("[S]\n\u{a0}[X-T]\nKillMode=none\n", "line 2: U+00A0 is no whitespace to systemd".to_string()),
+            (
+                "[S]\n\u{a0}[X-T]\nKillMode=none\n",
+                "line 2: U+00A0 is no whitespace to systemd".to_string(),
+            ),
             ("[S]\n[X-T]\u{2003}\nKillMode=none\n", "line 2: U+2003 is no".to_string()),
             ("[S]\n \u{feff}KillMode=none\n", "line 2: U+FEFF is no".to_string()),
             ("[S]\n\u{b}KillMode=none\n", "line 2: U+000B is no".to_string()),
             ("[S]\nKillMode\u{85} =none\n", "line 2: U+0085 is no".to_string()),
             ("\u{feff}[S]\n\u{c}\n \t\nA=b\u{a0}\n", fine.to_string()),
         ] {
-            let said = UnitFile::parse(text).err().map(|error| error.to_string()).unwrap_or_default();
-            assert!(said.starts_with(&expected) && said.is_empty() == expected.is_empty(), "{text:?}: {said:?}");
+            let said =
+                UnitFile::parse(text).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(
+                said.starts_with(&expected) && said.is_empty() == expected.is_empty(),
+                "{text:?}: {said:?}"
+            );
         }
     }
 
-    /// The options that systemd 257 finds, by its own rules for lines, comments, continuations and whitespace.
+    /// The options that systemd 257 finds, by its own rules for lines, comments, continuations and
+    /// whitespace.
     fn as_systemd_reads(text: &str) -> Vec<(String, String)> {
         let (mut lines, mut ended_by) = (vec![String::new()], String::new());
         for c in text.chars() {
@@ -430,7 +498,8 @@ mod tests {
                 for (section, name) in as_systemd_reads(&text) {
                     let theirs = as_systemd_reads(&text).iter().filter(|(s, n)| (s, n) == (&section, &name)).count();
                     let ours = file.options.iter().filter(|o| (&o.section, &o.name) == (&section, &name)).count();
-                    proptest::prop_assert!(ours >= theirs, "{:?}: {}= in [{}]", text, name, section);
+                    proptest::prop_assert!(ours >= theirs, "{:?}: {}= in \
+                        [{}]", text, name, section);
                 }
             }
         }
@@ -439,16 +508,30 @@ mod tests {
     #[test]
     fn errors_name_the_line() {
         for (text, expected) in [
-            ("", "the unit file has no options; it needs at least a section and one Name=Value line"),
-            ("[Service\nA=b\n", "line 1: malformed section header \"[Service\"; write it as [Name]"),
-            ("[Service]\nA=b\nnonsense\n", "line 3: \"nonsense\" is neither a section, a comment nor a Name=Value option"),
+            (
+                "",
+                "the unit file has no options; it needs at least a section and one Name=Value line",
+            ),
+            (
+                "[Service\nA=b\n",
+                "line 1: malformed section header \"[Service\"; write it as [Name]",
+            ),
+            (
+                "[Service]\nA=b\nnonsense\n",
+                "line 3: \"nonsense\" is neither a section, a comment nor a Name=Value option",
+            ),
             ("A=b\n", "line 1: \"A=b\" stands before the first [Section] and is ignored"),
-            ("\nwritten by hand\n", "line 2: \"written by hand\" stands before the first [Section] and is ignored"),
+            (
+                "\nwritten by hand\n",
+                "line 2: \"written by hand\" stands before the first [Section] and is ignored",
+            ),
             ("[Service]\n=b\n", "line 2: an option without a name before \"=\""),
             ("[Service]\nA=\0\n", "line 2: a NUL byte: this is not a text file"),
         ] {
             assert_eq!(UnitFile::parse(text).unwrap_err().to_string(), expected, "{text:?}");
         }
-        assert!(UnitFile::parse(&"x".repeat(2 << 20)).unwrap_err().to_string().contains("the limit is"));
+        assert!(
+            UnitFile::parse(&"x".repeat(2 << 20)).unwrap_err().to_string().contains("the limit is")
+        );
     }
 }

@@ -77,8 +77,14 @@ impl Cluster {
         Some(wire::Unit { options, ..self.brief_unit(name, (&record.name, &brief), places) })
     }
 
-    /// The same without its options, which are most of the work; `owner` is the unit that `name` follows from.
-    pub fn brief_unit(&self, name: &UnitName, owner: (&UnitName, &Brief), places: &Places) -> wire::Unit {
+    /// The same without its options, which are most of the work; `owner` is the unit that `name`
+    /// follows from.
+    pub fn brief_unit(
+        &self,
+        name: &UnitName,
+        owner: (&UnitName, &Brief),
+        places: &Places,
+    ) -> wire::Unit {
         let (owner, brief) = owner;
         let global = brief.global;
         let place = places.get(name).and_then(|places| places.first()).filter(|_| !global);
@@ -90,7 +96,11 @@ impl Cluster {
             _ => DesiredState::Inactive.to_string(),
         };
         // A plain template is only a text; a scaled one stands for its replicas.
-        let current = if name.is_template() && brief.replicas.is_some() { brief.desired.to_string() } else { current };
+        let current = if name.is_template() && brief.replicas.is_some() {
+            brief.desired.to_string()
+        } else {
+            current
+        };
         wire::Unit {
             current_state: current,
             desired_state: brief.desired.to_string(),
@@ -112,12 +122,18 @@ impl Cluster {
         self.snapshot.reports.get(machine)?.instances.get(instance)
     }
 
-    /// What systemd says of each unit on each machine that `wanted` takes, by unit, then machine; [`Cluster::state`] puts one in words.
+    /// What systemd says of each unit on each machine that `wanted` takes, by unit, then machine;
+    /// [`Cluster::state`] puts one in words.
     pub fn states(&self, wanted: impl Fn(&UnitName, &MachineId) -> bool) -> Vec<Reported<'_>> {
         let all = self.snapshot.reports.iter().flat_map(|(machine, report)| {
-            report.instances.iter().map(move |(instance, status)| Reported { instance, machine, status })
+            report.instances.iter().map(move |(instance, status)| Reported {
+                instance,
+                machine,
+                status,
+            })
         });
-        let mut states: Vec<Reported> = all.filter(|state| wanted(state.instance, state.machine)).collect();
+        let mut states: Vec<Reported> =
+            all.filter(|state| wanted(state.instance, state.machine)).collect();
         states.sort_by_key(|state| (state.instance, state.machine));
         without_what_was_left_behind(states)
     }
@@ -125,12 +141,21 @@ impl Cluster {
     /// One state as the API shows it.
     pub fn state(&self, reported: &Reported) -> wire::UnitState {
         let Reported { instance, machine, status } = *reported;
-        let placed = self.snapshot.assignments.get(machine).and_then(|assignment| assignment.instances.get(instance));
-        let unit = placed.map(|placement| &placement.unit).or_else(|| self.owner(instance).map(|record| &record.name));
+        let placed = self
+            .snapshot
+            .assignments
+            .get(machine)
+            .and_then(|assignment| assignment.instances.get(instance));
+        let unit = placed
+            .map(|placement| &placement.unit)
+            .or_else(|| self.owner(instance).map(|record| &record.name));
         let hash = unit.and_then(|unit| self.snapshot.units.get(unit)).map(|unit| &unit.full_hash);
         wire::UnitState {
             // A host that still runs an older text reports that one's short hash.
-            hash: hash.filter(|hash| hash.starts_with(&*status.hash)).map_or(&*status.hash, |hash| hash).to_string(),
+            hash: hash
+                .filter(|hash| hash.starts_with(&*status.hash))
+                .map_or(&*status.hash, |hash| hash)
+                .to_string(),
             machine_id: machine.to_string(),
             name: instance.to_string(),
             systemd_active_state: status.active.clone(),
@@ -153,7 +178,12 @@ impl Cluster {
             primary_ip: machine.address.clone(),
             leader: self.leader.as_ref().is_some_and(|leader| leader.machine == *id),
             version: machine.version.clone(),
-            instances: Some(self.snapshot.assignments.get(id).map_or(0, |assignment| assignment.instances.len() as u32)),
+            instances: Some(
+                self.snapshot
+                    .assignments
+                    .get(id)
+                    .map_or(0, |assignment| assignment.instances.len() as u32),
+            ),
             availability: self.snapshot.availability.get(id).copied().unwrap_or_default(),
             cpus: Some(machine.capacity.cpus),
             memory_bytes: Some(machine.capacity.memory_bytes),
@@ -166,7 +196,11 @@ impl Cluster {
         let slowed = missing(&self.snapshot, now_ms)?;
         let machine = |id: &MachineId| wire::MissingMachine {
             id: id.to_string(),
-            instances: self.snapshot.assignments.get(id).map_or(0, |assignment| assignment.instances.len() as u32),
+            instances: self
+                .snapshot
+                .assignments
+                .get(id)
+                .map_or(0, |assignment| assignment.instances.len() as u32),
         };
         Some(wire::Missing {
             says: slowed.to_string(),
@@ -187,26 +221,37 @@ impl Cluster {
     fn unit_progress(&self, plan: &Plan, name: &UnitName) -> wire::UnitProgress {
         let record = self.owner(name);
         let scaled = name.is_template();
-        let concerns = |instance: &UnitName, unit: &UnitName| instance == name || (scaled && unit == name);
+        let concerns =
+            |instance: &UnitName, unit: &UnitName| instance == name || (scaled && unit == name);
         // What the leader has yet to change is not done, however well it runs.
         let waiting = plan.rolling.iter().flat_map(|rolling| &rolling.waiting);
-        let planned: BTreeSet<&UnitName> = plan.changes.iter().map(Change::instance).chain(waiting).collect();
+        let planned: BTreeSet<&UnitName> =
+            plan.changes.iter().map(Change::instance).chain(waiting).collect();
         let mut instances: Vec<wire::InstanceProgress> = Vec::new();
         for (id, assignment) in &self.snapshot.assignments {
-            for (instance, placement) in assignment.instances.iter().filter(|(i, p)| concerns(i, &p.unit)) {
-                let mut progress = self.placed_progress(id, instance, placement, assignment.generation);
+            for (instance, placement) in
+                assignment.instances.iter().filter(|(i, p)| concerns(i, &p.unit))
+            {
+                let mut progress =
+                    self.placed_progress(id, instance, placement, assignment.generation);
                 progress.done &= !planned.contains(instance);
                 progress.acknowledged &= !planned.contains(instance);
                 instances.push(progress);
             }
         }
-        let assigned: BTreeSet<(UnitName, Option<MachineId>)> =
-            instances.iter().map(|i| (UnitName::trusted(i.name.as_str()), i.machine.clone())).collect();
+        let assigned: BTreeSet<(UnitName, Option<MachineId>)> = instances
+            .iter()
+            .map(|i| (UnitName::trusted(i.name.as_str()), i.machine.clone()))
+            .collect();
         // What a machine still reports, and is assigned no longer, is on its way out.
         for (id, report) in &self.snapshot.reports {
             for (instance, status) in &report.instances {
-                let of_template = scaled && instance.template().as_ref() == Some(name) && !self.records.contains_key(instance);
-                if (instance == name || of_template) && !assigned.contains(&(instance.clone(), Some(id.clone()))) {
+                let of_template = scaled
+                    && instance.template().as_ref() == Some(name)
+                    && !self.records.contains_key(instance);
+                if (instance == name || of_template)
+                    && !assigned.contains(&(instance.clone(), Some(id.clone())))
+                {
                     instances.push(wire::InstanceProgress {
                         name: instance.to_string(),
                         machine: Some(id.clone()),
@@ -220,8 +265,12 @@ impl Cluster {
         for unplaced in &plan.unplaced {
             for instance in unplaced.instances.iter().filter(|i| concerns(i, &unplaced.unit)) {
                 // The leader knows more than stands in the store, and may be about to place it.
-                let said = unplaced.misfits.iter().filter(|_| self.leader_found_no_machine(instance));
-                let misfits = said.map(|(m, machines)| wire::MisfitCount { reason: m.to_string(), machines: *machines });
+                let said =
+                    unplaced.misfits.iter().filter(|_| self.leader_found_no_machine(instance));
+                let misfits = said.map(|(m, machines)| wire::MisfitCount {
+                    reason: m.to_string(),
+                    machines: *machines,
+                });
                 instances.push(wire::InstanceProgress {
                     name: instance.to_string(),
                     wanted: true,
@@ -230,12 +279,13 @@ impl Cluster {
                 });
             }
         }
-        for held in
-            plan.held.iter().filter(|held| concerns(&held.instance, &held.instance.template().unwrap_or(held.instance.clone())))
-        {
+        for held in plan.held.iter().filter(|held| {
+            concerns(&held.instance, &held.instance.template().unwrap_or(held.instance.clone()))
+        }) {
             let waits = wire::MisfitCount { reason: held.to_string(), machines: 1 };
-            let on_lost_machine =
-                |i: &&mut wire::InstanceProgress| i.name == held.instance.as_str() && i.machine.as_ref() == Some(&held.machine);
+            let on_lost_machine = |i: &&mut wire::InstanceProgress| {
+                i.name == held.instance.as_str() && i.machine.as_ref() == Some(&held.machine)
+            };
             match instances.iter_mut().find(on_lost_machine) {
                 Some(instance) => instance.misfits.push(waits),
                 None => instances.push(wire::InstanceProgress {
@@ -246,14 +296,19 @@ impl Cluster {
                 }),
             }
         }
-        instances.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)).then_with(|| a.machine.cmp(&b.machine)));
-        let planned = planned.iter().any(|i| *i == name || (scaled && i.template().as_ref() == Some(name)));
+        instances.sort_by(|a, b| {
+            natural(&a.name).cmp(&natural(&b.name)).then_with(|| a.machine.cmp(&b.machine))
+        });
+        let planned =
+            planned.iter().any(|i| *i == name || (scaled && i.template().as_ref() == Some(name)));
         wire::UnitProgress {
             name: name.to_string(),
             exists: record.is_some(),
             desired_state: record.map(|record| record.desired.to_string()).unwrap_or_default(),
             global: self.snapshot.units.get(name).is_some_and(|unit| unit.constraints.global),
-            replicas: record.filter(|record| record.name == *name).and_then(|record| record.replicas),
+            replicas: record
+                .filter(|record| record.name == *name)
+                .and_then(|record| record.replicas),
             done: !planned && instances.iter().all(|instance| instance.done),
             instances,
         }
@@ -261,7 +316,10 @@ impl Cluster {
 
     /// Whether the present leader has planned the instance, and no machine fits.
     fn leader_found_no_machine(&self, instance: &UnitName) -> bool {
-        let said = self.nowhere.as_ref().filter(|nowhere| self.leader.is_some() && nowhere.term == self.term);
+        let said = self
+            .nowhere
+            .as_ref()
+            .filter(|nowhere| self.leader.is_some() && nowhere.term == self.term);
         said.is_some_and(|nowhere| nowhere.holds(instance))
     }
 
@@ -274,13 +332,14 @@ impl Cluster {
     ) -> wire::InstanceProgress {
         let report = self.snapshot.reports.get(id);
         let status = report.and_then(|report| report.instances.get(instance));
-        // A report that first sees a new text or a restart wanted is made before either is carried out: it tells how the old text
-        // fares. What could not be carried out says so.
+        // A report that first sees a new text or a restart wanted is made before either is carried
+        // out: it tells how the old text fares. What could not be carried out says so.
         let carried_out = |status: &InstanceStatus| {
             let restarted = placement.restart == 0 || status.restart == placement.restart;
             (restarted && status.hash == placement.hash) || status.message.is_some()
         };
-        let acknowledged = status.is_none_or(carried_out) && report.is_some_and(|report| report.generation >= generation);
+        let acknowledged = status.is_none_or(carried_out)
+            && report.is_some_and(|report| report.generation >= generation);
         wire::InstanceProgress {
             name: instance.to_string(),
             wanted: true,
@@ -299,15 +358,20 @@ impl Cluster {
     }
 }
 
-/// Leaves out where an instance has ended that has moved to another machine, which reports it by now: nothing of it is left there.
+/// Leaves out where an instance has ended that has moved to another machine, which reports it by
+/// now: nothing of it is left there.
 fn without_what_was_left_behind(mut states: Vec<Reported<'_>>) -> Vec<Reported<'_>> {
     let ended = |state: &Reported| ["inactive", "failed"].contains(&state.status.active.as_str());
     let moved: BTreeSet<UnitName> = states
         .chunk_by(|one, next| one.instance == next.instance)
-        .filter(|several| several.iter().any(|state| state.status.leaving) && several.iter().any(|state| !state.status.leaving))
+        .filter(|several| {
+            several.iter().any(|state| state.status.leaving)
+                && several.iter().any(|state| !state.status.leaving)
+        })
         .map(|several| several[0].instance.clone())
         .collect();
-    states.retain(|state| !(state.status.leaving && ended(state) && moved.contains(state.instance)));
+    states
+        .retain(|state| !(state.status.leaving && ended(state) && moved.contains(state.instance)));
     states
 }
 
@@ -321,7 +385,9 @@ fn current_state(placement: &Placement, status: &InstanceStatus) -> DesiredState
 
 /// Whether what is reported is what was assigned.
 fn reached(placement: &Placement, status: &InstanceStatus) -> bool {
-    if status.hash != placement.hash || (placement.restart != 0 && status.restart != placement.restart) {
+    if status.hash != placement.hash
+        || (placement.restart != 0 && status.restart != placement.restart)
+    {
         return false;
     }
     match placement.state {
@@ -330,8 +396,11 @@ fn reached(placement: &Placement, status: &InstanceStatus) -> bool {
             let ended = status.ended || !placement.is_replica();
             status.launched && (status.is_active() || (status.active == "inactive" && ended))
         }
-        // A socket may have started what is only loaded; what fleet is stopping is "deactivating" from the moment it was asked.
-        DesiredState::Loaded | DesiredState::Inactive => !status.launched && status.active != "deactivating",
+        // A socket may have started what is only loaded; what fleet is stopping is "deactivating"
+        // from the moment it was asked.
+        DesiredState::Loaded | DesiredState::Inactive => {
+            !status.launched && status.active != "deactivating"
+        }
     }
 }
 
@@ -361,7 +430,12 @@ mod tests {
 
     fn restarted(message: Option<&str>) -> wire::InstanceProgress {
         let message = message.map(str::to_string);
-        progress_of(InstanceStatus { active: "inactive".into(), message, restart: 0, ..restarted_once() })
+        progress_of(InstanceStatus {
+            active: "inactive".into(),
+            message,
+            restart: 0,
+            ..restarted_once()
+        })
     }
 
     fn progress_of(status: InstanceStatus) -> wire::InstanceProgress {
@@ -383,8 +457,16 @@ mod tests {
             fence: None,
         };
         let machine = MachineId::new("m1");
-        let assignment = Assignment { generation: 7, instances: [(name.clone(), placement)].into(), ..Assignment::default() };
-        let report = Report { generation: 7, instances: [(name.clone(), status)].into(), ..Report::default() };
+        let assignment = Assignment {
+            generation: 7,
+            instances: [(name.clone(), placement)].into(),
+            ..Assignment::default()
+        };
+        let report = Report {
+            generation: 7,
+            instances: [(name.clone(), status)].into(),
+            ..Report::default()
+        };
         let mut cluster = Cluster::default();
         cluster.snapshot.assignments.insert(machine.clone(), Arc::new(assignment));
         cluster.snapshot.reports.insert(machine, Arc::new(report));
@@ -395,14 +477,28 @@ mod tests {
     fn what_a_move_left_behind_is_not_listed_beside_what_runs() {
         let listed = |there: &str, leaving: bool, elsewhere: bool| {
             let name = UnitName::trusted("web.service");
-            let status = |active: &str, leaving| InstanceStatus { active: active.into(), leaving, ..InstanceStatus::default() };
-            let report = |status| Arc::new(Report { instances: [(name.clone(), status)].into(), ..Report::default() });
+            let status = |active: &str, leaving| InstanceStatus {
+                active: active.into(),
+                leaving,
+                ..InstanceStatus::default()
+            };
+            let report = |status| {
+                Arc::new(Report { instances: [(name.clone(), status)].into(), ..Report::default() })
+            };
             let mut cluster = Cluster::default();
             cluster.snapshot.reports.insert(MachineId::new("a"), report(status(there, leaving)));
             if elsewhere {
-                cluster.snapshot.reports.insert(MachineId::new("b"), report(status("active", false)));
+                cluster
+                    .snapshot
+                    .reports
+                    .insert(MachineId::new("b"), report(status("active", false)));
             }
-            cluster.states(|_, _| true).iter().map(|state| state.machine.to_string()).collect::<Vec<_>>().join(" ")
+            cluster
+                .states(|_, _| true)
+                .iter()
+                .map(|state| state.machine.to_string())
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(listed("failed", true, true), "b");
         assert_eq!(listed("deactivating", true, true), "a b", "it is still alive there");
@@ -412,11 +508,18 @@ mod tests {
 
     #[test]
     fn what_a_machine_says_of_the_text_before_is_no_answer_to_the_new_one() {
-        let instance = progress_of(InstanceStatus { active: "failed".into(), hash: "0ld0ld0".into(), ..restarted_once() });
+        let instance = progress_of(InstanceStatus {
+            active: "failed".into(),
+            hash: "0ld0ld0".into(),
+            ..restarted_once()
+        });
         assert!(!instance.acknowledged && !instance.done);
         let refused = InstanceStatus { message: Some("no such image".into()), ..restarted_once() };
         assert!(progress_of(InstanceStatus { hash: "0ld0ld0".into(), ..refused }).acknowledged);
-        assert!(progress_of(InstanceStatus { active: "failed".into(), ..restarted_once() }).acknowledged);
+        assert!(
+            progress_of(InstanceStatus { active: "failed".into(), ..restarted_once() })
+                .acknowledged
+        );
     }
 
     #[test]
@@ -430,19 +533,31 @@ mod tests {
     fn a_replica_that_is_down_is_as_wanted_if_its_machine_says_that_its_work_is_done() {
         let down = |name: &str, ended: bool, restart: u64| {
             let (hash, active) = ("1253888".into(), "inactive".to_string());
-            let status = InstanceStatus { active, hash, ended, restart, launched: true, ..InstanceStatus::default() };
+            let status = InstanceStatus {
+                active,
+                hash,
+                ended,
+                restart,
+                launched: true,
+                ..InstanceStatus::default()
+            };
             reports(name, status).done
         };
         assert!(down("job@1.service", true, 1));
         assert!(!down("job@1.service", true, 0), "it is restarted yet");
         assert!(!down("web@1.service", false, 1));
-        assert!(down("web.service", false, 1), "an older fleetd does not say so, and it was submitted by name");
+        assert!(
+            down("web.service", false, 1),
+            "an older fleetd does not say so, and it was submitted by name"
+        );
     }
 
     #[test]
     fn that_no_machine_fits_is_said_only_after_the_leader() {
-        let mut cluster =
-            Cluster { snapshot: snapshot("machine a\nunit db.service | MachineMetadata=disk=ssd"), ..Cluster::default() };
+        let mut cluster = Cluster {
+            snapshot: snapshot("machine a\nunit db.service | MachineMetadata=disk=ssd"),
+            ..Cluster::default()
+        };
         let name = UnitName::trusted("db.service");
         let record = serde_json::json!({"v": 1, "name": name, "text": "", "revision": 1, "desired": "launched", "created_ms": 0});
         cluster.records.insert(name.clone(), Arc::new(serde_json::from_value(record).unwrap()));
@@ -454,7 +569,8 @@ mod tests {
             !instance.misfits.is_empty()
         };
         assert!(!said(&cluster), "nobody leads");
-        (cluster.term, cluster.leader) = (7, Some(Leader { v: 1, machine: MachineId::new("a"), since_ms: 0 }));
+        (cluster.term, cluster.leader) =
+            (7, Some(Leader { v: 1, machine: MachineId::new("a"), since_ms: 0 }));
         assert!(!said(&cluster), "the leader has not said so");
         cluster.nowhere = Some(Nowhere::of(&plan, 6));
         assert!(!said(&cluster), "another leader said so");

@@ -1,4 +1,5 @@
-//! The HTTP bodies: fleet 1.0's v1 resources, and our additions as further fields and resources. Shared by fleetd and fleetctl.
+//! The HTTP bodies: fleet 1.0's v1 resources, and our additions as further fields and resources.
+//! Shared by fleetd and fleetctl.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,16 +12,19 @@ use crate::name::{MachineId, UnitName};
 use crate::time::utc;
 use crate::unit_file::UnitOption;
 
-/// The answer header that carries the store revision of a write: a follow from there misses nothing.
+/// The answer header that carries the store revision of a write: a follow from there misses
+/// nothing.
 pub const REVISION_HEADER: &str = "x-fleet-revision";
 
-/// The answer header (and trailer-less stream's first header) that carries a remote command's exit status.
+/// The answer header (and trailer-less stream's first header) that carries a remote command's exit
+/// status.
 pub const EXIT_STATUS_HEADER: &str = "x-fleet-exit-status";
 
 /// The answer header that carries one warning a value, as `line N: …`.
 pub const WARNING_HEADER: &str = "x-fleet-warning";
 
-/// The answer header that names one machine a value which could not be asked, and why: the answer lacks what is there.
+/// The answer header that names one machine a value which could not be asked, and why: the answer
+/// lacks what is there.
 pub const PROBLEM_HEADER: &str = "x-fleet-problem";
 
 /// The first byte of a line of a journal that is no line of it, but says what went wrong.
@@ -32,7 +36,8 @@ pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// How many items a page of a list holds, as in fleet 1.0.
 pub const PAGE_ITEMS: usize = 100;
 
-/// A unit in `GET /units` and `GET /units/<name>`; also the body of `PUT /units/<name>`. Fields below the line are ours.
+/// A unit in `GET /units` and `GET /units/<name>`; also the body of `PUT /units/<name>`. Fields
+/// below the line are ours.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
@@ -54,10 +59,12 @@ pub struct Unit {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<UnitOption>,
     // ---- additions to fleet 1.0 ----
-    /// The file as submitted, comments and all; on PUT it wins over `options`. In answers only for one unit, not in lists.
+    /// The file as submitted, comments and all; on PUT it wins over `options`. In answers only for
+    /// one unit, not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// The wanted count of a scaled template. On PUT it sets the count, which stays as it is without it.
+    /// The wanted count of a scaled template. On PUT it sets the count, which stays as it is
+    /// without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
     /// SHA-1 of the normalised text, 40 hex digits.
@@ -72,7 +79,8 @@ pub struct Unit {
     /// Why it was placed where it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Why>,
-    /// Whether it runs on every machine that fits: what its options say, also where a brief list leaves them out.
+    /// Whether it runs on every machine that fits: what its options say, also where a brief list
+    /// leaves them out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub global: bool,
 }
@@ -176,14 +184,16 @@ pub struct FencingPage {
     pub fencing: Vec<Fencing>,
 }
 
-/// How a fenced instance (`Fence=yes`) stands: by whose lease its copy lives and until when, or what it waits for.
+/// How a fenced instance (`Fence=yes`) stands: by whose lease its copy lives and until when, or
+/// what it waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Fencing {
     /// The instance.
     pub name: String,
-    /// Where it is placed; a machine that fell silent keeps it until its copy there has surely ended.
+    /// Where it is placed; a machine that fell silent keeps it until its copy there has surely
+    /// ended.
     #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
     pub machine_id: String,
     /// The fencing token of that placement.
@@ -200,17 +210,20 @@ pub struct Fencing {
     pub waits: Option<FenceWait>,
 }
 
-/// The lease of a machine's keeper. What is fenced is stopped there by systemd when it runs out without having been renewed.
+/// The lease of a machine's keeper. What is fenced is stopped there by systemd when it runs out
+/// without having been renewed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct KeeperLease {
     /// The life of the keeper.
     pub life: i64,
-    /// Whether this machine is the whole cluster: then nobody else could run a copy, and the lease is systemd's watchdog alone.
+    /// Whether this machine is the whole cluster: then nobody else could run a copy, and the lease
+    /// is systemd's watchdog alone.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub alone: bool,
-    /// Until when it holds without another renewal, in milliseconds since 1970 by that machine's clock.
+    /// Until when it holds without another renewal, in milliseconds since 1970 by that machine's
+    /// clock.
     pub until_ms: u64,
     /// The same, in milliseconds from the answer.
     pub left_ms: u64,
@@ -228,7 +241,8 @@ pub struct FenceWait {
     pub machine_id: String,
     /// One sentence for people.
     pub why: String,
-    /// When that copy has surely ended, if nothing changes, in milliseconds since 1970 by the leader's clock; none if nobody can say.
+    /// When that copy has surely ended, if nothing changes, in milliseconds since 1970 by the
+    /// leader's clock; none if nobody can say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<u64>,
     /// The same, in milliseconds from the answer.
@@ -254,7 +268,8 @@ pub struct OwnFencing {
 }
 
 impl fmt::Display for Fencing {
-    /// One line, without the instance's name: `token 17; machine 4dbc7f3b holds its lease until 2026-11-24T15:40:01Z (6 s)`.
+    /// One line, without the instance's name: `token 17; machine 4dbc7f3b holds its lease until
+    /// 2026-11-24T15:40:01Z (6 s)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let machine = MachineId::new(self.machine_id.as_str());
         let machine = machine.short();
@@ -266,13 +281,23 @@ impl fmt::Display for Fencing {
         }
         match &self.lease {
             Some(lease) if lease.alone => {
-                write!(f, "machine {machine} is the whole cluster, so its systemd alone keeps one copy")
+                write!(
+                    f,
+                    "machine {machine} is the whole cluster, so its systemd alone keeps one copy"
+                )
             }
             Some(lease) => {
                 let (until, left) = (utc(lease.until_ms), lease.left_ms.div_ceil(1000));
-                write!(f, "machine {machine} holds its lease until {until} ({left} s), and renews it")
+                write!(
+                    f,
+                    "machine {machine} holds its lease until {until} ({left} s), and renews it"
+                )
             }
-            None => write!(f, "until when machine {machine} holds its lease is not known: {}", self.unknown),
+            None => write!(
+                f,
+                "until when machine {machine} holds its lease is not known: {}",
+                self.unknown
+            ),
         }
     }
 }
@@ -282,7 +307,9 @@ impl fmt::Display for FenceWait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.why)?;
         match (self.until_ms, self.left_ms) {
-            (Some(until), Some(left)) => write!(f, ", about {} ({} s)", utc(until), left.div_ceil(1000)),
+            (Some(until), Some(left)) => {
+                write!(f, ", about {} ({} s)", utc(until), left.div_ceil(1000))
+            }
             _ => Ok(()),
         }
     }
@@ -361,9 +388,15 @@ pub struct AvailabilityWish {
 }
 
 /// What is written is one of the words that are known.
-fn known_availability<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Availability, D::Error> {
+fn known_availability<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Availability, D::Error> {
     let word = String::deserialize(deserializer)?;
-    let unknown = || serde::de::Error::custom(format!("invalid availability {word:?}: expect active, cordoned, or draining"));
+    let unknown = || {
+        serde::de::Error::custom(format!(
+            "invalid availability {word:?}: expect active, cordoned, or draining"
+        ))
+    };
     Availability::parse(&word).ok_or_else(unknown)
 }
 
@@ -437,7 +470,8 @@ pub struct RolledBack {
     pub revision: u64,
 }
 
-/// Machines that are missing, so many that their units are moved slowly: one machine is given up at a time.
+/// Machines that are missing, so many that their units are moved slowly: one machine is given up at
+/// a time.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
@@ -490,7 +524,8 @@ impl ErrorDetail {
     }
 }
 
-/// `PUT /units/<template>/replicas`: sets the wanted count, and launches the template if it was inactive.
+/// `PUT /units/<template>/replicas`: sets the wanted count, and launches the template if it was
+/// inactive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -514,8 +549,8 @@ pub struct Scaled {
     pub replicas: u32,
 }
 
-/// One line of `GET /follow?unit=a.service&unit=web@.service`: how far the units are. The stream sends one at once, and one at
-/// each change; each is whole. It never ends by itself.
+/// One line of `GET /follow?unit=a.service&unit=web@.service`: how far the units are. The stream
+/// sends one at once, and one at each change; each is whole. It never ends by itself.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
@@ -546,7 +581,8 @@ pub struct UnitProgress {
     pub replicas: Option<u32>,
     /// One entry an instance and machine: those wanted, and those that are not gone yet.
     pub instances: Vec<InstanceProgress>,
-    /// Whether everything is as wanted: all that is wanted is placed and in its state, and all else is gone.
+    /// Whether everything is as wanted: all that is wanted is placed and in its state, and all else
+    /// is gone.
     pub done: bool,
 }
 
@@ -575,7 +611,8 @@ pub struct InstanceProgress {
     pub status: Option<InstanceStatus>,
     /// Whether this instance is as wanted.
     pub done: bool,
-    /// Why no machine can take it: each reason with the number of machines it holds for. Empty when it can be placed.
+    /// Why no machine can take it: each reason with the number of machines it holds for. Empty when
+    /// it can be placed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub misfits: Vec<MisfitCount>,
 }

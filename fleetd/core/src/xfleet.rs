@@ -1,4 +1,5 @@
-//! The `[X-Fleet]` section: what a unit demands of its machine, with fleet 1.0's options, legacy names and refusals.
+//! The `[X-Fleet]` section: what a unit demands of its machine, with fleet 1.0's options, legacy
+//! names and refusals.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,8 @@ use crate::unit_file::{UnitFile, UnitFileError, UnitOption, boolean};
 /// The section that fleet reads; systemd passes over sections that start with `X-`.
 pub const SECTION: &str = "X-Fleet";
 
-/// The most values of `Conflicts=`, of `Replaces=` and of `MachineOf=`. Planning compares each with every unit on a machine.
+/// The most values of `Conflicts=`, of `Replaces=` and of `MachineOf=`. Planning compares each with
+/// every unit on a machine.
 pub const MAX_PATTERNS: usize = 100;
 
 /// The most values of `MachineMetadata=`. Planning compares each with every machine.
@@ -58,13 +60,15 @@ pub struct Constraints {
     pub replaces: Vec<String>,
     /// Whether at most one copy of it may be alive.
     pub fence: bool,
-    /// How many of its instances may be down at once because somebody decided so; none: all at once.
+    /// How many of its instances may be down at once because somebody decided so; none: all at
+    /// once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<MaxUnavailable>,
 }
 
 impl Constraints {
-    /// Reads the section of a parsed file. What fleet 1.0 ignored (malformed metadata, bad patterns) is ignored here; [`lint`] says so.
+    /// Reads the section of a parsed file. What fleet 1.0 ignored (malformed metadata, bad
+    /// patterns) is ignored here; [`lint`] says so.
     pub fn from_file(file: &UnitFile) -> Constraints {
         let values = |names: &[&str]| -> Vec<String> {
             file.options
@@ -82,29 +86,41 @@ impl Constraints {
         let first_id = ["MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID"]
             .iter()
             .find_map(|name| values(&[name]).into_iter().next());
-        let split = |list: Vec<String>| list.iter().flat_map(|v| v.split_whitespace()).map(str::to_string).collect();
+        let split = |list: Vec<String>| {
+            list.iter().flat_map(|v| v.split_whitespace()).map(str::to_string).collect()
+        };
         Constraints {
             machine_id: first_id.filter(|id| !id.is_empty()),
-            machine_of: values(&["MachineOf", "X-ConditionMachineOf"]).into_iter().filter(|v| !v.is_empty()).collect(),
+            machine_of: values(&["MachineOf", "X-ConditionMachineOf"])
+                .into_iter()
+                .filter(|v| !v.is_empty())
+                .collect(),
             metadata: metadata.into(),
             conflicts: split(values(&["Conflicts", "X-Conflicts"])),
             global: is_global(&file.options),
             replaces: values(&["Replaces"]).into_iter().filter(|v| !v.is_empty()).collect(),
             fence: values(&["Fence"]).last().is_some_and(|v| boolean(v) == Some(true)),
-            max_unavailable: values(&["MaxUnavailable"]).last().filter(|v| !v.is_empty()).map(|v| MaxUnavailable::parse(v)),
+            max_unavailable: values(&["MaxUnavailable"])
+                .last()
+                .filter(|v| !v.is_empty())
+                .map(|v| MaxUnavailable::parse(v)),
         }
     }
 
-    /// The same constraints for one instance, with `%n`, `%N`, `%p` and `%i` put in. Cheap where there are no specifiers.
+    /// The same constraints for one instance, with `%n`, `%N`, `%p` and `%i` put in. Cheap where
+    /// there are no specifiers.
     pub fn expanded(&self, instance: &UnitName) -> Constraints {
         let one = |text: &String| expand(text, instance);
         Constraints {
             machine_id: self.machine_id.as_ref().map(one),
             machine_of: self.machine_of.iter().map(one).collect(),
             metadata: match self.metadata.have_specifiers() {
-                true => {
-                    self.metadata.iter().map(|(k, vs)| (one(k), vs.iter().map(one).collect())).collect::<BTreeMap<_, _>>().into()
-                }
+                true => self
+                    .metadata
+                    .iter()
+                    .map(|(k, vs)| (one(k), vs.iter().map(one).collect()))
+                    .collect::<BTreeMap<_, _>>()
+                    .into(),
                 false => self.metadata.clone(),
             },
             conflicts: self.conflicts.iter().map(one).collect(),
@@ -128,12 +144,16 @@ impl Constraints {
 
 /// Whether these options make a unit run on every machine that fits; the last word counts.
 pub fn is_global(options: &[UnitOption]) -> bool {
-    let given = options.iter().rev().filter(|option| option.section == SECTION && option.name == "Global");
-    given.filter_map(|option| unquote(&option.value).pop()).next().is_some_and(|value| is_true(&value))
+    let given =
+        options.iter().rev().filter(|option| option.section == SECTION && option.name == "Global");
+    given
+        .filter_map(|option| unquote(&option.value).pop())
+        .next()
+        .is_some_and(|value| is_true(&value))
 }
 
-/// What a user should know of a file before it is accepted: unknown options, values that do nothing, options where nobody looks
-/// for them.
+/// What a user should know of a file before it is accepted: unknown options, values that do
+/// nothing, options where nobody looks for them.
 pub fn lint(file: &UnitFile) -> Vec<UnitFileError> {
     let mut notes = file.passed_over.clone();
     let mut known_section = true;
@@ -150,7 +170,10 @@ pub fn lint(file: &UnitFile) -> Vec<UnitFileError> {
             SECTION => own_option(option).into_iter().for_each(note),
             "Container" => quadlet_reference(option).into_iter().for_each(note),
             section if known_section && !section.starts_with("X-") && is_misplaced(option) => {
-                note(format!("{}= in [{section}] is read by nobody; it belongs in [{SECTION}]", option.name));
+                note(format!(
+                    "{}= in [{section}] is read by nobody; it belongs in [{SECTION}]",
+                    option.name
+                ));
             }
             _ => {}
         }
@@ -175,24 +198,40 @@ fn own_option(option: &UnitOption) -> Vec<String> {
             .take_while(|known| !known.starts_with("X-"))
             .map(|known| (strsim::jaro_winkler(&known.to_lowercase(), &name.to_lowercase()), known))
             .max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint =
-            nearest.filter(|(score, _)| *score > 0.7).map_or(String::new(), |(_, known)| format!("; did you mean \"{known}\"?"));
+        let hint = nearest
+            .filter(|(score, _)| *score > 0.7)
+            .map_or(String::new(), |(_, known)| format!("; did you mean \"{known}\"?"));
         return vec![format!("unrecognized requirement in [X-Fleet] section: \"{name}\"{hint}")];
     }
     let values = unquote(&option.value).into_iter().filter(|value| !value.is_empty());
     match name {
         "Global" => values
             .filter(|word| !is_true(word) && boolean(word) != Some(false))
-            .map(|word| format!("Global={word} counts as no, as it did in fleet 1.0; write Global=true or Global=false"))
+            .map(|word| {
+                format!(
+                    "Global={word} counts as no, as it did in fleet 1.0; write \
+                Global=true or Global=false"
+                )
+            })
             .collect(),
         "MachineMetadata" | "X-ConditionMachineMetadata" => values
             .filter(|pair| metadata_pair(pair).is_none())
-            .map(|pair| format!("MachineMetadata \"{pair}\" is ignored: it is not of the form key=value"))
+            .map(|pair| {
+                format!(
+                    "MachineMetadata \"{pair}\" is ignored: it is not of the form \
+                key=value"
+                )
+            })
             .collect(),
         "MachineOf" | "X-ConditionMachineOf" => values.filter_map(|peer| no_unit(&peer)).collect(),
         "Replaces" => values
             .filter(|pattern| pattern.contains(char::is_whitespace))
-            .map(|pattern| format!("Replaces \"{pattern}\" is one pattern, spaces and all; put each into quotes, or on a line"))
+            .map(|pattern| {
+                format!(
+                    "Replaces \"{pattern}\" is one pattern, spaces and all; put \
+                each into quotes, or on a line"
+                )
+            })
             .collect(),
         _ => Vec::new(),
     }
@@ -202,7 +241,9 @@ fn own_option(option: &UnitOption) -> Vec<String> {
 fn no_unit(peer: &str) -> Option<String> {
     let problem = UnitName::parse(&expand(peer, &UnitName::trusted("a@1.service"))).err()?;
     let hint = match &problem {
-        _ if peer.contains(char::is_whitespace) => "; put each name into quotes, or on a line of its own".to_string(),
+        _ if peer.contains(char::is_whitespace) => {
+            "; put each name into quotes, or on a line of its own".to_string()
+        }
         NameError::NoSuffix => format!("; did you mean \"{peer}.service\"?"),
         _ => String::new(),
     };
@@ -225,12 +266,18 @@ fn is_misplaced(option: &UnitOption) -> bool {
 fn quadlet_reference(option: &UnitOption) -> Option<String> {
     let name = match option.name.as_str() {
         "Image" | "Pod" => option.value.as_str(),
-        "Network" | "Volume" => option.value.split(':').next().filter(|source| !source.starts_with('/'))?,
+        "Network" | "Volume" => {
+            option.value.split(':').next().filter(|source| !source.starts_with('/'))?
+        }
         _ => return None,
     };
-    let kind = name.rsplit_once('.').map(|(_, kind)| kind).filter(|kind| QUADLET_TYPES.contains(kind))?;
+    let kind =
+        name.rsplit_once('.').map(|(_, kind)| kind).filter(|kind| QUADLET_TYPES.contains(kind))?;
     let (option, value) = (&option.name, &option.value);
-    Some(format!("{option}={value} names a Quadlet unit; fleet does not take .{kind} yet, so podman does not find it"))
+    Some(format!(
+        "{option}={value} names a Quadlet unit; fleet does not take .{kind} yet, so podman does \
+            not find it"
+    ))
 }
 
 /// `key=value` with exactly one `=` and neither side empty.
@@ -239,7 +286,8 @@ fn metadata_pair(pair: &str) -> Option<(&str, &str)> {
     (!key.is_empty() && !value.is_empty() && !value.contains('=')).then_some((key, value))
 }
 
-/// A value that starts and ends with a quote holds several: `"a=b" "c=d"`. What stands between quotes keeps its spaces.
+/// A value that starts and ends with a quote holds several: `"a=b" "c=d"`. What stands between
+/// quotes keeps its spaces.
 pub(crate) fn unquote(value: &str) -> Vec<String> {
     if !value.starts_with('"') || !value.ends_with('"') {
         return vec![value.to_string()];
@@ -270,7 +318,10 @@ pub(crate) fn expand(text: &str, instance: &UnitName) -> String {
         return text.to_string();
     }
     let i = instance.instance().unwrap_or("");
-    text.replace("%n", instance.as_str()).replace("%N", instance.stem()).replace("%p", instance.prefix()).replace("%i", i)
+    text.replace("%n", instance.as_str())
+        .replace("%N", instance.stem())
+        .replace("%p", instance.prefix())
+        .replace("%i", i)
 }
 
 #[cfg(test)]
@@ -311,7 +362,10 @@ mod tests {
                 "disk={\"ssd\"} region={\"eu\", \"us\"}",
             ),
             ("MachineMetadata=\"a=b\"  \"c=d\"\t\"e=f g\"", "a={\"b\"} c={\"d\"} e={\"f g\"}"),
-            ("MachineMetadata=bad\nMachineMetadata=a=b=c\nMachineMetadata==c\nMachineMetadata=a=", ""),
+            (
+                "MachineMetadata=bad\nMachineMetadata=a=b=c\nMachineMetadata==c\nMachineMetadata=a=",
+                "",
+            ),
             // Split at spaces, repeatable, both names together.
             (
                 "Conflicts=a.* b.*\nX-Conflicts=c.*\nConflicts=\"d.* e.*\" \"f.*\"",
@@ -325,7 +379,10 @@ mod tests {
             ("Global=t", "global"),
             ("Global=y", ""),
             // Patterns, not split at spaces.
-            ("Replaces=a.* b.*\nReplaces=\"c.*\" \"d.*\"", "replaces=[a.* b.*] replaces=[c.*] replaces=[d.*]"),
+            (
+                "Replaces=a.* b.*\nReplaces=\"c.*\" \"d.*\"",
+                "replaces=[a.* b.*] replaces=[c.*] replaces=[d.*]",
+            ),
             ("X-Replaces=a.*", ""),
         ] {
             assert_eq!(said(&constraints(section)), expected, "{section}");
@@ -345,12 +402,20 @@ mod tests {
 
     #[test]
     fn specifiers_are_put_in_for_each_instance() {
-        let text = "MachineID=%i\nMachineOf=%n %N %p %i %H %%\nMachineMetadata=%p=%i\nConflicts=%p@*.service\nReplaces=%N.*";
+        let text = "MachineID=%i\nMachineOf=%n %N %p %i %H \
+            %%\nMachineMetadata=%p=%i\nConflicts=%p@*.service\nReplaces=%N.*";
         let wants = constraints(text);
         assert!(wants.has_specifiers());
         for (instance, expected) in [
-            ("web@3.service", "id=3 of=[web@3.service web@3 web 3 %H %%] web={\"3\"} not=web@*.service replaces=[web@3.*]"),
-            ("db.service", "id= of=[db.service db db  %H %%] db={\"\"} not=db@*.service replaces=[db.*]"),
+            (
+                "web@3.service",
+                "id=3 of=[web@3.service web@3 web 3 %H %%] web={\"3\"} not=web@*.service \
+                    replaces=[web@3.*]",
+            ),
+            (
+                "db.service",
+                "id= of=[db.service db db  %H %%] db={\"\"} not=db@*.service replaces=[db.*]",
+            ),
         ] {
             assert_eq!(said(&wants.expanded(&UnitName::trusted(instance))), expected);
         }
@@ -359,8 +424,14 @@ mod tests {
     #[test]
     fn contradictions_are_refused_in_fleets_words_and_order() {
         for (section, expected) in [
-            ("MachineOf=a.service\nConflicts=a.*", "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\""),
-            ("MachineOf=a.service\nReplaces=a.*", "unresolvable requirements: peer \"a.service\" matches replace \"a.*\""),
+            (
+                "MachineOf=a.service\nConflicts=a.*",
+                "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\"",
+            ),
+            (
+                "MachineOf=a.service\nReplaces=a.*",
+                "unresolvable requirements: peer \"a.service\" matches replace \"a.*\"",
+            ),
             (
                 "MachineID=x\nMachineOf=a.service\nConflicts=a.*",
                 "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\"",
@@ -372,16 +443,26 @@ mod tests {
             ("Global=true\nMachineOf=a.service", "Global cannot be used with Peers"),
             ("Global=true\nReplaces=a.*", "Global cannot be used with Replaces"),
             ("Conflicts=a.*\nReplaces=b.*", "Conflicts cannot be used with Replaces"),
-            ("MachineID=x\nMachineOf=a.service\nGlobal=true\nReplaces=b.*", "MachineID cannot be used with Peers"),
+            (
+                "MachineID=x\nMachineOf=a.service\nGlobal=true\nReplaces=b.*",
+                "MachineID cannot be used with Peers",
+            ),
             ("Global=true\nConflicts=a.*\nReplaces=b.*", "Global cannot be used with Replaces"),
-            ("X-ConditionMachineBootID=x\nX-Conflicts=a.*", "MachineID cannot be used with Conflicts"),
+            (
+                "X-ConditionMachineBootID=x\nX-Conflicts=a.*",
+                "MachineID cannot be used with Conflicts",
+            ),
             ("MachineID=x\nMachineMetadata=a=b", ""),
             ("Global=true\nMachineMetadata=a=b\nConflicts=a.*", ""),
             ("MachineOf=a.service\nConflicts=b.*\nMachineMetadata=a=b", ""),
             ("MachineOf=a.service\nReplaces=b.*", ""),
             ("MachineOf=a.service\nConflicts=[", ""),
         ] {
-            assert_eq!(constraints(section).contradiction().unwrap_or_default(), expected, "{section}");
+            assert_eq!(
+                constraints(section).contradiction().unwrap_or_default(),
+                expected,
+                "{section}"
+            );
         }
     }
 
@@ -392,16 +473,19 @@ mod tests {
         assert_eq!(
             said,
             [
-                "line 2: Global=y counts as no, as it did in fleet 1.0; write Global=true or Global=false",
-                "line 3: Global=enable counts as no, as it did in fleet 1.0; write Global=true or Global=false"
+                "line 2: Global=y counts as no, as it did in fleet 1.0; write Global=true or \
+                    Global=false",
+                "line 3: Global=enable counts as no, as it did in fleet 1.0; write Global=true or \
+                    Global=false"
             ]
         );
     }
 
     #[test]
     fn what_stands_where_nobody_reads_it_is_named_with_its_line() {
-        let said =
-            |text: &str| -> Vec<String> { lint(&UnitFile::parse(text).unwrap()).iter().map(ToString::to_string).collect() };
+        let said = |text: &str| -> Vec<String> {
+            lint(&UnitFile::parse(text).unwrap()).iter().map(ToString::to_string).collect()
+        };
         for section in ["X-fleet", "XFleet", "x_fleet", "Fleet", "X-Fleet "] {
             assert_eq!(
                 said(&format!("[{section}]\nGlobal=true\nConflicts=a.*\n")),
@@ -409,28 +493,40 @@ mod tests {
             );
         }
         assert_eq!(
-            said("[Unit]\nConflicts=a.service\n[Service]\nGlobal=true\nConflicts=a.service\n[X-Other]\nGlobal=true\n"),
+            said(
+                "[Unit]\nConflicts=a.service\n[Service]\nGlobal=true\nConflicts=a.service\n[X-Other]\nGlobal=true\n"
+            ),
             [
                 "line 4: Global= in [Service] is read by nobody; it belongs in [X-Fleet]",
                 "line 5: Conflicts= in [Service] is read by nobody; it belongs in [X-Fleet]"
             ]
         );
-        assert_eq!(said(&format!("[X-Fleet]\n{}", "Bogus=1\n".repeat(1_000))).len(), NOTES_SHOWN + 1);
+        assert_eq!(
+            said(&format!("[X-Fleet]\n{}", "Bogus=1\n".repeat(1_000))).len(),
+            NOTES_SHOWN + 1
+        );
     }
 
     #[test]
     fn a_unit_that_cannot_be_there_is_named_with_its_line() {
-        let lines = "MachineOf=a.service b.service\nMachineOf=web\nMachineOf=web@%i\nMachineOf=\"a.service\" \"b\"\n\
-                     Replaces=a.* b.*\nMachineOf=%p@%i.service\nReplaces=\"a.*\" \"b.*\"\nMachineOf=";
+        let lines = "MachineOf=a.service \
+            b.service\nMachineOf=web\nMachineOf=web@%i\nMachineOf=\"a.service\" \"b\"\n\
+                     Replaces=a.* b.*\nMachineOf=%p@%i.service\nReplaces=\"a.*\" \
+                     \"b.*\"\nMachineOf=";
         let notes: Vec<String> = lint(&file(lines)).iter().map(ToString::to_string).collect();
         assert_eq!(
             notes,
             [
-                "line 2: MachineOf \"a.service b.service\" is no unit: invalid character ' ' in unit name; put each name into quotes, or on a line of its own",
-                "line 3: MachineOf \"web\" is no unit: unit name must contain \".\"; did you mean \"web.service\"?",
-                "line 4: MachineOf \"web@%i\" is no unit: unit name must contain \".\"; did you mean \"web@%i.service\"?",
-                "line 5: MachineOf \"b\" is no unit: unit name must contain \".\"; did you mean \"b.service\"?",
-                "line 6: Replaces \"a.* b.*\" is one pattern, spaces and all; put each into quotes, or on a line",
+                "line 2: MachineOf \"a.service b.service\" is no unit: invalid character ' ' in \
+                    unit name; put each name into quotes, or on a line of its own",
+                "line 3: MachineOf \"web\" is no unit: unit name must contain \".\"; did you mean \
+                    \"web.service\"?",
+                "line 4: MachineOf \"web@%i\" is no unit: unit name must contain \".\"; did you \
+                    mean \"web@%i.service\"?",
+                "line 5: MachineOf \"b\" is no unit: unit name must contain \".\"; did you mean \
+                    \"b.service\"?",
+                "line 6: Replaces \"a.* b.*\" is one pattern, spaces and all; put each into \
+                    quotes, or on a line",
             ]
         );
     }
@@ -444,8 +540,10 @@ mod tests {
         assert_eq!(
             notes,
             [
-                "line 2: Image=a.image names a Quadlet unit; fleet does not take .image yet, so podman does not find it",
-                "line 3: Network=app.network:ip=10.0.0.2 names a Quadlet unit; fleet does not take .network yet, so podman does not find it",
+                "line 2: Image=a.image names a Quadlet unit; fleet does not take .image yet, so \
+                    podman does not find it",
+                "line 3: Network=app.network:ip=10.0.0.2 names a Quadlet unit; fleet does not \
+                    take .network yet, so podman does not find it",
             ]
         );
     }
@@ -455,8 +553,12 @@ mod tests {
         let notes = lint(&file("Conflict=a\nBogus=1"));
         assert_eq!(
             notes[0].to_string(),
-            "line 2: unrecognized requirement in [X-Fleet] section: \"Conflict\"; did you mean \"Conflicts\"?"
+            "line 2: unrecognized requirement in [X-Fleet] section: \"Conflict\"; did you mean \
+                \"Conflicts\"?"
         );
-        assert_eq!(notes[1].to_string(), "line 3: unrecognized requirement in [X-Fleet] section: \"Bogus\"");
+        assert_eq!(
+            notes[1].to_string(),
+            "line 3: unrecognized requirement in [X-Fleet] section: \"Bogus\""
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Carrying out steps. No decisions live here: what can be decided is decided in `converge`, where it is tested without a host.
+//! Carrying out steps. No decisions live here: what can be decided is decided in `converge`, where
+//! it is tested without a host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,13 +19,15 @@ use crate::systemd::{Job, MAX_CALLS, SystemdError, TakenOver};
 /// How many texts are kept, so that a thousand replicas fetch their text once.
 const KEPT_TEXTS: usize = 256;
 
-/// Reloads for the sake of enabled units take at most a tenth of the time: one of 5,000 loaded units takes systemd 15 s.
+/// Reloads for the sake of enabled units take at most a tenth of the time: one of 5,000 loaded
+/// units takes systemd 15 s.
 const RELOADING_SHARE: u64 = 10;
 
 /// How long a machine that leaves waits for systemd to read its files again.
 const LAST_RELOAD: Duration = Duration::from_secs(5);
 
-/// Texts by unit, revision and hash: a unit that was destroyed and submitted again counts its revisions anew.
+/// Texts by unit, revision and hash: a unit that was destroyed and submitted again counts its
+/// revisions anew.
 #[derive(Default)]
 pub(super) struct Texts(BTreeMap<TextKey, Arc<str>>);
 
@@ -32,11 +35,13 @@ pub(super) struct Texts(BTreeMap<TextKey, Arc<str>>);
 pub(super) type TextKey = (UnitName, u64, ShortHash);
 
 impl Agent {
-    /// Carries out `steps`, at most `free` jobs of them; true if some were left for the next tick. A step that fails gives its
-    /// instance a pause and holds up nobody else.
+    /// Carries out `steps`, at most `free` jobs of them; true if some were left for the next tick.
+    /// A step that fails gives its instance a pause and holds up nobody else.
     pub(super) async fn apply(&mut self, steps: Vec<Step>, free: usize, now_ms: u64) -> bool {
         let wants_text = |step: &Step| match step {
-            Step::Write { unit, revision, hash, .. } => Some((unit.clone(), *revision, hash.clone())),
+            Step::Write { unit, revision, hash, .. } => {
+                Some((unit.clone(), *revision, hash.clone()))
+            }
             _ => None,
         };
         self.fetch_texts(steps.iter().filter_map(wants_text).collect()).await;
@@ -49,7 +54,9 @@ impl Agent {
                 debug!("the file of {template} stays for now: {problem}");
             }
         }
-        let written = steps.iter().filter_map(|step| if let Step::Write { instance, .. } = step { Some(instance) } else { None });
+        let written = steps.iter().filter_map(|step| {
+            if let Step::Write { instance, .. } = step { Some(instance) } else { None }
+        });
         self.rewriting = written.cloned().collect();
         let mut failed = BTreeSet::new();
         let mut jobs: Vec<(UnitName, Job, Step)> = Vec::new();
@@ -59,7 +66,8 @@ impl Agent {
         for step in steps {
             let text = if let Step::Write { hash, .. } = &step { Some(hash.clone()) } else { None };
             if text.is_none() || text != written {
-                // Before its first start, as fleet 1.0 did it; and before another text of its template, which must know whose file it is.
+                // Before its first start, as fleet 1.0 did it; and before another text of its
+                // template, which must know whose file it is.
                 self.enable(std::mem::take(&mut to_enable), &mut failed, now_ms).await;
             }
             written = text;
@@ -71,7 +79,9 @@ impl Agent {
             };
             match job {
                 // A reload that failed is tried first in the next tick; until then nothing starts.
-                Some((_, Job::Start | Job::Restart)) if self.markers.reload_is_due() => left_over = true,
+                Some((_, Job::Start | Job::Restart)) if self.markers.reload_is_due() => {
+                    left_over = true
+                }
                 Some((name, _)) if failed.contains(&name) => {}
                 Some(_) if jobs.len() >= free => left_over = true,
                 Some((name, job)) => match self.yield_to_host(&name, job).await {
@@ -109,7 +119,9 @@ impl Agent {
                 }
                 Ok(None)
             }
-            Step::Remove(name) => self.remove(&name).await.map(|()| None).map_err(|problem| (name, problem)),
+            Step::Remove(name) => {
+                self.remove(&name).await.map(|()| None).map_err(|problem| (name, problem))
+            }
             Step::Write { instance, unit, revision, hash, fence } => {
                 let written = self.write(&instance, &unit, (revision, hash), fence).await;
                 self.rewriting.remove(&instance); // from now on the file that it shares is its own text
@@ -119,16 +131,21 @@ impl Agent {
         }
     }
 
-    /// Has targets learn of enabled units, once the host is quiet: a reload is dear, and nothing that fleet starts waits for it.
+    /// Has targets learn of enabled units, once the host is quiet: a reload is dear, and nothing
+    /// that fleet starts waits for it.
     pub(super) async fn tell_targets(&mut self, now_ms: u64) {
-        if self.markers.links_are_due() && now_ms >= self.no_links_before_ms && self.systemd.jobs_in_flight() == 0 {
+        if self.markers.links_are_due()
+            && now_ms >= self.no_links_before_ms
+            && self.systemd.jobs_in_flight() == 0
+        {
             let begin = Instant::now();
             self.reload().await;
             self.no_links_before_ms = now_ms + begin.elapsed().as_millis() as u64 * RELOADING_SHARE;
         }
     }
 
-    /// Ends what was enabled for a systemd that goes on without fleet. The machine may be shutting down, so it gets little time.
+    /// Ends what was enabled for a systemd that goes on without fleet. The machine may be shutting
+    /// down, so it gets little time.
     pub(super) async fn forget_links(&mut self) {
         if self.markers.links_are_due() {
             match timeout(LAST_RELOAD, self.systemd.reload()).await {
@@ -148,12 +165,14 @@ impl Agent {
         done.is_ok()
     }
 
-    /// Whose the unit is shows only now: the host may have brought one of its own of that name since fleet wrote its. What systemd
-    /// goes by as the host's is not touched, and fleet's own files for it go. The error says so.
+    /// Whose the unit is shows only now: the host may have brought one of its own of that name
+    /// since fleet wrote its. What systemd goes by as the host's is not touched, and fleet's own
+    /// files for it go. The error says so.
     async fn yield_to_host(&mut self, name: &UnitName, job: Job) -> Result<(), String> {
         let Some(by) = self.taken_over(name).await?.filter(|by| by.in_force) else { return Ok(()) };
         let problem = is_the_hosts(&name.systemd_name(), &by.path);
-        // Its drop-in binds a fenced one to the guard. What runs may still be fleet's, so that stays until it has ended.
+        // Its drop-in binds a fenced one to the guard. What runs may still be fleet's, so that
+        // stays until it has ended.
         let fenced = self.markers.get(name).is_some_and(|marker| marker.fence.is_some());
         if !fenced || job == Job::Start {
             self.remove(name).await?;
@@ -173,7 +192,8 @@ impl Agent {
         }
         let enabled = self.markers.get(name).is_some_and(|marker| marker.enabled);
         if enabled || taken_over {
-            // Until a reload systemd says of every unit that it changed on disk; and the host's own still has fleet's drop-in.
+            // Until a reload systemd says of every unit that it changed on disk; and the host's own
+            // still has fleet's drop-in.
             self.markers.note_links_due();
         }
         if enabled {
@@ -201,12 +221,15 @@ impl Agent {
         }
         let key = (unit.clone(), revision, hash.clone());
         let Some(text) = self.texts.0.get(&key).cloned() else {
-            return Err(format!("the text of {unit}, revision {revision}, cannot be had from the store yet"));
+            return Err(format!(
+                "the text of {unit}, revision {revision}, cannot be had from the store yet"
+            ));
         };
         let systemd_name = instance.systemd_name();
         let old = self.markers.get(instance).cloned();
         if old.as_ref().is_none_or(|old| old.writing)
-            && let Some(path) = self.systemd.host_defines(&systemd_name).await.map_err(|e| e.to_string())?
+            && let Some(path) =
+                self.systemd.host_defines(&systemd_name).await.map_err(|e| e.to_string())?
         {
             return Err(is_the_hosts(&systemd_name, &path));
         }
@@ -239,7 +262,8 @@ impl Agent {
             ended: false,
             bound: rendered.bound,
         };
-        // Noted before it is done, so that no file is left that nobody knows, and none is taken for another.
+        // Noted before it is done, so that no file is left that nobody knows, and none is taken for
+        // another.
         let intent = Marker { writing: true, ..old.clone().unwrap_or_else(|| marker.clone()) };
         self.markers.set(instance, intent).map_err(|e| e.to_string())?;
         if old.as_ref().is_some_and(|old| old.enabled) {
@@ -258,14 +282,18 @@ impl Agent {
 
     /// Queues jobs, many calls at once, and notes what was asked for.
     async fn queue(&mut self, jobs: Vec<(UnitName, Job, Step)>, now_ms: u64) {
-        let ends = |(_, job, step): &&(UnitName, Job, Step)| *job == Job::Stop || matches!(step, Step::Start { again: true, .. });
+        let ends = |(_, job, step): &&(UnitName, Job, Step)| {
+            *job == Job::Stop || matches!(step, Step::Start { again: true, .. })
+        };
         for (name, ..) in jobs.iter().filter(ends) {
             if let Some(marker) = self.markers.get(name).cloned() {
                 self.keep(name, Marker { stopping: true, ..marker });
             }
         }
         for (name, ..) in jobs.iter().filter(|(_, job, _)| *job == Job::Start) {
-            if let Some(marker) = self.markers.get(name).filter(|marker| !marker.asked_for()).cloned() {
+            if let Some(marker) =
+                self.markers.get(name).filter(|marker| !marker.asked_for()).cloned()
+            {
                 self.keep(name, Marker { starting: true, ..marker });
             }
         }
@@ -292,9 +320,15 @@ impl Agent {
             match answer {
                 Ok(()) => self.note(&name, step, now_ms),
                 Err(error) => {
-                    if let Some(marker) = self.markers.get(&name).filter(|marker| marker.starting || marker.stopping).cloned() {
+                    if let Some(marker) = self
+                        .markers
+                        .get(&name)
+                        .filter(|marker| marker.starting || marker.stopping)
+                        .cloned()
+                    {
                         // What was not refused may have been taken all the same.
-                        let stopping = marker.stopping && !matches!(error, SystemdError::Refused { .. });
+                        let stopping =
+                            marker.stopping && !matches!(error, SystemdError::Refused { .. });
                         self.keep(&name, Marker { starting: false, stopping, ..marker });
                     }
                     self.fail(&name, error.to_string(), now_ms);
@@ -305,7 +339,8 @@ impl Agent {
 
     fn note(&mut self, name: &UnitName, step: Step, now_ms: u64) {
         let Some(mut marker) = self.markers.get(name).cloned() else { return };
-        (marker.outdated, marker.stopping, marker.starting, marker.ended) = (false, false, false, false);
+        (marker.outdated, marker.stopping, marker.starting, marker.ended) =
+            (false, false, false, false);
         self.resting.forget(name);
         if let Step::Start { .. } | Step::Restart { .. } = step {
             self.note_start(name, matches!(step, Step::Restart { .. }));
@@ -348,14 +383,16 @@ impl Agent {
     }
 
     async fn fetch_texts(&mut self, wanted: BTreeSet<TextKey>) {
-        let missing: Vec<TextKey> = wanted.iter().filter(|key| !self.texts.0.contains_key(key)).cloned().collect();
+        let missing: Vec<TextKey> =
+            wanted.iter().filter(|key| !self.texts.0.contains_key(key)).cloned().collect();
         if missing.is_empty() {
             return;
         }
         if self.texts.0.len() + missing.len() > KEPT_TEXTS {
             self.texts.0.retain(|key, _| wanted.contains(key));
         }
-        let keys: Vec<(UnitName, u64)> = missing.iter().map(|(unit, revision, _)| (unit.clone(), *revision)).collect();
+        let keys: Vec<(UnitName, u64)> =
+            missing.iter().map(|(unit, revision, _)| (unit.clone(), *revision)).collect();
         let texts = match self.store.texts(&keys).await {
             Ok(texts) => texts.into_iter().map(|text| text.map(Arc::from)).collect(),
             Err(error) => {
@@ -365,7 +402,9 @@ impl Agent {
             }
         };
         for (key, text) in missing.into_iter().zip(texts) {
-            if let Some(text) = text.filter(|text| UnitFile::parse_lenient(text).short_hash() == *key.2) {
+            if let Some(text) =
+                text.filter(|text| UnitFile::parse_lenient(text).short_hash() == *key.2)
+            {
                 if let Some(remembered) = &self.remembered {
                     remembered.keep_text(&key.2, &text);
                 }

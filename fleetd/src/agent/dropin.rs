@@ -3,19 +3,21 @@
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::UnitFile;
 
-/// How many instances share one slice. systemd's cost of a start grows with the siblings of its cgroup: 4,000 in one slice start
-/// three times slower than over 64 slices (docs/performance.md).
+/// How many instances share one slice. systemd's cost of a start grows with the siblings of its
+/// cgroup: 4,000 in one slice start three times slower than over 64 slices (docs/performance.md).
 const INSTANCES_A_SLICE: u32 = 64;
 
 /// Over how many slices units that are no replicas are spread, for the same reason.
 const SINGLE_SLICES: u32 = 64;
 
-/// The longest part of a slice's name that comes from a unit's, in bytes: systemd takes names up to 255.
+/// The longest part of a slice's name that comes from a unit's, in bytes: systemd takes names up to
+/// 255.
 const LONGEST_PREFIX: usize = 200;
 
 /// The drop-in for `instance`, which runs as `file` (already translated, for Quadlet units).
 pub(super) fn drop_in(instance: &UnitName, file: &UnitFile) -> String {
-    let mut text = String::from("# Written by fleet; changes here are lost. Submit the unit again instead.\n");
+    let mut text =
+        String::from("# Written by fleet; changes here are lost. Submit the unit again instead.\n");
     let section = match instance.systemd_name().suffix() {
         "service" => "Service",
         "socket" => "Socket",
@@ -51,7 +53,9 @@ fn escape(prefix: &str) -> String {
 
 /// FNV-1a: the same name goes to the same slice on every host and in every version.
 fn spread(name: &str) -> u32 {
-    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = name
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     hash % SINGLE_SLICES
 }
 

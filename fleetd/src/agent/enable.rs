@@ -1,4 +1,5 @@
-//! Units with an `[Install]` section: enabled many at once, between the writing of their files and their first start.
+//! Units with an `[Install]` section: enabled many at once, between the writing of their files and
+//! their first start.
 
 use std::collections::BTreeSet;
 
@@ -23,20 +24,35 @@ pub(super) struct Written {
 }
 
 impl Agent {
-    /// Whether enabling `instance` leaves the host's own units alone: it would put a link in place of one, or enable one.
-    pub(super) async fn spares_the_host(&self, instance: &UnitName, file: &UnitFile) -> Result<(), String> {
+    /// Whether enabling `instance` leaves the host's own units alone: it would put a link in place
+    /// of one, or enable one.
+    pub(super) async fn spares_the_host(
+        &self,
+        instance: &UnitName,
+        file: &UnitFile,
+    ) -> Result<(), String> {
         for (option, other) in intake::install_names(instance, file)? {
-            let path = self.systemd.host_defines(&other.systemd_name()).await.map_err(|e| e.to_string())?;
-            let rule = if option == "Alias" { "takes the place of none" } else { "enables only its own" };
+            let path = self
+                .systemd
+                .host_defines(&other.systemd_name())
+                .await
+                .map_err(|e| e.to_string())?;
+            let rule =
+                if option == "Alias" { "takes the place of none" } else { "enables only its own" };
             if let Some(path) = path {
-                return Err(format!("{option}={other}: this machine has a {other} of its own ({path}); fleet {rule}"));
+                return Err(format!(
+                    "{option}={other}: this machine has a {other} of its own ({path}); fleet {rule}"
+                ));
             }
         }
         Ok(())
     }
 
     /// Notes what is written.
-    pub(super) async fn note_written(&mut self, Written { instance, marker, .. }: Written) -> Result<(), String> {
+    pub(super) async fn note_written(
+        &mut self,
+        Written { instance, marker, .. }: Written,
+    ) -> Result<(), String> {
         if self.markers.get(&instance).is_none_or(|old| old.hash != marker.hash) {
             self.trouble.remove(&instance); // the failures were the old text's
         }
@@ -48,16 +64,25 @@ impl Agent {
         }
     }
 
-    /// Enables what was written, many units a call, and notes it. One that systemd refuses holds up no other.
-    pub(super) async fn enable(&mut self, written: Vec<Written>, failed: &mut BTreeSet<UnitName>, now_ms: u64) {
-        let names: Vec<UnitName> = written.iter().map(|written| written.instance.systemd_name()).collect();
+    /// Enables what was written, many units a call, and notes it. One that systemd refuses holds up
+    /// no other.
+    pub(super) async fn enable(
+        &mut self,
+        written: Vec<Written>,
+        failed: &mut BTreeSet<UnitName>,
+        now_ms: u64,
+    ) {
+        let names: Vec<UnitName> =
+            written.iter().map(|written| written.instance.systemd_name()).collect();
         let mut answers = Vec::with_capacity(names.len());
         for chunk in names.chunks(ENABLED_AT_ONCE) {
             match self.systemd.enable(chunk).await {
                 Ok(()) => answers.extend(chunk.iter().map(|_| Ok(()))),
                 Err(error) if chunk.len() == 1 => answers.push(Err(error)),
                 Err(SystemdError::Unavailable(problem)) => {
-                    answers.extend(chunk.iter().map(|_| Err(SystemdError::Unavailable(problem.clone()))));
+                    answers.extend(
+                        chunk.iter().map(|_| Err(SystemdError::Unavailable(problem.clone()))),
+                    );
                 }
                 // Which of them it is, systemd does not say.
                 Err(_) => {
@@ -75,7 +100,8 @@ impl Agent {
                     self.note_written(written).await
                 }
                 Err(error) => {
-                    // What was never here leaves nothing; what was keeps its marker, and is written again.
+                    // What was never here leaves nothing; what was keeps its marker, and is written
+                    // again.
                     if written.is_new
                         && let Err(problem) = self.remove(&instance).await
                     {

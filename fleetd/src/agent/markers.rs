@@ -1,5 +1,5 @@
-//! What fleet wrote on this host: one small file a unit under `/run/fleet/units`, and one a template whose file is shared; gone with
-//! a reboot like the units themselves.
+//! What fleet wrote on this host: one small file a unit under `/run/fleet/units`, and one a
+//! template whose file is shared; gone with a reboot like the units themselves.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,9 +32,11 @@ pub(super) struct Template {
 #[derive(Debug)]
 pub(super) struct Markers {
     folder: PathBuf,
-    /// Is there while files were changed that systemd has not read again, so that a crash in between forgets nothing.
+    /// Is there while files were changed that systemd has not read again, so that a crash in
+    /// between forgets nothing.
     reload_due: PathBuf,
-    /// Is there while units were enabled whose targets do not know it yet; that can wait for a quiet time.
+    /// Is there while units were enabled whose targets do not know it yet; that can wait for a
+    /// quiet time.
     links_due: PathBuf,
     /// Whether all this was assigned to the id that this machine had before.
     of_another: bool,
@@ -50,8 +52,10 @@ impl Markers {
         let mut markers: BTreeMap<UnitName, Marker> = read_all(folder, ".json")?;
         let templates: BTreeMap<UnitName, Template> = read_all(folder, ".template")?;
         for (name, marker) in markers.iter_mut().filter(|(_, marker)| marker.shared) {
-            // An earlier fleetd died while it wrote the template anew: whoever had not followed yet is to be written again.
-            let template = name.systemd_name().template().and_then(|template| templates.get(&template));
+            // An earlier fleetd died while it wrote the template anew: whoever had not followed yet
+            // is to be written again.
+            let template =
+                name.systemd_name().template().and_then(|template| templates.get(&template));
             if template.is_none_or(|template| template.hash != marker.hash) {
                 marker.hash = ShortHash::default();
             }
@@ -59,7 +63,8 @@ impl Markers {
         let [reload_due, links_due] = ["reload-due", "links-due"].map(|name| folder.join(name));
         let owner = folder.with_file_name(OWNER);
         // Without a word an earlier version wrote it.
-        let of_another = std::fs::read_to_string(&owner).is_ok_and(|owner| owner.trim() != machine.as_str());
+        let of_another =
+            std::fs::read_to_string(&owner).is_ok_and(|owner| owner.trim() != machine.as_str());
         let of_another = of_another && !markers.is_empty();
         let folder = folder.to_path_buf();
         let mut markers = Markers { folder, reload_due, links_due, of_another, markers, templates };
@@ -81,8 +86,9 @@ impl Markers {
         self.of_another = false;
     }
 
-    /// Notes which start of user space it is. Under another one than the markers are of, what was launched and is down was stopped by a
-    /// soft-reboot, which leaves the markers: it has not ended. A marker of an older fleetd is of this one.
+    /// Notes which start of user space it is. Under another one than the markers are of, what was
+    /// launched and is down was stopped by a soft-reboot, which leaves the markers: it has not
+    /// ended. A marker of an older fleetd is of this one.
     pub(super) fn enter_user_space(&mut self, stamp: u64) -> io::Result<()> {
         let path = self.folder.with_file_name("user-space");
         let stamp = stamp.to_string();
@@ -164,11 +170,13 @@ impl Markers {
         self.templates.get(name)
     }
 
-    /// Notes whose text it has from now on. What shared its file with another text counts as not written, until it is.
+    /// Notes whose text it has from now on. What shared its file with another text counts as not
+    /// written, until it is.
     pub(super) fn set_template(&mut self, name: &UnitName, template: Template) -> io::Result<()> {
         write(&self.template_path(name), &template)?;
         let stale = |(_, marker): &(&UnitName, &Marker)| marker.hash != template.hash;
-        let stale: Vec<UnitName> = self.sharing(name).filter(stale).map(|(name, _)| name.clone()).collect();
+        let stale: Vec<UnitName> =
+            self.sharing(name).filter(stale).map(|(name, _)| name.clone()).collect();
         for name in stale {
             if let Some(marker) = self.markers.get_mut(&name) {
                 marker.hash = ShortHash::default();
@@ -185,20 +193,32 @@ impl Markers {
     }
 
     /// The instances that share the file of this template.
-    pub(super) fn sharers<'a>(&'a self, template: &'a UnitName) -> impl Iterator<Item = &'a UnitName> {
+    pub(super) fn sharers<'a>(
+        &'a self,
+        template: &'a UnitName,
+    ) -> impl Iterator<Item = &'a UnitName> {
         self.sharing(template).map(|(name, _)| name)
     }
 
     /// The templates whose file nobody shares.
     pub(super) fn unshared(&self) -> Vec<UnitName> {
-        self.templates.keys().filter(|template| self.sharers(template).next().is_none()).cloned().collect()
+        self.templates
+            .keys()
+            .filter(|template| self.sharers(template).next().is_none())
+            .cloned()
+            .collect()
     }
 
-    fn sharing<'a>(&'a self, template: &'a UnitName) -> impl Iterator<Item = (&'a UnitName, &'a Marker)> {
+    fn sharing<'a>(
+        &'a self,
+        template: &'a UnitName,
+    ) -> impl Iterator<Item = (&'a UnitName, &'a Marker)> {
         let head = template.stem();
         let family = self.markers.range::<str, _>((Bound::Included(head), Bound::Unbounded));
         let family = family.take_while(move |(name, _)| name.as_str().starts_with(head));
-        family.filter(move |(name, marker)| marker.shared && name.systemd_name().template().as_ref() == Some(template))
+        family.filter(move |(name, marker)| {
+            marker.shared && name.systemd_name().template().as_ref() == Some(template)
+        })
     }
 
     fn path(&self, name: &UnitName) -> PathBuf {
@@ -210,17 +230,25 @@ impl Markers {
     }
 }
 
-/// Reads what an earlier fleetd left. A file that cannot be read is said and passed over: its unit then is the host's.
+/// Reads what an earlier fleetd left. A file that cannot be read is said and passed over: its unit
+/// then is the host's.
 fn read_all<T: DeserializeOwned>(folder: &Path, ending: &str) -> io::Result<BTreeMap<UnitName, T>> {
     let mut all = BTreeMap::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(ending)) else {
+        let Some(name) = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.strip_suffix(ending))
+        else {
             continue;
         };
         let parsed = UnitName::parse(name).map_err(|e| e.to_string());
-        let bytes = parsed.and_then(|name| Ok((name, std::fs::read(&path).map_err(|e| e.to_string())?)));
-        let value = bytes.and_then(|(name, bytes)| Ok((name, serde_json::from_slice(&bytes).map_err(|e| e.to_string())?)));
+        let bytes =
+            parsed.and_then(|name| Ok((name, std::fs::read(&path).map_err(|e| e.to_string())?)));
+        let value = bytes.and_then(|(name, bytes)| {
+            Ok((name, serde_json::from_slice(&bytes).map_err(|e| e.to_string())?))
+        });
         match value {
             Ok((name, value)) => drop(all.insert(name, value)),
             Err(problem) => warn!("{}: {problem}; fleet will not touch this unit", path.display()),

@@ -1,7 +1,8 @@
-//! The agent: each tick is this machine's assignment and its systemd's word in, steps and a report out. What to do is
-//! `fleet_core::converge`'s to decide.
+//! The agent: each tick is this machine's assignment and its systemd's word in, steps and a report
+//! out. What to do is `fleet_core::converge`'s to decide.
 //!
-//! **Architecture invariant:** it knows its own machine and assignment, no other machine and no placement rule.
+//! **Architecture invariant:** it knows its own machine and assignment, no other machine and no
+//! placement rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,9 +16,9 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::machine::session::Standing;
 use crate::process::clock;
 use crate::process::repeated::Repeated;
-use crate::machine::session::Standing;
 use crate::store::kv::WatchEvent;
 use crate::store::{Registration, Store, StoreError};
 use crate::systemd::{JobOutcome, MAX_STARTS, Systemd, SystemdError};
@@ -42,14 +43,16 @@ use remembered::Remembered;
 use rest::Resting;
 use settling::Settling;
 
-/// How often systemd is asked for states when nothing happens: a failure is noticed within a second.
-/// Why not systemd's signals: docs/decisions/0003-listing-not-signals.md.
+/// How often systemd is asked for states when nothing happens: a failure is noticed within a
+/// second. Why not systemd's signals: docs/decisions/0003-listing-not-signals.md.
 const LIST_PERIOD_MS: u64 = 950;
 
-/// While jobs are under way, systemd is asked no more often than this; else each of 300 ends would cost a listing.
+/// While jobs are under way, systemd is asked no more often than this; else each of 300 ends would
+/// cost a listing.
 const BUSY_PERIOD_MS: u64 = 150;
 
-/// … and no more often than takes a twentieth of the time: a listing of 4,000 units takes systemd some 20 ms.
+/// … and no more often than takes a twentieth of the time: a listing of 4,000 units takes systemd
+/// some 20 ms.
 const LISTING_SHARE: u64 = 20;
 
 /// While jobs are under way, this many ended ones are worth a tick that queues more.
@@ -59,8 +62,9 @@ const REFILL: usize = MAX_STARTS / 4;
 const REPORT_PERIOD_MS: u64 = 500;
 const REPORT_BURST: u64 = 2;
 
-/// How long the store may take for its first answer before the agent starts from what it remembers, in milliseconds: longer than a
-/// store that is there ever takes, and short for whoever waits for a rebooted machine.
+/// How long the store may take for its first answer before the agent starts from what it remembers,
+/// in milliseconds: longer than a store that is there ever takes, and short for whoever waits for a
+/// rebooted machine.
 const DISK_PATIENCE_MS: u64 = 5_000;
 
 /// How long leaving waits for units to stop. Below fleetd's own TimeoutStopSec (90 s).
@@ -72,7 +76,8 @@ pub struct Agent {
     store: Store,
     systemd: Arc<dyn Systemd>,
     markers: Markers,
-    /// Where Quadlet units are translated: a folder of fleet's own, never one where others can write.
+    /// Where Quadlet units are translated: a folder of fleet's own, never one where others can
+    /// write.
     scratch: PathBuf,
     /// The last assignment that the store showed; kept while the store is away.
     assignment: Option<Arc<Assignment>>,
@@ -88,7 +93,8 @@ pub struct Agent {
     asked_since_ms: Option<u64>,
     /// Whether the assignment is the one from before, since the store does not answer.
     from_disk: bool,
-    /// Whether another fleetd had this machine's id, and the assignment of this one has not been read since.
+    /// Whether another fleetd had this machine's id, and the assignment of this one has not been
+    /// read since.
     refused: bool,
     trouble: BTreeMap<UnitName, Trouble>,
     /// Which instances have stayed up since they were started.
@@ -110,7 +116,8 @@ pub struct Agent {
     /// The instances that the present pass writes.
     rewriting: BTreeSet<UnitName>,
     reported: Option<Report>,
-    /// The revision of the last report in the store, 0 if there is none; unknown while one of ours may still arrive.
+    /// The revision of the last report in the store, 0 if there is none; unknown while one of ours
+    /// may still arrive.
     reported_at: Option<i64>,
     /// Under which registration that was; a new one starts with an empty report.
     registration: Option<Registration>,
@@ -141,7 +148,12 @@ type Newest = watch::Receiver<Shown>;
 
 impl Agent {
     /// `run_dir` holds what is known of the units of this boot.
-    pub fn new(machine: MachineId, store: Store, systemd: Arc<dyn Systemd>, run_dir: &Path) -> std::io::Result<Agent> {
+    pub fn new(
+        machine: MachineId,
+        store: Store,
+        systemd: Arc<dyn Systemd>,
+        run_dir: &Path,
+    ) -> std::io::Result<Agent> {
         let markers = Markers::open(&run_dir.join("units"), &machine)?;
         Ok(Agent {
             machine,
@@ -179,14 +191,16 @@ impl Agent {
         })
     }
 
-    /// Has the agent keep its assignment in `data_dir`, and start from it after a reboot while the store is away.
+    /// Has the agent keep its assignment in `data_dir`, and start from it after a reboot while the
+    /// store is away.
     pub fn with_memory(mut self, data_dir: &Path) -> std::io::Result<Agent> {
         self.remembered = Some(Remembered::open(data_dir, &self.machine)?);
         Ok(self)
     }
 
-    /// Ticks whenever the assignment changes, a job ends, a pause ends or time passes, for ever. Drop the future to stop: nothing
-    /// that runs is stopped by that. While another fleetd has this machine's id, nothing is started or stopped.
+    /// Ticks whenever the assignment changes, a job ends, a pause ends or time passes, for ever.
+    /// Drop the future to stop: nothing that runs is stopped by that. While another fleetd has this
+    /// machine's id, nothing is started or stopped.
     pub async fn run(agent: Arc<Mutex<Agent>>, standing: watch::Receiver<Standing>) {
         let (machine, store, systemd, wanted, remembered) = {
             let agent = agent.lock().await;
@@ -202,7 +216,8 @@ impl Agent {
             loop {
                 let now = *standing.borrow();
                 let (next_ms, busy) = agent.lock().await.tick(clock::now_ms(), &newest, now).await;
-                // A job's end wakes at once when it was the last one, and a busy while later when others are still running.
+                // A job's end wakes at once when it was the last one, and a busy while later when
+                // others are still running.
                 let wait = Duration::from_millis(next_ms.saturating_sub(clock::now_ms()));
                 let job_ended = async {
                     let _ = jobs.changed().await;
@@ -229,8 +244,14 @@ impl Agent {
         serde_json::json!({ "assignment": self.assignment.as_deref(), "reported": &self.reported })
     }
 
-    /// One pass. Answers with when to look again, in milliseconds since 1970, and, while jobs are under way, how long to let them run.
-    async fn tick(&mut self, now_ms: u64, newest: &Newest, standing: Standing) -> (u64, Option<Duration>) {
+    /// One pass. Answers with when to look again, in milliseconds since 1970, and, while jobs are
+    /// under way, how long to let them run.
+    async fn tick(
+        &mut self,
+        now_ms: u64,
+        newest: &Newest,
+        standing: Standing,
+    ) -> (u64, Option<Duration>) {
         let registration = standing.registration();
         if registration != self.registration {
             self.registration = registration;
@@ -245,7 +266,11 @@ impl Agent {
         match self.pass(now_ms).await {
             Ok(next_ms) => {
                 self.said.clear();
-                (next_ms, (self.systemd.jobs_in_flight() > 0).then(|| Duration::from_millis(self.busy_period_ms())))
+                (
+                    next_ms,
+                    (self.systemd.jobs_in_flight() > 0)
+                        .then(|| Duration::from_millis(self.busy_period_ms())),
+                )
             }
             Err(error) => {
                 let now = error.to_string();
@@ -258,16 +283,16 @@ impl Agent {
         }
     }
 
-    /// Takes what the store shows, once this machine's id is known to be its own; or, while the store does not answer, what was assigned
-    /// before.
+    /// Takes what the store shows, once this machine's id is known to be its own; or, while the
+    /// store does not answer, what was assigned before.
     fn take(&mut self, shown: Shown, standing: Standing, now_ms: u64) {
         if standing == Standing::Asked {
             self.asked_since_ms = None; // the store answers: whose the id is will be known soon
             return;
         }
         if self.refused && standing.is_own() {
-            // What the watch showed last was the other one's to run. What holds was written after this one's registration, or stands
-            // there still at that revision.
+            // What the watch showed last was the other one's to run. What holds was written after
+            // this one's registration, or stands there still at that revision.
             let Some(registration) = standing.registration() else { return };
             if shown.as_of < registration.create_revision {
                 self.wanted.send_replace(registration.create_revision);
@@ -277,23 +302,27 @@ impl Agent {
         }
         if standing.is_own() {
             if let Some(assignment) = shown.assignment {
-                (self.assignment, self.as_of, self.from_disk) = (Some(assignment), shown.as_of, false);
+                (self.assignment, self.as_of, self.from_disk) =
+                    (Some(assignment), shown.as_of, false);
                 if self.markers.are_of_another() {
                     self.markers.belong_to(&self.machine);
                 }
             } else if shown.answered && self.assignment.is_none() && self.markers.are_of_another() {
-                // What runs here was assigned to the id that this machine had before: to this one nothing is.
+                // What runs here was assigned to the id that this machine had before: to this one
+                // nothing is.
                 self.assignment = Some(Arc::default());
             }
         }
         let asked_since_ms = *self.asked_since_ms.get_or_insert(now_ms);
         let no_answer = !shown.answered || !standing.is_own();
         if no_answer && self.assignment.is_none() && now_ms >= asked_since_ms + DISK_PATIENCE_MS {
-            self.assignment = self.remembered.as_ref().and_then(Remembered::assignment).map(Arc::new);
+            self.assignment =
+                self.remembered.as_ref().and_then(Remembered::assignment).map(Arc::new);
             if let Some(assignment) = &self.assignment {
                 let generation = assignment.generation;
                 warn!(
-                    "the store does not answer; starting what was assigned before (generation {generation}), fenced units wait"
+                    "the store does not answer; starting what was assigned before (generation \
+                        {generation}), fenced units wait"
                 );
                 self.from_disk = true;
             }
@@ -315,7 +344,8 @@ impl Agent {
         let converged = converge(self.assignment.as_deref(), &host, life, now_ms);
         let idle = converged.steps.is_empty() && !look_soon;
         // Said before the next try hides it: that may take long until it fails, too.
-        let failing = converged.steps.iter().any(|step| matches!(step, Step::Start { again: true, .. }));
+        let failing =
+            converged.steps.iter().any(|step| matches!(step, Step::Start { again: true, .. }));
         // Made before the steps are taken: it says what was seen, not what was asked for since.
         let report = self.report(&host, now_ms).await;
         let free = MAX_STARTS.saturating_sub(self.systemd.jobs_in_flight());
@@ -324,12 +354,14 @@ impl Agent {
             self.tell_targets(now_ms).await;
         }
         self.busy_since_ms = if idle { None } else { self.busy_since_ms.or(Some(now_ms)) };
-        let mut next_ms = now_ms + if idle && !left_over { LIST_PERIOD_MS } else { self.busy_period_ms() };
+        let mut next_ms =
+            now_ms + if idle && !left_over { LIST_PERIOD_MS } else { self.busy_period_ms() };
         if let Some(settles_ms) = self.settles_at_ms(&host) {
             next_ms = next_ms.min(settles_ms.max(now_ms + self.busy_period_ms()));
         }
         // In the middle of work the next tick will know more; long work is reported as it goes.
-        let worth_saying = failing || self.busy_since_ms.is_none_or(|since| now_ms >= since + REPORT_PERIOD_MS);
+        let worth_saying =
+            failing || self.busy_since_ms.is_none_or(|since| now_ms >= since + REPORT_PERIOD_MS);
         if worth_saying && !self.publish(report, now_ms).await {
             next_ms = next_ms.min(self.report_credit_ms);
         }
@@ -347,7 +379,8 @@ impl Agent {
         BUSY_PERIOD_MS.max(self.listing_ms * LISTING_SHARE).min(LIST_PERIOD_MS)
     }
 
-    /// Stops and removes everything that fleet runs here; for a machine that leaves. Gives up after a while and says so.
+    /// Stops and removes everything that fleet runs here; for a machine that leaves. Gives up after
+    /// a while and says so.
     pub async fn stop_everything(&mut self) {
         let deadline = clock::now_ms() + LEAVE_TIMEOUT.as_millis() as u64;
         self.assignment = Some(Arc::new(Assignment::default()));
@@ -367,10 +400,21 @@ impl Agent {
                 return warn!("{} units did not stop in time: {}", left.len(), left[0]);
             }
             if left.iter().all(|name| self.stop_refused.contains(name)) {
-                let why = self.trouble.get(&left[0]).and_then(|trouble| trouble.message.clone()).unwrap_or_default();
-                let units = if left.len() == 1 { "1 unit runs".to_string() } else { format!("{} units run", left.len()) };
+                let why = self
+                    .trouble
+                    .get(&left[0])
+                    .and_then(|trouble| trouble.message.clone())
+                    .unwrap_or_default();
+                let units = if left.len() == 1 {
+                    "1 unit runs".to_string()
+                } else {
+                    format!("{} units run", left.len())
+                };
                 warn!("{units} on here: {why}");
-                if !left.iter().any(|name| self.markers.get(name).is_some_and(|marker| marker.fence.is_some())) {
+                if !left
+                    .iter()
+                    .any(|name| self.markers.get(name).is_some_and(|marker| marker.fence.is_some()))
+                {
                     self.end_keeper().await;
                 }
                 return self.let_jobs_end(deadline).await;
@@ -383,7 +427,8 @@ impl Agent {
     }
 }
 
-/// Keeps each assignment that the store shows on the disk, the newest if several came while one was written.
+/// Keeps each assignment that the store shows on the disk, the newest if several came while one was
+/// written.
 async fn remember(remembered: Option<Remembered>, mut newest: Newest) {
     let Some(remembered) = remembered else { return };
     let mut kept = None;
@@ -396,7 +441,8 @@ async fn remember(remembered: Option<Remembered>, mut newest: Newest) {
     }
 }
 
-/// Waits for more jobs to end: until none is left, or a good number has ended. The caller limits the time.
+/// Waits for more jobs to end: until none is left, or a good number has ended. The caller limits
+/// the time.
 async fn settle(systemd: &dyn Systemd, jobs: &mut watch::Receiver<u64>) {
     let before = systemd.jobs_in_flight();
     loop {
@@ -407,9 +453,14 @@ async fn settle(systemd: &dyn Systemd, jobs: &mut watch::Receiver<u64>) {
     }
 }
 
-/// Keeps `newest` at this machine's assignment: reads it, follows it, reads it again after a break, or when it is `wanted` as of a
-/// later revision. An absent key is no news.
-async fn follow_assignment(store: Store, machine: MachineId, newest: watch::Sender<Shown>, mut wanted: watch::Receiver<i64>) {
+/// Keeps `newest` at this machine's assignment: reads it, follows it, reads it again after a break,
+/// or when it is `wanted` as of a later revision. An absent key is no news.
+async fn follow_assignment(
+    store: Store,
+    machine: MachineId,
+    newest: watch::Sender<Shown>,
+    mut wanted: watch::Receiver<i64>,
+) {
     let mut repeated = Repeated::default();
     loop {
         match follow_once(&store, &machine, &newest, &mut wanted).await {
@@ -434,7 +485,9 @@ async fn follow_once(
     let (assignment, revision) = store.assignment(machine).await?;
     match assignment {
         Some(assignment) => offer(newest, assignment.value, revision),
-        None => newest.send_modify(|shown| *shown = Shown { assignment: None, as_of: revision, answered: true }),
+        None => newest.send_modify(|shown| {
+            *shown = Shown { assignment: None, as_of: revision, answered: true }
+        }),
     }
     let mut changes = store.watch_assignment(machine, revision).await?;
     loop {

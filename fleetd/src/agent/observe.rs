@@ -1,4 +1,5 @@
-//! What this host looks like: what systemd says of every unit that fleet wrote here or should write, and what the agent knows of each.
+//! What this host looks like: what systemd says of every unit that fleet wrote here or should
+//! write, and what the agent knows of each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,10 @@ use crate::systemd::{Listed, SystemdError};
 
 impl Agent {
     /// What this host looks like: every unit that fleet wrote here or should write.
-    pub(super) async fn observe(&mut self, now_ms: u64) -> Result<BTreeMap<UnitName, Seen>, SystemdError> {
+    pub(super) async fn observe(
+        &mut self,
+        now_ms: u64,
+    ) -> Result<BTreeMap<UnitName, Seen>, SystemdError> {
         let assigned = self.assignment.iter().flat_map(|assignment| assignment.instances.keys());
         let names: BTreeSet<UnitName> = assigned.chain(self.markers.names()).cloned().collect();
         self.trouble.retain(|name, _| names.contains(name));
@@ -23,10 +27,14 @@ impl Agent {
         self.resting.failed.extend(self.systemd.take_failed_starts());
         // Only what fleet wrote: asking systemd for a name makes it look for a file.
         let written: Vec<UnitName> = self.markers.names().map(UnitName::systemd_name).collect();
-        let asked: BTreeSet<UnitName> =
-            written.into_iter().chain(self.needed_guard()).chain(self.resting.bonds().cloned()).collect();
+        let asked: BTreeSet<UnitName> = written
+            .into_iter()
+            .chain(self.needed_guard())
+            .chain(self.resting.bonds().cloned())
+            .collect();
         let asked: Vec<UnitName> = asked.into_iter().collect();
-        let mut listed = if asked.is_empty() { BTreeMap::new() } else { self.systemd.list(&asked).await? };
+        let mut listed =
+            if asked.is_empty() { BTreeMap::new() } else { self.systemd.list(&asked).await? };
         self.note_guard(&listed);
         self.resting.note_listed(&listed);
         let open = self.systemd.open_starts();
@@ -34,19 +42,25 @@ impl Agent {
         for name in names {
             let marker = self.markers.get(&name).cloned();
             let listed = marker.as_ref().and_then(|_| listed.remove(&name.systemd_name()));
-            let systemd = listed.map(state).filter(|state| state.load != "not-found" || state.active != "inactive");
-            // Its start is over, and how that went is about to be heard: until then it is on its way.
+            let systemd = listed
+                .map(state)
+                .filter(|state| state.load != "not-found" || state.active != "inactive");
+            // Its start is over, and how that went is about to be heard: until then it is on its
+            // way.
             let systemd = match systemd {
                 None if marker.is_some() && open.contains(&name.systemd_name()) => Some(queued()),
                 listed => listed,
             };
-            let assigned = self.assignment.as_ref().and_then(|assignment| assignment.instances.get(&name));
+            let assigned =
+                self.assignment.as_ref().and_then(|assignment| assignment.instances.get(&name));
             if let Some(text) = assigned.map(|placement| &placement.hash)
                 && self.trouble.entry(name.clone()).or_default().keep_only_of(text)
             {
                 self.settling.forget(&name);
             }
-            let active = systemd.as_ref().map_or("inactive", |state| if state.job { "job" } else { &state.active });
+            let active = systemd
+                .as_ref()
+                .map_or("inactive", |state| if state.job { "job" } else { &state.active });
             self.note_since(&name, active, now_ms);
             host.insert(name, Seen { marker, systemd, ..Seen::default() });
         }

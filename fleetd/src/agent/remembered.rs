@@ -1,5 +1,6 @@
-//! What the agent remembers over a reboot: its last assignment and the unit files in it. Without the store it starts from that, unless it
-//! is another machine's: the folder may be on a copied disk, of an image or a backup.
+//! What the agent remembers over a reboot: its last assignment and the unit files in it. Without
+//! the store it starts from that, unless it is another machine's: the folder may be on a copied
+//! disk, of an image or a backup.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,7 +17,8 @@ use crate::process::files::{private_folder, write_atomic};
 /// How long a unit file is kept that no assignment names.
 const FORGET: Duration = Duration::from_secs(3600);
 
-/// The field of the file that names the machine. It lies beside the assignment's own, where an earlier version passes over it.
+/// The field of the file that names the machine. It lies beside the assignment's own, where an
+/// earlier version passes over it.
 const MACHINE: &str = "machine";
 
 /// The folder that survives a reboot.
@@ -36,7 +38,8 @@ impl Remembered {
         Ok(remembered)
     }
 
-    /// The last assignment; `None` if there was none, it is another machine's, or it cannot be read, which is said.
+    /// The last assignment; `None` if there was none, it is another machine's, or it cannot be
+    /// read, which is said.
     pub(super) fn assignment(&self) -> Option<Assignment> {
         let bytes = match std::fs::read(&self.assignment) {
             Ok(bytes) => bytes,
@@ -47,15 +50,22 @@ impl Remembered {
             }
         };
         let read = serde_json::from_slice(&bytes).and_then(|mut assignment: Assignment| {
-            let owner = assignment.unknown.remove(MACHINE).map(serde_json::from_value::<MachineId>).transpose()?;
+            let owner = assignment
+                .unknown
+                .remove(MACHINE)
+                .map(serde_json::from_value::<MachineId>)
+                .transpose()?;
             Ok((owner, assignment))
         });
         match read {
             Ok((Some(owner), assignment)) if owner == self.machine => Some(assignment),
             Ok((owner, _)) => {
-                let whose = owner.map_or("does not say which machine it is of".to_string(), |id| format!("is of machine {id}"));
+                let whose = owner.map_or("does not say which machine it is of".to_string(), |id| {
+                    format!("is of machine {id}")
+                });
                 warn!(
-                    "{} {whose}, and this is machine {}: nothing is started from it; waiting for the store",
+                    "{} {whose}, and this is machine {}: nothing is started from it; waiting for \
+                        the store",
                     self.assignment.display(),
                     self.machine
                 );
@@ -68,7 +78,8 @@ impl Remembered {
         }
     }
 
-    /// Keeps an assignment, on the disk before this returns, and forgets the texts that it does not name.
+    /// Keeps an assignment, on the disk before this returns, and forgets the texts that it does not
+    /// name.
     pub(super) fn keep(&self, assignment: &Assignment) {
         let mut owned = assignment.clone();
         owned.unknown.insert(MACHINE.to_string(), self.machine.as_str().into());
@@ -76,7 +87,8 @@ impl Remembered {
         let written = written.and_then(|bytes| write_atomic(&self.assignment, &bytes));
         if let Err(error) = written.and_then(|()| self.forget_all_but(assignment)) {
             warn!(
-                "cannot keep the assignment in {}: {error}; after a reboot nothing starts before the store answers",
+                "cannot keep the assignment in {}: {error}; after a reboot nothing starts before \
+                    the store answers",
                 self.assignment.display()
             );
         }
@@ -99,11 +111,13 @@ impl Remembered {
 
     /// A text that is new may be of an assignment that comes only now, so it is left.
     fn forget_all_but(&self, assignment: &Assignment) -> io::Result<()> {
-        let wanted: BTreeSet<&str> = assignment.instances.values().map(|placement| &*placement.hash).collect();
+        let wanted: BTreeSet<&str> =
+            assignment.instances.values().map(|placement| &*placement.hash).collect();
         for entry in std::fs::read_dir(&self.texts)? {
             let entry = entry?;
             let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-            if age > FORGET && !entry.file_name().to_str().is_some_and(|name| wanted.contains(name)) {
+            if age > FORGET && !entry.file_name().to_str().is_some_and(|name| wanted.contains(name))
+            {
                 std::fs::remove_file(entry.path())?;
             }
         }
@@ -126,7 +140,10 @@ mod tests {
         remembered.keep(&assignment);
         remembered.keep_text("abc", "[Service]");
         let again = Remembered::open(folder.path(), &MachineId::new("m")).unwrap();
-        assert_eq!((again.assignment(), again.text("abc").as_deref()), (Some(assignment), Some("[Service]")));
+        assert_eq!(
+            (again.assignment(), again.text("abc").as_deref()),
+            (Some(assignment), Some("[Service]"))
+        );
         std::fs::write(folder.path().join("assignment.json"), "{").unwrap();
         assert_eq!(again.assignment(), None);
     }
@@ -137,11 +154,18 @@ mod tests {
         let open = |id: &str| Remembered::open(folder.path(), &MachineId::new(id)).unwrap();
         let assignment = Assignment { generation: 3, ..Assignment::default() };
         open("m").keep(&assignment);
-        assert_eq!((open("m").assignment(), open("other").assignment()), (Some(assignment.clone()), None));
+        assert_eq!(
+            (open("m").assignment(), open("other").assignment()),
+            (Some(assignment.clone()), None)
+        );
         let path = folder.path().join("assignment.json");
         let text = std::fs::read(&path).unwrap();
         let before: Assignment = serde_json::from_slice(&text).unwrap();
-        assert_eq!((before.generation, before.instances.len()), (3, 0), "an earlier version reads it");
+        assert_eq!(
+            (before.generation, before.instances.len()),
+            (3, 0),
+            "an earlier version reads it"
+        );
         std::fs::write(&path, serde_json::to_vec(&assignment).unwrap()).unwrap();
         assert_eq!(open("m").assignment(), None, "an earlier version's");
     }
@@ -152,7 +176,9 @@ mod tests {
         let remembered = Remembered::open(folder.path(), &MachineId::new("m")).unwrap();
         let mut assignment = Assignment::default();
         let placement = r#"{"unit":"a.service","revision":1,"hash":"used","state":"launched","why":"fewest","since_ms":0}"#;
-        assignment.instances.insert(UnitName::trusted("a.service"), serde_json::from_str(placement).unwrap());
+        assignment
+            .instances
+            .insert(UnitName::trusted("a.service"), serde_json::from_str(placement).unwrap());
         for hash in ["used", "unused", "new"] {
             remembered.keep_text(hash, "x");
         }
@@ -161,6 +187,9 @@ mod tests {
             file.set_modified(std::time::SystemTime::now() - 2 * FORGET).unwrap();
         }
         remembered.keep(&assignment);
-        assert_eq!(["used", "unused", "new"].map(|hash| remembered.text(hash).is_some()), [true, false, true]);
+        assert_eq!(
+            ["used", "unused", "new"].map(|hash| remembered.text(hash).is_some()),
+            [true, false, true]
+        );
     }
 }

@@ -10,7 +10,8 @@ use tracing::{debug, info, warn};
 use super::{Agent, REPORT_BURST, REPORT_PERIOD_MS};
 use crate::store::{Registration, StoreError};
 
-/// For how many failures a pass looks for systemd's own words: each look is a process. Those of a whole template fail alike.
+/// For how many failures a pass looks for systemd's own words: each look is a process. Those of a
+/// whole template fail alike.
 const LOOKS_A_PASS: usize = 3;
 
 impl Agent {
@@ -29,8 +30,14 @@ impl Agent {
                 self.outcomes.remove(name);
                 self.reasons.remove(name);
             }
-            status.leaving = self.assignment.as_ref().is_some_and(|assignment| !assignment.instances.contains_key(name));
-            let fenced = self.assignment.as_ref().and_then(|assignment| assignment.instances.get(name)?.fence.as_ref());
+            status.leaving = self
+                .assignment
+                .as_ref()
+                .is_some_and(|assignment| !assignment.instances.contains_key(name));
+            let fenced = self
+                .assignment
+                .as_ref()
+                .and_then(|assignment| assignment.instances.get(name)?.fence.as_ref());
             if fenced.is_some()
                 && status.message.is_none()
                 && ["inactive", "failed"].contains(&status.active.as_str())
@@ -46,10 +53,14 @@ impl Agent {
     }
 
     async fn explain(&mut self, name: &UnitName, status: &mut InstanceStatus, looks: &mut usize) {
-        if status.active == "failed" && !self.outcomes.contains_key(name) && status.message.is_none() {
+        if status.active == "failed"
+            && !self.outcomes.contains_key(name)
+            && status.message.is_none()
+        {
             match self.systemd.outcome(&name.systemd_name()).await {
                 Ok(outcome) => {
-                    let code = outcome.code.map_or(String::new(), |code| format!(", status {code}"));
+                    let code =
+                        outcome.code.map_or(String::new(), |code| format!(", status {code}"));
                     self.reasons.remove(name); // it may have been another one
                     info!(unit = %name, "{name} failed: {}{code}", outcome.result);
                     self.outcomes.insert(name.clone(), outcome);
@@ -83,18 +94,25 @@ impl Agent {
         match self.put_report(&report, registration).await {
             Ok(()) => self.reported = Some(report),
             // Somebody else's write of it can only be an earlier one of ours, which arrived late.
-            Err(problem @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => debug!("the report waits: {problem}"),
+            Err(problem @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => {
+                debug!("the report waits: {problem}")
+            }
             Err(error) => warn!("the report was not taken: {error}"),
         }
         true
     }
 
-    async fn put_report(&mut self, report: &Report, registration: Registration) -> Result<(), StoreError> {
+    async fn put_report(
+        &mut self,
+        report: &Report,
+        registration: Registration,
+    ) -> Result<(), StoreError> {
         let over = match self.reported_at.take() {
             Some(last) => last,
             None => self.store.report_revision(&self.machine).await?,
         };
-        self.reported_at = Some(self.store.put_report(&self.machine, report, registration, over).await?);
+        self.reported_at =
+            Some(self.store.put_report(&self.machine, report, registration, over).await?);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
-//! Launched units that are at rest: those whose work is done stay so, those that systemd stopped though fleet had not asked are to
-//! start again, and those whose start failed are retried. What follows from it is `converge`'s to decide.
+//! Launched units that are at rest: those whose work is done stay so, those that systemd stopped
+//! though fleet had not asked are to start again, and those whose start failed are retried. What
+//! follows from it is `converge`'s to decide.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -19,10 +20,12 @@ use crate::systemd::{Bonds, Listed, Rest, SystemdError};
 const ASKED_A_PASS: usize = 16;
 const ASKED_AT_ONCE: usize = 4;
 
-/// How long all of a pass's looks may take: what has no answer by then is asked about in the next pass, and nothing else waits for it.
+/// How long all of a pass's looks may take: what has no answer by then is asked about in the next
+/// pass, and nothing else waits for it.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
-/// How often the journal is asked about a unit of which it says nothing. What PID 1 notes is there within milliseconds.
+/// How often the journal is asked about a unit of which it says nothing. What PID 1 notes is there
+/// within milliseconds.
 const ASKED_IN_VAIN: u32 = 3;
 
 /// systemd's word for a job whose place another took, or that somebody called off.
@@ -41,7 +44,8 @@ pub(super) struct Resting {
     pub(super) failed: BTreeMap<UnitName, String>,
     /// The units that were up at the last listing.
     up: BTreeSet<UnitName>,
-    /// Those that were not at rest: a one-shot that does its work is no more to be stopped than what is up.
+    /// Those that were not at rest: a one-shot that does its work is no more to be stopped than
+    /// what is up.
     busy: BTreeSet<UnitName>,
 }
 
@@ -52,10 +56,14 @@ impl Resting {
     }
 
     pub(super) fn note_listed(&mut self, listed: &BTreeMap<UnitName, Listed>) {
-        let is_up = |unit: &Listed| ["active", "reloading", "refreshing"].contains(&unit.active.as_str());
-        let is_busy = |unit: &Listed| unit.job || !["inactive", "failed"].contains(&unit.active.as_str());
-        self.up = listed.iter().filter(|(_, unit)| is_up(unit)).map(|(name, _)| name.clone()).collect();
-        self.busy = listed.iter().filter(|(_, unit)| is_busy(unit)).map(|(name, _)| name.clone()).collect();
+        let is_up =
+            |unit: &Listed| ["active", "reloading", "refreshing"].contains(&unit.active.as_str());
+        let is_busy =
+            |unit: &Listed| unit.job || !["inactive", "failed"].contains(&unit.active.as_str());
+        self.up =
+            listed.iter().filter(|(_, unit)| is_up(unit)).map(|(name, _)| name.clone()).collect();
+        self.busy =
+            listed.iter().filter(|(_, unit)| is_busy(unit)).map(|(name, _)| name.clone()).collect();
     }
 
     pub(super) fn forget(&mut self, name: &UnitName) {
@@ -72,8 +80,8 @@ impl Resting {
 }
 
 impl Agent {
-    /// Takes what became of starts: one that left its unit at rest has failed, as systemd's word for it says, and is tried again after
-    /// a pause. `host` was listed after they had ended.
+    /// Takes what became of starts: one that left its unit at rest has failed, as systemd's word
+    /// for it says, and is tried again after a pause. `host` was listed after they had ended.
     pub(super) fn take_failed_starts(&mut self, host: &mut BTreeMap<UnitName, Seen>, now_ms: u64) {
         if self.resting.failed.is_empty() {
             return;
@@ -82,7 +90,10 @@ impl Agent {
         for (name, seen) in host.iter_mut() {
             let Some(word) = failed.remove(&name.systemd_name()) else { continue };
             // A unit that failed says so itself; what is fenced waits for its keeper.
-            let launched = seen.marker.as_ref().is_some_and(|marker| marker.launched && marker.fence.is_none());
+            let launched = seen
+                .marker
+                .as_ref()
+                .is_some_and(|marker| marker.launched && marker.fence.is_none());
             if !launched || !is_at_rest(seen) {
                 continue;
             }
@@ -95,8 +106,8 @@ impl Agent {
         }
     }
 
-    /// Says of each launched unit that is at rest whether it was stopped, as far as that is known. Answers whether
-    /// there is more to ask or to list soon.
+    /// Says of each launched unit that is at rest whether it was stopped, as far as that is known.
+    /// Answers whether there is more to ask or to list soon.
     pub(super) async fn explain_rest(&mut self, host: &mut BTreeMap<UnitName, Seen>) -> bool {
         let mut asked = Vec::new();
         for (name, seen) in host.iter_mut() {
@@ -106,8 +117,16 @@ impl Agent {
             }
             match self.resting.stopped.get(name) {
                 Some(Bonds { needs, rivals }) => {
-                    let needs = needs.iter().filter(|name| !self.resting.up.contains(*name)).cloned().collect();
-                    let rivals = rivals.iter().filter(|name| self.resting.busy.contains(*name)).cloned().collect();
+                    let needs = needs
+                        .iter()
+                        .filter(|name| !self.resting.up.contains(*name))
+                        .cloned()
+                        .collect();
+                    let rivals = rivals
+                        .iter()
+                        .filter(|name| self.resting.busy.contains(*name))
+                        .cloned()
+                        .collect();
                     seen.stopped = Some(Stopped { needs, rivals });
                 }
                 None => {
@@ -122,8 +141,13 @@ impl Agent {
         let looks = asked.into_iter().map(|name| async move {
             let systemd_name = name.systemd_name();
             let answer = async {
-                let rest = if canceled.contains(&name) { Rest::Stopped } else { systemd.rest(&systemd_name).await? };
-                let bonds = if rest == Rest::Stopped { systemd.bonds(&systemd_name).await? } else { None };
+                let rest = if canceled.contains(&name) {
+                    Rest::Stopped
+                } else {
+                    systemd.rest(&systemd_name).await?
+                };
+                let bonds =
+                    if rest == Rest::Stopped { systemd.bonds(&systemd_name).await? } else { None };
                 Ok::<(Rest, Option<Bonds>), SystemdError>((rest, bonds))
             };
             let answer = answer.await;
@@ -143,13 +167,15 @@ impl Agent {
         let mut news = false;
         for (name, answer) in answers {
             // Of what a start needs, the next listing shows how it is.
-            let settled = matches!(answer, Ok((Rest::Ended | Rest::Unknown, _) | (Rest::Stopped, None)));
+            let settled =
+                matches!(answer, Ok((Rest::Ended | Rest::Unknown, _) | (Rest::Stopped, None)));
             if let Some(seen) = host.get_mut(&name).filter(|_| settled) {
                 seen.asking = false;
             }
             match answer {
                 Ok((Rest::Stopped, Some(bonds))) => {
-                    info!(unit = %name, "{name} was stopped, and not by fleet; it is started again");
+                    info!(unit = %name, "{name} was stopped, and not by fleet; it is started \
+                        again");
                     self.resting.stopped.insert(name, bonds);
                     news = true;
                 }
@@ -167,8 +193,8 @@ impl Agent {
         news || more || late
     }
 
-    /// Whether it is launched, down, and not known why. A replica is started again in any case; it is asked about only if its start
-    /// starts others.
+    /// Whether it is launched, down, and not known why. A replica is started again in any case; it
+    /// is asked about only if its start starts others.
     fn is_unexplained(&mut self, name: &UnitName, seen: &Seen) -> bool {
         let Some(marker) = &seen.marker else { return false };
         if !is_at_rest(seen) {
@@ -178,11 +204,16 @@ impl Agent {
             }
             return false;
         }
-        let settled = !marker.launched || marker.writing || marker.stopping || marker.ended || marker.fence.is_some();
+        let settled = !marker.launched
+            || marker.writing
+            || marker.stopping
+            || marker.ended
+            || marker.fence.is_some();
         if settled || seen.trouble.message.is_some() {
             return false;
         }
-        let placement = self.assignment.as_ref().and_then(|assignment| assignment.instances.get(name));
+        let placement =
+            self.assignment.as_ref().and_then(|assignment| assignment.instances.get(name));
         placement.is_some_and(|placement| {
             let wanted = placement.state == DesiredState::Launched && placement.hash == marker.hash;
             wanted && placement.fence.is_none() && (marker.bound || !placement.is_replica())

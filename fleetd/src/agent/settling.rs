@@ -1,7 +1,9 @@
-//! Whether what came up stays up. An instance counts as up once it has run for a while without a restart by anybody.
+//! Whether what came up stays up. An instance counts as up once it has run for a while without a
+//! restart by anybody.
 //!
-//! No listing shows systemd's own restarts (`Restart=`), and asking for their count costs a call a unit. So the agent asks only where
-//! there is cause: at the end of that while, when systemd is seen waiting to restart a unit, and after jobs of others.
+//! No listing shows systemd's own restarts (`Restart=`), and asking for their count costs a call a
+//! unit. So the agent asks only where there is cause: at the end of that while, when systemd is
+//! seen waiting to restart a unit, and after jobs of others.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +18,8 @@ use crate::systemd::{JobOutcome, SystemdError};
 /// How many units systemd is asked about in one pass.
 const QUESTIONS: usize = 32;
 
-/// systemd waits for `RestartSec=`. In `auto-restart-queued` it has begun, and counted, the restart.
+/// systemd waits for `RestartSec=`. In `auto-restart-queued` it has begun, and counted, the
+/// restart.
 const WAITS: &str = "auto-restart";
 
 /// The present starts of this host's instances.
@@ -30,12 +33,13 @@ pub(super) struct Settling {
 /// What is known of an instance's present start.
 #[derive(Debug, Default)]
 struct Start {
-    /// systemd's count of restarts as last known, with the one that it waits for. Unknown where somebody else started it, or an
-    /// earlier fleetd.
+    /// systemd's count of restarts as last known, with the one that it waits for. Unknown where
+    /// somebody else started it, or an earlier fleetd.
     restarts: Option<u32>,
     /// Whether it has stayed up.
     settled: bool,
-    /// Whether it has to stay up for as long as it takes to forget failures: the leader moved it because it failed elsewhere.
+    /// Whether it has to stay up for as long as it takes to forget failures: the leader moved it
+    /// because it failed elsewhere.
     proves_itself: bool,
     /// The count of others' jobs when systemd was last asked.
     asked_at: u64,
@@ -50,10 +54,13 @@ impl Start {
 }
 
 impl Settling {
-    /// A start or restart was asked for. `fresh` says that it was down, or is restarted by a job: then systemd counts from nought.
+    /// A start or restart was asked for. `fresh` says that it was down, or is restarted by a job:
+    /// then systemd counts from nought.
     pub(super) fn begin(&mut self, name: &UnitName, fresh: bool, moved_for_failing: bool) {
-        let start =
-            self.starts.entry(name.clone()).or_insert_with(|| Start { proves_itself: moved_for_failing, ..Start::default() });
+        let start = self
+            .starts
+            .entry(name.clone())
+            .or_insert_with(|| Start { proves_itself: moved_for_failing, ..Start::default() });
         let proves_itself = start.proves_itself && !start.settled;
         *start = Start { restarts: fresh.then_some(0), proves_itself, ..Start::default() };
     }
@@ -63,10 +70,11 @@ impl Settling {
         self.starts.remove(name);
     }
 
-    /// Whether it is up and not known to stay up. What ended well, and is restarted as its unit file says, never does, and nothing is
-    /// wrong with it.
+    /// Whether it is up and not known to stay up. What ended well, and is restarted as its unit
+    /// file says, never does, and nothing is wrong with it.
     pub(super) fn is_settling(&self, name: &UnitName) -> bool {
-        let ends_well = |start: &Start| start.end.as_ref().is_some_and(|end| end.result == "success");
+        let ends_well =
+            |start: &Start| start.end.as_ref().is_some_and(|end| end.result == "success");
         self.starts.get(name).is_some_and(|start| !start.settled && !ends_well(start))
     }
 
@@ -75,10 +83,15 @@ impl Settling {
         self.starts.get(name)?.end.as_ref()
     }
 
-    /// Those that are to be asked about because others had jobs, which may have been restarts: a few in each pass, in turn.
+    /// Those that are to be asked about because others had jobs, which may have been restarts: a
+    /// few in each pass, in turn.
     fn search(&mut self, candidates: &[UnitName], most: usize) -> Vec<UnitName> {
-        let after = self.searched.as_ref().map_or(0, |last| candidates.partition_point(|name| name <= last));
-        let turn: Vec<UnitName> = candidates[after..].iter().chain(&candidates[..after]).take(most).cloned().collect();
+        let after = self
+            .searched
+            .as_ref()
+            .map_or(0, |last| candidates.partition_point(|name| name <= last));
+        let turn: Vec<UnitName> =
+            candidates[after..].iter().chain(&candidates[..after]).take(most).cloned().collect();
         self.searched = turn.last().cloned();
         turn
     }
@@ -87,9 +100,11 @@ impl Settling {
 impl Agent {
     /// Notes that a start or a restart was asked for.
     pub(super) fn note_start(&mut self, name: &UnitName, restart: bool) {
-        let placement = self.assignment.as_ref().and_then(|assignment| assignment.instances.get(name));
+        let placement =
+            self.assignment.as_ref().and_then(|assignment| assignment.instances.get(name));
         let moved_for_failing = placement.is_some_and(|placement| placement.moves > 0);
-        // A start of what runs changes nothing, and between its own restarts systemd goes on counting.
+        // A start of what runs changes nothing, and between its own restarts systemd goes on
+        // counting.
         let fresh = match self.since.get(name).map(|(active, _)| active.as_str()) {
             Some("active") => restart,
             Some("activating") => false,
@@ -99,17 +114,22 @@ impl Agent {
         self.since.remove(name);
     }
 
-    /// Finds out which of the launched instances have stayed up, and counts systemd's restarts of them as trouble.
+    /// Finds out which of the launched instances have stayed up, and counts systemd's restarts of
+    /// them as trouble.
     pub(super) async fn settle(&mut self, host: &mut BTreeMap<UnitName, Seen>, now_ms: u64) {
         self.settling.starts.retain(|name, _| host.contains_key(name));
         let jobs = self.systemd.jobs_of_others();
         let (mut ended, mut waiting, mut candidates) = (Vec::new(), Vec::new(), Vec::new());
         for (name, seen) in host.iter() {
-            let assigned = self.assignment.as_ref().is_some_and(|assignment| assignment.instances.contains_key(name));
+            let assigned = self
+                .assignment
+                .as_ref()
+                .is_some_and(|assignment| assignment.instances.contains_key(name));
             let launched = assigned && seen.marker.as_ref().is_some_and(|marker| marker.launched);
             let Some(state) = seen.systemd.as_ref().filter(|_| launched) else {
                 if !launched {
-                    // It goes, or is only loaded: what systemd does not stop, or its socket starts, is no new start.
+                    // It goes, or is only loaded: what systemd does not stop, or its socket starts,
+                    // is no new start.
                     self.settling.forget(name);
                 } else if let Some(start) = self.settling.starts.get_mut(name) {
                     start.settled = false;
@@ -120,9 +140,12 @@ impl Agent {
             let counts = name.systemd_name().suffix() == "service";
             if state.sub == WAITS && !state.job {
                 start.settled = false;
-                // Before each wait there was a job of systemd's own: without a new one it is the wait that is known.
+                // Before each wait there was a job of systemd's own: without a new one it is the
+                // wait that is known.
                 let known = start.end.is_some() && start.asked_at == jobs;
-                if !known && self.trouble.get(name).is_none_or(|trouble| now_ms >= trouble.not_before_ms) {
+                if !known
+                    && self.trouble.get(name).is_none_or(|trouble| now_ms >= trouble.not_before_ms)
+                {
                     waiting.push(name.clone());
                 }
             } else if state.active != "active" || state.job {
@@ -145,8 +168,12 @@ impl Agent {
         ended.truncate(QUESTIONS - waiting.len());
         ended.extend(self.settling.search(&candidates, QUESTIONS - waiting.len() - ended.len()));
         let systemd = &self.systemd;
-        let waits = join_all(waiting.iter().map(|name| async { systemd.outcome(&name.systemd_name()).await }));
-        let counts = join_all(ended.iter().map(|name| async { systemd.restarts(&name.systemd_name()).await }));
+        let waits = join_all(
+            waiting.iter().map(|name| async { systemd.outcome(&name.systemd_name()).await }),
+        );
+        let counts = join_all(
+            ended.iter().map(|name| async { systemd.restarts(&name.systemd_name()).await }),
+        );
         let (waits, counts) = tokio::join!(waits, counts);
         for (name, outcome) in waiting.iter().zip(waits) {
             self.waits_for_restart(name, outcome, jobs, now_ms);
@@ -163,12 +190,20 @@ impl Agent {
     /// When the next instance will have stayed up for long enough.
     pub(super) fn settles_at_ms(&self, host: &BTreeMap<UnitName, Seen>) -> Option<u64> {
         let settling = host.iter().filter(|(_, seen)| seen.settling);
-        let ends = settling.filter_map(|(name, _)| Some(self.since.get(name)?.1 + self.settling.starts.get(name)?.takes_ms()));
+        let ends = settling.filter_map(|(name, _)| {
+            Some(self.since.get(name)?.1 + self.settling.starts.get(name)?.takes_ms())
+        });
         ends.min()
     }
 
     /// systemd waits to restart it.
-    fn waits_for_restart(&mut self, name: &UnitName, outcome: Result<JobOutcome, SystemdError>, jobs: u64, now_ms: u64) {
+    fn waits_for_restart(
+        &mut self,
+        name: &UnitName,
+        outcome: Result<JobOutcome, SystemdError>,
+        jobs: u64,
+        now_ms: u64,
+    ) {
         let Some(start) = self.settling.starts.get_mut(name) else { return };
         let outcome = match outcome {
             Ok(outcome) => outcome,
@@ -188,7 +223,13 @@ impl Agent {
     }
 
     /// It has been up for long enough, unless systemd has restarted it in between.
-    fn has_stayed_up(&mut self, name: &UnitName, count: Result<u32, SystemdError>, jobs: u64, now_ms: u64) {
+    fn has_stayed_up(
+        &mut self,
+        name: &UnitName,
+        count: Result<u32, SystemdError>,
+        jobs: u64,
+        now_ms: u64,
+    ) {
         let Some(start) = self.settling.starts.get_mut(name) else { return };
         let count = match count {
             Ok(count) => count,
@@ -200,7 +241,8 @@ impl Agent {
         };
         start.asked_at = jobs;
         let Some(before) = start.restarts.replace(count) else {
-            // The first count of a start that this fleetd did not ask for says nothing: it takes a second one.
+            // The first count of a start that this fleetd did not ask for says nothing: it takes a
+            // second one.
             self.since.insert(name.clone(), ("active".to_string(), now_ms));
             return;
         };
@@ -209,7 +251,8 @@ impl Agent {
             return;
         }
         self.since.insert(name.clone(), ("active".to_string(), now_ms));
-        // What is known to end well is restarted as its unit file says, and nothing is wrong with it.
+        // What is known to end well is restarted as its unit file says, and nothing is wrong with
+        // it.
         let well = start.end.as_ref().is_some_and(|end| end.result == "success");
         if count > before && !well {
             info!(unit = %name, "systemd has restarted {name}, {count} times by now");

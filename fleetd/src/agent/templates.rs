@@ -1,5 +1,6 @@
-//! The files of an instance on this host. Replicas of one text share their template's file, so that one more writes nothing and
-//! systemd need not read its folder again; a replica of another text, and a unit submitted by name, has a file of its own.
+//! The files of an instance on this host. Replicas of one text share their template's file, so that
+//! one more writes nothing and systemd need not read its folder again; a replica of another text,
+//! and a unit submitted by name, has a file of its own.
 
 use std::sync::Arc;
 
@@ -33,22 +34,32 @@ impl Rendered {
 }
 
 impl Agent {
-    /// Makes ready what `instance` is to run. The last text stays at hand: most often a pass writes many replicas of one template.
-    pub(super) async fn render(&mut self, instance: &UnitName, key: &TextKey, text: &str) -> Result<Arc<Rendered>, String> {
+    /// Makes ready what `instance` is to run. The last text stays at hand: most often a pass writes
+    /// many replicas of one template.
+    pub(super) async fn render(
+        &mut self,
+        instance: &UnitName,
+        key: &TextKey,
+        text: &str,
+    ) -> Result<Arc<Rendered>, String> {
         if let Some((rendered_of, rendered)) = &self.rendered
             && rendered_of == key
         {
             return Ok(Arc::clone(rendered));
         }
-        // The generator leaves a template's specifiers to systemd: what it makes of a template holds for all its instances.
+        // The generator leaves a template's specifiers to systemd: what it makes of a template
+        // holds for all its instances.
         let name = if is_replica(instance, &key.0) { &key.0 } else { instance };
         let text = match name.is_quadlet() {
             true => quadlet::translate(&self.scratch, name, &fence::with_token(text)).await?,
             false => text.to_string(),
         };
         let file = UnitFile::parse_lenient(&text);
-        let (oneshot, installs) = (file.last("Service", "Type") == Some("oneshot"), file.has_section("Install"));
-        let bound = ["BindsTo", "Requires", "Requisite"].into_iter().any(|key| file.last("Unit", key).is_some());
+        let (oneshot, installs) =
+            (file.last("Service", "Type") == Some("oneshot"), file.has_section("Install"));
+        let bound = ["BindsTo", "Requires", "Requisite"]
+            .into_iter()
+            .any(|key| file.last("Unit", key).is_some());
         let rendered = Arc::new(Rendered { text, file, oneshot, installs, bound });
         self.rendered = Some((key.clone(), Arc::clone(&rendered)));
         Ok(rendered)
@@ -62,7 +73,8 @@ impl Agent {
         rendered: &Rendered,
         fence_by: Option<FencedBy>,
     ) -> Result<bool, String> {
-        // What is enabled is linked by its own name, which needs a file of that name. What is fenced has lines of its own.
+        // What is enabled is linked by its own name, which needs a file of that name. What is
+        // fenced has lines of its own.
         let common = !rendered.installs && fence_by.is_none();
         if is_replica(instance, &key.0) && common && self.share(instance, key, rendered).await? {
             return Ok(true);
@@ -71,37 +83,57 @@ impl Agent {
         if let Some((by, keeper)) = fence_by.zip(self.keeper.as_ref()) {
             own.push_str(&fence::lines(&rendered.file, instance, by, &keeper.guard_dir));
         }
-        self.systemd.write(&instance.systemd_name(), &rendered.text, &own).await.map_err(|e| e.to_string())?;
+        self.systemd
+            .write(&instance.systemd_name(), &rendered.text, &own)
+            .await
+            .map_err(|e| e.to_string())?;
         Ok(false)
     }
 
     /// Takes away the file of a template that nobody shares any more.
     pub(super) async fn drop_unshared(&mut self, template: &UnitName) -> Result<(), String> {
-        if self.markers.template(template).is_none() || self.markers.sharers(template).next().is_some() {
+        if self.markers.template(template).is_none()
+            || self.markers.sharers(template).next().is_some()
+        {
             return Ok(());
         }
         self.systemd.remove(template).await.map_err(|e| e.to_string())?;
         self.markers.remove_template(template).map_err(|e| e.to_string())
     }
 
-    /// Has `instance` run its template's file, written anew if its text is another. False if another unit has that name here
-    /// (`web@.container` beside `web@.service`).
-    async fn share(&mut self, instance: &UnitName, (unit, _, hash): &TextKey, rendered: &Rendered) -> Result<bool, String> {
+    /// Has `instance` run its template's file, written anew if its text is another. False if
+    /// another unit has that name here (`web@.container` beside `web@.service`).
+    async fn share(
+        &mut self,
+        instance: &UnitName,
+        (unit, _, hash): &TextKey,
+        rendered: &Rendered,
+    ) -> Result<bool, String> {
         let template = unit.systemd_name();
         let common = drop_in(&unit.replica(1), &rendered.file);
         let present = self.markers.template(&template);
-        if present.is_some_and(|present| present.unit != *unit) && self.markers.sharers(&template).next().is_some() {
+        if present.is_some_and(|present| present.unit != *unit)
+            && self.markers.sharers(&template).next().is_some()
+        {
             return Ok(false);
         }
-        let same = present.is_some_and(|present| present.unit == *unit && present.hash == *hash && !present.writing);
+        let same = present.is_some_and(|present| {
+            present.unit == *unit && present.hash == *hash && !present.writing
+        });
         // A text that is written again was lost: systemd refused its start.
-        let again = self.markers.get(instance).is_some_and(|marker| marker.shared && marker.hash == *hash);
+        let again =
+            self.markers.get(instance).is_some_and(|marker| marker.shared && marker.hash == *hash);
         if !same || again {
             self.make_room(&template, instance, hash).await?;
             let intent = Template { unit: unit.clone(), hash: hash.clone(), writing: true };
             self.markers.set_template(&template, intent.clone()).map_err(|e| e.to_string())?;
-            self.systemd.write(&template, &rendered.text, &common).await.map_err(|e| e.to_string())?;
-            self.markers.set_template(&template, Template { writing: false, ..intent }).map_err(|e| e.to_string())?;
+            self.systemd
+                .write(&template, &rendered.text, &common)
+                .await
+                .map_err(|e| e.to_string())?;
+            self.markers
+                .set_template(&template, Template { writing: false, ..intent })
+                .map_err(|e| e.to_string())?;
         }
         let own = drop_in(instance, &rendered.file);
         let own = (own != common).then_some(own.as_str());
@@ -109,10 +141,18 @@ impl Agent {
         Ok(true)
     }
 
-    /// Gives a file of their own to those that go on with the template's old text; not to those whose write is due in this pass.
-    async fn make_room(&mut self, template: &UnitName, instance: &UnitName, hash: &ShortHash) -> Result<(), String> {
+    /// Gives a file of their own to those that go on with the template's old text; not to those
+    /// whose write is due in this pass.
+    async fn make_room(
+        &mut self,
+        template: &UnitName,
+        instance: &UnitName,
+        hash: &ShortHash,
+    ) -> Result<(), String> {
         let stays = |name: &UnitName| name != instance && !self.rewriting.contains(name);
-        let other = |name: &&UnitName| stays(name) && self.markers.get(name).is_some_and(|marker| marker.hash != *hash);
+        let other = |name: &&UnitName| {
+            stays(name) && self.markers.get(name).is_some_and(|marker| marker.hash != *hash)
+        };
         let others: Vec<UnitName> = self.markers.sharers(template).filter(other).cloned().collect();
         for name in others {
             self.systemd.unshare(&name.systemd_name()).await.map_err(|e| e.to_string())?;

@@ -1,4 +1,5 @@
-//! `/machines/<id>/availability`: cordon, drain and open a machine again, and see what is still on it.
+//! `/machines/<id>/availability`: cordon, drain and open a machine again, and see what is still on
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +22,10 @@ use super::{Api, machines, written};
 use crate::process::panics;
 use crate::store::Part;
 
-pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<MachineAvailability>, ApiError> {
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Json<MachineAvailability>, ApiError> {
     let id = MachineId::parse(&id).ok_or_else(|| no_such_machine(&id))?;
     let mirror = api.store().read_all().await?;
     if !is_known(&mirror.cluster().snapshot, &id) {
@@ -33,7 +37,10 @@ pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Resu
         Availability::Active | Availability::Cordoned => None,
     };
     // With many units this takes a while.
-    let work = move || MachineAvailability { availability, instances: remaining(mirror.cluster(), plan.as_deref(), &id) };
+    let work = move || MachineAvailability {
+        availability,
+        instances: remaining(mirror.cluster(), plan.as_deref(), &id),
+    };
     let told = panics::contained_work(work).await;
     told.map(Json).map_err(|problem| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem))
 }
@@ -51,13 +58,17 @@ pub(super) async fn set(
     if !is_known(&mirror.cluster().snapshot, &id) {
         return Err(no_such_machine(&id));
     }
-    let revision = machines::rewrite_settings(&api, &id, |settings| settings.availability = wish.availability).await?;
+    let revision =
+        machines::rewrite_settings(&api, &id, |settings| settings.availability = wish.availability)
+            .await?;
     Ok(written(StatusCode::NO_CONTENT, revision, &[]))
 }
 
 /// A machine that is there, or of which anything is left.
 pub(super) fn is_known(snapshot: &Snapshot, id: &MachineId) -> bool {
-    snapshot.machines.contains_key(id) || snapshot.assignments.contains_key(id) || snapshot.availability.contains_key(id)
+    snapshot.machines.contains_key(id)
+        || snapshot.assignments.contains_key(id)
+        || snapshot.availability.contains_key(id)
 }
 
 pub(super) fn no_such_machine(id: impl std::fmt::Display) -> ApiError {
@@ -67,16 +78,20 @@ pub(super) fn no_such_machine(id: impl std::fmt::Display) -> ApiError {
 /// What of the machine is no global unit, with the reason why it is still there.
 fn remaining(cluster: &Cluster, plan: Option<&Plan>, id: &MachineId) -> Vec<Remaining> {
     let snapshot = &cluster.snapshot;
-    let global = |name: &&UnitName| owner(cluster, name).is_some_and(|unit| unit.constraints.global && !unit.name.is_template());
+    let global = |name: &&UnitName| {
+        owner(cluster, name).is_some_and(|unit| unit.constraints.global && !unit.name.is_template())
+    };
     let assignment = snapshot.assignments.get(id);
     let assigned = assignment.into_iter().flat_map(|assignment| assignment.instances.keys());
-    // A fenced instance that was taken off may be alive there, also when nobody reports it any more.
+    // A fenced instance that was taken off may be alive there, also when nobody reports it any
+    // more.
     let off = assignment.into_iter().flat_map(|assignment| assignment.off.keys());
     let reported = snapshot.reports.get(id).into_iter().flat_map(|report| report.instances.keys());
     let names: BTreeSet<&UnitName> = assigned.chain(off).chain(reported).collect();
     let reasons = plan.map(|plan| Reasons::of(snapshot, plan, id));
     let one = |name: &UnitName| {
-        let (why, stuck) = reasons.as_ref().map_or((String::new(), false), |reasons| reasons.why(cluster, name));
+        let (why, stuck) =
+            reasons.as_ref().map_or((String::new(), false), |reasons| reasons.why(cluster, name));
         Remaining { name: name.to_string(), why, stuck }
     };
     names.into_iter().filter(|name| !global(name)).map(one).collect()
@@ -97,15 +112,24 @@ struct Reasons {
 
 impl Reasons {
     fn of(snapshot: &Snapshot, plan: &Plan, id: &MachineId) -> Reasons {
-        let assigned = snapshot.assignments.get(id).into_iter().flat_map(|assignment| assignment.instances.keys());
+        let assigned = snapshot
+            .assignments
+            .get(id)
+            .into_iter()
+            .flat_map(|assignment| assignment.instances.keys());
         let moves = plan.changes.iter().filter_map(|change| match change {
             Change::Retire { instance, machine, .. } if machine == id => Some(instance.clone()),
             _ => None,
         });
         let held = plan.held.iter().map(|held| (held.instance.clone(), held.to_string()));
-        let rolling =
-            plan.rolling.iter().flat_map(|rolling| rolling.waiting.iter().map(|name| (name.clone(), rolling.to_string())));
-        Reasons { assigned: assigned.cloned().collect(), moves: moves.collect(), waits: rolling.chain(held).collect() }
+        let rolling = plan.rolling.iter().flat_map(|rolling| {
+            rolling.waiting.iter().map(|name| (name.clone(), rolling.to_string()))
+        });
+        Reasons {
+            assigned: assigned.cloned().collect(),
+            moves: moves.collect(),
+            waits: rolling.chain(held).collect(),
+        }
     }
 
     /// The reason, and whether it stays until its operator does something.
@@ -119,8 +143,12 @@ impl Reasons {
         if self.moves.contains(name) {
             return ("it is about to move".to_string(), false);
         }
-        let beside = owner(cluster, name).map(|unit| unit.constraints.expanded(name).machine_of).unwrap_or_default();
-        match beside.iter().find(|main| self.moves.contains(main.as_str()) || self.waits.contains_key(main.as_str())) {
+        let beside = owner(cluster, name)
+            .map(|unit| unit.constraints.expanded(name).machine_of)
+            .unwrap_or_default();
+        match beside.iter().find(|main| {
+            self.moves.contains(main.as_str()) || self.waits.contains_key(main.as_str())
+        }) {
             Some(main) => (format!("it goes where {main} goes, which waits"), false),
             None => ("no other machine can take it".to_string(), true),
         }

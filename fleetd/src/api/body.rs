@@ -9,7 +9,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use fleet_core::transfer::MAX_IMPORT_BYTES;
 use fleet_core::wire;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Value};
 
 use super::Api;
@@ -25,7 +27,10 @@ pub(super) async fn take_in(State(api): State<Api>, request: Request, next: Next
     let limit = if is_import { MAX_IMPORT_BYTES } else { wire::MAX_BODY_BYTES };
     let (parts, body) = request.into_parts();
     // One that does not say how long it is may become as long as it may.
-    let length = body.size_hint().exact().map_or(limit, |length| usize::try_from(length).unwrap_or(usize::MAX));
+    let length = body
+        .size_hint()
+        .exact()
+        .map_or(limit, |length| usize::try_from(length).unwrap_or(usize::MAX));
     if length > limit {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     }
@@ -58,16 +63,22 @@ fn is_over_limit(error: &axum::Error) -> bool {
 
 /// Reads a body of ours.
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    // serde also reads a struct from an array, field by field: `[]` would be a unit with nothing in it.
+    // serde also reads a struct from an array, field by field: `[]` would be a unit with nothing in
+    // it.
     if body.trim_ascii_start().starts_with(b"[") {
-        return Err(ApiError::invalid("unable to decode body: expected a JSON object, not an array"));
+        return Err(ApiError::invalid(
+            "unable to decode body: expected a JSON object, not an array",
+        ));
     }
     serde_json::from_slice(body).map_err(|error| undecodable(body, &error))
 }
 
 /// Reads a body that fleet 1.0 took, as it did: of these names the keys may be in any case, the
 /// last of several counts, and `null` is as if nothing had been said.
-pub(super) fn decode_as_go<T: DeserializeOwned>(body: &[u8], names: &'static [&'static str]) -> Result<T, ApiError> {
+pub(super) fn decode_as_go<T: DeserializeOwned>(
+    body: &[u8],
+    names: &'static [&'static str],
+) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let read = Folded(names).deserialize(&mut deserializer).and_then(|value| {
         deserializer.end()?;
@@ -81,7 +92,10 @@ pub(super) fn decode_as_go<T: DeserializeOwned>(body: &[u8], names: &'static [&'
 }
 
 /// What [`decode_as_go`] makes of a body, before it is anything.
-pub(super) fn value_as_go(body: &[u8], names: &'static [&'static str]) -> Result<Value, serde_json::Error> {
+pub(super) fn value_as_go(
+    body: &[u8],
+    names: &'static [&'static str],
+) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = Folded(names).deserialize(&mut deserializer)?;
     deserializer.end()?;
@@ -178,12 +192,15 @@ mod tests {
     use super::*;
 
     fn unit(body: &str) -> wire::Unit {
-        decode_as_go(body.as_bytes(), wire::Unit::KEYS).unwrap_or_else(|error| panic!("{body}: {}", error.message()))
+        decode_as_go(body.as_bytes(), wire::Unit::KEYS)
+            .unwrap_or_else(|error| panic!("{body}: {}", error.message()))
     }
 
     #[test]
     fn keys_in_any_case_and_null_for_nothing_are_read_as_go_reads_them() {
-        let expected = unit(r#"{"desiredState":"launched","options":[{"section":"Service","name":"ExecStart","value":"/x"}]}"#);
+        let expected = unit(
+            r#"{"desiredState":"launched","options":[{"section":"Service","name":"ExecStart","value":"/x"}]}"#,
+        );
         for body in [
             r#"{"DesiredState":"launched","Options":[{"Section":"Service","NAME":"ExecStart","Value":"/x"}]}"#,
             r#"{"desiredstate":"launched","options":[{"section":"Service","name":"ExecStart","value":"/x"}],"name":null}"#,
@@ -199,14 +216,20 @@ mod tests {
 
     #[test]
     fn what_an_option_leaves_out_is_empty() {
-        let unit = unit(r#"{"options":[{"section":"Service","name":"ExecStart"},{"value":null},null]}"#);
-        let seen: Vec<[&str; 3]> = unit.options.iter().map(|o| [&*o.section, &*o.name, &*o.value]).collect();
+        let unit =
+            unit(r#"{"options":[{"section":"Service","name":"ExecStart"},{"value":null},null]}"#);
+        let seen: Vec<[&str; 3]> =
+            unit.options.iter().map(|o| [&*o.section, &*o.name, &*o.value]).collect();
         assert_eq!(seen, [["Service", "ExecStart", ""], ["", "", ""], ["", "", ""]]);
     }
 
     #[test]
     fn every_field_of_a_unit_is_among_the_keys_that_are_read_in_any_case() {
-        let option = fleet_core::unit_file::UnitOption { name: "x".into(), section: "x".into(), value: "x".into() };
+        let option = fleet_core::unit_file::UnitOption {
+            name: "x".into(),
+            section: "x".into(),
+            value: "x".into(),
+        };
         let full = wire::Unit {
             current_state: "x".into(),
             desired_state: "x".into(),
@@ -230,8 +253,12 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_refused_in_gos_words() {
-        let refusal =
-            |body: &str| decode_as_go::<wire::Unit>(body.as_bytes(), wire::Unit::KEYS).unwrap_err().message().to_string();
+        let refusal = |body: &str| {
+            decode_as_go::<wire::Unit>(body.as_bytes(), wire::Unit::KEYS)
+                .unwrap_err()
+                .message()
+                .to_string()
+        };
         assert_eq!(refusal(""), "unable to decode body: EOF");
         assert_eq!(refusal("{"), "unable to decode body: unexpected EOF");
         assert!(refusal("[]").contains("not an array"));

@@ -61,14 +61,19 @@ impl Follower {
         Follower { live, revision, number: 0 }
     }
 
-    /// The newest state that it has not seen, as soon as there is one; `None` if there will be none.
+    /// The newest state that it has not seen, as soon as there is one; `None` if there will be
+    /// none.
     pub(super) async fn next(&mut self) -> Option<Arc<Mirror>> {
         let mut states = self.live.states.clone();
         let (number, revision) = (self.number, self.revision);
         let is_new = |state: &State| {
             let later = |mirror: &Arc<Mirror>| mirror.cluster().snapshot.revision > revision;
             // The revisions of a store that was restored begin again; the numbers do not.
-            if number == 0 { state.mirror.as_ref().is_some_and(later) } else { state.number > number }
+            if number == 0 {
+                state.mirror.as_ref().is_some_and(later)
+            } else {
+                state.number > number
+            }
         };
         let state = states.wait_for(is_new).await.ok()?.clone();
         self.number = state.number;
@@ -121,13 +126,17 @@ mod tests {
     #[tokio::test]
     async fn all_followers_share_one_copy_which_ends_with_the_last_of_them() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(Arc::new(EmbeddedKv::open(folder.path().join("store")).await.unwrap()), "/fleet/");
+        let store = Store::new(
+            Arc::new(EmbeddedKv::open(folder.path().join("store")).await.unwrap()),
+            "/fleet/",
+        );
         let copies = Copies::default();
         let revision = store.read_all().await.unwrap().cluster().snapshot.revision;
         let mut one = Follower::since(copies.live(&store), revision);
         let mut two = Follower::since(copies.live(&store), revision);
         let lease = store.grant(Duration::from_secs(3600)).await.unwrap();
-        let leader = |machine: &str| Leader { v: FORMAT, machine: MachineId::new(machine), since_ms: 0 };
+        let leader =
+            |machine: &str| Leader { v: FORMAT, machine: MachineId::new(machine), since_ms: 0 };
         let term = store.campaign(&leader("a"), lease).await.unwrap();
         assert!(term.is_some());
         let seen = next(&mut one).await;

@@ -16,15 +16,24 @@ pub(super) async fn check(State(api): State<Api>) -> Result<Json<StoreCheck>, Ap
     Ok(Json(api.store().check().await?))
 }
 
-/// The leader has what it planned last, and whoever led has what it planned then; another machine's API asks them.
-pub(super) async fn snapshot(State(api): State<Api>, Query(query): Query<Vec<(String, String)>>) -> Result<Response, ApiError> {
-    let value = |key: &str| query.iter().rev().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str());
+/// The leader has what it planned last, and whoever led has what it planned then; another machine's
+/// API asks them.
+pub(super) async fn snapshot(
+    State(api): State<Api>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    let value = |key: &str| {
+        query.iter().rev().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str())
+    };
     let digest = value("plan");
     if let Some(saved) = api.replays.find(digest) {
         return Ok(Json(&*saved).into_response());
     }
     let not_here = || match digest {
-        Some(digest) => format!("no machine has the snapshot of plan {digest} any more; those that led keep the last of them"),
+        Some(digest) => format!(
+            "no machine has the snapshot of plan {digest} any more; those that led keep the last \
+                of them"
+        ),
         None => "the leader has planned nothing yet".to_string(),
     };
     if value("machine").is_some() {
@@ -33,12 +42,21 @@ pub(super) async fn snapshot(State(api): State<Api>, Query(query): Query<Vec<(St
     let mirror = api.store().read_all().await?;
     let cluster = mirror.cluster();
     let leader = cluster.leader.as_ref().map(|leader| &leader.machine);
-    let others = cluster.snapshot.machines.keys().filter(|machine| digest.is_some() && Some(*machine) != leader);
+    let others = cluster
+        .snapshot
+        .machines
+        .keys()
+        .filter(|machine| digest.is_some() && Some(*machine) != leader);
     if leader.is_none() && digest.is_none() {
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "nobody leads at the moment, so nobody has planned anything"));
+        return Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "nobody leads at the moment, so nobody has planned anything",
+        ));
     }
     let mut unasked: Option<ApiError> = None;
-    for machine in leader.into_iter().chain(others).filter(|machine| **machine != api.shared.machine) {
+    for machine in
+        leader.into_iter().chain(others).filter(|machine| **machine != api.shared.machine)
+    {
         match ask(&api, cluster, machine, digest).await {
             Ok(answer) => return Ok(answer),
             Err(error) if error.status() == StatusCode::NOT_FOUND => {}
@@ -48,14 +66,21 @@ pub(super) async fn snapshot(State(api): State<Api>, Query(query): Query<Vec<(St
     Err(unasked.unwrap_or_else(|| ApiError::new(StatusCode::NOT_FOUND, not_here())))
 }
 
-async fn ask(api: &Api, cluster: &Cluster, machine: &MachineId, digest: Option<&str>) -> Result<Response, ApiError> {
+async fn ask(
+    api: &Api,
+    cluster: &Cluster,
+    machine: &MachineId,
+    digest: Option<&str>,
+) -> Result<Response, ApiError> {
     let base = cluster.snapshot.machines.get(machine).and_then(|machine| machine.api.clone()).ok_or_else(|| {
         let problem = format!(
-            "machine {machine} may have it, and its API cannot be reached from here; ask there, or set listen in its configuration"
+            "machine {machine} may have it, and its API cannot be reached from here; ask there, \
+                or set listen in its configuration"
         );
         ApiError::new(StatusCode::BAD_GATEWAY, problem)
     })?;
     let query: Vec<(&str, &str)> = digest.map(|digest| ("plan", digest)).into_iter().collect();
     let answer = remote::ask_machine(api, machine, &base, &["debug", "snapshot"], &query).await?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(answer.bytes_stream())).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(answer.bytes_stream()))
+        .into_response())
 }

@@ -1,5 +1,6 @@
-//! A route and what it says of itself: its parameters, bodies and answers. Handlers can be registered in no other way, so the
-//! documents made of this (`openapi`, `discovery`) name every route that there is.
+//! A route and what it says of itself: its parameters, bodies and answers. Handlers can be
+//! registered in no other way, so the documents made of this (`openapi`, `discovery`) name every
+//! route that there is.
 
 use axum::extract::Request;
 use axum::handler::Handler;
@@ -76,28 +77,49 @@ impl Resource {
         Resource { path, operations: Vec::new(), methods: MethodRouter::new(), refusal: None }
     }
 
-    /// `GET`, and with it `HEAD`, which fleet 1.0 refused: its own clients never send it, and proxies and health checks expect it.
-    pub(super) fn get<H: Handler<T, Api>, T: 'static>(self, handler: H, says: Operation) -> Resource {
+    /// `GET`, and with it `HEAD`, which fleet 1.0 refused: its own clients never send it, and
+    /// proxies and health checks expect it.
+    pub(super) fn get<H: Handler<T, Api>, T: 'static>(
+        self,
+        handler: H,
+        says: Operation,
+    ) -> Resource {
         self.on(MethodFilter::GET, Method::GET, handler, says)
     }
 
     /// `PUT`.
-    pub(super) fn put<H: Handler<T, Api>, T: 'static>(self, handler: H, says: Operation) -> Resource {
+    pub(super) fn put<H: Handler<T, Api>, T: 'static>(
+        self,
+        handler: H,
+        says: Operation,
+    ) -> Resource {
         self.on(MethodFilter::PUT, Method::PUT, handler, says)
     }
 
     /// `POST`.
-    pub(super) fn post<H: Handler<T, Api>, T: 'static>(self, handler: H, says: Operation) -> Resource {
+    pub(super) fn post<H: Handler<T, Api>, T: 'static>(
+        self,
+        handler: H,
+        says: Operation,
+    ) -> Resource {
         self.on(MethodFilter::POST, Method::POST, handler, says)
     }
 
     /// `PATCH`.
-    pub(super) fn patch<H: Handler<T, Api>, T: 'static>(self, handler: H, says: Operation) -> Resource {
+    pub(super) fn patch<H: Handler<T, Api>, T: 'static>(
+        self,
+        handler: H,
+        says: Operation,
+    ) -> Resource {
         self.on(MethodFilter::PATCH, Method::PATCH, handler, says)
     }
 
     /// `DELETE`.
-    pub(super) fn delete<H: Handler<T, Api>, T: 'static>(self, handler: H, says: Operation) -> Resource {
+    pub(super) fn delete<H: Handler<T, Api>, T: 'static>(
+        self,
+        handler: H,
+        says: Operation,
+    ) -> Resource {
         self.on(MethodFilter::DELETE, Method::DELETE, handler, says)
     }
 
@@ -120,16 +142,27 @@ impl Resource {
 
     /// The handlers; other methods are answered in fleet 1.0's words.
     pub(super) fn into_methods(self) -> MethodRouter<Api> {
-        let names: Vec<&str> = self.operations.iter().map(|operation| operation.method.as_str()).collect();
+        let names: Vec<&str> =
+            self.operations.iter().map(|operation| operation.method.as_str()).collect();
         let (last, others) = names.split_last().expect("a route has a method");
-        let listed = if others.is_empty() { last.to_string() } else { format!("{} and {last}", others.join(", ")) };
+        let listed = if others.is_empty() {
+            last.to_string()
+        } else {
+            format!("{} and {last}", others.join(", "))
+        };
         let (status, message) = match self.refusal {
             Some((status, message)) => (status, message.to_string()),
-            None => (StatusCode::METHOD_NOT_ALLOWED, format!("only {listed} supported against this resource")),
+            None => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                format!("only {listed} supported against this resource"),
+            ),
         };
         // fleet 1.0's sentence stays as it was; the header is true.
-        let allowed: Vec<&str> =
-            names.iter().flat_map(|name| [Some(*name), (*name == "GET").then_some("HEAD")]).flatten().collect();
+        let allowed: Vec<&str> = names
+            .iter()
+            .flat_map(|name| [Some(*name), (*name == "GET").then_some("HEAD")])
+            .flatten()
+            .collect();
         let allow = HeaderValue::from_str(&allowed.join(", ")).expect("method names are plain");
         self.methods.fallback(move |_: Request| async move {
             let mut response = ApiError::new(status, message).into_response();
@@ -166,7 +199,12 @@ impl Operation {
     }
 
     /// It may answer so.
-    pub(super) fn answers(mut self, status: StatusCode, says: &'static str, body: Body) -> Operation {
+    pub(super) fn answers(
+        mut self,
+        status: StatusCode,
+        says: &'static str,
+        body: Body,
+    ) -> Operation {
         self.answers.push(Answer { status, says, body, headers: &[] });
         self
     }
@@ -192,7 +230,9 @@ impl Operation {
 
     /// It may fail with these statuses.
     pub(super) fn errors<const N: usize>(mut self, statuses: [u16; N]) -> Operation {
-        self.errors.extend(statuses.iter().map(|&status| StatusCode::from_u16(status).expect("an HTTP status")));
+        self.errors.extend(
+            statuses.iter().map(|&status| StatusCode::from_u16(status).expect("an HTTP status")),
+        );
         self.errors.sort();
         self.errors.dedup();
         self
@@ -204,7 +244,12 @@ impl Operation {
     }
 
     /// A parameter of the query with a schema of its own.
-    pub(super) fn query_of(mut self, name: &'static str, says: &'static str, schema: Value) -> Operation {
+    pub(super) fn query_of(
+        mut self,
+        name: &'static str,
+        says: &'static str,
+        schema: Value,
+    ) -> Operation {
         self.query.push(Parameter { name, says, schema, required: false });
         self
     }

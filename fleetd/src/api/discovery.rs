@@ -1,10 +1,12 @@
-//! fleet 1.0's discovery document, in Google's discovery format, from which its clients were generated; made of the same routes.
+//! fleet 1.0's discovery document, in Google's discovery format, from which its clients were
+//! generated; made of the same routes.
 
 use serde_json::{Map, Value, json};
 
 use super::describe::{Operation, Resource, UNIT_NAME_SAYS, path_parameters};
 
-/// The part of the document that is the same for everybody: methods from `resources`, types from the OpenAPI document.
+/// The part of the document that is the same for everybody: methods from `resources`, types from
+/// the OpenAPI document.
 pub(super) fn document(resources: &[Resource], openapi: &Value) -> Value {
     let mut groups = Map::new();
     for resource in resources {
@@ -18,7 +20,9 @@ pub(super) fn document(resources: &[Resource], openapi: &Value) -> Value {
     let mut types = Map::new();
     let mut wanted: Vec<String> = references(&Value::Object(groups.clone()));
     while let Some(name) = wanted.pop() {
-        let Some(schema) = schemas.and_then(|schemas| schemas.get(&name)).filter(|_| !types.contains_key(&name)) else {
+        let Some(schema) =
+            schemas.and_then(|schemas| schemas.get(&name)).filter(|_| !types.contains_key(&name))
+        else {
             continue;
         };
         let mut schema = in_discovery(schema);
@@ -45,7 +49,8 @@ pub(super) fn document(resources: &[Resource], openapi: &Value) -> Value {
     })
 }
 
-/// The document for one who reached us at `origin` (`http://10.0.0.1:4100`) under `prefix` (`/fleet/v1`).
+/// The document for one who reached us at `origin` (`http://10.0.0.1:4100`) under `prefix`
+/// (`/fleet/v1`).
 pub(super) fn seen_from(document: &Value, origin: &str, prefix: &str) -> Value {
     let mut document = document.clone();
     let path = format!("{}/", prefix.trim_matches('/'));
@@ -113,7 +118,9 @@ fn in_discovery(schema: &Value) -> Value {
     };
     match kind {
         // Its `integer` is of 32 bits, and its 64-bit ones are texts on the wire; ours are numbers.
-        Some("integer") if matches!(schema["format"].as_str(), Some("uint64" | "int64" | "uint")) => {
+        Some("integer")
+            if matches!(schema["format"].as_str(), Some("uint64" | "int64" | "uint")) =>
+        {
             one.insert("type".to_string(), "number".into());
             one.insert("format".to_string(), "double".into());
         }
@@ -129,11 +136,15 @@ fn in_discovery(schema: &Value) -> Value {
         Some("object") => {
             one.insert("type".to_string(), "object".into());
             if let Some(properties) = schema["properties"].as_object() {
-                let properties: Map<String, Value> = properties.iter().map(|(n, s)| (n.clone(), in_discovery(s))).collect();
+                let properties: Map<String, Value> =
+                    properties.iter().map(|(n, s)| (n.clone(), in_discovery(s))).collect();
                 one.insert("properties".to_string(), properties.into());
             }
             if schema["additionalProperties"].is_object() {
-                one.insert("additionalProperties".to_string(), in_discovery(&schema["additionalProperties"]));
+                one.insert(
+                    "additionalProperties".to_string(),
+                    in_discovery(&schema["additionalProperties"]),
+                );
             }
         }
         Some(plain) => {
@@ -152,7 +163,9 @@ fn in_discovery(schema: &Value) -> Value {
             Some(Value::Array(all)) if key == "enum" => {
                 one.insert(key.to_string(), all.iter().map(texts).collect());
             }
-            Some(value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) if one["type"] != "any" => {
+            Some(value @ (Value::String(_) | Value::Number(_) | Value::Bool(_)))
+                if one["type"] != "any" =>
+            {
                 one.insert(key.to_string(), texts(value));
             }
             _ => {}

@@ -19,20 +19,24 @@ static OPENAPI: LazyLock<(Value, String)> = LazyLock::new(|| {
 });
 
 /// The discovery document, without the address that it was asked for at.
-static DISCOVERY: LazyLock<Value> = LazyLock::new(|| discovery_format::document(&routes::under_prefix(), &OPENAPI.0));
+static DISCOVERY: LazyLock<Value> =
+    LazyLock::new(|| discovery_format::document(&routes::under_prefix(), &OPENAPI.0));
 
 pub(super) async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI.1.as_str()).into_response()
 }
 
-/// The addresses in it are the ones that the request came to, so that a client generated from it reaches this API. A listener with TLS
-/// says so by the extension [`Scheme`].
+/// The addresses in it are the ones that the request came to, so that a client generated from it
+/// reaches this API. A listener with TLS says so by the extension [`Scheme`].
 pub(super) async fn discovery(
     OriginalUri(uri): OriginalUri,
     scheme: Option<Extension<Scheme>>,
     headers: HeaderMap,
 ) -> Json<Value> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .filter(|host| !host.is_empty());
     let scheme = scheme.map_or(Scheme::HTTP, |Extension(scheme)| scheme);
     let origin = format!("{scheme}://{}", host.unwrap_or("localhost"));
     let prefix = uri.path().trim_end_matches("/discovery");

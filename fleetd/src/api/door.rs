@@ -64,7 +64,10 @@ fn refused(door: Option<&Door>, headers: &HeaderMap) -> Option<ApiError> {
         return None;
     }
     let origin = origin.to_str().unwrap_or("?");
-    Some(ApiError::new(StatusCode::FORBIDDEN, format!("a web page of {origin:?} may not use this API")))
+    Some(ApiError::new(
+        StatusCode::FORBIDDEN,
+        format!("a web page of {origin:?} may not use this API"),
+    ))
 }
 
 /// Whether a `Host` is an address, which no DNS server can turn into another, or one of our names.
@@ -79,7 +82,8 @@ fn is_ours(host: &HeaderValue, names: &[String]) -> bool {
 
 /// Whether an `Origin` is the place that the request went to.
 fn is_page_of(origin: &HeaderValue, host: &HeaderValue) -> bool {
-    let place = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, place)| place);
+    let place =
+        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, place)| place);
     let host = host.to_str().ok();
     place.zip(host).is_some_and(|(place, host)| place.eq_ignore_ascii_case(host))
 }
@@ -88,12 +92,18 @@ fn is_page_of(origin: &HeaderValue, host: &HeaderValue) -> bool {
 pub(super) fn json_only(headers: &HeaderMap) -> Result<(), ApiError> {
     let given: Vec<_> = headers.get_all(header::CONTENT_TYPE).iter().collect();
     let [one] = given[..] else {
-        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("expected 1 Content-Type, got {}", given.len())));
+        return Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("expected 1 Content-Type, got {}", given.len()),
+        ));
     };
     let kind = one.to_str().unwrap_or("").split(';').next().unwrap_or("").trim();
     match kind.eq_ignore_ascii_case("application/json") {
         true => Ok(()),
-        false => Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "only acceptable Content-Type is application/json")),
+        false => Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "only acceptable Content-Type is application/json",
+        )),
     }
 }
 
@@ -119,11 +129,20 @@ mod tests {
     fn a_name_that_is_not_ours_is_refused_over_plain_http_and_an_address_is_not() {
         let names: Arc<[String]> = own_names(&["fleet.example.com".to_string()]);
         let door = Door::Plain(names.clone());
-        let hosts = ["127.0.0.1:4100", "[::1]:4100", "10.0.0.7", "localhost:1", "LOCALHOST.", "fleet.example.com"];
+        let hosts = [
+            "127.0.0.1:4100",
+            "[::1]:4100",
+            "10.0.0.7",
+            "localhost:1",
+            "LOCALHOST.",
+            "fleet.example.com",
+        ];
         for host in hosts.into_iter().chain([names[1].as_str()]) {
             assert_eq!(status(Some(&door), &[("host", host)]), 200, "{host}");
         }
-        for host in ["evil.example", "127.0.0.1.evil.example:4100", "localhost.evil.example", "", "a b"] {
+        for host in
+            ["evil.example", "127.0.0.1.evil.example:4100", "localhost.evil.example", "", "a b"]
+        {
             assert_eq!(status(Some(&door), &[("host", host)]), 421, "{host}");
             assert_eq!(status(Some(&Door::Unix), &[("host", host)]), 200, "{host}");
         }

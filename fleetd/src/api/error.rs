@@ -1,4 +1,5 @@
-//! Every error answer, in fleet 1.0's form: `{"error":{"code":404,"message":"…"}}`. The one place that maps errors to statuses.
+//! Every error answer, in fleet 1.0's form: `{"error":{"code":404,"message":"…"}}`. The one place
+//! that maps errors to statuses.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -54,7 +55,8 @@ impl ApiError {
 
     /// Somebody may stop following at any time.
     pub(super) fn too_many_followers() -> ApiError {
-        let message = "as many clients as may follow this machine's API do so; try again, or ask another machine";
+        let message = "as many clients as may follow this machine's API do so; try again, or ask \
+            another machine";
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
     }
 
@@ -69,7 +71,10 @@ impl From<StoreError> for ApiError {
         match problem {
             StoreError::Unavailable(_) | StoreError::Compacted(_) | StoreError::LeaseExpired => {
                 warn!("{message}");
-                ApiError { detail: Some(message), ..ApiError::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE) }
+                ApiError {
+                    detail: Some(message),
+                    ..ApiError::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE)
+                }
             }
             StoreError::Conflict(_) => ApiError::conflict(format!("{message}; try again")),
             StoreError::TooLarge { .. } => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message),
@@ -95,11 +100,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_is_away_is_said_in_fleet_1_0s_words_and_why_beside_them() {
-        let answer = ApiError::from(StoreError::Unavailable("10.0.0.1:2379 refuses".to_string())).into_response();
+        let answer = ApiError::from(StoreError::Unavailable("10.0.0.1:2379 refuses".to_string()))
+            .into_response();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         let body = axum::body::to_bytes(answer.into_body(), 1024).await.unwrap();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["error"]["message"], "fleet server unable to communicate with etcd");
-        assert!(body["error"]["detail"].as_str().unwrap().contains("10.0.0.1:2379 refuses"), "{body}");
+        assert!(
+            body["error"]["detail"].as_str().unwrap().contains("10.0.0.1:2379 refuses"),
+            "{body}"
+        );
     }
 }

@@ -30,16 +30,26 @@ struct Wanted {
     machine: Option<String>,
 }
 
-pub(super) async fn list(State(api): State<Api>, Query(query): Query<Vec<(String, String)>>) -> Result<Response, ApiError> {
-    let value = |key: &str| query.iter().rev().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str());
-    let unit = value("unit").map(UnitName::parse).transpose().map_err(|error| ApiError::invalid(error.to_string()))?;
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    let value = |key: &str| {
+        query.iter().rev().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str())
+    };
+    let unit = value("unit")
+        .map(UnitName::parse)
+        .transpose()
+        .map_err(|error| ApiError::invalid(error.to_string()))?;
     let wanted = Wanted { unit, machine: value("machine").map(str::to_string) };
     let lines = value("lines").map(str::parse::<usize>).transpose();
-    let lines = lines.map_err(|_| ApiError::invalid("lines must be a number"))?.unwrap_or(usize::MAX);
+    let lines =
+        lines.map_err(|_| ApiError::invalid("lines must be a number"))?.unwrap_or(usize::MAX);
     let follow = value("follow").is_some_and(|v| v == "true" || v == "1");
     let (stored, revision) = api.store().events().await?;
     let last = stored.last().map(|stored| stored.id.clone()).unwrap_or_default();
-    let mut events: Vec<Event> = stored.into_iter().filter_map(|stored| wanted.pick(stored)).collect();
+    let mut events: Vec<Event> =
+        stored.into_iter().filter_map(|stored| wanted.pick(stored)).collect();
     events.drain(..events.len().saturating_sub(lines));
     if !follow {
         return Ok(Json(EventPage { events }).into_response());
@@ -55,7 +65,8 @@ pub(super) async fn list(State(api): State<Api>, Query(query): Query<Vec<(String
         }
         go_on(&api, &wanted, last, revision, &lines).await;
     });
-    let body = Body::from_stream(ReceiverStream::new(body).map(Ok::<Bytes, std::convert::Infallible>));
+    let body =
+        Body::from_stream(ReceiverStream::new(body).map(Ok::<Bytes, std::convert::Infallible>));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
@@ -65,8 +76,15 @@ impl Wanted {
     }
 }
 
-/// Sends each event after the one called `last` until the client goes. Names sort by time, so a watch that broke leaves no gap.
-async fn go_on(api: &Api, wanted: &Wanted, mut last: String, mut revision: i64, lines: &mpsc::Sender<Bytes>) {
+/// Sends each event after the one called `last` until the client goes. Names sort by time, so a
+/// watch that broke leaves no gap.
+async fn go_on(
+    api: &Api,
+    wanted: &Wanted,
+    mut last: String,
+    mut revision: i64,
+    lines: &mpsc::Sender<Bytes>,
+) {
     while !lines.is_closed() {
         let _ = watch(api, wanted, &mut last, revision, lines).await;
         sleep(RETRY).await;
@@ -100,7 +118,12 @@ async fn watch(
     }
 }
 
-async fn send(wanted: &Wanted, last: &mut String, stored: StoredEvent, lines: &mpsc::Sender<Bytes>) {
+async fn send(
+    wanted: &Wanted,
+    last: &mut String,
+    stored: StoredEvent,
+    lines: &mpsc::Sender<Bytes>,
+) {
     last.clone_from(&stored.id);
     if let Some(event) = wanted.pick(stored) {
         // A client that has gone is noticed by the caller.

@@ -1,7 +1,8 @@
-//! `/fencing` and `/units/<name>/fencing`: by whose lease a fenced unit lives and until when, or what the leader waits for.
+//! `/fencing` and `/units/<name>/fencing`: by whose lease a fenced unit lives and until when, or
+//! what the leader waits for.
 //!
-//! Until when is known by few: a machine's keeper tells its own lease, the leader alone counts for how long a keeper has been silent.
-//! So those are asked; the store says who they are.
+//! Until when is known by few: a machine's keeper tells its own lease, the leader alone counts for
+//! how long a keeper has been silent. So those are asked; the store says who they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +16,16 @@ use fleet_core::wire::{FenceWait, Fencing, FencingPage, KeeperLease, OwnFencing}
 
 use super::error::ApiError;
 use super::{Api, remote};
-use crate::process::clock;
 use crate::keeper;
+use crate::process::clock;
 
 pub(super) async fn own(
     State(api): State<Api>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<OwnFencing>, ApiError> {
-    let value = |key: &str| query.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, value)| value.as_str());
+    let value = |key: &str| {
+        query.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, value)| value.as_str())
+    };
     if let Some(machine) = value("machine") {
         remote::must_be_here(&api, machine)?;
     }
@@ -30,7 +33,10 @@ pub(super) async fn own(
     Ok(Json(known_here(&api, unit.as_ref())))
 }
 
-pub(super) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<FencingPage>, ApiError> {
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<FencingPage>, ApiError> {
     let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
     let mirror = api.store().read_all().await?;
     if mirror.cluster().owner(&name).is_none() {
@@ -39,18 +45,26 @@ pub(super) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Re
     Ok(Json(FencingPage { fencing: of(&api, mirror.cluster(), &name).await }))
 }
 
-/// How the fenced instances of `name` stand, those that wait included. Empty, and nobody is asked, if none is fenced.
+/// How the fenced instances of `name` stand, those that wait included. Empty, and nobody is asked,
+/// if none is fenced.
 pub(super) async fn of(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<Fencing> {
     let snapshot = &cluster.snapshot;
     let mut all = placed(snapshot, name);
-    let fenced = cluster.owner(name).and_then(|owner| snapshot.units.get(&owner.name)).is_some_and(|unit| unit.fence().is_some());
+    let fenced = cluster
+        .owner(name)
+        .and_then(|owner| snapshot.units.get(&owner.name))
+        .is_some_and(|unit| unit.fence().is_some());
     if all.is_empty() && !fenced {
         return all;
     }
-    let (mut waits, mut leases) = tokio::join!(waits(api, cluster, name), leases(api, snapshot, &all));
+    let (mut waits, mut leases) =
+        tokio::join!(waits(api, cluster, name), leases(api, snapshot, &all));
     for entry in &mut all {
         // Where it is placed and waits, it waits for the copy there.
-        if let Some(at) = waits.iter().position(|wait| wait.name == entry.name && wait.machine_id == entry.machine_id) {
+        if let Some(at) = waits
+            .iter()
+            .position(|wait| wait.name == entry.name && wait.machine_id == entry.machine_id)
+        {
             entry.waits = Some(waits.swap_remove(at));
             continue;
         }
@@ -60,7 +74,11 @@ pub(super) async fn of(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<Fen
             None => entry.unknown = silent(snapshot, &entry.machine_id),
         }
     }
-    let elsewhere = |wait: FenceWait| Fencing { name: wait.name.clone(), waits: Some(wait), ..Fencing::default() };
+    let elsewhere = |wait: FenceWait| Fencing {
+        name: wait.name.clone(),
+        waits: Some(wait),
+        ..Fencing::default()
+    };
     all.extend(waits.into_iter().map(elsewhere));
     all.sort_by(|a, b| (&a.name, &a.machine_id).cmp(&(&b.name, &b.machine_id)));
     all
@@ -70,8 +88,13 @@ pub(super) async fn of(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<Fen
 fn placed(snapshot: &Snapshot, name: &UnitName) -> Vec<Fencing> {
     let mut all = Vec::new();
     for (machine, assignment) in &snapshot.assignments {
-        let own = assignment.instances.iter().filter(|(instance, placement)| *instance == name || placement.unit == *name);
-        for (instance, fence) in own.filter_map(|(instance, placement)| Some((instance, placement.fence.as_ref()?))) {
+        let own = assignment
+            .instances
+            .iter()
+            .filter(|(instance, placement)| *instance == name || placement.unit == *name);
+        for (instance, fence) in
+            own.filter_map(|(instance, placement)| Some((instance, placement.fence.as_ref()?)))
+        {
             let (name, machine_id) = (instance.to_string(), machine.to_string());
             all.push(Fencing { name, machine_id, token: Some(fence.token), ..Fencing::default() });
         }
@@ -95,8 +118,13 @@ async fn waits(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<FenceWait> 
     held.map(|held| FenceWait { until_ms: None, left_ms: None, ..waiting(held, 0) }).collect()
 }
 
-/// The leases that the machines of `placed` hold, each machine asked once, all at the same time. Those that are silent are left out.
-async fn leases(api: &Api, snapshot: &Snapshot, placed: &[Fencing]) -> BTreeMap<String, Result<KeeperLease, String>> {
+/// The leases that the machines of `placed` hold, each machine asked once, all at the same time.
+/// Those that are silent are left out.
+async fn leases(
+    api: &Api,
+    snapshot: &Snapshot,
+    placed: &[Fencing],
+) -> BTreeMap<String, Result<KeeperLease, String>> {
     let machines: BTreeSet<&str> = placed.iter().map(|entry| entry.machine_id.as_str()).collect();
     let there = machines.into_iter().filter_map(|id| snapshot.machines.get_key_value(id));
     let asked = there.map(|(id, machine)| async move {
@@ -104,19 +132,33 @@ async fn leases(api: &Api, snapshot: &Snapshot, placed: &[Fencing]) -> BTreeMap<
             true => Ok(known_here(api, None)),
             false => ask_at(api, id, machine.api.as_deref(), None).await,
         };
-        let lease = known.and_then(|known| known.lease.ok_or_else(|| "its keeper holds none at the moment".to_string()));
+        let lease = known.and_then(|known| {
+            known.lease.ok_or_else(|| "its keeper holds none at the moment".to_string())
+        });
         (id.to_string(), lease)
     });
     futures_util::future::join_all(asked).await.into_iter().collect()
 }
 
-async fn ask(api: &Api, snapshot: &Snapshot, machine: &MachineId, unit: Option<&UnitName>) -> Result<OwnFencing, String> {
+async fn ask(
+    api: &Api,
+    snapshot: &Snapshot,
+    machine: &MachineId,
+    unit: Option<&UnitName>,
+) -> Result<OwnFencing, String> {
     let there = snapshot.machines.get(machine).ok_or_else(|| "it is silent".to_string())?;
     ask_at(api, machine, there.api.as_deref(), unit).await
 }
 
-async fn ask_at(api: &Api, machine: &MachineId, base: Option<&str>, unit: Option<&UnitName>) -> Result<OwnFencing, String> {
-    let base = base.ok_or_else(|| "its API cannot be reached from here; set listen in its configuration".to_string())?;
+async fn ask_at(
+    api: &Api,
+    machine: &MachineId,
+    base: Option<&str>,
+    unit: Option<&UnitName>,
+) -> Result<OwnFencing, String> {
+    let base = base.ok_or_else(|| {
+        "its API cannot be reached from here; set listen in its configuration".to_string()
+    })?;
     let query: Vec<(&str, &str)> = unit.map(|unit| ("unit", unit.as_str())).into_iter().collect();
     let answer = remote::ask_machine(api, machine, base, &["fencing"], &query).await;
     let answer = answer.map_err(|error| error.message().to_string())?;
@@ -136,11 +178,18 @@ fn known_here(api: &Api, unit: Option<&UnitName>) -> OwnFencing {
     let now_ms = clock::now_ms();
     let held = planned.iter().flatten().filter(|held| concerns(held, unit));
     let waits = held.map(|held| waiting(held, now_ms)).collect();
-    OwnFencing { machine_id: api.shared.machine.to_string(), lease, leads: planned.is_some(), waits }
+    OwnFencing {
+        machine_id: api.shared.machine.to_string(),
+        lease,
+        leads: planned.is_some(),
+        waits,
+    }
 }
 
 fn concerns(held: &Held, unit: Option<&UnitName>) -> bool {
-    unit.is_none_or(|unit| held.instance == *unit || held.instance.template().as_ref() == Some(unit))
+    unit.is_none_or(|unit| {
+        held.instance == *unit || held.instance.template().as_ref() == Some(unit)
+    })
 }
 
 fn waiting(held: &Held, now_ms: u64) -> FenceWait {
@@ -157,10 +206,13 @@ fn waiting(held: &Held, now_ms: u64) -> FenceWait {
     }
 }
 
-/// A machine that is not there, and that nobody waits for: it gets time to return, or was given up this very moment.
+/// A machine that is not there, and that nobody waits for: it gets time to return, or was given up
+/// this very moment.
 fn silent(snapshot: &Snapshot, machine: &str) -> String {
     match snapshot.keepers.get(machine) {
-        Some(keeper) if keeper.held => "it is silent, and the store still has its lease".to_string(),
+        Some(keeper) if keeper.held => {
+            "it is silent, and the store still has its lease".to_string()
+        }
         _ => "it is silent".to_string(),
     }
 }

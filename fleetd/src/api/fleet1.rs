@@ -63,7 +63,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_old_state_is_told_for_a_second() {
         let (restarts, name) = (Restarts::default(), UnitName::trusted("a.service"));
-        let unit = wire::Unit { name: "a.service".into(), current_state: "loaded".into(), ..wire::Unit::default() };
+        let unit = wire::Unit {
+            name: "a.service".into(),
+            current_state: "loaded".into(),
+            ..wire::Unit::default()
+        };
         assert_eq!(restarts.told(unit.clone()).current_state, "loaded");
         restarts.begin(&name);
         assert_eq!(restarts.told(unit.clone()).current_state, "launched");

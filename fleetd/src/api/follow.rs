@@ -1,4 +1,5 @@
-//! `/follow`: how far units are, one JSON line at once and one at each change, from a watch that lives as long as the request.
+//! `/follow`: how far units are, one JSON line at once and one at each change, from a watch that
+//! lives as long as the request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,8 @@ use super::error::ApiError;
 use crate::process::panics;
 use crate::store::Mirror;
 
-/// Lines come no faster than this in the long run: a deploy of thousands changes something every millisecond.
+/// Lines come no faster than this in the long run: a deploy of thousands changes something every
+/// millisecond.
 const PACE: Duration = Duration::from_millis(50);
 
 /// So many lines may come at once after a quiet time.
@@ -29,12 +31,20 @@ const BURST: u32 = 10;
 /// How many units one follow may name.
 pub(super) const MAX_UNITS: usize = 1000;
 
-pub(super) async fn follow(State(api): State<Api>, Query(query): Query<Vec<(String, String)>>) -> Result<Response, ApiError> {
-    let names =
-        query.iter().filter(|(key, _)| key == "unit").map(|(_, name)| UnitName::parse(name)).collect::<Result<Vec<_>, _>>();
+pub(super) async fn follow(
+    State(api): State<Api>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    let names = query
+        .iter()
+        .filter(|(key, _)| key == "unit")
+        .map(|(_, name)| UnitName::parse(name))
+        .collect::<Result<Vec<_>, _>>();
     let names = names.map_err(|error| ApiError::invalid(error.to_string()))?;
     if names.is_empty() || names.len() > MAX_UNITS {
-        return Err(ApiError::invalid(format!("name 1 to {MAX_UNITS} units, as /follow?unit=a.service&unit=b.service")));
+        return Err(ApiError::invalid(format!(
+            "name 1 to {MAX_UNITS} units, as /follow?unit=a.service&unit=b.service"
+        )));
     }
     let place = api.shared.budgets.follower().ok_or_else(ApiError::too_many_followers)?;
     let turn = api.shared.budgets.beginner().await;
@@ -56,7 +66,8 @@ pub(super) async fn follow(State(api): State<Api>, Query(query): Query<Vec<(Stri
             sleep(Duration::from_millis(300)).await;
         }
     });
-    let body = Body::from_stream(ReceiverStream::new(body).map(Ok::<Bytes, std::convert::Infallible>));
+    let body =
+        Body::from_stream(ReceiverStream::new(body).map(Ok::<Bytes, std::convert::Infallible>));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
@@ -78,7 +89,9 @@ async fn stream(
         let plan = api.shared.plans.of(mirror.cluster()).await;
         let progress = mirror.cluster().progress(&plan, names);
         let known = mirror.importing()
-            || last.as_ref().is_some_and(|last| last.units == progress.units && last.leader == progress.leader);
+            || last
+                .as_ref()
+                .is_some_and(|last| last.units == progress.units && last.leader == progress.leader);
         drop((mirror, plan, turn.take())); // while it waits it keeps nothing
         if !known {
             let mut line = serde_json::to_vec(&progress).unwrap_or_default();

@@ -42,7 +42,9 @@ impl fmt::Display for Source {
         match self {
             Source::Local => f.write_str("the unix socket"),
             Source::V4(address) => write!(f, "{address}"),
-            Source::V6([a, b, c, d]) => write!(f, "{}/64", Ipv6Addr::new(*a, *b, *c, *d, 0, 0, 0, 0)),
+            Source::V6([a, b, c, d]) => {
+                write!(f, "{}/64", Ipv6Addr::new(*a, *b, *c, *d, 0, 0, 0, 0))
+            }
         }
     }
 }
@@ -94,7 +96,9 @@ impl Table {
     fn cut_off_silent(&mut self, of: Option<Source>) -> bool {
         let silent = self.guests.iter().filter(|(_, guest)| !guest.busy);
         // The machine's own users are not counted among all, and do not make room for them.
-        let silent = silent.filter(|(_, guest)| of.map_or(guest.source != Source::Local, |source| guest.source == source));
+        let silent = silent.filter(|(_, guest)| {
+            of.map_or(guest.source != Source::Local, |source| guest.source == source)
+        });
         let longest = silent.min_by_key(|(_, guest)| guest.silent).map(|(id, _)| *id);
         longest.and_then(|id| self.remove(id)).is_some_and(|guest| {
             guest.leave.cancel();
@@ -123,8 +127,13 @@ impl Guests {
     pub(super) fn admit(self: &Arc<Guests>, source: Source) -> Result<Arc<Ticket>, String> {
         let mut table = self.table();
         let (full, of) = if table.of(source) >= self.most_of_one {
-            (Some(format!("{source} has {} connections to the API", self.most_of_one)), Some(source))
-        } else if source != Source::Local && table.guests.len() - table.of(Source::Local) >= self.most {
+            (
+                Some(format!("{source} has {} connections to the API", self.most_of_one)),
+                Some(source),
+            )
+        } else if source != Source::Local
+            && table.guests.len() - table.of(Source::Local) >= self.most
+        {
             // The machine's own users get in whoever else is there: somebody must be able to look.
             (Some(format!("the API has {} connections", self.most)), None)
         } else {
@@ -138,7 +147,9 @@ impl Guests {
                 return Err(full);
             }
             self.cut_off.fetch_add(1, Relaxed);
-            self.say(&format!("{full}, the most that it may; the one that is silent the longest makes room"));
+            self.say(&format!(
+                "{full}, the most that it may; the one that is silent the longest makes room"
+            ));
         }
         let id = table.next;
         table.next += 1;
@@ -157,15 +168,18 @@ impl Guests {
 
     /// What they came to, in Prometheus' text form.
     pub(super) fn metrics(&self) -> String {
-        let (now, refused, cut_off) = (self.table().guests.len(), self.refused.load(Relaxed), self.cut_off.load(Relaxed));
+        let (now, refused, cut_off) =
+            (self.table().guests.len(), self.refused.load(Relaxed), self.cut_off.load(Relaxed));
         format!(
             "# HELP fleet_api_connections Connections to the API now.\n\
              # TYPE fleet_api_connections gauge\n\
              fleet_api_connections {now}\n\
-             # HELP fleet_api_connections_refused_total Connections that were refused, since there were too many.\n\
+             # HELP fleet_api_connections_refused_total Connections that were refused, since \
+             there were too many.\n\
              # TYPE fleet_api_connections_refused_total counter\n\
              fleet_api_connections_refused_total {refused}\n\
-             # HELP fleet_api_connections_cut_off_total Silent connections that made room for new ones.\n\
+             # HELP fleet_api_connections_cut_off_total Silent connections that made room for new \
+             ones.\n\
              # TYPE fleet_api_connections_cut_off_total counter\n\
              fleet_api_connections_cut_off_total {cut_off}\n"
         )
@@ -259,7 +273,10 @@ mod tests {
         assert_eq!(guests.admit(host(9)).err().unwrap(), "the API has 3 connections");
         assert!(!answered.leave.is_cancelled(), "one that waits for its answer stays");
         let metrics = guests.metrics();
-        assert!(metrics.contains("refused_total 1\n") && metrics.contains("cut_off_total 3\n"), "{metrics}");
+        assert!(
+            metrics.contains("refused_total 1\n") && metrics.contains("cut_off_total 3\n"),
+            "{metrics}"
+        );
     }
 
     #[test]

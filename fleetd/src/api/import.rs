@@ -12,9 +12,9 @@ use super::Api;
 use super::body::decode;
 use super::door::json_only;
 use super::error::ApiError;
-use crate::store::Mirror;
 use crate::process::clock;
 use crate::process::panics;
+use crate::store::Mirror;
 
 /// The most differing units that a refusal names.
 const NAMED: usize = 5;
@@ -31,7 +31,9 @@ pub(super) async fn import(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     json_only(&headers)?;
-    let flag = |name: &str| query.iter().any(|(key, value)| key == name && (value == "true" || value == "1"));
+    let flag = |name: &str| {
+        query.iter().any(|(key, value)| key == name && (value == "true" || value == "1"))
+    };
     let (dry_run, replace) = (flag("dryRun"), flag("replace"));
     let export: Export = decode(&body)?;
     if dry_run {
@@ -39,15 +41,23 @@ pub(super) async fn import(
         return Ok(Json(planned.answer).into_response());
     }
     // A task of its own: a client that goes away in the middle must not leave the lock behind.
-    let broke_off = |problem| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the import broke off: {problem}"));
-    let imported = panics::spawn_contained(async move { apply(&api, &export, replace).await }).await;
+    let broke_off = |problem| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the import broke off: {problem}"))
+    };
+    let imported =
+        panics::spawn_contained(async move { apply(&api, &export, replace).await }).await;
     imported.unwrap_or_else(|ended| Err(ended.to_string())).map_err(broke_off)?
 }
 
 /// Under the lock, so that what is checked is what is there when it is written.
 async fn apply(api: &Api, export: &Export, replace: bool) -> Result<Response, ApiError> {
     let lock = api.store().lock_units().await?;
-    let planned = match api.store().read_all().await.map_err(ApiError::from).and_then(|mirror| checked(&mirror, export, replace))
+    let planned = match api
+        .store()
+        .read_all()
+        .await
+        .map_err(ApiError::from)
+        .and_then(|mirror| checked(&mirror, export, replace))
     {
         Ok(planned) => planned,
         Err(error) => {
@@ -64,21 +74,28 @@ async fn apply(api: &Api, export: &Export, replace: bool) -> Result<Response, Ap
 }
 
 fn plan(mirror: &Mirror, export: &Export, replace: bool) -> Result<Import, ApiError> {
-    transfer::import(mirror.cluster(), mirror.settings(), export, replace, clock::now_ms()).map_err(ApiError::invalid)
+    transfer::import(mirror.cluster(), mirror.settings(), export, replace, clock::now_ms())
+        .map_err(ApiError::invalid)
 }
 
 /// The plan, if nothing that is there would be replaced against the user's will.
 fn checked(mirror: &Mirror, export: &Export, replace: bool) -> Result<Import, ApiError> {
     let planned = plan(mirror, export, replace)?;
-    let differing: Vec<&str> =
-        planned.answer.changes.iter().filter(|change| change.kind == "conflict").map(|change| change.name.as_str()).collect();
+    let differing: Vec<&str> = planned
+        .answer
+        .changes
+        .iter()
+        .filter(|change| change.kind == "conflict")
+        .map(|change| change.name.as_str())
+        .collect();
     match differing.len() {
         0 => Ok(planned),
         n => {
             let more = if n > NAMED { format!(" and {} more", n - NAMED) } else { String::new() };
             let named = differing[..n.min(NAMED)].join(", ");
             Err(ApiError::conflict(format!(
-                "the cluster has other versions of {named}{more}, and nothing was asked to be replaced"
+                "the cluster has other versions of {named}{more}, and nothing was asked to be \
+                    replaced"
             )))
         }
     }

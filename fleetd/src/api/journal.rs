@@ -1,5 +1,5 @@
-//! A unit's journal, from all machines that run it as one stream. A followed one goes on where the unit goes, and when a machine
-//! that was away is back.
+//! A unit's journal, from all machines that run it as one stream. A followed one goes on where the
+//! unit goes, and when a machine that was away is back.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -27,9 +27,9 @@ use super::Api;
 use super::error::ApiError;
 use super::limits::MAX_LINE;
 use super::remote::{self, Place, Reach};
-use crate::store::{Mirror, StoreError};
 use crate::process::clock;
 use crate::process::panics;
+use crate::store::{Mirror, StoreError};
 
 /// journalctl's formats; a word outside this list is refused, so no option can be slipped in.
 pub(super) const OUTPUTS: &[&str] = &[
@@ -53,8 +53,8 @@ pub(super) const OUTPUTS: &[&str] = &[
 /// The pause before a source that broke is opened again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// A source that broke goes on from so long before its last line: lines are that old at most when they arrive. What came already is
-/// left out.
+/// A source that broke goes on from so long before its last line: lines are that old at most when
+/// they arrive. What came already is left out.
 const OVERLAP: Duration = Duration::from_secs(1);
 
 /// How many lines are remembered for that, and how many bytes of them.
@@ -139,17 +139,22 @@ pub(super) async fn journal(
 }
 
 fn too_many() -> ApiError {
-    let message = "as many journals as this machine reads at once are being read; try again, or ask another machine";
+    let message = "as many journals as this machine reads at once are being read; try again, or \
+        ask another machine";
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
 }
 
 fn may_be_several(cluster: &Cluster, name: &UnitName) -> bool {
-    name.is_template() || cluster.snapshot.units.get(name).is_some_and(|unit| unit.constraints.global)
+    name.is_template()
+        || cluster.snapshot.units.get(name).is_some_and(|unit| unit.constraints.global)
 }
 
 impl Wish {
     fn read<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Result<Wish, ApiError> {
-        let number = |key: &str| value(key).map(|text| text.parse::<u32>().map_err(|_| format!("{key} must be a number")));
+        let number = |key: &str| {
+            value(key)
+                .map(|text| text.parse::<u32>().map_err(|_| format!("{key} must be a number")))
+        };
         let flag = |key: &str| value(key).is_some_and(|v| v == "true" || v == "1");
         let output = value("output").unwrap_or("short");
         if !OUTPUTS.contains(&output) {
@@ -179,7 +184,11 @@ struct Follow {
 
 impl Follow {
     fn source(&self, place: Place) -> Source {
-        let label = if self.labelled { format!("{} {}: ", place.instance, place.machine.short()) } else { String::new() };
+        let label = if self.labelled {
+            format!("{} {}: ", place.instance, place.machine.short())
+        } else {
+            String::new()
+        };
         Source::new(&self.api, place, &self.wish, label, &self.sender)
     }
 
@@ -300,7 +309,10 @@ impl Source {
         match ago_ms {
             Some(ago_ms) => {
                 let since_ms = clock::wall_ms().saturating_sub(ago_ms);
-                command.args(["--lines=all", &format!("--since=@{}.{:03}", since_ms / 1000, since_ms % 1000)]);
+                command.args([
+                    "--lines=all",
+                    &format!("--since=@{}.{:03}", since_ms / 1000, since_ms % 1000),
+                ]);
             }
             None => drop(command.args(["--lines", &lines.to_string()])),
         }
@@ -308,11 +320,22 @@ impl Source {
             .args(follow.then_some("--follow"))
             .arg(if self.api.shared.user { "--user-unit" } else { "--unit" })
             .arg(self.place.instance.systemd_name().as_str());
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn();
-        let mut child =
-            child.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot run journalctl: {error}")))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
+        let mut child = child.map_err(|error| {
+            ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("cannot run journalctl: {error}"),
+            )
+        })?;
         let stdout = child.stdout.take();
-        let stdout = stdout.ok_or_else(|| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "journalctl has no output"))?;
+        let stdout = stdout.ok_or_else(|| {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "journalctl has no output")
+        })?;
         let parts = ReaderStream::new(stdout).map(|part| part.map_err(|error| error.to_string()));
         Ok(Box::pin(in_lines(parts).map(move |line| {
             let _until_the_end = (&child, &place);
@@ -324,7 +347,8 @@ impl Source {
         let Wish { lines, follow, output, .. } = &*self.wish;
         let (lines, ago) = (lines.to_string(), ago_ms.map(|ago_ms| ago_ms.to_string()));
         let follow = if *follow { "true" } else { "false" };
-        let mut query = vec![("lines", lines.as_str()), ("follow", follow), ("output", output.as_str())];
+        let mut query =
+            vec![("lines", lines.as_str()), ("follow", follow), ("output", output.as_str())];
         query.extend(ago.as_deref().map(|ago| ("agoMs", ago)));
         let answer = remote::ask(&self.api, &self.place, "journal", &query).await?;
         let api = self.api.clone();
@@ -341,7 +365,11 @@ impl Source {
         let mut ago_ms = self.ago.map(|ago| ago.as_millis() as u64);
         if let Some(refused) = self.place.refused.take().filter(|_| self.wish.notes) {
             // There is no line of a unit that systemd never saw.
-            self.note(&format!("{} is not started on machine {machine}: {refused}", self.place.instance)).await;
+            self.note(&format!(
+                "{} is not started on machine {machine}: {refused}",
+                self.place.instance
+            ))
+            .await;
         }
         loop {
             let lines = match opened.take() {
@@ -366,14 +394,20 @@ impl Source {
             };
             if !self.wish.follow {
                 if let Some(problem) = problem {
-                    self.note(&format!("the journal of {} on machine {machine}: {problem}", self.place.instance)).await;
+                    self.note(&format!(
+                        "the journal of {} on machine {machine}: {problem}",
+                        self.place.instance
+                    ))
+                    .await;
                 }
                 return;
             }
             if !away {
                 let problem = problem.unwrap_or_else(|| "it ended".to_string());
-                let what =
-                    format!("the journal of {} on machine {machine} broke off: {problem}; trying again", self.place.instance);
+                let what = format!(
+                    "the journal of {} on machine {machine} broke off: {problem}; trying again",
+                    self.place.instance
+                );
                 self.note(&what).await;
                 away = true;
             }
@@ -398,7 +432,11 @@ impl Source {
                 known.drain(..=at);
                 continue;
             }
-            let labelled = if self.label.is_empty() { line.clone() } else { [self.label.as_bytes(), &line].concat().into() };
+            let labelled = if self.label.is_empty() {
+                line.clone()
+            } else {
+                [self.label.as_bytes(), &line].concat().into()
+            };
             if self.sender.send(Ok(labelled)).await.is_err() {
                 return None;
             }
@@ -429,7 +467,8 @@ impl Source {
     }
 }
 
-/// Says what went wrong. Who does not know notes gets a body that breaks off, unless the journal is followed and goes on.
+/// Says what went wrong. Who does not know notes gets a body that breaks off, unless the journal is
+/// followed and goes on.
 async fn note(wish: &Wish, sender: &Sender, text: &str) {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let said = match (wish.notes, wish.follow) {
@@ -462,7 +501,10 @@ struct Cutter<S> {
 impl<S: Stream<Item = Result<Bytes, String>>> Cutter<S> {
     async fn next(&mut self) -> Option<Result<Bytes, String>> {
         loop {
-            let end = self.rest[self.seen..].iter().position(|&byte| byte == b'\n').map(|at| self.seen + at);
+            let end = self.rest[self.seen..]
+                .iter()
+                .position(|&byte| byte == b'\n')
+                .map(|at| self.seen + at);
             match end {
                 Some(end) => {
                     let line: Vec<u8> = self.rest.drain(..=end).collect();

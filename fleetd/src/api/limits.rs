@@ -152,7 +152,11 @@ impl Budgets {
     }
 
     /// Room for a body, if there is any: `Ok(None)` for one so small that it needs none.
-    pub(super) fn body(&self, bytes: usize, is_import: bool) -> Result<Option<OwnedSemaphorePermit>, ()> {
+    pub(super) fn body(
+        &self,
+        bytes: usize,
+        is_import: bool,
+    ) -> Result<Option<OwnedSemaphorePermit>, ()> {
         if bytes <= SMALL_BODY {
             return Ok(None);
         }
@@ -189,9 +193,15 @@ mod tests {
     #[test]
     fn connections_take_a_quarter_of_the_descriptors_at_most() {
         let limits = Limits::for_descriptors(1024);
-        assert_eq!((limits.connections, limits.connections_of_one, limits.processes), (256, 128, 256));
+        assert_eq!(
+            (limits.connections, limits.connections_of_one, limits.processes),
+            (256, 128, 256)
+        );
         let limits = Limits::for_descriptors(65_536);
-        assert_eq!((limits.connections, limits.connections_of_one), (CONNECTIONS, CONNECTIONS_OF_ONE));
+        assert_eq!(
+            (limits.connections, limits.connections_of_one),
+            (CONNECTIONS, CONNECTIONS_OF_ONE)
+        );
     }
 
     #[test]
@@ -200,7 +210,10 @@ mod tests {
         let largest = budgets.body(MAX_IMPORT_BYTES, true).unwrap();
         assert!(largest.is_some() && budgets.body(SMALL_BODY + 1, true).is_err());
         assert!(budgets.body(SMALL_BODY, true).unwrap().is_none());
-        assert!(budgets.body(MAX_BODY_BYTES, false).unwrap().is_some(), "other bodies have room of their own");
+        assert!(
+            budgets.body(MAX_BODY_BYTES, false).unwrap().is_some(),
+            "other bodies have room of their own"
+        );
         drop(largest);
         assert!(budgets.body(SMALL_BODY + 1, true).is_ok());
     }

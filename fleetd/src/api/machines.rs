@@ -44,7 +44,8 @@ pub(super) async fn list(
 #[schemars(rename = "MachineMetadataOps")]
 pub(super) struct Operations(Vec<Operation>);
 
-/// One JSON-patch operation; the value in both forms, as documented (`"x"`) and as fleet 1.0 took it (`{"value":"x"}`).
+/// One JSON-patch operation; the value in both forms, as documented (`"x"`) and as fleet 1.0 took
+/// it (`{"value":"x"}`).
 #[derive(Deserialize, JsonSchema)]
 #[schemars(rename = "MachineMetadataOp")]
 struct Operation {
@@ -76,11 +77,18 @@ struct Edit {
     value: String,
 }
 
-pub(super) async fn patch(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn patch(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
     json_or_nothing(&headers)?;
     let Operations(operations) = decode(&body)?;
     if operations.len() > MAX_OPERATIONS {
-        return Err(ApiError::invalid(format!("{} operations; the limit is {MAX_OPERATIONS}", operations.len())));
+        return Err(ApiError::invalid(format!(
+            "{} operations; the limit is {MAX_OPERATIONS}",
+            operations.len()
+        )));
     }
     // All are checked before any is carried out.
     let edits = operations.into_iter().map(check).collect::<Result<Vec<Edit>, ApiError>>()?;
@@ -90,7 +98,9 @@ pub(super) async fn patch(State(api): State<Api>, headers: HeaderMap, body: Byte
         revision = carry_out(&api, edit).await?;
     }
     let mut response = written(StatusCode::NO_CONTENT, revision, &[]);
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     Ok(response.into_response())
 }
 
@@ -105,7 +115,10 @@ async fn must_be_known(api: &Api, ids: BTreeSet<&MachineId>) -> Result<(), ApiEr
         if mirror.is_none() {
             mirror = Some(api.store().read(&[Part::Machines, Part::Assignments]).await?);
         }
-        if mirror.as_ref().is_some_and(|mirror| !availability::is_known(&mirror.cluster().snapshot, id)) {
+        if mirror
+            .as_ref()
+            .is_some_and(|mirror| !availability::is_known(&mirror.cluster().snapshot, id))
+        {
             return Err(availability::no_such_machine(id));
         }
     }
@@ -125,12 +138,21 @@ fn decode(body: &[u8]) -> Result<Operations, ApiError> {
         value => serde_json::from_value(value),
     });
     read.map_err(|error| match other {
-        _ if error.is_eof() => ApiError::invalid(if body.is_empty() { "EOF" } else { "unexpected EOF" }),
+        _ if error.is_eof() => ApiError::invalid(if body.is_empty() {
+            "EOF"
+        } else {
+            "unexpected \
+            EOF"
+        }),
         "" => ApiError::invalid(format!(
-            "unable to decode body: {error}; expected [{{\"op\":\"add\",\"path\":\"/<id>/metadata/<key>\",\"value\":\"x\"}}]"
+            "unable to decode body: {error}; expected \
+                [{{\"op\":\"add\",\"path\":\"/<id>/metadata/<key>\",\"value\":\"x\"}}]"
         )),
         // fleet 1.0's words, its programming language's type and all: its clients may know them.
-        other => ApiError::invalid(format!("json: cannot unmarshal {other} into Go value of type []api.machineMetadataOp")),
+        other => ApiError::invalid(format!(
+            "json: cannot unmarshal {other} into Go value of type \
+            []api.machineMetadataOp"
+        )),
     })
 }
 
@@ -138,9 +160,13 @@ fn check(operation: Operation) -> Result<Edit, ApiError> {
     if !["add", "remove", "replace"].contains(&operation.op.as_str()) {
         return Err(ApiError::invalid("invalid op: expect add, remove, or replace"));
     }
-    let good = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    let good = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    };
     let parts: Vec<&str> = operation.path.split('/').collect();
-    let ["", machine, "metadata", key] = parts[..] else { return Err(ApiError::invalid("machine metadata path invalid")) };
+    let ["", machine, "metadata", key] = parts[..] else {
+        return Err(ApiError::invalid("machine metadata path invalid"));
+    };
     let machine = MachineId::parse(machine).filter(|_| good(key));
     let machine = machine.ok_or_else(|| ApiError::invalid("machine metadata path invalid"))?;
     let value = match operation.value {
@@ -153,15 +179,26 @@ fn check(operation: Operation) -> Result<Edit, ApiError> {
 
 async fn carry_out(api: &Api, edit: Edit) -> Result<i64, ApiError> {
     let Edit { machine, key, value } = edit;
-    rewrite_settings(api, &machine, |settings| drop(settings.metadata.insert(key.clone(), value.clone()))).await
+    rewrite_settings(api, &machine, |settings| {
+        drop(settings.metadata.insert(key.clone(), value.clone()))
+    })
+    .await
 }
 
-/// Changes what is set for a machine, whoever else does so at the same time. Answers with the revision.
-pub(super) async fn rewrite_settings(api: &Api, id: &MachineId, change: impl Fn(&mut Settings)) -> Result<i64, ApiError> {
+/// Changes what is set for a machine, whoever else does so at the same time. Answers with the
+/// revision.
+pub(super) async fn rewrite_settings(
+    api: &Api,
+    id: &MachineId,
+    change: impl Fn(&mut Settings),
+) -> Result<i64, ApiError> {
     for _ in 0..RETRIES {
         let old = api.store().settings(id).await?;
         let revision = old.as_ref().map(|old| old.revision);
-        let mut settings = old.map_or_else(|| Settings { v: FORMAT, ..Settings::default() }, |Versioned { value, .. }| value);
+        let mut settings = old.map_or_else(
+            || Settings { v: FORMAT, ..Settings::default() },
+            |Versioned { value, .. }| value,
+        );
         change(&mut settings);
         match api.store().put_settings(id, &settings, revision).await {
             Err(StoreError::Conflict(_)) => {}

@@ -1,7 +1,9 @@
-//! The HTTP API: fleet 1.0's v1 resources and our additions, on a unix socket and, if configured, TCP.
+//! The HTTP API: fleet 1.0's v1 resources and our additions, on a unix socket and, if configured,
+//! TCP.
 //!
-//! **Architecture invariant:** HTTP to store and back. A read is one range at one revision, a follow is a watch for as long as it is
-//! asked for; nothing is kept. `plan` is called only to show what it would do.
+//! **Architecture invariant:** HTTP to store and back. A read is one range at one revision, a
+//! follow is a watch for as long as it is asked for; nothing is kept. `plan` is called only to show
+//! what it would do.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,9 +19,9 @@ use fleet_core::wire;
 use fleet_tls::{Files, TlsError};
 use tokio::sync::watch;
 
-use crate::process::panics;
 use crate::leader::replays::Replays;
 use crate::machine::session::Standing;
+use crate::process::panics;
 use crate::store::Store;
 
 mod availability;
@@ -91,7 +93,11 @@ struct Shared {
 
 impl Api {
     /// An API over `store`, on this machine. `metrics` gives the text of `/metrics`.
-    pub fn new(store: Store, machine: MachineId, metrics: impl Fn() -> String + Send + Sync + 'static) -> Api {
+    pub fn new(
+        store: Store,
+        machine: MachineId,
+        metrics: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Api {
         let limits = Limits::default();
         let shared = Shared {
             store,
@@ -117,7 +123,8 @@ impl Api {
         Api { replays, ..self }
     }
 
-    /// With the folder where the guard of this machine's fenced units says how it stands. Before it is cloned.
+    /// With the folder where the guard of this machine's fenced units says how it stands. Before it
+    /// is cloned.
     #[must_use]
     pub fn with_keeper(mut self, folder: PathBuf) -> Api {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
@@ -211,23 +218,36 @@ async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
-/// A panic while one request is answered ends that answer, not fleetd: whoever may ask could else keep it from its work.
+/// A panic while one request is answered ends that answer, not fleetd: whoever may ask could else
+/// keep it from its work.
 async fn outlive_panics(request: Request, next: Next) -> Response {
     let asked = format!("{} {}", request.method(), request.uri().path());
     panics::contained(next.run(request)).await.unwrap_or_else(|message| {
-        tracing::error!("the answer to {asked} ended in a panic: {message}. That is a bug of fleetd");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "fleetd has a bug here; its journal says where").into_response()
+        tracing::error!(
+            "the answer to {asked} ended in a panic: {message}. That is a bug of fleetd"
+        );
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "fleetd has a bug here; its journal says where",
+        )
+        .into_response()
     })
 }
 
-/// Another fleetd has this machine's id: who asked this one would take its answer for that machine's. fleet 1.0 answered so, too.
-async fn answer_by_an_id_of_ones_own(State(api): State<Api>, request: Request, next: Next) -> Response {
+/// Another fleetd has this machine's id: who asked this one would take its answer for that
+/// machine's. fleet 1.0 answered so, too.
+async fn answer_by_an_id_of_ones_own(
+    State(api): State<Api>,
+    request: Request,
+    next: Next,
+) -> Response {
     let standing = api.shared.standing.as_ref().map(|standing| *standing.borrow());
     if !standing.is_some_and(Standing::is_refused) {
         return next.run(request).await;
     }
     let why = format!(
-        "another fleetd has this machine's id {}, so this one was refused; `journalctl -u fleetd` here says what to do",
+        "another fleetd has this machine's id {}, so this one was refused; `journalctl -u fleetd` \
+            here says what to do",
         api.shared.machine
     );
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error::UNAVAILABLE).because(why).into_response()
@@ -238,14 +258,21 @@ async fn in_our_words(request: Request, next: Next) -> Response {
     let is_import = request.uri().path().ends_with("/import");
     let response = next.run(request).await;
     let status = response.status();
-    let is_ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    let is_ours =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     if is_ours || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
     if status == StatusCode::PAYLOAD_TOO_LARGE {
         let message = match is_import {
-            true => format!("the import is larger than {} bytes (64 MiB); import its units in several parts", MAX_IMPORT_BYTES),
-            false => format!("the request is larger than {} bytes (a unit file may have 1 MiB)", wire::MAX_BODY_BYTES),
+            true => format!(
+                "the import is larger than {} bytes (64 MiB); import its units in several parts",
+                MAX_IMPORT_BYTES
+            ),
+            false => format!(
+                "the request is larger than {} bytes (a unit file may have 1 MiB)",
+                wire::MAX_BODY_BYTES
+            ),
         };
         return ApiError::new(status, message).into_response();
     }
@@ -256,7 +283,10 @@ async fn in_our_words(request: Request, next: Next) -> Response {
 
 async fn name_the_server(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    response.headers_mut().insert(header::SERVER, HeaderValue::from_static(concat!("fleetd/", env!("CARGO_PKG_VERSION"))));
+    response.headers_mut().insert(
+        header::SERVER,
+        HeaderValue::from_static(concat!("fleetd/", env!("CARGO_PKG_VERSION"))),
+    );
     response
 }
 
@@ -272,8 +302,12 @@ fn note_written(headers: &mut HeaderMap, revision: i64, warnings: &[String]) {
     headers.insert(wire::REVISION_HEADER, HeaderValue::from(revision));
     for warning in warnings {
         // A header takes ASCII alone; a warning may quote what a unit file says.
-        let shown: String =
-            warning.chars().flat_map(|c| if (' '..='~').contains(&c) { vec![c] } else { c.escape_default().collect() }).collect();
+        let shown: String = warning
+            .chars()
+            .flat_map(
+                |c| if (' '..='~').contains(&c) { vec![c] } else { c.escape_default().collect() },
+            )
+            .collect();
         if let Ok(value) = HeaderValue::from_str(&shown) {
             headers.append(wire::WARNING_HEADER, value);
         }

@@ -32,16 +32,19 @@ pub(super) fn document(under_prefix: &[Resource], at_root: &[Resource]) -> Value
             "title": "fleet",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "Makes the machines of a cluster one init system.",
-            "description": "fleet 1.0's API with our additions. Errors have the form `{\"error\":{\"code\":404,\"message\":\"…\"}}`.",
+            "description": "fleet 1.0's API with our additions. Errors have the form \
+                `{\"error\":{\"code\":404,\"message\":\"…\"}}`.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/fleet/v1"}, {"url": "/v1-alpha", "description": "fleet's first prefix; the same."}],
+        "servers": [{"url": "/fleet/v1"}, {"url": "/v1-alpha", "description": "fleet's first \
+            prefix; the same."}],
         "paths": paths,
         "components": {"schemas": schemas},
     })
 }
 
-/// An absent field is empty: no need to say so, and `""` is none of the words that some fields take.
+/// An absent field is empty: no need to say so, and `""` is none of the words that some fields
+/// take.
 fn drop_empty_defaults(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -81,10 +84,15 @@ fn one(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         responses.insert(answer.status.as_str().to_string(), good(answer, generator));
     }
     for status in &operation.errors {
-        let content = json!({"application/json": {"schema": schema_of::<wire::ErrorBody>(generator)}});
-        responses.insert(status.as_str().to_string(), json!({"description": meaning(*status), "content": content}));
+        let content =
+            json!({"application/json": {"schema": schema_of::<wire::ErrorBody>(generator)}});
+        responses.insert(
+            status.as_str().to_string(),
+            json!({"description": meaning(*status), "content": content}),
+        );
     }
-    let mut said = json!({"operationId": operation.id, "summary": operation.summary, "responses": responses});
+    let mut said =
+        json!({"operationId": operation.id, "summary": operation.summary, "responses": responses});
     if !operation.query.is_empty() {
         let parameter = |p: &super::describe::Parameter| json!({"name": p.name, "in": "query", "description": p.says, "required": p.required, "schema": p.schema});
         said["parameters"] = operation.query.iter().map(parameter).collect();
@@ -103,11 +111,15 @@ fn good(answer: &Answer, generator: &mut SchemaGenerator) -> Value {
     let mut said = json!({"description": answer.says});
     match answer.body {
         Body::None => {}
-        Body::Json(schema) => said["content"] = json!({"application/json": {"schema": schema(generator)}}),
+        Body::Json(schema) => {
+            said["content"] = json!({"application/json": {"schema": schema(generator)}})
+        }
         Body::Other(media) => said["content"] = json!({media: {"schema": {"type": "string"}}}),
     }
     if !answer.headers.is_empty() {
-        let header = |(name, says): &(&str, &str)| (name.to_string(), json!({"description": says, "schema": {"type": "string"}}));
+        let header = |(name, says): &(&str, &str)| {
+            (name.to_string(), json!({"description": says, "schema": {"type": "string"}}))
+        };
         said["headers"] = answer.headers.iter().map(header).collect::<Map<String, Value>>().into();
     }
     said
@@ -147,7 +159,10 @@ fn meaning(status: StatusCode) -> &'static str {
         429 => "This machine does as much for its clients as it may; nothing was done. Try again.",
         500 => "Something is broken and needs a person; the message says what.",
         502 => "The machine that runs the unit does not answer.",
-        503 => "The store cannot be reached, or another machine has this one's id; nothing that runs is stopped. Try again.",
+        503 => {
+            "The store cannot be reached, or another machine has this one's id; nothing that runs \
+                is stopped. Try again."
+        }
         _ => "See the message.",
     }
 }

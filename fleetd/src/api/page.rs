@@ -1,5 +1,5 @@
-//! fleet 1.0's page tokens: base64 of two little-endian 16-bit numbers, the page's size and its number from 1. A page beyond its
-//! 65,535th has a token of six bytes, the number in 32 bits.
+//! fleet 1.0's page tokens: base64 of two little-endian 16-bit numbers, the page's size and its
+//! number from 1. A page beyond its 65,535th has a token of six bytes, the number in 32 bits.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
@@ -25,16 +25,25 @@ pub(super) struct Page {
 impl Page {
     /// Reads `nextPageToken` and our own `pageSize` from a request's query.
     pub(super) fn of(query: &[(String, String)]) -> Result<Page, ApiError> {
-        let mut tokens = query.iter().filter(|(key, _)| key == "nextPageToken").map(|(_, value)| value);
+        let mut tokens =
+            query.iter().filter(|(key, _)| key == "nextPageToken").map(|(_, value)| value);
         let first = tokens.next();
         if tokens.next().is_some() {
             return Err(ApiError::invalid("too many values for page token"));
         }
-        let asked = query.iter().rev().find(|(key, _)| key == "pageSize").map(|(_, value)| value.parse::<usize>());
+        let asked = query
+            .iter()
+            .rev()
+            .find(|(key, _)| key == "pageSize")
+            .map(|(_, value)| value.parse::<usize>());
         let size = match asked {
             None => PAGE_ITEMS,
             Some(Ok(size)) if (1..=LARGEST_PAGE).contains(&size) => size,
-            Some(_) => return Err(ApiError::invalid(format!("pageSize must be a number from 1 to {LARGEST_PAGE}"))),
+            Some(_) => {
+                return Err(ApiError::invalid(format!(
+                    "pageSize must be a number from 1 to {LARGEST_PAGE}"
+                )));
+            }
         };
         let number = match first.filter(|token| !token.is_empty()) {
             None => 1,
@@ -43,11 +52,15 @@ impl Page {
         Ok(Page { size, number })
     }
 
-    /// The items of this page, and the token of the next: none after the last item. Cut first, then copy what the page shows.
+    /// The items of this page, and the token of the next: none after the last item. Cut first, then
+    /// copy what the page shows.
     pub(super) fn cut<T>(self, items: &[T]) -> (&[T], String) {
         let from = (self.number - 1).saturating_mul(self.size).min(items.len());
         let to = from.saturating_add(self.size).min(items.len());
-        (&items[from..to], if to < items.len() { encode(self.size, self.number + 1) } else { String::new() })
+        (
+            &items[from..to],
+            if to < items.len() { encode(self.size, self.number + 1) } else { String::new() },
+        )
     }
 }
 
@@ -62,10 +75,12 @@ fn encode(size: usize, number: usize) -> String {
 
 fn decode(token: &str, size: usize) -> Result<usize, ApiError> {
     let bytes = URL_SAFE.decode(token).map_err(|error| {
-        // Go's words, whose counting a client may show: the first byte that cannot stand there, else where four should have been.
+        // Go's words, whose counting a client may show: the first byte that cannot stand there,
+        // else where four should have been.
         let wrong = token.bytes().position(|b| !(b.is_ascii_alphanumeric() || b"-_=".contains(&b)));
         let at = wrong.unwrap_or(match error {
-            base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+            base64::DecodeError::InvalidByte(at, _)
+            | base64::DecodeError::InvalidLastSymbol(at, _) => at,
             _ => token.trim_end_matches('=').len() / 4 * 4,
         });
         ApiError::invalid(format!("illegal base64 data at input byte {at}"))
@@ -89,7 +104,8 @@ mod tests {
     use super::*;
 
     fn page(token: &str) -> Result<Page, String> {
-        Page::of(&[("nextPageToken".to_string(), token.to_string())]).map_err(|error| format!("{error:?}"))
+        Page::of(&[("nextPageToken".to_string(), token.to_string())])
+            .map_err(|error| format!("{error:?}"))
     }
 
     #[test]
@@ -114,7 +130,8 @@ mod tests {
         let items: Vec<u32> = (0..70_000).collect();
         let mut token = encode(1, 65_530);
         for expected in 65_529..70_000 {
-            let query = [("pageSize", "1"), ("nextPageToken", &token)].map(|(k, v)| (k.to_string(), v.to_string()));
+            let query = [("pageSize", "1"), ("nextPageToken", &token)]
+                .map(|(k, v)| (k.to_string(), v.to_string()));
             let (page, next) = Page::of(&query).unwrap().cut(&items);
             assert_eq!(page, [expected]);
             token = next;

@@ -1,5 +1,6 @@
-//! Plans that only show what the leader would do. Requests about the same revision share one, and only one is made at a time: a hundred
-//! clients that wait cost one plan for each change, on one thread.
+//! Plans that only show what the leader would do. Requests about the same revision share one, and
+//! only one is made at a time: a hundred clients that wait cost one plan for each change, on one
+//! thread.
 
 use std::sync::Arc;
 
@@ -7,8 +8,8 @@ use fleet_core::plan::Plan;
 use fleet_core::view::Cluster;
 use tokio::sync::Mutex;
 
-use crate::process::clock;
 use crate::leader::planner::Planner;
+use crate::process::clock;
 
 /// The newest plan.
 #[derive(Default)]

@@ -22,11 +22,12 @@ use super::{Api, fencing};
 /// How long another machine may take for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long another machine's API has to answer: less than fleetctl waits for us. A followed journal may be silent for ever after that.
+/// How long another machine's API has to answer: less than fleetctl waits for us. A followed
+/// journal may be silent for ever after that.
 const PEER_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// After so long without a word another machine is probed, as often as [`PROBES`] says: one that lost its power or its network is
-/// noticed within 15 s, however silent a journal is.
+/// After so long without a word another machine is probed, as often as [`PROBES`] says: one that
+/// lost its power or its network is noticed within 15 s, however silent a journal is.
 const PROBE_AFTER: Duration = Duration::from_secs(5);
 
 /// How many probes may be lost.
@@ -38,7 +39,8 @@ const MAX_INSTANCES: usize = 200;
 /// How long `systemctl status` may take: less than another machine waits for it.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// The client for other machines' APIs. Over https it shows this machine's certificate, and reads it again when the files change.
+/// The client for other machines' APIs. Over https it shows this machine's certificate, and reads
+/// it again when the files change.
 pub(super) struct Peers {
     client: Reloading<reqwest::Client>,
 }
@@ -46,7 +48,10 @@ pub(super) struct Peers {
 impl Peers {
     /// Without certificates.
     pub(super) fn new() -> Peers {
-        Peers { client: Reloading::new(Files::default(), make_client).expect("no files, so none is wrong") }
+        Peers {
+            client: Reloading::new(Files::default(), make_client)
+                .expect("no files, so none is wrong"),
+        }
     }
 
     pub(super) fn change(&self, files: Files) -> Result<(), TlsError> {
@@ -98,7 +103,8 @@ pub(super) struct Place {
     pub(super) instance: UnitName,
     pub(super) machine: MachineId,
     pub(super) reach: Reach,
-    /// Why the machine runs none of it, by its own report: a file that it refuses, a call that failed.
+    /// Why the machine runs none of it, by its own report: a file that it refuses, a call that
+    /// failed.
     pub(super) refused: Option<String>,
 }
 
@@ -155,8 +161,9 @@ pub(super) async fn status(
             ));
         }
         let part = with_refusal(part, &place);
-        let is_here =
-            |fenced: &wire::Fencing| fenced.name == place.instance.as_str() && fenced.machine_id == place.machine.as_str();
+        let is_here = |fenced: &wire::Fencing| {
+            fenced.name == place.instance.as_str() && fenced.machine_id == place.machine.as_str()
+        };
         match fenced.iter().position(is_here).map(|at| fenced.remove(at)) {
             Some(fenced) => text.push_str(&with_fencing(part, &fenced)),
             None => text.push_str(&part),
@@ -166,7 +173,8 @@ pub(super) async fn status(
     for waiting in fenced {
         text.push_str(&format!("\n{}: {waiting}\n", waiting.name));
     }
-    let mut response = ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response();
+    let mut response =
+        ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response();
     let headers = response.headers_mut();
     headers.insert(wire::EXIT_STATUS_HEADER, if problems.is_empty() { worst } else { 1 }.into());
     // One a machine: of a hundred replicas on a dead one the first says it.
@@ -180,7 +188,8 @@ pub(super) async fn status(
     Ok(response)
 }
 
-/// Asks all machines at once, and each for one instance after the other; one that does not answer is asked no more.
+/// Asks all machines at once, and each for one instance after the other; one that does not answer
+/// is asked no more.
 async fn ask_all(api: &Api, places: Vec<Place>) -> Vec<(Place, Result<(String, i32), ApiError>)> {
     let machines = places.chunk_by(|a, b| a.machine == b.machine).map(|places| async move {
         let mut answers = Vec::new();
@@ -205,17 +214,28 @@ async fn ask_all(api: &Api, places: Vec<Place>) -> Vec<(Place, Result<(String, i
 
 async fn remote_status(api: &Api, place: &Place) -> Result<(String, i32), ApiError> {
     let answer = ask(api, place, "status", &[]).await?;
-    let code = answer.headers().get(wire::EXIT_STATUS_HEADER).and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
+    let code = answer
+        .headers()
+        .get(wire::EXIT_STATUS_HEADER)
+        .and_then(|v| v.to_str().ok()?.parse().ok())
+        .unwrap_or(0);
     let (text, whole) = read(api, &place.machine, answer, MAX_STATUS).await?;
     Ok((in_status(&text, whole), code))
 }
 
 /// Reads another machine's answer, and whether that is all of it: not more than `limit`, and not
 /// for longer than it may take to answer at all.
-async fn read(api: &Api, machine: &MachineId, mut answer: reqwest::Response, limit: usize) -> Result<(Vec<u8>, bool), ApiError> {
+async fn read(
+    api: &Api,
+    machine: &MachineId,
+    mut answer: reqwest::Response,
+    limit: usize,
+) -> Result<(Vec<u8>, bool), ApiError> {
     let mut body = Vec::new();
     let reading = async {
-        while let Some(part) = answer.chunk().await.map_err(|error| api.shared.peers.explain(&error))? {
+        while let Some(part) =
+            answer.chunk().await.map_err(|error| api.shared.peers.explain(&error))?
+        {
             let room = limit - body.len();
             body.extend_from_slice(&part[..part.len().min(room)]);
             if part.len() > room {
@@ -246,9 +266,13 @@ pub(super) async fn document<T: serde::de::DeserializeOwned>(
 ) -> Result<T, ApiError> {
     let (body, whole) = read(api, machine, answer, MAX_ANSWER).await?;
     if !whole {
-        return Err(away(machine, &format!("its answer is longer than {} MiB", MAX_ANSWER / (1024 * 1024))));
+        return Err(away(
+            machine,
+            &format!("its answer is longer than {} MiB", MAX_ANSWER / (1024 * 1024)),
+        ));
     }
-    serde_json::from_slice(&body).map_err(|error| away(machine, &format!("its answer cannot be read: {error}")))
+    serde_json::from_slice(&body)
+        .map_err(|error| away(machine, &format!("its answer cannot be read: {error}")))
 }
 
 /// Puts how it is fenced under systemctl's other facts, above the journal's lines.
@@ -261,12 +285,17 @@ fn with_fencing(mut status: String, fenced: &wire::Fencing) -> String {
     status
 }
 
-/// Says why the machine runs none of it; systemd knows nothing of what was refused before it came to it.
+/// Says why the machine runs none of it; systemd knows nothing of what was refused before it came
+/// to it.
 fn with_refusal(status: String, place: &Place) -> String {
     let Some(refused) = &place.refused else { return status };
     let Place { instance, machine, .. } = place;
     let refused: Vec<&str> = refused.lines().collect();
-    let why = format!("{instance} is not started on machine {}: {}\n", machine.short(), refused.join("\n    "));
+    let why = format!(
+        "{instance} is not started on machine {}: {}\n",
+        machine.short(),
+        refused.join("\n    ")
+    );
     if status.is_empty() { why } else { format!("{why}{status}") }
 }
 
@@ -298,9 +327,16 @@ async fn local_status(api: &Api, instance: &UnitName) -> Result<(String, i32), A
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let busy = || ApiError::new(StatusCode::TOO_MANY_REQUESTS, "this machine answers too many such requests; try again");
+    let busy = || {
+        ApiError::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "this machine answers too many such requests; try again",
+        )
+    };
     let _place = api.shared.budgets.process().ok_or_else(busy)?;
-    let failed = |problem: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot run systemctl: {problem}"));
+    let failed = |problem: String| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot run systemctl: {problem}"))
+    };
     let run = async {
         let mut child = command.spawn()?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -311,14 +347,18 @@ async fn local_status(api: &Api, instance: &UnitName) -> Result<(String, i32), A
         }
         let whole = stdout.len() <= MAX_STATUS;
         stdout.truncate(MAX_STATUS);
-        Ok((in_status(&stdout, whole), child.wait().await?.code().unwrap_or(if whole { 4 } else { 0 })))
+        Ok((
+            in_status(&stdout, whole),
+            child.wait().await?.code().unwrap_or(if whole { 4 } else { 0 }),
+        ))
     };
     let output = tokio::time::timeout(STATUS_TIMEOUT, run).await;
     let output = output.map_err(|_| failed("it did not answer in 7 s".to_string()))?;
     output.map_err(|error: std::io::Error| failed(error.to_string()))
 }
 
-/// Where the instances of `name` are. With `machine` (as one fleetd asks another) it must be this one.
+/// Where the instances of `name` are. With `machine` (as one fleetd asks another) it must be this
+/// one.
 async fn find(api: &Api, name: &str, machine: Option<&str>) -> Result<Vec<Place>, ApiError> {
     let name = parse(name)?;
     if let Some(machine) = machine {
@@ -340,7 +380,10 @@ pub(super) fn must_be_here(api: &Api, machine: &str) -> Result<(), ApiError> {
     if machine == api.shared.machine.as_str() {
         return Ok(());
     }
-    Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, format!("this is machine {}, not {machine}", api.shared.machine)))
+    Err(ApiError::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        format!("this is machine {}, not {machine}", api.shared.machine),
+    ))
 }
 
 pub(super) fn parse(name: &str) -> Result<UnitName, ApiError> {
@@ -348,15 +391,19 @@ pub(super) fn parse(name: &str) -> Result<UnitName, ApiError> {
 }
 
 /// Where the instances of a unit are, not more than one request may ask for; perhaps nowhere.
-pub(super) fn all_places(api: &Api, cluster: &Cluster, name: &UnitName) -> Result<Vec<Place>, ApiError> {
+pub(super) fn all_places(
+    api: &Api,
+    cluster: &Cluster,
+    name: &UnitName,
+) -> Result<Vec<Place>, ApiError> {
     if cluster.owner(name).is_none() {
         return Err(ApiError::no_such_unit());
     }
     let places = places(api, cluster, name);
     match places.len() {
-        n if n > MAX_INSTANCES => {
-            Err(ApiError::invalid(format!("{name} has {n} instances; ask for one of them, the limit is {MAX_INSTANCES}")))
-        }
+        n if n > MAX_INSTANCES => Err(ApiError::invalid(format!(
+            "{name} has {n} instances; ask for one of them, the limit is {MAX_INSTANCES}"
+        ))),
         _ => Ok(places),
     }
 }
@@ -370,7 +417,10 @@ fn places(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<Place> {
             Some(base) => Reach::At(base.clone()),
             None => Reach::Closed,
         };
-        let of_it = assignment.instances.iter().filter(|(i, p)| *i == name || (name.is_template() && p.unit == *name));
+        let of_it = assignment
+            .instances
+            .iter()
+            .filter(|(i, p)| *i == name || (name.is_template() && p.unit == *name));
         let report = cluster.snapshot.reports.get(id);
         places.extend(of_it.map(|(instance, _)| {
             Place {
@@ -388,13 +438,19 @@ fn places(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<Place> {
 }
 
 /// Asks for `what` of an instance: its status, its journal.
-pub(super) async fn ask(api: &Api, place: &Place, what: &str, query: &[(&str, &str)]) -> Result<reqwest::Response, ApiError> {
+pub(super) async fn ask(
+    api: &Api,
+    place: &Place,
+    what: &str,
+    query: &[(&str, &str)],
+) -> Result<reqwest::Response, ApiError> {
     let path = ["units", place.instance.as_str(), what];
     match &place.reach {
         Reach::At(base) => ask_machine(api, &place.machine, base, &path, query).await,
         Reach::Here | Reach::Closed => {
             let problem = format!(
-                "{} runs on machine {}, whose API cannot be reached from here; set listen = [\"https://ADDRESS:PORT\"] in its \
+                "{} runs on machine {}, whose API cannot be reached from here; set listen = \
+                    [\"https://ADDRESS:PORT\"] in its \
                  configuration, or ask it over ssh: fleetctl {what} --ssh-port=22",
                 place.instance, place.machine
             );
@@ -403,7 +459,8 @@ pub(super) async fn ask(api: &Api, place: &Place, what: &str, query: &[(&str, &s
     }
 }
 
-/// Asks another machine's API at `base` for what it itself knows of a resource. What it refuses is refused in its words.
+/// Asks another machine's API at `base` for what it itself knows of a resource. What it refuses is
+/// refused in its words.
 pub(super) async fn ask_machine(
     api: &Api,
     machine: &MachineId,
@@ -413,13 +470,17 @@ pub(super) async fn ask_machine(
 ) -> Result<reqwest::Response, ApiError> {
     let at = format!("{machine} at {base}");
     let url = address(base, path, query, machine).ok_or_else(|| away(&at, "that is no URL"))?;
-    let answer = tokio::time::timeout(PEER_TIMEOUT, api.shared.peers.current().get(url).send()).await;
-    let answer = answer.map_err(|_| away(&at, "timed out"))?.map_err(|error| away(&at, &api.shared.peers.explain(&error)))?;
+    let answer =
+        tokio::time::timeout(PEER_TIMEOUT, api.shared.peers.current().get(url).send()).await;
+    let answer = answer
+        .map_err(|_| away(&at, "timed out"))?
+        .map_err(|error| away(&at, &api.shared.peers.explain(&error)))?;
     let status = answer.status();
     if status.is_success() {
         return Ok(answer);
     }
-    let said = read(api, machine, answer, MAX_ANSWER).await.map(|(said, _)| said).unwrap_or_default();
+    let said =
+        read(api, machine, answer, MAX_ANSWER).await.map(|(said, _)| said).unwrap_or_default();
     Err(match serde_json::from_slice::<wire::ErrorBody>(&said) {
         Ok(wire::ErrorBody { error }) => ApiError::of_peer(status, error),
         Err(_) => away(&at, &format!("HTTP {status}")),

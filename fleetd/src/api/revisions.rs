@@ -1,4 +1,5 @@
-//! `/units/<name>/revisions` and `/rollback`: the texts that a unit has had, and the way back to one of them.
+//! `/units/<name>/revisions` and `/rollback`: the texts that a unit has had, and the way back to
+//! one of them.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +19,17 @@ use super::error::ApiError;
 use super::units::{Failed, RETRIES, Submission, known};
 use crate::store::{Part, StoreError, Versioned};
 
-pub(super) async fn list(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<wire::RevisionPage>, ApiError> {
+pub(super) async fn list(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<wire::RevisionPage>, ApiError> {
     let name = known(&name)?;
     let mirror = api.store().read(&[Part::Units, Part::Assignments]).await?;
     let snapshot = &mirror.cluster().snapshot;
     let Some(unit) = snapshot.units.get(&name) else { return Err(ApiError::no_such_unit()) };
     let mut instances: BTreeMap<u64, u32> = BTreeMap::new();
-    let placements = snapshot.assignments.values().flat_map(|assignment| assignment.instances.values());
+    let placements =
+        snapshot.assignments.values().flat_map(|assignment| assignment.instances.values());
     for placement in placements.filter(|placement| placement.unit == name) {
         *instances.entry(placement.revision).or_default() += 1;
     }
@@ -36,7 +41,8 @@ pub(super) async fn list(State(api): State<Api>, Path(name): Path<String>) -> Re
     };
     let texts = api.store().texts_of(&name).await?;
     // One that was cut short while it was submitted has its text and no record yet.
-    let revisions = texts.iter().rev().filter(|(number, _)| *number <= unit.revision).map(revision).collect();
+    let revisions =
+        texts.iter().rev().filter(|(number, _)| *number <= unit.revision).map(revision).collect();
     mirror.drop_later();
     Ok(Json(wire::RevisionPage { revisions }))
 }
@@ -51,12 +57,23 @@ pub(super) async fn rollback(
     let wish: wire::Rollback = decode(&body)?;
     let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
     for _ in 0..RETRIES {
-        let Some(old) = api.store().unit(&name).await?.0 else { return Err(ApiError::no_such_unit()) };
+        let Some(old) = api.store().unit(&name).await?.0 else {
+            return Err(ApiError::no_such_unit());
+        };
         let (to, text) = target(&old.value, wish.revision, api.store().texts_of(&name).await?)?;
-        let body = wire::Unit { text: Some(text), desired_state: old.value.desired.to_string(), ..wire::Unit::default() };
+        let body = wire::Unit {
+            text: Some(text),
+            desired_state: old.value.desired.to_string(),
+            ..wire::Unit::default()
+        };
         let submission = Submission::read(&name, body)?; // today's rules may refuse what was fine then
         let Versioned { value: record, .. } = &old;
-        let answer = wire::RolledBack { name: name.to_string(), from: record.revision, to, revision: record.revision + 1 };
+        let answer = wire::RolledBack {
+            name: name.to_string(),
+            from: record.revision,
+            to,
+            revision: record.revision + 1,
+        };
         match submission.rewrite(api.store(), old).await {
             Err(Failed::Store(StoreError::Conflict(_))) => {}
             Err(Failed::Store(error)) => return Err(error.into()),
@@ -83,15 +100,23 @@ fn target(
     let mut earlier = texts.into_iter().filter(|(number, _)| *number < record.revision).rev();
     let Some(number) = wanted else {
         return earlier.find(|(_, text)| differs(text)).ok_or_else(|| {
-            ApiError::conflict(format!("{name} has had no other text than its present one, revision {}", record.revision))
+            ApiError::conflict(format!(
+                "{name} has had no other text than its present one, revision {}",
+                record.revision
+            ))
         });
     };
     match earlier.find(|(earlier, _)| *earlier == number) {
-        Some((_, text)) if !differs(&text) => {
-            Err(ApiError::conflict(format!("the text of revision {number} of {name} is its present one")))
-        }
+        Some((_, text)) if !differs(&text) => Err(ApiError::conflict(format!(
+            "the text of revision {number} of {name} is its present one"
+        ))),
         Some(found) => Ok(found),
-        None if number == record.revision => Err(ApiError::conflict(format!("revision {number} of {name} is its present one"))),
-        None => Err(ApiError::conflict(format!("{name} has no revision {number}; its present one is {}", record.revision))),
+        None if number == record.revision => {
+            Err(ApiError::conflict(format!("revision {number} of {name} is its present one")))
+        }
+        None => Err(ApiError::conflict(format!(
+            "{name} has no revision {number}; its present one is {}",
+            record.revision
+        ))),
     }
 }

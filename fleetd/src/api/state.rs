@@ -17,21 +17,28 @@ pub(super) async fn list(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<wire::UnitStatePage>, ApiError> {
     let page = Page::of(&query)?;
-    let wanted = |key: &str| query.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, value)| value.as_str());
+    let wanted = |key: &str| {
+        query.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, value)| value.as_str())
+    };
     let (machine, unit) = (wanted("machineID"), wanted("unitName"));
     // Reports carry the first digits of hashes; the whole ones take reading every unit.
     let mirror = api.store().read(if is_brief(&query) { &[Part::Reports] } else { PARTS }).await?;
-    let all = mirror
-        .cluster()
-        .states(|name, id| machine.is_none_or(|machine| id.as_str() == machine) && unit.is_none_or(|unit| name.as_str() == unit));
+    let all = mirror.cluster().states(|name, id| {
+        machine.is_none_or(|machine| id.as_str() == machine)
+            && unit.is_none_or(|unit| name.as_str() == unit)
+    });
     let (states, next_page_token) = page.cut(&all);
     let states = states.iter().map(|reported| mirror.cluster().state(reported)).collect();
     mirror.drop_later();
     Ok(Json(wire::UnitStatePage { next_page_token, states }))
 }
 
-/// The first state found. A unit without one answers with an empty state, not 404: fleet 1.0's own client crashes on a 404 here.
-pub(super) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<wire::UnitState>, ApiError> {
+/// The first state found. A unit without one answers with an empty state, not 404: fleet 1.0's own
+/// client crashes on a 404 here.
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<wire::UnitState>, ApiError> {
     let mirror = api.store().read(PARTS).await?;
     let found = mirror.cluster().states(|instance, _| instance.as_str() == name);
     let state = found.first().map(|reported| mirror.cluster().state(reported));

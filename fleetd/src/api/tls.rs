@@ -42,7 +42,11 @@ impl TlsDoor {
     }
 
     /// The connection with its handshake behind it, or `None` for one that is refused.
-    pub(super) async fn shake_hands(&self, stream: TcpStream, from: SocketAddr) -> Option<TlsStream<TcpStream>> {
+    pub(super) async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+    ) -> Option<TlsStream<TcpStream>> {
         let (config, reloaded) = self.tls.current();
         match reloaded {
             Some(Ok(())) => info!("the API's certificates were read again"),
@@ -78,7 +82,8 @@ async fn handshake(
     match TlsAcceptor::from(config).accept(stream).into_fallible().await {
         Ok(stream) => Ok(stream),
         Err((error, mut stream)) => {
-            // Closed at once, with the client's request unread, the connection would be reset and our alert lost.
+            // Closed at once, with the client's request unread, the connection would be reset and
+            // our alert lost.
             linger(&mut stream).await;
             Err(fleet_tls::explain(&error, files))
         }
@@ -87,9 +92,11 @@ async fn handshake(
 
 async fn say_in_plain_http(stream: &mut TcpStream) {
     let message = "this address speaks TLS; write https:// instead of http://".to_string();
-    let body = serde_json::to_string(&ErrorBody { error: ErrorDetail::new(400, message) }).unwrap_or_default();
+    let body = serde_json::to_string(&ErrorBody { error: ErrorDetail::new(400, message) })
+        .unwrap_or_default();
     let answer = format!(
-        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: \
+            {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
     // Whoever is gone by now does not need it.

@@ -1,4 +1,5 @@
-//! `/units`: submit, change, scale, restart and destroy. Every write reads the record, checks, and compares when it writes.
+//! `/units`: submit, change, scale, restart and destroy. Every write reads the record, checks, and
+//! compares when it writes.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -42,7 +43,8 @@ pub(super) async fn list(
     let all: Vec<UnitName> = cluster.names().into_iter().collect();
     let (names, next_page_token) = page.cut(&all);
     let places = cluster.places();
-    let mut units: Vec<wire::Unit> = names.iter().filter_map(|name| cluster.unit(name, &places)).collect();
+    let mut units: Vec<wire::Unit> =
+        names.iter().filter_map(|name| cluster.unit(name, &places)).collect();
     if fleet1::is_asking(&headers) {
         units = units.into_iter().map(|unit| api.shared.restarts.told(unit)).collect();
     }
@@ -88,7 +90,10 @@ pub(super) async fn submit(
     json_only(&headers)?;
     let body: wire::Unit = decode_as_go(&body, wire::Unit::KEYS)?;
     if !body.name.is_empty() && body.name != name {
-        return Err(ApiError::invalid(format!("name in URL {name:?} differs from unit name in request body {:?}", body.name)));
+        return Err(ApiError::invalid(format!(
+            "name in URL {name:?} differs from unit name in request body {:?}",
+            body.name
+        )));
     }
     let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
     let mut submission = Submission::read(&name, body)?;
@@ -96,8 +101,14 @@ pub(super) async fn submit(
     let is_fleet1 = fleet1::is_asking(&headers) && submission.text.is_none();
     let begins_restart = is_fleet1
         && submission.desired == Some(DesiredState::Loaded)
-        && api.store().unit(&name).await?.0.is_some_and(|old| old.value.desired == DesiredState::Launched);
-    submission.restarts = is_fleet1 && submission.desired == Some(DesiredState::Launched) && restarts.end(&name);
+        && api
+            .store()
+            .unit(&name)
+            .await?
+            .0
+            .is_some_and(|old| old.value.desired == DesiredState::Launched);
+    submission.restarts =
+        is_fleet1 && submission.desired == Some(DesiredState::Launched) && restarts.end(&name);
     for _ in 0..RETRIES {
         match submission.write(api.store(), &name).await {
             Err(Failed::Store(StoreError::Conflict(_))) => {}
@@ -142,7 +153,9 @@ impl Submission {
         let desired = match body.desired_state.as_str() {
             "" => None,
             word => Some(DesiredState::parse(word).ok_or_else(|| {
-                ApiError::invalid(format!("invalid desired state {word:?}: expect inactive, loaded, or launched"))
+                ApiError::invalid(format!(
+                    "invalid desired state {word:?}: expect inactive, loaded, or launched"
+                ))
             })?),
         };
         let replicas = body.replicas;
@@ -158,21 +171,40 @@ impl Submission {
             None => Some(text_of(body.options)?),
         };
         let Some(text) = text else {
-            return Ok(Submission { text: None, hash: String::new(), desired, replicas, restarts: false, warnings: Vec::new() });
+            return Ok(Submission {
+                text: None,
+                hash: String::new(),
+                desired,
+                replicas,
+                restarts: false,
+                warnings: Vec::new(),
+            });
         };
         let file = UnitFile::parse(&text).map_err(|error| {
-            let status = if text.len() > MAX_UNIT_BYTES { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+            let status = if text.len() > MAX_UNIT_BYTES {
+                StatusCode::PAYLOAD_TOO_LARGE
+            } else {
+                StatusCode::BAD_REQUEST
+            };
             ApiError::new(status, error.to_string())
         })?;
         if let Some(Contradiction { problem, options }) = contradiction(&file) {
-            let lines: Vec<String> = options.iter().filter(|_| has_lines).map(ToString::to_string).collect();
+            let lines: Vec<String> =
+                options.iter().filter(|_| has_lines).map(ToString::to_string).collect();
             return Err(ApiError::invalid(problem).because(lines.join("; ")));
         }
         if let Some(refusal) = intake::refusals(name, &file).first() {
             return Err(ApiError::invalid(refusal.to_string()));
         }
         let warnings: Vec<String> = xfleet::lint(&file).iter().map(ToString::to_string).collect();
-        Ok(Submission { hash: file.hash(), text: Some(text), desired, replicas, restarts: false, warnings })
+        Ok(Submission {
+            hash: file.hash(),
+            text: Some(text),
+            desired,
+            replicas,
+            restarts: false,
+            warnings,
+        })
     }
 
     async fn write(&self, store: &Store, name: &UnitName) -> Result<(StatusCode, i64), Failed> {
@@ -183,18 +215,32 @@ impl Submission {
                 if let Some(twin) = quadlet_twin(name)
                     && store.unit(&twin).await?.0.is_some()
                 {
-                    return refused(ApiError::conflict(format!("{name} and {twin} would both run as {}", name.systemd_name())));
+                    return refused(ApiError::conflict(format!(
+                        "{name} and {twin} would both run as {}",
+                        name.systemd_name()
+                    )));
                 }
                 let (text, desired) = match (&self.text, self.desired) {
                     (Some(text), desired) => (text.clone(), desired.unwrap_or_default()),
                     // A replica gets a record of its own by being given a state of its own.
                     (None, Some(desired)) => match replica_text(store, name).await? {
                         Some(text) => (text, desired),
-                        None => return refused(ApiError::conflict("unit does not exist and options field empty")),
+                        None => {
+                            return refused(ApiError::conflict(
+                                "unit does not exist and options field empty",
+                            ));
+                        }
                     },
-                    (None, None) => return refused(ApiError::conflict("unit does not exist and options field empty")),
+                    (None, None) => {
+                        return refused(ApiError::conflict(
+                            "unit does not exist and options field empty",
+                        ));
+                    }
                 };
-                if name.is_template() && self.replicas.is_none() && desired != DesiredState::Inactive {
+                if name.is_template()
+                    && self.replicas.is_none()
+                    && desired != DesiredState::Inactive
+                {
                     return refused(cannot_activate(name));
                 }
                 if self.replicas.is_some() && is_global(&text) {
@@ -217,31 +263,43 @@ impl Submission {
         }
     }
 
-    pub(super) async fn rewrite(&self, store: &Store, old: Versioned<UnitRecord>) -> Result<(StatusCode, i64), Failed> {
+    pub(super) async fn rewrite(
+        &self,
+        store: &Store,
+        old: Versioned<UnitRecord>,
+    ) -> Result<(StatusCode, i64), Failed> {
         let Versioned { value: mut record, revision } = old;
         let scales = self.replicas.is_some() && self.replicas != record.replicas;
         if let Some(replicas) = self.replicas {
             set_replicas(&mut record, replicas);
         }
         let plain_template = record.name.is_template() && record.replicas.is_none();
-        let replaced = self.text.is_some() && UnitFile::parse_lenient(&record.text).hash() != self.hash;
+        let replaced =
+            self.text.is_some() && UnitFile::parse_lenient(&record.text).hash() != self.hash;
         if plain_template && self.desired.is_some_and(|desired| desired != DesiredState::Inactive) {
             return Err(Failed::Refused(cannot_activate(&record.name)));
         }
-        let becomes_global = record.replicas.is_some() && self.text.as_deref().is_some_and(is_global);
+        let becomes_global =
+            record.replicas.is_some() && self.text.as_deref().is_some_and(is_global);
         if replaced && becomes_global && !scales {
-            return Err(Failed::Refused(ApiError::invalid(format!("{} is scaled, so it cannot become Global", record.name))));
+            return Err(Failed::Refused(ApiError::invalid(format!(
+                "{} is scaled, so it cannot become Global",
+                record.name
+            ))));
         }
         if scales && (becomes_global || (self.text.is_none() && is_global(&record.text))) {
             return Err(Failed::Refused(refused_count(CountError::Global(record.name))));
         }
         match (replaced, self.desired) {
             (false, None) if !scales => {
-                return Err(Failed::Refused(ApiError::conflict("must provide DesiredState to update existing unit")));
+                return Err(Failed::Refused(ApiError::conflict(
+                    "must provide DesiredState to update existing unit",
+                )));
             }
             (false, None) => {}
             (_, Some(desired)) => record.desired = desired,
-            // fleet 1.0 unloads a unit whose text is replaced; a scaled template did not exist then, and keeps running.
+            // fleet 1.0 unloads a unit whose text is replaced; a scaled template did not exist
+            // then, and keeps running.
             (true, None) if record.replicas.is_none() => record.desired = DesiredState::Inactive,
             (true, None) => {}
         }
@@ -257,19 +315,25 @@ impl Submission {
     }
 }
 
-pub(super) async fn destroy(State(api): State<Api>, Path(name): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn destroy(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
     let Some(name) = UnitName::read(&name) else {
         // Written into the store by hand. Nobody reads it, and this is the way out.
         let gone = api.store().delete_misnamed(&name).await?;
-        return gone.map(|revision| written(StatusCode::NO_CONTENT, revision, &[])).ok_or_else(ApiError::no_such_unit);
+        return gone
+            .map(|revision| written(StatusCode::NO_CONTENT, revision, &[]))
+            .ok_or_else(ApiError::no_such_unit);
     };
     for _ in 0..RETRIES {
         // A record that cannot be read can be destroyed, too: that is the way out.
         let Some(old) = api.store().unit_revision(&name).await? else {
             return Err(match owner(api.store(), &name).await? {
-                Some(template) => {
-                    ApiError::conflict(format!("{name} is a replica of {}; scale that down, or destroy it", template.value.name))
-                }
+                Some(template) => ApiError::conflict(format!(
+                    "{name} is a replica of {}; scale that down, or destroy it",
+                    template.value.name
+                )),
                 None => ApiError::no_such_unit(),
             });
         };
@@ -294,11 +358,13 @@ pub(super) async fn scale(
         return Err(refused_count(CountError::NoTemplate(name)));
     }
     for _ in 0..RETRIES {
-        let Some(Versioned { value: mut record, revision }) = api.store().unit(&name).await?.0 else {
+        let Some(Versioned { value: mut record, revision }) = api.store().unit(&name).await?.0
+        else {
             return Err(ApiError::no_such_unit());
         };
         let before = record.replicas.unwrap_or(0);
-        let replicas = scaled(&name, is_global(&record.text), before, &scale).map_err(refused_count)?;
+        let replicas =
+            scaled(&name, is_global(&record.text), before, &scale).map_err(refused_count)?;
         set_replicas(&mut record, replicas);
         if record.desired == DesiredState::Inactive {
             record.desired = DesiredState::Launched;
@@ -328,11 +394,15 @@ pub(super) async fn restart(
     }
     let name = known(&name)?;
     for _ in 0..RETRIES {
-        let Some(Versioned { value: mut record, revision }) = owner(api.store(), &name).await? else {
+        let Some(Versioned { value: mut record, revision }) = owner(api.store(), &name).await?
+        else {
             return Err(ApiError::no_such_unit());
         };
         if record.desired != DesiredState::Launched {
-            return Err(ApiError::conflict(format!("unable to restart unit {name} in state {}", record.desired)));
+            return Err(ApiError::conflict(format!(
+                "unable to restart unit {name} in state {}",
+                record.desired
+            )));
         }
         if record.name == name {
             restart_all(&mut record);
@@ -348,7 +418,8 @@ pub(super) async fn restart(
 }
 
 fn restart_all(record: &mut UnitRecord) {
-    // Above every count that a single replica has reached, so that all of them see more than before.
+    // Above every count that a single replica has reached, so that all of them see more than
+    // before.
     record.restart += 1 + record.restart_of.values().max().copied().unwrap_or(0);
     record.restart_of.clear();
 }
@@ -359,20 +430,28 @@ pub(super) fn known(name: &str) -> Result<UnitName, ApiError> {
 }
 
 /// The record that `name` follows from: its own, or the template whose replica it is.
-async fn owner(store: &Store, name: &UnitName) -> Result<Option<Versioned<UnitRecord>>, StoreError> {
+async fn owner(
+    store: &Store,
+    name: &UnitName,
+) -> Result<Option<Versioned<UnitRecord>>, StoreError> {
     if let Some(own) = store.unit(name).await?.0 {
         return Ok(Some(own));
     }
-    let (Some(template), Some(number)) = (name.template(), name.replica_number()) else { return Ok(None) };
+    let (Some(template), Some(number)) = (name.template(), name.replica_number()) else {
+        return Ok(None);
+    };
     let template = store.unit(&template).await?.0;
-    Ok(template.filter(|template| template.value.replicas.is_some_and(|replicas| number >= 1 && number <= replicas)))
+    Ok(template.filter(|template| {
+        template.value.replicas.is_some_and(|replicas| number >= 1 && number <= replicas)
+    }))
 }
 
 async fn replica_text(store: &Store, name: &UnitName) -> Result<Option<String>, StoreError> {
     Ok(owner(store, name).await?.map(|template| template.value.text))
 }
 
-/// The unit that systemd would know by the same name: `web.service` for `web.container`, and the other way round.
+/// The unit that systemd would know by the same name: `web.service` for `web.container`, and the
+/// other way round.
 fn quadlet_twin(name: &UnitName) -> Option<UnitName> {
     match name.suffix() {
         "container" => Some(name.systemd_name()),
@@ -396,10 +475,13 @@ fn is_global(text: &str) -> bool {
 /// Sets the count. Restarts of replicas that it takes away are forgotten.
 fn set_replicas(record: &mut UnitRecord, replicas: u32) {
     record.replicas = Some(replicas);
-    record.restart_of.retain(|instance, _| instance.replica_number().is_some_and(|number| number <= replicas));
+    record
+        .restart_of
+        .retain(|instance, _| instance.replica_number().is_some_and(|number| number <= replicas));
 }
 
-/// Writes options as a unit file, refusing those that would read back as something else: a newline in a value is an injected line.
+/// Writes options as a unit file, refusing those that would read back as something else: a newline
+/// in a value is an injected line.
 fn text_of(options: Vec<fleet_core::unit_file::UnitOption>) -> Result<String, ApiError> {
     let file = UnitFile::from_options(options);
     let text = file.normalised();
@@ -412,7 +494,8 @@ fn text_of(options: Vec<fleet_core::unit_file::UnitOption>) -> Result<String, Ap
     match grouped(&back) == grouped(&file) {
         true => Ok(text),
         false => Err(ApiError::invalid(
-            "an option cannot be written as a line of a unit file: its section, name or value holds a newline or another character with a meaning of its own",
+            "an option cannot be written as a line of a unit file: its section, name or value \
+                holds a newline or another character with a meaning of its own",
         )),
     }
 }

@@ -1,4 +1,5 @@
-//! From options to settings: each value read and judged, everything that is wrong collected with its place.
+//! From options to settings: each value read and judged, everything that is wrong collected with
+//! its place.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,7 +24,8 @@ const LONGEST_LEASE_S: u64 = 3600;
 /// fleet 1.0's default, which holds where its own file is what configures fleetd.
 const FLEET1_ETCD: &str = "http://127.0.0.1:2379";
 
-/// fleet 1.0's default for its unit files, which holds in the same way; systemd then calls them linked-runtime, as it did.
+/// fleet 1.0's default for its unit files, which holds in the same way; systemd then calls them
+/// linked-runtime, as it did.
 const FLEET1_UNITS: &str = "/run/fleet/units/";
 
 /// What fleet's own parts log at `level`; of libraries only what matters is wanted.
@@ -35,11 +37,14 @@ fn log_of_fleet(level: &str) -> String {
 pub(super) fn check_names(entries: &[Entry], lenient: bool, findings: &mut Findings) {
     for Entry { key, place, .. } in entries {
         if let Some(why) = obsolete(key) {
-            findings.warnings.push(format!("{place}: {key} does nothing any more: {why}; remove it"));
-        } else if key == "verbosity" {
             findings
                 .warnings
-                .push(format!("{place}: verbosity is fleet 1.0's word; write log = \"info,fleetd=debug\" or log = \"info\""));
+                .push(format!("{place}: {key} does nothing any more: {why}; remove it"));
+        } else if key == "verbosity" {
+            findings.warnings.push(format!(
+                "{place}: verbosity is fleet 1.0's word; write log = \
+                    \"info,fleetd=debug\" or log = \"info\""
+            ));
         } else if !OPTIONS.contains(&key.as_str()) {
             let hint = match nearest(key) {
                 Some(near) => format!("did you mean {near}?"),
@@ -51,8 +56,14 @@ pub(super) fn check_names(entries: &[Entry], lenient: bool, findings: &mut Findi
     }
 }
 
-/// Reads the settings out of all layers, the later ones winning; the values where something is wrong are defaults.
-pub(super) fn settings(entries: Vec<Entry>, fleet1: bool, environment: &Environment, findings: &mut Findings) -> Settings {
+/// Reads the settings out of all layers, the later ones winning; the values where something is
+/// wrong are defaults.
+pub(super) fn settings(
+    entries: Vec<Entry>,
+    fleet1: bool,
+    environment: &Environment,
+    findings: &mut Findings,
+) -> Settings {
     let merged = entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
     let mut read = Reader { entries: merged, findings };
 
@@ -61,7 +72,8 @@ pub(super) fn settings(entries: Vec<Entry>, fleet1: bool, environment: &Environm
     if user && runtime_dir.is_none() {
         read.error(
             "systemd_user",
-            "XDG_RUNTIME_DIR is not set, so there is no systemd of this user to drive; run fleetd as a service of the user, or in a login session",
+            "XDG_RUNTIME_DIR is not set, so there is no systemd of this user to drive; run fleetd \
+                as a service of the user, or in a login session",
         );
     }
     let under = |system: &str, base: &Option<PathBuf>, name: &str| match base {
@@ -69,7 +81,8 @@ pub(super) fn settings(entries: Vec<Entry>, fleet1: bool, environment: &Environm
         _ => PathBuf::from(system),
     };
     let home = |name: &str| environment.get("HOME").map(|home| PathBuf::from(home).join(name));
-    let state_dir = environment.get("XDG_STATE_HOME").map(PathBuf::from).or_else(|| home(".local/state"));
+    let state_dir =
+        environment.get("XDG_STATE_HOME").map(PathBuf::from).or_else(|| home(".local/state"));
 
     let etcd_tls = read.files("etcd_cafile", "etcd_certfile", "etcd_keyfile");
     let tls = read.files("tls_cafile", "tls_certfile", "tls_keyfile");
@@ -96,8 +109,12 @@ pub(super) fn settings(entries: Vec<Entry>, fleet1: bool, environment: &Environm
         handed: Vec::new(),
         insecure,
         tls,
-        socket: read.path("socket").unwrap_or_else(|| under("/run/fleet.sock", &runtime_dir, "fleet.sock")),
-        data_dir: read.path("data_dir").unwrap_or_else(|| under("/var/lib/fleet", &state_dir, "fleet")),
+        socket: read
+            .path("socket")
+            .unwrap_or_else(|| under("/run/fleet.sock", &runtime_dir, "fleet.sock")),
+        data_dir: read
+            .path("data_dir")
+            .unwrap_or_else(|| under("/var/lib/fleet", &state_dir, "fleet")),
         run_dir: read.path("run_dir").unwrap_or_else(|| under("/run/fleet", &runtime_dir, "fleet")),
         unit_dir: read.path("units_directory").unwrap_or_else(|| match fleet1 && !user {
             true => PathBuf::from(FLEET1_UNITS),
@@ -157,19 +174,26 @@ impl Reader<'_> {
     fn address(&mut self, option: &str) -> String {
         let text = self.text(option).unwrap_or_default();
         if !text.is_empty() && !address::is_host(&text) {
-            self.error(option, format_args!("{text:?} is no address; write an IP address, or a host name"));
+            self.error(
+                option,
+                format_args!("{text:?} is no address; write an IP address, or a host name"),
+            );
         }
         text
     }
 
     fn lease(&mut self, option: &str, default: u64) -> Duration {
         let ttl = self.value(option, Value::duration).unwrap_or(Duration::from_secs(default));
-        let (shortest, longest) = (Duration::from_secs(SHORTEST_LEASE_S), Duration::from_secs(LONGEST_LEASE_S));
+        let (shortest, longest) =
+            (Duration::from_secs(SHORTEST_LEASE_S), Duration::from_secs(LONGEST_LEASE_S));
         if !(shortest..=longest).contains(&ttl) {
             let given = ttl.as_secs_f64();
             self.error(
                 option,
-                format_args!("{given} s is not from {SHORTEST_LEASE_S} s (etcd grants no less) to {LONGEST_LEASE_S} s"),
+                format_args!(
+                    "{given} s is not from {SHORTEST_LEASE_S} s (etcd grants no less) to \
+                    {LONGEST_LEASE_S} s"
+                ),
             );
         }
         ttl
@@ -178,7 +202,10 @@ impl Reader<'_> {
     fn etcd_request_timeout(&mut self) -> Duration {
         let seconds = self.value("etcd_request_timeout", Value::number).unwrap_or(2.0);
         if !(0.05..=60.0).contains(&seconds) {
-            self.error("etcd_request_timeout", format_args!("{seconds} is not from 0.05 to 60 seconds"));
+            self.error(
+                "etcd_request_timeout",
+                format_args!("{seconds} is not from 0.05 to 60 seconds"),
+            );
             return Duration::from_secs(2);
         }
         Duration::from_secs_f64(seconds)
@@ -186,10 +213,14 @@ impl Reader<'_> {
 
     fn log(&mut self) -> String {
         let verbosity = self.value("verbosity", Value::number).unwrap_or(0.0);
-        let of_verbosity = || if verbosity > 0.0 { log_of_fleet("debug") } else { "info".to_string() };
+        let of_verbosity =
+            || if verbosity > 0.0 { log_of_fleet("debug") } else { "info".to_string() };
         let log = self.text("log").unwrap_or_else(of_verbosity);
         if EnvFilter::try_new(&log).is_err() {
-            self.error("log", format_args!("{log:?} is not a filter such as \"info\" or \"fleetd=debug\""));
+            self.error(
+                "log",
+                format_args!("{log:?} is not a filter such as \"info\" or \"fleetd=debug\""),
+            );
         }
         log
     }
@@ -197,20 +228,32 @@ impl Reader<'_> {
     fn etcd_servers(&mut self, fleet1: bool, tls: &Files) -> Vec<String> {
         let given = self.value("etcd_servers", Value::list);
         if given.is_none() && fleet1 {
-            self.findings
-                .warnings
-                .push(format!("etcd_servers: not given, so {FLEET1_ETCD}, fleet 1.0's default, holds; name it"));
+            self.findings.warnings.push(format!(
+                "etcd_servers: not given, so {FLEET1_ETCD}, fleet 1.0's default, holds; name it"
+            ));
         }
-        let servers = given.unwrap_or_else(|| if fleet1 { vec![FLEET1_ETCD.to_string()] } else { Vec::new() });
+        let servers = given
+            .unwrap_or_else(|| if fleet1 { vec![FLEET1_ETCD.to_string()] } else { Vec::new() });
         for url in &servers {
             let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-            if host.is_none_or(|host| host.trim_end_matches('/').is_empty() || host.contains(char::is_whitespace)) {
-                self.error("etcd_servers", format_args!("{url:?} is not of the form http://host:2379 or https://host:2379"));
+            if host.is_none_or(|host| {
+                host.trim_end_matches('/').is_empty() || host.contains(char::is_whitespace)
+            }) {
+                self.error(
+                    "etcd_servers",
+                    format_args!(
+                        "{url:?} is not of the form http://host:2379 or https://host:2379"
+                    ),
+                );
             }
         }
         let secure = servers.iter().any(|url| url.starts_with("https://"));
         if !tls.is_empty() && !secure {
-            self.warn("etcd_servers", "none is https://, so the etcd_cafile, etcd_certfile and etcd_keyfile are of no use");
+            self.warn(
+                "etcd_servers",
+                "none is https://, so the etcd_cafile, etcd_certfile and \
+                etcd_keyfile are of no use",
+            );
         } else if let Some(problem) = secure.then(|| fleet_tls::client(tls).err()).flatten() {
             self.tls_error("etcd_cafile", "etcd_certfile", tls, problem);
         }
@@ -246,7 +289,10 @@ impl Reader<'_> {
         let names = self.value("listen_names", Value::list).unwrap_or_default();
         let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         for name in names.iter().filter(|name| name.is_empty() || !name.chars().all(good)) {
-            self.error("listen_names", format_args!("{name:?} is not a name such as fleet.example.com"));
+            self.error(
+                "listen_names",
+                format_args!("{name:?} is not a name such as fleet.example.com"),
+            );
         }
         names
     }
@@ -255,12 +301,18 @@ impl Reader<'_> {
         let mut listen = Vec::new();
         for text in self.value("listen", Value::list).unwrap_or_default() {
             let secure = text.starts_with("https://");
-            let address = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(&text);
+            let address = text
+                .strip_prefix("https://")
+                .or_else(|| text.strip_prefix("http://"))
+                .unwrap_or(&text);
             match address.trim_end_matches('/').parse::<SocketAddr>() {
                 Ok(address) => listen.push(Listen { address, tls: secure }),
-                Err(_) => {
-                    self.error("listen", format_args!("{text:?} is not of the form https://ADDRESS:PORT or http://ADDRESS:PORT"))
-                }
+                Err(_) => self.error(
+                    "listen",
+                    format_args!(
+                        "{text:?} is not of the form https://ADDRESS:PORT or http://ADDRESS:PORT"
+                    ),
+                ),
             }
         }
         for open in listen.iter().filter(|_| !insecure) {
@@ -269,7 +321,8 @@ impl Reader<'_> {
                 self.error(
                     "listen",
                     format_args!(
-                        "{open}: plain HTTP lets {who} run anything as root here; use the unix socket \
+                        "{open}: plain HTTP lets {who} run anything as root here; use the unix \
+                            socket \
                          alone, or https with tls_cafile, tls_certfile and tls_keyfile, or set \
                          insecure = true if they all may"
                     ),
@@ -279,7 +332,8 @@ impl Reader<'_> {
                     "listen",
                     format_args!(
                         "{open} without tls_cafile asks nobody for a certificate, so {who} can run \
-                         anything as root here; name the CA of those who may, or set insecure = true \
+                         anything as root here; name the CA of those who may, or set insecure = \
+                         true \
                          if they all may"
                     ),
                 );
@@ -287,7 +341,8 @@ impl Reader<'_> {
         }
         let secure = listen.iter().any(|listen| listen.tls);
         let problem = if secure { fleet_tls::server(tls).err() } else { None };
-        let problem = problem.or_else(|| if tls.is_empty() { None } else { fleet_tls::client(tls).err() });
+        let problem =
+            problem.or_else(|| if tls.is_empty() { None } else { fleet_tls::client(tls).err() });
         match problem {
             Some(problem) => self.tls_error("tls_cafile", "tls_certfile", tls, problem),
             None => {
@@ -304,6 +359,10 @@ impl Reader<'_> {
 fn open_to_all(file: &Path) -> Option<String> {
     let mode = std::fs::metadata(file).ok()?.mode();
     let path = file.display();
-    (mode & 0o007 != 0)
-        .then(|| format!("{path} has mode {:04o}, so everybody on this machine may read it; chmod 600 {path}", mode & 0o7777))
+    (mode & 0o007 != 0).then(|| {
+        format!(
+            "{path} has mode {:04o}, so everybody on this machine may read it; chmod 600 {path}",
+            mode & 0o7777
+        )
+    })
 }

@@ -1,4 +1,5 @@
-//! One option as a file or the environment gives it, with where it stands; the same whatever the form of the file.
+//! One option as a file or the environment gives it, with where it stands; the same whatever the
+//! form of the file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,7 +52,8 @@ impl Entry {
         Entry { key: key.to_string(), value, place: Place::Line(file.to_path_buf(), line) }
     }
 
-    /// Whether it is as good as not given, where all values are texts: empty, and no list, which may well be empty.
+    /// Whether it is as good as not given, where all values are texts: empty, and no list, which
+    /// may well be empty.
     pub(super) fn is_blank(&self) -> bool {
         self.value == Value::Text(String::new()) && !LISTS.contains(&self.key.as_str())
     }
@@ -73,8 +75,12 @@ impl Value {
         match self {
             Value::Flag(flag) => Ok(*flag),
             Value::Number(number) if [0.0, 1.0].contains(number) => Ok(*number == 1.0),
-            Value::Text(text) if ["true", "t", "1"].contains(&text.to_lowercase().as_str()) => Ok(true),
-            Value::Text(text) if ["false", "f", "0"].contains(&text.to_lowercase().as_str()) => Ok(false),
+            Value::Text(text) if ["true", "t", "1"].contains(&text.to_lowercase().as_str()) => {
+                Ok(true)
+            }
+            Value::Text(text) if ["false", "f", "0"].contains(&text.to_lowercase().as_str()) => {
+                Ok(false)
+            }
             _ => Err("expected true or false".to_string()),
         }
     }
@@ -105,7 +111,8 @@ impl Value {
             Value::List(list) => Ok(list.clone()),
             Value::Text(text) => {
                 let inside = text.trim().trim_start_matches('[').trim_end_matches(']');
-                let items = inside.split(',').map(|item| item.trim().trim_matches(['"', '\'']).trim());
+                let items =
+                    inside.split(',').map(|item| item.trim().trim_matches(['"', '\'']).trim());
                 Ok(items.filter(|item| !item.is_empty()).map(str::to_string).collect())
             }
             _ => Err("expected a list, as [\"a\", \"b\"]".to_string()),
@@ -121,7 +128,9 @@ impl Value {
         let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
         pairs
             .map(|pair| match pair.split_once('=') {
-                Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.trim().to_string())),
+                Some((key, value)) if !key.trim().is_empty() => {
+                    Ok((key.trim().to_string(), value.trim().to_string()))
+                }
                 _ => Err(format!("{pair:?} is not of the form key=value")),
             })
             .collect()
@@ -156,8 +165,13 @@ mod tests {
 
     #[test]
     fn durations_have_go_s_forms() {
-        let read = |text: &str| Value::Text(text.to_string()).duration().map(|duration| duration.as_secs_f64());
-        assert_eq!(["30s", "1m30s", "2.5", "1500ms", "1h"].map(|text| read(text).unwrap()), [30.0, 90.0, 2.5, 1.5, 3600.0]);
+        let read = |text: &str| {
+            Value::Text(text.to_string()).duration().map(|duration| duration.as_secs_f64())
+        };
+        assert_eq!(
+            ["30s", "1m30s", "2.5", "1500ms", "1h"].map(|text| read(text).unwrap()),
+            [30.0, 90.0, 2.5, 1.5, 3600.0]
+        );
         assert!(["", "s", "30 s", "30d", "-1", "1e400"].iter().all(|text| read(text).is_err()));
     }
 

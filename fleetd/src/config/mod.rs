@@ -1,5 +1,5 @@
-//! Configuration: defaults, then fleet 1.0's `/etc/fleet/fleet.conf`, then `/etc/fleet/fleetd.conf`, then `/etc/fleet/fleetd.conf.d/*.toml`
-//! by name, then `FLEET_*`.
+//! Configuration: defaults, then fleet 1.0's `/etc/fleet/fleet.conf`, then
+//! `/etc/fleet/fleetd.conf`, then `/etc/fleet/fleetd.conf.d/*.toml` by name, then `FLEET_*`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,8 @@ mod tests;
 
 use entry::{Entry, Place, Value};
 
-/// Where the configuration lies unless `--config` says otherwise. Drop-ins lie beside it, in `fleetd.conf.d/`.
+/// Where the configuration lies unless `--config` says otherwise. Drop-ins lie beside it, in
+/// `fleetd.conf.d/`.
 pub const DEFAULT_PATH: &str = "/etc/fleet/fleetd.conf";
 
 /// Where fleet 1.0's configuration lies.
@@ -52,13 +53,15 @@ pub struct Settings {
     pub leader_ttl: Duration,
     /// TCP addresses of the API.
     pub listen: Vec<Listen>,
-    /// TCP sockets that systemd handed over and `listen` does not name; no option, but known once fleetd has started.
+    /// TCP sockets that systemd handed over and `listen` does not name; no option, but known once
+    /// fleetd has started.
     pub handed: Vec<Listen>,
     /// Names by which clients may ask for the API over plain HTTP, besides this machine's own.
     pub listen_names: Vec<String>,
     /// Whether anybody who reaches it may use the API over TCP.
     pub insecure: bool,
-    /// The CA of those who may use the API over TLS, and this machine's certificate, towards them and towards other machines.
+    /// The CA of those who may use the API over TLS, and this machine's certificate, towards them
+    /// and towards other machines.
     pub tls: Files,
     /// The API's unix socket, where systemd does not hand one over.
     pub socket: PathBuf,
@@ -140,7 +143,12 @@ impl Places {
                 let folder = of_user().unwrap_or_else(|| PathBuf::from("/nonexistent"));
                 Places { fleet1: None, main: folder.join("fleet/fleetd.conf"), named: false, user }
             }
-            None => Places { fleet1: Some(FLEET1_PATH.into()), main: DEFAULT_PATH.into(), named: false, user },
+            None => Places {
+                fleet1: Some(FLEET1_PATH.into()),
+                main: DEFAULT_PATH.into(),
+                named: false,
+                user,
+            },
         }
     }
 }
@@ -152,7 +160,10 @@ impl fmt::Display for Places {
 }
 
 /// Reads all layers. Answers with the settings and what the user should know of them.
-pub fn load(places: &Places, environment: &Environment) -> Result<(Settings, Vec<String>), ConfigError> {
+pub fn load(
+    places: &Places,
+    environment: &Environment,
+) -> Result<(Settings, Vec<String>), ConfigError> {
     let mut findings = Findings::default();
     let mut entries = Vec::new();
     let mut fleet1 = false;
@@ -166,8 +177,9 @@ pub fn load(places: &Places, environment: &Environment) -> Result<(Settings, Vec
         && let Some(text) = read(&places.main, &mut findings)
     {
         // `-config FILE` is fleet 1.0's flag, too.
-        let is_fleet1 =
-            places.named && !toml_file::parse(&text, &places.main).1.is_empty() && ini::parse(&text, &places.main).1.is_empty();
+        let is_fleet1 = places.named
+            && !toml_file::parse(&text, &places.main).1.is_empty()
+            && ini::parse(&text, &places.main).1.is_empty();
         fleet1 |= is_fleet1;
         entries.extend(match is_fleet1 {
             true => fleet1_file(&text, &places.main, &mut findings),
@@ -182,7 +194,11 @@ pub fn load(places: &Places, environment: &Environment) -> Result<(Settings, Vec
     entries.extend(variables(environment, &mut findings));
     if places.user {
         let value = Value::Flag(true);
-        entries.push(Entry { key: "systemd_user".to_string(), value, place: Place::Switch("--user") });
+        entries.push(Entry {
+            key: "systemd_user".to_string(),
+            value,
+            place: Place::Switch("--user"),
+        });
     }
     let settings = check::settings(entries, fleet1, environment, &mut findings);
     match findings.errors.is_empty() {
@@ -193,12 +209,15 @@ pub fn load(places: &Places, environment: &Environment) -> Result<(Settings, Vec
 
 fn read(path: &Path, findings: &mut Findings) -> Option<String> {
     let text = std::fs::read_to_string(path);
-    text.map_err(|error| findings.errors.push(format!("cannot read {}: {error}", path.display()))).ok()
+    text.map_err(|error| findings.errors.push(format!("cannot read {}: {error}", path.display())))
+        .ok()
 }
 
 fn own_file(text: &str, path: &Path, findings: &mut Findings) -> Vec<Entry> {
     let (entries, problems) = toml_file::parse(text, path);
-    findings.errors.extend(problems.iter().map(|(line, problem)| format!("{}:{line}: {problem}", path.display())));
+    findings.errors.extend(
+        problems.iter().map(|(line, problem)| format!("{}:{line}: {problem}", path.display())),
+    );
     check::check_names(&entries, false, findings);
     entries
 }
@@ -209,7 +228,11 @@ fn fleet1_file(text: &str, path: &Path, findings: &mut Findings) -> Vec<Entry> {
     for (line, problem) in problems {
         let said = format!("{}:{line}: {problem}", path.display());
         let kept_fleet1_from_starting = !problem.starts_with('[');
-        if kept_fleet1_from_starting { findings.errors.push(said) } else { findings.warnings.push(said) }
+        if kept_fleet1_from_starting {
+            findings.errors.push(said)
+        } else {
+            findings.warnings.push(said)
+        }
     }
     check::check_names(&entries, true, findings);
     entries
@@ -217,24 +240,32 @@ fn fleet1_file(text: &str, path: &Path, findings: &mut Findings) -> Vec<Entry> {
 
 fn drop_ins(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut files: Vec<PathBuf> =
-        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|p| p.extension().is_some_and(|e| e == "toml"))
+        .collect();
     files.sort();
     files
 }
 
-/// `FLEET_ETCD_SERVERS=http://a:2379,http://b:2379`, `FLEET_METADATA=k=v`, and so on: each option's name in capitals. The environment
-/// is shared, so other names are nobody's mistake, unless they are nearly one of ours.
+/// `FLEET_ETCD_SERVERS=http://a:2379,http://b:2379`, `FLEET_METADATA=k=v`, and so on: each option's
+/// name in capitals. The environment is shared, so other names are nobody's mistake, unless they
+/// are nearly one of ours.
 fn variables(environment: &Environment, findings: &mut Findings) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (variable, value) in environment {
         let Some(key) = variable.strip_prefix("FLEET_").map(str::to_lowercase) else { continue };
-        let entry = Entry { key, value: Value::Text(value.clone()), place: Place::Variable(variable.clone()) };
+        let entry = Entry {
+            key,
+            value: Value::Text(value.clone()),
+            place: Place::Variable(variable.clone()),
+        };
         if entry.is_blank() {
             continue;
         }
         let ours = options::OPTIONS.contains(&entry.key.as_str());
-        if ours || options::obsolete(&entry.key).is_some() || options::nearest(&entry.key).is_some() {
+        if ours || options::obsolete(&entry.key).is_some() || options::nearest(&entry.key).is_some()
+        {
             check::check_names(std::slice::from_ref(&entry), true, findings);
         }
         if ours {
@@ -245,19 +276,26 @@ fn variables(environment: &Environment, findings: &mut Findings) -> Vec<Entry> {
 }
 
 impl Settings {
-    /// Where the guard of fenced units says until when they are safe: its unit's `RuntimeDirectory=`, beside fleetd's.
+    /// Where the guard of fenced units says until when they are safe: its unit's
+    /// `RuntimeDirectory=`, beside fleetd's.
     pub fn guard_dir(&self) -> PathBuf {
         self.run_dir.with_file_name("fleet-guard")
     }
 
-    /// Where other machines reach this one's API: the first listener that is not loopback, with TLS if one is, by this machine's
-    /// address.
+    /// Where other machines reach this one's API: the first listener that is not loopback, with TLS
+    /// if one is, by this machine's address.
     pub fn api_url(&self, address: &str) -> Option<String> {
         let all = || self.listen.iter().chain(&self.handed);
         let open = || all().filter(|listen| !listen.address.ip().is_loopback());
-        let Listen { address: open, tls } = open().find(|listen| listen.tls).or_else(|| open().next())?;
-        let host = if open.ip().is_unspecified() { address.to_string() } else { open.ip().to_string() };
-        let host = if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) { format!("[{host}]") } else { host };
+        let Listen { address: open, tls } =
+            open().find(|listen| listen.tls).or_else(|| open().next())?;
+        let host =
+            if open.ip().is_unspecified() { address.to_string() } else { open.ip().to_string() };
+        let host = if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) {
+            format!("[{host}]")
+        } else {
+            host
+        };
         Some(format!("{}://{host}:{}", if *tls { "https" } else { "http" }, open.port()))
     }
 

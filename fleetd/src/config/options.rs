@@ -1,4 +1,5 @@
-//! The names of all options, of those that fleet 1.0 had and nobody needs any more, and what a typo may have meant.
+//! The names of all options, of those that fleet 1.0 had and nobody needs any more, and what a typo
+//! may have meant.
 
 /// Every option that is read.
 pub(super) const OPTIONS: &[&str] = &[
@@ -48,7 +49,8 @@ pub(super) fn obsolete(key: &str) -> Option<&'static str> {
     OBSOLETE.iter().find(|(name, _)| *name == key).map(|(_, why)| *why)
 }
 
-/// The option whose name is nearest, if it is near enough to be meant: a slip of two letters, or a third of a long name.
+/// The option whose name is nearest, if it is near enough to be meant: a slip of two letters, or a
+/// third of a long name.
 pub(super) fn nearest(key: &str) -> Option<&'static str> {
     let distance = |option: &&&str| strsim::damerau_levenshtein(key, option);
     let near = OPTIONS.iter().min_by_key(distance)?;

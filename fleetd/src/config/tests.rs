@@ -17,11 +17,17 @@ impl Folder {
 
     fn load(&self, environment: &[(&str, &str)]) -> Result<(Settings, Vec<String>), ConfigError> {
         let (fleet1, main) = (self.0.path().join("fleet.conf"), self.0.path().join("fleetd.conf"));
-        load(&Places { fleet1: Some(fleet1), main, named: false, user: false }, &variables_of(environment))
+        load(
+            &Places { fleet1: Some(fleet1), main, named: false, user: false },
+            &variables_of(environment),
+        )
     }
 
     fn named(&self, name: &str) -> Result<(Settings, Vec<String>), ConfigError> {
-        load(&Places::new(Some(&self.0.path().join(name)), false, &Environment::new()), &Environment::new())
+        load(
+            &Places::new(Some(&self.0.path().join(name)), false, &Environment::new()),
+            &Environment::new(),
+        )
     }
 
     /// Without the folder's own name.
@@ -57,16 +63,25 @@ fn nothing_configured_is_one_machine_with_an_embedded_store() {
 
 #[test]
 fn a_key_and_a_password_that_everybody_may_read_are_warned_of() {
-    let text =
-        "etcd_servers = [\"http://10.0.0.1:2379\"]\netcd_username = \"me\"\netcd_password = \"x\"\netcd_keyfile = \"KEY\"\n";
+    let text = "etcd_servers = [\"http://10.0.0.1:2379\"]\netcd_username = \"me\"\netcd_password \
+        = \"x\"\netcd_keyfile = \"KEY\"\n";
     let folder = Folder::new(&[("key.pem", "no key")]);
     let (key, main) = (folder.0.path().join("key.pem"), folder.0.path().join("fleetd.conf"));
     std::fs::write(&main, text.replace("KEY", &key.display().to_string())).unwrap();
     let warned = |mode: u32| {
         for file in [&key, &main] {
-            std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(mode))
+                .unwrap();
         }
-        folder.plain(&folder.load(&[]).unwrap().1.into_iter().filter(|said| said.contains("chmod")).collect::<Vec<_>>())
+        folder.plain(
+            &folder
+                .load(&[])
+                .unwrap()
+                .1
+                .into_iter()
+                .filter(|said| said.contains("chmod"))
+                .collect::<Vec<_>>(),
+        )
     };
     expect_test::expect![[r#"
         fleetd.conf:4: etcd_keyfile: key.pem has mode 0644, so everybody on this machine may read it; chmod 600 key.pem
@@ -102,7 +117,10 @@ fn fleet_1_0_s_file_means_what_it_meant() {
     let (settings, warnings) = folder.load(&[]).unwrap();
     assert_eq!(settings.etcd_servers, ["http://10.0.0.1:2379", "http://10.0.0.2:2379"]);
     assert_eq!(settings.etcd_request_timeout, Duration::from_millis(1500));
-    assert_eq!((settings.key_prefix.as_str(), settings.public_ip.as_str()), ("/_coreos.com/fleet/", "10.0.0.7"));
+    assert_eq!(
+        (settings.key_prefix.as_str(), settings.public_ip.as_str()),
+        ("/_coreos.com/fleet/", "10.0.0.7")
+    );
     assert_eq!((settings.metadata["az"].as_str(), settings.agent_ttl.as_secs()), ("us-west-1", 30));
     assert_eq!(
         (settings.unit_dir.to_str().unwrap(), settings.log.as_str()),
@@ -122,7 +140,10 @@ fn fleet_1_0_s_file_means_what_it_meant() {
 
 #[test]
 fn fleet_1_0_s_flag_names_a_file_of_either_form() {
-    let folder = Folder::new(&[("old", "public_ip=10.0.0.7\nmetadata=a=b\n"), ("new", "public_ip = \"10.0.0.8\"\n")]);
+    let folder = Folder::new(&[
+        ("old", "public_ip=10.0.0.7\nmetadata=a=b\n"),
+        ("new", "public_ip = \"10.0.0.8\"\n"),
+    ]);
     let (old, warnings) = folder.named("old").unwrap();
     assert_eq!((old.public_ip.as_str(), old.metadata["a"].as_str()), ("10.0.0.7", "b"));
     // Its default for etcd comes with its file.
@@ -131,7 +152,10 @@ fn fleet_1_0_s_flag_names_a_file_of_either_form() {
     assert_eq!(old.unit_dir.to_str(), Some("/run/fleet/units/"));
     assert!(warnings[0].starts_with("etcd_servers: not given"), "{warnings:?}");
     let (new, warnings) = folder.named("new").unwrap();
-    assert_eq!((new.public_ip.as_str(), new.etcd_servers.len(), warnings.len()), ("10.0.0.8", 0, 0));
+    assert_eq!(
+        (new.public_ip.as_str(), new.etcd_servers.len(), warnings.len()),
+        ("10.0.0.8", 0, 0)
+    );
     assert_eq!(new.unit_dir.to_str(), Some("/run/systemd/system"));
     assert!(folder.named("neither").unwrap_err().to_string().contains("No such file"));
 }
@@ -139,13 +163,23 @@ fn fleet_1_0_s_flag_names_a_file_of_either_form() {
 #[test]
 fn later_layers_win() {
     let folder = Folder::new(&[
-        ("fleet.conf", "metadata=\"from=fleet1\"\npublic_ip=10.0.0.1\nagent_ttl=20s\nleader_ttl=4\nlog=debug\netcd_servers=\n"),
-        ("fleetd.conf", "metadata = \"from=main\"\npublic_ip = \"10.0.0.2\"\nagent_ttl = 21\nleader_ttl = 5\n"),
+        (
+            "fleet.conf",
+            "metadata=\"from=fleet1\"\npublic_ip=10.0.0.1\nagent_ttl=20s\nleader_ttl=4\nlog=debug\netcd_servers=\n",
+        ),
+        (
+            "fleetd.conf",
+            "metadata = \"from=main\"\npublic_ip = \"10.0.0.2\"\nagent_ttl = 21\nleader_ttl = 5\n",
+        ),
         ("fleetd.conf.d/20-b.toml", "public_ip = \"10.0.0.4\"\n"),
-        ("fleetd.conf.d/10-a.toml", "public_ip = \"10.0.0.3\"\nagent_ttl = 22\n[metadata]\nfrom = \"drop-in\"\n"),
+        (
+            "fleetd.conf.d/10-a.toml",
+            "public_ip = \"10.0.0.3\"\nagent_ttl = 22\n[metadata]\nfrom = \"drop-in\"\n",
+        ),
         ("fleetd.conf.d/30-not.conf", "nonsense"),
     ]);
-    let (settings, _) = folder.load(&[("FLEET_METADATA", "from=env"), ("FLEET_LAB_CACHE", "x")]).unwrap();
+    let (settings, _) =
+        folder.load(&[("FLEET_METADATA", "from=env"), ("FLEET_LAB_CACHE", "x")]).unwrap();
     assert_eq!(settings.metadata["from"], "env");
     assert_eq!(settings.public_ip, "10.0.0.4");
     assert_eq!((settings.agent_ttl.as_secs(), settings.leader_ttl.as_secs()), (22, 5));
@@ -156,7 +190,10 @@ fn later_layers_win() {
 fn an_empty_text_is_none_and_an_empty_list_is_one() {
     let all = "agent_ttl=\nverbosity=\ndisable_engine=\npublic_ip=\"\"\nunits_directory=\ntoken_limit=\netcd_servers=\n";
     let folder = Folder::new(&[("fleet.conf", all)]);
-    let empty = options::OPTIONS.iter().map(|option| format!("FLEET_{}", option.to_uppercase())).collect::<Vec<_>>();
+    let empty = options::OPTIONS
+        .iter()
+        .map(|option| format!("FLEET_{}", option.to_uppercase()))
+        .collect::<Vec<_>>();
     let empty: Vec<(&str, &str)> = empty.iter().map(|variable| (variable.as_str(), "")).collect();
     let mut none = Folder::new(&[]).load(&[]).unwrap().0;
     none.unit_dir = PathBuf::from("/run/fleet/units/"); // the default that comes with fleet 1.0's file
@@ -164,7 +201,8 @@ fn an_empty_text_is_none_and_an_empty_list_is_one() {
         let (settings, warnings) = folder.load(environment).unwrap();
         assert_eq!((settings, warnings.len()), (none.clone(), 0), "{warnings:?}");
     }
-    let given = "public_ip = \"10.0.0.1\"\nlisten = [\"http://127.0.0.1:4100\"]\nmetadata = \"a=b\"\nagent_ttl = 20\n";
+    let given = "public_ip = \"10.0.0.1\"\nlisten = [\"http://127.0.0.1:4100\"]\nmetadata = \
+        \"a=b\"\nagent_ttl = 20\n";
     let (settings, _) = Folder::new(&[("fleetd.conf", given)]).load(&empty).unwrap();
     assert_eq!((settings.public_ip.as_str(), settings.agent_ttl.as_secs()), ("10.0.0.1", 20));
     assert!(settings.listen.is_empty() && settings.metadata.is_empty());
@@ -176,12 +214,24 @@ fn an_empty_text_is_none_and_an_empty_list_is_one() {
 fn every_problem_is_named_with_its_place() {
     let folder = Folder::new(&[
         ("fleet.conf", "metdata=a=b\nagent_ttl=\"soon\"\n"),
-        ("fleetd.conf", "public_ip = \"10.0.0.1\"\n\nlisten = [\"http://0.0.0.0:4100\", \"here\"]\netcd_server = [\"x\"]\n"),
-        ("fleetd.conf.d/10.toml", "disable_engine = \"perhaps\"\nunits_directory = \"run/units\"\n"),
+        (
+            "fleetd.conf",
+            "public_ip = \"10.0.0.1\"\n\nlisten = [\"http://0.0.0.0:4100\", \
+                \"here\"]\netcd_server = [\"x\"]\n",
+        ),
+        (
+            "fleetd.conf.d/10.toml",
+            "disable_engine = \"perhaps\"\nunits_directory = \"run/units\"\n",
+        ),
         ("fleetd.conf.d/20.toml", "log = \n"),
-        ("fleetd.conf.d/30.toml", "tls_cafile = \"/nowhere/ca.pem\"\ntls_certfile = \"/nowhere/cert.pem\"\n"),
+        (
+            "fleetd.conf.d/30.toml",
+            "tls_cafile = \"/nowhere/ca.pem\"\ntls_certfile = \"/nowhere/cert.pem\"\n",
+        ),
     ]);
-    let error = folder.load(&[("FLEET_ETCD_REQUEST_TIMEOUT", "100"), ("FLEET_METADTA", "a=b")]).unwrap_err();
+    let error = folder
+        .load(&[("FLEET_ETCD_REQUEST_TIMEOUT", "100"), ("FLEET_METADTA", "a=b")])
+        .unwrap_err();
     expect_test::expect![[r#"
         fleetd.conf:4: there is no option "etcd_server"; did you mean etcd_servers?
         fleetd.conf.d/20.toml:1: string values must be quoted, expected literal string
@@ -203,7 +253,9 @@ fn every_problem_is_named_with_its_place() {
 #[test]
 fn an_open_listener_needs_the_word_insecure_unless_it_asks_for_certificates() {
     assert!(errors("listen = [\"http://0.0.0.0:4100\"]").contains("insecure = true"));
-    assert!(errors("listen = [\"https://0.0.0.0:4100\"]").contains("asks nobody for a certificate"));
+    assert!(
+        errors("listen = [\"https://0.0.0.0:4100\"]").contains("asks nobody for a certificate")
+    );
     for loopback in ["http://127.0.0.1:4100", "http://[::1]:4100", "https://127.0.0.1:4100"] {
         let refused = errors(&format!("listen = [{loopback:?}]"));
         assert!(refused.contains("every user and every program of this machine"), "{refused}");
@@ -218,7 +270,9 @@ fn an_open_listener_needs_the_word_insecure_unless_it_asks_for_certificates() {
 fn a_public_ip_is_an_address_and_nothing_that_ssh_could_take_for_an_option() {
     for bad in ["-oProxyCommand=touch /tmp/x", "core@10.0.0.1", "10.0.0.1:22", "$(id)"] {
         let said = errors(&format!("# one\npublic_ip = {bad:?}"));
-        let expected = format!("fleetd.conf:2: public_ip: {bad:?} is no address; write an IP address, or a host name");
+        let expected = format!(
+            "fleetd.conf:2: public_ip: {bad:?} is no address; write an IP address, or a host name"
+        );
         assert_eq!(said, expected);
     }
     assert_eq!(settings("public_ip = \"h1.example.com\"").public_ip, "h1.example.com");
@@ -240,16 +294,22 @@ fn a_socket_that_systemd_hands_over_is_where_others_reach_the_api() {
 
 #[test]
 fn leases_have_limits() {
-    assert!(errors("agent_ttl = 1").contains("agent_ttl: 1 s is not from 2 s (etcd grants no less)"));
+    assert!(
+        errors("agent_ttl = 1").contains("agent_ttl: 1 s is not from 2 s (etcd grants no less)")
+    );
     assert!(errors("leader_ttl = \"2h\"").contains("fleetd.conf:1: leader_ttl: 7200 s"));
 }
 
 #[test]
 fn etcd_over_tls_wants_files_that_are_there() {
-    let said = errors("etcd_servers = [\"https://10.0.0.1:2379\"]\netcd_cafile = \"/nowhere/ca.pem\"");
+    let said =
+        errors("etcd_servers = [\"https://10.0.0.1:2379\"]\netcd_cafile = \"/nowhere/ca.pem\"");
     assert!(said.contains("fleetd.conf:2: etcd_cafile: /nowhere/ca.pem: no such file"), "{said}");
     let said = errors("etcd_servers = [\"10.0.0.1:2379\"]");
-    assert!(said.contains("fleetd.conf:1: etcd_servers: \"10.0.0.1:2379\" is not of the form"), "{said}");
+    assert!(
+        said.contains("fleetd.conf:1: etcd_servers: \"10.0.0.1:2379\" is not of the form"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -257,10 +317,12 @@ fn a_user_s_fleetd_keeps_to_the_user_s_folders() {
     let variables = [("HOME", "/home/u"), ("XDG_RUNTIME_DIR", "/run/user/1000")];
     let folder = Folder::new(&[("fleetd.conf", "systemd_user = true")]);
     let (settings, _) = folder.load(&variables).unwrap();
-    let paths = [&settings.socket, &settings.run_dir, &settings.unit_dir, &settings.data_dir].map(|path| path.to_str().unwrap());
+    let paths = [&settings.socket, &settings.run_dir, &settings.unit_dir, &settings.data_dir]
+        .map(|path| path.to_str().unwrap());
     assert_eq!(
         paths.join(" "),
-        "/run/user/1000/fleet.sock /run/user/1000/fleet /run/user/1000/systemd/user /home/u/.local/state/fleet"
+        "/run/user/1000/fleet.sock /run/user/1000/fleet /run/user/1000/systemd/user \
+            /home/u/.local/state/fleet"
     );
     assert!(folder.errors(&[]).contains("XDG_RUNTIME_DIR is not set"));
     let places = Places::new(None, true, &variables_of(&variables));
@@ -269,8 +331,13 @@ fn a_user_s_fleetd_keeps_to_the_user_s_folders() {
 
 #[test]
 fn what_a_reload_cannot_change_is_named() {
-    let (old, new) =
-        (settings(""), settings("insecure = true\nlisten = [\"http://127.0.0.1:1\"]\nmetadata = \"a=b\"\nrun_dir = \"/x\""));
+    let (old, new) = (
+        settings(""),
+        settings(
+            "insecure = true\nlisten = [\"http://127.0.0.1:1\"]\nmetadata = \"a=b\"\nrun_dir = \
+                \"/x\"",
+        ),
+    );
     assert_eq!(old.fixed_options_changed(&new), ["listen", "run_dir"]);
     assert!(old.fixed_options_changed(&settings("agent_ttl = 20\nlog = \"debug\"")).is_empty());
 }

@@ -8,12 +8,15 @@ use toml::de::{DeTable, DeValue};
 
 use super::entry::{Entry, Value};
 
-/// The options in file order, and what is wrong, by line from 1: each syntax error, each value of a kind that no option has.
+/// The options in file order, and what is wrong, by line from 1: each syntax error, each value of a
+/// kind that no option has.
 pub(super) fn parse(text: &str, file: &Path) -> (Vec<Entry>, Vec<(usize, String)>) {
     let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut problems: Vec<(usize, String)> =
-        errors.iter().map(|error| (error.span().map_or(1, |span| line(span.start)), error.message().to_string())).collect();
+    let mut problems: Vec<(usize, String)> = errors
+        .iter()
+        .map(|error| (error.span().map_or(1, |span| line(span.start)), error.message().to_string()))
+        .collect();
     if !problems.is_empty() {
         // What could be read of a broken file may not be what was meant.
         return (Vec::new(), problems);
@@ -32,8 +35,12 @@ pub(super) fn parse(text: &str, file: &Path) -> (Vec<Entry>, Vec<(usize, String)
 }
 
 fn read(value: &Spanned<DeValue<'_>>) -> Result<Value, String> {
-    let number =
-        |text: &str| text.replace('_', "").parse().map(Value::Number).map_err(|_| format!("cannot read the number {text}"));
+    let number = |text: &str| {
+        text.replace('_', "")
+            .parse()
+            .map(Value::Number)
+            .map_err(|_| format!("cannot read the number {text}"))
+    };
     match value.get_ref() {
         DeValue::String(text) => Ok(Value::Text(text.to_string())),
         DeValue::Integer(integer) => number(integer.as_str()),

@@ -1,8 +1,9 @@
-//! The guard: the process that fenced units are bound to. It knows no store; it goes by the keeper's renewals, and ends without them.
+//! The guard: the process that fenced units are bound to. It knows no store; it goes by the
+//! keeper's renewals, and ends without them.
 //!
-//! The keeper writes each renewal into a file; the guard looks there, and pings systemd's watchdog once for each that was sent a short
-//! time before. One guard goes by one life of the keeper: for another life there must be another guard. Until that begins, no file lets
-//! anything fenced start.
+//! The keeper writes each renewal into a file; the guard looks there, and pings systemd's watchdog
+//! once for each that was sent a short time before. One guard goes by one life of the keeper: for
+//! another life there must be another guard. Until that begins, no file lets anything fenced start.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -24,18 +25,22 @@ use crate::systemd::dbus::Bus;
 /// The unit that the guard runs as.
 pub const UNIT: &str = "fleet-guard.service";
 
-/// What the guard tells the agent of its host, in its runtime folder, which systemd takes away when it ends.
+/// What the guard tells the agent of its host, in its runtime folder, which systemd takes away when
+/// it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The revision that names the keeper's life; without a cluster, the time of its start.
     pub life: i64,
-    /// Whether there is no cluster: the embedded store has one machine, and systemd alone keeps one copy.
+    /// Whether there is no cluster: the embedded store has one machine, and systemd alone keeps one
+    /// copy.
     pub alone: bool,
-    /// Until when the units that are bound to it run on without another renewal, in milliseconds since 1970.
+    /// Until when the units that are bound to it run on without another renewal, in milliseconds
+    /// since 1970.
     pub until_ms: u64,
 }
 
-/// The file whose presence lets systemd start what was fenced under `life`: each such unit asserts it.
+/// The file whose presence lets systemd start what was fenced under `life`: each such unit asserts
+/// it.
 pub fn life_file(guard_dir: &Path, life: i64) -> PathBuf {
     guard_dir.join(format!("life-{life}"))
 }
@@ -112,29 +117,55 @@ impl Guard {
     /// The guard of the host that this runs on.
     pub fn new(settings: &Settings) -> anyhow::Result<Guard> {
         let watchdog = sd_notify::watchdog_enabled();
-        let watchdog = watchdog.context("run it as fleet-guard.service, with WatchdogSec=: without systemd's watchdog nothing would end what is fenced when this hangs")?;
-        let (bus, folder) = (if settings.systemd_user { Bus::User } else { Bus::System }, settings.guard_dir());
+        let watchdog = watchdog.context(
+            "run it as fleet-guard.service, with WatchdogSec=: \
+            without systemd's watchdog nothing would end what is fenced when this hangs",
+        )?;
+        let (bus, folder) =
+            (if settings.systemd_user { Bus::User } else { Bus::System }, settings.guard_dir());
         ensure!(
             std::env::var_os("RUNTIME_DIRECTORY").is_some_and(|own| Path::new(&own) == folder),
-            "its folder would be {}, beside run_dir, and systemd takes away another one when this ends ($RUNTIME_DIRECTORY): \
-             with fenced units run_dir must lie where fleet-guard.service has its RuntimeDirectory=",
+            "its folder would be {}, beside run_dir, and systemd takes away another one when this \
+                ends ($RUNTIME_DIRECTORY): \
+             with fenced units run_dir must lie where fleet-guard.service has its \
+             RuntimeDirectory=",
             folder.display()
         );
         Guard::on(Arc::new(host::Booted::new(bus)?), watchdog, &folder, &settings.run_dir)
     }
 
     /// A guard on any host.
-    pub fn on(host: Arc<dyn Host>, watchdog: Duration, guard_dir: &Path, run_dir: &Path) -> anyhow::Result<Guard> {
+    pub fn on(
+        host: Arc<dyn Host>,
+        watchdog: Duration,
+        guard_dir: &Path,
+        run_dir: &Path,
+    ) -> anyhow::Result<Guard> {
         let shortest = ANSWER * 2;
-        ensure!(watchdog >= shortest, "WatchdogSec={} s is too short; use {} s or more", watchdog.as_secs(), shortest.as_secs());
-        files::public_folder(guard_dir).with_context(|| format!("cannot create {}", guard_dir.display()))?;
-        Ok(Guard { host, watchdog, guard_dir: guard_dir.to_path_buf(), renewals: renewals_file(run_dir) })
+        ensure!(
+            watchdog >= shortest,
+            "WatchdogSec={} s is too short; use {} s or more",
+            watchdog.as_secs(),
+            shortest.as_secs()
+        );
+        files::public_folder(guard_dir)
+            .with_context(|| format!("cannot create {}", guard_dir.display()))?;
+        Ok(Guard {
+            host,
+            watchdog,
+            guard_dir: guard_dir.to_path_buf(),
+            renewals: renewals_file(run_dir),
+        })
     }
 
-    /// Goes by the renewals of one life until they end (an error, unless the keeper was stopped for good).
+    /// Goes by the renewals of one life until they end (an error, unless the keeper was stopped for
+    /// good).
     pub async fn run(self) -> anyhow::Result<()> {
         let number = self.host.since_boot().as_micros() as u64;
-        write_json(&guard_file(&self.guard_dir), &GuardFile { number, watchdog_ms: self.watchdog.as_millis() as u64 })?;
+        write_json(
+            &guard_file(&self.guard_dir),
+            &GuardFile { number, watchdog_ms: self.watchdog.as_millis() as u64 },
+        )?;
         let (mut last, mut repeated): (Option<Renewal>, _) = (None, Repeated::default());
         self.host.ping(true);
         loop {
@@ -147,23 +178,31 @@ impl Guard {
                     bail!("the keeper has lost its lease; what is fenced here is stopped")
                 }
                 Some(renewal) if last.as_ref().is_some_and(|last| last.life != renewal.life) => {
-                    bail!("the keeper began another life; what was fenced under the one before is stopped");
+                    bail!(
+                        "the keeper began another life; what was fenced under the one before is \
+                            stopped"
+                    );
                 }
                 Some(renewal)
                     if last.as_ref().is_none_or(|last| last.sent_ms < renewal.sent_ms)
                         && self.since(renewal.sent_ms) <= ANSWER =>
                 {
-                    // A full disk must not end what is fenced: the file that opens starts is there since the first renewal.
+                    // A full disk must not end what is fenced: the file that opens starts is there
+                    // since the first renewal.
                     match (self.show(&renewal), last.is_none()) {
                         (Err(error), true) => return Err(error),
                         (Err(error), false) => {
                             if let Some(problem) = repeated.fresh(format!("{error:#}")) {
-                                warn!("{problem}; the renewal counts all the same, but `fleetctl status` shows an old time");
+                                warn!(
+                                    "{problem}; the renewal counts all the same, but `fleetctl \
+                                        status` shows an old time"
+                                );
                             }
                         }
                         (Ok(()), _) => {}
                     }
-                    // Writing took its time. What it is late by would be added to what the others wait for.
+                    // Writing took its time. What it is late by would be added to what the others
+                    // wait for.
                     if self.since(renewal.sent_ms) <= ANSWER {
                         self.host.ping(false);
                     }
@@ -175,7 +214,10 @@ impl Guard {
             if let Some(last) = &last
                 && self.since(last.sent_ms) >= self.watchdog
             {
-                bail!("no renewal for {} s; what is fenced here is stopped", self.watchdog.as_secs());
+                bail!(
+                    "no renewal for {} s; what is fenced here is stopped",
+                    self.watchdog.as_secs()
+                );
             }
             tokio::select! {
                 biased; // the same order in each run of the simulator
@@ -189,9 +231,14 @@ impl Guard {
     fn show(&self, renewal: &Renewal) -> anyhow::Result<()> {
         let left = self.watchdog.saturating_sub(self.since(renewal.sent_ms));
         let until_ms = self.host.wall_ms() + left.as_millis() as u64;
-        write_json(&state_file(&self.guard_dir), &State { life: renewal.life, alone: renewal.alone, until_ms })?;
+        write_json(
+            &state_file(&self.guard_dir),
+            &State { life: renewal.life, alone: renewal.alone, until_ms },
+        )?;
         let life = life_file(&self.guard_dir, renewal.life);
-        files::create(&life, files::PRIVATE).map(drop).with_context(|| format!("cannot write {}", life.display()))
+        files::create(&life, files::PRIVATE)
+            .map(drop)
+            .with_context(|| format!("cannot write {}", life.display()))
     }
 
     fn since(&self, sent_ms: u64) -> Duration {
@@ -202,12 +249,14 @@ impl Guard {
 /// How long the record of a renewal is, in bytes. Spaces fill it up.
 const RECORD: usize = 512;
 
-/// Overwrites a record in its place, which needs no room on a full disk. It is there twice, so that a half of one is none.
+/// Overwrites a record in its place, which needs no room on a full disk. It is there twice, so that
+/// a half of one is none.
 pub(super) fn write_record<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let mut record = serde_json::to_vec(value)?;
     ensure!(record.len() <= RECORD, "{} bytes are too long a record", record.len());
     record.resize(RECORD, b' ');
-    let file = File::options().write(true).create(true).truncate(false).mode(files::PRIVATE).open(path);
+    let file =
+        File::options().write(true).create(true).truncate(false).mode(files::PRIVATE).open(path);
     let written = file.and_then(|file| file.write_all_at(&record.repeat(2), 0));
     written.with_context(|| format!("cannot write {}", path.display()))
 }
@@ -246,7 +295,10 @@ mod tests {
         for written in 1..new.len() {
             std::fs::write(&path, [&new[..written], &old[written..]].concat()).unwrap();
             let read = read_record::<u64>(&path);
-            assert!(read.is_none_or(|read| read == 1_999 || read == 2_000), "{read:?} after {written} bytes");
+            assert!(
+                read.is_none_or(|read| read == 1_999 || read == 2_000),
+                "{read:?} after {written} bytes"
+            );
         }
         assert!(write_record(&path, &"x".repeat(RECORD)).is_err());
     }

@@ -1,4 +1,5 @@
-//! What a keeper and its guard stand on: their host's clock, the signal that they are sent, and the systemd that watches them.
+//! What a keeper and its guard stand on: their host's clock, the signal that they are sent, and the
+//! systemd that watches them.
 
 use std::time::Duration;
 
@@ -15,10 +16,12 @@ use crate::systemd::SystemdError;
 use crate::systemd::dbus::Bus;
 use crate::systemd::own_job;
 
-/// The host of a keeper, or of a guard. The real one is `Booted`; the simulator has one of its own (`tests/sim`).
+/// The host of a keeper, or of a guard. The real one is `Booted`; the simulator has one of its own
+/// (`tests/sim`).
 #[async_trait]
 pub trait Host: Send + Sync + 'static {
-    /// The time since the host's boot. It goes on while the host is suspended: what slept through its lease must not take it for fresh.
+    /// The time since the host's boot. It goes on while the host is suspended: what slept through
+    /// its lease must not take it for fresh.
     fn since_boot(&self) -> Duration;
 
     /// Milliseconds since 1970 by the wall clock, to show.
@@ -71,7 +74,10 @@ impl Host for Booted {
     }
 
     fn boot_id(&self) -> String {
-        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .unwrap_or_default()
+            .trim()
+            .to_string()
     }
 
     async fn sleep(&self, time: Duration) {
@@ -81,7 +87,11 @@ impl Host for Booted {
     fn ping(&self, ready: bool) {
         use sd_notify::NotifyState::{Ready, Watchdog};
         // One that is lost is made up for by the next.
-        let _ = if ready { self.systemd.say(&[Ready, Watchdog]) } else { self.systemd.say(&[Watchdog]) };
+        let _ = if ready {
+            self.systemd.say(&[Ready, Watchdog])
+        } else {
+            self.systemd.say(&[Watchdog])
+        };
     }
 
     async fn terminated(&self) {

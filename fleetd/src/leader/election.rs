@@ -1,4 +1,5 @@
-//! The election: one lease, one key, and a term whose create revision fences every write of its leader.
+//! The election: one lease, one key, and a term whose create revision fences every write of its
+//! leader.
 
 use std::time::Duration;
 
@@ -12,13 +13,15 @@ use crate::process::repeated::Repeated;
 use crate::store::kv::WatchEvent;
 use crate::store::{LeaseId, Store, StoreError, Term};
 
-/// Stand-bys try this long after the key went, at most, each at its own time, so that they do not all try at once.
+/// Stand-bys try this long after the key went, at most, each at its own time, so that they do not
+/// all try at once.
 const SPREAD_MS: u64 = 30;
 
 /// How long to wait before an unreachable store is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Returns when this machine has been elected. Until then it watches the leader key and nothing else.
+/// Returns when this machine has been elected. Until then it watches the leader key and nothing
+/// else.
 pub async fn campaign(store: &Store, machine: &MachineId, ttl: Duration) -> Term {
     let mut repeated = Repeated::default();
     loop {
@@ -41,7 +44,11 @@ pub async fn campaign(store: &Store, machine: &MachineId, ttl: Duration) -> Term
 }
 
 /// One try: `None` when somebody leads and has gone since, so that it is time to try again.
-async fn try_campaign(store: &Store, machine: &MachineId, ttl: Duration) -> Result<Option<Term>, StoreError> {
+async fn try_campaign(
+    store: &Store,
+    machine: &MachineId,
+    ttl: Duration,
+) -> Result<Option<Term>, StoreError> {
     let (present, revision) = store.leader().await?;
     if present.is_some() {
         wait_until_vacant(store, revision).await?;
@@ -58,10 +65,13 @@ async fn try_campaign(store: &Store, machine: &MachineId, ttl: Duration) -> Resu
     term
 }
 
-/// This machine's pause in the election after `revision`: another one each time and on each machine, the same in each replay. FNV-1a.
+/// This machine's pause in the election after `revision`: another one each time and on each
+/// machine, the same in each replay. FNV-1a.
 fn pause_ms(machine: &MachineId, revision: i64) -> u64 {
     let bytes = machine.as_str().bytes().chain(revision.to_le_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     (hash >> 16) % SPREAD_MS
 }
 
@@ -75,7 +85,8 @@ async fn wait_until_vacant(store: &Store, revision: i64) -> Result<(), StoreErro
     Err(StoreError::Unavailable("the watch of the leader key ended".to_string()))
 }
 
-/// Keeps a term alive; returns when it is over: the store says so, or could not be asked for the whole lease time.
+/// Keeps a term alive; returns when it is over: the store says so, or could not be asked for the
+/// whole lease time.
 pub async fn hold(store: &Store, lease: LeaseId, ttl: Duration) {
     let mut renewed = Instant::now();
     loop {
@@ -89,7 +100,10 @@ pub async fn hold(store: &Store, lease: LeaseId, ttl: Duration) {
             Err(_) => {}
         }
         if renewed.elapsed() >= ttl {
-            return warn!("the leader's lease could not be renewed for {} s; another may lead now", ttl.as_secs());
+            return warn!(
+                "the leader's lease could not be renewed for {} s; another may lead now",
+                ttl.as_secs()
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The engine: while it leads, each tick is one snapshot in, one fenced commit out. How placements are chosen is `fleet_core::plan`'s.
+//! The engine: while it leads, each tick is one snapshot in, one fenced commit out. How placements
+//! are chosen is `fleet_core::plan`'s.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -18,31 +19,34 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
+use crate::leader::election;
 use crate::leader::event_log::{self, EventLog};
-use crate::machine::health::Health;
-use crate::metrics::Metrics;
+use crate::leader::overdue;
 use crate::leader::overdue::Overdue;
 use crate::leader::planner::{Planned, Planner};
-use crate::process::repeated::Repeated;
 use crate::leader::replays::Replays;
+use crate::machine::health::Health;
 use crate::machine::session::Standing;
+use crate::metrics::Metrics;
+use crate::process::clock;
+use crate::process::panics;
+use crate::process::repeated::Repeated;
 use crate::store::kv::WatchStream;
 use crate::store::{Mirror, Store, StoreError, Term};
-use crate::process::clock;
-use crate::leader::election;
-use crate::leader::overdue;
-use crate::process::panics;
 
-/// How often the leader looks again when nothing happens: a safety net, since every change wakes it.
+/// How often the leader looks again when nothing happens: a safety net, since every change wakes
+/// it.
 const PERIOD_MS: u64 = 30_000;
 
-/// When to look again whether the store is reachable for as long as it must be, while this machine's session cannot say when.
+/// When to look again whether the store is reachable for as long as it must be, while this
+/// machine's session cannot say when.
 const UNSETTLED_MS: u64 = 1_000;
 
 /// How long to wait before an unreachable store is read again.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// How long an engine that panicked stands aside. What set that off is most often still in the store, and may be mended there.
+/// How long an engine that panicked stands aside. What set that off is most often still in the
+/// store, and may be mended there.
 const AFTER_PANIC: Duration = Duration::from_secs(5);
 
 /// How long a leader that stops tries to say so.
@@ -62,11 +66,13 @@ pub struct Engine {
     pub machine: MachineId,
     /// The leader's lease.
     pub leader_ttl: Duration,
-    /// How long the store must have been reachable before an absent machine is lost: the agents' lease and a bit.
+    /// How long the store must have been reachable before an absent machine is lost: the agents'
+    /// lease and a bit.
     pub settle: Duration,
     /// Since when the store is reachable.
     pub health: Arc<Health>,
-    /// Whether this machine's id is its own: no machine stands for election by the id of another that lives.
+    /// Whether this machine's id is its own: no machine stands for election by the id of another
+    /// that lives.
     pub standing: watch::Receiver<Standing>,
     /// What the engine counts.
     pub metrics: Arc<Metrics>,
@@ -77,7 +83,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Stands by, leads, stands by again. On `stop` a leader resigns, and the next one is elected at once.
+    /// Stands by, leads, stands by again. On `stop` a leader resigns, and the next one is elected
+    /// at once.
     pub async fn run(self, stop: CancellationToken) {
         let mut standing = self.standing.clone();
         loop {
@@ -94,7 +101,8 @@ impl Engine {
                 () = stop.cancelled() => {
                     self.resign(term).await;
                     if let Err(error) = self.store.revoke(term.lease).await {
-                        warn!("cannot resign: {error}; the next leader comes when the lease has run out");
+                        warn!("cannot resign: {error}; the next leader comes when the lease has \
+                            run out");
                     }
                     return;
                 }
@@ -138,11 +146,18 @@ impl Engine {
     }
 
     /// After a panic: says so, lets another machine try, and waits before it stands by again.
-    async fn stand_aside(&self, term: Term, message: &str, stop: &CancellationToken) -> ControlFlow<()> {
+    async fn stand_aside(
+        &self,
+        term: Term,
+        message: &str,
+        stop: &CancellationToken,
+    ) -> ControlFlow<()> {
         self.metrics.engine_panics.fetch_add(1, Relaxed);
         error!(
-            "planning ended in a panic: {message}. That is a bug of fleetd, most often set off by one document; units run on. \
-             `fleetctl store check` finds documents that cannot be right. The next attempt is in {} s",
+            "planning ended in a panic: {message}. That is a bug of fleetd, most often set off by \
+                one document; units run on. \
+             `fleetctl store check` finds documents that cannot be right. The next attempt is in \
+             {} s",
             AFTER_PANIC.as_secs()
         );
         if let Err(error) = self.store.revoke(term.lease).await {
@@ -155,9 +170,14 @@ impl Engine {
         }
     }
 
-    /// Tells that the term ends by itself; whoever waits for the next leader does not wait long for that.
+    /// Tells that the term ends by itself; whoever waits for the next leader does not wait long for
+    /// that.
     async fn resign(&self, term: Term) {
-        let told = timeout(LAST_WORD, event_log::resign(&self.store, term, &self.machine, clock::now_ms())).await;
+        let told = timeout(
+            LAST_WORD,
+            event_log::resign(&self.store, term, &self.machine, clock::now_ms()),
+        )
+        .await;
         if !matches!(told, Ok(Ok(()))) {
             debug!("could not tell that this machine leads no longer: {told:?}");
         }
@@ -170,8 +190,12 @@ impl Engine {
         loop {
             match self.lead_until_cut_off(term, &mut memory, &mut overdue).await {
                 Ok(()) => return,
-                Err(StoreError::Unavailable(problem)) => debug!("reading the store again: {problem}"),
-                Err(StoreError::Compacted(revision)) => debug!("reading the store again: history before {revision} is gone"),
+                Err(StoreError::Unavailable(problem)) => {
+                    debug!("reading the store again: {problem}")
+                }
+                Err(StoreError::Compacted(revision)) => {
+                    debug!("reading the store again: history before {revision} is gone")
+                }
                 Err(error) => {
                     if let Some(problem) = repeated.fresh(error.to_string()) {
                         error!("cannot plan: {problem}; what runs goes on");
@@ -182,7 +206,8 @@ impl Engine {
         }
     }
 
-    /// Copies the store and follows it. Ends well when another leads, with an error when the copy must be made anew.
+    /// Copies the store and follows it. Ends well when another leads, with an error when the copy
+    /// must be made anew.
     async fn lead_until_cut_off(
         &self,
         term: Term,
@@ -196,7 +221,8 @@ impl Engine {
         loop {
             let mut next_ms = clock::now_ms() + PERIOD_MS;
             memory.overdue.clone_from(&overdue.borrow_and_update());
-            // Until our own last commit has come round, the copy is older than what we know: planning it would only conflict.
+            // Until our own last commit has come round, the copy is older than what we know:
+            // planning it would only conflict.
             if mirror.cluster().snapshot.revision >= committed {
                 let begin = Instant::now();
                 let ticked = self.tick(&mut events, &mirror, memory, clock::now_ms()).await;
@@ -226,7 +252,8 @@ impl Engine {
         }
     }
 
-    /// One pass: plans what is, commits what must change, and tells what is new. Answers with the commit's revision and when to look again.
+    /// One pass: plans what is, commits what must change, and tells what is new. Answers with the
+    /// commit's revision and when to look again.
     pub async fn tick(
         &self,
         events: &mut EventLog,
@@ -235,10 +262,15 @@ impl Engine {
         now_ms: u64,
     ) -> Result<(Option<i64>, Option<u64>), StoreError> {
         if let Some((key, problem)) = mirror.corrupt().iter().next() {
-            error!("not planning while the document {key} cannot be read: {problem}; repair or delete it with etcdctl");
+            error!(
+                "not planning while the document {key} cannot be read: {problem}; repair or \
+                    delete it with etcdctl"
+            );
             return Ok((None, None));
         }
-        for (key, problem) in mirror.misnamed().iter().filter(|(key, _)| memory.misnamed.insert((*key).clone())) {
+        for (key, problem) in
+            mirror.misnamed().iter().filter(|(key, _)| memory.misnamed.insert((*key).clone()))
+        {
             error!("passing over the document {key}: {problem}; delete it");
         }
         if mirror.importing() {
@@ -266,8 +298,10 @@ impl Engine {
         });
         self.replays.planned(saved.clone(), &plan.held);
         memory.say_what_waits(&plan);
-        let waits_for_settling = !saved.snapshot.settling.is_empty() || (!sure && !plan.unplaced.is_empty());
-        let wake_for_settling = waits_for_settling.then(|| settled_at_ms.unwrap_or(now_ms + UNSETTLED_MS));
+        let waits_for_settling =
+            !saved.snapshot.settling.is_empty() || (!sure && !plan.unplaced.is_empty());
+        let wake_for_settling =
+            waits_for_settling.then(|| settled_at_ms.unwrap_or(now_ms + UNSETTLED_MS));
         let wake_at_ms = [plan.wake_at_ms, wake_for_settling].into_iter().flatten().min();
         let committed = events.commit(mirror, &saved, &plan, sure).await;
         self.metrics.commit_failures.fetch_add(u64::from(committed.is_err()), Relaxed);
@@ -301,7 +335,11 @@ pub struct Memory {
 impl Memory {
     /// Takes overdue machines out of what is planned, as if their leases had ended.
     fn without_overdue(&self, snapshot: &mut Snapshot, mirror: &Mirror) {
-        for (id, _) in self.overdue.iter().filter(|(id, created)| mirror.machines_created().get(*id) == Some(created)) {
+        for (id, _) in self
+            .overdue
+            .iter()
+            .filter(|(id, created)| mirror.machines_created().get(*id) == Some(created))
+        {
             snapshot.machines.remove(id);
             snapshot.reports.remove(id);
         }
@@ -314,7 +352,8 @@ impl Memory {
         }
         self.longest = took;
         warn!(
-            "a plan took {:.1} s, and new placements wait so long: {} units on {} machines. Many Conflicts= and Replaces= \
+            "a plan took {:.1} s, and new placements wait so long: {} units on {} machines. Many \
+                Conflicts= and Replaces= \
              patterns cost most; docs/performance.md says what a plan costs",
             took.as_secs_f64(),
             snapshot.units.len(),
@@ -327,8 +366,12 @@ impl Memory {
             warn!("{slowed}");
         }
         self.slowed = plan.slowed.is_some();
-        let waiting: BTreeSet<_> = plan.held.iter().map(|held| (held.instance.clone(), held.machine.clone())).collect();
-        let new = plan.held.iter().filter(|held| !self.waiting.contains(&(held.instance.clone(), held.machine.clone())));
+        let waiting: BTreeSet<_> =
+            plan.held.iter().map(|held| (held.instance.clone(), held.machine.clone())).collect();
+        let new = plan
+            .held
+            .iter()
+            .filter(|held| !self.waiting.contains(&(held.instance.clone(), held.machine.clone())));
         for held in new.take(LOGGED_CHANGES) {
             info!(unit = %held.instance, machine = %held.machine, "{}: {held}", held.instance);
         }
@@ -355,8 +398,10 @@ async fn follow(mirror: &mut Mirror, changes: &mut WatchStream) -> Result<(), St
 
 /// Machines that should run something, are not there, and did not say goodbye.
 fn absent_machines(snapshot: &Snapshot) -> BTreeSet<MachineId> {
-    let assigned =
-        snapshot.assignments.iter().filter(|(_, assignment)| !assignment.instances.is_empty() || !assignment.off.is_empty());
+    let assigned = snapshot
+        .assignments
+        .iter()
+        .filter(|(_, assignment)| !assignment.instances.is_empty() || !assignment.off.is_empty());
     assigned
         .map(|(id, _)| id)
         .filter(|id| !snapshot.machines.contains_key(*id) && !snapshot.left.contains(*id))
@@ -366,7 +411,8 @@ fn absent_machines(snapshot: &Snapshot) -> BTreeSet<MachineId> {
 
 /// Whether a machine that was ever assigned anything is not there, and did not say goodbye.
 fn is_any_absent(snapshot: &Snapshot) -> bool {
-    let is_absent = |id: &MachineId| !snapshot.machines.contains_key(id) && !snapshot.left.contains(id);
+    let is_absent =
+        |id: &MachineId| !snapshot.machines.contains_key(id) && !snapshot.left.contains(id);
     snapshot.assignments.keys().any(is_absent)
 }
 
@@ -374,13 +420,16 @@ fn log(plan: &Plan) {
     for change in plan.changes.iter().take(LOGGED_CHANGES) {
         match change {
             Change::Place { instance, machine, why } => {
-                info!(unit = %instance, machine = %machine, "placed {instance} on {}: {why}", machine.short())
+                info!(unit = %instance, machine = %machine, "placed {instance} on {}: \
+                    {why}", machine.short())
             }
             Change::Retire { instance, machine, why } => {
-                info!(unit = %instance, machine = %machine, "took {instance} off {}: {why}", machine.short())
+                info!(unit = %instance, machine = %machine, "took {instance} off {}: \
+                    {why}", machine.short())
             }
             Change::Update { instance, machine } => {
-                info!(unit = %instance, machine = %machine, "updated {instance} on {}", machine.short())
+                info!(unit = %instance, machine = %machine, "updated {instance} \
+                    on {}", machine.short())
             }
         }
     }
@@ -388,7 +437,12 @@ fn log(plan: &Plan) {
         info!("… and {} changes more", plan.changes.len() - LOGGED_CHANGES);
     }
     for unplaced in &plan.unplaced {
-        let reasons: Vec<String> = unplaced.misfits.iter().map(|(misfit, machines)| format!("{machines} × {misfit}")).collect();
-        warn!(unit = %unplaced.unit, "no machine can run {} of {}: {}", unplaced.instances.len(), unplaced.unit, reasons.join("; "));
+        let reasons: Vec<String> = unplaced
+            .misfits
+            .iter()
+            .map(|(misfit, machines)| format!("{machines} × {misfit}"))
+            .collect();
+        warn!(unit = %unplaced.unit, "no machine can run {} of \
+            {}: {}", unplaced.instances.len(), unplaced.unit, reasons.join("; "));
     }
 }

@@ -1,4 +1,5 @@
-//! The leader's log: commits a plan with the events that tell of it, tells what else happened, and keeps the events within bounds.
+//! The leader's log: commits a plan with the events that tell of it, tells what else happened, and
+//! keeps the events within bounds.
 
 use std::collections::VecDeque;
 
@@ -42,17 +43,36 @@ pub struct EventLog {
 
 impl EventLog {
     /// Reads what was told before.
-    pub async fn open(store: &Store, term: Term, leader: &MachineId, mirror: &Mirror) -> Result<EventLog, StoreError> {
+    pub async fn open(
+        store: &Store,
+        term: Term,
+        leader: &MachineId,
+        mirror: &Mirror,
+    ) -> Result<EventLog, StoreError> {
         let (stored, _) = store.events().await?;
-        let events: Vec<&Event> = stored.iter().filter_map(|stored| stored.event.as_ref()).collect();
+        let events: Vec<&Event> =
+            stored.iter().filter_map(|stored| stored.event.as_ref()).collect();
         let news = News::told(events.iter().copied(), mirror.machines_created());
         let own = events.iter().filter(|event| event.term == term.create_revision);
         let next = own.filter_map(|event| number(&event.id)).max().map_or(1, |last| last + 1);
-        let opening = (next == 1).then(|| Item::of_machine(What::Leads, leader.clone(), after(events.last().copied())));
-        let kept: VecDeque<_> = stored.iter().map(|StoredEvent { id, bytes, .. }| (id.clone(), *bytes)).collect();
+        let opening = (next == 1)
+            .then(|| Item::of_machine(What::Leads, leader.clone(), after(events.last().copied())));
+        let kept: VecDeque<_> =
+            stored.iter().map(|StoredEvent { id, bytes, .. }| (id.clone(), *bytes)).collect();
         let bytes = kept.iter().map(|(_, bytes)| bytes).sum();
-        let nowhere = mirror.cluster().nowhere.clone().filter(|nowhere| nowhere.term == term.create_revision);
-        Ok(EventLog { store: store.clone(), term, leader: leader.clone(), kept, bytes, next, opening, news, nowhere })
+        let nowhere =
+            mirror.cluster().nowhere.clone().filter(|nowhere| nowhere.term == term.create_revision);
+        Ok(EventLog {
+            store: store.clone(),
+            term,
+            leader: leader.clone(),
+            kept,
+            bytes,
+            next,
+            opening,
+            news,
+            nowhere,
+        })
     }
 
     /// The term that this log is of, by the revision that began it.
@@ -60,13 +80,21 @@ impl EventLog {
         self.term.create_revision
     }
 
-    /// Writes the documents of a plan, in as few transactions as the limits allow, each with its event; what else is new goes with the
-    /// first, or alone if nothing changes. Answers with the revision of the last document; a conflict means to look again.
+    /// Writes the documents of a plan, in as few transactions as the limits allow, each with its
+    /// event; what else is new goes with the first, or alone if nothing changes. Answers with the
+    /// revision of the last document; a conflict means to look again.
     ///
     /// Unless `sure`, nothing is said of what newly fits nowhere: machines may be about to return.
-    pub async fn commit(&mut self, mirror: &Mirror, saved: &Saved, plan: &Plan, sure: bool) -> Result<Option<i64>, StoreError> {
+    pub async fn commit(
+        &mut self,
+        mirror: &Mirror,
+        saved: &Saved,
+        plan: &Plan,
+        sure: bool,
+    ) -> Result<Option<i64>, StoreError> {
         let snapshot = &saved.snapshot;
-        let (news, told) = self.news.look(snapshot, plan, mirror.machines_created(), &snapshot.left, sure);
+        let (news, told) =
+            self.news.look(snapshot, plan, mirror.machines_created(), &snapshot.left, sure);
         let mut told = Some(told);
         let mut items: Vec<Item> = self.opening.iter().cloned().chain(news).collect();
         let digest = if plan.documents.is_empty() { "" } else { &saved.plan };
@@ -75,7 +103,9 @@ impl EventLog {
         let mut commit = store.begin_commit(self.term, mirror, plan);
         let mut last = None;
         while let Some(batch) = commit.next_batch()? {
-            items.extend(batch.machines.iter().filter_map(|machine| decided.remove(*machine)).flatten());
+            items.extend(
+                batch.machines.iter().filter_map(|machine| decided.remove(*machine)).flatten(),
+            );
             let event = self.event(snapshot, digest, std::mem::take(&mut items));
             self.make_room(&event).await?;
             last = Some(commit.write(batch, Some(&event)).await?);
@@ -100,7 +130,9 @@ impl EventLog {
             now = self.nowhere.clone().unwrap_or_default().as_far_as(&now);
         }
         let before = self.nowhere.as_ref();
-        let same = before.map_or(now.units.is_empty(), |before| (&before.units, before.left_out) == (&now.units, now.left_out));
+        let same = before.map_or(now.units.is_empty(), |before| {
+            (&before.units, before.left_out) == (&now.units, now.left_out)
+        });
         if !same {
             self.store.put_nowhere(self.term, &now).await?;
             self.nowhere = Some(now);
@@ -120,7 +152,8 @@ impl EventLog {
         }
     }
 
-    /// Drops the oldest events, so that with the next one there are neither too many nor too large ones.
+    /// Drops the oldest events, so that with the next one there are neither too many nor too large
+    /// ones.
     async fn make_room(&mut self, next: &Event) -> Result<(), StoreError> {
         let next = size(next);
         if self.kept.len() < MAX_EVENTS && self.bytes + next <= MAX_BYTES {
@@ -153,7 +186,12 @@ impl EventLog {
 }
 
 /// Tells that a term ends by itself.
-pub async fn resign(store: &Store, term: Term, leader: &MachineId, now_ms: u64) -> Result<(), StoreError> {
+pub async fn resign(
+    store: &Store,
+    term: Term,
+    leader: &MachineId,
+    now_ms: u64,
+) -> Result<(), StoreError> {
     let item = Item::of_machine(What::Resigned, leader.clone(), "it stops");
     let event = Event {
         id: id(term, LAST),

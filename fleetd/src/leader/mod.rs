@@ -1,4 +1,5 @@
-//! What the elected leader does: the election, when to plan, and the commit of a plan with its events.
+//! What the elected leader does: the election, when to plan, and the commit of a plan with its
+//! events.
 
 pub mod election;
 pub mod engine;

@@ -1,4 +1,5 @@
-//! Planning, away from the threads that keep this machine alive: a plan may take long, and no lease, watchdog or request waits for it.
+//! Planning, away from the threads that keep this machine alive: a plan may take long, and no
+//! lease, watchdog or request waits for it.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -44,7 +45,8 @@ impl Planner {
         Planner { plan: Arc::new(plan), apart: true }
     }
 
-    /// In the caller's own task: for the simulator, which has one thread and its own order of what runs.
+    /// In the caller's own task: for the simulator, which has one thread and its own order of what
+    /// runs.
     pub fn inline() -> Planner {
         Planner { apart: false, ..Planner::default() }
     }
@@ -66,6 +68,8 @@ impl Planner {
         if !self.apart {
             return work();
         }
-        panics::contained_work(work).await.unwrap_or_else(|message| resume_unwind(Box::new(message)))
+        panics::contained_work(work)
+            .await
+            .unwrap_or_else(|message| resume_unwind(Box::new(message)))
     }
 }

@@ -11,8 +11,8 @@ use fleet_core::replay::Saved;
 const MOST: usize = 256;
 const LEAST: usize = 8;
 
-/// How many entries all kept snapshots may have together. They share the documents that did not change in between, so an entry takes some
-/// 50 bytes.
+/// How many entries all kept snapshots may have together. They share the documents that did not
+/// change in between, so an entry takes some 50 bytes.
 const ENTRIES: usize = 200_000;
 
 /// Shared between the engine, which fills it, and the API.
@@ -45,13 +45,16 @@ impl Replays {
         let mut kept = self.lock();
         kept.entries += entries(&saved);
         kept.committed.push_back(saved);
-        while kept.committed.len() > MOST || (kept.committed.len() > LEAST && kept.entries > ENTRIES) {
+        while kept.committed.len() > MOST
+            || (kept.committed.len() > LEAST && kept.entries > ENTRIES)
+        {
             let oldest = kept.committed.pop_front();
             kept.entries -= oldest.map_or(0, |oldest| entries(&oldest));
         }
     }
 
-    /// Another machine leads: what was planned last is no longer what holds. What was committed stays, to be asked for.
+    /// Another machine leads: what was planned last is no longer what holds. What was committed
+    /// stays, to be asked for.
     pub fn end_term(&self) {
         self.lock().last = None;
     }
@@ -85,9 +88,13 @@ mod tests {
 
     #[test]
     fn as_many_are_kept_as_their_size_allows_also_after_the_term() {
-        for (size, rounds, kept) in [(1, 300, MOST), (2_000, 120, ENTRIES / 2_000), (50_000, 12, LEAST)] {
+        for (size, rounds, kept) in
+            [(1, 300, MOST), (2_000, 120, ENTRIES / 2_000), (50_000, 12, LEAST)]
+        {
             let report = Arc::new(Report::default());
-            let reports = (0..size).map(|number| (MachineId::new(format!("{number}")), report.clone())).collect();
+            let reports = (0..size)
+                .map(|number| (MachineId::new(format!("{number}")), report.clone()))
+                .collect();
             let snapshot = Snapshot { reports, ..Snapshot::default() };
             let (version, leader) = (String::new(), MachineId::new("m"));
             let mut saved = Saved { v: 1, version, leader, term: 1, plan: String::new(), snapshot };
@@ -98,8 +105,14 @@ mod tests {
                 replays.committed(Arc::new(saved.clone()));
             }
             replays.end_term();
-            let found = (0..rounds).filter(|number| replays.find(Some(&number.to_string())).is_some()).count();
-            assert_eq!((found, replays.find(None).is_none()), (kept, true), "of {size} entries each");
+            let found = (0..rounds)
+                .filter(|number| replays.find(Some(&number.to_string())).is_some())
+                .count();
+            assert_eq!(
+                (found, replays.find(None).is_none()),
+                (kept, true),
+                "of {size} entries each"
+            );
             assert!(replays.find(Some(&saved.plan)).is_some(), "the last one is kept");
         }
     }

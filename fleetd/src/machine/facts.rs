@@ -16,7 +16,8 @@ use crate::machine::session::Presence;
 /// The address of a machine that has no other.
 const LOOPBACK: &str = "127.0.0.1";
 
-/// How often the routing table is asked whether the machine's address has changed; nothing is sent for it.
+/// How often the routing table is asked whether the machine's address has changed; nothing is sent
+/// for it.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// The same while the machine has no address: its network is coming up.
@@ -31,8 +32,12 @@ pub fn this_machine(settings: &Settings) -> anyhow::Result<Machine> {
         id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()),
         "/etc/machine-id holds {id:?}, not 32 hex digits; create it with systemd-machine-id-setup"
     );
-    let address = if settings.public_ip.is_empty() { default_address() } else { settings.public_ip.clone() };
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string();
+    let address =
+        if settings.public_ip.is_empty() { default_address() } else { settings.public_ip.clone() };
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_string();
     let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     Ok(Machine {
         v: FORMAT,
@@ -47,11 +52,15 @@ pub fn this_machine(settings: &Settings) -> anyhow::Result<Machine> {
     })
 }
 
-/// The same while fleetd runs: its id is what it was at the start, and its address what it was if it has none now.
+/// The same while fleetd runs: its id is what it was at the start, and its address what it was if
+/// it has none now.
 pub fn still_this_machine(settings: &Settings, before: &Machine) -> anyhow::Result<Machine> {
     let mut now = this_machine(settings)?;
     if now.id != before.id {
-        warn!("/etc/machine-id has changed from {} to {}; run systemctl restart fleetd", before.id, now.id);
+        warn!(
+            "/etc/machine-id has changed from {} to {}; run systemctl restart fleetd",
+            before.id, now.id
+        );
         now.id = before.id.clone();
     }
     if settings.public_ip.is_empty() && now.address == LOOPBACK {
@@ -61,8 +70,8 @@ pub fn still_this_machine(settings: &Settings, before: &Machine) -> anyhow::Resu
     Ok(now)
 }
 
-/// Follows the machine's address while fleetd runs, where the configuration names none: the network may come up after fleetd, and a DHCP
-/// server may give another address. Ends when it is dropped.
+/// Follows the machine's address while fleetd runs, where the configuration names none: the network
+/// may come up after fleetd, and a DHCP server may give another address. Ends when it is dropped.
 pub struct AddressWatch(Option<AbortHandle>);
 
 impl AddressWatch {
@@ -72,7 +81,8 @@ impl AddressWatch {
             return AddressWatch(None);
         }
         let (settings, presence) = (settings.clone(), presence.clone());
-        let follow = follow_address(presence, found_address, move |address| settings.api_url(address));
+        let follow =
+            follow_address(presence, found_address, move |address| settings.api_url(address));
         AddressWatch(Some(tokio::spawn(follow).abort_handle()))
     }
 }
@@ -94,7 +104,11 @@ async fn follow_address(
     loop {
         let known = presence.borrow().machine.address.clone();
         tokio::time::sleep(if known == LOOPBACK { LOOK_FOR_THE_FIRST } else { LOOK }).await;
-        let Some(address) = find().filter(|ip| !ip.is_loopback()).map(|ip| ip.to_string()).filter(|found| *found != known) else {
+        let Some(address) = find()
+            .filter(|ip| !ip.is_loopback())
+            .map(|ip| ip.to_string())
+            .filter(|found| *found != known)
+        else {
             continue;
         };
         info!("this machine's address is {address} now, and was {known}");
@@ -123,7 +137,9 @@ fn found_address() -> Option<IpAddr> {
 
 fn memory_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let kib = text.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    });
     kib.unwrap_or(0) * 1024
 }
 
@@ -139,10 +155,12 @@ mod tests {
         let machine = Machine::new(MachineId::new("m"), LOOPBACK);
         let presence = watch::Sender::new(Presence { machine, ttl: Duration::from_secs(10) });
         let mut told = presence.subscribe();
-        let found = ["", "127.0.0.1", "10.0.0.1", "10.0.0.1", "", "10.0.0.2"].map(|ip| ip.parse().ok());
+        let found =
+            ["", "127.0.0.1", "10.0.0.1", "10.0.0.1", "", "10.0.0.2"].map(|ip| ip.parse().ok());
         let found = Mutex::new(VecDeque::from(found));
         let find = move || found.lock().unwrap().pop_front().flatten();
-        let follow = follow_address(presence, find, |address| Some(format!("http://{address}:4100")));
+        let follow =
+            follow_address(presence, find, |address| Some(format!("http://{address}:4100")));
         let began = tokio::time::Instant::now();
         let told = async {
             let mut all = Vec::new();
@@ -153,8 +171,12 @@ mod tests {
             }
             all
         };
-        let told = tokio::select! { told = told => told, () = follow => unreachable!("it goes on for ever") };
+        let told = tokio::select! { told = told => told, () = follow => unreachable!("it goes on \
+        for ever") };
         let expected = [("10.0.0.1", 3), ("10.0.0.2", 3 + 3 * 5)];
-        assert_eq!(told, expected.map(|(ip, at)| (ip.to_string(), format!("http://{ip}:4100"), at)));
+        assert_eq!(
+            told,
+            expected.map(|(ip, at)| (ip.to_string(), format!("http://{ip}:4100"), at))
+        );
     }
 }

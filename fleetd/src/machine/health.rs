@@ -1,4 +1,5 @@
-//! Since when the store has been reachable without a break: what decides whether an absent machine is lost or gets time to return.
+//! Since when the store has been reachable without a break: what decides whether an absent machine
+//! is lost or gets time to return.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -7,20 +8,23 @@ use tokio::time::Instant;
 
 use crate::process::clock;
 
-/// How long machines have in any case to renew or register anew when the store is back: a call that hangs (2 s), the pause after it, a
-/// call that does not.
+/// How long machines have in any case to renew or register anew when the store is back: a call that
+/// hangs (2 s), the pause after it, a call that does not.
 const RETURN: Duration = Duration::from_secs(3);
 
-/// The longest break that may be an election's alone: the election, a call that it made hang, the next renewal.
+/// The longest break that may be an election's alone: the election, a call that it made hang, the
+/// next renewal.
 const ELECTION: Duration = Duration::from_millis(7_500);
 
-/// Shared between the session, which keeps the machine's lease and so notices every outage that matters, and the engine.
+/// Shared between the session, which keeps the machine's lease and so notices every outage that
+/// matters, and the engine.
 #[derive(Debug, Default)]
 pub struct Health(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Since when it answers, breaks that do not count aside, in milliseconds since 1970. `None` while it does not.
+    /// Since when it answers, breaks that do not count aside, in milliseconds since 1970. `None`
+    /// while it does not.
     since_ms: Option<u64>,
     /// What `since_ms` was before the present break, or the last one.
     before_ms: Option<u64>,
@@ -31,10 +35,12 @@ struct State {
 }
 
 impl Health {
-    /// The store answered; `led_anew` as of [`Kv::led_anew`](crate::store::kv::Kv::led_anew), `lease` is the time of a machine's lease.
+    /// The store answered; `led_anew` as of [`Kv::led_anew`](crate::store::kv::Kv::led_anew),
+    /// `lease` is the time of a machine's lease.
     ///
-    /// A break in which etcd elected another leader does not count: each lease had its whole time again in the midst of it. It must be
-    /// short against that time, and stand alone, lest several hide a long one.
+    /// A break in which etcd elected another leader does not count: each lease had its whole time
+    /// again in the midst of it. It must be short against that time, and stand alone, lest several
+    /// hide a long one.
     pub fn reachable(&self, led_anew: Option<Instant>, lease: Duration) {
         let mut state = self.lock();
         let (now, now_ms) = (Instant::now(), clock::now_ms());
@@ -61,12 +67,16 @@ impl Health {
         }
     }
 
-    /// When absent machines may be called lost, in milliseconds since 1970: once the store has been reachable for `settle`, and for a few
-    /// seconds since any break. `None` while it is not reachable.
+    /// When absent machines may be called lost, in milliseconds since 1970: once the store has been
+    /// reachable for `settle`, and for a few seconds since any break. `None` while it is not
+    /// reachable.
     pub fn settled_at_ms(&self, settle: Duration) -> Option<u64> {
         let state = self.lock();
         let (since_ms, (_, back_ms)) = (state.since_ms?, state.back?);
-        Some((since_ms + settle.as_millis() as u64).max(back_ms + settle.min(RETURN).as_millis() as u64))
+        Some(
+            (since_ms + settle.as_millis() as u64)
+                .max(back_ms + settle.min(RETURN).as_millis() as u64),
+        )
     }
 
     /// Whether the store answered last time.
@@ -93,7 +103,8 @@ mod tests {
 
     const LEASE: Duration = Duration::from_secs(10);
 
-    /// Answers for `steady`, is silent for `silent`, answers again; a leader of etcd is elected in the silence if `elected`.
+    /// Answers for `steady`, is silent for `silent`, answers again; a leader of etcd is elected in
+    /// the silence if `elected`.
     async fn broken(health: &Health, steady: Duration, silent: Duration, elected: bool) -> bool {
         health.reachable(None, LEASE);
         let since = health.settled_at_ms(Duration::ZERO);
@@ -111,11 +122,16 @@ mod tests {
     }
 
     async fn counts(steady_s: u64, silent_s: u64, elected: bool) -> bool {
-        // The wall clock stands still beside tokio's, so what counts is told apart by a clock of tokio's.
+        // The wall clock stands still beside tokio's, so what counts is told apart by a clock of
+        // tokio's.
         let start = Instant::now();
         let clock: clock::Clock = std::sync::Arc::new(move || start.elapsed().as_millis() as u64);
         let health = Health::default();
-        !clock::with_clock(clock, broken(&health, Duration::from_secs(steady_s), Duration::from_secs(silent_s), elected)).await
+        !clock::with_clock(
+            clock,
+            broken(&health, Duration::from_secs(steady_s), Duration::from_secs(silent_s), elected),
+        )
+        .await
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,13 +1,18 @@
-//! This machine's presence in the store: a lease, the machine's record under it, and keeping both alive.
+//! This machine's presence in the store: a lease, the machine's record under it, and keeping both
+//! alive.
 //!
-//! The lease's id lies on disk, so a fleetd that restarts (or a machine that reboots within the lease) goes on with the record that it
-//! had, and nobody sees it gone. A disk may be copied, so that id alone is no permission:
+//! The lease's id lies on disk, so a fleetd that restarts (or a machine that reboots within the
+//! lease) goes on with the record that it had, and nobody sees it gone. A disk may be copied, so
+//! that id alone is no permission:
 //!
 //! - A restart in the same boot, which a file in `run_dir` proves, goes on with the lease at once.
-//! - A reboot looks on first. If nobody renews the lease until it is about to end, the record is put under a new one.
-//! - If somebody renews it, another fleetd lives with this machine's id. That one keeps its place; this one is refused, starts and stops
-//!   nothing, and leaves a note (`rivals/<id>`) from which the other one learns of it. Both say what to do. When the other one has left, or
-//!   the leader has given up on it, this one registers. Where nobody leads, it may do so: somebody must give up on the other one.
+//! - A reboot looks on first. If nobody renews the lease until it is about to end, the record is
+//!   put under a new one.
+//! - If somebody renews it, another fleetd lives with this machine's id. That one keeps its place;
+//!   this one is refused, starts and stops nothing, and leaves a note (`rivals/<id>`) from which
+//!   the other one learns of it. Both say what to do. When the other one has left, or the leader
+//!   has given up on it, this one registers. Where nobody leads, it may do so: somebody must give
+//!   up on the other one.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,8 +25,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
-use crate::machine::health::Health;
 use crate::keeper;
+use crate::machine::health::Health;
 use crate::store::{LeaseId, Registered, Registration, Store, StoreError};
 
 mod rivals;
@@ -35,7 +40,8 @@ pub use standing::Standing;
 use standing::Standings;
 use watched::{Holder, Watched};
 
-/// How long to wait before the store is tried again: short against any lease, long against its load.
+/// How long to wait before the store is tried again: short against any lease, long against its
+/// load.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// How often a fleetd that was refused looks whether the other one has gone.
@@ -100,7 +106,8 @@ struct Trying {
 }
 
 impl Session {
-    /// `data_dir` must survive a reboot, `run_dir` must not; `ttl` is how long the machine may be silent before it is lost.
+    /// `data_dir` must survive a reboot, `run_dir` must not; `ttl` is how long the machine may be
+    /// silent before it is lost.
     pub fn new(
         store: Store,
         machine: Machine,
@@ -117,7 +124,16 @@ impl Session {
         };
         let presence = watch::Sender::new(Presence { machine, ttl });
         let standing = Standings::default();
-        Session { store, presence, files, health, standing, alone: false, guard_dir: None, known: Mutex::new(known) }
+        Session {
+            store,
+            presence,
+            files,
+            health,
+            standing,
+            alone: false,
+            guard_dir: None,
+            known: Mutex::new(known),
+        }
     }
 
     /// For a store that this machine alone has open: nobody else can hold its record.
@@ -148,7 +164,8 @@ impl Session {
         self.standing.subscribe()
     }
 
-    /// Registers and stays registered. Drop the future to stop; the lease then runs on for its time (see [`leave`]).
+    /// Registers and stays registered. Drop the future to stop; the lease then runs on for its time
+    /// (see [`leave`]).
     pub async fn run(self) {
         tokio::select! {
             biased; // the same order in each run of the simulator
@@ -161,15 +178,21 @@ impl Session {
         loop {
             let held = self.register().await;
             let Presence { machine, ttl } = held.presence.clone();
-            info!(lease = held.registration.lease.0, address = %machine.address, "registered machine {}", machine.id);
+            info!(lease = held.registration.lease.0, address = %machine.address, "registered \
+                machine {}", machine.id);
             self.stand(Standing::Own(Some(held.registration)));
             self.stay(held).await;
-            warn!("the machine's lease ended (it was silent for {} s, or the store lost it); registering anew", ttl.as_secs());
+            warn!(
+                "the machine's lease ended (it was silent for {} s, or the store lost it); \
+                    registering anew",
+                ttl.as_secs()
+            );
             self.stand(Standing::Own(None));
         }
     }
 
-    /// Returns when the lease has ended. Until then the store is told of every change of what this machine is.
+    /// Returns when the lease has ended. Until then the store is told of every change of what this
+    /// machine is.
     async fn stay(&self, mut held: Held) {
         let mut changes = self.presence.subscribe();
         let mut said = String::new();
@@ -179,14 +202,19 @@ impl Session {
             if wanted != held.presence {
                 match self.update(&held, &wanted).await {
                     Ok(registration) => {
-                        info!(lease = registration.lease.0, "registered what has changed of this machine");
+                        info!(
+                            lease = registration.lease.0,
+                            "registered what has changed of this machine"
+                        );
                         self.stand(Standing::Own(Some(registration)));
                         held = Held { registration, presence: wanted };
                     }
                     Err(StoreError::LeaseExpired) => return,
                     Err(error) => {
                         retry = true;
-                        let now = format!("what has changed of this machine is not registered yet: {error}");
+                        let now = format!(
+                            "what has changed of this machine is not registered yet: {error}"
+                        );
                         if now != said {
                             warn!("{now}");
                             said = now;
@@ -253,7 +281,8 @@ impl Session {
                     }
                     (said.is_empty()).then(|| {
                         format!(
-                            "a machine with the id {} is registered already, at {address}; looking for a few seconds whether it lives",
+                            "a machine with the id {} is registered already, at {address}; \
+                                looking for a few seconds whether it lives",
                             self.presence.borrow().machine.id
                         )
                     })
@@ -289,14 +318,22 @@ impl Session {
     }
 
     /// The registration; or, where somebody else has the id, what is known of it, and its address.
-    async fn try_register(&self, trying: &mut Trying) -> Result<Result<Held, (Holder, String)>, StoreError> {
+    async fn try_register(
+        &self,
+        trying: &mut Trying,
+    ) -> Result<Result<Held, (Holder, String)>, StoreError> {
         let wanted = self.presence.borrow().clone();
         let there = self.store.registered(&wanted.machine.id).await?;
         let Some(there) = there else {
             trying.watched = None;
-            if self.standing.now().is_refused() && !self.store.is_given_up(&wanted.machine.id, self.own_keeper()).await? {
+            if self.standing.now().is_refused()
+                && !self.store.is_given_up(&wanted.machine.id, self.own_keeper()).await?
+            {
                 if self.standing.now() == Standing::Taken {
-                    info!("the other fleetd with this machine's id is gone; waiting until the leader has given up on it");
+                    info!(
+                        "the other fleetd with this machine's id is gone; waiting until the \
+                            leader has given up on it"
+                    );
                     self.stand(Standing::Vacant);
                 }
                 return Ok(Err((Holder::Unknown, String::new())));
@@ -311,11 +348,15 @@ impl Session {
             self.stand(Standing::Taken); // it is back
         }
         if !self.alone {
-            let Some(left) = self.store.time_left(lease).await? else { return Err(StoreError::LeaseExpired) };
+            let Some(left) = self.store.time_left(lease).await? else {
+                return Err(StoreError::LeaseExpired);
+            };
             let watched = trying.watched.take().filter(|watched| watched.lease == lease);
-            let watched = trying.watched.insert(watched.unwrap_or_else(|| Watched::new(lease, &left)));
+            let watched =
+                trying.watched.insert(watched.unwrap_or_else(|| Watched::new(lease, &left)));
             let holder = watched.look(&left);
-            let last_boot = self.known().claimed.contains(&lease) && !self.standing.now().is_refused();
+            let last_boot =
+                self.known().claimed.contains(&lease) && !self.standing.now().is_refused();
             if holder != Holder::Silent || !last_boot {
                 return Ok(Err((holder, there.address)));
             }
@@ -350,7 +391,8 @@ impl Session {
         if !self.store.keep_alive(id).await? {
             return Err(StoreError::LeaseExpired);
         }
-        // An earlier fleetd's lease may have another time than this one's configuration says; `stay` sees to that.
+        // An earlier fleetd's lease may have another time than this one's configuration says;
+        // `stay` sees to that.
         let noted = self.known().ttl.filter(|(lease, _)| *lease == id).map(|(_, ttl)| ttl);
         let ttl = match noted {
             Some(ttl) => ttl,
@@ -361,8 +403,14 @@ impl Session {
         Ok(Held { registration, presence: Presence { ttl, ..wanted } })
     }
 
-    /// The last boot of this machine is. Its lease is not gone on with: whoever else may believe in it would not notice.
-    async fn take_over(&self, wanted: Presence, there: &Registered, trying: &mut Trying) -> Result<Held, StoreError> {
+    /// The last boot of this machine is. Its lease is not gone on with: whoever else may believe in
+    /// it would not notice.
+    async fn take_over(
+        &self,
+        wanted: Presence,
+        there: &Registered,
+        trying: &mut Trying,
+    ) -> Result<Held, StoreError> {
         let lease = self.granted(&wanted, trying).await?;
         self.known().own.insert(lease.id);
         self.files.keep_for_this_boot(lease.id, lease.ttl.as_millis() as u64, None);
@@ -384,7 +432,8 @@ impl Session {
         Ok(granted)
     }
 
-    /// Notes that the machine's record is, or is about to be, under this lease; `before` while it may be under that one still.
+    /// Notes that the machine's record is, or is about to be, under this lease; `before` while it
+    /// may be under that one still.
     fn own(&self, lease: Lease, before: Option<LeaseId>) {
         self.known().own.insert(lease.id);
         self.files.keep(lease.id, lease.ttl.as_millis() as u64, before);
@@ -398,7 +447,8 @@ impl Session {
         self.standing.tell(standing);
     }
 
-    /// Returns when the lease has ended. An unreachable store ends nothing: only its word that the lease is gone does.
+    /// Returns when the lease has ended. An unreachable store ends nothing: only its word that the
+    /// lease is gone does.
     async fn keep_alive(&self, lease: LeaseId, ttl: Duration) {
         // Three tries fit into one lease time.
         let mut beat = interval(ttl / 3);
@@ -411,7 +461,8 @@ impl Session {
                     Ok(true) => {
                         (renewed, silent) = (Instant::now(), false);
                         if !self.health.is_reachable() {
-                            // A renewal may be answered by a member that has not heard of an election yet; a read is not.
+                            // A renewal may be answered by a member that has not heard of an
+                            // election yet; a read is not.
                             let _ = self.store.leader().await;
                         }
                         break self.health.reachable(self.store.led_anew(), ttl);
@@ -425,7 +476,10 @@ impl Session {
                         if !silent && renewed.elapsed() >= ttl {
                             silent = true;
                             // fleet 1.0's words, which its operators look for.
-                            error!("Server monitor triggered: Monitor timed out before successful heartbeat");
+                            error!(
+                                "Server monitor triggered: Monitor timed out before successful \
+                                    heartbeat"
+                            );
                         }
                         tokio::time::sleep(RETRY).await;
                     }
@@ -435,7 +489,8 @@ impl Session {
     }
 }
 
-/// Ends this machine's presence at once: its units are then planned elsewhere. Whoever leaves stops them first, see [`crate::leave`].
+/// Ends this machine's presence at once: its units are then planned elsewhere. Whoever leaves stops
+/// them first, see [`crate::leave`].
 pub async fn leave(store: &Store, machine: &MachineId, registration: Registration) {
     if let Err(error) = store.leave(machine, registration).await {
         warn!("cannot say goodbye: {error}");

@@ -7,17 +7,20 @@ use clap::{CommandFactory, Parser};
 
 /// Makes the machines of a cluster one init system: runs on every machine, drives its systemd.
 ///
-/// Without a configuration it manages this machine alone, with an embedded store. Give it etcd_servers, and it is one of a cluster.
+/// Without a configuration it manages this machine alone, with an embedded store. Give it
+/// etcd_servers, and it is one of a cluster.
 #[derive(Debug, Parser)]
 #[command(
     name = "fleetd",
     version,
     about,
-    after_help = "Each option of the configuration can also be given as FLEET_<OPTION> in the environment."
+    after_help = "Each option of the configuration can also be given as FLEET_<OPTION> in the \
+        environment."
 )]
 pub struct Args {
-    /// The configuration file, TOML or fleet 1.0's; drop-ins lie in <FILE without .conf>.conf.d/*.toml [default:
-    /// /etc/fleet/fleetd.conf, over fleet 1.0's /etc/fleet/fleet.conf]
+    /// The configuration file, TOML or fleet 1.0's; drop-ins lie in <FILE without
+    /// .conf>.conf.d/*.toml [default: /etc/fleet/fleetd.conf, over fleet 1.0's
+    /// /etc/fleet/fleet.conf]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -25,11 +28,13 @@ pub struct Args {
     #[arg(long)]
     pub check_config: bool,
 
-    /// Read every document of the configured store, say what is wrong, and exit; the embedded store only while no fleetd runs
+    /// Read every document of the configured store, say what is wrong, and exit; the embedded store
+    /// only while no fleetd runs
     #[arg(long)]
     pub check_store: bool,
 
-    /// Drive this user's own systemd, without root; the configuration is ~/.config/fleet/fleetd.conf
+    /// Drive this user's own systemd, without root; the configuration is
+    /// ~/.config/fleet/fleetd.conf
     #[arg(long)]
     pub user: bool,
 }
@@ -42,16 +47,20 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Args {
 fn in_todays_form(i: usize, arg: OsString) -> OsString {
     match arg.to_str() {
         Some("version") if i == 1 => "--version".into(),
-        Some(text) if text == "-version" || text == "-config" || text.starts_with("-config=") => format!("-{text}").into(),
+        Some(text) if text == "-version" || text == "-config" || text.starts_with("-config=") => {
+            format!("-{text}").into()
+        }
         _ => arg,
     }
 }
 
 /// Holds this machine's lease for fenced units
 ///
-/// Units with Fence=yes are bound to its guard, so that systemd ends them when their machine may be taken for lost. Both are run by systemd,
-/// as fleet-keeper.service and fleet-guard.service, which fleetd starts when the first fenced unit is assigned here. A restart of the keeper,
-/// for an upgrade too, stops nothing: the next process goes on with the lease. A stop of it ends all that is fenced here.
+/// Units with Fence=yes are bound to its guard, so that systemd ends them when their machine may be
+/// taken for lost. Both are run by systemd, as fleet-keeper.service and fleet-guard.service, which
+/// fleetd starts when the first fenced unit is assigned here. A restart of the keeper, for an
+/// upgrade too, stops nothing: the next process goes on with the lease. A stop of it ends all that
+/// is fenced here.
 #[derive(Debug, Parser)]
 #[command(name = "fleet-keeper", version)]
 pub struct KeeperArgs {
@@ -89,6 +98,9 @@ mod tests {
         assert_eq!(parse(&["-config=/a"]), Some("/a".into()));
         assert_eq!(parse(&["--config", "/a"]), Some("/a".into()));
         let form = |i, arg: &str| in_todays_form(i, OsString::from(arg));
-        assert_eq!([form(1, "version"), form(1, "-version"), form(2, "version")], ["--version", "--version", "version"]);
+        assert_eq!(
+            [form(1, "version"), form(1, "-version"), form(2, "version")],
+            ["--version", "--version", "version"]
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! The time that fleetd works with: the wall clock at start plus what has passed since, so a stepped clock moves no pause.
+//! The time that fleetd works with: the wall clock at start plus what has passed since, so a
+//! stepped clock moves no pause.
 //!
-//! The simulator gives each of its machines a clock of its own, see [`with_clock`]; nothing else does.
+//! The simulator gives each of its machines a clock of its own, see [`with_clock`]; nothing else
+//! does.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -31,7 +33,8 @@ fn host_ms() -> u64 {
     wall_ms + start.elapsed().as_millis() as u64
 }
 
-/// Milliseconds since 1970 by the wall clock, which may be set at any time: to show, not to count with.
+/// Milliseconds since 1970 by the wall clock, which may be set at any time: to show, not to count
+/// with.
 pub fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }

@@ -22,7 +22,10 @@ pub fn raise() -> u64 {
     match setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }) {
         Ok(()) => {
             if wanted <= USUAL {
-                warn!("only {wanted} files may be open at once; LimitNOFILE= in fleetd.service says how many");
+                warn!(
+                    "only {wanted} files may be open at once; LimitNOFILE= in fleetd.service says \
+                        how many"
+                );
             }
             wanted
         }

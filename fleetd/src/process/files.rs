@@ -1,7 +1,8 @@
-//! Files and folders with a mode of their own, whatever the umask is; small files are written whole or not at all.
+//! Files and folders with a mode of their own, whatever the umask is; small files are written whole
+//! or not at all.
 //!
-//! What fleet keeps for itself is its owner's only: unit files may carry secrets. What systemd reads, others may read, too:
-//! `systemctl cat` reads it as the user who asks.
+//! What fleet keeps for itself is its owner's only: unit files may carry secrets. What systemd
+//! reads, others may read, too: `systemctl cat` reads it as the user who asks.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -17,13 +18,15 @@ pub const PUBLIC: u32 = 0o644;
 const PRIVATE_FOLDER: u32 = 0o700;
 const PUBLIC_FOLDER: u32 = 0o755;
 
-/// What fleet keeps in `data_dir`, and beside it while it is written. A name that is not here is somebody else's.
+/// What fleet keeps in `data_dir`, and beside it while it is written. A name that is not here is
+/// somebody else's.
 const KEPT: [&str; 4] = ["assignment", "session", "store", "texts"];
 
 /// What a file system brings by itself.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// Replaces `path` by `bytes`, readable by its owner only: a reader, or a crash, sees the old file or the new one.
+/// Replaces `path` by `bytes`, readable by its owner only: a reader, or a crash, sees the old file
+/// or the new one.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, |file| {
         file.write_all(bytes)?;
@@ -31,7 +34,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-/// The same without a sync, for a folder in memory: the rename keeps a crash from leaving half a file.
+/// The same without a sync, for a folder in memory: the rename keeps a crash from leaving half a
+/// file.
 pub fn write_in_memory(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, |file| file.write_all(bytes))
 }
@@ -39,7 +43,9 @@ pub fn write_in_memory(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// What cannot be written leaves nothing.
 fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temporary = path.with_extension("new");
-    let written = create(&temporary, PRIVATE).and_then(|mut file| write(&mut file)).and_then(|()| fs::rename(&temporary, path));
+    let written = create(&temporary, PRIVATE)
+        .and_then(|mut file| write(&mut file))
+        .and_then(|()| fs::rename(&temporary, path));
     written.inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
@@ -52,22 +58,24 @@ pub fn create(path: &Path, mode: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// A folder that everybody may look into, with those above it. One of ours that was made under a narrow umask is opened, too.
+/// A folder that everybody may look into, with those above it. One of ours that was made under a
+/// narrow umask is opened, too.
 pub fn public_folder(path: &Path) -> io::Result<()> {
     make(path, PUBLIC_FOLDER)?;
     let found = fs::metadata(path)?;
     if is_ours(&found) { set(path, &found, found.mode() | PUBLIC_FOLDER) } else { Ok(()) }
 }
 
-/// A folder for its owner alone. One of ours that others may look into is closed, with the files in it.
+/// A folder for its owner alone. One of ours that others may look into is closed, with the files in
+/// it.
 pub fn private_folder(path: &Path) -> io::Result<()> {
     make(path, PRIVATE_FOLDER)?;
     close(path)?;
     fs::read_dir(path)?.try_for_each(|entry| close(&entry?.path()))
 }
 
-/// Makes `data_dir`, or closes what is in it to others. Something else than fleet's in it is left alone, and then so is the folder itself;
-/// the answer is whether that lets others look into it.
+/// Makes `data_dir`, or closes what is in it to others. Something else than fleet's in it is left
+/// alone, and then so is the folder itself; the answer is whether that lets others look into it.
 pub fn data_folder(path: &Path) -> io::Result<bool> {
     make(path, PRIVATE_FOLDER)?;
     let mut shared = false;
@@ -101,18 +109,27 @@ fn make(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Takes from others what they may do with it, if it is ours. A link is left alone, and so is what it leads to.
+/// Takes from others what they may do with it, if it is ours. A link is left alone, and so is what
+/// it leads to.
 fn close(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // gone meanwhile
         found => found?,
     };
-    if found.is_symlink() || !is_ours(&found) { Ok(()) } else { set(path, &found, found.mode() & !0o077) }
+    if found.is_symlink() || !is_ours(&found) {
+        Ok(())
+    } else {
+        set(path, &found, found.mode() & !0o077)
+    }
 }
 
 fn set(path: &Path, found: &Metadata, mode: u32) -> io::Result<()> {
     let mode = mode & 0o7777;
-    if found.mode() & 0o7777 == mode { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(mode)) }
+    if found.mode() & 0o7777 == mode {
+        Ok(())
+    } else {
+        fs::set_permissions(path, Permissions::from_mode(mode))
+    }
 }
 
 fn is_ours(found: &Metadata) -> bool {
@@ -134,7 +151,8 @@ mod tests {
     #[test]
     fn files_and_folders_have_their_own_mode_also_where_they_had_another() {
         let root = tempfile::tempdir().unwrap();
-        let (public, private, file) = (root.path().join("a/b"), root.path().join("c/d"), root.path().join("c/d/f.json"));
+        let (public, private, file) =
+            (root.path().join("a/b"), root.path().join("c/d"), root.path().join("c/d/f.json"));
         public_folder(&public).unwrap();
         private_folder(&private).unwrap();
         write_atomic(&file, b"x").unwrap();
@@ -158,7 +176,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let data = root.path().join("fleet");
         fs::create_dir_all(data.join("texts")).unwrap();
-        let old = ["assignment.json", "session.json", "store.redb", "texts/1253888", "texts", ""].map(|name| data.join(name));
+        let old = ["assignment.json", "session.json", "store.redb", "texts/1253888", "texts", ""]
+            .map(|name| data.join(name));
         for path in &old {
             if !path.is_dir() {
                 fs::write(path, "x").unwrap();
@@ -166,13 +185,19 @@ mod tests {
             chmod(path, if path.is_dir() { 0o755 } else { 0o644 });
         }
         assert!(!data_folder(&data).unwrap());
-        assert_eq!(old.each_ref().map(|path| mode(path)), [0o600, 0o600, 0o600, 0o600, 0o700, 0o700]);
+        assert_eq!(
+            old.each_ref().map(|path| mode(path)),
+            [0o600, 0o600, 0o600, 0o600, 0o700, 0o700]
+        );
         // A folder that is not fleet's alone keeps its mode.
         fs::write(data.join("backup.tar"), "x").unwrap();
         chmod(&data.join("backup.tar"), 0o644);
         chmod(&data, 0o755);
         chmod(&old[0], 0o644);
         assert!(data_folder(&data).unwrap());
-        assert_eq!([&data, &data.join("backup.tar"), &old[0]].map(|path| mode(path)), [0o755, 0o644, 0o600]);
+        assert_eq!(
+            [&data, &data.join("backup.tar"), &old[0]].map(|path| mode(path)),
+            [0o755, 0o644, 0o600]
+        );
     }
 }

@@ -17,8 +17,8 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// Opens what `NOTIFY_SOCKET` names, if it does. One that leads nowhere, as an inherited one may, is no reason not to run: a systemd
-    /// that waits for a word says so itself.
+    /// Opens what `NOTIFY_SOCKET` names, if it does. One that leads nowhere, as an inherited one
+    /// may, is no reason not to run: a systemd that waits for a word says so itself.
     pub fn from_environment() -> Notifier {
         let opened = std::env::var_os("NOTIFY_SOCKET").map(|path| Notifier::to(&path)).transpose();
         opened.map_or_else(

@@ -17,7 +17,8 @@ pub struct Repeated {
 impl Repeated {
     /// The words, if they are new or were said a while ago.
     pub fn fresh(&mut self, words: String) -> Option<&str> {
-        let known = self.last.as_ref().is_some_and(|(said, when)| *said == words && when.elapsed() < AGAIN);
+        let known =
+            self.last.as_ref().is_some_and(|(said, when)| *said == words && when.elapsed() < AGAIN);
         if known {
             return None;
         }

@@ -1,11 +1,14 @@
-//! Looks at every document: can it be read, is it of this format, is it near its limit, does it belong to anything.
+//! Looks at every document: can it be read, is it of this format, is it near its limit, does it
+//! belong to anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::address;
 use fleet_core::check::{Problem, StoreCheck};
 use fleet_core::event::Event;
-use fleet_core::model::{Assignment, FORMAT, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Settings, UnitRecord};
+use fleet_core::model::{
+    Assignment, FORMAT, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Settings, UnitRecord,
+};
 use fleet_core::name::UnitName;
 use serde::de::DeserializeOwned;
 
@@ -13,15 +16,18 @@ use super::keys::Key;
 use super::kv::KeyValue;
 use super::{MAX_RECORD_BYTES, Store, StoreError, mirror};
 
-/// From this share of its limit on a document is named, in percent: time is left to do something about it.
+/// From this share of its limit on a document is named, in percent: time is left to do something
+/// about it.
 const NEAR_PERCENT: usize = 80;
 
 impl Store {
     /// Reads everything that is fleet's and says what is wrong with it. Changes nothing.
     pub async fn check(&self) -> Result<StoreCheck, StoreError> {
         let documents = self.kv.range(self.keys.root()).await?;
-        let mut look =
-            Look { check: StoreCheck { revision: documents.revision, ..StoreCheck::default() }, units: BTreeMap::new() };
+        let mut look = Look {
+            check: StoreCheck { revision: documents.revision, ..StoreCheck::default() },
+            units: BTreeMap::new(),
+        };
         for kv in &documents.kvs {
             look.document(kv, self.keys.read(&kv.key));
         }
@@ -47,8 +53,10 @@ struct Look {
 
 impl Look {
     fn document(&mut self, kv: &KeyValue, key: Option<Key>) {
-        const REPAIR: &str = "repair it or delete it (`etcdctl get`, `etcdctl put`); nothing new is planned before";
-        const RESTART: &str = "delete it and restart fleetd on that machine, which writes it anew; nothing new is planned before";
+        const REPAIR: &str =
+            "repair it or delete it (`etcdctl get`, `etcdctl put`); nothing new is planned before";
+        const RESTART: &str = "delete it and restart fleetd on that machine, which writes it \
+            anew; nothing new is planned before";
         let (kind, limit) = match &key {
             Some(Key::Unit(_)) => ("units", MAX_RECORD_BYTES),
             Some(Key::Settings(_)) => ("settings", MAX_DOCUMENT_BYTES),
@@ -62,27 +70,37 @@ impl Look {
         self.check.count(kind, &kv.key, kv.value.len());
         if kv.value.len() * 100 > limit * NEAR_PERCENT {
             let remedy = match key {
-                Some(Key::Assignment(_) | Key::Report(_)) => "give the cluster more machines, or that machine fewer units",
+                Some(Key::Assignment(_) | Key::Report(_)) => {
+                    "give the cluster more machines, or that machine fewer units"
+                }
                 _ => "make it smaller",
             };
             self.note(kv, format!("{} of {limit} bytes", kv.value.len()), remedy);
         }
         match key {
             Some(Key::Unit(name)) => {
-                let remedy = format!("delete it ({}) and submit it again; nothing new is planned before", delete(name.as_str()));
+                let remedy = format!(
+                    "delete it ({}) and submit it again; nothing new is planned before",
+                    delete(name.as_str())
+                );
                 if let Some(problem) = name.refusal() {
                     self.bad(
                         kv,
                         problem,
-                        "destroy it and submit it under another name; machines that do not run it yet refuse it",
+                        "destroy it and submit it under another name; machines that do not run it \
+                            yet refuse it",
                     );
                 }
                 let record = self.readable::<UnitRecord>(kv, &remedy);
-                let record = record.filter(|record| self.named(kv, record.name.as_str(), name.as_str()));
+                let record =
+                    record.filter(|record| self.named(kv, record.name.as_str(), name.as_str()));
                 self.units.insert(name, record.map(|record| record.revision));
             }
             Some(Key::Machine(id)) => {
-                self.leased(kv, "delete it; that machine registers again when its fleetd is restarted");
+                self.leased(
+                    kv,
+                    "delete it; that machine registers again when its fleetd is restarted",
+                );
                 if let Some(machine) = self.readable::<Machine>(kv, RESTART) {
                     self.named(kv, machine.id.as_str(), id.as_str());
                     self.reachable(kv);
@@ -101,23 +119,38 @@ impl Look {
                 drop(self.readable::<Leader>(kv, "delete it; another leader is elected"));
             }
             Some(_) => {}
-            None => self.note(kv, "this fleetd does not know what it is".into(), "a later version may; else delete it"),
+            None => self.note(
+                kv,
+                "this fleetd does not know what it is".into(),
+                "a later version may; else delete it",
+            ),
         }
     }
 
-    /// A text without its unit is litter; a unit without its newest text cannot be started anywhere.
+    /// A text without its unit is litter; a unit without its newest text cannot be started
+    /// anywhere.
     fn texts(&mut self, texts: &[KeyValue], prefix: &str) {
         let mut stored: BTreeSet<(UnitName, u64)> = BTreeSet::new();
         for kv in texts {
             self.check.count("texts", &kv.key, kv.value.len());
             let path = kv.key.strip_prefix(prefix).unwrap_or_default();
-            let text = |(name, number): (&str, &str)| Some((UnitName::parse(name).ok()?, number.parse::<u64>().ok()?));
+            let text = |(name, number): (&str, &str)| {
+                Some((UnitName::parse(name).ok()?, number.parse::<u64>().ok()?))
+            };
             let Some((name, number)) = path.rsplit_once('/').and_then(text) else {
-                self.note(kv, "this fleetd does not know what it is".into(), "a later version may; else delete it");
+                self.note(
+                    kv,
+                    "this fleetd does not know what it is".into(),
+                    "a later version may; else delete it",
+                );
                 continue;
             };
             if !self.units.contains_key(&name) {
-                self.note(kv, format!("a text of {name}, which is no unit any more"), "delete it, it only takes space");
+                self.note(
+                    kv,
+                    format!("a text of {name}, which is no unit any more"),
+                    "delete it, it only takes space",
+                );
             }
             if std::str::from_utf8(&kv.value).is_err() {
                 self.bad(kv, "it is no UTF-8".into(), "submit the unit again");
@@ -169,7 +202,8 @@ impl Look {
         let Ok(Reach { address, api }) = mirror::parse(&kv.value) else { return };
         let host = Some(address).filter(|text| !text.is_empty() && !address::is_host(text));
         for bad in host.into_iter().chain(api.filter(|url| !address::is_api(url))) {
-            let remedy = "set public_ip and listen in that machine's configuration, and restart its fleetd";
+            let remedy =
+                "set public_ip and listen in that machine's configuration, and restart its fleetd";
             self.note(kv, format!("{bad:?} is no address; it counts as not known"), remedy);
         }
     }
@@ -177,7 +211,11 @@ impl Look {
     /// Whether a document's name is that of its key.
     fn named(&mut self, kv: &KeyValue, inside: &str, key: &str) -> bool {
         if inside != key {
-            self.bad(kv, format!("it calls itself {inside}"), "somebody copied it by hand; delete it");
+            self.bad(
+                kv,
+                format!("it calls itself {inside}"),
+                "somebody copied it by hand; delete it",
+            );
         }
         inside == key
     }
@@ -185,22 +223,41 @@ impl Look {
     /// What a living machine holds goes when it dies; without a lease it would stand for ever.
     fn leased(&mut self, kv: &KeyValue, remedy: &str) {
         if kv.lease.is_none() {
-            self.bad(kv, "it has no lease, so no fleetd wrote it, and it never ends".into(), remedy);
+            self.bad(
+                kv,
+                "it has no lease, so no fleetd wrote it, and it never ends".into(),
+                remedy,
+            );
         }
     }
 
     fn bad(&mut self, kv: &KeyValue, problem: String, remedy: &str) {
-        self.check.problems.push(Problem { key: kv.key.clone(), problem, remedy: remedy.to_string(), harms: true });
+        self.check.problems.push(Problem {
+            key: kv.key.clone(),
+            problem,
+            remedy: remedy.to_string(),
+            harms: true,
+        });
     }
 
     fn note(&mut self, kv: &KeyValue, problem: String, remedy: &str) {
-        self.check.problems.push(Problem { key: kv.key.clone(), problem, remedy: remedy.to_string(), harms: false });
+        self.check.problems.push(Problem {
+            key: kv.key.clone(),
+            problem,
+            remedy: remedy.to_string(),
+            harms: false,
+        });
     }
 }
 
 /// The command that deletes a unit whatever is wrong with it.
 fn delete(name: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~@:".contains(&b);
-    let encoded: String = name.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
-    format!("`curl --unix-socket /run/fleet.sock -X DELETE http://localhost/fleet/v1/units/{encoded}`")
+    let encoded: String = name
+        .bytes()
+        .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect();
+    format!(
+        "`curl --unix-socket /run/fleet.sock -X DELETE http://localhost/fleet/v1/units/{encoded}`"
+    )
 }

@@ -1,4 +1,5 @@
-//! Writing a plan: few transactions, each only if the term still leads, each with the event that tells of it.
+//! Writing a plan: few transactions, each only if the term still leads, each with the event that
+//! tells of it.
 
 use std::iter::Peekable;
 use std::vec;
@@ -31,13 +32,21 @@ pub struct CommitBatch<'a> {
 }
 
 impl Store {
-    /// The transactions that write the documents of a plan: as few as the limits allow, each applied only if the term still leads and
-    /// each document still is as in `mirror`. On a conflict those before it are written; look again.
+    /// The transactions that write the documents of a plan: as few as the limits allow, each
+    /// applied only if the term still leads and each document still is as in `mirror`. On a
+    /// conflict those before it are written; look again.
     ///
-    /// Guarded documents go first: what they take off lost machines may be in the others. A write that places anything fenced also
-    /// compares the last such write, so that one whose answer was lost cannot arrive behind it.
-    pub fn begin_commit<'a>(&'a self, term: Term, mirror: &'a Mirror, plan: &'a Plan) -> Commit<'a> {
-        let (guarded, plain): (Vec<_>, Vec<_>) = plan.documents.iter().partition(|(id, _)| plan.guards.contains_key(*id));
+    /// Guarded documents go first: what they take off lost machines may be in the others. A write
+    /// that places anything fenced also compares the last such write, so that one whose answer was
+    /// lost cannot arrive behind it.
+    pub fn begin_commit<'a>(
+        &'a self,
+        term: Term,
+        mirror: &'a Mirror,
+        plan: &'a Plan,
+    ) -> Commit<'a> {
+        let (guarded, plain): (Vec<_>, Vec<_>) =
+            plan.documents.iter().partition(|(id, _)| plan.guards.contains_key(*id));
         let rest = [guarded, plain].concat().into_iter().peekable();
         Commit { store: self, term, mirror, plan, rest, fenced_commit: mirror.fenced_commit() }
     }
@@ -48,8 +57,14 @@ impl Store {
         self.apply(&[fence], &[put(&self.keys.nowhere(), nowhere, None)?], "the leader key").await
     }
 
-    /// Writes the documents of a plan and what it found no machine for, without an event. Answers with the last document's revision.
-    pub async fn commit(&self, term: Term, mirror: &Mirror, plan: &Plan) -> Result<Option<i64>, StoreError> {
+    /// Writes the documents of a plan and what it found no machine for, without an event. Answers
+    /// with the last document's revision.
+    pub async fn commit(
+        &self,
+        term: Term,
+        mirror: &Mirror,
+        plan: &Plan,
+    ) -> Result<Option<i64>, StoreError> {
         let mut commit = self.begin_commit(term, mirror, plan);
         let mut last = None;
         while let Some(batch) = commit.next_batch()? {
@@ -63,11 +78,12 @@ impl Store {
 }
 
 impl<'a> Commit<'a> {
-    /// The next transaction, if any document is left; the one before it must have been written. [`StoreError::TooLarge`] for a document
-    /// over its limit.
+    /// The next transaction, if any document is left; the one before it must have been written.
+    /// [`StoreError::TooLarge`] for a document over its limit.
     pub fn next_batch(&mut self) -> Result<Option<CommitBatch<'a>>, StoreError> {
         let keys = &self.store.keys;
-        let mut batch = Batch::new(&Compare::CreateRevision(keys.leader(), self.term.create_revision));
+        let mut batch =
+            Batch::new(&Compare::CreateRevision(keys.leader(), self.term.create_revision));
         let mut machines = Vec::new();
         while let Some((machine, document)) = self.rest.peek().copied() {
             let key = keys.assignment(machine);
@@ -80,7 +96,9 @@ impl<'a> Commit<'a> {
             batch.changes.push(Change::Put { key, value, lease: None });
             if let Some(life) = self.plan.guards.get(machine) {
                 batch.compares.push(Compare::Absent(keys.keeper(machine)));
-                batch.compares.push(unchanged(&keys.fence(machine), Some(*life).filter(|life| *life > 0)));
+                batch
+                    .compares
+                    .push(unchanged(&keys.fence(machine), Some(*life).filter(|life| *life > 0)));
             }
             if self.plan.fenced.contains(machine) && !batch.fenced {
                 let key = keys.fenced_commits();
@@ -95,12 +113,19 @@ impl<'a> Commit<'a> {
     }
 
     /// Applies it, with an event if there is one. Answers with the revision.
-    pub async fn write(&mut self, batch: CommitBatch<'_>, event: Option<&Event>) -> Result<i64, StoreError> {
+    pub async fn write(
+        &mut self,
+        batch: CommitBatch<'_>,
+        event: Option<&Event>,
+    ) -> Result<i64, StoreError> {
         let mut batch = batch.batch;
         if let Some(event) = event {
             batch.changes.push(put(&self.store.keys.event(&event.id), event, None)?);
         }
-        let revision = self.store.apply(&batch.compares, &batch.changes, "the leader key or an assignment").await?;
+        let revision = self
+            .store
+            .apply(&batch.compares, &batch.changes, "the leader key or an assignment")
+            .await?;
         if batch.fenced {
             self.fenced_commit = Some(revision);
         }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::kv::{Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchStream};
+use super::kv::{
+    Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchStream,
+};
 
 /// The kinds of operations, in the order of [`Counts::read`].
 pub const KINDS: [&str; 5] = ["range", "get", "txn", "watch", "lease"];
@@ -38,13 +40,20 @@ impl Counts {
     pub fn read(&self) -> [(&'static str, Total); KINDS.len()] {
         std::array::from_fn(|index| {
             let kind = &self.0[index];
-            let total =
-                Total { done: kind.done.load(Relaxed), failed: kind.failed.load(Relaxed), micros: kind.micros.load(Relaxed) };
+            let total = Total {
+                done: kind.done.load(Relaxed),
+                failed: kind.failed.load(Relaxed),
+                micros: kind.micros.load(Relaxed),
+            };
             (KINDS[index], total)
         })
     }
 
-    async fn note<T>(&self, kind: usize, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    async fn note<T>(
+        &self,
+        kind: usize,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let begin = Instant::now();
         let answer = call.await;
         let kind = &self.0[kind];

@@ -1,4 +1,5 @@
-//! The events: read, watched, written and trimmed. They lie beside the root, under a prefix of their own.
+//! The events: read, watched, written and trimmed. They lie beside the root, under a prefix of
+//! their own.
 
 use fleet_core::event::Event;
 
@@ -31,20 +32,30 @@ impl Store {
     /// Reads an event that a range or a watch brought.
     pub fn stored_event(&self, kv: &KeyValue) -> StoredEvent {
         let id = kv.key.strip_prefix(self.keys.events()).unwrap_or(&kv.key).to_string();
-        StoredEvent { id, bytes: kv.key.len() + kv.value.len(), event: mirror::parse(&kv.value).ok() }
+        StoredEvent {
+            id,
+            bytes: kv.key.len() + kv.value.len(),
+            event: mirror::parse(&kv.value).ok(),
+        }
     }
 
     /// Writes an event alone, if the term still leads.
     pub async fn put_event(&self, term: Term, event: &Event) -> Result<i64, StoreError> {
         let fence = Compare::CreateRevision(self.keys.leader(), term.create_revision);
-        self.apply(&[fence], &[super::put(&self.keys.event(&event.id), event, None)?], "the leader key").await
+        self.apply(
+            &[fence],
+            &[super::put(&self.keys.event(&event.id), event, None)?],
+            "the leader key",
+        )
+        .await
     }
 
     /// Removes events, if the term still leads.
     pub async fn delete_events(&self, term: Term, ids: &[String]) -> Result<(), StoreError> {
         let fence = Compare::CreateRevision(self.keys.leader(), term.create_revision);
         for chunk in ids.chunks(MAX_TXN_OPS) {
-            let deletes: Vec<Change> = chunk.iter().map(|id| Change::Delete { key: self.keys.event(id) }).collect();
+            let deletes: Vec<Change> =
+                chunk.iter().map(|id| Change::Delete { key: self.keys.event(id) }).collect();
             self.apply(std::slice::from_ref(&fence), &deletes, "the leader key").await?;
         }
         Ok(())

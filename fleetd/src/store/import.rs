@@ -1,8 +1,11 @@
-//! Writing many documents as one: nothing of them is there until all are, whatever dies in between. Why so: docs/decisions/0005.
+//! Writing many documents as one: nothing of them is there until all are, whatever dies in between.
+//! Why so: docs/decisions/0005.
 //!
-//! The lock `/fleet/import` keeps everybody else from writing units and settings. What fits one transaction is written in one, which also
-//! removes the lock. More is staged beside the root, where nobody reads; then the lock is marked as decided, in one write, and from there
-//! on whoever reads everything (the API, the leader) first finishes it. Until it is decided, the lock is under a lease and dies with its owner.
+//! The lock `/fleet/import` keeps everybody else from writing units and settings. What fits one
+//! transaction is written in one, which also removes the lock. More is staged beside the root,
+//! where nobody reads; then the lock is marked as decided, in one write, and from there on whoever
+//! reads everything (the API, the leader) first finishes it. Until it is decided, the lock is under
+//! a lease and dies with its owner.
 
 use std::time::Duration;
 
@@ -11,9 +14,12 @@ use fleet_core::name::MachineId;
 use serde::{Deserialize, Serialize};
 
 use super::kv::{Change, Compare, LeaseId};
-use super::{Batch, COMMIT_BYTES, COMMIT_DOCUMENTS, Store, StoreError, encode, encode_record, mirror};
+use super::{
+    Batch, COMMIT_BYTES, COMMIT_DOCUMENTS, Store, StoreError, encode, encode_record, mirror,
+};
 
-/// How long the lock outlives its owner. Staging 20,000 units takes some seconds; nobody can write units for that long.
+/// How long the lock outlives its owner. Staging 20,000 units takes some seconds; nobody can write
+/// units for that long.
 const LOCK_TTL: Duration = Duration::from_secs(30);
 
 /// How long a write waits before it tries again while an import is being staged.
@@ -38,13 +44,20 @@ pub(super) struct Lock {
 }
 
 impl Store {
-    /// Keeps everybody else from writing units and settings until [`Store::import`] or [`Store::unlock_units`].
-    /// [`StoreError::Conflict`] while another import holds the lock.
+    /// Keeps everybody else from writing units and settings until [`Store::import`] or
+    /// [`Store::unlock_units`]. [`StoreError::Conflict`] while another import holds the lock.
     pub async fn lock_units(&self) -> Result<UnitsLock, StoreError> {
         let key = self.keys.import();
         let lease = self.grant(LOCK_TTL).await?;
-        let lock = Change::Put { key: key.clone(), value: encode(&key, &Lock { v: 1, decided: false }, 64)?, lease: Some(lease) };
-        match self.apply(&[Compare::Absent(key)], &[lock], "the units (another import is running)").await {
+        let lock = Change::Put {
+            key: key.clone(),
+            value: encode(&key, &Lock { v: 1, decided: false }, 64)?,
+            lease: Some(lease),
+        };
+        match self
+            .apply(&[Compare::Absent(key)], &[lock], "the units (another import is running)")
+            .await
+        {
             Ok(create_revision) => Ok(UnitsLock { lease, create_revision }),
             Err(error) => {
                 let _ = self.revoke(lease).await;
@@ -58,7 +71,8 @@ impl Store {
         self.revoke(lock.lease).await
     }
 
-    /// Writes all of it, or nothing; `records` each with whether its text is new. Read after [`Store::lock_units`], they overwrite what is there.
+    /// Writes all of it, or nothing; `records` each with whether its text is new. Read after
+    /// [`Store::lock_units`], they overwrite what is there.
     pub async fn import(
         &self,
         lock: UnitsLock,
@@ -66,7 +80,8 @@ impl Store {
         settings: &[(MachineId, Settings)],
     ) -> Result<i64, StoreError> {
         let written = self.write_import(&lock, records, settings).await;
-        // The lock is gone or decided by now, and decided it is under no lease; after an error it goes here.
+        // The lock is gone or decided by now, and decided it is under no lease; after an error it
+        // goes here.
         let _ = self.revoke(lock.lease).await;
         written
     }
@@ -83,7 +98,8 @@ impl Store {
         let lost = "the units (the import took too long)";
         let bytes: usize = documents.iter().map(|(key, value)| key.len() + value.len()).sum();
         if documents.len() < COMMIT_DOCUMENTS && bytes <= COMMIT_BYTES {
-            let puts = documents.into_iter().map(|(key, value)| Change::Put { key, value, lease: None });
+            let puts =
+                documents.into_iter().map(|(key, value)| Change::Put { key, value, lease: None });
             let changes: Vec<Change> = puts.chain([Change::Delete { key }]).collect();
             return self.apply(&[ours], &changes, lost).await;
         }
@@ -98,12 +114,17 @@ impl Store {
             batch.changes.push(Change::Put { key: self.keys.staged(&key), value, lease: None });
         }
         self.apply(&batch.compares, &batch.changes, lost).await?;
-        let decided = Change::Put { key: key.clone(), value: encode(&key, &Lock { v: 1, decided: true }, 64)?, lease: None };
+        let decided = Change::Put {
+            key: key.clone(),
+            value: encode(&key, &Lock { v: 1, decided: true }, 64)?,
+            lease: None,
+        };
         self.apply(&[ours], &[decided], lost).await?;
         self.finish_import().await
     }
 
-    /// Moves what is staged to where it belongs, if that is decided; any number of fleetds may do so at once. Answers with the last revision.
+    /// Moves what is staged to where it belongs, if that is decided; any number of fleetds may do
+    /// so at once. Answers with the last revision.
     pub async fn finish_import(&self) -> Result<i64, StoreError> {
         loop {
             let (lock, mut revision) = self.document::<Lock>(&self.keys.import()).await?;
@@ -114,7 +135,8 @@ impl Store {
             for kv in staged.kvs {
                 let Some(key) = self.keys.unstaged(&kv.key) else { continue };
                 if batch.is_full(kv.value.len()) || batch.changes.len() >= 2 * FINISH_DOCUMENTS {
-                    // Somebody else may be as far: then the removal of the same keys is the conflict, and the next look sees what is left.
+                    // Somebody else may be as far: then the removal of the same keys is the
+                    // conflict, and the next look sees what is left.
                     if !self.kv.txn(&batch.compares, &batch.changes).await?.applied {
                         break;
                     }
@@ -122,14 +144,21 @@ impl Store {
                 }
                 batch.bytes += kv.value.len();
                 batch.compares.push(Compare::ModRevision(kv.key.clone(), kv.mod_revision));
-                batch.changes.push(Change::Put { key: key.to_string(), value: kv.value, lease: None });
+                batch.changes.push(Change::Put {
+                    key: key.to_string(),
+                    value: kv.value,
+                    lease: None,
+                });
                 batch.changes.push(Change::Delete { key: kv.key });
             }
-            if !batch.changes.is_empty() && !self.kv.txn(&batch.compares, &batch.changes).await?.applied {
+            if !batch.changes.is_empty()
+                && !self.kv.txn(&batch.compares, &batch.changes).await?.applied
+            {
                 continue;
             }
             if self.kv.range(self.keys.stage()).await?.kvs.is_empty() {
-                let outcome = self.kv.txn(&[decided], &[Change::Delete { key: self.keys.import() }]).await?;
+                let outcome =
+                    self.kv.txn(&[decided], &[Change::Delete { key: self.keys.import() }]).await?;
                 revision = outcome.revision;
                 if outcome.applied {
                     return Ok(revision);
@@ -138,8 +167,14 @@ impl Store {
         }
     }
 
-    /// One guarded write of a unit or settings: not while an import has the lock. Waits a little for it, so that a caller who tries again does not spin.
-    pub(super) async fn apply_unlocked(&self, compares: &[Compare], changes: &[Change], what: &str) -> Result<i64, StoreError> {
+    /// One guarded write of a unit or settings: not while an import has the lock. Waits a little
+    /// for it, so that a caller who tries again does not spin.
+    pub(super) async fn apply_unlocked(
+        &self,
+        compares: &[Compare],
+        changes: &[Change],
+        what: &str,
+    ) -> Result<i64, StoreError> {
         let key = self.keys.import();
         let mut guarded = compares.to_vec();
         guarded.push(Compare::Absent(key.clone()));
@@ -159,7 +194,8 @@ impl Store {
     async fn clear_stage(&self, ours: &Compare, lost: &str) -> Result<(), StoreError> {
         let strays = self.kv.range(self.keys.stage()).await?;
         for chunk in strays.kvs.chunks(COMMIT_DOCUMENTS) {
-            let removals: Vec<Change> = chunk.iter().map(|kv| Change::Delete { key: kv.key.clone() }).collect();
+            let removals: Vec<Change> =
+                chunk.iter().map(|kv| Change::Delete { key: kv.key.clone() }).collect();
             self.apply(std::slice::from_ref(ours), &removals, lost).await?;
         }
         Ok(())
@@ -176,7 +212,10 @@ impl Store {
             let value = encode_record(&key, record)?;
             documents.push((key, value));
             if *new_text {
-                documents.push((self.keys.text(&record.name, record.revision), record.text.clone().into_bytes()));
+                documents.push((
+                    self.keys.text(&record.name, record.revision),
+                    record.text.clone().into_bytes(),
+                ));
             }
         }
         for (id, settings) in settings {

@@ -45,11 +45,13 @@ pub(super) enum Key {
 }
 
 impl Keys {
-    /// `prefix` is `/fleet/` or what the configuration says; a missing slash at either end is added.
+    /// `prefix` is `/fleet/` or what the configuration says; a missing slash at either end is
+    /// added.
     pub(super) fn new(prefix: &str) -> Keys {
         let name = prefix.trim_matches('/');
-        // Texts and what an import stages lie beside the root, not under it: whoever reads or watches everything has no use for them.
-        // Events too: the leader's watch need not bring its own words back to it.
+        // Texts and what an import stages lie beside the root, not under it: whoever reads or
+        // watches everything has no use for them. Events too: the leader's watch need not bring its
+        // own words back to it.
         Keys {
             root: format!("/{name}/"),
             texts: format!("/{name}.revisions/"),
@@ -167,15 +169,18 @@ impl Keys {
     pub(super) fn read(&self, key: &str) -> Option<Key> {
         let path = key.strip_prefix(&self.root)?;
         // What somebody wrote by hand becomes no unit and no machine, and so no file.
-        let of = |kind: &'static str, id: &str, key: fn(MachineId) -> Key| match MachineId::parse(id) {
-            Some(id) => Some(key(id)),
-            None => Some(Key::Misnamed(kind, format!("{id:?} is no machine's id"))),
-        };
+        let of =
+            |kind: &'static str, id: &str, key: fn(MachineId) -> Key| match MachineId::parse(id) {
+                Some(id) => Some(key(id)),
+                None => Some(Key::Misnamed(kind, format!("{id:?} is no machine's id"))),
+            };
         match path.split_once('/') {
             Some(("units", name)) => Some(match UnitName::read(name) {
                 Some(name) => Key::Unit(name),
                 None => {
-                    let problem = UnitName::parse(name).err().map_or(String::new(), |problem| format!(": {problem}"));
+                    let problem = UnitName::parse(name)
+                        .err()
+                        .map_or(String::new(), |problem| format!(": {problem}"));
                     Key::Misnamed("units", format!("{name:?} is no unit's name{problem}"))
                 }
             }),

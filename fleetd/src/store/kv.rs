@@ -1,4 +1,5 @@
-//! The byte-level store under fleet: the contract that etcd and the embedded store both keep. Conformance: `tests/tests/store.rs`.
+//! The byte-level store under fleet: the contract that etcd and the embedded store both keep.
+//! Conformance: `tests/tests/store.rs`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,45 +9,53 @@ use tokio::time::Instant;
 
 /// A key-value store with one revision counter, transactions, watches and leases: etcd's model.
 ///
-/// - **Revision**: every transaction that changes something raises the counter by one; all its changes carry that revision.
-///   An empty store stands at 1.
+/// - **Revision**: every transaction that changes something raises the counter by one; all its
+///   changes carry that revision. An empty store stands at 1.
 /// - **Keys** are not empty, and ordered by their bytes.
-/// - **Errors say what the caller may do**: see [`StoreError`]. A lost answer is [`StoreError::Unavailable`], and the
-///   transaction may still have been applied: guard writes by compares and look again.
-/// - **No hidden retries**: a call either answers within the backend's request timeout or fails; the caller's next tick retries.
-///   (Inside that time etcd's backend may move on to another endpoint, if the first one surely did nothing.)
+/// - **Errors say what the caller may do**: see [`StoreError`]. A lost answer is
+///   [`StoreError::Unavailable`], and the transaction may still have been applied: guard writes by
+///   compares and look again.
+/// - **No hidden retries**: a call either answers within the backend's request timeout or fails;
+///   the caller's next tick retries. (Inside that time etcd's backend may move on to another
+///   endpoint, if the first one surely did nothing.)
 #[async_trait]
 pub trait Kv: Send + Sync + 'static {
-    /// All keys that start with `prefix` (empty: all keys; for one key see [`Kv::get`]), ordered, as they stood at one revision, which is returned with
-    /// them. Linearisable: it sees every transaction that was answered before it was asked.
+    /// All keys that start with `prefix` (empty: all keys; for one key see [`Kv::get`]), ordered,
+    /// as they stood at one revision, which is returned with them. Linearisable: it sees every
+    /// transaction that was answered before it was asked.
     async fn range(&self, prefix: &str) -> Result<Range, StoreError>;
 
     /// One key, linearisable.
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError>;
 
-    /// All keys that start with one of `prefixes`, prefix by prefix, as they stood at one revision. No prefix may start with another.
-    /// At most [`MAX_TXN_OPS`]. As linearisable as [`Kv::range`].
+    /// All keys that start with one of `prefixes`, prefix by prefix, as they stood at one revision.
+    /// No prefix may start with another. At most [`MAX_TXN_OPS`]. As linearisable as [`Kv::range`].
     async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError>;
 
-    /// Several keys at one revision, in the order asked; absent ones are `None`. At most [`MAX_TXN_OPS`].
+    /// Several keys at one revision, in the order asked; absent ones are `None`. At most
+    /// [`MAX_TXN_OPS`].
     async fn get_many(&self, keys: &[String]) -> Result<(Vec<Option<KeyValue>>, i64), StoreError>;
 
-    /// Applies `changes` if every compare holds, all or nothing. A key may stand in `changes` once. An empty list of changes only
-    /// checks, linearisably. At most [`MAX_TXN_OPS`] compares and as many changes (more is a bug: [`StoreError::Refused`]);
-    /// [`StoreError::TooLarge`] over [`MAX_TXN_BYTES`]. Once the compares hold, a put with a lease that has ended fails the whole
-    /// transaction with [`StoreError::LeaseExpired`]. After [`StoreError::Unavailable`], and after a refusal for want of space, it may
-    /// have been applied.
+    /// Applies `changes` if every compare holds, all or nothing. A key may stand in `changes` once.
+    /// An empty list of changes only checks, linearisably. At most [`MAX_TXN_OPS`] compares and as
+    /// many changes (more is a bug: [`StoreError::Refused`]); [`StoreError::TooLarge`] over
+    /// [`MAX_TXN_BYTES`]. Once the compares hold, a put with a lease that has ended fails the whole
+    /// transaction with [`StoreError::LeaseExpired`]. After [`StoreError::Unavailable`], and after
+    /// a refusal for want of space, it may have been applied.
     async fn txn(&self, compares: &[Compare], changes: &[Change]) -> Result<Outcome, StoreError>;
 
-    /// Every change under `prefix` (empty: all keys) with a revision of at least `from` (1 or more; it may lie ahead), in order,
-    /// without gaps. The stream ends with [`StoreError::Compacted`] when that history is gone (list again, watch from there), or
-    /// [`StoreError::Unavailable`] when the connection broke or was silent for [`etcd`](super::etcd)'s keepalive time; `watch`
-    /// itself fails only if the watch cannot be opened. All changes of one revision come in one batch. A reader that falls behind
-    /// holds up its own stream, not the store. Dropping the receiver ends the watch.
+    /// Every change under `prefix` (empty: all keys) with a revision of at least `from` (1 or more;
+    /// it may lie ahead), in order, without gaps. The stream ends with [`StoreError::Compacted`]
+    /// when that history is gone (list again, watch from there), or [`StoreError::Unavailable`]
+    /// when the connection broke or was silent for [`etcd`](super::etcd)'s keepalive time; `watch`
+    /// itself fails only if the watch cannot be opened. All changes of one revision come in one
+    /// batch. A reader that falls behind holds up its own stream, not the store. Dropping the
+    /// receiver ends the watch.
     async fn watch(&self, prefix: &str, from: i64) -> Result<WatchStream, StoreError>;
 
-    /// A new lease. Keys attached to it vanish, all in one revision, when it is not kept alive for `ttl` (whole seconds, rounded up;
-    /// etcd grants no less than 2 s, the embedded store neither), at the latest about a second after.
+    /// A new lease. Keys attached to it vanish, all in one revision, when it is not kept alive for
+    /// `ttl` (whole seconds, rounded up; etcd grants no less than 2 s, the embedded store neither),
+    /// at the latest about a second after.
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError>;
 
     /// Renews a lease; `Ok(false)` if it has expired or was never granted.
@@ -58,9 +67,10 @@ pub trait Kv: Send + Sync + 'static {
     /// Ends a lease at once, with its keys. `Ok` if it is already gone.
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError>;
 
-    /// When this client last heard that another member leads the store than before. At the election, shortly before, each lease got its
-    /// whole time again, and etcd's election timeout on top, whenever it had been renewed. Reads, transactions, grants and renewals tell.
-    /// `None` if it has heard of no change, as of a store without members.
+    /// When this client last heard that another member leads the store than before. At the
+    /// election, shortly before, each lease got its whole time again, and etcd's election timeout
+    /// on top, whenever it had been renewed. Reads, transactions, grants and renewals tell. `None`
+    /// if it has heard of no change, as of a store without members.
     fn led_anew(&self) -> Option<Instant> {
         None
     }
@@ -69,8 +79,8 @@ pub trait Kv: Send + Sync + 'static {
 /// The most operations in one transaction: etcd's default limit.
 pub const MAX_TXN_OPS: usize = 128;
 
-/// The most bytes in one transaction, keys and values together. etcd's default limit for the encoded request is 1.5 MiB (1,572,864);
-/// the difference is left for the encoding.
+/// The most bytes in one transaction, keys and values together. etcd's default limit for the
+/// encoded request is 1.5 MiB (1,572,864); the difference is left for the encoding.
 pub const MAX_TXN_BYTES: usize = 1_500_000;
 
 /// A lease's id.
@@ -82,8 +92,8 @@ pub struct LeaseId(pub i64);
 pub struct TimeLeft {
     /// The time that each renewal gives it.
     pub granted: Duration,
-    /// What is left, at most: in whole seconds, rounded up (etcd rounds down, and a second is added). After an election it may be more than
-    /// `granted`.
+    /// What is left, at most: in whole seconds, rounded up (etcd rounds down, and a second is
+    /// added). After an election it may be more than `granted`.
     pub left: Duration,
 }
 
@@ -145,7 +155,9 @@ impl Compare {
     /// The key it looks at.
     pub fn key(&self) -> &str {
         match self {
-            Compare::Absent(key) | Compare::ModRevision(key, _) | Compare::CreateRevision(key, _) => key,
+            Compare::Absent(key)
+            | Compare::ModRevision(key, _)
+            | Compare::CreateRevision(key, _) => key,
         }
     }
 }
@@ -222,13 +234,14 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The store refused: no space, bad credentials, a bug. Needs a person. The write that first finds no space may have been applied:
-    /// etcd raises its alarm after it.
+    /// The store refused: no space, bad credentials, a bug. Needs a person. The write that first
+    /// finds no space may have been applied: etcd raises its alarm after it.
     #[error("the store refused: {0}")]
     Refused(String),
 }
 
-/// Refuses a transaction that is over a limit or names a key twice, alike in all backends, before anything is sent. Its size.
+/// Refuses a transaction that is over a limit or names a key twice, alike in all backends, before
+/// anything is sent. Its size.
 pub fn check(compares: &[Compare], changes: &[Change]) -> Result<usize, StoreError> {
     check_count("compares", compares.len())?;
     check_count("changes", changes.len())?;
@@ -241,7 +254,10 @@ pub fn check(compares: &[Compare], changes: &[Change]) -> Result<usize, StoreErr
     for change in changes {
         check_key(change.key())?;
         if !seen.insert(change.key()) {
-            return Err(StoreError::Refused(format!("a transaction changes {} twice, which is a bug", change.key())));
+            return Err(StoreError::Refused(format!(
+                "a transaction changes {} twice, which is a bug",
+                change.key()
+            )));
         }
         bytes += change.key().len();
         if let Change::Put { value, .. } = change {

@@ -1,4 +1,5 @@
-//! A copy of everything under the root, brought up to date by a watch. Only the leader keeps one; a read builds one and drops it.
+//! A copy of everything under the root, brought up to date by a watch. Only the leader keeps one; a
+//! read builds one and drops it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,7 +68,8 @@ impl Mirror {
         self.cluster.snapshot.revision = batch.revision;
     }
 
-    /// Frees it, but not in front of an answer: tens of thousands of documents take as long to free as to read.
+    /// Frees it, but not in front of an answer: tens of thousands of documents take as long to free
+    /// as to read.
     pub fn drop_later(self) {
         drop(tokio::task::spawn_blocking(move || drop(self)));
     }
@@ -97,7 +99,8 @@ impl Mirror {
         &self.misnamed
     }
 
-    /// Whether an import is half-way. Nobody should plan or answer then, but finish it: see [`Store::finish_import`](super::Store::finish_import).
+    /// Whether an import is half-way. Nobody should plan or answer then, but finish it: see
+    /// [`Store::finish_import`](super::Store::finish_import).
     pub fn importing(&self) -> bool {
         self.importing
     }
@@ -120,7 +123,10 @@ impl Mirror {
                 return;
             }
             Key::Unit(name) => parse::<UnitRecord>(&kv.value).map(|record| {
-                self.cluster.snapshot.units.insert(name.clone(), Arc::new(Unit::from_record(&record)));
+                self.cluster
+                    .snapshot
+                    .units
+                    .insert(name.clone(), Arc::new(Unit::from_record(&record)));
                 self.cluster.records.insert(name, Arc::new(record));
             }),
             Key::Settings(id) => parse(&kv.value).map(|settings: Settings| {
@@ -151,7 +157,8 @@ impl Mirror {
             Key::Keeper(id) => parse::<Keeper>(&kv.value).map(|_| self.keeper(id).held = true),
             Key::Fence(id) => parse::<Fence>(&kv.value).map(|fence| {
                 let keeper = self.keeper(id);
-                (keeper.life, keeper.watchdog_ms, keeper.released) = (kv.mod_revision, fence.watchdog_ms, fence.released);
+                (keeper.life, keeper.watchdog_ms, keeper.released) =
+                    (kv.mod_revision, fence.watchdog_ms, fence.released);
             }),
             Key::FencedCommits => {
                 self.fenced_commit = Some(kv.mod_revision);
@@ -161,7 +168,8 @@ impl Mirror {
                 self.cluster.leader = Some(leader);
                 self.cluster.term = kv.create_revision;
             }),
-            // Only for those who wait, who wait on where it cannot be read; the leader writes it again when it changes.
+            // Only for those who wait, who wait on where it cannot be read; the leader writes it
+            // again when it changes.
             Key::Nowhere => {
                 self.cluster.nowhere = parse(&kv.value).ok();
                 Ok(())

@@ -1,12 +1,16 @@
-//! The store: typed documents over a byte-level [`kv::Kv`] (etcd or embedded). Every write is a compare-and-swap.
+//! The store: typed documents over a byte-level [`kv::Kv`] (etcd or embedded). Every write is a
+//! compare-and-swap.
 //!
-//! **Architecture invariant:** nothing here knows what a good placement is, or what systemd is; nothing outside knows a key.
+//! **Architecture invariant:** nothing here knows what a good placement is, or what systemd is;
+//! nothing outside knows a key.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::brief::{self, Brief, Briefs};
-use fleet_core::model::{Assignment, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Rival, Settings, UnitRecord};
+use fleet_core::model::{
+    Assignment, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Rival, Settings, UnitRecord,
+};
 use fleet_core::name::{MachineId, UnitName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,7 +43,8 @@ const COMMIT_DOCUMENTS: usize = MAX_TXN_OPS - 8;
 /// … and how many compares: one more for the leader, and three for a document that is guarded.
 const COMMIT_COMPARES: usize = MAX_TXN_OPS - 4;
 
-/// The largest unit record, in bytes: a unit file at its limit, escaped as JSON, in one of etcd's requests.
+/// The largest unit record, in bytes: a unit file at its limit, escaped as JSON, in one of etcd's
+/// requests.
 const MAX_RECORD_BYTES: usize = 1_450_000;
 
 /// How many bytes one commit transaction holds at most: etcd refuses requests over 1.5 MiB.
@@ -107,9 +112,11 @@ impl Store {
         }
     }
 
-    /// Some parts of everything, at one revision; the others are empty. As for [`Store::read_all`], an import is finished first.
+    /// Some parts of everything, at one revision; the others are empty. As for [`Store::read_all`],
+    /// an import is finished first.
     pub async fn read(&self, parts: &[Part]) -> Result<Mirror, StoreError> {
-        let mut prefixes: Vec<String> = parts.iter().flat_map(|part| self.keys.part(*part)).collect();
+        let mut prefixes: Vec<String> =
+            parts.iter().flat_map(|part| self.keys.part(*part)).collect();
         prefixes.push(self.keys.import());
         loop {
             let mirror = Mirror::load(&self.keys, self.kv.ranges(&prefixes).await?);
@@ -122,14 +129,16 @@ impl Store {
 
     /// As [`Store::read`], with the units only as lists show them.
     pub async fn read_briefs(&self, parts: &[Part]) -> Result<(Briefs, Mirror), StoreError> {
-        let mut prefixes: Vec<String> = parts.iter().flat_map(|part| self.keys.part(*part)).collect();
+        let mut prefixes: Vec<String> =
+            parts.iter().flat_map(|part| self.keys.part(*part)).collect();
         prefixes.push(self.keys.import());
         loop {
             let mut range = self.kv.ranges(&prefixes).await?;
             let mut briefs = Briefs::default();
             range.kvs.retain(|kv| {
                 let Some(Key::Unit(name)) = self.keys.read(&kv.key) else { return true };
-                // One that cannot be read is in no list; the leader and `fleetctl store check` name it.
+                // One that cannot be read is in no list; the leader and `fleetctl store check` name
+                // it.
                 briefs.0.extend(Brief::read(&kv.value).ok().map(|brief| (name, brief)));
                 false
             });
@@ -147,7 +156,10 @@ impl Store {
     }
 
     /// One unit's record, and the store's revision.
-    pub async fn unit(&self, name: &UnitName) -> Result<(Option<Versioned<UnitRecord>>, i64), StoreError> {
+    pub async fn unit(
+        &self,
+        name: &UnitName,
+    ) -> Result<(Option<Versioned<UnitRecord>>, i64), StoreError> {
         self.document(&self.keys.unit(name)).await
     }
 
@@ -156,8 +168,14 @@ impl Store {
         Ok(self.kv.get(&self.keys.unit(name)).await?.0.map(|kv| kv.mod_revision))
     }
 
-    /// Writes a unit's record, if it still is as `old` says (`None`: absent), and with `new_text` its text. Answers with the revision.
-    pub async fn put_unit(&self, record: &UnitRecord, old: Option<i64>, new_text: bool) -> Result<i64, StoreError> {
+    /// Writes a unit's record, if it still is as `old` says (`None`: absent), and with `new_text`
+    /// its text. Answers with the revision.
+    pub async fn put_unit(
+        &self,
+        record: &UnitRecord,
+        old: Option<i64>,
+        new_text: bool,
+    ) -> Result<i64, StoreError> {
         let key = self.keys.unit(&record.name);
         let value = encode_record(&key, record)?;
         let size = value.len();
@@ -171,7 +189,8 @@ impl Store {
             if size + record.text.len() <= COMMIT_BYTES {
                 changes.push(text);
             } else {
-                // Too large for one request: the text goes first, where nobody looks for it before the record names it.
+                // Too large for one request: the text goes first, where nobody looks for it before
+                // the record names it.
                 self.apply_unlocked(&[unchanged(&key, old)], &[text], &key).await?;
             }
         }
@@ -181,25 +200,43 @@ impl Store {
     /// Removes a unit and its texts, if it still is as it was read.
     pub async fn delete_unit(&self, name: &UnitName, old: i64) -> Result<i64, StoreError> {
         let key = self.keys.unit(name);
-        let revision = self.apply_unlocked(&[unchanged(&key, Some(old))], &[Change::Delete { key: key.clone() }], &key).await?;
-        // The texts go after the record: if this is cut short, stray texts are harmless, a record without its text is not.
+        let revision = self
+            .apply_unlocked(
+                &[unchanged(&key, Some(old))],
+                &[Change::Delete { key: key.clone() }],
+                &key,
+            )
+            .await?;
+        // The texts go after the record: if this is cut short, stray texts are harmless, a record
+        // without its text is not.
         let mut texts = self.kv.range(&self.keys.texts_of(name)).await?.kvs;
         // Somebody may have submitted the unit again meanwhile: that text is the new record's.
         texts.retain(|kv| kv.mod_revision < revision);
         for chunk in texts.chunks(MAX_TXN_OPS) {
-            let compares: Vec<Compare> = chunk.iter().map(|kv| Compare::ModRevision(kv.key.clone(), kv.mod_revision)).collect();
-            let deletes: Vec<Change> = chunk.iter().map(|kv| Change::Delete { key: kv.key.clone() }).collect();
+            let compares: Vec<Compare> = chunk
+                .iter()
+                .map(|kv| Compare::ModRevision(kv.key.clone(), kv.mod_revision))
+                .collect();
+            let deletes: Vec<Change> =
+                chunk.iter().map(|kv| Change::Delete { key: kv.key.clone() }).collect();
             self.kv.txn(&compares, &deletes).await?;
         }
         Ok(revision)
     }
 
-    /// Removes the record under a name that is none, whatever is in it; `None` if there is no such record.
+    /// Removes the record under a name that is none, whatever is in it; `None` if there is no such
+    /// record.
     pub async fn delete_misnamed(&self, name: &str) -> Result<Option<i64>, StoreError> {
         let key = format!("{}units/{name}", self.keys.root());
-        let (Some(Key::Misnamed(..)), Some(old)) = (self.keys.read(&key), self.kv.get(&key).await?.0) else { return Ok(None) };
+        let (Some(Key::Misnamed(..)), Some(old)) =
+            (self.keys.read(&key), self.kv.get(&key).await?.0)
+        else {
+            return Ok(None);
+        };
         let unchanged = unchanged(&key, Some(old.mod_revision));
-        self.apply_unlocked(&[unchanged], &[Change::Delete { key: key.clone() }], &key).await.map(Some)
+        self.apply_unlocked(&[unchanged], &[Change::Delete { key: key.clone() }], &key)
+            .await
+            .map(Some)
     }
 
     /// All texts of one unit by their numbers, in order.
@@ -207,43 +244,72 @@ impl Store {
         let prefix = self.keys.texts_of(name);
         let number = |key: &str| key.strip_prefix(&prefix)?.parse::<u64>().ok();
         let texts = self.kv.range(&prefix).await?.kvs;
-        Ok(texts.iter().filter_map(|kv| Some((number(&kv.key)?, String::from_utf8_lossy(&kv.value).into_owned()))).collect())
+        Ok(texts
+            .iter()
+            .filter_map(|kv| {
+                Some((number(&kv.key)?, String::from_utf8_lossy(&kv.value).into_owned()))
+            })
+            .collect())
     }
 
     /// The texts of several units, in the order asked; an absent one is `None`.
-    pub async fn texts(&self, wanted: &[(UnitName, u64)]) -> Result<Vec<Option<String>>, StoreError> {
+    pub async fn texts(
+        &self,
+        wanted: &[(UnitName, u64)],
+    ) -> Result<Vec<Option<String>>, StoreError> {
         let mut texts = Vec::with_capacity(wanted.len());
         for chunk in wanted.chunks(MAX_TXN_OPS) {
-            let keys: Vec<String> = chunk.iter().map(|(name, revision)| self.keys.text(name, *revision)).collect();
+            let keys: Vec<String> =
+                chunk.iter().map(|(name, revision)| self.keys.text(name, *revision)).collect();
             let (found, _) = self.kv.get_many(&keys).await?;
-            texts.extend(found.into_iter().map(|kv| kv.map(|kv| String::from_utf8_lossy(&kv.value).into_owned())));
+            texts.extend(
+                found
+                    .into_iter()
+                    .map(|kv| kv.map(|kv| String::from_utf8_lossy(&kv.value).into_owned())),
+            );
         }
         Ok(texts)
     }
 
     /// What an operator set for a machine.
-    pub async fn settings(&self, id: &MachineId) -> Result<Option<Versioned<Settings>>, StoreError> {
+    pub async fn settings(
+        &self,
+        id: &MachineId,
+    ) -> Result<Option<Versioned<Settings>>, StoreError> {
         Ok(self.document(&self.keys.settings(id)).await?.0)
     }
 
     /// Rewrites what an operator set for a machine, if it still is as it was read.
-    pub async fn put_settings(&self, id: &MachineId, settings: &Settings, old: Option<i64>) -> Result<i64, StoreError> {
+    pub async fn put_settings(
+        &self,
+        id: &MachineId,
+        settings: &Settings,
+        old: Option<i64>,
+    ) -> Result<i64, StoreError> {
         let key = self.keys.settings(id);
         self.apply_unlocked(&[unchanged(&key, old)], &[put(&key, settings, None)?], &key).await
     }
 
-    /// Registers a machine under its lease. A key that is there must be under the same lease: else another fleetd has this id,
-    /// or an earlier life of this machine whose lease has not ended, and the answer is [`StoreError::Conflict`].
-    pub async fn register(&self, machine: &Machine, lease: LeaseId) -> Result<Registration, StoreError> {
+    /// Registers a machine under its lease. A key that is there must be under the same lease: else
+    /// another fleetd has this id, or an earlier life of this machine whose lease has not ended,
+    /// and the answer is [`StoreError::Conflict`].
+    pub async fn register(
+        &self,
+        machine: &Machine,
+        lease: LeaseId,
+    ) -> Result<Registration, StoreError> {
         let key = self.keys.machine(&machine.id);
         let (old, _) = self.kv.get(&key).await?;
         let (compare, created) = match old {
-            Some(kv) if kv.lease == Some(lease) => (Compare::ModRevision(key.clone(), kv.mod_revision), Some(kv.create_revision)),
+            Some(kv) if kv.lease == Some(lease) => {
+                (Compare::ModRevision(key.clone(), kv.mod_revision), Some(kv.create_revision))
+            }
             Some(_) => return Err(StoreError::Conflict(key)),
             None => (Compare::Absent(key.clone()), None),
         };
         let back = Change::Delete { key: self.keys.left(&machine.id) };
-        let revision = self.apply(&[compare], &[put(&key, machine, Some(lease))?, back], &key).await?;
+        let revision =
+            self.apply(&[compare], &[put(&key, machine, Some(lease))?, back], &key).await?;
         Ok(Registration { lease, create_revision: created.unwrap_or(revision) })
     }
 
@@ -251,37 +317,62 @@ impl Store {
     pub async fn registered(&self, id: &MachineId) -> Result<Option<Registered>, StoreError> {
         let key = self.keys.machine(id);
         let Some(kv) = self.kv.get(&key).await?.0 else { return Ok(None) };
-        let by_hand = || "it is under no lease, so no fleetd wrote it; delete it with etcdctl".to_string();
+        let by_hand =
+            || "it is under no lease, so no fleetd wrote it; delete it with etcdctl".to_string();
         let lease = kv.lease.ok_or_else(|| StoreError::Corrupt { key, problem: by_hand() })?;
         // What is wrong with it is mended by the next registration, if it is this machine's.
-        let address = mirror::parse::<Machine>(&kv.value).map_or(String::new(), |machine| machine.address);
+        let address =
+            mirror::parse::<Machine>(&kv.value).map_or(String::new(), |machine| machine.address);
         let registration = Registration { lease, create_revision: kv.create_revision };
         Ok(Some(Registered { address, registration, revision: kv.mod_revision }))
     }
 
-    /// Whether nothing of a machine that is gone may still run there: it has left in good order and so has its keeper, after which
-    /// nothing fenced is alive; or the leader has taken everything off it, but for what is fenced where `keeper`, the life of this
-    /// host's own keeper, has the machine's place. What is fenced can run nowhere else then, and the leader leaves it there.
-    pub async fn is_given_up(&self, id: &MachineId, keeper: Option<i64>) -> Result<bool, StoreError> {
+    /// Whether nothing of a machine that is gone may still run there: it has left in good order and
+    /// so has its keeper, after which nothing fenced is alive; or the leader has taken everything
+    /// off it, but for what is fenced where `keeper`, the life of this host's own keeper, has the
+    /// machine's place. What is fenced can run nowhere else then, and the leader leaves it there.
+    pub async fn is_given_up(
+        &self,
+        id: &MachineId,
+        keeper: Option<i64>,
+    ) -> Result<bool, StoreError> {
         if self.kv.get(&self.keys.left(id)).await?.0.is_some() && self.keeper_has_ended(id).await? {
             return Ok(true);
         }
-        let Some(assignment) = self.assignment(id).await?.0.map(|assignment| assignment.value) else { return Ok(true) };
+        let Some(assignment) = self.assignment(id).await?.0.map(|assignment| assignment.value)
+        else {
+            return Ok(true);
+        };
         if assignment.instances.is_empty() && assignment.off.is_empty() {
             return Ok(true);
         }
         let holder = self.kv.get(&self.keys.keeper(id)).await?.0.map(|kv| kv.create_revision);
-        Ok(keeper.is_some() && keeper == holder && assignment.instances.values().all(|placement| placement.fence.is_some()))
+        Ok(keeper.is_some()
+            && keeper == holder
+            && assignment.instances.values().all(|placement| placement.fence.is_some()))
     }
 
-    /// Puts a machine's registration and its report under another lease, at once, if that registration still holds.
-    pub async fn change_lease(&self, machine: &Machine, held: Registration, lease: LeaseId) -> Result<Registration, StoreError> {
-        let unchanged = Compare::CreateRevision(self.keys.machine(&machine.id), held.create_revision);
+    /// Puts a machine's registration and its report under another lease, at once, if that
+    /// registration still holds.
+    pub async fn change_lease(
+        &self,
+        machine: &Machine,
+        held: Registration,
+        lease: LeaseId,
+    ) -> Result<Registration, StoreError> {
+        let unchanged =
+            Compare::CreateRevision(self.keys.machine(&machine.id), held.create_revision);
         self.move_to(machine, held, unchanged, lease).await
     }
 
-    /// The same with the registration of an earlier life of this machine, if nobody has written it since it was read.
-    pub async fn take_over(&self, machine: &Machine, there: &Registered, lease: LeaseId) -> Result<Registration, StoreError> {
+    /// The same with the registration of an earlier life of this machine, if nobody has written it
+    /// since it was read.
+    pub async fn take_over(
+        &self,
+        machine: &Machine,
+        there: &Registered,
+        lease: LeaseId,
+    ) -> Result<Registration, StoreError> {
         let unchanged = Compare::ModRevision(self.keys.machine(&machine.id), there.revision);
         self.move_to(machine, there.registration, unchanged, lease).await
     }
@@ -304,20 +395,32 @@ impl Store {
         Ok(Registration { lease, ..held })
     }
 
-    /// Ends a machine's registration, and leaves word that it is no silence: nobody need wait for its return.
-    pub async fn leave(&self, id: &MachineId, registration: Registration) -> Result<i64, StoreError> {
+    /// Ends a machine's registration, and leaves word that it is no silence: nobody need wait for
+    /// its return.
+    pub async fn leave(
+        &self,
+        id: &MachineId,
+        registration: Registration,
+    ) -> Result<i64, StoreError> {
         let key = self.keys.machine(id);
-        // Another host may have put the record under a lease of its own while this one slept: then it is not this one's to remove.
+        // Another host may have put the record under a lease of its own while this one slept: then
+        // it is not this one's to remove.
         let there = self.kv.get(&key).await?.0.filter(|kv| kv.lease == Some(registration.lease));
         let Some(there) = there else { return Err(StoreError::Conflict(key)) };
         let guard = Compare::ModRevision(key.clone(), there.mod_revision);
-        let goodbye = Change::Put { key: self.keys.left(id), value: b"{\"v\":1}".to_vec(), lease: None };
+        let goodbye =
+            Change::Put { key: self.keys.left(id), value: b"{\"v\":1}".to_vec(), lease: None };
         let gone = Change::Delete { key: key.clone() };
         self.apply(&[guard], &[goodbye, gone], &key).await
     }
 
     /// Notes that another fleetd with a machine's id was refused, for as long as `lease` lasts.
-    pub async fn put_rival(&self, id: &MachineId, rival: &Rival, lease: LeaseId) -> Result<(), StoreError> {
+    pub async fn put_rival(
+        &self,
+        id: &MachineId,
+        rival: &Rival,
+        lease: LeaseId,
+    ) -> Result<(), StoreError> {
         let key = self.keys.rival(id);
         self.apply(&[], &[put(&key, rival, Some(lease))?], &key).await.map(drop)
     }
@@ -329,17 +432,23 @@ impl Store {
     }
 
     /// Every change of that after `revision`. Read it with [`Store::read_rival`].
-    pub async fn watch_rival(&self, id: &MachineId, revision: i64) -> Result<WatchStream, StoreError> {
+    pub async fn watch_rival(
+        &self,
+        id: &MachineId,
+        revision: i64,
+    ) -> Result<WatchStream, StoreError> {
         self.kv.watch(&self.keys.rival(id), revision + 1).await
     }
 
     /// Reads a value that [`Store::watch_rival`] brought.
     pub fn read_rival(&self, kv: &kv::KeyValue) -> Result<Rival, StoreError> {
-        mirror::parse(&kv.value).map_err(|problem| StoreError::Corrupt { key: kv.key.clone(), problem })
+        mirror::parse(&kv.value)
+            .map_err(|problem| StoreError::Corrupt { key: kv.key.clone(), problem })
     }
 
-    /// Publishes what a machine observed, under its lease, if that registration still holds and the last report is that of the revision
-    /// `over` (0: there is none): one that was sent before and arrives late must not take its place.
+    /// Publishes what a machine observed, under its lease, if that registration still holds and the
+    /// last report is that of the revision `over` (0: there is none): one that was sent before and
+    /// arrives late must not take its place.
     pub async fn put_report(
         &self,
         id: &MachineId,
@@ -348,8 +457,13 @@ impl Store {
         over: i64,
     ) -> Result<i64, StoreError> {
         let key = self.keys.report(id);
-        let registered = Compare::CreateRevision(self.keys.machine(id), registration.create_revision);
-        let last = if over == 0 { Compare::Absent(key.clone()) } else { Compare::ModRevision(key.clone(), over) };
+        let registered =
+            Compare::CreateRevision(self.keys.machine(id), registration.create_revision);
+        let last = if over == 0 {
+            Compare::Absent(key.clone())
+        } else {
+            Compare::ModRevision(key.clone(), over)
+        };
         self.apply(&[registered, last], &[put(&key, report, Some(registration.lease))?], &key).await
     }
 
@@ -360,24 +474,40 @@ impl Store {
     }
 
     /// A machine's assignment, and the store's revision to watch from.
-    pub async fn assignment(&self, id: &MachineId) -> Result<(Option<Versioned<Assignment>>, i64), StoreError> {
+    pub async fn assignment(
+        &self,
+        id: &MachineId,
+    ) -> Result<(Option<Versioned<Assignment>>, i64), StoreError> {
         self.document(&self.keys.assignment(id)).await
     }
 
-    /// Every change of a machine's assignment after `revision`. Read it with [`Store::read_assignment`].
-    pub async fn watch_assignment(&self, id: &MachineId, revision: i64) -> Result<WatchStream, StoreError> {
+    /// Every change of a machine's assignment after `revision`. Read it with
+    /// [`Store::read_assignment`].
+    pub async fn watch_assignment(
+        &self,
+        id: &MachineId,
+        revision: i64,
+    ) -> Result<WatchStream, StoreError> {
         self.kv.watch(&self.keys.assignment(id), revision + 1).await
     }
 
     /// Reads a value that [`Store::watch_assignment`] brought.
     pub fn read_assignment(&self, kv: &kv::KeyValue) -> Result<Assignment, StoreError> {
-        mirror::parse(&kv.value).map_err(|problem| StoreError::Corrupt { key: kv.key.clone(), problem })
+        mirror::parse(&kv.value)
+            .map_err(|problem| StoreError::Corrupt { key: kv.key.clone(), problem })
     }
 
     /// Tries to become the leader under `lease`: `None` if somebody leads.
-    pub async fn campaign(&self, leader: &Leader, lease: LeaseId) -> Result<Option<Term>, StoreError> {
+    pub async fn campaign(
+        &self,
+        leader: &Leader,
+        lease: LeaseId,
+    ) -> Result<Option<Term>, StoreError> {
         let key = self.keys.leader();
-        let outcome = self.kv.txn(&[Compare::Absent(key.clone())], &[put(&key, leader, Some(lease))?]).await?;
+        let outcome = self
+            .kv
+            .txn(&[Compare::Absent(key.clone())], &[put(&key, leader, Some(lease))?])
+            .await?;
         Ok(outcome.applied.then_some(Term { create_revision: outcome.revision, lease }))
     }
 
@@ -416,7 +546,9 @@ impl Store {
     pub async fn registrations(&self) -> Result<Vec<(MachineId, Registration)>, StoreError> {
         let found = self.kv.ranges(&self.keys.part(Part::Machines)).await?;
         let machine = |kv: KeyValue| match self.keys.read(&kv.key) {
-            Some(Key::Machine(id)) => kv.lease.map(|lease| (id, Registration { lease, create_revision: kv.create_revision })),
+            Some(Key::Machine(id)) => kv
+                .lease
+                .map(|lease| (id, Registration { lease, create_revision: kv.create_revision })),
             _ => None,
         };
         Ok(found.kvs.into_iter().filter_map(machine).collect())
@@ -427,16 +559,29 @@ impl Store {
         self.kv.revoke(lease).await
     }
 
-    async fn document<T: DeserializeOwned>(&self, key: &str) -> Result<(Option<Versioned<T>>, i64), StoreError> {
+    async fn document<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<(Option<Versioned<T>>, i64), StoreError> {
         let (kv, revision) = self.kv.get(key).await?;
         let Some(kv) = kv else { return Ok((None, revision)) };
-        let value = mirror::parse(&kv.value).map_err(|problem| StoreError::Corrupt { key: key.to_string(), problem })?;
+        let value = mirror::parse(&kv.value)
+            .map_err(|problem| StoreError::Corrupt { key: key.to_string(), problem })?;
         Ok((Some(Versioned { value, revision: kv.mod_revision }), revision))
     }
 
-    async fn apply(&self, compares: &[Compare], changes: &[Change], what: &str) -> Result<i64, StoreError> {
+    async fn apply(
+        &self,
+        compares: &[Compare],
+        changes: &[Change],
+        what: &str,
+    ) -> Result<i64, StoreError> {
         let outcome = self.kv.txn(compares, changes).await?;
-        if outcome.applied { Ok(outcome.revision) } else { Err(StoreError::Conflict(what.to_string())) }
+        if outcome.applied {
+            Ok(outcome.revision)
+        } else {
+            Err(StoreError::Conflict(what.to_string()))
+        }
     }
 }
 
@@ -468,7 +613,11 @@ fn unchanged(key: &str, revision: Option<i64>) -> Compare {
 }
 
 fn put(key: &str, document: &impl Serialize, lease: Option<LeaseId>) -> Result<Change, StoreError> {
-    Ok(Change::Put { key: key.to_string(), value: encode(key, document, MAX_DOCUMENT_BYTES)?, lease })
+    Ok(Change::Put {
+        key: key.to_string(),
+        value: encode(key, document, MAX_DOCUMENT_BYTES)?,
+        lease,
+    })
 }
 
 /// JSON, below the limit.
@@ -481,10 +630,21 @@ fn encode_record(key: &str, record: &UnitRecord) -> Result<Vec<u8>, StoreError> 
     within(key, brief::encode(record), MAX_RECORD_BYTES)
 }
 
-fn within(key: &str, encoded: serde_json::Result<Vec<u8>>, limit: usize) -> Result<Vec<u8>, StoreError> {
-    let value = encoded.map_err(|error| StoreError::Corrupt { key: key.to_string(), problem: error.to_string() })?;
+fn within(
+    key: &str,
+    encoded: serde_json::Result<Vec<u8>>,
+    limit: usize,
+) -> Result<Vec<u8>, StoreError> {
+    let value = encoded.map_err(|error| StoreError::Corrupt {
+        key: key.to_string(),
+        problem: error.to_string(),
+    })?;
     if value.len() > limit {
-        return Err(StoreError::TooLarge { what: format!("the document {key}"), bytes: value.len(), limit });
+        return Err(StoreError::TooLarge {
+            what: format!("the document {key}"),
+            bytes: value.len(),
+            limit,
+        });
     }
     Ok(value)
 }

@@ -16,7 +16,8 @@ struct Heard {
 }
 
 impl Terms {
-    /// An answer was given in this term. False if a later one is known: who answered has not heard of the present leader.
+    /// An answer was given in this term. False if a later one is known: who answered has not heard
+    /// of the present leader.
     pub fn heard(&self, term: u64) -> bool {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if term > heard.term {

@@ -1,4 +1,5 @@
-//! What was asked of systemd, counted alike for the real one and the simulated one: for metrics, and for tests that set bars on it.
+//! What was asked of systemd, counted alike for the real one and the simulated one: for metrics,
+//! and for tests that set bars on it.
 
 use std::sync::Mutex;
 
@@ -43,7 +44,13 @@ impl Counters {
     /// All bus calls.
     pub fn calls(&self) -> u64 {
         let asked = self.list + self.outcome + self.reload + self.upkeep;
-        asked + self.start + self.stop + self.restart + self.reset_failed + self.enable + self.disable
+        asked
+            + self.start
+            + self.stop
+            + self.restart
+            + self.reset_failed
+            + self.enable
+            + self.disable
     }
 }
 

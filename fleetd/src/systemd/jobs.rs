@@ -1,4 +1,5 @@
-//! Slots for systemd jobs: taken before a job is queued, given back when it ends, by whichever way we learn of it.
+//! Slots for systemd jobs: taken before a job is queued, given back when it ends, by whichever way
+//! we learn of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,7 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::counters::Tally;
 use super::{Job, MAX_JOBS, MAX_STARTS};
 
-/// How many ends of unknown jobs are kept while a reply is awaited; a reply is at most [`super::MAX_CALLS`] ends late.
+/// How many ends of unknown jobs are kept while a reply is awaited; a reply is at most
+/// [`super::MAX_CALLS`] ends late.
 const MAX_EARLY: usize = 1024;
 
 /// systemd's word for a job that was done as asked.
@@ -41,7 +43,8 @@ pub(super) struct Jobs {
 struct State {
     /// Two slots have one id when systemd merged the jobs.
     running: BTreeMap<u32, Vec<Slot>>,
-    /// Jobs that ended while a reply was on its way: the end may overtake the reply that tells the id. With their results.
+    /// Jobs that ended while a reply was on its way: the end may overtake the reply that tells the
+    /// id. With their results.
     early: BTreeMap<u32, String>,
     /// The units that have jobs of ours, and how many were asked for since their last quiet time.
     asked: BTreeMap<UnitName, Asked>,
@@ -92,9 +95,12 @@ impl Jobs {
         })
     }
 
-    /// Waits for a free slot. Starts cannot take them all, so that stops still pass when every start hangs, and can end those.
+    /// Waits for a free slot. Starts cannot take them all, so that stops still pass when every
+    /// start hangs, and can end those.
     pub(super) async fn take(self: &Arc<Jobs>, name: &UnitName, job: Job) -> Ticket {
-        let permit = async |slots: &Arc<Semaphore>| Arc::clone(slots).acquire_owned().await.expect("never closed");
+        let permit = async |slots: &Arc<Semaphore>| {
+            Arc::clone(slots).acquire_owned().await.expect("never closed")
+        };
         let start = match job {
             Job::Start | Job::Restart => Some(permit(&self.starts).await),
             Job::Stop => None,
@@ -141,8 +147,8 @@ impl Jobs {
         }
     }
 
-    /// The units whose last job of ours is a start that has not been heard to end, or that ended otherwise than done and nobody has
-    /// asked yet.
+    /// The units whose last job of ours is a start that has not been heard to end, or that ended
+    /// otherwise than done and nobody has asked yet.
     pub(super) fn open_starts(&self) -> BTreeSet<UnitName> {
         let state = self.state();
         let starts = state.asked.iter().filter(|(_, asked)| !asked.stops).map(|(name, _)| name);
@@ -162,7 +168,8 @@ impl Jobs {
         self.state().running.keys().copied().collect()
     }
 
-    /// Gives all slots back: their ends will never be heard, since the connection that would hear them is gone.
+    /// Gives all slots back: their ends will never be heard, since the connection that would hear
+    /// them is gone.
     pub(super) fn forget_all(&self) {
         let mut state = self.state();
         state.early.clear();
@@ -234,21 +241,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_start_that_did_not_end_well_is_told_once_and_one_that_another_took_the_place_of_is_not() {
+    async fn a_start_that_did_not_end_well_is_told_once_and_one_that_another_took_the_place_of_is_not()
+     {
         let jobs = jobs();
         let told = || jobs.take_failed().into_values().collect::<Vec<String>>();
         jobs.take(&unit(), Job::Start).await.queued(1);
         assert_eq!(jobs.open_starts().len(), 1);
         jobs.ended(1, "dependency");
         assert_eq!(jobs.open_starts().len(), 1, "nobody has asked yet");
-        assert_eq!((told(), told(), jobs.open_starts().len()), (vec!["dependency".to_string()], vec![], 0));
+        assert_eq!(
+            (told(), told(), jobs.open_starts().len()),
+            (vec!["dependency".to_string()], vec![], 0)
+        );
         jobs.take(&unit(), Job::Start).await.queued(2);
         jobs.take(&unit(), Job::Restart).await.queued(3);
         jobs.ended(2, "canceled");
         jobs.ended(3, "done");
         assert_eq!((told(), jobs.open_starts().len()), (vec![], 0));
         // The end may overtake the reply.
-        let (start, stop) = (jobs.take(&unit(), Job::Start).await, jobs.take(&unit(), Job::Stop).await);
+        let (start, stop) =
+            (jobs.take(&unit(), Job::Start).await, jobs.take(&unit(), Job::Stop).await);
         jobs.ended(4, "failed");
         jobs.ended(5, "done");
         start.queued(4);
@@ -274,7 +286,8 @@ mod tests {
     #[tokio::test]
     async fn an_end_may_overtake_the_reply_also_for_merged_jobs() {
         let jobs = jobs();
-        let (first, second) = (jobs.take(&unit(), Job::Start).await, jobs.take(&unit(), Job::Start).await);
+        let (first, second) =
+            (jobs.take(&unit(), Job::Start).await, jobs.take(&unit(), Job::Start).await);
         first.queued(7);
         jobs.ended(7, DONE);
         second.queued(7);

@@ -1,8 +1,10 @@
-//! What systemd itself wrote to the journal about a unit: why its start failed, and how it came to be at rest.
+//! What systemd itself wrote to the journal about a unit: why its start failed, and how it came to
+//! be at rest.
 //!
-//! systemd forgets a unit at rest at once, with all its properties, so the journal is all that is left. A unit that was stopped by a job
-//! has a note that it is being stopped, whoever asked for that, and for whatever other unit's sake; a process that ends by itself leaves
-//! only the note of its end. A unit with `LogLevelMax=` below `info` leaves neither.
+//! systemd forgets a unit at rest at once, with all its properties, so the journal is all that is
+//! left. A unit that was stopped by a job has a note that it is being stopped, whoever asked for
+//! that, and for whatever other unit's sake; a process that ends by itself leaves only the note of
+//! its end. A unit with `LogLevelMax=` below `info` leaves neither.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -45,8 +47,8 @@ pub(super) struct Journal<'a> {
 }
 
 impl Journal<'_> {
-    /// Why one start of the unit failed, in systemd's words. `invocation` is systemd's id of that start: what an earlier text was refused
-    /// for is no reason.
+    /// Why one start of the unit failed, in systemd's words. `invocation` is systemd's id of that
+    /// start: what an earlier text was refused for is no reason.
     pub(super) async fn reason(&self, name: &UnitName, invocation: &str) -> Option<String> {
         let of = if self.user { "USER_INVOCATION_ID" } else { "INVOCATION_ID" };
         let of = format!("{of}={invocation}");
@@ -65,19 +67,26 @@ impl Journal<'_> {
         timeout(TIME_LIMIT, look).await.ok().flatten()
     }
 
-    /// By the newest note of systemd's about the unit. The error is why there is no answer, which says nothing of the unit.
+    /// By the newest note of systemd's about the unit. The error is why there is no answer, which
+    /// says nothing of the unit.
     pub(super) async fn rest(&self, name: &UnitName) -> Result<Rest, String> {
-        // Only what systemd itself wrote: anybody may write these fields, but not those that begin with an underscore.
+        // Only what systemd itself wrote: anybody may write these fields, but not those that begin
+        // with an underscore.
         let writer = if self.user { "_SYSTEMD_USER_UNIT=init.scope" } else { "_PID=1" };
         let notes = [STARTED, STOPPING, STOPPED, SUCCESS].map(|id| format!("MESSAGE_ID={id}"));
-        let mut args = vec!["--reverse", NOTES, "--output=json", "--output-fields=MESSAGE_ID", writer];
+        let mut args =
+            vec!["--reverse", NOTES, "--output=json", "--output-fields=MESSAGE_ID", writer];
         args.extend(notes.iter().map(String::as_str));
         let lines = timeout(TIME_LIMIT, self.read(name, &args)).await;
-        lines.unwrap_or_else(|_| Err(format!("it does not answer within {} s", TIME_LIMIT.as_secs()))).map(|lines| read(&lines))
+        lines
+            .unwrap_or_else(|_| {
+                Err(format!("it does not answer within {} s", TIME_LIMIT.as_secs()))
+            })
+            .map(|lines| read(&lines))
     }
 
-    /// What journalctl prints of the unit's lines of this boot. By that field systemd names the unit that a line of its own is about; a
-    /// program's lines do not have it.
+    /// What journalctl prints of the unit's lines of this boot. By that field systemd names the
+    /// unit that a line of its own is about; a program's lines do not have it.
     async fn read(&self, name: &UnitName, args: &[&str]) -> Result<String, String> {
         let about = if self.user { "USER_UNIT" } else { "UNIT" };
         let mut command = Command::new("journalctl");
@@ -88,8 +97,11 @@ impl Journal<'_> {
             command.arg("--root").arg(self.root); // whose boot has an id of its own
         }
         command.args(args).arg(format!("{about}={name}"));
-        let output = command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).output().await;
-        output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).map_err(|error| format!("journalctl: {error}"))
+        let output =
+            command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).output().await;
+        output
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+            .map_err(|error| format!("journalctl: {error}"))
     }
 }
 
@@ -119,7 +131,10 @@ mod tests {
     use super::*;
 
     fn notes(ids: &[&str]) -> String {
-        ids.iter().rev().map(|id| format!("{{\"MESSAGE_ID\":\"{id}\",\"__CURSOR\":\"s=1\"}}\n")).collect()
+        ids.iter()
+            .rev()
+            .map(|id| format!("{{\"MESSAGE_ID\":\"{id}\",\"__CURSOR\":\"s=1\"}}\n"))
+            .collect()
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! Certificates: files in, rustls configurations out, and one clear sentence when something about them is wrong.
+//! Certificates: files in, rustls configurations out, and one clear sentence when something about
+//! them is wrong.
 //!
-//! fleetd (etcd, its API, other machines) and fleetctl share it. There is no way here to skip verification.
+//! fleetd (etcd, its API, other machines) and fleetctl share it. There is no way here to skip
+//! verification.
 //!
 //! Absent: sockets, and any retry. Revocation lists: keep lifetimes short, or change the CA.
 

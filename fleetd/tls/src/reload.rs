@@ -20,7 +20,8 @@ struct State<T> {
     made: T,
 }
 
-/// How a file looks from outside. A replaced one has another inode, so two writes within one tick of the clock differ, too.
+/// How a file looks from outside. A replaced one has another inode, so two writes within one tick
+/// of the clock differ, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp(Option<(SystemTime, u64, u64)>);
 
@@ -36,15 +37,17 @@ impl<T: Clone> Reloading<T> {
         Ok(Reloading { make: Box::new(make), state: Mutex::new(State { files, made_of, made }) })
     }
 
-    /// The one made of the files as they are now, and what the caller should log: that it was made anew, or why it could not be.
-    /// Until they will do, the last good one stays. Costs one `stat` a file.
+    /// The one made of the files as they are now, and what the caller should log: that it was made
+    /// anew, or why it could not be. Until they will do, the last good one stays. Costs one `stat`
+    /// a file.
     pub fn current(&self) -> (T, Option<Result<(), TlsError>>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamps(&state.files);
         if now == state.made_of {
             return (state.made.clone(), None);
         }
-        // Also when it fails: the same trouble is said once, and tried again when the files change again.
+        // Also when it fails: the same trouble is said once, and tried again when the files change
+        // again.
         state.made_of = now;
         let outcome = (self.make)(&state.files).map(|made| state.made = made);
         (state.made.clone(), Some(outcome))

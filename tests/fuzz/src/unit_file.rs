@@ -1,4 +1,5 @@
-//! Unit files and names: read without a panic, and what was read means the same when it is written out and read again.
+//! Unit files and names: read without a panic, and what was read means the same when it is written
+//! out and read again.
 
 use fleet_core::intake;
 use fleet_core::name::UnitName;
@@ -24,7 +25,11 @@ fn check_name(text: &str) {
     assert!(name.refusal().is_none_or(|problem| !problem.is_empty()));
     assert!(!text.contains('/'), "{text:?} would be a path");
     assert_eq!(format!("{}.{}", name.stem(), name.suffix()), text);
-    assert_eq!(UnitName::parse(name.systemd_name().as_str()).as_ref(), Ok(&name.systemd_name()), "{text:?}");
+    assert_eq!(
+        UnitName::parse(name.systemd_name().as_str()).as_ref(),
+        Ok(&name.systemd_name()),
+        "{text:?}"
+    );
     if let Some(template) = name.template() {
         assert!(template.is_template() && !name.is_template(), "{text:?} comes from {template}");
         assert_eq!(UnitName::parse(template.as_str()), Ok(template.clone()));
@@ -44,7 +49,8 @@ fn check_file(text: &str) {
     assert_eq!(file, lenient);
     assert_eq!(file.lines.len(), file.options.len());
     assert!(
-        file.lines.is_sorted_by(|a, b| a < b) && file.lines.iter().all(|line| (1..=count).contains(line)),
+        file.lines.is_sorted_by(|a, b| a < b)
+            && file.lines.iter().all(|line| (1..=count).contains(line)),
         "{:?}",
         file.lines
     );
@@ -59,14 +65,16 @@ fn check_file(text: &str) {
     let constraints = Constraints::from_file(&file);
     let _ = constraints.contradiction();
 
-    // What old clients are given, and what the hash is of, is the same unit. But for a backslash at a value's end (in fleet 1.0, too):
-    // written down, what follows would continue it.
+    // What old clients are given, and what the hash is of, is the same unit. But for a backslash at
+    // a value's end (in fleet 1.0, too): written down, what follows would continue it.
     if file.options.iter().any(|option| option.value.ends_with('\\')) {
         return;
     }
     let normalised = file.normalised();
     let again = UnitFile::parse(&normalised);
-    let again = again.unwrap_or_else(|error| panic!("{text:?} was read, its normal form {normalised:?} is not: {error}"));
+    let again = again.unwrap_or_else(|error| {
+        panic!("{text:?} was read, its normal form {normalised:?} is not: {error}")
+    });
     assert_eq!(again.normalised(), normalised, "of {text:?}");
     assert_eq!(again.hash(), file.hash());
     assert_eq!(Constraints::from_file(&again), constraints, "of {text:?}");

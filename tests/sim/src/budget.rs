@@ -1,4 +1,5 @@
-//! Whether `MaxUnavailable=` is kept: judged by what each systemd really ran when the leader decided, not by what was reported.
+//! Whether `MaxUnavailable=` is kept: judged by what each systemd really ran when the leader
+//! decided, not by what was reported.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,10 +11,12 @@ use tokio::time::Instant;
 
 use crate::script::{BUDGET, ROLLING};
 
-/// An instance that has run for so long is known to run: longer than the longest fault, behind which a report may be out of date.
+/// An instance that has run for so long is known to run: longer than the longest fault, behind
+/// which a report may be out of date.
 const KNOWN: Duration = Duration::from_secs(50);
 
-/// What came up counts as up when it has stayed up for so long: the 2 s of the docs, by a clock that may be one percent fast.
+/// What came up counts as up when it has stayed up for so long: the 2 s of the docs, by a clock
+/// that may be one percent fast.
 const STAYED: Duration = Duration::from_millis(1_980);
 
 /// The instances of the unit with a budget.
@@ -55,26 +58,41 @@ impl Budget {
 
     /// The unit's record was written, or deleted. What is no longer wanted is no longer missed.
     pub(crate) fn wanted(&mut self, record: Option<&UnitRecord>) {
-        let replicas = record.filter(|record| record.desired == DesiredState::Launched).and_then(|record| record.replicas);
-        self.down.retain(|name, _| name.replica_number().is_some_and(|number| number <= replicas.unwrap_or(0)));
+        let replicas = record
+            .filter(|record| record.desired == DesiredState::Launched)
+            .and_then(|record| record.replicas);
+        self.down.retain(|name, _| {
+            name.replica_number().is_some_and(|number| number <= replicas.unwrap_or(0))
+        });
     }
 
     /// A machine's assignment was written. The error is what is wrong.
-    pub(crate) fn assigned(&mut self, machine: usize, old: &Assignment, new: &Assignment) -> Result<(), String> {
+    pub(crate) fn assigned(
+        &mut self,
+        machine: usize,
+        old: &Assignment,
+        new: &Assignment,
+    ) -> Result<(), String> {
         let up = &self.up;
         let stayed = |name: &UnitName, down: &Down| {
-            let mut lives = up.iter().filter(|((_, other), _)| other == name).map(|(_, since)| since);
+            let mut lives =
+                up.iter().filter(|((_, other), _)| other == name).map(|(_, since)| since);
             lives.any(|since| *since > down.at && since.elapsed() >= STAYED)
         };
         self.down.retain(|name, down| !stayed(name, down));
-        let launched = |placement: &Placement| placement.unit.as_str() == ROLLING && placement.state == DesiredState::Launched;
+        let launched = |placement: &Placement| {
+            placement.unit.as_str() == ROLLING && placement.state == DesiredState::Launched
+        };
         for (name, is) in new.instances.iter().filter(|(_, is)| launched(is)) {
             match (old.instances.get(name), &is.why) {
                 (Some(was), _) if launched(was) => self.changed(machine, name, was, is),
                 (None, Why::Drained(from)) => {
-                    let from = usize::from_str_radix(&from.as_str()[24..], 16).unwrap_or(usize::MAX);
+                    let from =
+                        usize::from_str_radix(&from.as_str()[24..], 16).unwrap_or(usize::MAX);
                     // A machine that was cut off may still run a copy, and then that one goes on.
-                    if self.is_known_to_run(from, name) && !self.up.contains_key(&(machine, name.clone())) {
+                    if self.is_known_to_run(from, name)
+                        && !self.up.contains_key(&(machine, name.clone()))
+                    {
                         self.down.insert(name.clone(), Down::now(ShortHash::default(), 0)); // nothing brings it back where it was
                     }
                 }
@@ -85,7 +103,10 @@ impl Budget {
             return Ok(());
         }
         let names: Vec<&str> = self.down.keys().map(UnitName::as_str).collect();
-        Err(format!("{} were taken down and are not up again, but MaxUnavailable={BUDGET}", names.join(", ")))
+        Err(format!(
+            "{} were taken down and are not up again, but MaxUnavailable={BUDGET}",
+            names.join(", ")
+        ))
     }
 
     fn changed(&mut self, machine: usize, name: &UnitName, was: &Placement, is: &Placement) {
@@ -94,7 +115,9 @@ impl Budget {
         }
         match self.down.get(name) {
             // Taken back before it was carried out.
-            Some(down) if down.hash == is.hash && down.restart == is.restart => drop(self.down.remove(name)),
+            Some(down) if down.hash == is.hash && down.restart == is.restart => {
+                drop(self.down.remove(name))
+            }
             Some(_) => {}
             None if self.is_known_to_run(machine, name) => {
                 self.down.insert(name.clone(), Down::now(was.hash.clone(), was.restart));
@@ -142,8 +165,9 @@ mod tests {
             budget.entered(0, &drained(number).0, "active");
         }
         tokio::time::advance(KNOWN).await;
-        let judged: Vec<bool> =
-            (1..=BUDGET as u32 + 1).map(|number| budget.assigned(2, &before, &drained(number).1).is_ok()).collect();
+        let judged: Vec<bool> = (1..=BUDGET as u32 + 1)
+            .map(|number| budget.assigned(2, &before, &drained(number).1).is_ok())
+            .collect();
         assert_eq!(judged.iter().filter(|well| **well).count(), BUDGET, "{judged:?}");
     }
 
@@ -161,7 +185,11 @@ mod tests {
             tokio::time::advance(Duration::from_millis(100)).await;
             budget.entered(2, &drained(1).0, "active");
             tokio::time::advance(stays).await;
-            assert_eq!(budget.assigned(2, &before, &drained(BUDGET as u32 + 1).1).is_ok(), allowed, "after {stays:?}");
+            assert_eq!(
+                budget.assigned(2, &before, &drained(BUDGET as u32 + 1).1).is_ok(),
+                allowed,
+                "after {stays:?}"
+            );
         }
     }
 }

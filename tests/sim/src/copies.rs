@@ -1,4 +1,5 @@
-//! Copied disks: whether a host that has a copy of a machine's disk, and so its id, keeps out of that machine's way.
+//! Copied disks: whether a host that has a copy of a machine's disk, and so its id, keeps out of
+//! that machine's way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +20,8 @@ pub(crate) struct Copies {
 }
 
 impl Copies {
-    /// A machine's record was written by a host, or deleted by whoever it was. The error is what is wrong.
+    /// A machine's record was written by a host, or deleted by whoever it was. The error is what is
+    /// wrong.
     pub(crate) fn registered(
         &mut self,
         id: &str,
@@ -33,10 +35,12 @@ impl Copies {
         };
         let before = self.holders.insert(id.to_string(), (host, lease));
         match before {
-            Some((other, held)) if other != host && held == lease => {
-                Err(format!("host {host} goes on with the lease that host {other} holds for the same machine"))
+            Some((other, held)) if other != host && held == lease => Err(format!(
+                "host {host} goes on with the lease that host {other} holds for the same machine"
+            )),
+            _ if host >= COPY && undisturbed => {
+                Err(format!("host {host}, a copy, took the place of a machine that lives"))
             }
-            _ if host >= COPY && undisturbed => Err(format!("host {host}, a copy, took the place of a machine that lives")),
             _ => Ok(()),
         }
     }
@@ -46,10 +50,13 @@ impl Copies {
         self.refused.insert(host);
     }
 
-    /// Of the hosts with a process of one unit, those that count as different machines. A copy that was never refused is its original after
-    /// a reboot, for all that anybody can know: it booted while the original was lost (docs/fencing.md).
+    /// Of the hosts with a process of one unit, those that count as different machines. A copy that
+    /// was never refused is its original after a reboot, for all that anybody can know: it booted
+    /// while the original was lost (docs/fencing.md).
     pub(crate) fn apart<'a>(&self, hosts: &'a BTreeSet<usize>) -> BTreeSet<&'a usize> {
-        let told_apart = |host: &&usize| **host < COPY || self.refused.contains(host) || !hosts.contains(&(**host % COPY));
+        let told_apart = |host: &&usize| {
+            **host < COPY || self.refused.contains(host) || !hosts.contains(&(**host % COPY))
+        };
         hosts.iter().filter(told_apart).collect()
     }
 

@@ -1,7 +1,9 @@
-//! A model of etcd: revisions, transactions, leases, watches, compaction and changes of its leader, in tokio's time.
+//! A model of etcd: revisions, transactions, leases, watches, compaction and changes of its leader,
+//! in tokio's time.
 //!
-//! It keeps the contract of `fleetd::store::kv` (the conformance suite runs on it). Absent: members, disks, authentication. What lies
-//! between a machine and it (latency, loss, cuts) is [`crate::network`]'s.
+//! It keeps the contract of `fleetd::store::kv` (the conformance suite runs on it). Absent:
+//! members, disks, authentication. What lies between a machine and it (latency, loss, cuts) is
+//! [`crate::network`]'s.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -9,7 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fleetd::store::kv::{
-    self, Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchBatch, WatchEvent, WatchStream,
+    self, Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchBatch,
+    WatchEvent, WatchStream,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
@@ -186,7 +189,11 @@ impl Default for Etcd {
 
 impl State {
     fn under(&self, prefix: &str) -> Vec<KeyValue> {
-        self.keys.range(prefix.to_string()..).take_while(|(key, _)| key.starts_with(prefix)).map(|(_, kv)| kv.clone()).collect()
+        self.keys
+            .range(prefix.to_string()..)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(_, kv)| kv.clone())
+            .collect()
     }
 
     fn holds(&self, compare: &Compare) -> bool {
@@ -194,7 +201,9 @@ impl State {
         match compare {
             Compare::Absent(_) => kv.is_none(),
             Compare::ModRevision(_, revision) => kv.is_some_and(|kv| kv.mod_revision == *revision),
-            Compare::CreateRevision(_, revision) => kv.is_some_and(|kv| kv.create_revision == *revision),
+            Compare::CreateRevision(_, revision) => {
+                kv.is_some_and(|kv| kv.create_revision == *revision)
+            }
         }
     }
 
@@ -208,7 +217,8 @@ impl State {
                     if let Some(lease) = lease.and_then(|lease| self.leases.get_mut(&lease)) {
                         lease.keys.insert(key.clone());
                     }
-                    let create_revision = self.keys.get(key).map_or(revision, |kv| kv.create_revision);
+                    let create_revision =
+                        self.keys.get(key).map_or(revision, |kv| kv.create_revision);
                     let kv = KeyValue {
                         key: key.clone(),
                         value: value.clone(),
@@ -231,7 +241,9 @@ impl State {
     }
 
     fn detach(&mut self, key: &str) {
-        if let Some(lease) = self.keys.get(key).and_then(|kv| kv.lease).and_then(|lease| self.leases.get_mut(&lease)) {
+        if let Some(lease) =
+            self.keys.get(key).and_then(|kv| kv.lease).and_then(|lease| self.leases.get_mut(&lease))
+        {
             lease.keys.remove(key);
         }
     }
@@ -250,7 +262,12 @@ impl State {
 
     fn end_lease(&mut self, lease: LeaseId) -> Vec<WatchEvent> {
         let Some(lease) = self.leases.remove(&lease) else { return Vec::new() };
-        lease.keys.iter().filter_map(|key| self.keys.remove(key)).map(|kv| WatchEvent::Delete(kv.key)).collect()
+        lease
+            .keys
+            .iter()
+            .filter_map(|key| self.keys.remove(key))
+            .map(|kv| WatchEvent::Delete(kv.key))
+            .collect()
     }
 
     fn elect(&mut self) {
@@ -282,7 +299,10 @@ impl Kv for Etcd {
     async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError> {
         kv::check_count("prefixes", prefixes.len())?;
         let state = self.state();
-        Ok(Range { kvs: prefixes.iter().flat_map(|prefix| state.under(prefix)).collect(), revision: state.revision })
+        Ok(Range {
+            kvs: prefixes.iter().flat_map(|prefix| state.under(prefix)).collect(),
+            revision: state.revision,
+        })
     }
 
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StoreError> {
@@ -327,7 +347,9 @@ impl Kv for Etcd {
         state.last_lease += 1;
         let id = LeaseId(7_587_000_000_000 + state.last_lease);
         let ttl = Duration::from_secs(ttl.as_secs_f64().ceil().max(2.0) as u64);
-        state.leases.insert(id, Lease { ttl, deadline: Instant::now() + ttl, keys: BTreeSet::new() });
+        state
+            .leases
+            .insert(id, Lease { ttl, deadline: Instant::now() + ttl, keys: BTreeSet::new() });
         Ok(id)
     }
 
@@ -368,7 +390,12 @@ async fn expire(shared: Weak<Shared>) {
         if !state.quorum {
             continue;
         }
-        let over: Vec<LeaseId> = state.leases.iter().filter(|(_, lease)| lease.deadline <= now).map(|(id, _)| *id).collect();
+        let over: Vec<LeaseId> = state
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.deadline <= now)
+            .map(|(id, _)| *id)
+            .collect();
         for lease in over {
             let events = state.end_lease(lease);
             state.write(None, events);
@@ -378,12 +405,20 @@ async fn expire(shared: Weak<Shared>) {
     }
 }
 
-async fn follow(etcd: Etcd, prefix: String, mut from: i64, elected: u64, sender: mpsc::Sender<Result<WatchBatch, StoreError>>) {
+async fn follow(
+    etcd: Etcd,
+    prefix: String,
+    mut from: i64,
+    elected: u64,
+    sender: mpsc::Sender<Result<WatchBatch, StoreError>>,
+) {
     loop {
         // Before looking: what is added while we look wakes us again.
         let woken = etcd.shared.woken.notified();
         let found = match etcd.state() {
-            state if state.elected != elected => Err(StoreError::Unavailable("etcd's leader changed".to_string())),
+            state if state.elected != elected => {
+                Err(StoreError::Unavailable("etcd's leader changed".to_string()))
+            }
             state => state.since(from),
         };
         let (batches, next) = match found {
@@ -393,7 +428,9 @@ async fn follow(etcd: Etcd, prefix: String, mut from: i64, elected: u64, sender:
         for batch in &batches {
             let under = |event: &&WatchEvent| key(event).starts_with(&prefix);
             let events: Vec<_> = batch.events.iter().filter(under).cloned().collect();
-            if !events.is_empty() && sender.send(Ok(WatchBatch { revision: batch.revision, events })).await.is_err() {
+            if !events.is_empty()
+                && sender.send(Ok(WatchBatch { revision: batch.revision, events })).await.is_err()
+            {
                 return;
             }
         }

@@ -54,7 +54,8 @@ impl Mortal {
     }
 }
 
-/// Open or closed, and for how many reasons. Closed, nothing behind it is polled, as under SIGSTOP; what it left with others goes on.
+/// Open or closed, and for how many reasons. Closed, nothing behind it is polled, as under SIGSTOP;
+/// what it left with others goes on.
 #[derive(Debug, Default)]
 pub struct Gate {
     state: Mutex<State>,

@@ -1,4 +1,5 @@
-//! One simulated machine: its disk, its systemd, its clock, and the lives of its fleetd, wired as `fleetd::daemon` does.
+//! One simulated machine: its disk, its systemd, its clock, and the lives of its fleetd, wired as
+//! `fleetd::daemon` does.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -10,14 +11,14 @@ use fleet_core::model::{Capacity, FORMAT, Machine};
 use fleet_core::name::{MachineId, UnitName};
 use fleetd::agent::Agent;
 use fleetd::api::{self, Api};
-use fleetd::process::clock::{Clock, with_clock};
 use fleetd::leader::engine::Engine;
-use fleetd::machine::health::Health;
-use fleetd::leave;
-use fleetd::metrics::Metrics;
 use fleetd::leader::planner::Planner;
 use fleetd::leader::replays::Replays;
+use fleetd::leave;
+use fleetd::machine::health::Health;
 use fleetd::machine::session::{Session, Standing};
+use fleetd::metrics::Metrics;
+use fleetd::process::clock::{Clock, with_clock};
 use fleetd::store::Store;
 use fleetd::systemd::Systemd;
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -40,7 +41,8 @@ pub const AGENT_TTL: Duration = Duration::from_secs(10);
 const LEADER_TTL: Duration = Duration::from_secs(3);
 const SETTLE_MARGIN: Duration = Duration::from_secs(2);
 
-/// A fenced unit takes up to so long to end once told to, in milliseconds: some longer than their `TimeoutStopSec=`.
+/// A fenced unit takes up to so long to end once told to, in milliseconds: some longer than their
+/// `TimeoutStopSec=`.
 const SLOWEST_STOP_MS: u64 = 18_000;
 
 /// The label that each machine says of itself.
@@ -49,7 +51,8 @@ pub const OWN_LABEL: &str = "zone";
 /// When the simulation begins, in milliseconds since 1970.
 pub const EPOCH_MS: u64 = 1_800_000_000_000;
 
-/// A host with a copy of a machine's disk has this machine's number and so much more, or a multiple.
+/// A host with a copy of a machine's disk has this machine's number and so much more, or a
+/// multiple.
 pub const COPY: usize = 100;
 
 /// What differs between machines.
@@ -119,12 +122,15 @@ impl Host {
     ) -> Arc<Host> {
         let link = Arc::new(Link::new(seed));
         let original = number % COPY;
-        let id = MachineId::new(format!("{:08x}{:024x}", 0xa000_0000_u32 + original as u32, original));
+        let id =
+            MachineId::new(format!("{:08x}{:024x}", 0xa000_0000_u32 + original as u32, original));
         let systemd = Arc::new(HostSystemd::new(number, link.clone(), judge.clone()));
         systemd.inner.set_clock_rate(traits.rate_ppm);
         let mut random = fastrand::Rng::with_seed(seed ^ 0x570b);
         for name in FENCED.iter().flat_map(|unit| instances(unit)) {
-            systemd.inner.stops_slowly(&name, Duration::from_millis(random.u64(30..SLOWEST_STOP_MS)));
+            systemd
+                .inner
+                .stops_slowly(&name, Duration::from_millis(random.u64(30..SLOWEST_STOP_MS)));
         }
         let offset_ms = Arc::<AtomicI64>::default();
         let around = Surroundings {
@@ -141,8 +147,14 @@ impl Host {
             lives: AtomicU64::new(0),
         };
         keeper::install(&systemd.inner, Arc::new(around));
-        let kv = RemoteKv::new(etcd.asked_by(Origin { machine: number, life: 0, keeper: false }), link.clone(), 0, run.planted);
-        let router = api::router(Api::new(Store::new(Arc::new(kv), "/fleet/"), id.clone(), String::new));
+        let kv = RemoteKv::new(
+            etcd.asked_by(Origin { machine: number, life: 0, keeper: false }),
+            link.clone(),
+            0,
+            run.planted,
+        );
+        let router =
+            api::router(Api::new(Store::new(Arc::new(kv), "/fleet/"), id.clone(), String::new));
         let (etcd, judge) = (etcd.clone(), judge.clone());
         let state = Mutex::default();
         Arc::new(Host {
@@ -162,7 +174,8 @@ impl Host {
         })
     }
 
-    /// Gets a copy of another machine's disk, with its `/etc/machine-id`. What is in memory is not copied, unless that bug is planted.
+    /// Gets a copy of another machine's disk, with its `/etc/machine-id`. What is in memory is not
+    /// copied, unless that bug is planted.
     pub fn copy_disk_of(&self, other: &Host) {
         let copy = |part: &str| {
             let to = self.folder.join(part);
@@ -203,8 +216,11 @@ impl Host {
         let gate = self.link.fleetd.new_gate();
         let clock = self.clock(offset_ms);
         let rate = 1.0 + self.traits.rate_ppm as f64 / 1e6;
-        // Whole milliseconds, also of a third: tokio's timers round what is between by the host's own clock.
-        let mistimed = |time: Duration| Duration::from_millis((time.as_secs_f64() * 1e3 / rate / 3.0).floor() as u64 * 3);
+        // Whole milliseconds, also of a third: tokio's timers round what is between by the host's
+        // own clock.
+        let mistimed = |time: Duration| {
+            Duration::from_millis((time.as_secs_f64() * 1e3 / rate / 3.0).floor() as u64 * 3)
+        };
         let (data_dir, run_dir) = (self.folder.join("data"), self.folder.join("run/fleet"));
         for folder in [&data_dir, &run_dir] {
             std::fs::create_dir_all(folder).expect("a folder in memory");
@@ -214,18 +230,38 @@ impl Host {
                 let _ = std::fs::remove_file(folder.join("session.json"));
             }
         }
-        let kv = RemoteKv::new(self.etcd.asked_by(origin), self.link.clone(), self.traits.rate_ppm, self.planted);
+        let kv = RemoteKv::new(
+            self.etcd.asked_by(origin),
+            self.link.clone(),
+            self.traits.rate_ppm,
+            self.planted,
+        );
         let store = Store::new(Arc::new(kv), "/fleet/");
         let health = Arc::new(Health::default());
         let folders = (data_dir.as_path(), run_dir.as_path());
-        let session = Session::new(store.clone(), self.machine(boot_id), mistimed(AGENT_TTL), folders, health.clone());
+        let session = Session::new(
+            store.clone(),
+            self.machine(boot_id),
+            mistimed(AGENT_TTL),
+            folders,
+            health.clone(),
+        );
         let session = session.with_guard(self.folder.join("run/fleet-guard"));
         let standing = session.standing();
         let systemd = self.systemd.clone() as Arc<dyn Systemd>;
-        let agent = Agent::new(self.id.clone(), store.clone(), systemd, &run_dir).expect("markers in memory");
-        let agent = Arc::new(AsyncMutex::new(agent.with_keeper(self.folder.join("run/fleet-guard"), false, health.clone())));
+        let agent = Agent::new(self.id.clone(), store.clone(), systemd, &run_dir)
+            .expect("markers in memory");
+        let agent = Arc::new(AsyncMutex::new(agent.with_keeper(
+            self.folder.join("run/fleet-guard"),
+            false,
+            health.clone(),
+        )));
         let stop = CancellationToken::new();
-        let settle = if self.planted == Some(Planted::NoSettling) { Duration::ZERO } else { mistimed(AGENT_TTL + SETTLE_MARGIN) };
+        let settle = if self.planted == Some(Planted::NoSettling) {
+            Duration::ZERO
+        } else {
+            mistimed(AGENT_TTL + SETTLE_MARGIN)
+        };
         let engine = Engine {
             store: store.clone(),
             machine: self.id.clone(),
@@ -238,9 +274,16 @@ impl Host {
             planner: Planner::inline(),
         };
         let of_agent = session.standing();
-        let engine = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), engine.run(stop.clone()))));
-        let session = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), session.run())));
-        let working = tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), Agent::run(agent.clone(), of_agent))));
+        let engine = tokio::spawn(Gated::new(
+            gate.clone(),
+            with_clock(clock.clone(), engine.run(stop.clone())),
+        ));
+        let session =
+            tokio::spawn(Gated::new(gate.clone(), with_clock(clock.clone(), session.run())));
+        let working = tokio::spawn(Gated::new(
+            gate.clone(),
+            with_clock(clock.clone(), Agent::run(agent.clone(), of_agent)),
+        ));
         let tasks = vec![session.abort_handle(), working.abort_handle(), engine.abort_handle()];
         Life { tasks, gate, engine, stop, standing, agent, store, clock }
     }
@@ -276,7 +319,8 @@ impl Host {
         self.systemd.inner.soft_reboot();
     }
 
-    /// Ends fleetd as SIGTERM does: `leaving` hands the units over first, else they run on and the machine stays registered.
+    /// Ends fleetd as SIGTERM does: `leaving` hands the units over first, else they run on and the
+    /// machine stays registered.
     pub async fn stop(&self, leaving: bool) {
         let killed = CancellationToken::new();
         let life = {
@@ -285,7 +329,11 @@ impl Host {
             state.ending = Some(killed.clone());
             life
         };
-        self.judge.lock().note(format!("machine {}: fleetd {}", self.number, if leaving { "leaves" } else { "stops" }));
+        self.judge.lock().note(format!(
+            "machine {}: fleetd {}",
+            self.number,
+            if leaving { "leaves" } else { "stops" }
+        ));
         let tasks = life.tasks.clone();
         tokio::select! {
             biased;
@@ -306,7 +354,9 @@ impl Host {
         }
         self.judge.lock().leaves(self.number);
         let (held, id) = (standing.borrow().registration(), self.id.clone());
-        let goodbye = async move { leave::leave(&store, &id, held, AGENT_TTL, &mut *agent.lock().await).await };
+        let goodbye = async move {
+            leave::leave(&store, &id, held, AGENT_TTL, &mut *agent.lock().await).await
+        };
         if !Gated::new(gate, with_clock(clock, goodbye)).await {
             self.judge.lock().stays(self.number);
         }
@@ -324,7 +374,8 @@ impl Host {
 
     fn clock(&self, offset_ms: i64) -> Clock {
         let (started, rate_ppm) = (Instant::now(), self.traits.rate_ppm);
-        let wall_ms = (EPOCH_MS + self.began.elapsed().as_millis() as u64).saturating_add_signed(offset_ms);
+        let wall_ms =
+            (EPOCH_MS + self.began.elapsed().as_millis() as u64).saturating_add_signed(offset_ms);
         Arc::new(move || {
             let passed_ms = started.elapsed().as_millis() as i64;
             wall_ms.saturating_add_signed(passed_ms + passed_ms * rate_ppm / 1_000_000)
@@ -332,14 +383,19 @@ impl Host {
     }
 
     fn machine(&self, boot_id: String) -> Machine {
-        let unknown = if self.traits.later { [("x-later".to_string(), 1.into())].into() } else { Default::default() };
+        let unknown = if self.traits.later {
+            [("x-later".to_string(), 1.into())].into()
+        } else {
+            Default::default()
+        };
         Machine {
             v: FORMAT,
             id: self.id.clone(),
             address: format!("10.0.0.{}", self.number + 1),
             metadata: [(OWN_LABEL.to_string(), (self.number % 2).to_string())].into(),
             capacity: Capacity { cpus: 2, memory_bytes: 4 << 30 },
-            version: if self.traits.later { "99.0.0" } else { env!("CARGO_PKG_VERSION") }.to_string(),
+            version: if self.traits.later { "99.0.0" } else { env!("CARGO_PKG_VERSION") }
+                .to_string(),
             boot_id,
             api: None,
             unknown,
@@ -354,5 +410,9 @@ impl Host {
 /// The names that a unit may run by.
 fn instances(unit: &str) -> Vec<UnitName> {
     let unit = UnitName::trusted(unit);
-    if unit.is_template() { (1..=MOST_REPLICAS).map(|number| unit.replica(number)).collect() } else { vec![unit] }
+    if unit.is_template() {
+        (1..=MOST_REPLICAS).map(|number| unit.replica(number)).collect()
+    } else {
+        vec![unit]
+    }
 }

@@ -1,4 +1,5 @@
-//! The judge: hears each write of the store and each step of each systemd, keeps the history, and says what must not have happened.
+//! The judge: hears each write of the store and each step of each systemd, keeps the history, and
+//! says what must not have happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -20,16 +21,18 @@ use crate::script::ROLLING;
 use crate::texts::Texts;
 use crate::verdict::{Check, Verdict};
 
-/// How long after it was decided a stop may still be carried out: the longest fault, and the longest pause after a failed step.
+/// How long after it was decided a stop may still be carried out: the longest fault, and the
+/// longest pause after a failed step.
 const STOP_STANDS: Duration = Duration::from_secs(180);
 
-/// Three commits of one leader with no other write between them are one too many, unless time made it: a pause that ended, or a fenced
-/// unit's wait. The first may
-/// have been planned before the last write was seen, the second was not: it waited for the first to come round.
+/// Three commits of one leader with no other write between them are one too many, unless time made
+/// it: a pause that ended, or a fenced unit's wait. The first may have been planned before the last
+/// write was seen, the second was not: it waited for the first to come round.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// The documents that fleetd rewrites whole.
-pub(crate) const REWRITTEN: [&str; 3] = ["/fleet/units/", "/fleet/settings/", "/fleet/assignments/"];
+pub(crate) const REWRITTEN: [&str; 3] =
+    ["/fleet/units/", "/fleet/settings/", "/fleet/assignments/"];
 
 /// A field that today's fleetd does not know, as it stands in a document.
 const LATER_FIELD: &str = "\"x-later\":";
@@ -93,7 +96,8 @@ pub struct Judge {
     /// Which life of which machine created the leader key that stands.
     leader: Option<Origin>,
     assignments: BTreeMap<String, Assignment>,
-    /// How many of the last revisions were commits of one leader, by whom, and when the last one was.
+    /// How many of the last revisions were commits of one leader, by whom, and when the last one
+    /// was.
     committed: (usize, Option<Origin>, Instant),
     /// When the leader last decided that an instance stops or restarts on a machine.
     stops: BTreeMap<(usize, UnitName), Instant>,
@@ -116,7 +120,9 @@ impl Judge {
     /// Writes a line into the history.
     pub fn note(&mut self, line: String) {
         let line = format!("{:>9.3} {line}", self.began.elapsed().as_secs_f64());
-        self.hash = line.bytes().fold(self.hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        self.hash = line
+            .bytes()
+            .fold(self.hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         self.history.push(line);
     }
 
@@ -160,14 +166,17 @@ impl Judge {
     /// A revision was written.
     pub fn wrote(&mut self, origin: Option<Origin>, batch: &WatchBatch) {
         let part = |origin: Origin| if origin.keeper { "k" } else { "" };
-        let who = origin.map_or("store".to_string(), |origin| format!("m{}.{}{}", origin.machine, part(origin), origin.life));
+        let who = origin.map_or("store".to_string(), |origin| {
+            format!("m{}.{}{}", origin.machine, part(origin), origin.life)
+        });
         let mut line = format!("rev {} by {who}:", batch.revision);
         for event in &batch.events {
             line += if matches!(event, WatchEvent::Put(_)) { " +" } else { " -" };
             line += key(event).strip_prefix("/fleet").unwrap_or(key(event));
         }
         self.note(line);
-        let commit = origin.is_some() && batch.events.iter().any(|event| key(event).starts_with("/fleet/assignments/"));
+        let commit = origin.is_some()
+            && batch.events.iter().any(|event| key(event).starts_with("/fleet/assignments/"));
         let (row, by, at) = self.committed;
         let row = if !commit {
             0
@@ -181,7 +190,9 @@ impl Judge {
         if row > 2 {
             self.fail(
                 Check::Quiet,
-                "the plan of a planned state was not empty: three commits in a row with nothing between them".to_string(),
+                "the plan of a planned state was not empty: three commits in a row with nothing \
+                    between them"
+                    .to_string(),
             );
         }
         self.placing.wrote(batch);
@@ -190,13 +201,19 @@ impl Judge {
         }
         for event in &batch.events {
             let key = key(event);
-            let value = if let WatchEvent::Put(kv) = event { Some(kv.value.as_slice()) } else { None };
+            let value =
+                if let WatchEvent::Put(kv) = event { Some(kv.value.as_slice()) } else { None };
             self.keeps_fields(key, value);
             if key == "/fleet/leader" {
                 self.leader = value.and(origin);
             } else if let Some(machine) = key.strip_prefix("/fleet/machines/") {
                 let lease = if let WatchEvent::Put(kv) = event { kv.lease } else { None };
-                if let Err(what) = self.copies.registered(machine, origin.map(|origin| origin.machine), lease, self.undisturbed) {
+                if let Err(what) = self.copies.registered(
+                    machine,
+                    origin.map(|origin| origin.machine),
+                    lease,
+                    self.undisturbed,
+                ) {
                     self.fail(Check::Copied, what);
                 }
             } else if key.starts_with("/fleet/rivals/") && value.is_some() {
@@ -204,21 +221,29 @@ impl Judge {
             } else if let Some(machine) = key.strip_prefix("/fleet/assignments/") {
                 self.assigned(origin, machine, value, batch);
             } else if key.strip_prefix("/fleet/units/") == Some(ROLLING) {
-                self.budget.wanted(value.and_then(|value| serde_json::from_slice(value).ok()).as_ref());
+                self.budget
+                    .wanted(value.and_then(|value| serde_json::from_slice(value).ok()).as_ref());
             }
         }
     }
 
-    /// Whether a commit takes a fenced unit off a machine, or knows that what was taken off has ended: then it was a wait's end that made
-    /// it, and several may end at once.
+    /// Whether a commit takes a fenced unit off a machine, or knows that what was taken off has
+    /// ended: then it was a wait's end that made it, and several may end at once.
     fn gives_up_a_fenced_unit(&self, batch: &WatchBatch) -> bool {
         batch.events.iter().any(|event| {
             let WatchEvent::Put(kv) = event else { return false };
-            let Some(old) = kv.key.strip_prefix("/fleet/assignments/").and_then(|machine| self.assignments.get(machine)) else {
+            let Some(old) = kv
+                .key
+                .strip_prefix("/fleet/assignments/")
+                .and_then(|machine| self.assignments.get(machine))
+            else {
                 return false;
             };
             let new: Assignment = serde_json::from_slice(&kv.value).unwrap_or_default();
-            let goes = old.instances.iter().any(|(name, was)| was.fence.is_some() && !new.instances.contains_key(name));
+            let goes = old
+                .instances
+                .iter()
+                .any(|(name, was)| was.fence.is_some() && !new.instances.contains_key(name));
             goes || old.off.keys().any(|name| !new.off.contains_key(name))
         })
     }
@@ -228,25 +253,43 @@ impl Judge {
         if !REWRITTEN.iter().any(|prefix| key.starts_with(prefix)) {
             return;
         }
-        let holds = value.is_some_and(|value| value.windows(LATER_FIELD.len()).any(|part| part == LATER_FIELD.as_bytes()));
+        let holds = value.is_some_and(|value| {
+            value.windows(LATER_FIELD.len()).any(|part| part == LATER_FIELD.as_bytes())
+        });
         if holds {
             self.later.insert(key.to_string());
         } else if self.later.remove(key) && value.is_some() {
-            self.fail(Check::LaterFields, format!("a rewrite of {key} lost a field of a later version"));
+            self.fail(
+                Check::LaterFields,
+                format!("a rewrite of {key} lost a field of a later version"),
+            );
         }
     }
 
-    fn assigned(&mut self, origin: Option<Origin>, machine: &str, value: Option<&[u8]>, batch: &WatchBatch) {
+    fn assigned(
+        &mut self,
+        origin: Option<Origin>,
+        machine: &str,
+        value: Option<&[u8]>,
+        batch: &WatchBatch,
+    ) {
         if origin.is_some() && origin != self.leader {
-            self.fail(Check::OneWriter, format!("{origin:?} wrote an assignment in the term of {:?}", self.leader));
+            self.fail(
+                Check::OneWriter,
+                format!("{origin:?} wrote an assignment in the term of {:?}", self.leader),
+            );
         }
         let Some(value) = value else { return drop(self.assignments.remove(machine)) };
         let Ok(new) = serde_json::from_slice::<Assignment>(value) else {
-            return self.fail(Check::Generations, format!("the assignment of {machine} cannot be read"));
+            return self
+                .fail(Check::Generations, format!("the assignment of {machine} cannot be read"));
         };
         let old = self.assignments.insert(machine.to_string(), new.clone()).unwrap_or_default();
         if new.generation <= old.generation {
-            let what = format!("generation {} of {machine}'s assignment came after {}", new.generation, old.generation);
+            let what = format!(
+                "generation {} of {machine}'s assignment came after {}",
+                new.generation, old.generation
+            );
             self.fail(Check::Generations, what);
         }
         let number = usize::from_str_radix(&machine[24..], 16).unwrap_or(usize::MAX);
@@ -254,7 +297,10 @@ impl Judge {
         let mut line = format!("    machine {number} generation {}:", new.generation);
         for (name, was) in &old.instances {
             let stays = new.instances.get(name).is_some_and(|is| {
-                is.state == was.state && is.hash == was.hash && is.restart == was.restart && is.unit == was.unit
+                is.state == was.state
+                    && is.hash == was.hash
+                    && is.restart == was.restart
+                    && is.unit == was.unit
             });
             if !stays {
                 line += &format!(" -{name}");
@@ -285,22 +331,42 @@ impl Judge {
         if job == Job::Start || self.leaving.contains(&host) || self.tokens.contains_key(name) {
             return; // what is fenced is stopped by its keeper's end, too
         }
-        let decided = self.stops.get(&(machine, name.clone())).is_some_and(|at| at.elapsed() < STOP_STANDS);
+        let decided =
+            self.stops.get(&(machine, name.clone())).is_some_and(|at| at.elapsed() < STOP_STANDS);
         let unwanted = || {
             let id = |id: &&String| usize::from_str_radix(&id[24..], 16) == Ok(machine);
-            let assignment = self.assignments.keys().find(id).and_then(|id| self.assignments.get(id));
+            let assignment =
+                self.assignments.keys().find(id).and_then(|id| self.assignments.get(id));
             let placement = assignment.and_then(|assignment| assignment.instances.get(name));
-            assignment.is_some() && placement.is_none_or(|placement| placement.state != DesiredState::Launched)
+            assignment.is_some()
+                && placement.is_none_or(|placement| placement.state != DesiredState::Launched)
         };
         if !decided && !unwanted() {
-            self.fail(Check::Decided, format!("machine {machine} asked to {} {name}, which nobody had decided", job.verb()));
+            self.fail(
+                Check::Decided,
+                format!(
+                    "machine {machine} asked to {} {name}, which nobody had decided",
+                    job.verb()
+                ),
+            );
         }
     }
 
     /// A unit entered a state. Its environment tells whether this life is fenced.
-    pub fn entered(&mut self, machine: usize, name: &UnitName, active: &str, environment: &[String]) {
-        let token = environment.iter().find_map(|line| line.strip_prefix("FLEET_FENCING_TOKEN=")?.parse::<u64>().ok());
-        self.note(format!("m{machine} {name} {active}{}", token.map_or(String::new(), |token| format!(" token {token}"))));
+    pub fn entered(
+        &mut self,
+        machine: usize,
+        name: &UnitName,
+        active: &str,
+        environment: &[String],
+    ) {
+        let token = environment
+            .iter()
+            .find_map(|line| line.strip_prefix("FLEET_FENCING_TOKEN=")?.parse::<u64>().ok());
+        self.note(format!(
+            "m{machine} {name} {active}{}",
+            token.map_or(String::new(), |token| format!(" token {token}"))
+        ));
         self.budget.entered(machine % COPY, name, active);
         let lives = matches!(active, "activating" | "active" | "reloading" | "deactivating");
         let machines = self.live.entry(name.clone()).or_default();
@@ -315,12 +381,19 @@ impl Judge {
             }
             let last = self.tokens.insert(name.clone(), token).unwrap_or(0);
             if active == "activating" && token < last {
-                self.fail(Check::Tokens, format!("{name} started with token {token} after one with {last}"));
+                self.fail(
+                    Check::Tokens,
+                    format!("{name} started with token {token} after one with {last}"),
+                );
             }
         }
-        let exempt = self.tokens.contains_key(name) || [keeper::unit(), keeper::guard_unit()].contains(name);
+        let exempt =
+            self.tokens.contains_key(name) || [keeper::unit(), keeper::guard_unit()].contains(name);
         if self.undisturbed && !exempt && !matches!(active, "active" | "activating") {
-            self.fail(Check::Undisturbed, format!("{name} on machine {machine} became {active}, though nobody asked for it"));
+            self.fail(
+                Check::Undisturbed,
+                format!("{name} on machine {machine} became {active}, though nobody asked for it"),
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A machine's keeper and its guard: fleetd's own, run as the programs of their own unit files by the simulated systemd.
+//! A machine's keeper and its guard: fleetd's own, run as the programs of their own unit files by
+//! the simulated systemd.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,7 +67,11 @@ pub fn guard_unit() -> UnitName {
 pub fn install(systemd: &SimSystemd, around: Arc<Surroundings>) {
     systemd.set_run_root(&around.run);
     systemd.define_on_host(&unit(), "/usr/lib/systemd/system/fleet-keeper.service", UNIT_FILE);
-    systemd.define_on_host(&guard_unit(), "/usr/lib/systemd/system/fleet-guard.service", GUARD_UNIT_FILE);
+    systemd.define_on_host(
+        &guard_unit(),
+        "/usr/lib/systemd/system/fleet-guard.service",
+        GUARD_UNIT_FILE,
+    );
     let beside = around.clone();
     let program: Program = Arc::new(move |process| {
         let gate = around.link.keeper.new_gate();
@@ -88,7 +93,8 @@ async fn live(around: Arc<Surroundings>, process: Process) -> bool {
     // Its times are not scaled: it goes by its host's clock.
     let kv = RemoteKv::new(around.etcd.asked_by(origin), around.link.clone(), 0, around.planted);
     let store = Store::new(Arc::new(kv), "/fleet/");
-    let keeper = Keeper::on(host, around.id.clone(), Some(store), &around.guard_dir(), &around.run_dir());
+    let keeper =
+        Keeper::on(host, around.id.clone(), Some(store), &around.guard_dir(), &around.run_dir());
     let ended = keeper.expect("folders in memory").run().await;
     let said = ended.as_ref().err().map_or("in good order".to_string(), ToString::to_string);
     around.judge.lock().note(format!("machine {}: its keeper {life} ends: {said}", around.number));
@@ -134,7 +140,8 @@ impl keeper::Host for Host {
     }
 
     fn wall_ms(&self) -> u64 {
-        (EPOCH_MS + self.since_boot().as_millis() as u64).saturating_add_signed(self.around.offset_ms.load(Relaxed))
+        (EPOCH_MS + self.since_boot().as_millis() as u64)
+            .saturating_add_signed(self.around.offset_ms.load(Relaxed))
     }
 
     fn boot_id(&self) -> String {
@@ -143,7 +150,8 @@ impl keeper::Host for Host {
 
     async fn sleep(&self, time: Duration) {
         // Whole milliseconds: tokio's timers round the rest by the real clock.
-        let ms = (time.as_micros() as u64 * 1_000).div_ceil((1_000_000 + self.around.rate_ppm) as u64);
+        let ms =
+            (time.as_micros() as u64 * 1_000).div_ceil((1_000_000 + self.around.rate_ppm) as u64);
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
 
@@ -163,6 +171,11 @@ impl keeper::Host for Host {
     }
 
     async fn bound_to(&self, unit: &UnitName) -> Result<Vec<(String, String)>, SystemdError> {
-        Ok(self.process.bound_to(unit)?.into_iter().map(|(name, active)| (name.to_string(), active)).collect())
+        Ok(self
+            .process
+            .bound_to(unit)?
+            .into_iter()
+            .map(|(name, active)| (name.to_string(), active))
+            .collect())
     }
 }

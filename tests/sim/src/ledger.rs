@@ -1,7 +1,9 @@
-//! What a store may hold after what users were answered: a check that every accepted write counts, in some order, and no other does.
+//! What a store may hold after what users were answered: a check that every accepted write counts,
+//! in some order, and no other does.
 //!
-//! An operation whose answer was lost may have been carried out, at once or late. So the ledger keeps every state that some order of the
-//! operations explains, and an answer strikes out those that it contradicts.
+//! An operation whose answer was lost may have been carried out, at once or late. So the ledger
+//! keeps every state that some order of the operations explains, and an answer strikes out those
+//! that it contradicts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,7 +107,8 @@ impl<O: Operation> Ledger<O> {
         self.close();
     }
 
-    /// An operation was answered. One that nobody knows of stays open. False if nothing explains this answer.
+    /// An operation was answered. One that nobody knows of stays open. False if nothing explains
+    /// this answer.
     pub fn answered(&mut self, id: u64, answer: Answer) -> bool {
         if answer == Answer::Unknown {
             return true;
@@ -154,9 +157,12 @@ impl Operation for UnitOperation {
     fn on(&self, record: &Record) -> Record {
         let Some(old) = record else {
             return match self {
-                UnitOperation::Submit(text, desired) => {
-                    Some(Fields { texts: vec![text.clone()], desired: desired.unwrap_or_default(), replicas: None, restarts: 0 })
-                }
+                UnitOperation::Submit(text, desired) => Some(Fields {
+                    texts: vec![text.clone()],
+                    desired: desired.unwrap_or_default(),
+                    replicas: None,
+                    restarts: 0,
+                }),
                 _ => None,
             };
         };
@@ -167,7 +173,9 @@ impl Operation for UnitOperation {
                 new.texts.extend(replaced.then(|| text.clone()));
                 match desired {
                     Some(desired) => new.desired = *desired,
-                    None if replaced && old.replicas.is_none() => new.desired = DesiredState::Inactive,
+                    None if replaced && old.replicas.is_none() => {
+                        new.desired = DesiredState::Inactive
+                    }
                     None => {}
                 }
             }
@@ -178,7 +186,9 @@ impl Operation for UnitOperation {
                     new.desired = DesiredState::Launched;
                 }
             }
-            UnitOperation::Restart => new.restarts += u64::from(old.desired == DesiredState::Launched),
+            UnitOperation::Restart => {
+                new.restarts += u64::from(old.desired == DesiredState::Launched)
+            }
             UnitOperation::Rollback => {
                 let before = old.texts.iter().rev().find(|text| Some(*text) != old.texts.last());
                 new.texts.extend(before.cloned());
@@ -195,7 +205,9 @@ impl Operation for MachineOperation {
     fn on(&self, said: &Said) -> Said {
         match self {
             MachineOperation::Label(value) => Said { label: value.clone(), ..said.clone() },
-            MachineOperation::Availability(availability) => Said { availability: availability.as_str(), ..said.clone() },
+            MachineOperation::Availability(availability) => {
+                Said { availability: availability.as_str(), ..said.clone() }
+            }
         }
     }
 }
@@ -229,7 +241,10 @@ mod tests {
         ledger.answered(1, Answer::Unknown);
         ledger.sent(2, UnitOperation::Destroy);
         assert!(ledger.answered(2, Answer::Accepted));
-        assert!(ledger.explains(&None) && ledger.explains(&record(&["a"], None)), "the submit may arrive after the destroy");
+        assert!(
+            ledger.explains(&None) && ledger.explains(&record(&["a"], None)),
+            "the submit may arrive after the destroy"
+        );
     }
 
     #[test]
@@ -248,12 +263,16 @@ mod tests {
     #[test]
     fn a_rollback_brings_the_last_other_text_as_a_new_one_and_a_restart_counts_once() {
         let mut ledger = Ledger::default();
-        for (id, operation) in [submit("a"), submit("b"), UnitOperation::Rollback, UnitOperation::Restart].into_iter().enumerate()
+        for (id, operation) in
+            [submit("a"), submit("b"), UnitOperation::Rollback, UnitOperation::Restart]
+                .into_iter()
+                .enumerate()
         {
             ledger.sent(id as u64, operation);
             assert!(ledger.answered(id as u64, Answer::Accepted));
         }
-        let restarted = record(&["a", "b", "a"], None).map(|fields| Fields { restarts: 1, ..fields });
+        let restarted =
+            record(&["a", "b", "a"], None).map(|fields| Fields { restarts: 1, ..fields });
         assert!(ledger.explains(&restarted) && !ledger.explains(&record(&["a", "b", "a"], None)));
     }
 }

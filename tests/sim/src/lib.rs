@@ -1,10 +1,12 @@
-//! A simulator of the whole cluster, deterministic by seed: fleetd's own engine, agent, session, election, API and planner, in tokio's
-//! paused time, over a model of etcd, a network that loses and delays, machines that crash, and a simulated systemd.
+//! A simulator of the whole cluster, deterministic by seed: fleetd's own engine, agent, session,
+//! election, API and planner, in tokio's paused time, over a model of etcd, a network that loses
+//! and delays, machines that crash, and a simulated systemd.
 //!
-//! **Architecture invariant:** a run depends on its seed and options alone. No clock, no randomness of the host's, no unordered map; the
-//! only files lie in a folder of the run's own, in memory.
+//! **Architecture invariant:** a run depends on its seed and options alone. No clock, no randomness
+//! of the host's, no unordered map; the only files lie in a folder of the run's own, in memory.
 //!
-//! Start at [`run`](run::run); a run's faults are chosen in [`script`], and judged in [`judge`] as they happen and in [`settled`] at the end.
+//! Start at [`run`](run::run); a run's faults are chosen in [`script`], and judged in [`judge`] as
+//! they happen and in [`settled`] at the end.
 
 mod budget;
 mod copies;

@@ -1,4 +1,5 @@
-//! What lies between one machine and the rest of the world: its part of the network, its disk, and what stops its processes.
+//! What lies between one machine and the rest of the world: its part of the network, its disk, and
+//! what stops its processes.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -190,7 +191,11 @@ impl State {
         let latency = Duration::from_millis(self.random.u64(LATENCY_MS));
         if cut_until > now {
             // TCP tries again: what was sent into a cut may still arrive after it.
-            return if self.random.bool() { Fate::Lost } else { Fate::Arrives(cut_until - now + latency) };
+            return if self.random.bool() {
+                Fate::Lost
+            } else {
+                Fate::Arrives(cut_until - now + latency)
+            };
         }
         if now < self.late_until && self.random.u64(0..8) == 0 {
             return Fate::Arrives(Duration::from_millis(self.random.u64(100..6000)));

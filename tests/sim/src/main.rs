@@ -1,4 +1,5 @@
-//! `make sim SEEDS=N BASE=B`: runs seeds B to B+N-1 on all processors; a failing one is made short and printed with its replay.
+//! `make sim SEEDS=N BASE=B`: runs seeds B to B+N-1 on all processors; a failing one is made short
+//! and printed with its replay.
 #![allow(clippy::print_stdout)] // a tool for tests: what it prints is its result
 
 use std::process::ExitCode;
@@ -42,7 +43,8 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let keep = args.keep.clone().map(|keep| keep.into_iter().collect());
     let options = Options { planted: args.planted, keep };
-    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let jobs =
+        args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let (next, begin) = (AtomicU64::new(0), Instant::now());
     let failed = Mutex::new(Vec::new());
     let slowest = Mutex::new((0.0, 0));
@@ -78,7 +80,8 @@ fn main() -> ExitCode {
     failed.sort_by_key(|(seed, _)| *seed);
     let (healed_s, seed) = *slowest.lock().expect("no panic");
     println!(
-        "{ran} seeds from {}, {} failed; healing took at most {healed_s:.0} s (seed {seed}); {:.1} s",
+        "{ran} seeds from {}, {} failed; healing took at most {healed_s:.0} s (seed {seed}); \
+            {:.1} s",
         args.base,
         failed.len(),
         begin.elapsed().as_secs_f64()
@@ -93,7 +96,9 @@ fn explain(seed: u64, options: &Options, outcome: Outcome) {
     let (kept, outcome) = shrink(seed, options, outcome);
     println!("\n{}", history(seed, &outcome));
     println!("the shortest script found for seed {seed}:");
-    for (number, timed) in Script::of(seed).actions.iter().enumerate().filter(|(number, _)| kept.contains(number)) {
+    for (number, timed) in
+        Script::of(seed).actions.iter().enumerate().filter(|(number, _)| kept.contains(number))
+    {
         println!("  {number:>3} {timed}");
     }
     let keep = kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");

@@ -1,11 +1,13 @@
-//! A machine's way to the store: the `Kv` that its fleetd is given, with latency, cuts, late, lost and repeated messages in between.
+//! A machine's way to the store: the `Kv` that its fleetd is given, with latency, cuts, late, lost
+//! and repeated messages in between.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fleetd::store::kv::{
-    Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchBatch, WatchEvent, WatchStream,
+    Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchBatch,
+    WatchEvent, WatchStream,
 };
 use fleetd::store::terms::Terms;
 use tokio::sync::{mpsc, oneshot};
@@ -60,7 +62,10 @@ impl RemoteKv {
     }
 
     /// A request that changes nothing.
-    async fn call<T, F>(&self, operation: impl FnOnce(Etcd) -> F + Send + 'static) -> Result<T, StoreError>
+    async fn call<T, F>(
+        &self,
+        operation: impl FnOnce(Etcd) -> F + Send + 'static,
+    ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
@@ -69,9 +74,14 @@ impl RemoteKv {
         self.exchange(operation).await
     }
 
-    /// A request that may be delivered a second time after the first, unless it is to be sent `once`. Nobody hears the second answer:
-    /// fleetd's store is asked without hidden retries, and so a refusal that is heard is that of the one delivery which counts.
-    async fn write<T, F>(&self, once: bool, operation: impl Fn(Etcd) -> F + Clone + Send + 'static) -> Result<T, StoreError>
+    /// A request that may be delivered a second time after the first, unless it is to be sent
+    /// `once`. Nobody hears the second answer: fleetd's store is asked without hidden retries, and
+    /// so a refusal that is heard is that of the one delivery which counts.
+    async fn write<T, F>(
+        &self,
+        once: bool,
+        operation: impl Fn(Etcd) -> F + Clone + Send + 'static,
+    ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
@@ -101,7 +111,10 @@ impl RemoteKv {
     }
 
     /// The request goes its way even if nobody waits for its answer any more.
-    async fn exchange<T, F>(&self, operation: impl FnOnce(Etcd) -> F + Send + 'static) -> Result<T, StoreError>
+    async fn exchange<T, F>(
+        &self,
+        operation: impl FnOnce(Etcd) -> F + Send + 'static,
+    ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
@@ -171,9 +184,13 @@ impl Kv for RemoteKv {
     }
 
     async fn txn(&self, compares: &[Compare], changes: &[Change]) -> Result<Outcome, StoreError> {
-        let (compares, changes) = (Planted::compares(self.planted, compares), Planted::changes(self.planted, changes));
-        // A new record asks only that there is none, which holds again when it was destroyed: nothing could tell it from a new wish.
-        let once = compares.iter().any(|compare| matches!(compare, Compare::Absent(key) if key.contains("/units/")));
+        let (compares, changes) =
+            (Planted::compares(self.planted, compares), Planted::changes(self.planted, changes));
+        // A new record asks only that there is none, which holds again when it was destroyed:
+        // nothing could tell it from a new wish.
+        let once = compares
+            .iter()
+            .any(|compare| matches!(compare, Compare::Absent(key) if key.contains("/units/")));
         let transaction = Arc::new((compares, changes));
         self.write(once, move |etcd| {
             let transaction = transaction.clone();
@@ -192,7 +209,9 @@ impl Kv for RemoteKv {
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
         // fleetd was told its times by a clock that is wrong; etcd hears what it meant.
-        let ttl = Duration::from_millis((ttl.as_secs_f64() * 1e3 * (1.0 + self.rate_ppm as f64 / 1e6)).round() as u64);
+        let ttl = Duration::from_millis(
+            (ttl.as_secs_f64() * 1e3 * (1.0 + self.rate_ppm as f64 / 1e6)).round() as u64,
+        );
         self.write(false, move |etcd| async move { etcd.grant(ttl).await }).await
     }
 
@@ -250,13 +269,18 @@ async fn carry(
         () = carried => false,
     };
     if broken {
-        let _ = to.send(Err(StoreError::Unavailable("the connection was silent for too long".to_string()))).await;
+        let _ = to
+            .send(Err(StoreError::Unavailable(
+                "the connection was silent for too long".to_string(),
+            )))
+            .await;
     }
 }
 
 /// Whether an item deletes a key.
 pub(crate) fn deletes(item: &Result<WatchBatch, StoreError>) -> bool {
-    item.as_ref().is_ok_and(|batch| batch.events.iter().any(|event| matches!(event, WatchEvent::Delete(_))))
+    item.as_ref()
+        .is_ok_and(|batch| batch.events.iter().any(|event| matches!(event, WatchEvent::Delete(_))))
 }
 
 #[cfg(test)]
@@ -285,7 +309,11 @@ mod tests {
     async fn what_is_delivered_twice_is_carried_out_twice_but_for_a_new_record() {
         let (etcd, link) = (Etcd::new(), Arc::new(Link::new(1)));
         let kv = RemoteKv::new(etcd.clone(), link.clone(), 0, None);
-        let put = |key: &str, value: &str| Change::Put { key: key.to_string(), value: value.as_bytes().to_vec(), lease: None };
+        let put = |key: &str, value: &str| Change::Put {
+            key: key.to_string(),
+            value: value.as_bytes().to_vec(),
+            lease: None,
+        };
         link.repeat(1_000, Duration::from_secs(1));
         for number in 0..20 {
             let (plain, record) = (format!("/{number}"), format!("/fleet/units/{number}"));
@@ -294,7 +322,9 @@ mod tests {
             etcd.txn(&[], &[put(&plain, "second"), Change::Delete { key: record }]).await.unwrap();
         }
         sleep(Duration::from_secs(10)).await;
-        let late = (0..20).filter(|number| etcd.peek(&format!("/{number}")).unwrap().value == b"first").count();
+        let late = (0..20)
+            .filter(|number| etcd.peek(&format!("/{number}")).unwrap().value == b"first")
+            .count();
         assert!(late > 10, "{late} of 20");
         assert_eq!(etcd.peek_all("/fleet/units/"), Vec::new());
     }

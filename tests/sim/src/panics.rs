@@ -1,5 +1,5 @@
-//! A panic in any task of a run is a check that failed, with its message: also in those that fleetd starts by itself, and whose end nobody
-//! waits for.
+//! A panic in any task of a run is a check that failed, with its message: also in those that fleetd
+//! starts by itself, and whose end nobody waits for.
 
 use std::cell::RefCell;
 use std::panic::{self, PanicHookInfo};
@@ -9,7 +9,8 @@ use crate::judge::SharedJudge;
 use crate::verdict::Check;
 
 thread_local! {
-    /// The judge of the run on this thread. All tasks of a run are on its thread, but those that free memory.
+    /// The judge of the run on this thread. All tasks of a run are on its thread, but those that
+    /// free memory.
     static JUDGE: RefCell<Option<SharedJudge>> = const { RefCell::new(None) };
     /// A panic of which the judge could not be told, since it was in the midst of judging.
     static UNTOLD: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -46,8 +47,12 @@ impl Drop for Heard {
 fn tell(info: &PanicHookInfo) -> bool {
     JUDGE.with_borrow(|judge| {
         let Some(judge) = judge else { return false };
-        let place = info.location().map_or(String::new(), |at| format!(" at {}:{}", at.file(), at.line()));
-        let what = format!("a task panicked{place}: {}", info.payload_as_str().unwrap_or("without a word"));
+        let place =
+            info.location().map_or(String::new(), |at| format!(" at {}:{}", at.file(), at.line()));
+        let what = format!(
+            "a task panicked{place}: {}",
+            info.payload_as_str().unwrap_or("without a word")
+        );
         match judge.try_lock() {
             Some(mut judge) => judge.fail(Check::Panicked, what),
             None => UNTOLD.with_borrow_mut(|untold| untold.push(what)),

@@ -1,5 +1,6 @@
-//! Whether each placement was right when it was decided: by the rules of [`crate::rules`], and by what the store held at the revision that
-//! the leader had seen, which the event in the same transaction names.
+//! Whether each placement was right when it was decided: by the rules of [`crate::rules`], and by
+//! what the store held at the revision that the leader had seen, which the event in the same
+//! transaction names.
 
 use std::collections::BTreeMap;
 
@@ -30,29 +31,49 @@ pub(crate) struct Placing {
 impl Placing {
     /// A revision was written.
     pub(crate) fn wrote(&mut self, batch: &WatchBatch) {
-        for event in batch.events.iter().filter(|event| REMEMBERED.iter().any(|prefix| key(event).starts_with(prefix))) {
+        for event in batch
+            .events
+            .iter()
+            .filter(|event| REMEMBERED.iter().any(|prefix| key(event).starts_with(prefix)))
+        {
             let value = if let WatchEvent::Put(kv) = event { Some(kv.value.clone()) } else { None };
             self.documents.entry(key(event).to_string()).or_default().push((batch.revision, value));
         }
     }
 
-    /// A leader's transaction changed a machine's assignment. The error is what is wrong with what is new there, instances and texts.
-    pub(crate) fn assigned(&self, batch: &WatchBatch, id: &str, old: &Assignment, new: &Assignment) -> Result<(), String> {
-        let is_new =
-            |(name, is): &(&UnitName, &Placement)| old.instances.get(*name).is_none_or(|was| was.revision != is.revision);
+    /// A leader's transaction changed a machine's assignment. The error is what is wrong with what
+    /// is new there, instances and texts.
+    pub(crate) fn assigned(
+        &self,
+        batch: &WatchBatch,
+        id: &str,
+        old: &Assignment,
+        new: &Assignment,
+    ) -> Result<(), String> {
+        let is_new = |(name, is): &(&UnitName, &Placement)| {
+            old.instances.get(*name).is_none_or(|was| was.revision != is.revision)
+        };
         if !new.instances.iter().any(|one| is_new(&one)) {
             return Ok(());
         }
         let told = batch.events.iter().find_map(|event| match event {
-            WatchEvent::Put(kv) if kv.key.starts_with(EVENTS) => serde_json::from_slice::<Event>(&kv.value).ok(),
+            WatchEvent::Put(kv) if kv.key.starts_with(EVENTS) => {
+                serde_json::from_slice::<Event>(&kv.value).ok()
+            }
             _ => None,
         });
-        let seen = told.ok_or_else(|| format!("the assignment of {id} was written, and no event tells of it"))?.revision;
-        let machine: Machine = self
-            .at(&format!("/fleet/machines/{id}"), seen)
-            .ok_or_else(|| format!("{id} was given instances, and was not registered at revision {seen}"))?;
-        let settings: Settings = self.at(&format!("/fleet/settings/{id}"), seen).unwrap_or_default();
-        let wants = |name: &UnitName| self.owner(name, seen).map(|record| demands(&record, name)).unwrap_or_default();
+        let seen = told
+            .ok_or_else(|| format!("the assignment of {id} was written, and no event tells of it"))?
+            .revision;
+        let machine: Machine =
+            self.at(&format!("/fleet/machines/{id}"), seen).ok_or_else(|| {
+                format!("{id} was given instances, and was not registered at revision {seen}")
+            })?;
+        let settings: Settings =
+            self.at(&format!("/fleet/settings/{id}"), seen).unwrap_or_default();
+        let wants = |name: &UnitName| {
+            self.owner(name, seen).map(|record| demands(&record, name)).unwrap_or_default()
+        };
         let mut ground = Ground {
             id: &MachineId::new(id),
             labels: &settings.merged_metadata(&machine),
@@ -63,9 +84,13 @@ impl Placing {
             // What was there before stays there, with a new text, too.
             ground.open = settings.availability.is_active() || old.instances.contains_key(name);
             let record = self.owner(name, seen).filter(|record| is_text_of(placement, record));
-            let record = record.ok_or_else(|| format!("{name} was placed on {id}, and not wanted so at revision {seen}"))?;
+            let record = record.ok_or_else(|| {
+                format!("{name} was placed on {id}, and not wanted so at revision {seen}")
+            })?;
             if let Some(refusal) = refusal(&ground, name, &demands(&record, name)) {
-                return Err(format!("{name} was placed where it may not be, at revision {seen}: {refusal}"));
+                return Err(format!(
+                    "{name} was placed where it may not be, at revision {seen}: {refusal}"
+                ));
             }
         }
         Ok(())
@@ -73,7 +98,8 @@ impl Placing {
 
     /// The record that an instance followed from: its own, or the template's that counted it.
     fn owner(&self, name: &UnitName, revision: i64) -> Option<UnitRecord> {
-        let record = |name: &UnitName| self.at::<UnitRecord>(&format!("/fleet/units/{name}"), revision);
+        let record =
+            |name: &UnitName| self.at::<UnitRecord>(&format!("/fleet/units/{name}"), revision);
         record(name).or_else(|| {
             let template = record(&name.template()?)?;
             (name.replica_number()? <= template.replicas.unwrap_or(0)).then_some(template)
@@ -82,7 +108,8 @@ impl Placing {
 
     /// A document as it stood at a revision.
     fn at<T: DeserializeOwned>(&self, key: &str, revision: i64) -> Option<T> {
-        let (_, value) = self.documents.get(key)?.iter().rev().find(|(written, _)| *written <= revision)?;
+        let (_, value) =
+            self.documents.get(key)?.iter().rev().find(|(written, _)| *written <= revision)?;
         serde_json::from_slice(value.as_ref()?).ok()
     }
 }
@@ -93,5 +120,6 @@ fn demands(record: &UnitRecord, name: &UnitName) -> Constraints {
 
 fn is_text_of(placement: &Placement, record: &UnitRecord) -> bool {
     record.desired != DesiredState::Inactive
-        && (&placement.unit, placement.revision, placement.state) == (&record.name, record.revision, record.desired)
+        && (&placement.unit, placement.revision, placement.state)
+            == (&record.name, record.revision, record.desired)
 }

@@ -1,5 +1,6 @@
-//! Planted bugs: what a run must find, so that we know that its checks can fail. Each is one line of fleetd taken away, at the seam
-//! where the simulator can take it: in the store's client or in what a machine is configured with.
+//! Planted bugs: what a run must find, so that we know that its checks can fail. Each is one line
+//! of fleetd taken away, at the seam where the simulator can take it: in the store's client or in
+//! what a machine is configured with.
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,7 +40,8 @@ pub enum Planted {
     AllLookDown,
     /// The leader takes what has just come up for up.
     BelievesTheFirstActive,
-    /// The planner sees no label that a machine says of itself: it says of what asks for one that it fits nowhere.
+    /// The planner sees no label that a machine says of itself: it says of what asks for one that
+    /// it fits nowhere.
     OverlooksLabels,
     /// A machine that gets no answer about its assignment panics.
     PanicsInSilence,
@@ -124,7 +126,9 @@ impl Planted {
 
     pub(crate) fn compares(bug: Option<Planted>, compares: &[Compare]) -> Vec<Compare> {
         let kept = |compare: &&Compare| match (bug, compare) {
-            (Some(Planted::UnfencedCommit), Compare::CreateRevision(key, _)) => !key.ends_with("/leader"),
+            (Some(Planted::UnfencedCommit), Compare::CreateRevision(key, _)) => {
+                !key.ends_with("/leader")
+            }
             (Some(Planted::LostUpdate), Compare::ModRevision(key, _)) => !key.contains("/units/"),
             _ => true,
         };
@@ -133,11 +137,24 @@ impl Planted {
 
     pub(crate) fn read(bug: Option<Planted>, key: &str, answer: Read) -> Read {
         match answer {
-            Err(StoreError::Unavailable(_)) if bug == Some(Planted::SilenceIsEmpty) && key.contains("/assignments/") => {
+            Err(StoreError::Unavailable(_))
+                if bug == Some(Planted::SilenceIsEmpty) && key.contains("/assignments/") =>
+            {
                 let value = br#"{"v":1,"generation":0,"instances":{}}"#.to_vec();
-                Ok((Some(KeyValue { key: key.to_string(), value, create_revision: 0, mod_revision: 0, lease: None }), 0))
+                Ok((
+                    Some(KeyValue {
+                        key: key.to_string(),
+                        value,
+                        create_revision: 0,
+                        mod_revision: 0,
+                        lease: None,
+                    }),
+                    0,
+                ))
             }
-            Err(StoreError::Unavailable(problem)) if bug == Some(Planted::PanicsInSilence) && key.contains("/assignments/") => {
+            Err(StoreError::Unavailable(problem))
+                if bug == Some(Planted::PanicsInSilence) && key.contains("/assignments/") =>
+            {
                 panic!("{problem}")
             }
             answer => answer,
@@ -170,28 +187,39 @@ impl Planted {
     /// What fleetd reads of a document.
     pub(crate) fn show(bug: Option<Planted>, kv: &mut KeyValue) {
         if bug == Some(Planted::ShortWait) && kv.key.contains("/fences/") {
-            // As if each keeper had ended in good order: then there is nothing to wait for but its lease.
-            kv.value = String::from_utf8_lossy(&kv.value).replace("\"released\":false", "\"released\":true").into_bytes();
+            // As if each keeper had ended in good order: then there is nothing to wait for but its
+            // lease.
+            kv.value = String::from_utf8_lossy(&kv.value)
+                .replace("\"released\":false", "\"released\":true")
+                .into_bytes();
         }
         if bug == Some(Planted::AllLookDown) && kv.key.contains("/reports/") {
-            kv.value = String::from_utf8_lossy(&kv.value).replace("\"active\":\"active\"", "\"active\":\"failed\"").into_bytes();
+            kv.value = String::from_utf8_lossy(&kv.value)
+                .replace("\"active\":\"active\"", "\"active\":\"failed\"")
+                .into_bytes();
         }
         if bug == Some(Planted::BelievesTheFirstActive) && kv.key.contains("/reports/") {
-            kv.value = String::from_utf8_lossy(&kv.value).replace("\"settling\":true", "\"settling\":false").into_bytes();
+            kv.value = String::from_utf8_lossy(&kv.value)
+                .replace("\"settling\":true", "\"settling\":false")
+                .into_bytes();
         }
         if bug == Some(Planted::MistakesLabels) && kv.key.contains("/machines/") {
             let label = |zone: u8| format!("\"{OWN_LABEL}\":\"{zone}\"");
-            kv.value = String::from_utf8_lossy(&kv.value).replace(&label(0), &label(1)).into_bytes();
+            kv.value =
+                String::from_utf8_lossy(&kv.value).replace(&label(0), &label(1)).into_bytes();
         }
         if bug == Some(Planted::OverlooksLabels) && kv.key.contains("/machines/") {
-            kv.value = String::from_utf8_lossy(&kv.value).replace(&format!("\"{OWN_LABEL}\":"), "\"hidden\":").into_bytes();
+            kv.value = String::from_utf8_lossy(&kv.value)
+                .replace(&format!("\"{OWN_LABEL}\":"), "\"hidden\":")
+                .into_bytes();
         }
     }
 
     /// What the planner sees of a snapshot, where it is asked without the store's client.
     pub(crate) fn overlook(bug: Option<Planted>, snapshot: &Snapshot) -> Snapshot {
         let mut seen = snapshot.clone();
-        for machine in seen.machines.values_mut().filter(|_| bug == Some(Planted::OverlooksLabels)) {
+        for machine in seen.machines.values_mut().filter(|_| bug == Some(Planted::OverlooksLabels))
+        {
             Arc::make_mut(machine).metadata.remove(OWN_LABEL);
         }
         seen

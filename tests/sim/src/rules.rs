@@ -1,5 +1,5 @@
-//! What a machine must be and hold for an instance: the judges' own rules, naive on purpose. They share no code with the planner but the
-//! reading of a unit's text and of patterns.
+//! What a machine must be and hold for an instance: the judges' own rules, naive on purpose. They
+//! share no code with the planner but the reading of a unit's text and of patterns.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,8 @@ use fleet_core::glob;
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::xfleet::Constraints;
 
-/// A machine as an instance finds it. That it has room is taken for granted: no run comes near the limit.
+/// A machine as an instance finds it. That it has room is taken for granted: no run comes near the
+/// limit.
 pub(crate) struct Ground<'a> {
     /// Its id.
     pub(crate) id: &'a MachineId,
@@ -22,7 +23,8 @@ pub(crate) struct Ground<'a> {
 /// Why the machine may not be given the instance; `None` if it may.
 pub(crate) fn refusal(ground: &Ground, name: &UnitName, wants: &Constraints) -> Option<String> {
     let id = ground.id;
-    if wants.machine_id.as_ref().is_some_and(|pin| *pin != id.as_str() && *pin != id.as_str()[..8]) {
+    if wants.machine_id.as_ref().is_some_and(|pin| *pin != id.as_str() && *pin != id.as_str()[..8])
+    {
         return Some(format!("{name} is pinned to another machine than {id}"));
     }
     let has = |key: &String, values: &BTreeSet<String>| {
@@ -35,12 +37,19 @@ pub(crate) fn refusal(ground: &Ground, name: &UnitName, wants: &Constraints) -> 
     if !ground.open && !wants.global && wants.machine_of.is_empty() {
         return Some(format!("{id} takes nothing new, so not {name}"));
     }
-    if let Some(peer) = wants.machine_of.iter().find(|peer| !ground.here.keys().any(|other| other.as_str() == **peer)) {
+    if let Some(peer) = wants
+        .machine_of
+        .iter()
+        .find(|peer| !ground.here.keys().any(|other| other.as_str() == **peer))
+    {
         return Some(format!("{name} on {id} without {peer}"));
     }
-    let hits = |patterns: &[String], other: &UnitName| patterns.iter().any(|pattern| glob::matches(pattern, other.as_str()));
+    let hits = |patterns: &[String], other: &UnitName| {
+        patterns.iter().any(|pattern| glob::matches(pattern, other.as_str()))
+    };
     let mut others = ground.here.iter().filter(|(other, _)| *other != name);
-    let clash = others.find(|(other, theirs)| hits(&wants.conflicts, other) || hits(&theirs.conflicts, name));
+    let clash = others
+        .find(|(other, theirs)| hits(&wants.conflicts, other) || hits(&theirs.conflicts, name));
     clash.map(|(other, _)| format!("{name} beside {other} on {id}"))
 }
 
@@ -57,18 +66,35 @@ mod tests {
     fn refused(section: &str, here: &[(&str, &str)], open: bool) -> bool {
         let id = MachineId::new("a0000001000000000000000000000001");
         let labels = [("zone".to_string(), "1".to_string())].into();
-        let here = here.iter().map(|(name, section)| (UnitName::trusted(*name), wants(section))).collect();
-        refusal(&Ground { id: &id, labels: &labels, open, here }, &UnitName::trusted("a.service"), &wants(section)).is_some()
+        let here =
+            here.iter().map(|(name, section)| (UnitName::trusted(*name), wants(section))).collect();
+        refusal(
+            &Ground { id: &id, labels: &labels, open, here },
+            &UnitName::trusted("a.service"),
+            &wants(section),
+        )
+        .is_some()
     }
 
     #[test]
     fn each_rule_refuses_what_it_should_and_nothing_else() {
         assert!(!refused("", &[("b.service", "Conflicts=c.service")], true));
-        assert!(!refused("MachineID=a0000001", &[], true) && refused("MachineID=a0000002", &[], true));
-        assert!(!refused("MachineMetadata=zone=1", &[], true) && refused("MachineMetadata=zone=0", &[], true));
+        assert!(
+            !refused("MachineID=a0000001", &[], true) && refused("MachineID=a0000002", &[], true)
+        );
+        assert!(
+            !refused("MachineMetadata=zone=1", &[], true)
+                && refused("MachineMetadata=zone=0", &[], true)
+        );
         assert!(refused("MachineMetadata=disk=1", &[], true));
-        assert!(!refused("MachineOf=b.service", &[("b.service", "")], true) && refused("MachineOf=b.service", &[], true));
-        assert!(refused("Conflicts=b.*", &[("b.service", "")], true) && !refused("Conflicts=*", &[("a.service", "")], true));
+        assert!(
+            !refused("MachineOf=b.service", &[("b.service", "")], true)
+                && refused("MachineOf=b.service", &[], true)
+        );
+        assert!(
+            refused("Conflicts=b.*", &[("b.service", "")], true)
+                && !refused("Conflicts=*", &[("a.service", "")], true)
+        );
         assert!(refused("", &[("b.service", "Conflicts=a.service")], true));
         assert!(refused("", &[], false) && !refused("Global=true", &[], false));
         assert!(!refused("MachineOf=b.service", &[("b.service", "")], false));

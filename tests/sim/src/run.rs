@@ -1,4 +1,5 @@
-//! One run: a cluster in simulated time, the script's faults and users, then healing, which must converge.
+//! One run: a cluster in simulated time, the script's faults and users, then healing, which must
+//! converge.
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -24,8 +25,8 @@ use crate::settled::{nothing_lost, settled};
 use crate::users::{self, Ledgers};
 use crate::verdict::{Check, Verdict};
 
-/// How long after the last fault everything must be as wanted: the leases and the settling time (22 s), then a failing unit's longest
-/// pauses: on its machine (60 s), and before it is moved again.
+/// How long after the last fault everything must be as wanted: the leases and the settling time (22
+/// s), then a failing unit's longest pauses: on its machine (60 s), and before it is moved again.
 const HEALING: Duration = Duration::from_secs(240);
 
 /// How long it must then stay so.
@@ -63,9 +64,14 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
 
 /// Runs a script that was written by hand; the seed still chooses latencies and losses.
 pub fn run_script(seed: u64, script: Script, options: &Options) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
     let judge = runtime.block_on(async {
-        // The paused clock began some microseconds after the timers': half a millisecond on, that rounds alike in each run.
+        // The paused clock began some microseconds after the timers': half a millisecond on, that
+        // rounds alike in each run.
         tokio::time::advance(Duration::from_micros(500)).await;
         SharedJudge::new()
     });
@@ -76,7 +82,12 @@ pub fn run_script(seed: u64, script: Script, options: &Options) -> Outcome {
     drop(heard);
     let judge = judge.lock();
     let (history, hash) = judge.history();
-    Outcome { verdict: judge.verdict().cloned(), history: history.to_vec(), hash, healed_s: healed.as_secs_f64() }
+    Outcome {
+        verdict: judge.verdict().cloned(),
+        history: history.to_vec(),
+        hash,
+        healed_s: healed.as_secs_f64(),
+    }
 }
 
 struct World {
@@ -95,7 +106,10 @@ struct World {
 
 /// Answers with how long healing took.
 async fn simulate(seed: u64, script: Script, options: &Options, judge: SharedJudge) -> Duration {
-    let disk = tempfile::Builder::new().prefix("fleet-sim-").tempdir_in(in_memory()).expect("a folder in memory");
+    let disk = tempfile::Builder::new()
+        .prefix("fleet-sim-")
+        .tempdir_in(in_memory())
+        .expect("a folder in memory");
     let world = Arc::new(World::new(seed, &script, options, disk.path(), judge));
     world.drive(&script, options).await;
     world.judge.lock().note("--- healing".to_string());
@@ -115,7 +129,13 @@ fn in_memory() -> &'static std::path::Path {
 }
 
 impl World {
-    fn new(seed: u64, script: &Script, options: &Options, disk: &std::path::Path, judge: SharedJudge) -> World {
+    fn new(
+        seed: u64,
+        script: &Script,
+        options: &Options,
+        disk: &std::path::Path,
+        judge: SharedJudge,
+    ) -> World {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
         let etcd = Etcd::new();
         let witness = judge.clone();
@@ -133,9 +153,23 @@ impl World {
             })
             .collect();
         let ledgers = Ledgers::default();
-        let users = (0..2).map(|number| users::user(number, hosts.clone(), ledgers.clone(), judge.clone())).collect();
-        let (began, planted, options, disk) = (Instant::now(), options.planted, options.clone(), disk.to_path_buf());
-        World { etcd, hosts, judge, ledgers, users, began, planted, options, disk, copies: AtomicUsize::new(0) }
+        let users = (0..2)
+            .map(|number| users::user(number, hosts.clone(), ledgers.clone(), judge.clone()))
+            .collect();
+        let (began, planted, options, disk) =
+            (Instant::now(), options.planted, options.clone(), disk.to_path_buf());
+        World {
+            etcd,
+            hosts,
+            judge,
+            ledgers,
+            users,
+            began,
+            planted,
+            options,
+            disk,
+            copies: AtomicUsize::new(0),
+        }
     }
 
     async fn drive(self: &Arc<World>, script: &Script, options: &Options) {
@@ -165,9 +199,15 @@ impl World {
         let host = |number: &usize| self.hosts[*number].clone();
         let time = |ms: &u64| Duration::from_millis(*ms);
         match action {
-            Action::User { user, over, wish } => drop(self.users[*user].send((*over, wish.clone()))),
-            Action::Cut { machine, requests, answers, ms } => host(machine).link.cut(*requests, *answers, time(ms)),
-            Action::CutAll { ms } => self.hosts.iter().for_each(|host| host.link.cut(true, true, time(ms))),
+            Action::User { user, over, wish } => {
+                drop(self.users[*user].send((*over, wish.clone())))
+            }
+            Action::Cut { machine, requests, answers, ms } => {
+                host(machine).link.cut(*requests, *answers, time(ms))
+            }
+            Action::CutAll { ms } => {
+                self.hosts.iter().for_each(|host| host.link.cut(true, true, time(ms)))
+            }
             Action::CutLeader { requests, answers, ms } => {
                 if let Some(machine) = self.leader() {
                     host(&machine).link.cut(*requests, *answers, time(ms));
@@ -178,8 +218,12 @@ impl World {
                     self.act(&Action::Pause { machine, ms: *ms });
                 }
             }
-            Action::LoseAnswers { machine, per_mille, ms } => host(machine).link.lose_answers(*per_mille, time(ms)),
-            Action::Repeat { machine, per_mille, ms } => host(machine).link.repeat(*per_mille, time(ms)),
+            Action::LoseAnswers { machine, per_mille, ms } => {
+                host(machine).link.lose_answers(*per_mille, time(ms))
+            }
+            Action::Repeat { machine, per_mille, ms } => {
+                host(machine).link.repeat(*per_mille, time(ms))
+            }
             Action::Delay { machine, ms } => host(machine).link.delay(time(ms)),
             Action::SlowDisk { machine, ms } => {
                 let (host, time) = (host(machine), time(ms));
@@ -200,7 +244,9 @@ impl World {
             Action::KeeperCrash { machine } => host(machine).systemd.inner.kill(&keeper::unit()),
             Action::KeeperCrashAtCall { machine, calls } => host(machine).link.keeper.arm(*calls),
             Action::GuardPause { machine, ms } => pause(&host(machine).link.guard, time(ms)),
-            Action::GuardCrash { machine } => host(machine).systemd.inner.kill(&keeper::guard_unit()),
+            Action::GuardCrash { machine } => {
+                host(machine).systemd.inner.kill(&keeper::guard_unit())
+            }
             Action::KeeperStop { machine, again } => {
                 let (host, job) = (host(machine), if *again { Job::Restart } else { Job::Stop });
                 tokio::spawn(async move { host.systemd.inner.queue(&keeper::unit(), job).await });
@@ -229,9 +275,13 @@ impl World {
                     host.systemd.inner.heal(&name);
                 });
             }
-            Action::SoftReboot { machine, down_ms } => self.down(host(machine), time(down_ms), |host| host.soft_reboot()),
+            Action::SoftReboot { machine, down_ms } => {
+                self.down(host(machine), time(down_ms), |host| host.soft_reboot())
+            }
             Action::Isolate { machine } => host(machine).systemd.inner.isolate(&[]),
-            Action::Stopped { unit, machine } => host(machine).systemd.inner.systemctl(Job::Stop, &instance(unit)),
+            Action::Stopped { unit, machine } => {
+                host(machine).systemd.inner.systemctl(Job::Stop, &instance(unit))
+            }
             Action::StartsEnd { unit, machine, word, ms } => {
                 let (host, time, name) = (host(machine), time(ms), instance(unit));
                 host.systemd.inner.end_starts_as(&name, Some(word));
@@ -243,7 +293,9 @@ impl World {
             Action::Crash { machine, down_ms } => self.down(host(machine), time(down_ms), |host| {
                 let _ = host.kill();
             }),
-            Action::PowerLoss { machine, down_ms } => self.down(host(machine), time(down_ms), |host| host.power_off()),
+            Action::PowerLoss { machine, down_ms } => {
+                self.down(host(machine), time(down_ms), |host| host.power_off())
+            }
             Action::CopiedDisk { machine, ms } => {
                 let (copy, time) = (self.copy_of(*machine), time(ms));
                 copy.start();
@@ -253,7 +305,9 @@ impl World {
                 });
             }
             Action::Upgrade { machine } => drop(tokio::spawn(again(host(machine), false, RESTART))),
-            Action::Leave { machine, away_ms } => drop(tokio::spawn(again(host(machine), true, time(away_ms)))),
+            Action::Leave { machine, away_ms } => {
+                drop(tokio::spawn(again(host(machine), true, time(away_ms))))
+            }
             Action::Reboot { machine, down_ms } => {
                 let (host, time) = (host(machine), time(down_ms));
                 tokio::spawn(async move {
@@ -276,7 +330,15 @@ impl World {
         let number = COPY * (self.copies.fetch_add(1, Relaxed) + 1) + machine;
         let traits = Traits { rate_ppm: 0, later: false };
         let folder = self.disk.join(number.to_string());
-        let copy = Host::new(number, &self.etcd, folder, number as u64, traits, &self.options, &self.judge);
+        let copy = Host::new(
+            number,
+            &self.etcd,
+            folder,
+            number as u64,
+            traits,
+            &self.options,
+            &self.judge,
+        );
         copy.copy_disk_of(&self.hosts[machine]);
         copy
     }
@@ -296,14 +358,21 @@ impl World {
         tokio::spawn(async move {
             use fleetd::store::kv::{Change, Compare, Kv};
             for kv in found {
-                let Ok(mut document) = serde_json::from_slice::<serde_json::Value>(&kv.value) else { continue };
+                let Ok(mut document) = serde_json::from_slice::<serde_json::Value>(&kv.value)
+                else {
+                    continue;
+                };
                 document["x-later"] = 1.into();
-                if let Some(generation) = document.get("generation").and_then(serde_json::Value::as_u64) {
+                if let Some(generation) =
+                    document.get("generation").and_then(serde_json::Value::as_u64)
+                {
                     document["generation"] = (generation + 1).into();
                 }
                 let value = document.to_string().into_bytes();
                 let unchanged = Compare::ModRevision(kv.key.clone(), kv.mod_revision);
-                let _ = etcd.txn(&[unchanged], &[Change::Put { key: kv.key, value, lease: None }]).await;
+                let _ = etcd
+                    .txn(&[unchanged], &[Change::Put { key: kv.key, value, lease: None }])
+                    .await;
             }
         });
     }
@@ -341,21 +410,27 @@ impl World {
                 (Ok(()), Some(since)) if since.elapsed() >= STEADY => break,
                 (Ok(()), Some(_)) => {}
                 (Err(Verdict { check, what }), _) if Instant::now() > deadline => {
-                    let what = format!("not as wanted {} s after the last fault: {what}", HEALING.as_secs());
+                    let what = format!(
+                        "not as wanted {} s after the last fault: {what}",
+                        HEALING.as_secs()
+                    );
                     return Err(Verdict { check, what });
                 }
                 (Err(_), _) => steady_since = None,
             }
             sleep(Duration::from_millis(500)).await;
         }
-        nothing_lost(&self.etcd, &self.hosts, &self.ledgers).map_err(|what| Verdict { check: Check::Ledger, what })
+        nothing_lost(&self.etcd, &self.hosts, &self.ledgers)
+            .map_err(|what| Verdict { check: Check::Ledger, what })
     }
 }
 
-/// How wrong a clock's rate may be, in millionths: any two then differ by one percent at most, the bound of docs/fencing.md.
+/// How wrong a clock's rate may be, in millionths: any two then differ by one percent at most, the
+/// bound of docs/fencing.md.
 const MAX_RATE_PPM: i64 = 5_000;
 
-/// How late a slow systemd is, with a watchdog and once more with SIGKILL: together less than the slack of 5 s in docs/fencing.md.
+/// How late a slow systemd is, with a watchdog and once more with SIGKILL: together less than the
+/// slack of 5 s in docs/fencing.md.
 const LAG: Duration = Duration::from_millis(2_400);
 
 /// The instance that an action on a unit means: a template's first replica.

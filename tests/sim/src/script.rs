@@ -1,4 +1,5 @@
-//! What happens in a run: actions at times, all chosen by the seed before it begins. A shorter script is one with actions left out.
+//! What happens in a run: actions at times, all chosen by the seed before it begins. A shorter
+//! script is one with actions left out.
 
 use std::fmt;
 
@@ -9,7 +10,8 @@ use fleet_core::model::{Availability, DesiredState};
 pub struct Script {
     /// How many machines there are.
     pub machines: usize,
-    /// Whether the faults are such that no unit may notice: none that loses a machine, and no user acts meanwhile.
+    /// Whether the faults are such that no unit may notice: none that loses a machine, and no user
+    /// acts meanwhile.
     pub calm: bool,
     /// What happens, in order of time.
     pub actions: Vec<Timed>,
@@ -28,7 +30,8 @@ pub struct Timed {
 #[allow(missing_docs)] // the fields are the sentence's words
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// A user's request, over one machine's API. Each of the two users waits for an answer before the next.
+    /// A user's request, over one machine's API. Each of the two users waits for an answer before
+    /// the next.
     User { user: usize, over: usize, wish: Wish },
     /// A machine is cut off from the store, for its requests, its answers or both.
     Cut { machine: usize, requests: bool, answers: bool, ms: u64 },
@@ -84,9 +87,11 @@ pub enum Action {
     NewStoreLeader,
     /// The store forgets its history up to the present.
     Compact,
-    /// A later version of fleet adds a field to each record, to each operator's settings and to each assignment.
+    /// A later version of fleet adds a field to each record, to each operator's settings and to
+    /// each assignment.
     LaterFields,
-    /// `systemctl soft-reboot` of a machine whose store is away: fleetd cannot leave, all stops, `/run` stays.
+    /// `systemctl soft-reboot` of a machine whose store is away: fleetd cannot leave, all stops,
+    /// `/run` stays.
     SoftReboot { machine: usize, down_ms: u64 },
     /// `systemctl isolate` on a machine: all stops but fleetd.
     Isolate { machine: usize },
@@ -127,7 +132,10 @@ pub const UNITS: &[(&str, &[&str])] = &[
     ("db.service", &["", "Conflicts=api@*.service"]),
     ("side.service", &["MachineOf=db.service"]),
     ("agent.service", &["Global=true", "Global=true\nMachineMetadata=zone=0"]),
-    ("ledger.service", &["Fence=true", "Fence=true\nMachineMetadata=zone=1", "Fence=true\nMachineMetadata=disk=1"]),
+    (
+        "ledger.service",
+        &["Fence=true", "Fence=true\nMachineMetadata=zone=1", "Fence=true\nMachineMetadata=disk=1"],
+    ),
     ("shard@.service", &["Fence=true", "Fence=true\nConflicts=shard@*.service"]),
     ("twin.service", &["Fence=true\nMachineOf=ledger.service", "Fence=true\nMachineOf=db.service"]),
     ("mate.service", &["MachineOf=ledger.service"]),
@@ -137,13 +145,14 @@ pub const UNITS: &[(&str, &[&str])] = &[
 pub const FENCED: &[&str] = &["ledger.service", "shard@.service", "twin.service"];
 
 /// Those that start after another, whose stop so waits for theirs.
-const ORDERED: &[(&str, &str)] = &[("twin.service", "ledger.service"), ("mate.service", "ledger.service")];
+const ORDERED: &[(&str, &str)] =
+    &[("twin.service", "ledger.service"), ("mate.service", "ledger.service")];
 
 /// A unit that is changed a few instances at a time.
 pub const ROLLING: &str = "roll@.service";
 
-/// What the programs of the texts after the fourth of [`ROLLING`] do: they die, at once or soon after they came up, all before they count
-/// as up; systemd restarts some of them.
+/// What the programs of the texts after the fourth of [`ROLLING`] do: they die, at once or soon
+/// after they came up, all before they count as up; systemd restarts some of them.
 const DYING: [&str; 4] = [
     "ExecStart=/bin/false",
     "ExecStart=/bin/sh -c 'sleep 0.5; exit 1'",
@@ -151,18 +160,27 @@ const DYING: [&str; 4] = [
     "ExecStart=/bin/sh -c 'sleep 0.3; exit 1'\nRestart=always\nRestartSec=50ms",
 ];
 
-/// Units apart from the others: they and what is done to them are chosen last, so that a seed's other actions are what they always were.
+/// Units apart from the others: they and what is done to them are chosen last, so that a seed's
+/// other actions are what they always were.
 pub const CHOSEN_LAST: &[(&str, &[&str])] = &[
     (ROLLING, &["MaxUnavailable=2"; 4 + DYING.len()]),
-    ("pin.service", &["MachineID=a0000001", "MachineID=a0000002000000000000000000000002", "MachineID=a0000009"]),
+    (
+        "pin.service",
+        &["MachineID=a0000001", "MachineID=a0000002000000000000000000000002", "MachineID=a0000009"],
+    ),
     (
         "slot@.service",
-        &["MachineMetadata=zone=%i", "Conflicts=slot@*.service", "MachineMetadata=zone=%i\nMachineMetadata=zone=0"],
+        &[
+            "MachineMetadata=zone=%i",
+            "Conflicts=slot@*.service",
+            "MachineMetadata=zone=%i\nMachineMetadata=zone=0",
+        ],
     ),
 ];
 
 /// A unit and its sidekick, with what the other is bound to; chosen last, too.
-pub const SIDEKICKS: &[(&str, &[&str])] = &[("main.service", &[""]), ("call.service", &["MachineOf=main.service"])];
+pub const SIDEKICKS: &[(&str, &[&str])] =
+    &[("main.service", &[""]), ("call.service", &["MachineOf=main.service"])];
 const BOUND: &[(&str, &str)] = &[("call.service", "main.service")];
 
 /// The words of systemd's for a start that came to nothing.
@@ -181,16 +199,29 @@ pub const MOST_REPLICAS: u32 = 15;
 
 /// The text of a unit's `number`th version.
 pub fn text(unit: &str, number: usize) -> String {
-    let section = units().find(|(name, _)| *name == unit).and_then(|(_, texts)| texts.get(number)).unwrap_or(&"");
-    let after =
-        ORDERED.iter().find(|(name, _)| *name == unit).map_or(String::new(), |(_, other)| format!("[Unit]\nAfter={other}\n"));
+    let section = units()
+        .find(|(name, _)| *name == unit)
+        .and_then(|(_, texts)| texts.get(number))
+        .unwrap_or(&"");
+    let after = ORDERED
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .map_or(String::new(), |(_, other)| format!("[Unit]\nAfter={other}\n"));
     let bound = BOUND.iter().find(|(name, _)| *name == unit);
-    let after = bound.map_or(after, |(_, other)| format!("[Unit]\nBindsTo={other}\nAfter={other}\n"));
+    let after =
+        bound.map_or(after, |(_, other)| format!("[Unit]\nBindsTo={other}\nAfter={other}\n"));
     // So that a copy which must be killed is waited for in reasonable time.
-    let stop =
-        if after.is_empty() && !FENCED.contains(&unit) { String::new() } else { format!("TimeoutStopSec={}\n", 4 + 5 * number) };
+    let stop = if after.is_empty() && !FENCED.contains(&unit) {
+        String::new()
+    } else {
+        format!("TimeoutStopSec={}\n", 4 + 5 * number)
+    };
     let runs = format!("ExecStart=/usr/bin/sleep {number}000");
-    let program = if unit == ROLLING { number.checked_sub(4).and_then(|dying| DYING.get(dying)) } else { None };
+    let program = if unit == ROLLING {
+        number.checked_sub(4).and_then(|dying| DYING.get(dying))
+    } else {
+        None
+    };
     let program = program.map_or(runs, |dying| (*dying).to_string());
     format!("{after}[Service]\n{program}\n{stop}\n[X-Fleet]\n{section}\n")
 }
@@ -242,7 +273,13 @@ impl Script {
 
     /// When the last fault begins or ends.
     pub fn faults_until_ms(&self) -> u64 {
-        self.actions.iter().map(|timed| timed.at_ms + timed.action.lasts_ms()).max().unwrap_or(0).max(FAULTS_FROM_MS) + 1_000
+        self.actions
+            .iter()
+            .map(|timed| timed.at_ms + timed.action.lasts_ms())
+            .max()
+            .unwrap_or(0)
+            .max(FAULTS_FROM_MS)
+            + 1_000
     }
 
     fn push(&mut self, at_ms: u64, action: Action) {
@@ -254,17 +291,26 @@ impl Script {
         let machines = self.machines;
         let fenced_too = random.u8(0..4) > 0;
         for (unit, texts) in UNITS {
-            if !fenced_too && (FENCED.contains(unit) || ORDERED.iter().any(|(name, _)| name == unit)) {
+            if !fenced_too
+                && (FENCED.contains(unit) || ORDERED.iter().any(|(name, _)| name == unit))
+            {
                 continue;
             }
             let at_ms = random.u64(1_000..8_000);
             let template = unit.contains('@');
-            let (user, over, text) = (random.usize(0..2), random.usize(0..machines), random.usize(0..texts.len()));
+            let (user, over, text) =
+                (random.usize(0..2), random.usize(0..machines), random.usize(0..texts.len()));
             let desired = (!template).then_some(DesiredState::Launched);
-            self.push(at_ms, Action::User { user, over, wish: Wish::Submit { unit, text, desired } });
+            self.push(
+                at_ms,
+                Action::User { user, over, wish: Wish::Submit { unit, text, desired } },
+            );
             if template {
                 let replicas = random.u32(1..=2 * machines as u32);
-                self.push(at_ms + 1, Action::User { user, over, wish: Wish::Scale { unit, replicas } });
+                self.push(
+                    at_ms + 1,
+                    Action::User { user, over, wish: Wish::Scale { unit, replicas } },
+                );
             }
         }
         for machine in 0..machines {
@@ -304,12 +350,19 @@ impl Script {
             let (at_ms, unit) = (random.u64(FAULTS_FROM_MS..end_ms), "web@.service");
             let (text, replicas) = (random.usize(0..4), random.u32(0..=8));
             let [a, b] = [random.usize(0..self.machines), random.usize(0..self.machines)];
-            self.push(at_ms, Action::User { user: 0, over: a, wish: Wish::Submit { unit, text, desired: None } });
-            self.push(at_ms, Action::User { user: 1, over: b, wish: Wish::Scale { unit, replicas } });
+            self.push(
+                at_ms,
+                Action::User { user: 0, over: a, wish: Wish::Submit { unit, text, desired: None } },
+            );
+            self.push(
+                at_ms,
+                Action::User { user: 1, over: b, wish: Wish::Scale { unit, replicas } },
+            );
         }
     }
 
-    /// The leader is cut off or stopped, and what it was told to do is taken back meanwhile: nothing of the first may come late.
+    /// The leader is cut off or stopped, and what it was told to do is taken back meanwhile:
+    /// nothing of the first may come late.
     fn depose(&mut self, random: &mut fastrand::Rng, at_ms: u64) {
         let ms = random.u64(4_000..12_000);
         // It still hears what it should do, so that it sends a commit which arrives late.
@@ -331,11 +384,15 @@ impl Script {
         }
     }
 
-    /// A machine is cut off for longer than any wait, and its processes sleep for a part of that: what it runs moves meanwhile.
+    /// A machine is cut off for longer than any wait, and its processes sleep for a part of that:
+    /// what it runs moves meanwhile.
     fn isolate(&mut self, random: &mut fastrand::Rng, at_ms: u64) {
         let (machine, ms) = (random.usize(0..self.machines), random.u64(15_000..75_000));
         let requests = random.u8(0..3) > 0;
-        self.push(at_ms, Action::Cut { machine, requests, answers: !requests || random.bool(), ms });
+        self.push(
+            at_ms,
+            Action::Cut { machine, requests, answers: !requests || random.bool(), ms },
+        );
         if random.bool() {
             let from_ms = at_ms + random.u64(0..ms);
             self.push(from_ms, Action::Pause { machine, ms: random.u64(1_000..60_000) });
@@ -350,7 +407,8 @@ impl Script {
         }
     }
 
-    /// A unit that is changed a few instances at a time: by new texts, restarts, rollbacks and drains, some of them at once.
+    /// A unit that is changed a few instances at a time: by new texts, restarts, rollbacks and
+    /// drains, some of them at once.
     fn roll(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
         let user = |random: &mut fastrand::Rng, machines: usize, wish| {
             let (user, over) = (random.usize(0..2), random.usize(0..machines));
@@ -367,7 +425,9 @@ impl Script {
         for _ in 0..random.usize(1..=8) {
             let at_ms = random.u64(from_ms..end_ms.max(from_ms) + 30_000);
             let machine = random.usize(0..machines);
-            let availability = [Availability::Active, Availability::Cordoned, Availability::Draining][random.usize(0..3)];
+            let availability =
+                [Availability::Active, Availability::Cordoned, Availability::Draining]
+                    [random.usize(0..3)];
             let wish = match random.u8(0..8) {
                 0..=2 => submit(random.usize(0..4)),
                 3 => Wish::Restart { unit },
@@ -389,12 +449,16 @@ impl Script {
         let (unit, from_ms) = (ROLLING, FAULTS_FROM_MS + 45_000);
         for _ in 0..random.usize(1..=2) {
             let at_ms = random.u64(from_ms..end_ms.max(from_ms) + 30_000);
-            let submit = Wish::Submit { unit, text: 4 + random.usize(0..DYING.len()), desired: None };
+            let submit =
+                Wish::Submit { unit, text: 4 + random.usize(0..DYING.len()), desired: None };
             let over = random.usize(0..self.machines);
             self.push(at_ms, Action::User { user: random.usize(0..2), over, wish: submit });
             if random.bool() {
                 let back_ms = at_ms + random.u64(500..40_000);
-                self.push(back_ms, Action::User { user: random.usize(0..2), over, wish: Wish::Rollback { unit } });
+                self.push(
+                    back_ms,
+                    Action::User { user: random.usize(0..2), over, wish: Wish::Rollback { unit } },
+                );
             }
         }
     }
@@ -405,9 +469,16 @@ impl Script {
             let template = unit.contains('@');
             let mut at_ms = random.u64(1_000..8_000);
             for _ in 0..random.usize(1..=4) {
-                let (user, over, text) = (random.usize(0..2), random.usize(0..self.machines), random.usize(0..texts.len()));
+                let (user, over, text) = (
+                    random.usize(0..2),
+                    random.usize(0..self.machines),
+                    random.usize(0..texts.len()),
+                );
                 let desired = (!template).then_some(DesiredState::Launched);
-                self.push(at_ms, Action::User { user, over, wish: Wish::Submit { unit, text, desired } });
+                self.push(
+                    at_ms,
+                    Action::User { user, over, wish: Wish::Submit { unit, text, desired } },
+                );
                 if template {
                     let wish = Wish::Scale { unit, replicas: random.u32(1..=4) };
                     self.push(at_ms + 1, Action::User { user, over, wish });
@@ -421,24 +492,35 @@ impl Script {
     fn stop_unasked(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
         for (nth, (unit, _)) in SIDEKICKS.iter().enumerate() {
             let wish = Wish::Submit { unit, text: 0, desired: Some(DesiredState::Launched) };
-            self.push(random.u64(1_000..8_000) + nth as u64, Action::User { user: 0, over: 0, wish });
+            self.push(
+                random.u64(1_000..8_000) + nth as u64,
+                Action::User { user: 0, over: 0, wish },
+            );
         }
         for _ in 0..random.usize(1..=5) {
             let at_ms = random.u64(FAULTS_FROM_MS..end_ms);
             let machine = random.usize(0..self.machines);
             let ms = random.u64(200..20_000);
-            let single = ["main.service", "call.service", "db.service", "side.service", "web@.service"][random.usize(0..5)];
+            let single =
+                ["main.service", "call.service", "db.service", "side.service", "web@.service"]
+                    [random.usize(0..5)];
             let action = match random.u8(0..6) {
                 0 | 1 => Action::SoftReboot { machine, down_ms: ms },
                 2 => Action::Isolate { machine },
                 3 | 4 => Action::Stopped { unit: single, machine },
-                _ => Action::StartsEnd { unit: single, machine, word: WORDS[random.usize(0..WORDS.len())], ms },
+                _ => Action::StartsEnd {
+                    unit: single,
+                    machine,
+                    word: WORDS[random.usize(0..WORDS.len())],
+                    ms,
+                },
             };
             self.push(at_ms, action);
         }
     }
 
-    /// Requests are delivered twice, from the first ones on. No other fault is needed, and nothing may come of it.
+    /// Requests are delivered twice, from the first ones on. No other fault is needed, and nothing
+    /// may come of it.
     fn repeat(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
         for _ in 0..random.usize(1..=4) {
             let machine = random.usize(0..self.machines);
@@ -447,17 +529,21 @@ impl Script {
         }
     }
 
-    /// Disks are copied, of machines that live and of such as are in trouble. Where nobody reaches the store for long, nobody can tell
-    /// who was there first: in a quiet script that is left out.
+    /// Disks are copied, of machines that live and of such as are in trouble. Where nobody reaches
+    /// the store for long, nobody can tell who was there first: in a quiet script that is left out.
     fn copy_disks(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
-        let long = |timed: &Timed| matches!(timed.action, Action::CutAll { .. } | Action::NoQuorum { .. });
+        let long =
+            |timed: &Timed| matches!(timed.action, Action::CutAll { .. } | Action::NoQuorum { .. });
         if self.calm && self.actions.iter().any(long) {
             return;
         }
         for _ in 0..random.usize(1..=2) {
             let machine = random.usize(0..self.machines);
             let ms = random.u64(2_000..60_000);
-            self.push(random.u64(FAULTS_FROM_MS + 1_000..end_ms), Action::CopiedDisk { machine, ms });
+            self.push(
+                random.u64(FAULTS_FROM_MS + 1_000..end_ms),
+                Action::CopiedDisk { machine, ms },
+            );
         }
     }
 
@@ -531,12 +617,18 @@ impl Script {
     fn wish(&self, random: &mut fastrand::Rng) -> Wish {
         let (unit, texts) = UNITS[random.usize(0..UNITS.len())];
         let template = unit.contains('@');
-        let desired = [DesiredState::Inactive, DesiredState::Loaded, DesiredState::Launched][random.usize(0..3)];
+        let desired = [DesiredState::Inactive, DesiredState::Loaded, DesiredState::Launched]
+            [random.usize(0..3)];
         let text = random.usize(0..texts.len());
         match random.u8(0..10) {
-            0..=2 if template => Wish::Scale { unit, replicas: random.u32(0..=MOST_REPLICAS.min(3 * self.machines as u32)) },
+            0..=2 if template => Wish::Scale {
+                unit,
+                replicas: random.u32(0..=MOST_REPLICAS.min(3 * self.machines as u32)),
+            },
             0 | 1 => Wish::Desire { unit, desired },
-            2 | 3 => Wish::Submit { unit, text, desired: (!template).then_some(DesiredState::Launched) },
+            2 | 3 => {
+                Wish::Submit { unit, text, desired: (!template).then_some(DesiredState::Launched) }
+            }
             4 | 5 => Wish::Submit { unit, text, desired: None },
             6 => Wish::Restart { unit },
             7 => Wish::Destroy { unit },
@@ -562,7 +654,9 @@ impl Action {
             | Action::NoQuorum { ms }
             | Action::StartsEnd { ms, .. }
             | Action::UnitFails { ms, .. } => *ms,
-            Action::KeeperPause { ms, .. } | Action::GuardPause { ms, .. } | Action::CopiedDisk { ms, .. } => *ms,
+            Action::KeeperPause { ms, .. }
+            | Action::GuardPause { ms, .. }
+            | Action::CopiedDisk { ms, .. } => *ms,
             Action::Crash { down_ms, .. }
             | Action::PowerLoss { down_ms, .. }
             | Action::Reboot { down_ms, .. }

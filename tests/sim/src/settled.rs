@@ -1,4 +1,5 @@
-//! Whether the cluster is as users want it: judged from the store, each machine's systemd and the ledger, by rules of its own.
+//! Whether the cluster is as users want it: judged from the store, each machine's systemd and the
+//! ledger, by rules of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,10 +20,19 @@ use crate::rules::{Ground, refusal};
 use crate::users::{Ledgers, fields, said};
 use crate::verdict::{Check, Verdict};
 
-/// Why it is not settled yet; `Ok` if it is. With a planted bug, the plan asked for here has it, too.
-pub async fn settled(etcd: &Etcd, hosts: &[Arc<Host>], now_ms: u64, planted: Option<Planted>) -> Result<(), Verdict> {
+/// Why it is not settled yet; `Ok` if it is. With a planted bug, the plan asked for here has it,
+/// too.
+pub async fn settled(
+    etcd: &Etcd,
+    hosts: &[Arc<Host>],
+    now_ms: u64,
+    planted: Option<Planted>,
+) -> Result<(), Verdict> {
     let not_yet = |what: String| Verdict { check: Check::Converges, what };
-    let mirror = Store::new(Arc::new(etcd.clone()), "/fleet/").read_all().await.map_err(|error| not_yet(error.to_string()))?;
+    let mirror = Store::new(Arc::new(etcd.clone()), "/fleet/")
+        .read_all()
+        .await
+        .map_err(|error| not_yet(error.to_string()))?;
     if let Some((key, problem)) = mirror.corrupt().iter().next() {
         return Err(not_yet(format!("{key} cannot be read: {problem}")));
     }
@@ -46,7 +56,9 @@ fn planned(snapshot: &Snapshot) -> Result<BTreeSet<UnitName>, String> {
         return Err(format!("the plan of the planned state is not empty: {change:?}"));
     }
     if let Some(id) = planned.documents.keys().next() {
-        return Err(format!("the plan of the planned state rewrites the assignment of {id} without a change"));
+        return Err(format!(
+            "the plan of the planned state rewrites the assignment of {id} without a change"
+        ));
     }
     Ok(planned.unplaced.into_iter().flat_map(|unplaced| unplaced.instances).collect())
 }
@@ -54,7 +66,10 @@ fn planned(snapshot: &Snapshot) -> Result<BTreeSet<UnitName>, String> {
 /// Units whose new text may have to wait: replicas that fit nowhere spend the budget of the others.
 fn waiting(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
     let units = nowhere.iter().filter_map(|name| owner(snapshot, name));
-    units.filter(|unit| unit.constraints.max_unavailable.is_some()).map(|unit| unit.name.clone()).collect()
+    units
+        .filter(|unit| unit.constraints.max_unavailable.is_some())
+        .map(|unit| unit.name.clone())
+        .collect()
 }
 
 /// Whether no machine may be given any of what the planner says fits nowhere.
@@ -63,43 +78,59 @@ fn fits_nowhere(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> Result<(),
     for (id, machine) in &snapshot.machines {
         let ground = ground(snapshot, id, machine);
         for name in nowhere.iter().filter(|name| !ground.here.contains_key(*name)) {
-            let wants = wants(name).ok_or_else(|| format!("{name} is said to fit nowhere, and nobody wants it"))?;
+            let wants = wants(name)
+                .ok_or_else(|| format!("{name} is said to fit nowhere, and nobody wants it"))?;
             if refusal(&ground, name, &wants).is_none() {
                 return Err(format!("{name} is said to fit nowhere, but {id} may run it"));
             }
         }
     }
     // A fenced one that waits for another copy of itself has not been found to fit nowhere.
-    let waits = |name: &&UnitName| snapshot.assignments.values().any(|assignment| assignment.off.contains_key(*name));
-    nowhere
-        .iter()
-        .find(waits)
-        .map_or(Ok(()), |name| Err(format!("{name} waits for its end elsewhere, and is said to fit nowhere")))
+    let waits = |name: &&UnitName| {
+        snapshot.assignments.values().any(|assignment| assignment.off.contains_key(*name))
+    };
+    nowhere.iter().find(waits).map_or(Ok(()), |name| {
+        Err(format!("{name} waits for its end elsewhere, and is said to fit nowhere"))
+    })
 }
 
 fn ground<'a>(snapshot: &Snapshot, id: &'a MachineId, machine: &'a Machine) -> Ground<'a> {
-    let instances = snapshot.assignments.get(id).into_iter().flat_map(|assignment| assignment.instances.keys());
-    let demands = |name: &UnitName| owner(snapshot, name).map(|unit| unit.constraints.expanded(name)).unwrap_or_default();
-    let here: BTreeMap<UnitName, Constraints> = instances.map(|name| (name.clone(), demands(name))).collect();
+    let instances =
+        snapshot.assignments.get(id).into_iter().flat_map(|assignment| assignment.instances.keys());
+    let demands = |name: &UnitName| {
+        owner(snapshot, name).map(|unit| unit.constraints.expanded(name)).unwrap_or_default()
+    };
+    let here: BTreeMap<UnitName, Constraints> =
+        instances.map(|name| (name.clone(), demands(name))).collect();
     Ground { id, labels: &machine.metadata, open: !snapshot.availability.contains_key(id), here }
 }
 
-/// Whether every record, and what is set for every machine, is such that what users were told explains it.
+/// Whether every record, and what is set for every machine, is such that what users were told
+/// explains it.
 pub fn nothing_lost(etcd: &Etcd, hosts: &[Arc<Host>], ledgers: &Ledgers) -> Result<(), String> {
     let told = ledgers.lock().expect("no panic over ledgers");
     for (unit, ledger) in &told.units {
         let record: Option<UnitRecord> = document(etcd, &format!("/fleet/units/{unit}"))?;
-        let texts = |record: &UnitRecord| (1..=record.revision).map(|number| text_of(etcd, unit, number)).collect();
+        let texts = |record: &UnitRecord| {
+            (1..=record.revision).map(|number| text_of(etcd, unit, number)).collect()
+        };
         let fields = record.as_ref().map(|record| fields(record, texts(record)));
         if !ledger.explains(&fields) {
-            return Err(format!("the record of {unit} is not what users were told: {fields:?}; expected one of {ledger:?}"));
+            return Err(format!(
+                "the record of {unit} is not what users were told: {fields:?}; expected one of \
+                    {ledger:?}"
+            ));
         }
     }
     for (machine, ledger) in &told.machines {
-        let settings: Option<Settings> = document(etcd, &format!("/fleet/settings/{}", hosts[*machine].id))?;
+        let settings: Option<Settings> =
+            document(etcd, &format!("/fleet/settings/{}", hosts[*machine].id))?;
         let said = said(&settings.unwrap_or_default());
         if !ledger.explains(&said) {
-            return Err(format!("machine {machine} is not set as users were told: {said:?}; expected one of {ledger:?}"));
+            return Err(format!(
+                "machine {machine} is not set as users were told: {said:?}; expected one of \
+                    {ledger:?}"
+            ));
         }
     }
     Ok(())
@@ -151,12 +182,17 @@ fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> Result<()
             let fits = snapshot.machines.iter().filter(fits).count();
             let runs = count.get(&unit.name).copied().unwrap_or(0);
             if runs != fits {
-                return Err(format!("the global unit {} is on {runs} of {fits} machines", unit.name));
+                return Err(format!(
+                    "the global unit {} is on {runs} of {fits} machines",
+                    unit.name
+                ));
             }
             continue;
         }
         let names: Vec<UnitName> = match (unit.name.is_template(), unit.replicas) {
-            (true, replicas) => (1..=replicas.unwrap_or(0)).map(|number| unit.name.replica(number)).collect(),
+            (true, replicas) => {
+                (1..=replicas.unwrap_or(0)).map(|number| unit.name.replica(number)).collect()
+            }
             (false, _) => vec![unit.name.clone()],
         };
         for name in names.iter().filter(|name| !nowhere.contains(*name)) {
@@ -177,33 +213,50 @@ fn runs_what_it_should(host: &Host, snapshot: &Snapshot, records: &Records) -> R
     let loaded = host.systemd.inner.loaded();
     let assignment = snapshot.assignments.get(&host.id);
     let instances = assignment.map(|assignment| assignment.instances.clone()).unwrap_or_default();
-    for (name, placement) in instances.iter().filter(|(_, placement)| placement.state == DesiredState::Launched) {
+    for (name, placement) in
+        instances.iter().filter(|(_, placement)| placement.state == DesiredState::Launched)
+    {
         match loaded.get(name) {
             Some(Listed { active, job: false, .. }) if active == "active" => {}
             other => return Err(format!("machine {number} should run {name}: {other:?}")),
         }
-        let record = records.get(&placement.unit).ok_or_else(|| format!("no record of {}", placement.unit))?;
+        let record = records
+            .get(&placement.unit)
+            .ok_or_else(|| format!("no record of {}", placement.unit))?;
         // Where a new text has to wait, `assigned_well` has said that it may.
         let of_now = owner(snapshot, name).is_none_or(|unit| unit.hash == placement.hash);
         if of_now && host.systemd.inner.running_text(name).as_ref() != Some(&record.text) {
-            return Err(format!("machine {number} runs {name} with another text than its record's"));
+            return Err(format!(
+                "machine {number} runs {name} with another text than its record's"
+            ));
         }
         if let Some(fence) = &placement.fence {
-            let (environment, wanted) = (host.systemd.inner.environment(name), format!("FLEET_FENCING_TOKEN={}", fence.token));
+            let (environment, wanted) = (
+                host.systemd.inner.environment(name),
+                format!("FLEET_FENCING_TOKEN={}", fence.token),
+            );
             if !environment.is_some_and(|environment| environment.contains(&wanted)) {
                 return Err(format!("machine {number} runs {name} without {wanted}"));
             }
         }
     }
-    let wanted = |name: &UnitName| instances.get(name).is_some_and(|placement| placement.state == DesiredState::Launched);
+    let wanted = |name: &UnitName| {
+        instances.get(name).is_some_and(|placement| placement.state == DesiredState::Launched)
+    };
     let strays = |(name, unit): &(&UnitName, &Listed)| {
-        unit.active == "active" && !wanted(name) && ![keeper::unit(), keeper::guard_unit()].contains(name)
+        unit.active == "active"
+            && !wanted(name)
+            && ![keeper::unit(), keeper::guard_unit()].contains(name)
     };
     if let Some((name, _)) = loaded.iter().find(strays) {
         return Err(format!("machine {number} still runs {name}"));
     }
     // A template's file is there for its instances.
-    let used = |name: &UnitName| instances.keys().any(|instance| instance == name || instance.template().as_ref() == Some(name));
+    let used = |name: &UnitName| {
+        instances
+            .keys()
+            .any(|instance| instance == name || instance.template().as_ref() == Some(name))
+    };
     if let Some(name) = host.systemd.inner.files().keys().find(|name| !used(name)) {
         return Err(format!("machine {number} still has the file of {name}"));
     }

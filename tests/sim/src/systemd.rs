@@ -1,4 +1,5 @@
-//! A machine's systemd as its fleetd reaches it: fleetd's own simulated one, with slow answers, crash points and the judge's ear.
+//! A machine's systemd as its fleetd reaches it: fleetd's own simulated one, with slow answers,
+//! crash points and the judge's ear.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,7 +31,9 @@ impl HostSystemd {
     pub fn new(number: usize, link: Arc<Link>, judge: SharedJudge) -> HostSystemd {
         let inner = SimSystemd::new(TIMES);
         let judged = judge.clone();
-        inner.observe(Box::new(move |name, active, environment| judged.lock().entered(number, name, active, environment)));
+        inner.observe(Box::new(move |name, active, environment| {
+            judged.lock().entered(number, name, active, environment)
+        }));
         HostSystemd { inner, number, link, judge }
     }
 }

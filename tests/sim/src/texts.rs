@@ -1,4 +1,5 @@
-//! Whether each text that a unit has had is kept for as long as there is the unit: what it may be rolled back to.
+//! Whether each text that a unit has had is kept for as long as there is the unit: what it may be
+//! rolled back to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,10 +32,15 @@ impl Texts {
                     None => drop(self.records.remove(name)),
                 }
                 touched.insert(name);
-            } else if let Some((name, number)) = key(event).strip_prefix(TEXTS).and_then(|path| path.split_once('/')) {
-                let (texts, number) = (self.texts.entry(name.to_string()).or_default(), number.parse().unwrap_or(0));
+            } else if let Some((name, number)) =
+                key(event).strip_prefix(TEXTS).and_then(|path| path.split_once('/'))
+            {
+                let (texts, number) =
+                    (self.texts.entry(name.to_string()).or_default(), number.parse().unwrap_or(0));
                 match value {
-                    Some(value) => drop(texts.insert(number, String::from_utf8_lossy(value).into_owned())),
+                    Some(value) => {
+                        drop(texts.insert(number, String::from_utf8_lossy(value).into_owned()))
+                    }
                     None => drop(texts.remove(&number)),
                 }
                 touched.insert(name);
@@ -48,11 +54,17 @@ impl Texts {
         let none = BTreeMap::new();
         let texts = self.texts.get(name).unwrap_or(&none);
         if let Some(number) = (1..=record.revision).find(|number| !texts.contains_key(number)) {
-            return Err(format!("the text of revision {number} of {name} is not kept; its record is at {}", record.revision));
+            return Err(format!(
+                "the text of revision {number} of {name} is not kept; its record is at {}",
+                record.revision
+            ));
         }
         let hash = |text: &str| UnitFile::parse_lenient(text).hash();
         if hash(&texts[&record.revision]) != hash(&record.text) {
-            return Err(format!("the text kept as revision {} of {name} is not that of its record", record.revision));
+            return Err(format!(
+                "the text kept as revision {} of {name} is not that of its record",
+                record.revision
+            ));
         }
         Ok(())
     }

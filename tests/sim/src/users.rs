@@ -1,4 +1,5 @@
-//! The users: each sends one request after the other through fleetd's own router, and every answer goes into the ledger.
+//! The users: each sends one request after the other through fleetd's own router, and every answer
+//! goes into the ledger.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -45,8 +46,12 @@ enum Written {
 impl Told {
     fn sent(&mut self, id: u64, written: Written) {
         match written {
-            Written::Unit(unit, operation) => self.units.entry(unit).or_default().sent(id, operation),
-            Written::Machine(machine, operation) => self.machines.entry(machine).or_default().sent(id, operation),
+            Written::Unit(unit, operation) => {
+                self.units.entry(unit).or_default().sent(id, operation)
+            }
+            Written::Machine(machine, operation) => {
+                self.machines.entry(machine).or_default().sent(id, operation)
+            }
         }
     }
 
@@ -54,13 +59,20 @@ impl Told {
     fn answered(&mut self, id: u64, wish: &Wish, answer: Answer) -> bool {
         match written(wish) {
             Written::Unit(unit, _) => self.units.entry(unit).or_default().answered(id, answer),
-            Written::Machine(machine, _) => self.machines.entry(machine).or_default().answered(id, answer),
+            Written::Machine(machine, _) => {
+                self.machines.entry(machine).or_default().answered(id, answer)
+            }
         }
     }
 }
 
 /// A user: takes wishes, each with the machine to ask.
-pub fn user(number: usize, hosts: Vec<Arc<Host>>, ledgers: Ledgers, judge: SharedJudge) -> mpsc::UnboundedSender<(usize, Wish)> {
+pub fn user(
+    number: usize,
+    hosts: Vec<Arc<Host>>,
+    ledgers: Ledgers,
+    judge: SharedJudge,
+) -> mpsc::UnboundedSender<(usize, Wish)> {
     let (sender, mut wishes) = mpsc::unbounded_channel::<(usize, Wish)>();
     tokio::spawn(async move {
         let mut count = 0;
@@ -73,7 +85,14 @@ pub fn user(number: usize, hosts: Vec<Arc<Host>>, ledgers: Ledgers, judge: Share
     sender
 }
 
-async fn ask(id: u64, hosts: &[Arc<Host>], over: usize, wish: Wish, ledgers: &Ledgers, judge: &SharedJudge) {
+async fn ask(
+    id: u64,
+    hosts: &[Arc<Host>],
+    over: usize,
+    wish: Wish,
+    ledgers: &Ledgers,
+    judge: &SharedJudge,
+) {
     ledgers.lock().expect("no panic over ledgers").sent(id, written(&wish));
     let (method, path, body) = request(&wish, hosts);
     let request = Request::builder()
@@ -93,23 +112,33 @@ async fn ask(id: u64, hosts: &[Arc<Host>], over: usize, wish: Wish, ledgers: &Le
         Some(status) if status.is_client_error() => Answer::Refused,
         _ => Answer::Unknown,
     };
-    judge.lock().note(format!("user over machine {over}: {wish:?}: {answer:?} {}", status.map_or(0, |status| status.as_u16())));
+    judge.lock().note(format!(
+        "user over machine {over}: {wish:?}: {answer:?} {}",
+        status.map_or(0, |status| status.as_u16())
+    ));
     if !ledgers.lock().expect("no panic over ledgers").answered(id, &wish, answer) {
-        let what = format!("no order of what users asked explains the answer {answer:?} to {wish:?}");
+        let what =
+            format!("no order of what users asked explains the answer {answer:?} to {wish:?}");
         judge.lock().fail(Check::Ledger, what);
     }
 }
 
 fn written(wish: &Wish) -> Written {
     match wish {
-        Wish::Submit { unit, text: number, desired } => Written::Unit(unit, UnitOperation::Submit(text(unit, *number), *desired)),
+        Wish::Submit { unit, text: number, desired } => {
+            Written::Unit(unit, UnitOperation::Submit(text(unit, *number), *desired))
+        }
         Wish::Desire { unit, desired } => Written::Unit(unit, UnitOperation::Desire(*desired)),
         Wish::Scale { unit, replicas } => Written::Unit(unit, UnitOperation::Scale(*replicas)),
         Wish::Restart { unit } => Written::Unit(unit, UnitOperation::Restart),
         Wish::Rollback { unit } => Written::Unit(unit, UnitOperation::Rollback),
         Wish::Destroy { unit } => Written::Unit(unit, UnitOperation::Destroy),
-        Wish::Label { machine, value } => Written::Machine(*machine, MachineOperation::Label(value.to_string())),
-        Wish::Availability { machine, availability } => Written::Machine(*machine, MachineOperation::Availability(*availability)),
+        Wish::Label { machine, value } => {
+            Written::Machine(*machine, MachineOperation::Label(value.to_string()))
+        }
+        Wish::Availability { machine, availability } => {
+            Written::Machine(*machine, MachineOperation::Availability(*availability))
+        }
     }
 }
 
@@ -123,18 +152,26 @@ fn request(wish: &Wish, hosts: &[Arc<Host>]) -> (Method, String, String) {
             }
             (Method::PUT, at(unit, ""), body.to_string())
         }
-        Wish::Desire { unit, desired } => {
-            (Method::PUT, at(unit, ""), serde_json::json!({"desiredState": desired.as_str()}).to_string())
-        }
-        Wish::Scale { unit, replicas } => {
-            (Method::PUT, at(unit, "/replicas"), serde_json::json!({"replicas": replicas}).to_string())
-        }
+        Wish::Desire { unit, desired } => (
+            Method::PUT,
+            at(unit, ""),
+            serde_json::json!({"desiredState": desired.as_str()}).to_string(),
+        ),
+        Wish::Scale { unit, replicas } => (
+            Method::PUT,
+            at(unit, "/replicas"),
+            serde_json::json!({"replicas": replicas}).to_string(),
+        ),
         Wish::Restart { unit } => (Method::POST, at(unit, "/restart"), "{}".to_string()),
         Wish::Destroy { unit } => (Method::DELETE, at(unit, ""), String::new()),
         Wish::Rollback { unit } => (Method::POST, at(unit, "/rollback"), "{}".to_string()),
         Wish::Availability { machine, availability } => {
             let path = format!("/fleet/v1/machines/{}/availability", hosts[*machine].id);
-            (Method::PUT, path, serde_json::json!({"availability": availability.as_str()}).to_string())
+            (
+                Method::PUT,
+                path,
+                serde_json::json!({"availability": availability.as_str()}).to_string(),
+            )
         }
         Wish::Label { machine, value } => {
             let path = format!("/{}/metadata/{LABEL}", hosts[*machine].id);

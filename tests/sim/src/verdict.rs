@@ -23,7 +23,8 @@ pub enum Check {
     Tokens,
     /// What a later version wrote into a document outlives its rewrites.
     LaterFields,
-    /// No more instances are taken down at once than `MaxUnavailable=` allows, and the way back is always there.
+    /// No more instances are taken down at once than `MaxUnavailable=` allows, and the way back is
+    /// always there.
     Budget,
     /// What is placed was wanted, and its machine fit, by what the leader had seen.
     Placed,

@@ -1,4 +1,5 @@
-//! Two hosts with one machine's id, where a disk was copied, an image was made with fleet's data in it, or a backup was restored.
+//! Two hosts with one machine's id, where a disk was copied, an image was made with fleet's data in
+//! it, or a backup was restored.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +36,11 @@ struct Fleetd {
 
 impl Host {
     fn new(boot_id: &str) -> Host {
-        Host { data: TempDir::new().unwrap(), run: TempDir::new().unwrap(), boot_id: boot_id.to_string() }
+        Host {
+            data: TempDir::new().unwrap(),
+            run: TempDir::new().unwrap(),
+            boot_id: boot_id.to_string(),
+        }
     }
 
     /// Another host with a copy of this one's disk.
@@ -47,8 +52,17 @@ impl Host {
     }
 
     fn start(&self, etcd: &Etcd, id: &str) -> Fleetd {
-        let machine = Machine { boot_id: self.boot_id.clone(), ..Machine::new(MachineId::new(id), self.boot_id.clone()) };
-        let session = Session::new(store(etcd), machine, TTL, (self.data.path(), self.run.path()), Arc::default());
+        let machine = Machine {
+            boot_id: self.boot_id.clone(),
+            ..Machine::new(MachineId::new(id), self.boot_id.clone())
+        };
+        let session = Session::new(
+            store(etcd),
+            machine,
+            TTL,
+            (self.data.path(), self.run.path()),
+            Arc::default(),
+        );
         let standing = session.standing();
         Fleetd { task: tokio::spawn(session.run()), standing }
     }
@@ -57,7 +71,12 @@ impl Host {
 impl Fleetd {
     async fn registered(&mut self) -> Registration {
         let standing = self.standing.wait_for(|standing| standing.registration().is_some());
-        timeout(Duration::from_secs(60), standing).await.expect("a registration").unwrap().registration().unwrap()
+        timeout(Duration::from_secs(60), standing)
+            .await
+            .expect("a registration")
+            .unwrap()
+            .registration()
+            .unwrap()
     }
 
     async fn taken(&mut self) {
@@ -92,7 +111,10 @@ async fn a_copied_disk_is_refused_while_its_original_lives_and_the_original_hear
     second.taken().await;
     assert!(began.elapsed() < TTL, "{:?}", began.elapsed());
     sleep(5 * TTL).await;
-    assert_eq!((*second.standing.borrow(), *first.standing.borrow()), (Standing::Taken, Standing::Own(Some(held))));
+    assert_eq!(
+        (*second.standing.borrow(), *first.standing.borrow()),
+        (Standing::Taken, Standing::Own(Some(held)))
+    );
     assert_eq!(address(&etcd).await.as_deref(), Some("original"));
     assert_eq!(store(&etcd).rival(&MachineId::new(ID)).await.unwrap().0.unwrap().address, "copy");
     // A restart of the refused one makes no right of it.
@@ -129,7 +151,10 @@ async fn a_restart_goes_on_at_once_and_a_quick_reboot_before_the_lease_ends() {
         fleetd = host.start(&etcd, ID);
         let began = Instant::now();
         let now = fleetd.registered().await;
-        assert_eq!(now.create_revision, held.create_revision, "nobody has seen it gone after {down_s} s");
+        assert_eq!(
+            now.create_revision, held.create_revision,
+            "nobody has seen it gone after {down_s} s"
+        );
         assert!(began.elapsed() < TTL, "{:?}", began.elapsed());
     }
 }
@@ -144,7 +169,12 @@ async fn a_new_id_with_an_old_disk_has_a_lease_of_its_own() {
     let mut second = copy.start(&etcd, OTHER);
     assert_ne!(second.registered().await.lease, held.lease);
     // Neither keeps the other alive, nor ends it.
-    fleetd::machine::session::leave(&store(&etcd), &MachineId::new(OTHER), second.registered().await).await;
+    fleetd::machine::session::leave(
+        &store(&etcd),
+        &MachineId::new(OTHER),
+        second.registered().await,
+    )
+    .await;
     drop(second);
     sleep(2 * TTL).await;
     assert_eq!(*first.standing.borrow(), Standing::Own(Some(held)));
@@ -164,7 +194,9 @@ async fn what_a_crash_left_half_way_to_another_lease_is_found_again() {
     drop(fleetd);
     // As if it had been killed before and after the record was moved, with both leases noted.
     let text = |lease: i64, before: i64| {
-        format!(r#"{{"lease":{lease},"ttl_ms":10000,"before":{before},"machine":"{ID}","boot_id":"first"}}"#)
+        format!(
+            r#"{{"lease":{lease},"ttl_ms":10000,"before":{before},"machine":"{ID}","boot_id":"first"}}"#
+        )
     };
     for text in [text(held.lease.0, 4711), text(4711, held.lease.0)] {
         for folder in [&host.data, &host.run] {
@@ -181,7 +213,10 @@ fn with_a_copy(ms: u64, more: &[(u64, Action)]) -> Vec<String> {
     let mut actions = vec![
         (2_000, user(Wish::Submit { unit, text: 0, desired: None })),
         (2_001, user(Wish::Scale { unit, replicas: 6 })),
-        (2_002, user(Wish::Submit { unit: single, text: 0, desired: Some(DesiredState::Launched) })),
+        (
+            2_002,
+            user(Wish::Submit { unit: single, text: 0, desired: Some(DesiredState::Launched) }),
+        ),
         (20_000, Action::CopiedDisk { machine: 1, ms }),
     ];
     actions.extend_from_slice(more);
@@ -199,9 +234,14 @@ fn a_copy_of_a_machine_that_lives_starts_nothing() {
 
 #[test]
 fn a_copy_of_a_machine_that_is_refused_does_not_keep_it_from_being_missed() {
-    let history = with_a_copy(60_000, &[(30_000, Action::PowerLoss { machine: 1, down_ms: 25_000 })]);
-    let line =
-        |part: &str| history.iter().position(|line| line.contains(part)).unwrap_or_else(|| panic!("{part} in {history:#?}"));
+    let history =
+        with_a_copy(60_000, &[(30_000, Action::PowerLoss { machine: 1, down_ms: 25_000 })]);
+    let line = |part: &str| {
+        history
+            .iter()
+            .position(|line| line.contains(part))
+            .unwrap_or_else(|| panic!("{part} in {history:#?}"))
+    };
     assert!(
         line("by store: -/machines/a0000001000000000000000000000001")
             < line("by m101.1: +/machines/a0000001000000000000000000000001")
@@ -209,21 +249,37 @@ fn a_copy_of_a_machine_that_is_refused_does_not_keep_it_from_being_missed() {
 }
 
 #[test]
-fn a_copy_that_boots_in_place_of_a_lost_machine_goes_on_for_it_and_the_returned_one_runs_nothing_beside_it() {
-    let history = with_a_copy(60_000, &[(15_000, Action::PowerLoss { machine: 1, down_ms: 20_000 })]);
-    let after = |part: &str| history.iter().skip_while(|line| !line.contains(part)).collect::<Vec<_>>();
-    assert!(after("machine 101: fleetd starts").iter().any(|line| line.contains("m101 start web@")), "{history:#?}");
+fn a_copy_that_boots_in_place_of_a_lost_machine_goes_on_for_it_and_the_returned_one_runs_nothing_beside_it()
+ {
+    let history =
+        with_a_copy(60_000, &[(15_000, Action::PowerLoss { machine: 1, down_ms: 20_000 })]);
+    let after =
+        |part: &str| history.iter().skip_while(|line| !line.contains(part)).collect::<Vec<_>>();
+    assert!(
+        after("machine 101: fleetd starts").iter().any(|line| line.contains("m101 start web@")),
+        "{history:#?}"
+    );
     let returned = after("machine 1: fleetd starts, life 2");
     let gone = returned.iter().position(|line| line.contains("machine 101: power off")).unwrap();
     assert!(!returned[..gone].iter().any(|line| line.contains("m1 start")), "{history:#?}");
-    assert!(returned[..gone].iter().any(|line| line.contains("by m1.2: +/rivals/")), "{history:#?}");
+    assert!(
+        returned[..gone].iter().any(|line| line.contains("by m1.2: +/rivals/")),
+        "{history:#?}"
+    );
 }
 
 #[test]
 fn a_copy_whose_original_is_gone_for_good_takes_over_also_where_nobody_is_left_to_lead() {
     let user = |wish| Action::User { user: 0, over: 0, wish };
     let actions = [
-        (2_000, user(Wish::Submit { unit: "db.service", text: 0, desired: Some(DesiredState::Launched) })),
+        (
+            2_000,
+            user(Wish::Submit {
+                unit: "db.service",
+                text: 0,
+                desired: Some(DesiredState::Launched),
+            }),
+        ),
         (20_000, Action::CopiedDisk { machine: 0, ms: 200_000 }),
         (30_000, Action::PowerLoss { machine: 0, down_ms: 180_000 }),
     ];
@@ -236,37 +292,60 @@ fn a_copy_whose_original_is_gone_for_good_takes_over_also_where_nobody_is_left_t
 }
 
 /// A fenced unit whose stop may take its time, two machines' disks, and what breaks.
-fn fenced_with_a_copy(unit: &'static str, text: usize, replicas: Option<u32>, seed: u64, more: &[(u64, Action)]) {
+fn fenced_with_a_copy(
+    unit: &'static str,
+    text: usize,
+    replicas: Option<u32>,
+    seed: u64,
+    more: &[(u64, Action)],
+) {
     let user = |wish| Action::User { user: 0, over: 0, wish };
     let desired = if replicas.is_none() { Some(DesiredState::Launched) } else { None };
     let mut actions = vec![(2_000, user(Wish::Submit { unit, text, desired }))];
     actions.extend(replicas.map(|replicas| (2_001, user(Wish::Scale { unit, replicas }))));
     actions.extend_from_slice(more);
     let actions = actions.into_iter().map(|(at_ms, action)| Timed { at_ms, action }).collect();
-    let outcome = run_script(seed, Script { machines: 3, calm: false, actions }, &Options::default());
+    let outcome =
+        run_script(seed, Script { machines: 3, calm: false, actions }, &Options::default());
     assert_eq!(outcome.verdict, None, "seed {seed}: {}", outcome.history.join("\n"));
 }
 
-/// Seed 2016 of the eighth version: the returned machine waited for ever for the leader to take everything off its id, and the leader
-/// waited for a keeper that the returned machine itself had sent into the machine's place. Seed 2279: for one that was there already.
+/// Seed 2016 of the eighth version: the returned machine waited for ever for the leader to take
+/// everything off its id, and the leader waited for a keeper that the returned machine itself had
+/// sent into the machine's place. Seed 2279: for one that was there already.
 #[test]
 fn a_machine_whose_id_a_copy_took_while_it_was_cut_off_is_back_once_the_copy_is_gone() {
     for seed in 1..=4 {
         let cut = |ms| Action::Cut { machine: 0, requests: true, answers: true, ms };
         let copied = |ms| Action::CopiedDisk { machine: 0, ms };
-        fenced_with_a_copy("shard@.service", 1, Some(3), seed, &[(20_000, copied(49_000)), (24_700, cut(27_400))]);
-        fenced_with_a_copy("shard@.service", 1, Some(3), seed, &[(20_000, cut(36_500)), (58_700, copied(45_400))]);
+        fenced_with_a_copy(
+            "shard@.service",
+            1,
+            Some(3),
+            seed,
+            &[(20_000, copied(49_000)), (24_700, cut(27_400))],
+        );
+        fenced_with_a_copy(
+            "shard@.service",
+            1,
+            Some(3),
+            seed,
+            &[(20_000, cut(36_500)), (58_700, copied(45_400))],
+        );
     }
 }
 
-/// Seed 2082 of the eighth version: the copy took the id in the second in which the machine left, and its report said of the fenced unit
-/// that was still ending on the machine that it was not there.
+/// Seed 2082 of the eighth version: the copy took the id in the second in which the machine left,
+/// and its report said of the fenced unit that was still ending on the machine that it was not
+/// there.
 #[test]
 fn a_copy_does_not_vouch_for_what_the_machine_that_left_is_still_ending() {
     for seed in 1..=6 {
         for machine in 0..3 {
-            let more =
-                [(20_000, Action::CopiedDisk { machine, ms: 35_000 }), (29_600, Action::Leave { machine, away_ms: 9_500 })];
+            let more = [
+                (20_000, Action::CopiedDisk { machine, ms: 35_000 }),
+                (29_600, Action::Leave { machine, away_ms: 9_500 }),
+            ];
             fenced_with_a_copy("ledger.service", 0, None, seed, &more);
         }
     }

@@ -10,9 +10,9 @@ use fleet_sim::link::Link;
 use fleet_sim::network::RemoteKv;
 use fleet_sim::run::{Options, run_script};
 use fleet_sim::script::{Action, Script, Timed, Wish};
-use fleetd::process::clock::{Clock, with_clock};
-use fleetd::machine::health::Health;
 use fleetd::leader::overdue;
+use fleetd::machine::health::Health;
+use fleetd::process::clock::{Clock, with_clock};
 use fleetd::store::Store;
 use fleetd::store::kv::{Change, Kv, LeaseId};
 use tokio::sync::watch;
@@ -29,11 +29,13 @@ struct Silent<'a> {
 }
 
 impl Silent<'_> {
-    /// How many seconds after the election it is taken for lost; `None` if it is not before its lease ends.
+    /// How many seconds after the election it is taken for lost; `None` if it is not before its
+    /// lease ends.
     async fn lost_after(&self) -> Option<f64> {
         let (etcd, link) = (Etcd::new(), Arc::new(Link::new(1)));
         let origin = Origin { machine: 0, life: 1, keeper: false };
-        let store = Store::new(Arc::new(RemoteKv::new(etcd.asked_by(origin), link, 0, None)), "/fleet/");
+        let store =
+            Store::new(Arc::new(RemoteKv::new(etcd.asked_by(origin), link, 0, None)), "/fleet/");
         let health = Health::default();
         if self.settled {
             // Long ago.
@@ -41,7 +43,11 @@ impl Silent<'_> {
         }
         let settle = Duration::from_secs(self.lease_s + 2);
         let lease = etcd.grant(Duration::from_secs(self.lease_s)).await.unwrap();
-        let put = Change::Put { key: format!("/fleet/machines/{ID}"), value: b"{}".to_vec(), lease: Some(lease) };
+        let put = Change::Put {
+            key: format!("/fleet/machines/{ID}"),
+            value: b"{}".to_vec(),
+            lease: Some(lease),
+        };
         let created = etcd.txn(&[], &[put]).await.unwrap().revision;
         store.leader().await.unwrap();
         etcd.change_leader();
@@ -53,7 +59,8 @@ impl Silent<'_> {
             () = with_clock(clock, overdue::look(&store, &health, settle, &found)) => unreachable!("it looks for ever"),
             // As the leader renews its own lease.
             () = async { loop { sleep(Duration::from_secs(1)).await; store.leader().await.unwrap(); } } => unreachable!(),
-            () = renewed(&etcd, lease, elected, self.renewals_ms) => unreachable!("it only waits then"),
+            () = renewed(&etcd, lease, elected, self.renewals_ms) => unreachable!("it only waits \
+                then"),
             () = ended(&etcd, lease) => None,
             found = finds.wait_for(|found| !found.is_empty()) => {
                 assert_eq!(found.unwrap().get(&MachineId::new(ID)), Some(&created));
@@ -86,7 +93,8 @@ async fn a_machine_that_is_silent_since_the_election_is_lost_after_four_fifths_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_that_renews_is_not_lost_before_seven_seconds_of_silence_and_later_has_its_whole_lease() {
+async fn a_machine_that_renews_is_not_lost_before_seven_seconds_of_silence_and_later_has_its_whole_lease()
+ {
     for first in (0..3_000).step_by(100) {
         let silent = Silent { lease_s: 10, renewals_ms: &[first], settled: true };
         match silent.lost_after().await.map(|lost| lost - first as f64 / 1e3) {
@@ -94,7 +102,8 @@ async fn a_machine_that_renews_is_not_lost_before_seven_seconds_of_silence_and_l
             None => assert!(first > 1_000, "{first} ms"),
         }
     }
-    let renews = Silent { lease_s: 10, renewals_ms: &[500, 3_800, 7_100, 10_400, 13_700], settled: true };
+    let renews =
+        Silent { lease_s: 10, renewals_ms: &[500, 3_800, 7_100, 10_400, 13_700], settled: true };
     assert_eq!(renews.lost_after().await, None);
 }
 
@@ -104,28 +113,39 @@ async fn nobody_is_lost_while_machines_get_time_to_return_nor_where_a_fifth_is_n
     assert_eq!(Silent { lease_s: 4, renewals_ms: &[], settled: true }.lost_after().await, None);
 }
 
-/// Seed 900035: a machine that rebooted was taken for lost by its old lease for ever, though it had put itself under a new one.
+/// Seed 900035: a machine that rebooted was taken for lost by its old lease for ever, though it had
+/// put itself under a new one.
 #[test]
 fn a_machine_that_reboots_while_it_is_taken_for_lost_is_there_again() {
     let user = |wish| Action::User { user: 0, over: 0, wish };
     let actions = [
-        (4_000, user(Wish::Submit { unit: "agent.service", text: 0, desired: Some(DesiredState::Launched) })),
+        (
+            4_000,
+            user(Wish::Submit {
+                unit: "agent.service",
+                text: 0,
+                desired: Some(DesiredState::Launched),
+            }),
+        ),
         (25_000, Action::Crash { machine: 2, down_ms: 8_700 }),
         (25_200, Action::NewStoreLeader),
         (33_600, Action::PowerLoss { machine: 2, down_ms: 50 }),
     ];
     for seed in 1..=20 {
         let actions = actions.clone().map(|(at_ms, action)| Timed { at_ms, action }).to_vec();
-        let outcome = run_script(seed, Script { machines: 3, calm: false, actions }, &Options::default());
+        let outcome =
+            run_script(seed, Script { machines: 3, calm: false, actions }, &Options::default());
         assert_eq!(outcome.verdict, None, "{seed}: {}", outcome.history.join("\n"));
     }
 }
 
-/// Each lease has its whole time again at the election, and then nobody reaches the store for so long: whoever hears of the election late
-/// must not take for overdue who could not renew.
+/// Each lease has its whole time again at the election, and then nobody reaches the store for so
+/// long: whoever hears of the election late must not take for overdue who could not renew.
 #[test]
 fn an_election_that_all_hear_of_late_moves_nothing() {
-    for (elected_ms, cut_ms) in (0..=2_000).step_by(250).flat_map(|at| (500..=14_000).step_by(750).map(move |ms| (at, ms))) {
+    for (elected_ms, cut_ms) in
+        (0..=2_000).step_by(250).flat_map(|at| (500..=14_000).step_by(750).map(move |ms| (at, ms)))
+    {
         let user = |wish| Action::User { user: 0, over: 0, wish };
         let unit = "web@.service";
         let actions = [
@@ -135,7 +155,8 @@ fn an_election_that_all_hear_of_late_moves_nothing() {
             (40_000 + elected_ms, Action::NewStoreLeader),
         ];
         let actions = actions.into_iter().map(|(at_ms, action)| Timed { at_ms, action }).collect();
-        let outcome = run_script(1, Script { machines: 3, calm: true, actions }, &Options::default());
+        let outcome =
+            run_script(1, Script { machines: 3, calm: true, actions }, &Options::default());
         assert_eq!(outcome.verdict, None, "{elected_ms} {cut_ms}: {}", outcome.history.join("\n"));
     }
 }

@@ -1,4 +1,5 @@
-//! That the checks can fail: each planted bug is found by the check that it breaks, and within a bounded number of seeds.
+//! That the checks can fail: each planted bug is found by the check that it breaks, and within a
+//! bounded number of seeds.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,8 +11,12 @@ const SEEDS: u64 = 400;
 
 #[test]
 fn every_planted_bug_is_found_by_the_check_that_it_breaks() {
-    let missed: Vec<&str> = Planted::ALL.into_iter().filter(|bug| !found(*bug)).map(Planted::name).collect();
-    assert!(missed.is_empty(), "not found within {SEEDS} seeds by the check that they break: {missed:?}");
+    let missed: Vec<&str> =
+        Planted::ALL.into_iter().filter(|bug| !found(*bug)).map(Planted::name).collect();
+    assert!(
+        missed.is_empty(),
+        "not found within {SEEDS} seeds by the check that they break: {missed:?}"
+    );
 }
 
 fn found(bug: Planted) -> bool {
@@ -25,7 +30,10 @@ fn found(bug: Planted) -> bool {
                     if seed > SEEDS {
                         return;
                     }
-                    if run(seed, &options).verdict.is_some_and(|verdict| verdict.check == bug.breaks()) {
+                    if run(seed, &options)
+                        .verdict
+                        .is_some_and(|verdict| verdict.check == bug.breaks())
+                    {
                         found.store(true, Ordering::Relaxed);
                     }
                 }

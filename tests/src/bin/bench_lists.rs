@@ -1,6 +1,8 @@
-//! How long the lists take as whole processes: 10,000 units on 100 simulated machines, fleetd's API over the embedded store.
+//! How long the lists take as whole processes: 10,000 units on 100 simulated machines, fleetd's API
+//! over the embedded store.
 //!
-//! `tests/bench.sh lists`. The API runs in this process with as many threads as fleetd has; fleetctl is the built one beside this program.
+//! `tests/bench.sh lists`. The API runs in this process with as many threads as fleetd has;
+//! fleetctl is the built one beside this program.
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
@@ -36,14 +38,23 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("fleet.sock");
     // fleetd's own number of threads, see its main.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let store = runtime.block_on(fill(&folder.path().join("store.redb")))?;
     let listener = runtime.block_on(async { tokio::net::UnixListener::bind(&socket) })?;
     let api = Api::new(store, MachineId::new(id(0)), String::new);
     runtime.spawn(async move { axum::serve(listener, router(api)).await });
-    println!("{UNITS} units on {MACHINES} machines, the embedded store; {RUNS} runs each, whole processes\n");
-    println!("| command | median | fastest | slowest | CPU of fleetctl, of the API | bar |\n|---|---|---|---|---|---|");
-    for (list, lines) in [("list-units", UNITS), ("list-unit-files", UNITS), ("list-machines", MACHINES)] {
+    println!(
+        "{UNITS} units on {MACHINES} machines, the embedded store; {RUNS} runs each, whole \
+            processes\n"
+    );
+    println!(
+        "| command | median | fastest | slowest | CPU of fleetctl, of the API | bar \
+            |\n|---|---|---|---|---|---|"
+    );
+    for (list, lines) in
+        [("list-units", UNITS), ("list-unit-files", UNITS), ("list-machines", MACHINES)]
+    {
         let mut times = Vec::new();
         let (own, children) = cpu()?;
         for _ in 0..RUNS {
@@ -52,21 +63,39 @@ fn main() -> Result<()> {
         times.sort();
         let ms = |time: &Duration| format!("{:.0} ms", time.as_secs_f64() * 1000.0);
         let median = times[times.len() / 2];
-        let bar = if median <= BAR { format!("{} met", ms(&BAR)) } else { format!("{} **missed**", ms(&BAR)) };
+        let bar = if median <= BAR {
+            format!("{} met", ms(&BAR))
+        } else {
+            format!("{} **missed**", ms(&BAR))
+        };
         let (fastest, slowest) = (ms(&times[0]), ms(&times[times.len() - 1]));
-        let (own, children) = cpu().map(|(o, c)| ((o - own) / RUNS as u32, (c - children) / RUNS as u32))?;
-        println!("| `fleetctl {list}` | {} | {fastest} | {slowest} | {}, {} | {bar} |", ms(&median), ms(&children), ms(&own));
+        let (own, children) =
+            cpu().map(|(o, c)| ((o - own) / RUNS as u32, (c - children) / RUNS as u32))?;
+        println!(
+            "| `fleetctl {list}` | {} | {fastest} | {slowest} | {}, {} | {bar} |",
+            ms(&median),
+            ms(&children),
+            ms(&own)
+        );
     }
     Ok(())
 }
 
-/// The CPU time of this process and of its children so far: on a busy machine it says more than the clock.
+/// The CPU time of this process and of its children so far: on a busy machine it says more than the
+/// clock.
 fn cpu() -> Result<(Duration, Duration)> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // After the name in brackets; proc(5) counts from 1: utime is 14, then stime, cutime, cstime, in ticks of 10 ms.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |proc5: usize| -> Result<u64> { Ok(fields.get(proc5 - 3).context("a short /proc/self/stat")?.parse()?) };
-    Ok((Duration::from_millis(10 * (ticks(14)? + ticks(15)?)), Duration::from_millis(10 * (ticks(16)? + ticks(17)?))))
+    // After the name in brackets; proc(5) counts from 1: utime is 14, then stime, cutime, cstime,
+    // in ticks of 10 ms.
+    let fields: Vec<&str> =
+        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |proc5: usize| -> Result<u64> {
+        Ok(fields.get(proc5 - 3).context("a short /proc/self/stat")?.parse()?)
+    };
+    Ok((
+        Duration::from_millis(10 * (ticks(14)? + ticks(15)?)),
+        Duration::from_millis(10 * (ticks(16)? + ticks(17)?)),
+    ))
 }
 
 /// One whole process, from its start to its end.
@@ -80,7 +109,10 @@ fn run(socket: &Path, list: &str, lines: usize) -> Result<Duration> {
         .with_context(|| format!("cannot run {}", fleetctl.display()))?;
     let took = begin.elapsed();
     let printed = output.stdout.iter().filter(|byte| **byte == b'\n').count();
-    ensure!(output.status.success() && printed == lines + 1, "{list} printed {printed} lines: {output:?}");
+    ensure!(
+        output.status.success() && printed == lines + 1,
+        "{list} printed {printed} lines: {output:?}"
+    );
     Ok(took)
 }
 
@@ -97,18 +129,26 @@ async fn fill(path: &Path) -> Result<Store> {
     let term = store.campaign(&leader, lease).await?.context("nobody else leads")?;
     let units = (0..UNITS).map(|number| {
         let text = format!(
-            "[Unit]\nDescription=Service number {number}\nAfter=network-online.target\n\n[Service]\nEnvironment=PORT={number}\n\
-             ExecStart=/usr/bin/app --port $PORT --name app-{number}\nRestart=always\nRestartSec=2\n\n[X-Fleet]\nMachineMetadata=zone={}\n",
+            "[Unit]\nDescription=Service number \
+                {number}\nAfter=network-online.target\n\n[Service]\nEnvironment=PORT={number}\n\
+             ExecStart=/usr/bin/app --port $PORT --name \
+             app-{number}\nRestart=always\nRestartSec=2\n\n[X-Fleet]\nMachineMetadata=zone={}\n",
             number % 10
         );
-        let unit = ExportedUnit { text, desired_state: "launched".to_string(), ..ExportedUnit::default() };
+        let unit =
+            ExportedUnit { text, desired_state: "launched".to_string(), ..ExportedUnit::default() };
         (format!("app-{number:05}.service"), unit)
     });
-    let export = Export { format: fleet_core::transfer::FORMAT, units: units.collect(), ..Export::default() };
+    let export = Export {
+        format: fleet_core::transfer::FORMAT,
+        units: units.collect(),
+        ..Export::default()
+    };
     let lock = store.lock_units().await?;
     let mirror = store.read_all().await?;
     let import =
-        fleet_core::transfer::import(mirror.cluster(), mirror.settings(), &export, false, 1).map_err(anyhow::Error::msg)?;
+        fleet_core::transfer::import(mirror.cluster(), mirror.settings(), &export, false, 1)
+            .map_err(anyhow::Error::msg)?;
     store.import(lock, &import.records, &import.settings).await?;
     let mirror = store.read_all().await?;
     store.commit(term, &mirror, &plan(&mirror.cluster().snapshot)).await?;
@@ -123,8 +163,13 @@ async fn fill(path: &Path) -> Result<Store> {
             launched: true,
             ..InstanceStatus::default()
         };
-        let instances = assignment.instances.iter().map(|(name, placement)| (name.clone(), status(&placement.hash))).collect();
-        let report = Report { v: FORMAT, generation: assignment.generation, instances, ..Report::default() };
+        let instances = assignment
+            .instances
+            .iter()
+            .map(|(name, placement)| (name.clone(), status(&placement.hash)))
+            .collect();
+        let report =
+            Report { v: FORMAT, generation: assignment.generation, instances, ..Report::default() };
         store.put_report(id, &report, registrations[id], 0).await?;
     }
     Ok(store)

@@ -1,5 +1,6 @@
-//! How fast the planner is: medians on made-up clusters, or one case for `valgrind --tool=callgrind`. Each plan's digest stands beside:
-//! what makes the planner faster must not change it.
+//! How fast the planner is: medians on made-up clusters, or one case for `valgrind
+//! --tool=callgrind`. Each plan's digest stands beside: what makes the planner faster must not
+//! change it.
 //!
 //! ```text
 //! cargo run --release -p fleet-tests --bin bench_plan            # all cases, medians in milliseconds
@@ -29,33 +30,55 @@ fn main() {
         [] => all(),
         ["big"] => big(),
         ["patterns"] => patterns(),
-        ["once", case, machines, units] => once(case, machines.parse().expect("machines"), units.parse().expect("units")),
-        _ => println!("usage: bench_plan [big | patterns | once steady|mixed|templates MACHINES UNITS]"),
+        ["once", case, machines, units] => {
+            once(case, machines.parse().expect("machines"), units.parse().expect("units"))
+        }
+        _ => println!(
+            "usage: bench_plan [big | patterns | once steady|mixed|templates MACHINES UNITS]"
+        ),
     }
 }
 
 fn all() {
-    println!("{:<52} {:>10} {:>10} {:>12}  {:<12}", "case", "median ms", "lowest ms", "placements", "digest");
+    println!(
+        "{:<52} {:>10} {:>10} {:>12}  {:<12}",
+        "case", "median ms", "lowest ms", "placements", "digest"
+    );
     report("steady, 100 machines, 1,000 instances, 5 global", &steady(100, 1_000), ROUNDS);
     report("1,000 machines, 10,000 units, mixed labels", &mixed(1_000, 10_000), ROUNDS);
     report("1,000 machines, 10 templates of 1,000", &templates(1_000, 10, 1_000), ROUNDS);
     report("1,000 machines, 10,000 units that fit nowhere", &nowhere(1_000, 10_000), ROUNDS);
     report("steady, 1,000 machines, 10,000 units", &planned(mixed(1_000, 10_000)), ROUNDS);
-    report("one of 1,000 machines lost, 10,000 units", &one_lost(planned(mixed(1_000, 10_000))), ROUNDS);
+    report(
+        "one of 1,000 machines lost, 10,000 units",
+        &one_lost(planned(mixed(1_000, 10_000))),
+        ROUNDS,
+    );
 }
 
 fn big() {
-    println!("{:<52} {:>10} {:>10} {:>12}  {:<12}", "case", "median ms", "lowest ms", "placements", "digest");
+    println!(
+        "{:<52} {:>10} {:>10} {:>12}  {:<12}",
+        "case", "median ms", "lowest ms", "placements", "digest"
+    );
     report("10,000 machines, 100,000 replicas of one template", &templates(10_000, 1, 100_000), 3);
     report("10,000 machines, 100,000 units, mixed labels", &mixed(10_000, 100_000), 3);
     report("100 machines, 1,000,000 replicas (too many)", &templates(100, 1, 1_000_000), 3);
     report("no machine, 1,000,000 replicas", &templates(0, 1, 1_000_000), 3);
-    report("steady, 10,000 machines, 1,000,000 replicas", &planned(templates(10_000, 1, 1_000_000)), 3);
+    report(
+        "steady, 10,000 machines, 1,000,000 replicas",
+        &planned(templates(10_000, 1, 1_000_000)),
+        3,
+    );
 }
 
-/// The dearest that may be submitted: each unit with as many patterns as it may have, none of which is done by its first letters.
+/// The dearest that may be submitted: each unit with as many patterns as it may have, none of which
+/// is done by its first letters.
 fn patterns() {
-    println!("{:<52} {:>10} {:>10} {:>12}  {:<12}", "case", "median ms", "lowest ms", "placements", "digest");
+    println!(
+        "{:<52} {:>10} {:>10} {:>12}  {:<12}",
+        "case", "median ms", "lowest ms", "placements", "digest"
+    );
     for (machines, units) in [(3, 72), (10, 100), (10, 300), (100, 1_000)] {
         let case = format!("{machines} machines, {units} units of {MAX_PATTERNS} patterns");
         let snapshot = full_of_patterns(machines, units);
@@ -67,8 +90,9 @@ fn patterns() {
 fn full_of_patterns(machines: usize, units: usize) -> Snapshot {
     let mut snapshot = cluster(machines);
     for number in 0..units {
-        let patterns: Vec<String> =
-            (0..MAX_PATTERNS).map(|pattern| format!("*-of-{pattern}-and-{number}-*a*b*.service")).collect();
+        let patterns: Vec<String> = (0..MAX_PATTERNS)
+            .map(|pattern| format!("*-of-{pattern}-and-{number}-*a*b*.service"))
+            .collect();
         let name = format!("{number}-{}.service", "a-".repeat(60));
         add_unit(&mut snapshot, &name, None, &format!("Conflicts={}", patterns.join(" ")));
     }
@@ -113,7 +137,8 @@ fn steady(machines: usize, units: usize) -> Snapshot {
     planned(snapshot)
 }
 
-/// Half of the units go anywhere; the rest asks for a zone, a zone and a disk, a class, or to be alone of its kind.
+/// Half of the units go anywhere; the rest asks for a zone, a zone and a disk, a class, or to be
+/// alone of its kind.
 fn mixed(machines: usize, units: usize) -> Snapshot {
     let mut snapshot = cluster(machines);
     for number in 0..units {
@@ -145,7 +170,12 @@ fn templates(machines: usize, templates: usize, replicas: u32) -> Snapshot {
 fn nowhere(machines: usize, units: usize) -> Snapshot {
     let mut snapshot = cluster(machines);
     for number in 0..units {
-        add_unit(&mut snapshot, &format!("unit-{number}.service"), None, "MachineMetadata=zone=none");
+        add_unit(
+            &mut snapshot,
+            &format!("unit-{number}.service"),
+            None,
+            "MachineMetadata=zone=none",
+        );
     }
     snapshot
 }
@@ -153,7 +183,10 @@ fn nowhere(machines: usize, units: usize) -> Snapshot {
 fn cluster(machines: usize) -> Snapshot {
     let mut snapshot = Snapshot { now_ms: 1_700_000_000_000, ..Snapshot::default() };
     for number in 0..machines {
-        let id = MachineId::new(format!("{:032x}", (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)));
+        let id = MachineId::new(format!(
+            "{:032x}",
+            (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+        ));
         let mut metadata = BTreeMap::from([
             ("zone".to_string(), format!("z{}", number % 10)),
             ("class".to_string(), format!("c{}", number / 10 % 4)),
@@ -196,7 +229,9 @@ fn add_unit(snapshot: &mut Snapshot, name: &str, replicas: Option<u32>, options:
 /// The snapshot after its plan was committed.
 fn planned(mut snapshot: Snapshot) -> Snapshot {
     let documents = plan(&snapshot).documents;
-    snapshot.assignments.extend(documents.into_iter().map(|(id, document)| (id, Arc::new(document))));
+    snapshot
+        .assignments
+        .extend(documents.into_iter().map(|(id, document)| (id, Arc::new(document))));
     snapshot
 }
 

@@ -1,4 +1,5 @@
-//! Measures fleetd's systemd against a bare D-Bus loop on the booted host in FLEET_TEST_SYSTEMD_ROOT: `bench_systemd rate|burst|list|dropin|slices`.
+//! Measures fleetd's systemd against a bare D-Bus loop on the booted host in
+//! FLEET_TEST_SYSTEMD_ROOT: `bench_systemd rate|burst|list|dropin|slices`.
 #![allow(clippy::print_stdout, reason = "the figures are its output")]
 
 use std::time::{Duration, Instant};
@@ -25,7 +26,11 @@ struct Bench {
 async fn main() -> anyhow::Result<()> {
     let root = std::env::var("FLEET_TEST_SYSTEMD_ROOT")?;
     let address = format!("unix:path={root}/run/dbus/system_bus_socket");
-    let options = Options { bus: Bus::Address(address.clone()), root: root.clone().into(), ..Options::default() };
+    let options = Options {
+        bus: Bus::Address(address.clone()),
+        root: root.clone().into(),
+        ..Options::default()
+    };
     let systemd = DbusSystemd::connect(options).await?;
     let bare = zbus::connection::Builder::address(address.as_str())?.build().await?;
     let bench = Bench { root, systemd, bare };
@@ -40,7 +45,8 @@ async fn main() -> anyhow::Result<()> {
 }
 
 impl Bench {
-    /// Starts and stops of 300 units: `queue` against a loop of 64 bare calls that waits for all ends as well.
+    /// Starts and stops of 300 units: `queue` against a loop of 64 bare calls that waits for all
+    /// ends as well.
     async fn rate(&self) -> anyhow::Result<()> {
         let names = names("rate", 300);
         self.write(&names, SLEEPS, "[Unit]\nDescription=x\n").await?;
@@ -51,10 +57,18 @@ impl Bench {
             for way in [round % 2, 1 - round % 2] {
                 self.settle().await;
                 let cpu = self.pid1();
-                let start = if way == 0 { self.ours(&names, Job::Start).await? } else { self.bare(&names, "StartUnit").await? };
+                let start = if way == 0 {
+                    self.ours(&names, Job::Start).await?
+                } else {
+                    self.bare(&names, "StartUnit").await?
+                };
                 self.settle().await;
                 let cpu = self.pid1() - cpu;
-                let stop = if way == 0 { self.ours(&names, Job::Stop).await? } else { self.bare(&names, "StopUnit").await? };
+                let stop = if way == 0 {
+                    self.ours(&names, Job::Stop).await?
+                } else {
+                    self.bare(&names, "StopUnit").await?
+                };
                 if round > 0 {
                     rates[way].push(300.0 / start);
                     rates[2 + way].push(300.0 / stop);
@@ -66,7 +80,10 @@ impl Bench {
         println!("start {start:.0}/s, bare {bare_start:.0}/s: {:.2}", start / bare_start);
         println!("stop {stop:.0}/s, bare {bare_stop:.0}/s: {:.2}", stop / bare_stop);
         let [ours, bare] = dear.map(median);
-        println!("PID 1 CPU a start: {ours:.2} ms, bare {bare:.2} ms; {:?}", self.systemd.counters());
+        println!(
+            "PID 1 CPU a start: {ours:.2} ms, bare {bare:.2} ms; {:?}",
+            self.systemd.counters()
+        );
         self.clear(&names).await
     }
 
@@ -75,13 +92,23 @@ impl Bench {
         let names = names("burst", 5000);
         self.write_sliced(&names).await?;
         let start = self.ours(&names, Job::Start).await?;
-        let running = self.systemd.list(&names).await?.values().filter(|unit| unit.active == "active").count();
+        let running = self
+            .systemd
+            .list(&names)
+            .await?
+            .values()
+            .filter(|unit| unit.active == "active")
+            .count();
         let stop = self.ours(&names, Job::Stop).await?;
-        println!("5000 starts in {start:.1} s, {running} active, 5000 stops in {stop:.1} s; {:?}", self.systemd.counters());
+        println!(
+            "5000 starts in {start:.1} s, {running} active, 5000 stops in {stop:.1} s; {:?}",
+            self.systemd.counters()
+        );
         self.clear(&names).await
     }
 
-    /// PID 1's CPU for the ways to list units: of those only written, and of those running; then signals instead of lists.
+    /// PID 1's CPU for the ways to list units: of those only written, and of those running; then
+    /// signals instead of lists.
     async fn list(&self) -> anyhow::Result<()> {
         let names = names("list", 1000);
         self.write_sliced(&names).await?;
@@ -90,12 +117,22 @@ impl Bench {
             self.ours(&names[..running], Job::Start).await?;
             for count in [100, 300, 1000] {
                 let text: Vec<&str> = names[..count].iter().map(|name| name.as_str()).collect();
-                let ours =
-                    self.cost(20, || async { self.systemd.list(&names[..count]).await.map(|_| ()).map_err(Into::into) }).await?;
-                let by_names = self.cost(20, || async { self.manager("ListUnitsByNames", &(&text,)).await }).await?;
-                let by_patterns = self.cost(10, || async { self.manager("ListUnitsByPatterns", &(&none, &text)).await }).await?;
+                let ours = self
+                    .cost(20, || async {
+                        self.systemd.list(&names[..count]).await.map(|_| ()).map_err(Into::into)
+                    })
+                    .await?;
+                let by_names = self
+                    .cost(20, || async { self.manager("ListUnitsByNames", &(&text,)).await })
+                    .await?;
+                let by_patterns = self
+                    .cost(10, || async {
+                        self.manager("ListUnitsByPatterns", &(&none, &text)).await
+                    })
+                    .await?;
                 println!(
-                    "{count} asked, {running} of 1000 run: list {:.2} ms PID 1, {:.2} ms wall; by names {:.2}, {:.2}; by patterns {:.2}, {:.2}",
+                    "{count} asked, {running} of 1000 run: list {:.2} ms PID 1, {:.2} ms wall; by \
+                        names {:.2}, {:.2}; by patterns {:.2}, {:.2}",
                     ours.0, ours.1, by_names.0, by_names.1, by_patterns.0, by_patterns.1
                 );
             }
@@ -111,7 +148,10 @@ impl Bench {
             self.manager(if subscribed { "Subscribe" } else { "GetId" }, &()).await.ok();
             let cpu = self.pid1();
             self.ours(few, Job::Start).await?;
-            println!("subscribed {subscribed}: {:.2} ms of PID 1's CPU a start", (self.pid1() - cpu) / 300.0);
+            println!(
+                "subscribed {subscribed}: {:.2} ms of PID 1's CPU a start",
+                (self.pid1() - cpu) / 300.0
+            );
             self.ours(few, Job::Stop).await?;
             if subscribed {
                 self.manager("Unsubscribe", &()).await?;
@@ -165,7 +205,9 @@ impl Bench {
                     let (cpu, begin) = (self.pid1(), Instant::now());
                     match sliced {
                         true => self.write_sliced(&more).await?,
-                        false => self.write(&more, SLEEPS, "[Service]\nSlice=fleetflat.slice\n").await?,
+                        false => {
+                            self.write(&more, SLEEPS, "[Service]\nSlice=fleetflat.slice\n").await?
+                        }
                     }
                     self.ours(&more, Job::Start).await?;
                     let (wall, start_cpu) = (begin.elapsed().as_secs_f64(), self.pid1() - cpu);
@@ -174,7 +216,8 @@ impl Bench {
                     let stop_cpu = self.pid1() - cpu;
                     self.clear(&more).await?;
                     println!(
-                        "64 slices {sliced}, {size} running: write+start {:.2} ms wall, {:.2} ms PID 1 a unit; stop {:.2} ms PID 1",
+                        "64 slices {sliced}, {size} running: write+start {:.2} ms wall, {:.2} ms \
+                            PID 1 a unit; stop {:.2} ms PID 1",
                         wall * 20.0,
                         start_cpu / 50.0,
                         stop_cpu / 50.0
@@ -200,7 +243,9 @@ impl Bench {
 
     async fn write_sliced(&self, names: &[UnitName]) -> anyhow::Result<()> {
         for (i, name) in names.iter().enumerate() {
-            self.systemd.write(name, SLEEPS, &format!("[Service]\nSlice=fleet-{}.slice\n", i % 64)).await?;
+            self.systemd
+                .write(name, SLEEPS, &format!("[Service]\nSlice=fleet-{}.slice\n", i % 64))
+                .await?;
         }
         Ok(())
     }
@@ -223,12 +268,17 @@ impl Bench {
     }
 
     async fn bare(&self, names: &[UnitName], method: &str) -> anyhow::Result<f64> {
-        let rule = MatchRule::builder().interface(MANAGER)?.member("JobRemoved")?.msg_type(zbus::message::Type::Signal).build();
+        let rule = MatchRule::builder()
+            .interface(MANAGER)?
+            .member("JobRemoved")?
+            .msg_type(zbus::message::Type::Signal)
+            .build();
         let ends = MessageStream::for_match_rule(rule, &self.bare, Some(1024)).await?;
         let begin = Instant::now();
         let count = names.len();
         let all_ended = tokio::spawn(ends.take(count).for_each(|_| async {}));
-        let calls = stream::iter(names).map(|name| async move { self.manager(method, &(name.as_str(), "replace")).await });
+        let calls = stream::iter(names)
+            .map(|name| async move { self.manager(method, &(name.as_str(), "replace")).await });
         calls.buffer_unordered(64).collect::<Vec<_>>().await;
         tokio::time::timeout(Duration::from_secs(60), all_ended).await??;
         Ok(begin.elapsed().as_secs_f64())
@@ -238,11 +288,14 @@ impl Bench {
     where
         B: serde::Serialize + zbus::zvariant::DynamicType,
     {
-        self.bare.call_method(Some(SYSTEMD), "/org/freedesktop/systemd1", Some(MANAGER), method, body).await?;
+        self.bare
+            .call_method(Some(SYSTEMD), "/org/freedesktop/systemd1", Some(MANAGER), method, body)
+            .await?;
         Ok(())
     }
 
-    /// Waits until PID 1 has nothing left to do: what one measurement leaves behind must not count in the next.
+    /// Waits until PID 1 has nothing left to do: what one measurement leaves behind must not count
+    /// in the next.
     async fn settle(&self) {
         loop {
             let before = self.pid1();
@@ -254,19 +307,29 @@ impl Bench {
     }
 
     /// PID 1's CPU and the wall time of one call, in ms.
-    async fn cost<F: Future<Output = anyhow::Result<()>>>(&self, times: u32, call: impl Fn() -> F) -> anyhow::Result<(f64, f64)> {
+    async fn cost<F: Future<Output = anyhow::Result<()>>>(
+        &self,
+        times: u32,
+        call: impl Fn() -> F,
+    ) -> anyhow::Result<(f64, f64)> {
         call().await?;
         let (cpu, begin) = (self.pid1(), Instant::now());
         for _ in 0..times {
             call().await?;
         }
-        Ok(((self.pid1() - cpu) / f64::from(times), begin.elapsed().as_secs_f64() * 1000.0 / f64::from(times)))
+        Ok((
+            (self.pid1() - cpu) / f64::from(times),
+            begin.elapsed().as_secs_f64() * 1000.0 / f64::from(times),
+        ))
     }
 
     /// The CPU time of the host's PID 1, in ms. The host's root is `/proc/PID/root`.
     fn pid1(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("{}/schedstat", self.root.trim_end_matches("/root"))).unwrap_or_default();
-        stat.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1e6
+        let stat =
+            std::fs::read_to_string(format!("{}/schedstat", self.root.trim_end_matches("/root")))
+                .unwrap_or_default();
+        stat.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(f64::NAN)
+            / 1e6
     }
 }
 

@@ -10,8 +10,8 @@ use fleet_tests::lab::{self, DEFAULT_NAME, Host, HostState, Lab, Options, Store}
 
 /// Boots real hosts on this machine: each a systemd of its own, with etcd, fleetd and podman.
 ///
-/// Needs root and Debian 12 or later. Data goes to stdout, all talk to stderr. Exit status: 0 done, 1
-/// failed, 2 usage; `exec` and `net` pass on that of the command.
+/// Needs root and Debian 12 or later. Data goes to stdout, all talk to stderr. Exit status: 0 done,
+/// 1 failed, 2 usage; `exec` and `net` pass on that of the command.
 #[derive(Parser)]
 #[command(name = "cargo lab", bin_name = "cargo lab", after_help = EXAMPLES)]
 struct Args {
@@ -29,9 +29,11 @@ const EXAMPLES: &str = "Examples:
   cargo lab cut h3; cargo lab heal h3        the network cable
   cargo lab down
 
-Hosts are h1, h2, … In a host the services are named fleetd and etcd, fleetctl is on the PATH, and podman
+Hosts are h1, h2, … In a host the services are named fleetd and etcd, fleetctl is on the PATH, \
+and podman
 has the image localhost/busybox. Files: /var/lib/fleet-lab (FLEET_LAB_STATE), /var/cache/fleet-lab
-(FLEET_LAB_CACHE). The hosts have fleet's packages, built from cargo's programs or those in FLEET_BIN_DIR.";
+(FLEET_LAB_CACHE). The hosts have fleet's packages, built from cargo's programs or those in \
+FLEET_BIN_DIR.";
 
 #[derive(Subcommand)]
 enum Cmd {
@@ -148,9 +150,15 @@ fn run(args: Args) -> Result<u8> {
 fn up(options: &Options) -> Result<()> {
     let start = Instant::now();
     let lab = Lab::up(options)?;
-    let hosts: Vec<String> = lab.ls().iter().map(|h| format!("{} ({})", h.name, h.address)).collect();
+    let hosts: Vec<String> =
+        lab.ls().iter().map(|h| format!("{} ({})", h.name, h.address)).collect();
     lab.keep()?;
-    eprintln!("lab {}: {} up in {:.1} s", options.name, hosts.join(", "), start.elapsed().as_secs_f64());
+    eprintln!(
+        "lab {}: {} up in {:.1} s",
+        options.name,
+        hosts.join(", "),
+        start.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 

@@ -1,7 +1,9 @@
-//! Writes the man pages and shell completions of fleetd and fleetctl into a folder: `cargo run --package fleet-tests --bin man FOLDER`.
+//! Writes the man pages and shell completions of fleetd and fleetctl into a folder: `cargo run
+//! --package fleet-tests --bin man FOLDER`.
 //!
-//! `man/` gets `fleetctl.1`, one page a command, `fleetd.8` and `fleet-keeper.8`; `completions/` gets `fleetctl` (bash), `_fleetctl` (zsh) and `fleetctl.fish`,
-//! under the names that their shells look for.
+//! `man/` gets `fleetctl.1`, one page a command, `fleetd.8` and `fleet-keeper.8`; `completions/`
+//! gets `fleetctl` (bash), `_fleetctl` (zsh) and `fleetctl.fish`, under the names that their shells
+//! look for.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,10 +19,12 @@ fn main() -> Result<()> {
     let folder = PathBuf::from(std::env::args_os().nth(1).context("usage: man FOLDER")?);
     let (man, completions) = (folder.join("man"), folder.join("completions"));
     for folder in [&man, &completions] {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
     }
     // Only `fleetctl --version` has a word before its number.
-    let mut fleetctl = fleetctl::command().disable_help_subcommand(true).version(env!("CARGO_PKG_VERSION"));
+    let mut fleetctl =
+        fleetctl::command().disable_help_subcommand(true).version(env!("CARGO_PKG_VERSION"));
     // Gives each command its full name, by which its page is called.
     fleetctl.build();
     render_all(&fleetctl, "fleetd(8)", &man)?;
@@ -31,8 +35,11 @@ fn main() -> Result<()> {
         let mut script = Vec::new();
         shell.write_registration("COMPLETE", "fleetctl", "fleetctl", "fleetctl", &mut script)?;
         if name == "_fleetctl" {
-            // zsh reads the file at the first TAB, as the body of a function by its name: this makes that TAB answer, too.
-            script.extend_from_slice(b"[ \"$funcstack[1]\" = _fleetctl ] && _clap_dynamic_completer_fleetctl \"$@\"\n");
+            // zsh reads the file at the first TAB, as the body of a function by its name: this
+            // makes that TAB answer, too.
+            script.extend_from_slice(
+                b"[ \"$funcstack[1]\" = _fleetctl ] && _clap_dynamic_completer_fleetctl \"$@\"\n",
+            );
         }
         write(&completions.join(name), &script)?;
     }
@@ -43,10 +50,14 @@ fn main() -> Result<()> {
 fn render_all(command: &clap::Command, see: &str, folder: &Path) -> Result<()> {
     render(command.clone(), "1", see, folder)?;
     let page = format!("{}(1)", name(command));
-    command.get_subcommands().filter(|below| !below.is_hide_set()).try_for_each(|below| render_all(below, &page, folder))
+    command
+        .get_subcommands()
+        .filter(|below| !below.is_hide_set())
+        .try_for_each(|below| render_all(below, &page, folder))
 }
 
-/// Writes the page `fleetctl-start.1` of the command `fleetctl start`; `see` are the pages of SEE ALSO.
+/// Writes the page `fleetctl-start.1` of the command `fleetctl start`; `see` are the pages of SEE
+/// ALSO.
 fn render(command: clap::Command, section: &str, see: &str, folder: &Path) -> Result<()> {
     let mut page = Vec::new();
     let version = format!("fleet {}", env!("CARGO_PKG_VERSION"));

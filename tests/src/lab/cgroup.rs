@@ -1,4 +1,5 @@
-//! Each host's own cgroup in every hierarchy: what it may use, and the proof of what belongs to the lab.
+//! Each host's own cgroup in every hierarchy: what it may use, and the proof of what belongs to the
+//! lab.
 //!
 //! Without one, hosts share nspawn's `payload` folder and two systemds manage the same cgroups.
 
@@ -13,7 +14,8 @@ use super::wait::wait_for;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// Whether this machine has cgroup v2 alone, rather than v1 controllers with or without v2 beside them.
+/// Whether this machine has cgroup v2 alone, rather than v1 controllers with or without v2 beside
+/// them.
 pub(crate) fn is_pure_v2() -> bool {
     Path::new(ROOT).join("cgroup.controllers").exists()
 }
@@ -38,7 +40,8 @@ pub(crate) fn create(lab: &str, host: &str) -> Result<Vec<PathBuf>> {
     for hierarchy in hierarchies()? {
         let folder = hierarchy.join(folder_name(lab, host));
         if is_pure_v2() {
-            // Best effort: a machine that gives no controllers gives no accounting, but it boots hosts.
+            // Best effort: a machine that gives no controllers gives no accounting, but it boots
+            // hosts.
             let _ = fs::write(hierarchy.join("cgroup.subtree_control"), "+cpu +memory +pids +io");
         }
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;

@@ -1,7 +1,8 @@
 //! What a host finds on its disks: its identity, fleet's configuration, etcd's unit.
 //!
-//! The image, with fleet's packages installed, is shared and read-only. All that is a host's own lies in `tree/` and is copied over the
-//! root in memory by `init`, before systemd starts; so it is there at every boot.
+//! The image, with fleet's packages installed, is shared and read-only. All that is a host's own
+//! lies in `tree/` and is copied over the root in memory by `init`, before systemd starts; so it is
+//! there at every boot.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,8 +15,12 @@ use super::process::run;
 use super::state::{Folder, HostSpec, Spec};
 
 /// Disks that outlive a boot: folder below the host's, place in the host.
-pub(crate) const DISKS: [(&str, &str); 4] =
-    [("containers", "/var/lib/containers"), ("fleet", "/var/lib/fleet"), ("etcd", "/var/lib/etcd"), ("records", RECORDS)];
+pub(crate) const DISKS: [(&str, &str); 4] = [
+    ("containers", "/var/lib/containers"),
+    ("fleet", "/var/lib/fleet"),
+    ("etcd", "/var/lib/etcd"),
+    ("records", RECORDS),
+];
 
 /// Where test units write down when they live, see [`crate::record`].
 pub const RECORDS: &str = "/var/lib/records";
@@ -27,7 +32,12 @@ pub(crate) const BOOT: &str = "/opt/lab";
 pub(crate) const HANDED: &str = "/opt/lab-files";
 
 /// Lays out the host's folder.
-pub(crate) fn lay_out(folder: &Folder, spec: &Spec, host: &HostSpec, options: &Options) -> Result<()> {
+pub(crate) fn lay_out(
+    folder: &Folder,
+    spec: &Spec,
+    host: &HostSpec,
+    options: &Options,
+) -> Result<()> {
     let base = folder.host(&host.name);
     let tree = base.join("boot/tree");
     fs::create_dir_all(&tree).with_context(|| format!("make {}", tree.display()))?;
@@ -40,8 +50,9 @@ pub(crate) fn lay_out(folder: &Folder, spec: &Spec, host: &HostSpec, options: &O
             fs::create_dir_all(base.join(disk))?;
         }
     }
-    // A copy of the store with the busybox image: faster than an import at every first boot.
-    // Of the store itself: `cp -a` copies a link as a link, and all hosts would share what the image holds.
+    // A copy of the store with the busybox image: faster than an import at every first boot. Of the
+    // store itself: `cp -a` copies a link as a link, and all hosts would share what the image
+    // holds.
     let store = spec.image.join("containers");
     let store = store.canonicalize().with_context(|| format!("find {}", store.display()))?;
     run("cp", &[Path::new("-a"), &store, &base.join("containers")])?;
@@ -49,7 +60,8 @@ pub(crate) fn lay_out(folder: &Folder, spec: &Spec, host: &HostSpec, options: &O
     Ok(())
 }
 
-/// Hands a file to the host, also while it runs and uses an earlier one of the name. Returns its path there.
+/// Hands a file to the host, also while it runs and uses an earlier one of the name. Returns its
+/// path there.
 pub(crate) fn hand(folder: &Folder, host: &str, name: &str, from: &Path) -> Result<String> {
     let files = folder.host(host).join("files");
     let beside = files.join(format!(".{name}.new"));
@@ -64,7 +76,8 @@ fn write_init(path: &Path, host: &HostSpec) -> Result<()> {
     let script = format!(
         "#!/bin/sh\n\
          # The first process of a lab host: makes the root this host's own, then becomes systemd.\n\
-         for hierarchy in /sys/fs/cgroup/*/; do mount -o remount,rw,bind \"$hierarchy\"; done 2>/dev/null\n\
+         for hierarchy in /sys/fs/cgroup/*/; do mount -o remount,rw,bind \"$hierarchy\"; done \
+         2>/dev/null\n\
          cp -a {BOOT}/tree/. / &&\n\
          ip link set lo up &&\n\
          ip address add {address}/24 dev host0 &&\n\
@@ -93,7 +106,10 @@ fn write_etcd(tree: &Path, spec: &Spec, host: &HostSpec) -> Result<()> {
     if !members.iter().any(|member| member.name == host.name) {
         return link("/dev/null", &unit);
     }
-    let cluster: Vec<String> = members.iter().map(|member| format!("{}=http://{}:2380", member.name, member.address)).collect();
+    let cluster: Vec<String> = members
+        .iter()
+        .map(|member| format!("{}=http://{}:2380", member.name, member.address))
+        .collect();
     let (name, address, cluster) = (&host.name, &host.address, cluster.join(","));
     // Type=exec: with notify a boot would hang for as long as the other members are down.
     let text = format!(
@@ -104,9 +120,12 @@ fn write_etcd(tree: &Path, spec: &Spec, host: &HostSpec) -> Result<()> {
          \n\
          [Service]\n\
          Type=exec\n\
-         ExecStart=/usr/bin/etcd --name {name} --data-dir /var/lib/etcd/data --log-level warn \\\n  \
-           --listen-client-urls http://{address}:2379,http://127.0.0.1:2379 --advertise-client-urls http://{address}:2379 \\\n  \
-           --listen-peer-urls http://{address}:2380 --initial-advertise-peer-urls http://{address}:2380 \\\n  \
+         ExecStart=/usr/bin/etcd --name {name} --data-dir /var/lib/etcd/data --log-level warn \
+         \\\n  \
+           --listen-client-urls http://{address}:2379,http://127.0.0.1:2379 \
+           --advertise-client-urls http://{address}:2379 \\\n  \
+           --listen-peer-urls http://{address}:2380 --initial-advertise-peer-urls \
+           http://{address}:2380 \\\n  \
            --initial-cluster {cluster} --initial-cluster-state new --initial-cluster-token {lab}\n\
          Restart=always\n\
          RestartSec=500ms\n\
@@ -129,7 +148,11 @@ fn config_text(spec: &Spec, host: &HostSpec, options: &Options) -> String {
     let (name, address) = (&host.name, &host.address);
     let mut text = String::from("# Written by the lab.\n");
     if !spec.members().is_empty() {
-        let urls: Vec<String> = spec.members().iter().map(|member| format!("\"http://{}:2379\"", member.address)).collect();
+        let urls: Vec<String> = spec
+            .members()
+            .iter()
+            .map(|member| format!("\"http://{}:2379\"", member.address))
+            .collect();
         text += &format!("etcd_servers = [{}]\n", urls.join(", "));
     }
     text += &format!(
@@ -139,7 +162,8 @@ fn config_text(spec: &Spec, host: &HostSpec, options: &Options) -> String {
     );
     let extra = options.host_config_extra.get(name).map_or("", String::as_str);
     // Extra lines may bring metadata of their own, and a key may be there once only.
-    let says_metadata = |text: &str| text.lines().any(|line| line.trim_start().starts_with("metadata"));
+    let says_metadata =
+        |text: &str| text.lines().any(|line| line.trim_start().starts_with("metadata"));
     if !says_metadata(extra) && !says_metadata(&options.config_extra) {
         text += &format!("metadata = \"host={name}\"\n");
     }

@@ -28,8 +28,13 @@ pub(crate) fn boot(folder: &Folder, spec: &Spec, host: &HostSpec) -> Result<()> 
     ensure!(folder.running(&host.name).is_none(), "{} runs already", host.name);
     clear(folder, &host.name)?;
     let run = launch(folder, spec, host)?;
-    wait_until_up(&host.name, run)
-        .map_err(|error| anyhow!("boot {}: {error:#}\nThe end of its log:\n{}", host.name, log_tail(folder, &host.name, run)))
+    wait_until_up(&host.name, run).map_err(|error| {
+        anyhow!(
+            "boot {}: {error:#}\nThe end of its log:\n{}",
+            host.name,
+            log_tail(folder, &host.name, run)
+        )
+    })
 }
 
 /// Power loss: the host's init gets SIGKILL, and all in the host is gone at once.
@@ -45,7 +50,8 @@ pub(crate) fn clear_leftovers(lab: &str, host: Option<&str>) -> Result<()> {
     wait_for("the hosts' processes to end", KILL_LIMIT, || {
         let left = cgroup::processes(lab, host)?;
         for process in &left {
-            // The inits first: nspawn and commands from outside then end by themselves, given a second.
+            // The inits first: nspawn and commands from outside then end by themselves, given a
+            // second.
             if process.is_host_init() || polls > 20 {
                 process.kill();
             }
@@ -72,7 +78,9 @@ pub(crate) fn tidy_nspawn() {
 
 /// A command in the host, as root in its init's cgroups, with a clean environment.
 pub(crate) fn command(folder: &Folder, host: &str, args: &[&str]) -> Result<Command> {
-    let run = folder.running(host).with_context(|| format!("{host} does not run; `cargo lab boot {host}` starts it"))?;
+    let run = folder
+        .running(host)
+        .with_context(|| format!("{host} does not run; `cargo lab boot {host}` starts it"))?;
     in_host(run, args)
 }
 
@@ -124,7 +132,12 @@ fn launcher(folder: &Folder, spec: &Spec, host: &HostSpec) -> Result<Command> {
     command.args(["setsid", "nsenter"]).arg(format!("--net={}", folder.net().display()));
     command.arg("systemd-nspawn").arg("-D").arg(spec.image.join("root"));
     command.args(["--quiet", "--register=no", "--keep-unit", "--volatile=overlay"]);
-    command.args(["--console=read-only", "--link-journal=no", "--resolv-conf=off", "--timezone=off"]);
+    command.args([
+        "--console=read-only",
+        "--link-journal=no",
+        "--resolv-conf=off",
+        "--timezone=off",
+    ]);
     command.arg(format!("--hostname={name}")).arg(format!("--machine={name}"));
     command.arg(format!("--uuid={}", host.machine_id));
     command.arg(format!("--network-bridge={BRIDGE}"));
@@ -155,10 +168,18 @@ exec "$@"
 
 fn in_host(run: Run, args: &[&str]) -> Result<Command> {
     let mut command = Command::new("sh");
-    // In init's cgroups, so that what the command starts is limited, counted and ended with the host.
+    // In init's cgroups, so that what the command starts is limited, counted and ended with the
+    // host.
     command.args(["-ec", JOIN, "sh"]).args(cgroup::of(run.init)?).arg("--");
     command.args(["nsenter", "--all", "--root", "--wd", "--target"]).arg(run.init.pid.to_string());
-    command.args(["--", "env", "-i", "HOME=/root", "LANG=C.UTF-8", "PODMAN_IGNORE_CGROUPSV1_WARNING=1"]);
+    command.args([
+        "--",
+        "env",
+        "-i",
+        "HOME=/root",
+        "LANG=C.UTF-8",
+        "PODMAN_IGNORE_CGROUPSV1_WARNING=1",
+    ]);
     command.arg("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     command.arg(format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "dumb".into())));
     command.args(args);
@@ -190,10 +211,13 @@ fn wait_until_up(name: &str, run: Run) -> Result<()> {
 
 /// The last lines of the host's journal or, if it is gone, of its console.
 fn log_tail(folder: &Folder, host: &str, run: Run) -> String {
-    let journal = ["timeout", "5", "journalctl", "--no-pager", "--lines=15", "--output=short-monotonic"];
+    let journal =
+        ["timeout", "5", "journalctl", "--no-pager", "--lines=15", "--output=short-monotonic"];
     let output = in_host(run, &journal).and_then(|mut command| Ok(command.output()?));
     match output {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim_end().to_owned(),
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        }
         _ => console_tail(folder, host),
     }
 }

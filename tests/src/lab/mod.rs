@@ -1,8 +1,8 @@
 //! Real hosts on one machine: each a booted systemd with its own network, disks, etcd and fleetd.
 //!
-//! A lab lives in its state folder, its cgroups and its network namespace; all three are named after it
-//! and nothing of it is anywhere else. So any process can attach to it, and `down` can clear it also
-//! after its maker was killed.
+//! A lab lives in its state folder, its cgroups and its network namespace; all three are named
+//! after it and nothing of it is anywhere else. So any process can attach to it, and `down` can
+//! clear it also after its maker was killed.
 
 mod cgroup;
 mod files;
@@ -55,7 +55,8 @@ pub struct Host {
 pub enum HostState {
     /// Its systemd lives.
     Running,
-    /// It was killed, or has shut itself down or rebooted itself; its disks are kept, and `boot` starts it.
+    /// It was killed, or has shut itself down or rebooted itself; its disks are kept, and `boot`
+    /// starts it.
     Stopped,
 }
 
@@ -70,8 +71,9 @@ pub struct Lab {
 impl Lab {
     /// Boots the hosts side by side and, with etcd, waits until every member is healthy.
     ///
-    /// Clears what a lab of this name left behind if its owner was killed. Fails, leaving nothing, if a
-    /// host does not come up, and on SIGINT, SIGTERM and SIGHUP takes the lab down and ends the program.
+    /// Clears what a lab of this name left behind if its owner was killed. Fails, leaving nothing,
+    /// if a host does not come up, and on SIGINT, SIGTERM and SIGHUP takes the lab down and ends
+    /// the program.
     pub fn up(options: &Options) -> Result<Lab> {
         options.check()?;
         let image = setup::install(&setup()?)?;
@@ -79,7 +81,8 @@ impl Lab {
         clear_abandoned(&folder)?;
         ensure!(
             !folder.exists(),
-            "lab {0} is up already, or was left by a killed `up`; `cargo lab down --name {0}` clears it",
+            "lab {0} is up already, or was left by a killed `up`; `cargo lab down --name {0}` \
+                clears it",
             folder.name
         );
         let spec = options.spec(image);
@@ -173,7 +176,8 @@ impl Lab {
         network::drop_one_way(&self.folder.net(), &from.address, &to.address)
     }
 
-    /// A command with this machine's files on the lab's network, from where all hosts can be reached.
+    /// A command with this machine's files on the lab's network, from where all hosts can be
+    /// reached.
     pub fn outside(&self, program: &str) -> Command {
         network::command(&self.folder.net(), program)
     }
@@ -181,7 +185,8 @@ impl Lab {
     /// The body of an HTTP answer, asked for from outside the hosts; limit 5 s.
     pub fn http_get(&self, url: &str) -> Result<String> {
         let mut command = self.outside("curl");
-        let output = command.args(["-sS", "--fail", "--noproxy", "*", "--max-time", "5", url]).output()?;
+        let output =
+            command.args(["-sS", "--fail", "--noproxy", "*", "--max-time", "5", url]).output()?;
         if !output.status.success() {
             bail!("GET {url}: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
@@ -283,7 +288,8 @@ pub fn exists(name: &str) -> Result<bool> {
 /// Ends and removes the lab of this name, whatever there is of it; nothing at all is no error.
 pub fn down_named(name: &str) -> Result<()> {
     let folder = Folder::new(name)?;
-    // More than once where needed: a command of a killed `up` (cp, unshare) may still be at work for a moment.
+    // More than once where needed: a command of a killed `up` (cp, unshare) may still be at work
+    // for a moment.
     wait_for(&format!("lab {name} to be gone"), DOWN_LIMIT, || {
         host::clear_leftovers(name, None)?;
         network::remove(&folder.net())?;
@@ -307,8 +313,10 @@ fn clear_abandoned(folder: &Folder) -> Result<()> {
 fn in_parallel<T: Sync>(all: &[T], act: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = all.iter().map(|one| scope.spawn(|| act(one))).collect();
-        let results: Vec<Result<()>> =
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect();
+        let results: Vec<Result<()>> = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect();
         results.into_iter().collect()
     })
 }

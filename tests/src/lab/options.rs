@@ -39,7 +39,8 @@ pub struct Options {
     pub etcd_members: usize,
     /// Lines for each host's fleetd configuration (TOML).
     pub config_extra: String,
-    /// Lines for one host's fleetd configuration, by host name. A `metadata` line replaces the lab's own.
+    /// Lines for one host's fleetd configuration, by host name. A `metadata` line replaces the
+    /// lab's own.
     pub host_config_extra: BTreeMap<String, String>,
 }
 
@@ -63,7 +64,10 @@ impl Options {
         ensure!((1..=MAX_HOSTS).contains(&hosts), "a lab has 1 to {MAX_HOSTS} hosts, not {hosts}");
         if self.store == Store::Etcd {
             ensure!(members == 1 || members == 3, "etcd has 1 or 3 members, not {members}");
-            ensure!(members <= hosts, "{members} etcd members need {members} hosts; there are {hosts}");
+            ensure!(
+                members <= hosts,
+                "{members} etcd members need {members} hosts; there are {hosts}"
+            );
         }
         for host in self.host_config_extra.keys() {
             let known = (1..=hosts).any(|number| *host == format!("h{number}"));
@@ -104,7 +108,9 @@ fn machine_id(lab: &str, number: usize) -> String {
 /// FNV-1a with an avalanche at the end: std's hashes may change from release to release.
 fn hash(text: &str, seed: u64) -> u64 {
     let start = 0xcbf2_9ce4_8422_2325 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let hash = text.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = text
+        .bytes()
+        .fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     mixed ^ (mixed >> 33)
 }

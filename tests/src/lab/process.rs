@@ -1,4 +1,5 @@
-//! Processes of this machine: who they are, whether they still live, and commands that must succeed.
+//! Processes of this machine: who they are, whether they still live, and commands that must
+//! succeed.
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
@@ -34,7 +35,8 @@ impl Process {
     /// SIGKILL; a process that is gone already is no error.
     pub(crate) fn kill(self) {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-        // The pidfd is opened before the identity is checked, so the signal cannot reach a stranger.
+        // The pidfd is opened before the identity is checked, so the signal cannot reach a
+        // stranger.
         let Some(fd) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
             return;
         };
@@ -48,7 +50,9 @@ impl Process {
     pub(crate) fn is_host_init(self) -> bool {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
         let pids = status.as_deref().ok().and_then(|text| {
-            text.lines().find_map(|line| line.strip_prefix("NSpid:")).map(|line| line.split_whitespace().collect::<Vec<_>>())
+            text.lines()
+                .find_map(|line| line.strip_prefix("NSpid:"))
+                .map(|line| line.split_whitespace().collect::<Vec<_>>())
         });
         matches!(pids.as_deref(), Some([_, "1"]))
     }
@@ -57,7 +61,8 @@ impl Process {
 /// Runs a command that must succeed; its output is part of the error when it does not.
 pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<Output> {
     let mut command = Command::new(program);
-    // In a group of its own: the terminal's Ctrl-C must not end the commands that clean up after it.
+    // In a group of its own: the terminal's Ctrl-C must not end the commands that clean up after
+    // it.
     command.args(args).process_group(0);
     let shown = show(&command);
     let output = command.output().with_context(|| format!("run `{shown}`"))?;

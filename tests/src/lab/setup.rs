@@ -1,4 +1,5 @@
-//! What must be there before a lab can start: Debian packages, the hosts' image, fleet's own packages in it.
+//! What must be there before a lab can start: Debian packages, the hosts' image, fleet's own
+//! packages in it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,7 +8,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// Installs missing packages, builds the image if its recipe is new, and returns the image's folder.
+/// Installs missing packages, builds the image if its recipe is new, and returns the image's
+/// folder.
 ///
 /// The work is in `tests/lab/setup.sh`, which a machine without Rust can run too.
 pub fn setup() -> Result<PathBuf> {
@@ -16,10 +18,12 @@ pub fn setup() -> Result<PathBuf> {
 
 /// Where images are kept, as `tests/lab/setup.sh` has it.
 pub fn cache() -> PathBuf {
-    env::var_os("FLEET_LAB_CACHE").map_or_else(|| PathBuf::from("/var/cache/fleet-lab"), PathBuf::from)
+    env::var_os("FLEET_LAB_CACHE")
+        .map_or_else(|| PathBuf::from("/var/cache/fleet-lab"), PathBuf::from)
 }
 
-/// The image with fleet's packages installed in it, built from the programs in `FLEET_BIN_DIR`, or beside the running program.
+/// The image with fleet's packages installed in it, built from the programs in `FLEET_BIN_DIR`, or
+/// beside the running program.
 pub(crate) fn install(image: &Path) -> Result<PathBuf> {
     let folder = bin_folder()?;
     for name in programs()? {
@@ -27,7 +31,8 @@ pub(crate) fn install(image: &Path) -> Result<PathBuf> {
         if !path.is_file() {
             let release = if profile(&folder) == "release" { " --release" } else { "" };
             bail!(
-                "{} is missing; run `cargo build{release} --workspace --bins`, or set FLEET_BIN_DIR to the folder that has it",
+                "{} is missing; run `cargo build{release} --workspace --bins`, or set \
+                    FLEET_BIN_DIR to the folder that has it",
                 path.display()
             );
         }
@@ -35,7 +40,8 @@ pub(crate) fn install(image: &Path) -> Result<PathBuf> {
     folder_from("install.sh", &[image, &folder])
 }
 
-/// Builds the packages in `folder` as the hosts have them, of the programs in `from`, as if they were of `version`.
+/// Builds the packages in `folder` as the hosts have them, of the programs in `from`, as if they
+/// were of `version`.
 pub fn packages(from: &Path, version: &str, folder: &Path) -> Result<Vec<PathBuf>> {
     let args = ["--fast", "--version", version].map(OsStr::new);
     let said = deb(&[&args[..], &[from.as_os_str(), folder.as_os_str()]].concat())?;
@@ -50,7 +56,11 @@ pub fn programs() -> Result<Vec<String>> {
 /// Runs the script that makes the packages, and answers with what it prints.
 fn deb(args: &[&OsStr]) -> Result<String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/deb.sh");
-    let output = Command::new("sh").arg(&script).args(args).output().with_context(|| format!("run {}", script.display()))?;
+    let output = Command::new("sh")
+        .arg(&script)
+        .args(args)
+        .output()
+        .with_context(|| format!("run {}", script.display()))?;
     if !output.status.success() {
         bail!("{} failed: {}", script.display(), String::from_utf8_lossy(&output.stderr).trim());
     }

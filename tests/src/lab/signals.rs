@@ -65,7 +65,8 @@ pub(crate) fn yield_to_clean_up() {
     }
 }
 
-/// Fails while there is something to take down: a boot in another thread may have made more meanwhile.
+/// Fails while there is something to take down: a boot in another thread may have made more
+/// meanwhile.
 fn take_down(name: &str) -> Result<()> {
     let left = exists(name)?;
     down_named(name)?;

@@ -110,7 +110,8 @@ impl Folder {
 
     /// The host's processes, if it was booted and its init still lives.
     ///
-    /// A host that reboots itself stays down until `boot`: nspawn leaves the restart to a service manager.
+    /// A host that reboots itself stays down until `boot`: nspawn leaves the restart to a service
+    /// manager.
     pub(crate) fn running(&self, host: &str) -> Option<Run> {
         let run: Option<Run> = read_json(&self.run_file(host)).ok()?;
         run.filter(|run| run.init.is_alive())
@@ -139,7 +140,8 @@ impl Folder {
     /// Removes the folder, and the folder of all labs when this was the last; then it returns true.
     pub(crate) fn remove(&self) -> Result<bool> {
         if self.exists() {
-            fs::remove_dir_all(&self.path).with_context(|| format!("remove {}", self.path.display()))?;
+            fs::remove_dir_all(&self.path)
+                .with_context(|| format!("remove {}", self.path.display()))?;
         }
         let root = self.path.parent().unwrap_or(&self.path);
         let _ = fs::remove_dir(root);

@@ -9,9 +9,13 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Calls `probe` every 50 ms until it returns `Ok`, and returns what it returned.
 ///
-/// A probe's error is what was seen instead of the wanted state; the last one is part of the message
-/// when `timeout` has passed.
-pub fn wait_for<T>(what: &str, timeout: Duration, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
+/// A probe's error is what was seen instead of the wanted state; the last one is part of the
+/// message when `timeout` has passed.
+pub fn wait_for<T>(
+    what: &str,
+    timeout: Duration,
+    mut probe: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let start = Instant::now();
     loop {
         let seen = match probe() {

@@ -1,5 +1,5 @@
-//! Programs of others against this API: Google's client made of the discovery document; a validator and schemathesis with the OpenAPI
-//! document.
+//! Programs of others against this API: Google's client made of the discovery document; a validator
+//! and schemathesis with the OpenAPI document.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,10 +9,12 @@ use tokio::process::Command;
 
 use super::server::Server;
 
-/// How many requests schemathesis makes an operation in its random part, at most. All of it takes about a minute.
+/// How many requests schemathesis makes an operation in its random part, at most. All of it takes
+/// about a minute.
 const EXAMPLES: &str = "40";
 
-/// Where these requests are always the same, a failure is the change's that shows it. Others: `FLEET_TEST_SEED=7`.
+/// Where these requests are always the same, a failure is the change's that shows it. Others:
+/// `FLEET_TEST_SEED=7`.
 const SEED: &str = "1";
 
 fn folder() -> PathBuf {
@@ -21,7 +23,12 @@ fn folder() -> PathBuf {
 
 /// A program of the pinned Python tools, which are installed if they are not there.
 async fn tool(name: &str) -> Command {
-    let setup = Command::new("sh").arg(folder().join("setup.sh")).stderr(Stdio::inherit()).output().await.expect("sh");
+    let setup = Command::new("sh")
+        .arg(folder().join("setup.sh"))
+        .stderr(Stdio::inherit())
+        .output()
+        .await
+        .expect("sh");
     assert!(setup.status.success(), "the Python tools cannot be installed; the last line says why");
     let venv = String::from_utf8(setup.stdout).expect("a path");
     let mut command = Command::new(Path::new(venv.trim()).join("bin").join(name));
@@ -32,7 +39,11 @@ async fn tool(name: &str) -> Command {
 /// Runs it to its end; whatever it said is shown if it fails.
 async fn succeed(command: &mut Command) {
     let output = command.output().await.expect("it runs");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success(), "{said}");
 }
 
@@ -41,7 +52,13 @@ async fn a_client_generated_from_the_discovery_document_works() {
     let server = Server::start().await;
     server.run("hello.service").await;
     for prefix in ["fleet/v1", "v1-alpha"] {
-        succeed(tool("python").await.arg(folder().join("discovery_client.py")).args([&server.origin, prefix])).await;
+        succeed(
+            tool("python")
+                .await
+                .arg(folder().join("discovery_client.py"))
+                .args([&server.origin, prefix]),
+        )
+        .await;
     }
 }
 
@@ -72,10 +89,19 @@ async fn the_server_answers_as_the_openapi_document_says() {
         .args(["run", &format!("{}/fleet/v1/openapi.json", server.origin)])
         // It never ends once it is asked well.
         .args(["--exclude-operation-id", "followUnits"])
-        // Left out: schemas say less than fleet 1.0's rules, some of it is taken that they forbid, and its discovery refuses methods with 400.
+        // Left out: schemas say less than fleet 1.0's rules, some of it is taken that they forbid,
+        // and its discovery refuses methods with 400.
         .args(["--checks", "all"])
-        .args(["--exclude-checks", "positive_data_acceptance,negative_data_rejection,unsupported_method"])
-        .args(["--max-examples", EXAMPLES, "--seed", &std::env::var("FLEET_TEST_SEED").unwrap_or(SEED.into())])
+        .args([
+            "--exclude-checks",
+            "positive_data_acceptance,negative_data_rejection,unsupported_method",
+        ])
+        .args([
+            "--max-examples",
+            EXAMPLES,
+            "--seed",
+            &std::env::var("FLEET_TEST_SEED").unwrap_or(SEED.into()),
+        ])
         .args(["--request-timeout", "10", "--continue-on-failure", "--no-color"])
         .env("SCHEMATHESIS_HOOKS", "hooks")
         .env("PYTHONPATH", folder())

@@ -1,4 +1,5 @@
-//! The discovery and OpenAPI documents: complete, consistent, and true of where they were asked for.
+//! The discovery and OpenAPI documents: complete, consistent, and true of where they were asked
+//! for.
 
 use serde_json::Value;
 
@@ -6,7 +7,18 @@ use super::server::Server;
 
 async fn get(server: &Server, path: &str) -> Value {
     let url = format!("{}{path}", server.origin);
-    fleet_tests::http().build().unwrap().get(url).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
+    fleet_tests::http()
+        .build()
+        .unwrap()
+        .get(url)
+        .send()
+        .await
+        .unwrap()
+        .error_for_status()
+        .unwrap()
+        .json()
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -21,7 +33,12 @@ async fn the_discovery_document_names_fleet_1_0s_methods_and_types() {
             let of = |key: &str| method[key]["$ref"].as_str().unwrap_or("-").to_string();
             let verb = method["httpMethod"].as_str().unwrap();
             let path = method["path"].as_str().unwrap();
-            methods.push(format!("{resource}.{name} {verb} {path} {} {}", of("request"), of("response")));
+            methods.push(format!(
+                "{resource}.{name} {verb} {path} \
+                {} {}",
+                of("request"),
+                of("response")
+            ));
         }
     }
     methods.sort();
@@ -40,12 +57,17 @@ async fn the_discovery_document_names_fleet_1_0s_methods_and_types() {
     );
     let alpha = get(&server, "/v1-alpha/discovery").await;
     assert_eq!(alpha["basePath"], "/v1-alpha/");
-    assert_eq!((&alpha["resources"], &alpha["schemas"]), (&document["resources"], &document["schemas"]));
+    assert_eq!(
+        (&alpha["resources"], &alpha["schemas"]),
+        (&document["resources"], &document["schemas"])
+    );
 }
 
 #[tokio::test]
 async fn the_discovery_document_names_the_address_that_it_was_asked_at() {
-    let server = Server::start_with(|routes| routes.layer(axum::Extension(axum::http::uri::Scheme::HTTPS))).await;
+    let server =
+        Server::start_with(|routes| routes.layer(axum::Extension(axum::http::uri::Scheme::HTTPS)))
+            .await;
     let request = fleet_tests::http()
         .build()
         .unwrap()
@@ -59,7 +81,9 @@ async fn the_discovery_document_names_the_address_that_it_was_asked_at() {
 #[tokio::test]
 async fn each_reference_in_the_documents_leads_somewhere() {
     let server = Server::start().await;
-    for (path, types) in [("/fleet/v1/openapi.json", "/components/schemas"), ("/fleet/v1/discovery", "/schemas")] {
+    for (path, types) in
+        [("/fleet/v1/openapi.json", "/components/schemas"), ("/fleet/v1/discovery", "/schemas")]
+    {
         let document = get(&server, path).await;
         let known = document.pointer(types).unwrap().as_object().unwrap();
         let mut names = Vec::new();
@@ -78,11 +102,18 @@ async fn each_operation_has_its_own_name_and_says_what_it_answers() {
     assert_eq!(document["openapi"], "3.1.0");
     let mut names = Vec::new();
     for item in document["paths"].as_object().unwrap().values() {
-        for (_, operation) in
-            item.as_object().unwrap().iter().filter(|(key, _)| !["parameters", "servers"].contains(&key.as_str()))
+        for (_, operation) in item
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(key, _)| !["parameters", "servers"].contains(&key.as_str()))
         {
             names.push(operation["operationId"].as_str().unwrap().to_string());
-            let good = operation["responses"].as_object().unwrap().keys().any(|status| status.starts_with('2'));
+            let good = operation["responses"]
+                .as_object()
+                .unwrap()
+                .keys()
+                .any(|status| status.starts_with('2'));
             assert!(good && operation["summary"].is_string(), "{operation}");
         }
     }

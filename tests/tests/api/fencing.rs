@@ -1,4 +1,5 @@
-//! Who holds a fenced unit's lease until when, and what the leader waits for: asked of any machine, known by one.
+//! Who holds a fenced unit's lease until when, and what the leader waits for: asked of any machine,
+//! known by one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,9 @@ use fleet_core::plan::plan;
 use fleet_core::replay::Saved;
 use fleet_core::wire::{FencingPage, OwnFencing};
 use fleetd::api::{Api, router};
-use fleetd::process::clock::{now_ms, wall_ms};
 use fleetd::keeper::{State, life_file};
 use fleetd::leader::replays::Replays;
+use fleetd::process::clock::{now_ms, wall_ms};
 use fleetd::store::embedded::EmbeddedKv;
 use fleetd::store::{LeaseId, Store};
 
@@ -24,7 +25,8 @@ const TTL: Duration = Duration::from_secs(3600);
 
 const WATCHDOG_MS: u64 = 8_000;
 
-const FENCED: &str = "[Service]\nExecStart=/bin/sleep 1d\nTimeoutStopSec=10\n\n[X-Fleet]\nFence=yes\nMachineID=bbbbbbbb\n";
+const FENCED: &str = "[Service]\nExecStart=/bin/sleep \
+    1d\nTimeoutStopSec=10\n\n[X-Fleet]\nFence=yes\nMachineID=bbbbbbbb\n";
 
 /// `aaaaaaaa` leads; `bbbbbbbb` runs what is fenced.
 struct Two {
@@ -43,10 +45,16 @@ impl Two {
         let kv = EmbeddedKv::open(folder.path().join("store")).await.unwrap();
         let store = Store::new(Arc::new(kv), "/fleet/");
         let replays = Arc::new(Replays::default());
-        let origin =
-            serve(router(Api::new(store.clone(), MachineId::new("aaaaaaaa"), String::new).with_replays(replays.clone()))).await;
+        let origin = serve(router(
+            Api::new(store.clone(), MachineId::new("aaaaaaaa"), String::new)
+                .with_replays(replays.clone()),
+        ))
+        .await;
         let keeper = folder.path().join("keeper");
-        let other = serve(router(Api::new(store.clone(), MachineId::new("bbbbbbbb"), String::new).with_keeper(keeper))).await;
+        let other = serve(router(
+            Api::new(store.clone(), MachineId::new("bbbbbbbb"), String::new).with_keeper(keeper),
+        ))
+        .await;
         let mut leases = Vec::new();
         for (id, origin) in [("aaaaaaaa", &origin), ("bbbbbbbb", &other)] {
             let lease = store.grant(TTL).await.unwrap();
@@ -56,7 +64,10 @@ impl Two {
         let keeper = store.grant(TTL).await.unwrap();
         let fence = Fence { v: FORMAT, watchdog_ms: WATCHDOG_MS, ..Fence::default() };
         let document = Keeper { v: FORMAT, ..Keeper::default() };
-        store.register_keeper(&MachineId::new("bbbbbbbb"), &document, &fence, keeper).await.unwrap();
+        store
+            .register_keeper(&MachineId::new("bbbbbbbb"), &document, &fence, keeper)
+            .await
+            .unwrap();
         let two = Two { store, replays, origin, leases: [leases[1], keeper], folder };
         two.submit("lone.service", FENCED).await;
         two.submit("free.service", "[Service]\nExecStart=/bin/sleep 1d\n").await;
@@ -98,7 +109,11 @@ impl Two {
     async fn leader_looks(&self, silent_ms: u64) {
         let mut snapshot = self.store.read_all().await.unwrap().cluster().snapshot.clone();
         snapshot.now_ms = now_ms();
-        snapshot.keepers.values_mut().filter(|keeper| !keeper.held).for_each(|keeper| keeper.silent_ms = silent_ms);
+        snapshot
+            .keepers
+            .values_mut()
+            .filter(|keeper| !keeper.held)
+            .for_each(|keeper| keeper.silent_ms = silent_ms);
         let (leader, planned) = (MachineId::new("aaaaaaaa"), plan(&snapshot));
         let plan = planned.digest();
         let saved = Saved { v: FORMAT, version: String::new(), leader, term: 1, plan, snapshot };
@@ -106,11 +121,23 @@ impl Two {
     }
 
     async fn get(&self, path: &str) -> reqwest::Response {
-        fleet_tests::http().build().unwrap().get(format!("{}/fleet/v1/{path}", self.origin)).send().await.unwrap()
+        fleet_tests::http()
+            .build()
+            .unwrap()
+            .get(format!("{}/fleet/v1/{path}", self.origin))
+            .send()
+            .await
+            .unwrap()
     }
 
     async fn fencing(&self, unit: &str) -> FencingPage {
-        self.get(&format!("units/{unit}/fencing")).await.error_for_status().unwrap().json().await.unwrap()
+        self.get(&format!("units/{unit}/fencing"))
+            .await
+            .error_for_status()
+            .unwrap()
+            .json()
+            .await
+            .unwrap()
     }
 }
 
@@ -118,15 +145,36 @@ impl Two {
 async fn the_machine_that_holds_the_lease_is_asked_until_when() {
     let two = Two::start().await;
     let none = two.fencing("lone.service").await;
-    assert!(none.fencing[0].lease.is_none() && none.fencing[0].unknown == "its keeper holds none at the moment", "{none:?}");
+    assert!(
+        none.fencing[0].lease.is_none()
+            && none.fencing[0].unknown
+                == "its keeper holds none \
+        at the moment",
+        "{none:?}"
+    );
     let state = two.keeper_says(Duration::from_secs(6));
     let FencingPage { fencing } = two.fencing("lone.service").await;
     let [fenced] = fencing.as_slice() else { panic!("{fencing:?}") };
     let lease = fenced.lease.as_ref().unwrap();
-    assert_eq!((fenced.machine_id.as_str(), lease.life, lease.until_ms), ("bbbbbbbb", 7, state.until_ms));
-    assert!(lease.left_ms <= 6_000 && fenced.token.is_some() && fenced.waits.is_none(), "{fenced:?}");
+    assert_eq!(
+        (fenced.machine_id.as_str(), lease.life, lease.until_ms),
+        ("bbbbbbbb", 7, state.until_ms)
+    );
+    assert!(
+        lease.left_ms <= 6_000 && fenced.token.is_some() && fenced.waits.is_none(),
+        "{fenced:?}"
+    );
     let said = fenced.to_string();
-    assert!(said.contains("machine bbbbbbbb holds its lease until 20") && said.ends_with("s), and renews it"), "{said}");
+    assert!(
+        said.contains(
+            "machine bbbbbbbb holds its lease \
+        until 20"
+        ) && said.ends_with(
+            "s), and \
+        renews it"
+        ),
+        "{said}"
+    );
     assert_eq!(two.fencing("free.service").await, FencingPage::default());
     assert_eq!(two.get("units/nosuch.service/fencing").await.status(), 404);
     // As one fleetd asks another: what is asked of somebody else is refused.
@@ -145,16 +193,27 @@ async fn the_leader_says_for_whom_it_waits_and_until_when() {
     let [fenced] = fencing.as_slice() else { panic!("{fencing:?}") };
     let wait = fenced.waits.as_ref().unwrap();
     let most = wait_ms(WATCHDOG_MS, 10_000) - 5_000;
-    assert!(wait.left_ms.is_some_and(|left| left <= most && left > most - 2_000), "{wait:?}, at most {most} ms");
+    assert!(
+        wait.left_ms.is_some_and(|left| left <= most && left > most - 2_000),
+        "{wait:?}, at \
+        most {most} ms"
+    );
     assert_eq!((wait.machine_id.as_str(), &fenced.lease), ("bbbbbbbb", &None));
     let said = fenced.to_string();
-    let why = "fenced: waits until its copy on the lost machine bbbbbbbb has surely ended, about 20";
+    let why = "fenced: waits until its copy on the lost machine bbbbbbbb has surely ended, \
+        about 20";
     assert!(said.starts_with(why) && said.ends_with(" s)"), "{said}");
     // Where nothing runs, `fleetctl status` has only this to show.
     let refused = two.get("units/lone.service/status").await;
     assert_eq!(refused.status(), 409);
     let body = refused.text().await.unwrap();
-    assert!(body.contains(&format!("lone.service is on no machine; lone.service: {why}")), "{body}");
+    assert!(
+        body.contains(&format!(
+            "lone.service is on no machine; lone.service: \
+        {why}"
+        )),
+        "{body}"
+    );
     let own: OwnFencing = two.get("fencing?unit=lone.service").await.json().await.unwrap();
     assert!(own.leads && own.waits.len() == 1 && own.lease.is_none(), "{own:?}");
 }
@@ -169,5 +228,12 @@ async fn without_a_leader_it_is_still_said_what_is_waited_for() {
     assert!(two.replays.find(None).is_none());
     let fencing = two.fencing("lone.service").await.fencing;
     let wait = fencing[0].waits.as_ref().unwrap();
-    assert!(wait.until_ms.is_none() && wait.why.contains("on the lost machine bbbbbbbb"), "{fencing:?}");
+    assert!(
+        wait.until_ms.is_none()
+            && wait.why.contains(
+                "on the lost machine \
+        bbbbbbbb"
+            ),
+        "{fencing:?}"
+    );
 }

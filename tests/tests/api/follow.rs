@@ -17,7 +17,10 @@ impl Lines {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 return serde_json::from_slice(&line).expect("a line of progress");
             }
-            self.buffer.extend(self.answer.chunk().await.expect("a connection").expect("another line"));
+            self.buffer.extend(self.answer.chunk().await.expect("a connection").expect(
+                "another \
+                line",
+            ));
         }
     }
 
@@ -35,9 +38,25 @@ async fn that_no_machine_fits_is_told_once_the_leader_has_planned_it() {
     let client = fleet_tests::http().build().unwrap();
     let request = client.put(url).header("content-type", "application/json").body(body);
     request.send().await.expect("an answer").error_for_status().expect("a unit");
-    let answer = client.get(format!("{}/fleet/v1/follow?unit=db.service", server.origin)).send().await.expect("an answer");
+    let answer = client
+        .get(format!("{}/fleet/v1/follow?unit=db.service", server.origin))
+        .send()
+        .await
+        .expect("an answer");
     let mut lines = Lines { answer, buffer: Vec::new() };
-    lines.until(|instance| instance.wanted && instance.machine.is_none() && instance.misfits.is_empty()).await;
+    lines
+        .until(|instance| {
+            instance.wanted && instance.machine.is_none() && instance.misfits.is_empty()
+        })
+        .await;
     server.plan().await;
-    lines.until(|instance| instance.misfits.iter().any(|misfit| misfit.reason == "lacks the metadata disk=ssd")).await;
+    lines
+        .until(|instance| {
+            instance.misfits.iter().any(|misfit| {
+                misfit.reason
+                    == "lacks the \
+        metadata disk=ssd"
+            })
+        })
+        .await;
 }

@@ -17,15 +17,22 @@ async fn dropped(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.expect("a body");
     let answer = next.run(Request::from_parts(parts, Body::from(body)));
-    tokio::time::timeout(Duration::ZERO, answer).await.unwrap_or_else(|_| StatusCode::GATEWAY_TIMEOUT.into_response())
+    tokio::time::timeout(Duration::ZERO, answer)
+        .await
+        .unwrap_or_else(|_| StatusCode::GATEWAY_TIMEOUT.into_response())
 }
 
 #[tokio::test]
 async fn an_import_goes_on_when_its_client_has_gone() {
     let server = Server::start_with(|router| router.layer(from_fn(dropped))).await;
     let text = "[Service]\nExecStart=/bin/sleep 1d\n";
-    let export = json!({"format": 1, "units": {"a.service": {"text": text, "desiredState": "loaded"}}});
-    let request = fleet_tests::http().build().unwrap().post(format!("{}/fleet/v1/import", server.origin)).json(&export);
+    let export =
+        json!({"format": 1, "units": {"a.service": {"text": text, "desiredState": "loaded"}}});
+    let request = fleet_tests::http()
+        .build()
+        .unwrap()
+        .post(format!("{}/fleet/v1/import", server.origin))
+        .json(&export);
     assert_eq!(request.send().await.unwrap().status(), 504);
     let name = UnitName::trusted("a.service");
     let written = async {

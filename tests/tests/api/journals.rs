@@ -1,4 +1,5 @@
-//! Journals and status of units on other machines, whose APIs answer by script: some break off, some are not there.
+//! Journals and status of units on other machines, whose APIs answer by script: some break off,
+//! some are not there.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -59,10 +60,16 @@ impl Peer {
     }
 }
 
-async fn answer(State(peer): State<Peer>, uri: axum::http::Uri, RawQuery(query): RawQuery) -> Response {
+async fn answer(
+    State(peer): State<Peer>,
+    uri: axum::http::Uri,
+    RawQuery(query): RawQuery,
+) -> Response {
     peer.paths.lock().unwrap().push(uri.path().to_string());
     peer.asked.lock().unwrap().push(query.unwrap_or_default());
-    let said = |text: &'static str| futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
+    let said = |text: &'static str| {
+        futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))])
+    };
     let body = match peer.answers.lock().unwrap().pop_front() {
         Some(Answer::Whole(text)) => Body::from(text),
         Some(Answer::Broken(text)) => {
@@ -73,7 +80,9 @@ async fn answer(State(peer): State<Peer>, uri: axum::http::Uri, RawQuery(query):
             });
             Body::from_stream(said(text).chain(broken))
         }
-        Some(Answer::Open(text)) => Body::from_stream(said(text).chain(futures_util::stream::pending())),
+        Some(Answer::Open(text)) => {
+            Body::from_stream(said(text).chain(futures_util::stream::pending()))
+        }
         Some(Answer::Refused(status, body)) => return (status, body).into_response(),
         Some(Answer::Endless) => {
             let part = || Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 64 * 1024]));
@@ -99,13 +108,22 @@ struct Cluster {
 impl Cluster {
     async fn start(b: &str, c: &str) -> Cluster {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(Arc::new(EmbeddedKv::open(folder.path().join("store")).await.unwrap()), "/fleet/");
-        let origin = serve(router(Api::new(store.clone(), MachineId::new("aaaaaaaa"), String::new))).await;
+        let store = Store::new(
+            Arc::new(EmbeddedKv::open(folder.path().join("store")).await.unwrap()),
+            "/fleet/",
+        );
+        let origin =
+            serve(router(Api::new(store.clone(), MachineId::new("aaaaaaaa"), String::new))).await;
         let lease = store.grant(TTL).await.unwrap();
         let mut registrations = Vec::new();
         for (id, origin) in [("bbbbbbbb", b), ("cccccccc", c)] {
             let lease = store.grant(TTL).await.unwrap();
-            registrations.push(store.register(&machine(id, Some(origin).filter(|o| !o.is_empty())), lease).await.unwrap());
+            registrations.push(
+                store
+                    .register(&machine(id, Some(origin).filter(|o| !o.is_empty())), lease)
+                    .await
+                    .unwrap(),
+            );
         }
         let leader = Leader { v: FORMAT, machine: MachineId::new("aaaaaaaa"), since_ms: 0 };
         let term = store.campaign(&leader, lease).await.unwrap().unwrap();
@@ -139,14 +157,24 @@ impl Cluster {
 
     /// Has `b` report that it refuses a unit.
     async fn refuses(&self, name: &str, message: &str) {
-        let status = InstanceStatus { active: "failed".into(), message: Some(message.to_string()), ..InstanceStatus::default() };
+        let status = InstanceStatus {
+            active: "failed".into(),
+            message: Some(message.to_string()),
+            ..InstanceStatus::default()
+        };
         let instances = [(UnitName::trusted(name), status)].into_iter().collect();
         let report = Report { v: FORMAT, generation: 1, instances, ..Report::default() };
         self.store.put_report(&MachineId::new("bbbbbbbb"), &report, self.b, 0).await.unwrap();
     }
 
     async fn get(&self, path: &str) -> reqwest::Response {
-        fleet_tests::http().build().unwrap().get(format!("{}/fleet/v1/{path}", self.origin)).send().await.unwrap()
+        fleet_tests::http()
+            .build()
+            .unwrap()
+            .get(format!("{}/fleet/v1/{path}", self.origin))
+            .send()
+            .await
+            .unwrap()
     }
 }
 
@@ -172,9 +200,16 @@ async fn a_machine_that_does_not_answer_hides_no_other_ones_status() {
     assert_eq!(answer.status(), 200);
     let headers = answer.headers();
     assert_eq!(headers[EXIT_STATUS_HEADER], "1");
-    let problems: Vec<_> = headers.get_all(PROBLEM_HEADER).iter().map(|value| value.to_str().unwrap()).collect();
+    let problems: Vec<_> =
+        headers.get_all(PROBLEM_HEADER).iter().map(|value| value.to_str().unwrap()).collect();
     let [problem] = problems[..] else { panic!("{problems:?}") };
-    assert!(problem.contains("machine cccccccc at http://127.0.0.1:9 did not answer: "), "{problem}");
+    assert!(
+        problem.contains(
+            "machine cccccccc at http://127.0.0.1:9 did not \
+        answer: "
+        ),
+        "{problem}"
+    );
     assert_eq!(
         answer.text().await.unwrap(),
         "web@1.service on machine bbbbbbbb\none\n\nweb@3.service on machine bbbbbbbb\ntwo\n"
@@ -192,7 +227,13 @@ async fn a_machine_that_does_not_answer_hides_no_other_ones_journal() {
     lines.sort_unstable();
     let [note, line] = lines[..] else { panic!("{lines:?}") };
     assert_eq!(line, "web@1.service bbbbbbbb: hello");
-    assert!(note.starts_with("\0the journal of web@2.service on machine cccccccc: machine cccccccc at "), "{note:?}");
+    assert!(
+        note.starts_with(
+            "\0the journal of web@2.service on machine cccccccc: machine \
+        cccccccc at "
+        ),
+        "{note:?}"
+    );
     // Without notes it breaks off, so that nobody takes it for the whole.
     assert!(cluster.get("units/web@.service/journal").await.text().await.is_err());
 }
@@ -203,7 +244,10 @@ async fn what_a_machine_refuses_is_refused_in_its_words() {
     let cluster = Cluster::start(&b.serve().await, NOWHERE).await;
     cluster.run("lone.service", "[X-Fleet]\nMachineID=bbbbbbbb\n", None).await;
     let refusal = r#"{"error":{"code":404,"message":"it is not here"}}"#;
-    b.says([Answer::Refused(StatusCode::NOT_FOUND, refusal), Answer::Refused(StatusCode::NOT_FOUND, refusal)]);
+    b.says([
+        Answer::Refused(StatusCode::NOT_FOUND, refusal),
+        Answer::Refused(StatusCode::NOT_FOUND, refusal),
+    ]);
     for what in ["status", "journal"] {
         let answer = cluster.get(&format!("units/lone.service/{what}")).await;
         assert_eq!(answer.status(), 404);
@@ -226,13 +270,23 @@ async fn a_followed_journal_that_breaks_off_goes_on_after_the_last_line() {
     let mut told = read_until(&mut answer, "two\ntwo\n").await;
     b.cut.notify_one();
     told += &read_until(&mut answer, "four\n").await;
-    let (notes, lines): (Vec<&str>, Vec<&str>) = told.lines().partition(|line| line.starts_with('\0'));
+    let (notes, lines): (Vec<&str>, Vec<&str>) =
+        told.lines().partition(|line| line.starts_with('\0'));
     assert_eq!(lines, ["one", "two", "two", "three", "four"]);
     let [broke, back] = notes[..] else { panic!("{notes:?}") };
-    assert!(broke.starts_with("\0the journal of lone.service on machine bbbbbbbb broke off: "), "{broke:?}");
+    assert!(
+        broke.starts_with(
+            "\0the journal of lone.service on machine bbbbbbbb broke \
+        off: "
+        ),
+        "{broke:?}"
+    );
     assert_eq!(back, "\0machine bbbbbbbb answers again");
     let asked = b.asked.lock().unwrap();
-    assert!(!asked[0].contains("agoMs=") && asked[1].contains("agoMs=") && asked[2].contains("agoMs="), "{asked:?}");
+    assert!(
+        !asked[0].contains("agoMs=") && asked[1].contains("agoMs=") && asked[2].contains("agoMs="),
+        "{asked:?}"
+    );
 }
 
 #[tokio::test]
@@ -262,7 +316,8 @@ async fn a_name_with_a_backslash_is_asked_of_another_machine_as_it_is() {
         let answer = cluster.get(&format!("units/a%5Cx2db.service/{what}")).await;
         assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (200, said));
     }
-    let paths = ["/fleet/v1/units/a%5Cx2db.service/status", "/fleet/v1/units/a%5Cx2db.service/journal"];
+    let paths =
+        ["/fleet/v1/units/a%5Cx2db.service/status", "/fleet/v1/units/a%5Cx2db.service/journal"];
     assert_eq!(*b.paths.lock().unwrap(), paths);
     assert_eq!(b.asked.lock().unwrap()[0], "machine=bbbbbbbb");
 }
@@ -275,11 +330,16 @@ async fn status_and_journal_say_why_a_machine_refuses_a_unit() {
     cluster.refuses("app.container", "line 3: unsupported key\nline 4: another").await;
     b.says([Answer::Whole(""), Answer::Whole("Unit\n"), Answer::Whole("")]);
     let status = async || cluster.get("units/app.container/status").await.text().await.unwrap();
-    let why = "app.container is not started on machine bbbbbbbb: line 3: unsupported key\n    line 4: another\n";
+    let why = "app.container is not started on machine bbbbbbbb: line 3: unsupported key\n    \
+        line 4: another\n";
     assert_eq!(status().await, why);
     assert_eq!(status().await, format!("{why}Unit\n"));
     let journal = cluster.get("units/app.container/journal?notes=true").await.text().await.unwrap();
-    assert_eq!(journal, "\0app.container is not started on machine bbbbbbbb: line 3: unsupported key line 4: another\n");
+    assert_eq!(
+        journal,
+        "\0app.container is not started on machine bbbbbbbb: line 3: unsupported \
+        key line 4: another\n"
+    );
 }
 
 #[tokio::test]
@@ -290,7 +350,13 @@ async fn a_machine_without_an_api_for_others_can_be_asked_over_ssh() {
         let answer = cluster.get(&format!("units/lone.service/{what}")).await;
         assert_eq!(answer.status(), 502);
         let said = answer.text().await.unwrap();
-        assert!(said.contains(&format!("or ask it over ssh: fleetctl {what} --ssh-port=22")), "{said}");
+        assert!(
+            said.contains(&format!(
+                "or ask it over ssh: fleetctl {what} \
+            --ssh-port=22"
+            )),
+            "{said}"
+        );
     }
 }
 
@@ -301,7 +367,14 @@ async fn a_machine_that_never_ends_its_answer_is_cut_short() {
     cluster.run("lone.service", "[X-Fleet]\nMachineID=bbbbbbbb\n", None).await;
     b.says([Answer::Endless, Answer::Endless]);
     let status = cluster.get("units/lone.service/status").await.text().await.unwrap();
-    assert!(status.ends_with("x\n[cut: this status is longer than 256 KiB]\n"), "{} bytes", status.len());
+    assert!(
+        status.ends_with(
+            "x\n[cut: this status is longer than 256 \
+        KiB]\n"
+        ),
+        "{} bytes",
+        status.len()
+    );
     let mut journal = cluster.get("units/lone.service/journal?follow=true").await;
     let line = read_until(&mut journal, "\n").await;
     assert!(line.ends_with("x [cut: this line is longer than 256 KiB]\n"), "{} bytes", line.len());

@@ -8,12 +8,14 @@ use tokio::net::TcpStream;
 
 use super::server::Server;
 
-/// Sends a body of so many bytes and reads the answer, which may come before all of the body is sent.
+/// Sends a body of so many bytes and reads the answer, which may come before all of the body is
+/// sent.
 async fn send(server: &Server, request: &str, bytes: usize) -> (String, Value) {
     let address = server.origin.strip_prefix("http://").unwrap();
     let (mut answer, mut body) = TcpStream::connect(address).await.unwrap().into_split();
     let head = format!(
-        "{request} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {bytes}\r\n\r\n"
+        "{request} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: \
+            close\r\nContent-Length: {bytes}\r\n\r\n"
     );
     body.write_all(head.as_bytes()).await.unwrap();
     let sending = tokio::spawn(async move {

@@ -1,4 +1,5 @@
-//! The HTTP API as programs see it: fleet 1.0's exchanges, the documents that describe it, and foreign clients made of those.
+//! The HTTP API as programs see it: fleet 1.0's exchanges, the documents that describe it, and
+//! foreign clients made of those.
 
 mod clients;
 mod documents;

@@ -1,4 +1,5 @@
-//! fleetd's own API over the embedded store, on loopback, with one machine. Who plans and reports is the test's choice.
+//! fleetd's own API over the embedded store, on loopback, with one machine. Who plans and reports
+//! is the test's choice.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,7 +46,10 @@ impl Server {
         let lease = store.grant(TTL).await.expect("a lease");
         let registration = store.register(&machine, lease).await.expect("registered");
         let leader = Leader { v: FORMAT, machine: id.clone(), since_ms: 0 };
-        let term = store.campaign(&leader, lease).await.expect("an election").expect("nobody else leads");
+        let term = store.campaign(&leader, lease).await.expect("an election").expect(
+            "nobody else \
+            leads",
+        );
         let api = Api::new(store.clone(), id, || "# no counters\n".to_string());
         let origin = crate::serve(around(router(api))).await;
         Server { origin, store, registration, term, _folder: folder }
@@ -62,7 +66,12 @@ impl Server {
     pub(crate) async fn run(&self, name: &str) {
         let body = r#"{"desiredState":"launched","options":[{"section":"Service","name":"ExecStart","value":"/bin/sleep 1"}]}"#;
         let url = format!("{}/fleet/v1/units/{name}", self.origin);
-        let request = fleet_tests::http().build().unwrap().put(url).header("content-type", "application/json").body(body);
+        let request = fleet_tests::http()
+            .build()
+            .unwrap()
+            .put(url)
+            .header("content-type", "application/json")
+            .body(body);
         request.send().await.expect("an answer").error_for_status().expect("a unit");
         self.plan().await;
         self.report(&[name]).await;
@@ -85,7 +94,10 @@ impl Server {
             load: "loaded".into(),
             active: "active".into(),
             sub: "running".into(),
-            hash: assigned.and_then(|a| a.instances.get(name)).map(|placement| placement.hash.clone()).unwrap_or_default(),
+            hash: assigned
+                .and_then(|a| a.instances.get(name))
+                .map(|placement| placement.hash.clone())
+                .unwrap_or_default(),
             launched: true,
             ..InstanceStatus::default()
         };

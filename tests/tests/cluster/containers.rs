@@ -1,4 +1,5 @@
-//! Real containers: a replicated web server under podman, and what comes back when its processes are killed.
+//! Real containers: a replicated web server under podman, and what comes back when its processes
+//! are killed.
 
 use std::time::Instant;
 
@@ -44,19 +45,36 @@ fn every_instance_answers(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// The hosts of a lab are machines of their own: none sees, replaces or removes another's containers.
+/// The hosts of a lab are machines of their own: none sees, replaces or removes another's
+/// containers.
 fn each_host_has_its_own_containers(cluster: &Cluster) -> Result<()> {
     for host in cluster.hosts() {
         let here = cluster.running_on(&host, &["web@*.service"])?;
-        let expected: Vec<String> = here.keys().map(|unit| unit.replace("web@", "web-").replace(".service", "")).collect();
+        let expected: Vec<String> =
+            here.keys().map(|unit| unit.replace("web@", "web-").replace(".service", "")).collect();
         let listed = cluster.lab.sh(&host, "podman ps --all --format '{{.Names}}' | sort")?;
-        ensure!(listed.lines().eq(expected.iter().map(String::as_str)), "{host} runs {expected:?} and lists {listed:?}");
+        ensure!(
+            listed.lines().eq(expected.iter().map(String::as_str)),
+            "{host} runs {expected:?} \
+            and lists {listed:?}"
+        );
     }
     Ok(())
 }
 
 fn a_container_whose_process_is_killed_is_back_at_once(cluster: &Cluster) -> Result<()> {
-    for (number, victim) in [(1, "the container's own process"), (2, "podman's monitor, the unit's MainPID")] {
+    for (number, victim) in [
+        (
+            1,
+            "the container's own \
+        process",
+        ),
+        (
+            2,
+            "podman's monitor, the \
+        unit's MainPID",
+        ),
+    ] {
         let unit = format!("web@{number}.service");
         let host = host_of(cluster, &unit)?;
         let before = cluster.running_on(&host, &[&unit])?[&unit];
@@ -69,8 +87,15 @@ fn a_container_whose_process_is_killed_is_back_at_once(cluster: &Cluster) -> Res
         // systemd's own Restart= does it; a container takes about a second to start.
         within(&format!("{unit} to run anew after {victim} was killed"), NOISE * 3, since, || {
             let state = cluster.lab.sh(&host, &format!("systemctl is-active {unit} || true"))?;
-            let now = cluster.running_on(&host, &[&unit])?.get(&unit).copied().context("it is not active")?;
-            ensure!(state == "active" && now != 0 && now != before, "it is {state} with pid {now}, before {before}");
+            let now = cluster.running_on(&host, &[&unit])?.get(&unit).copied().context(
+                "it is not \
+                active",
+            )?;
+            ensure!(
+                state == "active" && now != 0 && now != before,
+                "it is {state} with pid \
+                {now}, before {before}"
+            );
             Ok(())
         })?;
         answers(cluster, number)?;
@@ -92,7 +117,8 @@ fn a_unit_that_systemd_does_not_restart_is_restarted_by_the_agent(cluster: &Clus
     })?;
     wait_for("the report to say so", PATIENCE, || {
         let states = cluster.states()?;
-        let state = states.iter().find(|state| state.name == "plain.service").context("no state")?;
+        let state =
+            states.iter().find(|state| state.name == "plain.service").context("no state")?;
         ensure!(state.systemd_active_state == "active" && state.restarts == Some(1), "{state:?}");
         Ok(())
     })
@@ -101,7 +127,9 @@ fn a_unit_that_systemd_does_not_restart_is_restarted_by_the_agent(cluster: &Clus
 fn answers(cluster: &Cluster, number: u32) -> Result<()> {
     wait_for(&format!("web@{number}.service to answer"), PATIENCE, || {
         let host = host_of(cluster, &format!("web@{number}.service"))?;
-        let body = cluster.lab.http_get(&format!("http://{}:808{number}/", cluster.lab.address(&host)?))?;
+        let body = cluster
+            .lab
+            .http_get(&format!("http://{}:808{number}/", cluster.lab.address(&host)?))?;
         ensure!(body == format!("instance {number}\n"), "it said {body:?}");
         Ok(())
     })

@@ -1,4 +1,5 @@
-//! Decisions as a user reads them: events on every machine, the leader's snapshot planned again, the store's check.
+//! Decisions as a user reads them: events on every machine, the leader's snapshot planned again,
+//! the store's check.
 
 use anyhow::{Context, Result, ensure};
 use fleet_tests::cluster::{Cluster, PATIENCE, scenario};
@@ -13,12 +14,23 @@ fn what_was_decided_is_told_on_every_machine_and_planned_again() -> Result<()> {
         cluster.submit("web@.service", SLEEPER)?;
         cluster.ctl(&["scale", "web=4"])?;
         let told = cluster.ctl(&["events", "--unit", "web@1"])?;
-        ensure!(told.contains("placed") && told.contains("fewest units of the machines that fit"), "{told}");
+        ensure!(
+            told.contains("placed")
+                && told.contains(
+                    "fewest units of the machines that \
+            fit"
+                ),
+            "{told}"
+        );
         for host in cluster.hosts() {
             the_last_plan_is_planned_again(cluster, &host)?;
         }
         let leader = cluster.leader()?;
-        let lost = cluster.hosts().into_iter().find(|host| *host != leader && host != "h1").context("a third host")?;
+        let lost = cluster
+            .hosts()
+            .into_iter()
+            .find(|host| *host != leader && host != "h1")
+            .context("a third host")?;
         let lost_id = cluster.lab.machine_id(&lost)?;
         cluster.lab.kill(&lost)?;
         wait_for("the loss in the events", PATIENCE, || {
@@ -43,13 +55,20 @@ fn the_last_plan_is_planned_again(cluster: &Cluster, host: &str) -> Result<()> {
         Ok(said)
     };
     let events: Value = serde_json::from_str(&run(&["events", "--json"])?.out)?;
-    let mut digests = events.as_array().context("a list")?.iter().filter_map(|event| event["plan"].as_str());
+    let mut digests =
+        events.as_array().context("a list")?.iter().filter_map(|event| event["plan"].as_str());
     let digest = digests.next_back().context("an event with a plan")?.to_string();
     run(&["debug", "snapshot", "/root/last.json"])?;
     run(&["debug", "replay", "/root/last.json"])?;
     run(&["debug", "snapshot", "--plan", &digest, "/root/named.json"])?;
     let said = run(&["debug", "replay", "/root/named.json"])?;
-    ensure!(said.err.contains("The same plan as the leader's at revision") && said.err.contains(&digest), "{said:?}");
+    ensure!(
+        said.err.contains(
+            "The same plan as the leader's at \
+        revision"
+        ) && said.err.contains(&digest),
+        "{said:?}"
+    );
     ensure!(said.out.contains("web@"), "{said:?}");
     Ok(())
 }

@@ -30,7 +30,8 @@ fn a_machine_of_ones_own_keeps_its_state_over_restarts_and_reboots() -> Result<(
 }
 
 #[test]
-fn a_spoilt_store_says_what_is_wrong_what_runs_goes_on_and_the_remedy_that_it_names_works() -> Result<()> {
+fn a_spoilt_store_says_what_is_wrong_what_runs_goes_on_and_the_remedy_that_it_names_works()
+-> Result<()> {
     let options = Options { store: Store::Embedded, ..lab("spoilt", 1) };
     scenario(&options, |cluster| {
         cluster.start("one.service", SLEEPER)?;
@@ -47,7 +48,13 @@ fn a_document_cannot_be_read(cluster: &Cluster, before: &Running) -> Result<()> 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let kv = EmbeddedKv::open(&file).await?;
-        let half = Change::Put { key: "/fleet/units/two.service".into(), value: b"half a docu".into(), lease: None };
+        let half = Change::Put {
+            key: "/fleet/units/two.service".into(),
+            value: b"half a \
+            docu"
+                .into(),
+            lease: None,
+        };
         kv.txn(&[], &[half]).await?;
         kv.close().await;
         anyhow::Ok(())
@@ -57,7 +64,15 @@ fn a_document_cannot_be_read(cluster: &Cluster, before: &Running) -> Result<()> 
     let said = cluster.fleetctl("h1", &["store", "check"])?;
     for said in [&offline, &said] {
         let bad = "BAD  /fleet/units/two.service: it cannot be read";
-        ensure!(said.code == 1 && said.out.contains(bad) && said.out.contains("1 document needs a person"), "{said:?}");
+        ensure!(
+            said.code == 1
+                && said.out.contains(bad)
+                && said.out.contains(
+                    "1 document needs a \
+            person"
+                ),
+            "{said:?}"
+        );
     }
     ensure!(cluster.running(ALL)? == *before);
     let remedy = said.out.split('`').nth(1).context("a command")?;
@@ -71,11 +86,23 @@ fn the_file_is_damaged(cluster: &Cluster, before: &Running) -> Result<()> {
     let file = without_fleetd(cluster)?;
     let sound = std::fs::read(&file)?;
     std::fs::write(&file, &sound[..sound.len() / 2])?;
-    // What is wrong, with what, and what to do: asked, and in the journal of a fleetd that does not start.
-    let parts = ["/var/lib/fleet/store.redb", "damaged", "restore a copy", "move it away to start empty"];
+    // What is wrong, with what, and what to do: asked, and in the journal of a fleetd that does not
+    // start.
+    let parts = [
+        "/var/lib/fleet/store.redb",
+        "damaged",
+        "restore a \
+        copy",
+        "move it away to start \
+        empty",
+    ];
     let said = Said::from(cluster.lab.exec("h1", &["fleetd", "--check-store"])?);
     ensure!(said.code == 1 && parts.iter().all(|part| said.err.contains(part)), "{said:?}");
-    cluster.lab.sh("h1", "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; ! systemctl start fleetd")?;
+    cluster.lab.sh(
+        "h1",
+        "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; ! \
+        systemctl start fleetd",
+    )?;
     let journal = cluster.lab.sh("h1", "journalctl --no-pager --unit=fleetd --lines=20")?;
     ensure!(parts.iter().all(|part| journal.contains(part)), "{journal}");
     ensure!(cluster.running(ALL)? == *before);
@@ -89,28 +116,45 @@ fn the_file_is_damaged(cluster: &Cluster, before: &Running) -> Result<()> {
 
 /// Takes fleetd away without a goodbye, and answers with its store's file on this machine.
 fn without_fleetd(cluster: &Cluster) -> Result<PathBuf> {
-    cluster
-        .lab
-        .sh("h1", "systemctl mask --runtime --quiet fleetd; systemctl kill --signal=KILL fleetd; systemctl stop fleetd")?;
+    cluster.lab.sh(
+        "h1",
+        "systemctl mask --runtime --quiet fleetd; systemctl kill --signal=KILL fleetd; \
+            systemctl stop fleetd",
+    )?;
     Ok(cluster.lab.host_folder("h1")?.join("fleet/store.redb"))
 }
 
 fn with_fleetd(cluster: &Cluster) -> Result<()> {
-    cluster.lab.sh("h1", "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; systemctl start fleetd")?;
+    cluster.lab.sh(
+        "h1",
+        "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; \
+        systemctl start fleetd",
+    )?;
     cluster.wait_until_ready()
 }
 
 fn a_second_fleetd_is_refused(cluster: &Cluster, before: &Running) -> Result<()> {
     let script = "FLEET_SOCKET=/tmp/second.sock FLEET_LISTEN= timeout 10 fleetd";
     let second = cluster.lab.exec("h1", &["sh", "-c", script])?;
-    let said = String::from_utf8_lossy(&second.stderr).into_owned() + &String::from_utf8_lossy(&second.stdout);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned()
+        + &String::from_utf8_lossy(&second.stdout);
     ensure!(second.status.code() == Some(1), "{}: {said}", second.status);
-    ensure!(said.contains("/var/lib/fleet") && said.to_lowercase().contains("another"), "it does not say why: {said}");
+    ensure!(
+        said.contains("/var/lib/fleet") && said.to_lowercase().contains("another"),
+        "it does \
+        not say why: {said}"
+    );
     // With a store of its own it still must not take the first one's socket.
-    let script = "mkdir -p /tmp/second && FLEET_DATA_DIR=/tmp/second FLEET_RUN_DIR=/tmp/second FLEET_LISTEN= timeout 10 fleetd";
+    let script = "mkdir -p /tmp/second && FLEET_DATA_DIR=/tmp/second FLEET_RUN_DIR=/tmp/second \
+        FLEET_LISTEN= timeout 10 fleetd";
     let second = cluster.lab.exec("h1", &["sh", "-c", script])?;
-    let said = String::from_utf8_lossy(&second.stderr).into_owned() + &String::from_utf8_lossy(&second.stdout);
-    ensure!(second.status.code() == Some(1) && said.contains("/run/fleet.sock"), "{}: {said}", second.status);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned()
+        + &String::from_utf8_lossy(&second.stdout);
+    ensure!(
+        second.status.code() == Some(1) && said.contains("/run/fleet.sock"),
+        "{}: {said}",
+        second.status
+    );
     ensure!(cluster.ctl(&["list-machines", "--no-legend"])?.lines().count() == 1);
     ensure!(cluster.running(ALL)? == *before);
     Ok(())
@@ -140,7 +184,10 @@ fn it_still_takes_orders(cluster: &Cluster) -> Result<()> {
     let before = cluster.running(ALL)?;
     cluster.ctl(&["scale", "web=4"])?;
     let after = cluster.running(ALL)?;
-    ensure!(after.len() == 5 && before.iter().all(|(key, pid)| after.get(key) == Some(pid)), "{before:?} became {after:?}");
+    ensure!(
+        after.len() == 5 && before.iter().all(|(key, pid)| after.get(key) == Some(pid)),
+        "{before:?} became {after:?}"
+    );
     cluster.clean()?;
     ensure!(cluster.running(ALL)?.is_empty());
     Ok(())

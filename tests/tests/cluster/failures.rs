@@ -7,8 +7,10 @@ use fleet_tests::lab::wait_for;
 
 use crate::lab;
 
-/// Notes when it was tried, and fails. A plain `Type=simple` would be active for the moment before it exits, as for systemctl.
-const BROKEN: &str = "[Service]\nType=notify\nExecStart=/bin/sh -c 'date +%%s.%%N >> /tmp/tries; exit 7'\n";
+/// Notes when it was tried, and fails. A plain `Type=simple` would be active for the moment before
+/// it exits, as for systemctl.
+const BROKEN: &str = "[Service]\nType=notify\nExecStart=/bin/sh -c 'date +%%s.%%N >> /tmp/tries; \
+    exit 7'\n";
 
 #[test]
 fn a_unit_that_always_fails_is_reported_retried_with_growing_pauses_and_moved() -> Result<()> {
@@ -27,7 +29,16 @@ fn fleetctl_says_so_of_a_service_that_was_up_for_a_moment(cluster: &Cluster) -> 
     let path = cluster.write_unit("brief.service", "[Service]\nExecStart=/bin/sh -c 'exit 7'\n")?;
     let said = cluster.fleetctl("h1", &["start", &path])?;
     ensure!(said.code == 1, "{said:?}");
-    ensure!(said.err.contains("brief.service failed on ") && said.err.contains("exit-code, status 7"), "{said:?}");
+    ensure!(
+        said.err.contains(
+            "brief.service failed \
+        on "
+        ) && said.err.contains(
+            "exit-code, \
+        status 7"
+        ),
+        "{said:?}"
+    );
     cluster.ctl(&["destroy", "brief.service"])?;
     Ok(())
 }
@@ -36,7 +47,16 @@ fn fleetctl_says_why_it_failed_and_ends_with_1(cluster: &Cluster) -> Result<()> 
     let path = cluster.write_unit("broken.service", BROKEN)?;
     let said = cluster.fleetctl("h1", &["start", &path])?;
     ensure!(said.code == 1, "{said:?}");
-    ensure!(said.err.contains("broken.service failed on ") && said.err.contains("exit-code, status 7"), "{said:?}");
+    ensure!(
+        said.err.contains(
+            "broken.service failed \
+        on "
+        ) && said.err.contains(
+            "exit-code, \
+        status 7"
+        ),
+        "{said:?}"
+    );
     ensure!(said.err.contains("fleetctl journal broken.service"), "{said:?}");
     Ok(())
 }
@@ -48,7 +68,10 @@ fn the_report_has_systemds_result_and_exit_code(cluster: &Cluster) -> Result<Str
         Ok(state)
     })?;
     ensure!(state.result == "exit-code" && state.code == Some(7), "{state:?}");
-    ensure!(state.systemd_sub_state == "failed" && state.systemd_load_state == "loaded", "{state:?}");
+    ensure!(
+        state.systemd_sub_state == "failed" && state.systemd_load_state == "loaded",
+        "{state:?}"
+    );
     cluster.host_of(&state.machine_id)
 }
 
@@ -59,12 +82,20 @@ fn after_its_limit_it_moves_to_the_other_machine(cluster: &Cluster, first: &str)
         ensure!(host != first, "it is on {host}, {state:?}");
         Ok(())
     })?;
-    let unit = cluster.units()?.into_iter().find(|unit| unit.name == "broken.service").context("the unit")?;
+    let unit = cluster
+        .units()?
+        .into_iter()
+        .find(|unit| unit.name == "broken.service")
+        .context("the unit")?;
     let why = unit.why.map(|why| why.to_string()).unwrap_or_default();
     ensure!(why.starts_with("failed again and again on machine"), "it is there because: {why}");
     // The old machine forgets it.
     wait_for("the first machine to have no trace of it", PATIENCE, || {
-        let load = cluster.lab.sh(first, "systemctl show --property=LoadState --value broken.service")?;
+        let load = cluster.lab.sh(
+            first,
+            "systemctl show --property=LoadState --value \
+            broken.service",
+        )?;
         ensure!(load == "not-found", "it is {load}");
         Ok(())
     })
@@ -75,14 +106,23 @@ fn the_pauses_between_its_tries_grew(cluster: &Cluster, first: &str) -> Result<(
     let tries: Vec<f64> = text.lines().map(str::parse).collect::<Result<_, _>>()?;
     ensure!(tries.len() >= 5, "only {} tries before it moved", tries.len());
     let pauses: Vec<f64> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // The first is at once, and later ones double from a second; each is late by up to a listing of 0.8 s.
-    ensure!(pauses[1..].windows(2).all(|pair| pair[1] > pair[0]), "the pauses in seconds: {pauses:?}");
+    // The first is at once, and later ones double from a second; each is late by up to a listing of
+    // 0.8 s.
+    ensure!(
+        pauses[1..].windows(2).all(|pair| pair[1] > pair[0]),
+        "the pauses in seconds: \
+        {pauses:?}"
+    );
     Ok(())
 }
 
 fn a_unit_killed_by_a_signal_says_so(cluster: &Cluster) -> Result<()> {
     cluster.ctl(&["destroy", "broken.service"])?;
-    let path = cluster.write_unit("killed.service", "[Service]\nType=notify\nExecStart=/bin/sh -c 'kill -SEGV $$$$'\n")?;
+    let path = cluster.write_unit(
+        "killed.service",
+        "[Service]\nType=notify\nExecStart=/bin/sh -c \
+        'kill -SEGV $$$$'\n",
+    )?;
     let said = cluster.fleetctl("h1", &["start", &path])?;
     ensure!(said.code == 1, "{said:?}");
     ensure!(said.err.contains("killed.service failed") && said.err.contains("signal"), "{said:?}");
@@ -92,10 +132,17 @@ fn a_unit_killed_by_a_signal_says_so(cluster: &Cluster) -> Result<()> {
         Ok(state)
     })?;
     // SIGSEGV is 11; systemd tells a core dump from a plain signal.
-    ensure!(["signal", "core-dump"].contains(&state.result.as_str()) && state.code == Some(11), "{state:?}");
+    ensure!(
+        ["signal", "core-dump"].contains(&state.result.as_str()) && state.code == Some(11),
+        "{state:?}"
+    );
     Ok(())
 }
 
 fn state(cluster: &Cluster, name: &str) -> Result<UnitState> {
-    cluster.states()?.into_iter().find(|state| state.name == name).with_context(|| format!("no state of {name}"))
+    cluster
+        .states()?
+        .into_iter()
+        .find(|state| state.name == name)
+        .with_context(|| format!("no state of {name}"))
 }

@@ -1,4 +1,5 @@
-//! Fenced units on real hosts: whatever is broken, at most one copy lives, and it comes back. The judge is their own record.
+//! Fenced units on real hosts: whatever is broken, at most one copy lives, and it comes back. The
+//! judge is their own record.
 
 use std::time::{Duration, Instant};
 
@@ -17,17 +18,23 @@ const SECTIONS: &str = "[X-Fleet]\nFence=yes\nMachineMetadata=host=h2\nMachineMe
 /// `WatchdogSec=` of the guard's unit, which is also how long the keeper's lease lasts.
 const WATCHDOG: Duration = Duration::from_secs(8);
 
-/// From the loss of a machine until its fenced unit, which stops at once, lives elsewhere: the keeper's lease, the wait for one that
-/// takes the five seconds of its `TimeoutStopSec=`, and what planning and starting take.
+/// From the loss of a machine until its fenced unit, which stops at once, lives elsewhere: the
+/// keeper's lease, the wait for one that takes the five seconds of its `TimeoutStopSec=`, and what
+/// planning and starting take.
 fn restored() -> Duration {
-    WATCHDOG + Duration::from_millis(wait_ms(WATCHDOG.as_millis() as u64, 5_000)) + LEADER_LEASE + 2 * NOISE
+    WATCHDOG
+        + Duration::from_millis(wait_ms(WATCHDOG.as_millis() as u64, 5_000))
+        + LEADER_LEASE
+        + 2 * NOISE
 }
 
-/// How long systemd may take to end what is bound to a guard that hangs, or whose keeper is cut off.
+/// How long systemd may take to end what is bound to a guard that hangs, or whose keeper is cut
+/// off.
 const ENDED: Duration = Duration::from_secs(WATCHDOG.as_secs() + 2 + 2 * NOISE.as_secs());
 
 #[test]
-fn a_guard_that_dies_or_hangs_takes_its_units_along_and_neither_fleetd_nor_the_keeper_does() -> Result<()> {
+fn a_guard_that_dies_or_hangs_takes_its_units_along_and_neither_fleetd_nor_the_keeper_does()
+-> Result<()> {
     scenario(&lab("keeper", 3), |cluster| {
         let first = begin(cluster, "")?;
         let host = first.host.as_str();
@@ -43,10 +50,23 @@ fn a_guard_that_dies_or_hangs_takes_its_units_along_and_neither_fleetd_nor_the_k
         cluster.wait_until_ready()?;
 
         // Nor what happens to the keeper: the next one goes on with its lease.
-        let upgrade =
-            "cp /usr/bin/fleet-keeper /usr/bin/next && mv /usr/bin/next /usr/bin/fleet-keeper && systemctl restart fleet-keeper";
-        for fate in [upgrade, "systemctl kill --signal=KILL fleet-keeper", "systemctl kill --signal=STOP fleet-keeper"] {
-            let pid = || cluster.lab.sh(host, "systemctl show --property=MainPID --value fleet-keeper");
+        let upgrade = "cp /usr/bin/fleet-keeper /usr/bin/next && mv /usr/bin/next \
+            /usr/bin/fleet-keeper && \
+                systemctl restart fleet-keeper";
+        for fate in [
+            upgrade,
+            "systemctl kill --signal=KILL \
+            fleet-keeper",
+            "systemctl kill \
+            --signal=STOP fleet-keeper",
+        ] {
+            let pid = || {
+                cluster.lab.sh(
+                    host,
+                    "systemctl show --property=MainPID --value \
+                fleet-keeper",
+                )
+            };
             let before = pid()?;
             cluster.lab.sh(host, fate)?;
             lives_on(cluster, &first, 2 * WATCHDOG).context(fate)?;
@@ -54,10 +74,14 @@ fn a_guard_that_dies_or_hangs_takes_its_units_along_and_neither_fleetd_nor_the_k
             ensure!(after != before && after.trim() != "0", "{fate}: the keeper's pid is {after}");
         }
 
-        // systemd does not restart the guard by hand, and ends the unit at once when it is gone. It comes back here, under the keeper's
-        // next life.
+        // systemd does not restart the guard by hand, and ends the unit at once when it is gone. It
+        // comes back here, under the keeper's next life.
         let refused = cluster.lab.exec(host, &["systemctl", "restart", "fleet-guard"])?;
-        ensure!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("refused"), "{refused:?}");
+        ensure!(
+            !refused.status.success()
+                && String::from_utf8_lossy(&refused.stderr).contains("refused"),
+            "{refused:?}"
+        );
         cluster.lab.sh(host, "systemctl kill --signal=KILL fleet-guard")?;
         ends(cluster, &first, Duration::from_secs(1) + NOISE)?;
         let second = lives(cluster, "lone.service", PATIENCE)?;
@@ -85,8 +109,16 @@ fn a_machine_that_is_cut_off_or_lost_has_ended_its_copy_before_another_begins() 
         ends(cluster, &first, ENDED + Duration::from_secs(5))?; // the recorder's TimeoutStopSec=
         status_names_who_is_waited_for(cluster, &first)?;
         let second = lives(cluster, "lone.service", restored())?;
-        eprintln!("cut off: the fenced unit lived elsewhere after {:.1} s", cut.elapsed().as_secs_f64());
-        ensure!(second.host != first.host && second.token > first.token, "{first:?} became {second:?}");
+        eprintln!(
+            "cut off: the fenced unit lived elsewhere after \
+            {:.1} s",
+            cut.elapsed().as_secs_f64()
+        );
+        ensure!(
+            second.host != first.host && second.token > first.token,
+            "{first:?} became \
+            {second:?}"
+        );
         cluster.lab.heal(&first.host)?;
         cluster.wait_until_ready()?;
         lives_on(cluster, &second, AGENT_LEASE)?;
@@ -95,8 +127,16 @@ fn a_machine_that_is_cut_off_or_lost_has_ended_its_copy_before_another_begins() 
         cluster.lab.kill(&second.host)?;
         let lost = Instant::now();
         let third = lives(cluster, "lone.service", restored())?;
-        eprintln!("power loss: the fenced unit lived elsewhere after {:.1} s", lost.elapsed().as_secs_f64());
-        ensure!(third.host == first.host && third.token > second.token, "{second:?} became {third:?}");
+        eprintln!(
+            "power loss: the fenced unit lived elsewhere after \
+            {:.1} s",
+            lost.elapsed().as_secs_f64()
+        );
+        ensure!(
+            third.host == first.host && third.token > second.token,
+            "{second:?} became \
+            {third:?}"
+        );
         cluster.lab.boot(&second.host)?;
         cluster.wait_until_ready()?;
         lives_on(cluster, &third, AGENT_LEASE)?;
@@ -128,7 +168,8 @@ fn a_fenced_unit_leaves_a_living_machine_for_another_one_after_the_other() -> Re
 }
 
 #[test]
-fn a_machine_that_boots_without_the_store_starts_what_is_not_fenced_and_nothing_else() -> Result<()> {
+fn a_machine_that_boots_without_the_store_starts_what_is_not_fenced_and_nothing_else() -> Result<()>
+{
     scenario(&lab("fence-boot", 3), |cluster| {
         let fenced = begin(cluster, "")?;
         let sections = format!("[X-Fleet]\nMachineMetadata=host={}\n", fenced.host);
@@ -155,22 +196,42 @@ fn a_machine_that_boots_without_the_store_starts_what_is_not_fenced_and_nothing_
 /// Whichever machine is asked, `status` says by whose lease the unit lives, and until when.
 fn status_names_the_holder(cluster: &Cluster, life: &Life) -> Result<()> {
     let id = cluster.lab.machine_id(&life.host)?;
-    let line = format!("    Fencing: token {}; machine {} holds its lease until ", life.token.context("a token")?, &id[..8]);
+    let line = format!(
+        "    Fencing: token {}; machine {} holds its lease \
+        until ",
+        life.token.context("a token")?,
+        &id[..8]
+    );
     for host in cluster.hosts() {
         let said = cluster.fleetctl(&host, &["status", "lone.service"])?;
-        ensure!(said.code == 0 && said.out.contains(&line) && said.out.contains(" s), and renews it\n"), "{said:?}");
+        ensure!(
+            said.code == 0
+                && said.out.contains(&line)
+                && said.out.contains(
+                    " s), and renews \
+            it\n"
+                ),
+            "{said:?}"
+        );
     }
     let all: Value = serde_json::from_str(&cluster.ctl(&["status", "--json", "lone.service"])?)?;
     let fencing = &all[0]["fencing"];
     let left_ms = fencing["lease"]["leftMs"].as_u64().context("how long it holds")?;
-    ensure!(fencing["machineID"] == id && left_ms <= WATCHDOG.as_millis() as u64 && left_ms > 0, "{all}");
+    ensure!(
+        fencing["machineID"] == id && left_ms <= WATCHDOG.as_millis() as u64 && left_ms > 0,
+        "{all}"
+    );
     Ok(())
 }
 
 /// While the leader waits, `status` says for whom and until when.
 fn status_names_who_is_waited_for(cluster: &Cluster, life: &Life) -> Result<()> {
     let id = cluster.lab.machine_id(&life.host)?;
-    let waits = format!("fenced: waits until its copy on the lost machine {} has surely ended, about 20", &id[..8]);
+    let waits = format!(
+        "fenced: waits until its copy on the lost machine {} has surely ended, \
+        about 20",
+        &id[..8]
+    );
     wait_for("the wait in the status", AGENT_LEASE + LEADER_LEASE + NOISE, || {
         let said = cluster.fleetctl("h1", &["status", "lone.service"])?;
         ensure!(said.code == 1 && said.err.contains(&waits), "{said:?}");
@@ -178,7 +239,10 @@ fn status_names_who_is_waited_for(cluster: &Cluster, life: &Life) -> Result<()> 
     })?;
     let all: Value = serde_json::from_str(&cluster.ctl(&["status", "--json", "lone.service"])?)?;
     let wait = &all[0]["fencing"]["waits"];
-    ensure!(wait["machineID"] == id && wait["leftMs"].as_u64().is_some_and(|left| left <= 25_000), "{all}");
+    ensure!(
+        wait["machineID"] == id && wait["leftMs"].as_u64().is_some_and(|left| left <= 25_000),
+        "{all}"
+    );
     Ok(())
 }
 
@@ -201,7 +265,10 @@ fn lives(cluster: &Cluster, unit: &str, limit: Duration) -> Result<Life> {
 /// Waits until the life has ended.
 fn ends(cluster: &Cluster, life: &Life, limit: Duration) -> Result<()> {
     wait_for("the end of its life", limit, || {
-        let now = record::lives(&cluster.lab)?.into_iter().find(|other| same(other, life)).context("it is recorded")?;
+        let now = record::lives(&cluster.lab)?
+            .into_iter()
+            .find(|other| same(other, life))
+            .context("it is recorded")?;
         ensure!(now.stopped || now.until < record::now()? - SILENCE, "{now:?}");
         Ok(())
     })

@@ -12,8 +12,9 @@ use serde_json::Value;
 use crate::{SLEEPER, lab};
 
 /// What the golden session runs, with another shell.
-const HELLO: &str =
-    "[Unit]\nDescription=Hello World\n\n[Service]\nExecStart=/bin/sh -c \"while true; do echo Hello, World!; sleep 1; done\"\n";
+const HELLO: &str = "[Unit]\nDescription=Hello World\n\n[Service]\nExecStart=/bin/sh -c \"while \
+    true; do echo \
+        Hello, World!; sleep 1; done\"\n";
 
 #[test]
 fn a_session_of_fleet_1_0_reads_as_it_did_and_new_commands_work() -> Result<()> {
@@ -39,13 +40,39 @@ const SESSION: &[(&str, &str, &str, i32)] = &[
     ("cat hello", HELLO, "", 0),
     ("stop hello", "", "Unable to stop unit hello.service in state inactive\n", 1),
     ("load hello.service", "Unit hello.service loaded on HERE\n", "", 0),
-    ("list-units", "UNIT\t\tMACHINE\t\t\tACTIVE\t\tSUB\nhello.service\tHERE\tinactive\tdead\n", "", 0),
+    (
+        "list-units",
+        "UNIT\t\tMACHINE\t\t\tACTIVE\t\tSUB\nhello.service\tHERE\tinactive\tdead\n",
+        "",
+        0,
+    ),
     ("start hello.service", "Unit hello.service launched on HERE\n", "", 0),
     ("start hello.service", "", "", 0),
-    ("list-units --no-legend --fields=unit,load,active,sub", "hello.service\tloaded\tactive\trunning\n", "", 0),
-    ("stop hello", "Unit hello.service loaded on HERE\n", "Successfully stopped units [hello.service].\n", 0),
+    (
+        "list-units --no-legend \
+        --fields=unit,load,active,sub",
+        "hello.service\tloaded\tactive\trunning\n",
+        "",
+        0,
+    ),
+    (
+        "stop hello",
+        "Unit hello.service loaded on \
+        HERE\n",
+        "Successfully stopped units \
+        [hello.service].\n",
+        0,
+    ),
     ("stop hello", "", "Successfully stopped units [].\n", 0),
-    ("unload hello", "Unit hello.service inactive\n", "Successfully unloaded units [hello.service].\n", 0),
+    (
+        "unload \
+        hello",
+        "Unit hello.service \
+        inactive\n",
+        "Successfully unloaded units \
+        [hello.service].\n",
+        0,
+    ),
     ("unload hello", "", "Successfully unloaded units [].\n", 0),
     ("destroy hello", "Destroyed hello.service\n", "", 0),
     ("destroy hello", "", "Units not found in registry\n", 0),
@@ -60,12 +87,18 @@ fn the_golden_session(cluster: &Cluster) -> Result<()> {
         // With nothing else to run, the machine with the lowest id has it.
         let mut text = said.out.clone();
         for host in ["h1", "h2"] {
-            let legend = format!("{}.../{}", &cluster.lab.machine_id(host)?[..8], cluster.lab.address(host)?);
+            let legend = format!(
+                "{}.../{}",
+                &cluster.lab.machine_id(host)?[..8],
+                cluster.lab.address(host)?
+            );
             text = text.replace(&legend, "HERE");
         }
         // Machine names differ in length from run to run, and tabs with them.
         let squeeze = |text: &str| {
-            let lines = text.lines().map(|line| line.split('\t').filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join("\t"));
+            let lines = text.lines().map(|line| {
+                line.split('\t').filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join("\t")
+            });
             lines.collect::<Vec<_>>().join("\n")
         };
         // Hints are ours, on stderr, after fleet 1.0's words.
@@ -86,10 +119,26 @@ fn status_and_journal_come_from_whichever_machine_runs_it(cluster: &Cluster) -> 
     for asked in ["h1", "h2"] {
         for unit in ["on-h1", "on-h2"] {
             let status = cluster.fleetctl(asked, &["status", unit])?;
-            ensure!(status.code == 0 && status.out.contains("Active: active (running)"), "{unit} from {asked}: {status:?}");
+            ensure!(
+                status.code == 0
+                    && status.out.contains(
+                        "Active: active \
+                (running)"
+                    ),
+                "{unit} \
+                from {asked}: {status:?}"
+            );
             wait_for("the unit's words in its journal", PATIENCE, || {
                 let journal = cluster.fleetctl(asked, &["journal", "--lines=5", unit])?;
-                ensure!(journal.code == 0 && journal.out.contains("Hello, World!"), "{unit} from {asked}: {journal:?}");
+                ensure!(
+                    journal.code == 0
+                        && journal.out.contains(
+                            "Hello, \
+                    World!"
+                        ),
+                    "{unit} from \
+                    {asked}: {journal:?}"
+                );
                 ensure!(journal.out.lines().count() <= 5, "{journal:?}");
                 Ok(())
             })?;
@@ -104,7 +153,9 @@ fn status_and_journal_come_from_whichever_machine_runs_it(cluster: &Cluster) -> 
 fn a_followed_journal_streams_and_ends_on_ctrl_c(cluster: &Cluster) -> Result<()> {
     cluster.ctl(&["start", "on-h2"])?;
     // From the other machine, so that it goes through both APIs.
-    let mut command = cluster.lab.command("h1", &["fleetctl", "journal", "-f", "-n", "1", "-o", "cat", "on-h2"])?;
+    let mut command = cluster
+        .lab
+        .command("h1", &["fleetctl", "journal", "-f", "-n", "1", "-o", "cat", "on-h2"])?;
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
     // The unit writes a line a second: three lines are more than there were at first.
@@ -127,9 +178,11 @@ fn a_followed_journal_streams_and_ends_on_ctrl_c(cluster: &Cluster) -> Result<()
 fn restart_changes_the_pid_everywhere(cluster: &Cluster) -> Result<()> {
     cluster.start("everywhere.service", &format!("{SLEEPER}\n[X-Fleet]\nGlobal=true\n"))?;
     // fleet 1.0 said nothing of a global unit.
-    let (status, everywhere) = (cluster.ctl(&["status", "everywhere"])?, cluster.running(&["everywhere.service"])?);
+    let (status, everywhere) =
+        (cluster.ctl(&["status", "everywhere"])?, cluster.running(&["everywhere.service"])?);
     ensure!(
-        everywhere.len() == 2 && everywhere.values().all(|pid| status.contains(&format!("Main PID: {pid} "))),
+        everywhere.len() == 2
+            && everywhere.values().all(|pid| status.contains(&format!("Main PID: {pid} "))),
         "{everywhere:?}: {status}"
     );
     cluster.submit("web@.service", SLEEPER)?;
@@ -159,7 +212,13 @@ fn restart_changes_the_pid_everywhere(cluster: &Cluster) -> Result<()> {
 fn everything_that_prints_data_has_json(cluster: &Cluster) -> Result<()> {
     let json = |args: &[&str]| -> Result<Value> {
         let text = cluster.ctl(&[&["--json"], args].concat())?;
-        serde_json::from_str(&text).with_context(|| format!("`fleetctl --json {}` printed {text}", args.join(" ")))
+        serde_json::from_str(&text).with_context(|| {
+            format!(
+                "`fleetctl --json {}` printed \
+            {text}",
+                args.join(" ")
+            )
+        })
     };
     let count = |value: &Value| value.as_array().map_or(0, Vec::len);
     let machines = json(&["list-machines"])?;
@@ -168,7 +227,9 @@ fn everything_that_prints_data_has_json(cluster: &Cluster) -> Result<()> {
     ensure!(count(&units) == 2 + 2 + 3 && units[0]["systemdActiveState"] == "active", "{units}");
     let files = json(&["list-unit-files"])?;
     ensure!(
-        files.as_array().is_some_and(|all| all.iter().any(|file| file["name"] == "web@.service" && file["replicas"] == 3)),
+        files.as_array().is_some_and(|all| all
+            .iter()
+            .any(|file| file["name"] == "web@.service" && file["replicas"] == 3)),
         "{files}"
     );
     let scaled = json(&["scale", "web=4"])?;
@@ -191,13 +252,21 @@ fn everything_that_prints_data_has_json(cluster: &Cluster) -> Result<()> {
 }
 
 fn waiting_can_be_left_out_and_ends_in_time(cluster: &Cluster) -> Result<()> {
-    let slow = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 20\nTimeoutStopSec=1\n";
+    let slow = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep \
+        20\nTimeoutStopSec=1\n";
     let path = cluster.write_unit("slow.service", slow)?;
     let start = Instant::now();
     let said = cluster.fleetctl("h1", &["start", "--no-block", &path])?;
     ensure!(said.code == 0 && said.out.contains("Triggered unit slow.service start"), "{said:?}");
     let said = cluster.fleetctl("h1", &["start", "--timeout=2", "slow.service"])?;
-    ensure!(said.code == 3 && said.err.contains("timed out waiting for unit slow.service to report state launched"), "{said:?}");
+    ensure!(
+        said.code == 3
+            && said.err.contains(
+                "timed out waiting for unit slow.service to \
+        report state launched"
+            ),
+        "{said:?}"
+    );
     ensure!(start.elapsed() < Duration::from_secs(15), "it took {:?}", start.elapsed());
     let usage = cluster.fleetctl("h1", &["start", "--no-such-option"])?;
     ensure!(usage.code == 2, "{usage:?}");

@@ -1,4 +1,5 @@
-//! Leaders that die and leaders that hang: one is elected in time, and the old one writes nothing any more.
+//! Leaders that die and leaders that hang: one is elected in time, and the old one writes nothing
+//! any more.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -28,27 +29,41 @@ fn a_leader_that_dies_is_replaced_and_one_that_hung_writes_nothing() -> Result<(
 fn a_killed_leader_is_replaced_within_its_lease(cluster: &Cluster) -> Result<()> {
     let leader = cluster.leader()?;
     // Masked, so that it does not come back at once; its units go on without it.
-    cluster.lab.sh(&leader, "systemctl mask --runtime --quiet fleetd; systemctl kill --kill-whom=main --signal=KILL fleetd")?;
+    cluster.lab.sh(
+        &leader,
+        "systemctl mask --runtime --quiet fleetd; systemctl kill \
+        --kill-whom=main --signal=KILL fleetd",
+    )?;
     let since = Instant::now();
     let asker = other_than(cluster, &leader);
     let said = cluster.fleetctl(&asker, &["scale", "--no-block", "web=4"])?;
     ensure!(said.code == 0, "{said:?}");
     within("the next placement", LEADER_LEASE + PLACED + NOISE, since, || {
-        // It may be placed on the very machine whose fleetd is dead, so the decision counts, not the start.
+        // It may be placed on the very machine whose fleetd is dead, so the decision counts, not
+        // the start.
         let placed = placed(cluster)?;
         ensure!(placed == replicas("web", 4), "{placed:?}");
         Ok(())
     })?;
     ensure!(cluster.leader_by(&asker)? != leader);
-    cluster.lab.sh(&leader, "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; systemctl start fleetd")?;
+    cluster.lab.sh(
+        &leader,
+        "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; \
+        systemctl start fleetd",
+    )?;
     cluster.wait_until_ready()
 }
 
-/// It is stopped with work at hand, another leads and does that work; when it wakes up it still believes that it leads.
+/// It is stopped with work at hand, another leads and does that work; when it wakes up it still
+/// believes that it leads.
 fn a_hung_leader_that_wakes_up_is_fenced(cluster: &Cluster) -> Result<()> {
     // Without systemd's watchdog, which would replace a hung fleetd before it wakes up.
     for host in cluster.hosts() {
-        cluster.write(&host, "/run/systemd/system/fleetd.service.d/patient.conf", "[Service]\nWatchdogSec=0\n")?;
+        cluster.write(
+            &host,
+            "/run/systemd/system/fleetd.service.d/patient.conf",
+            "[Service]\nWatchdogSec=0\n",
+        )?;
         cluster.lab.sh(&host, "systemctl daemon-reload && systemctl restart fleetd")?;
     }
     cluster.wait_until_ready()?;
@@ -58,7 +73,8 @@ fn a_hung_leader_that_wakes_up_is_fenced(cluster: &Cluster) -> Result<()> {
         let count = 5 + 3 * round;
         cluster.lab.sh(&leader, "systemctl kill --kill-whom=main --signal=STOP fleetd")?;
         let since = Instant::now();
-        // Placed by the next leader; some on the hung machine, whose lease is longer, so those start when it is back.
+        // Placed by the next leader; some on the hung machine, whose lease is longer, so those
+        // start when it is back.
         let said = cluster.fleetctl(&asker, &["scale", "--no-block", &format!("web={count}")])?;
         ensure!(said.code == 0, "{said:?}");
         within("another leader that places", LEADER_LEASE + PLACED + NOISE, since, || {
@@ -90,7 +106,11 @@ fn a_hung_leader_that_wakes_up_is_fenced(cluster: &Cluster) -> Result<()> {
 /// Each instance of web, as often as it is assigned; fails if any is assigned twice.
 fn placed(cluster: &Cluster) -> Result<Vec<String>> {
     let mut all = Vec::new();
-    let text = cluster.lab.sh("h1", "ETCDCTL_API=3 etcdctl get --prefix /fleet/assignments/ --print-value-only")?;
+    let text = cluster.lab.sh(
+        "h1",
+        "ETCDCTL_API=3 etcdctl get --prefix /fleet/assignments/ \
+        --print-value-only",
+    )?;
     for line in text.lines().filter(|line| !line.is_empty()) {
         let document: Assignment = serde_json::from_str(line)?;
         all.extend(document.instances.keys().map(ToString::to_string));
@@ -104,10 +124,20 @@ fn placed(cluster: &Cluster) -> Result<Vec<String>> {
 
 /// Each assignment's key and how often it was written.
 fn assignments(cluster: &Cluster) -> Result<BTreeMap<String, u64>> {
-    let text = cluster.lab.sh("h1", "ETCDCTL_API=3 etcdctl get --prefix /fleet/assignments/ -w json")?;
+    let text = cluster.lab.sh(
+        "h1",
+        "ETCDCTL_API=3 etcdctl get --prefix /fleet/assignments/ -w \
+        json",
+    )?;
     let answer: Value = serde_json::from_str(&text)?;
     let all = answer["kvs"].as_array().context("kvs")?.iter();
-    all.map(|kv| Ok((kv["key"].as_str().context("key")?.to_owned(), kv["version"].as_u64().context("version")?))).collect()
+    all.map(|kv| {
+        Ok((
+            kv["key"].as_str().context("key")?.to_owned(),
+            kv["version"].as_u64().context("version")?,
+        ))
+    })
+    .collect()
 }
 
 fn other_than(cluster: &Cluster, host: &str) -> String {

@@ -1,4 +1,5 @@
-//! `systemctl stop fleetd` is a leave: the machine hands its units over, and takes part again when fleetd is started.
+//! `systemctl stop fleetd` is a leave: the machine hands its units over, and takes part again when
+//! fleetd is started.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ fn stopping_fleetd_hands_its_units_over_and_starting_it_brings_it_back() -> Resu
     scenario(&lab("leave", 3), |cluster| {
         cluster.submit("web@.service", SLEEPER)?;
         cluster.ctl(&["scale", "web=6"])?;
-        // Also right after the leader's own start, when it gives silent machines time: this one was not silent.
+        // Also right after the leader's own start, when it gives silent machines time: this one was
+        // not silent.
         a_machine_leaves(cluster)?;
         it_comes_back(cluster)?;
         the_leader_leaves(cluster)?;
@@ -28,7 +30,8 @@ fn stopping_fleetd_hands_its_units_over_and_starting_it_brings_it_back() -> Resu
 }
 
 #[test]
-fn a_leave_starts_no_second_copy_of_what_stops_slowly_and_without_the_store_it_stops_nothing() -> Result<()> {
+fn a_leave_starts_no_second_copy_of_what_stops_slowly_and_without_the_store_it_stops_nothing()
+-> Result<()> {
     scenario(&lab("leave-slow", 3), |cluster| {
         let sections = "[X-Fleet]\nMachineMetadata=host=h2\nMachineMetadata=host=h3\n";
         // It goes on writing its record while its ExecStop= takes three seconds.
@@ -37,7 +40,11 @@ fn a_leave_starts_no_second_copy_of_what_stops_slowly_and_without_the_store_it_s
         let since = Instant::now();
         cluster.lab.sh(&host, "systemctl stop --no-block fleetd")?;
         let other = the_host_of(cluster, "slow.service", &|other| other != host)?;
-        eprintln!("a unit that takes 3 s to stop ran elsewhere {:.1} s after the leave began", since.elapsed().as_secs_f64());
+        eprintln!(
+            "a unit that takes 3 s to stop ran elsewhere {:.1} s after the leave \
+            began",
+            since.elapsed().as_secs_f64()
+        );
         let lives = record::lives(&cluster.lab)?;
         ensure!(record::overlaps(&lives).is_empty(), "{lives:?}");
         for host in cluster.hosts() {
@@ -48,21 +55,39 @@ fn a_leave_starts_no_second_copy_of_what_stops_slowly_and_without_the_store_it_s
     })
 }
 
-/// The keeper's start waits for the store, which was asked for by fleetd itself: it must not hold up the leave.
+/// The keeper's start waits for the store, which was asked for by fleetd itself: it must not hold
+/// up the leave.
 fn a_leave_without_the_store(cluster: &Cluster, host: &str) -> Result<()> {
     let id = cluster.lab.machine_id(host)?;
-    cluster.start("fenced.service", &record::recorder("", &format!("[X-Fleet]\nFence=yes\nMachineID={id}\n")))?;
+    cluster.start(
+        "fenced.service",
+        &record::recorder("", &format!("[X-Fleet]\nFence=yes\nMachineID={id}\n")),
+    )?;
     let before = cluster.running_on(host, &["slow.service"])?;
     ensure!(before.len() == 1, "{before:?}");
     cluster.lab.sh("h1", "systemctl stop etcd")?;
-    let state = || cluster.lab.sh(host, "systemctl show --property=ActiveState --value fleet-keeper fleet-guard");
+    let state = || {
+        cluster.lab.sh(
+            host,
+            "systemctl show --property=ActiveState --value \
+        fleet-keeper fleet-guard",
+        )
+    };
     wait_for("the keeper to wait for the store", PATIENCE, || {
         let (state, fenced) = (state()?, cluster.running_on(host, &["fenced.service"])?);
-        ensure!(state.split_whitespace().eq(["active", "active"]) && fenced.is_empty(), "{state}, {fenced:?}");
+        ensure!(
+            state.split_whitespace().eq(["active", "active"]) && fenced.is_empty(),
+            "{state}, \
+            {fenced:?}"
+        );
         Ok(())
     })?;
     // It tried all the time, and said so once for each thing that was wrong.
-    let warned = cluster.lab.sh(host, "journalctl -u fleet-keeper --output=cat --grep='runs on for'")?;
+    let warned = cluster.lab.sh(
+        host,
+        "journalctl -u fleet-keeper --output=cat --grep='runs on \
+        for'",
+    )?;
     ensure!((1..=3).contains(&warned.lines().count()), "{warned}");
     let since = Instant::now();
     cluster.lab.sh(host, "systemctl stop fleetd.socket fleetd")?;
@@ -82,7 +107,11 @@ fn a_leave_without_the_store(cluster: &Cluster, host: &str) -> Result<()> {
     // Where its lease had run out meanwhile, the machine stops what runs elsewhere by now.
     wait_for("one copy of each", PATIENCE, || {
         let running = cluster.running(&["slow.service", "fenced.service"])?;
-        ensure!(running.len() == 2 && running.keys().all(|(unit, at)| unit == "slow.service" || at == host), "{running:?}");
+        ensure!(
+            running.len() == 2
+                && running.keys().all(|(unit, at)| unit == "slow.service" || at == host),
+            "{running:?}"
+        );
         Ok(())
     })
 }
@@ -107,13 +136,19 @@ fn a_machine_leaves(cluster: &Cluster) -> Result<()> {
     let id = cluster.lab.machine_id(&leaving)?;
     within("the machine to be gone from the list", AT_ONCE + NOISE / 2, since, || {
         let machines = cluster.machines_by(&asker)?;
-        ensure!(machines.len() == 2 && machines.iter().all(|machine| machine.id != id), "{machines:?}");
+        ensure!(
+            machines.len() == 2 && machines.iter().all(|machine| machine.id != id),
+            "{machines:?}"
+        );
         Ok(())
     })?;
     // Not the lease: nobody waits for a machine that has said goodbye.
     let after = within("its units to run elsewhere", AT_ONCE + NOISE, since, || {
         let running = cluster.running(WEB)?;
-        ensure!(running.len() == 6 && running.keys().all(|(_, host)| *host != leaving), "{running:?}");
+        ensure!(
+            running.len() == 6 && running.keys().all(|(_, host)| *host != leaving),
+            "{running:?}"
+        );
         Ok(running)
     })?;
     for (key, pid) in before.iter().filter(|((_, host), _)| *host != leaving) {
@@ -158,7 +193,8 @@ fn the_leader_leaves(cluster: &Cluster) -> Result<()> {
     cluster.wait_until_ready()
 }
 
-/// An orderly shutdown stops fleetd, so it is a leave, too; and it takes no longer than the units' own stops.
+/// An orderly shutdown stops fleetd, so it is a leave, too; and it takes no longer than the units'
+/// own stops.
 fn a_host_that_shuts_down_leaves(cluster: &Cluster) -> Result<()> {
     let leaving = if cluster.leader()? == "h3" { "h2" } else { "h3" };
     let since = Instant::now();

@@ -1,4 +1,5 @@
-//! Power loss and network cuts: what was lost runs elsewhere in time, and nothing runs twice when the machine returns.
+//! Power loss and network cuts: what was lost runs elsewhere in time, and nothing runs twice when
+//! the machine returns.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,11 @@ fn a_machine_that_is_cut_off_goes_on_and_stops_what_has_moved_when_it_is_back() 
         cluster.lab.cut("h3")?;
         // Its own copies go on: who is alone knows nothing better.
         runs_elsewhere(cluster, &before, "h3", lost, &["h3"])?;
-        ensure!(cluster.running_on("h3", WEB)? == there, "h3 stopped or restarted something while it was alone");
+        ensure!(
+            cluster.running_on("h3", WEB)? == there,
+            "h3 stopped or restarted something while \
+            it was alone"
+        );
         cluster.lab.heal("h3")?;
         let after = cluster.wait_for_exactly(WEB, &replicas("web", 6), PATIENCE)?;
         ensure!(after.keys().all(|(_, host)| host != "h3"), "{after:?}");
@@ -57,7 +62,8 @@ fn a_machine_that_is_cut_off_goes_on_and_stops_what_has_moved_when_it_is_back() 
 const ONE_EACH: Duration = Duration::from_secs(30);
 
 #[test]
-fn when_most_machines_vanish_at_once_they_are_given_up_one_after_the_other_and_that_is_said() -> Result<()> {
+fn when_most_machines_vanish_at_once_they_are_given_up_one_after_the_other_and_that_is_said()
+-> Result<()> {
     scenario(&lab("vanished", 3), |cluster| {
         let before = six_instances(cluster)?;
         let lost = Instant::now();
@@ -71,24 +77,58 @@ fn when_most_machines_vanish_at_once_they_are_given_up_one_after_the_other_and_t
                 Ok(running)
             }
         };
-        let first = within("the first machine's instances to run on h1", AGENT_LEASE + TAKEN_OVER + NOISE, lost, at_least(4))?;
+        let first = within(
+            "the first machine's instances to run \
+            on h1",
+            AGENT_LEASE + TAKEN_OVER + NOISE,
+            lost,
+            at_least(4),
+        )?;
         let first_moved = Instant::now();
-        let said = within("the list to say who is missing", AGENT_LEASE + TAKEN_OVER + NOISE, lost, || {
-            let said = cluster.fleetctl("h1", &["list-machines"])?;
-            ensure!(said.err.contains("2 machines are missing and 1 is there: their units are moved slowly"), "{said:?}");
-            Ok(said)
-        })?;
+        let said = within(
+            "the list to say who is \
+            missing",
+            AGENT_LEASE + TAKEN_OVER + NOISE,
+            lost,
+            || {
+                let said = cluster.fleetctl("h1", &["list-machines"])?;
+                ensure!(
+                    said.err.contains(
+                        "2 machines are missing and 1 is there: their units are \
+                moved slowly"
+                    ),
+                    "{said:?}"
+                );
+                Ok(said)
+            },
+        )?;
         ensure!(said.code == 0, "{said:?}");
-        let list: Vec<serde_json::Value> = serde_json::from_str(&cluster.ctl(&["list-machines", "--json"])?)?;
+        let list: Vec<serde_json::Value> =
+            serde_json::from_str(&cluster.ctl(&["list-machines", "--json"])?)?;
         ensure!(list.iter().filter(|machine| machine["missing"] == true).count() == 1, "{list:?}");
         ensure!(cluster.ctl(&["events"])?.contains("moves are slowed"));
         // The other one's are not lost meanwhile: their time comes.
         ensure!(first.len() == 4, "{first:?}");
-        within("the second machine's instances to run on h1", ONE_EACH + AGENT_LEASE + TAKEN_OVER + NOISE, lost, at_least(6))?;
-        ensure!(first_moved.elapsed() + NOISE > ONE_EACH, "they moved after {:?}", first_moved.elapsed());
+        within(
+            "the second machine's instances to run \
+            on h1",
+            ONE_EACH + AGENT_LEASE + TAKEN_OVER + NOISE,
+            lost,
+            at_least(6),
+        )?;
+        ensure!(
+            first_moved.elapsed() + NOISE > ONE_EACH,
+            "they moved after \
+            {:?}",
+            first_moved.elapsed()
+        );
         let moved = cluster.running(WEB)?;
         for ((unit, host), pid) in before.iter().filter(|((_, host), _)| host == "h1") {
-            ensure!(moved.get(&(unit.clone(), host.clone())) == Some(pid), "{unit} on {host} had pid {pid}: {moved:?}");
+            ensure!(
+                moved.get(&(unit.clone(), host.clone())) == Some(pid),
+                "{unit} on {host} had \
+                pid {pid}: {moved:?}"
+            );
         }
         for host in ["h2", "h3"] {
             cluster.lab.boot(host)?;
@@ -120,16 +160,33 @@ fn six_instances(cluster: &Cluster) -> Result<Running> {
     cluster.running(WEB)
 }
 
-/// All six run on the hosts but `lost`, in time; what ran there already is as it was. Hosts in `aside` are not looked at.
-fn runs_elsewhere(cluster: &Cluster, before: &Running, lost: &str, since: Instant, aside: &[&str]) -> Result<()> {
-    let after = within("the lost instances to run elsewhere", AGENT_LEASE + TAKEN_OVER + NOISE, since, || {
-        let mut running = cluster.running(WEB)?;
-        running.retain(|(_, host), _| !aside.contains(&host.as_str()));
-        ensure!(running.len() == 6, "{running:?}");
-        Ok(running)
-    })?;
+/// All six run on the hosts but `lost`, in time; what ran there already is as it was. Hosts in
+/// `aside` are not looked at.
+fn runs_elsewhere(
+    cluster: &Cluster,
+    before: &Running,
+    lost: &str,
+    since: Instant,
+    aside: &[&str],
+) -> Result<()> {
+    let after = within(
+        "the lost instances to run \
+        elsewhere",
+        AGENT_LEASE + TAKEN_OVER + NOISE,
+        since,
+        || {
+            let mut running = cluster.running(WEB)?;
+            running.retain(|(_, host), _| !aside.contains(&host.as_str()));
+            ensure!(running.len() == 6, "{running:?}");
+            Ok(running)
+        },
+    )?;
     for ((unit, host), pid) in before.iter().filter(|((_, host), _)| host != lost) {
-        ensure!(after.get(&(unit.clone(), host.clone())) == Some(pid), "{unit} on {host} had pid {pid}: {after:?}");
+        ensure!(
+            after.get(&(unit.clone(), host.clone())) == Some(pid),
+            "{unit} on {host} had pid \
+            {pid}: {after:?}"
+        );
     }
     Ok(())
 }

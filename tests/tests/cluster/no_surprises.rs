@@ -10,7 +10,8 @@ use crate::{AGENT_LEASE, SLEEPER, lab};
 
 const ALL: &[&str] = &["web@*.service", "everywhere.service", "once.service"];
 
-/// How long it is watched that nothing happens: beyond a machine's lease and the margin that the leader adds.
+/// How long it is watched that nothing happens: beyond a machine's lease and the margin that the
+/// leader adds.
 const WATCH: Duration = Duration::from_secs(AGENT_LEASE.as_secs() + 5);
 
 #[test]
@@ -19,7 +20,10 @@ fn killing_or_restarting_fleetd_changes_no_pid_and_moves_nothing() -> Result<()>
         cluster.submit("web@.service", SLEEPER)?;
         cluster.ctl(&["scale", "web=6"])?;
         cluster.start("everywhere.service", &format!("{SLEEPER}\n[X-Fleet]\nGlobal=true\n"))?;
-        cluster.start("once.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n")?;
+        cluster.start(
+            "once.service",
+            "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n",
+        )?;
         let before = cluster.running(ALL)?;
         ensure!(before.len() == 6 + 3 + 1, "{before:?}");
         kill_9(cluster, &before)?;
@@ -62,7 +66,11 @@ fn fleet_still_works(cluster: &Cluster) -> Result<()> {
     cluster.ctl(&["scale", "web=7"])?;
     let after = cluster.running(ALL)?;
     ensure!(after.len() == before.len() + 1, "{after:?}");
-    ensure!(before.iter().all(|(key, pid)| after.get(key) == Some(pid)), "{before:?} became {after:?}");
+    ensure!(
+        before.iter().all(|(key, pid)| after.get(key) == Some(pid)),
+        "{before:?} became \
+        {after:?}"
+    );
     Ok(())
 }
 

@@ -15,7 +15,8 @@ const OUTAGE: Duration = Duration::from_secs(60);
 /// Longer than both leases.
 const HANG: Duration = Duration::from_secs(20);
 
-/// How long after the store is back nothing may move: beyond the time that absent machines get to return.
+/// How long after the store is back nothing may move: beyond the time that absent machines get to
+/// return.
 const AFTER: Duration = Duration::from_secs(AGENT_LEASE.as_secs() + 5);
 
 #[test]
@@ -68,7 +69,10 @@ fn without_a_store_commands_say_so(cluster: &Cluster) -> Result<()> {
 
 /// The agent works from what it knows last.
 fn what_dies_meanwhile_is_restarted(cluster: &Cluster, before: Running) -> Result<Running> {
-    let Some(((_, host), pid)) = before.iter().find(|((unit, _), _)| unit == "phoenix.service") else { unreachable!("it runs") };
+    let Some(((_, host), pid)) = before.iter().find(|((unit, _), _)| unit == "phoenix.service")
+    else {
+        unreachable!("it runs")
+    };
     cluster.lab.sh(host, &format!("kill -9 {pid}"))?;
     let key = ("phoenix.service".to_owned(), host.clone());
     let now = wait_for("the agent to restart phoenix.service without a store", PATIENCE, || {
@@ -76,15 +80,24 @@ fn what_dies_meanwhile_is_restarted(cluster: &Cluster, before: Running) -> Resul
         ensure!(now.get(&key).is_some_and(|new| *new != 0 && new != pid), "{now:?}");
         Ok(now)
     })?;
-    let rest =
-        |running: &Running| running.iter().filter(|(k, _)| **k != key).map(|(k, pid)| (k.clone(), *pid)).collect::<Running>();
+    let rest = |running: &Running| {
+        running
+            .iter()
+            .filter(|(k, _)| **k != key)
+            .map(|(k, pid)| (k.clone(), *pid))
+            .collect::<Running>()
+    };
     ensure!(rest(&now) == rest(&before), "{before:?} became {now:?}");
     Ok(now)
 }
 
 fn one_member_may_die(cluster: &Cluster, before: &Running) -> Result<()> {
     for host in ["h1", "h2", "h3"] {
-        cluster.lab.sh(host, "systemctl mask --runtime --quiet etcd; systemctl kill --signal=KILL etcd")?;
+        cluster.lab.sh(
+            host,
+            "systemctl mask --runtime --quiet etcd; systemctl kill --signal=KILL \
+            etcd",
+        )?;
         // From the very machine whose own member is dead.
         wait_for("fleetctl to work with two of three members", PATIENCE, || {
             let said = cluster.fleetctl(host, &["list-machines", "--no-legend"])?;
@@ -97,10 +110,17 @@ fn one_member_may_die(cluster: &Cluster, before: &Running) -> Result<()> {
         }
         let now = cluster.running(ALL)?;
         ensure!(now == *before, "with {host}'s member dead: {before:?} became {now:?}");
-        // Debian's etcd waits for the others to be there, so the next one dies only when this one is back.
-        cluster.lab.sh(host, "rm /run/systemd/system/etcd.service; systemctl daemon-reload; systemctl start etcd")?;
+        // Debian's etcd waits for the others to be there, so the next one dies only when this one
+        // is back.
+        cluster.lab.sh(
+            host,
+            "rm /run/systemd/system/etcd.service; systemctl daemon-reload; \
+            systemctl start etcd",
+        )?;
         wait_for("the member to be back", PATIENCE, || {
-            let health = cluster.lab.http_get(&format!("http://{}:2379/health", cluster.lab.address(host)?))?;
+            let health = cluster
+                .lab
+                .http_get(&format!("http://{}:2379/health", cluster.lab.address(host)?))?;
             ensure!(health.contains("true"), "{health}");
             Ok(())
         })?;

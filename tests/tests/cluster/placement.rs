@@ -25,7 +25,11 @@ fn three_machines_register_and_exactly_one_leads(cluster: &Cluster) -> Result<()
     for host in cluster.hosts() {
         let machines = cluster.machines_by(&host)?;
         ensure!(machines.len() == 3, "{host} sees {machines:?}");
-        ensure!(machines.iter().filter(|machine| machine.leader).count() == 1, "{host} sees {machines:?}");
+        ensure!(
+            machines.iter().filter(|machine| machine.leader).count() == 1,
+            "{host} sees \
+            {machines:?}"
+        );
     }
     let table = cluster.ctl(&["list-machines", "--full"])?;
     let lines: Vec<&str> = table.lines().collect();
@@ -33,7 +37,12 @@ fn three_machines_register_and_exactly_one_leads(cluster: &Cluster) -> Result<()
     for host in ["h1", "h2", "h3"] {
         let (id, address) = (cluster.lab.machine_id(host)?, cluster.lab.address(host)?);
         let line = lines.iter().find(|line| line.starts_with(id));
-        ensure!(line.is_some_and(|line| line.contains(address) && line.ends_with(&format!("host={host}"))), "{host}: {table}");
+        ensure!(
+            line.is_some_and(
+                |line| line.contains(address) && line.ends_with(&format!("host={host}"))
+            ),
+            "{host}: {table}"
+        );
     }
     Ok(())
 }
@@ -43,12 +52,23 @@ fn five_instances_spread_2_2_1(cluster: &Cluster) -> Result<()> {
     let listed = cluster.ctl(&["list-unit-files", "--no-legend", "--fields=unit,dstate,state"])?;
     ensure!(listed.split_whitespace().eq(["web@.service", "inactive", "inactive"]), "{listed}");
     let said = cluster.ctl(&["scale", "web=5"])?;
-    ensure!(said.lines().filter(|line| line.starts_with("Unit web@") && line.contains(" launched on ")).count() == 5, "{said}");
+    ensure!(
+        said.lines()
+            .filter(|line| line.starts_with("Unit web@")
+                && line.contains(
+                    " launched \
+        on "
+                ))
+            .count()
+            == 5,
+        "{said}"
+    );
     // It waited, so everything is there already.
     let running = cluster.running(&["web@*.service"])?;
     ensure!(units(&running) == replicas("web", 5), "{running:?}");
     ensure!(spread(&running) == [1, 2, 2], "{running:?}");
-    let active = cluster.states()?.iter().filter(|state| state.systemd_active_state == "active").count();
+    let active =
+        cluster.states()?.iter().filter(|state| state.systemd_active_state == "active").count();
     ensure!(active == 5, "fleet reports {active} active");
     Ok(())
 }
@@ -76,7 +96,11 @@ fn more_instances_fill_the_gaps_and_leave_the_others_alone(cluster: &Cluster) ->
     let after = cluster.running(&["web@*.service"])?;
     ensure!(units(&after) == replicas("web", 6), "{after:?}");
     ensure!(spread(&after) == [2, 2, 2], "{after:?}");
-    ensure!(before.iter().all(|(key, pid)| after.get(key) == Some(pid)), "{before:?} became {after:?}");
+    ensure!(
+        before.iter().all(|(key, pid)| after.get(key) == Some(pid)),
+        "{before:?} became \
+        {after:?}"
+    );
     Ok(())
 }
 
@@ -84,7 +108,13 @@ fn counts_can_be_relative_and_several(cluster: &Cluster) -> Result<()> {
     cluster.submit("api@.service", SLEEPER)?;
     let said = cluster.ctl(&["scale", "web=-3", "api=+4"])?;
     ensure!(
-        said.contains("Unit web@.service scaled from 6 to 3") && said.contains("Unit api@.service scaled from 0 to 4"),
+        said.contains(
+            "Unit web@.service scaled from 6 \
+            to 3"
+        ) && said.contains(
+            "Unit api@.service \
+            scaled from 0 to 4"
+        ),
         "{said}"
     );
     cluster.wait_for_exactly(
@@ -99,7 +129,13 @@ fn counts_can_be_relative_and_several(cluster: &Cluster) -> Result<()> {
 
 fn each_template_has_a_slice_of_its_own(cluster: &Cluster) -> Result<()> {
     for ((unit, host), _) in cluster.running(&["web@*.service", "api@*.service"])? {
-        let slice = cluster.lab.sh(&host, &format!("systemctl show --property=Slice --value {unit}"))?;
+        let slice = cluster.lab.sh(
+            &host,
+            &format!(
+                "systemctl show --property=Slice --value \
+            {unit}"
+            ),
+        )?;
         let expected = format!("fleet-{}.slice", unit.split('@').next().unwrap_or_default());
         ensure!(slice == expected, "{unit} is in {slice}");
     }
@@ -109,7 +145,11 @@ fn each_template_has_a_slice_of_its_own(cluster: &Cluster) -> Result<()> {
 fn a_count_of_zero_leaves_nothing(cluster: &Cluster) -> Result<()> {
     cluster.ctl(&["scale", "web=0", "api=0"])?;
     ensure!(cluster.running(&["web@*.service", "api@*.service"])?.is_empty());
-    let left = cluster.lab.sh("h1", "ls /run/systemd/system /run/fleet/units | grep -E 'web@|api@' || true")?;
+    let left = cluster.lab.sh(
+        "h1",
+        "ls /run/systemd/system /run/fleet/units | grep -E \
+        'web@|api@' || true",
+    )?;
     ensure!(left.is_empty(), "left on h1: {left}");
     Ok(())
 }

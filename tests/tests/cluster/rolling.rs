@@ -1,4 +1,5 @@
-//! Updates, rollbacks and drains of real machines, a few instances at a time: the units' own records say how many lived.
+//! Updates, rollbacks and drains of real machines, a few instances at a time: the units' own
+//! records say how many lived.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use crate::lab;
 const SLOW_START: &str = "ExecStartPre=/bin/sleep 3\n";
 
 /// Up for a moment each time, as systemd has it, which restarts it without end.
-const DIES: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c 'sleep 0.5; exit 1'\nRestart=always\n\
+const DIES: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c 'sleep 0.5; \
+    exit 1'\nRestart=always\n\
                     [X-Fleet]\nMaxUnavailable=1\n";
 
 /// How many instances there are, and how many of them must live at any time.
@@ -67,9 +69,15 @@ fn of_unit(cluster: &Cluster) -> Result<Vec<Life>> {
 }
 
 fn revisions(cluster: &Cluster) -> Result<Vec<(u64, u64)>> {
-    let listed: Value = serde_json::from_str(&cluster.ctl(&["list-revisions", "roll@", "--json"])?)?;
+    let listed: Value =
+        serde_json::from_str(&cluster.ctl(&["list-revisions", "roll@", "--json"])?)?;
     let one = |entry: &Value| Some((entry["revision"].as_u64()?, entry["instances"].as_u64()?));
-    listed.as_array().context("an array")?.iter().map(|entry| one(entry).context("two numbers")).collect()
+    listed
+        .as_array()
+        .context("an array")?
+        .iter()
+        .map(|entry| one(entry).context("two numbers"))
+        .collect()
 }
 
 fn an_update_goes_one_by_one(cluster: &Cluster) -> Result<()> {
@@ -83,7 +91,11 @@ fn an_update_goes_one_by_one(cluster: &Cluster) -> Result<()> {
             now.len() == names().len() && now.iter().all(|(at, pid)| before.get(at) != Some(pid)),
             "{now:?} after {before:?}"
         );
-        ensure!(revisions(cluster)? == [(2, u64::from(INSTANCES)), (1, 0)], "{:?}", revisions(cluster)?);
+        ensure!(
+            revisions(cluster)? == [(2, u64::from(INSTANCES)), (1, 0)],
+            "{:?}",
+            revisions(cluster)?
+        );
         Ok(())
     })?;
     let events = cluster.ctl(&["events", "--unit=roll@.service"])?;
@@ -98,12 +110,17 @@ fn a_text_that_fails_stops_at_one_and_is_rolled_back(cluster: &Cluster) -> Resul
         cluster.ctl(&["start", "--replace", "--no-block", "/root/units/roll@.service"])?;
         wait_for("one instance to be restarted again and again", PATIENCE, || {
             let states = cluster.states()?;
-            let failing = states.iter().filter(|state| state.name.starts_with("roll@") && state.restarts.is_some());
+            let failing = states
+                .iter()
+                .filter(|state| state.name.starts_with("roll@") && state.restarts.is_some());
             ensure!(failing.count() == 1, "{states:?}");
             Ok(())
         })?;
-        let others: Running =
-            cluster.running(&["roll@*.service"])?.into_iter().filter(|(at, pid)| before.get(at) == Some(pid)).collect();
+        let others: Running = cluster
+            .running(&["roll@*.service"])?
+            .into_iter()
+            .filter(|(at, pid)| before.get(at) == Some(pid))
+            .collect();
         ensure!(others.len() == LIVING, "{others:?} of {before:?}");
         let names: Vec<&str> = others.keys().map(|(unit, _)| unit.as_str()).collect();
         // Longer than they would take, had they begun.
@@ -112,7 +129,8 @@ fn a_text_that_fails_stops_at_one_and_is_rolled_back(cluster: &Cluster) -> Resul
         let said = cluster.ctl(&["rollback", "roll@.service"])?;
         ensure!(said.contains("has the text of revision 2 again, as revision 4"), "{said}");
         let after = running(cluster)?;
-        let untouched = after.iter().filter(|(place, pid)| before.get(*place) == Some(*pid)).count();
+        let untouched =
+            after.iter().filter(|(place, pid)| before.get(*place) == Some(*pid)).count();
         ensure!(untouched == LIVING, "{before:?} then {after:?}");
         ensure!(cluster.ctl(&["cat", "roll@"])? == text("TEXT=2"), "another text");
         Ok(())
@@ -122,38 +140,65 @@ fn a_text_that_fails_stops_at_one_and_is_rolled_back(cluster: &Cluster) -> Resul
 fn a_drain_goes_one_by_one_and_a_cordon_keeps_what_is_there(cluster: &Cluster) -> Result<()> {
     cluster.start("log.service", &format!("{}\n[X-Fleet]\nGlobal=true\n", crate::SLEEPER))?;
     let pinned = cluster.lab.machine_id("h1")?;
-    cluster.start("pin.service", &format!("{}\n[X-Fleet]\nMachineID={pinned}\n", crate::SLEEPER))?;
+    cluster
+        .start("pin.service", &format!("{}\n[X-Fleet]\nMachineID={pinned}\n", crate::SLEEPER))?;
     while_enough_live(cluster, || {
         cluster.ctl(&["drain", "--no-block", &pinned[..8]])?;
         wait_for("nothing on h1 but what must be there", PATIENCE, || {
-            let left = cluster.running_on("h1", &["roll@*.service", "log.service", "pin.service"])?;
+            let left =
+                cluster.running_on("h1", &["roll@*.service", "log.service", "pin.service"])?;
             ensure!(left.keys().eq(["log.service", "pin.service"]), "{left:?}");
             Ok(())
         })?;
         let said = cluster.fleetctl("h2", &["drain", "--timeout=1", &pinned[..8]])?;
-        ensure!(said.code == 3 && said.err.contains("pin.service: no other machine can take it"), "{said:?}");
+        ensure!(
+            said.code == 3
+                && said.err.contains(
+                    "pin.service: no other machine can \
+            take it"
+                ),
+            "{said:?}"
+        );
         cluster.ctl(&["unload", "pin.service"])?;
         let said = cluster.fleetctl("h2", &["drain", &pinned[..8]])?;
         ensure!(said.code == 0 && said.out.contains("drained"), "{said:?}");
         running(cluster).map(drop)
     })?;
     let said = cluster.fleetctl("h2", &["list-machines"])?;
-    ensure!(said.out.lines().count() == 4 && said.err.contains("Takes nothing new, being drained"), "{said:?}");
+    ensure!(
+        said.out.lines().count() == 4
+            && said.err.contains(
+                "Takes nothing new, being \
+        drained"
+            ),
+        "{said:?}"
+    );
     cluster.submit("more@.service", crate::SLEEPER)?;
     cluster.ctl(&["scale", "more=6"])?;
-    ensure!(cluster.running_on("h1", &["more@*.service"])?.is_empty(), "placed on a drained machine");
+    ensure!(
+        cluster.running_on("h1", &["more@*.service"])?.is_empty(),
+        "placed on a drained \
+        machine"
+    );
     cluster.ctl(&["uncordon", pinned])?;
     cluster.ctl(&["scale", "more=9"])?;
     let there = cluster.running_on("h1", &["more@*.service"])?;
     ensure!(there.len() == 3, "{there:?}");
     cluster.ctl(&["cordon", pinned])?;
     cluster.ctl(&["scale", "more=12"])?;
-    ensure!(cluster.running_on("h1", &["more@*.service"])? == there, "a cordon moved something, or kept nothing off");
+    ensure!(
+        cluster.running_on("h1", &["more@*.service"])? == there,
+        "a cordon moved something, \
+        or kept nothing off"
+    );
     cluster.ctl(&["uncordon", pinned]).map(drop)
 }
 
 fn what_is_asked_wrongly_is_refused(cluster: &Cluster) -> Result<()> {
-    cluster.write_unit("wrong@.service", "[Service]\nExecStart=/bin/true\n[X-Fleet]\nMaxUnavailable=none\n")?;
+    cluster.write_unit(
+        "wrong@.service",
+        "[Service]\nExecStart=/bin/true\n[X-Fleet]\nMaxUnavailable=none\n",
+    )?;
     for (args, words) in [
         (&["submit", "/root/units/wrong@.service"][..], "invalid MaxUnavailable \"none\""),
         (&["rollback", "roll@", "--to=9"], "has no revision 9; its present one is 4"),

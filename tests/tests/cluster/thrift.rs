@@ -1,4 +1,5 @@
-//! What is not done: reloads that nobody needs, writes when nothing happens, files that are not fleet's.
+//! What is not done: reloads that nobody needs, writes when nothing happens, files that are not
+//! fleet's.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,10 @@ fn new_names_need_no_reload(cluster: &Cluster) -> Result<()> {
     cluster.submit("bench@.service", SLEEPER)?;
     cluster.ctl(&["scale", "bench=20"])?;
     cluster.start("single.service", SLEEPER)?;
-    cluster.start("tick.timer", "[Timer]\nOnActiveSec=1h\nUnit=single.service\n\n[X-Fleet]\nMachineOf=single.service\n")?;
+    cluster.start(
+        "tick.timer",
+        "[Timer]\nOnActiveSec=1h\nUnit=single.service\n\n[X-Fleet]\nMachineOf=single.service\n",
+    )?;
     ensure!(reloads(cluster)? == before, "{:?} reloads, before {before:?}", reloads(cluster)?);
     Ok(())
 }
@@ -36,12 +40,20 @@ fn changed_texts_need_one_reload_for_all(cluster: &Cluster) -> Result<()> {
     cluster.start("bench@.service", &SLEEPER.replace("infinity", "1000000"))?;
     let after = cluster.running(&["bench@*.service"])?;
     ensure!(
-        after.len() == 20 && after.iter().all(|(key, pid)| pids.get(key).is_some_and(|old| old != pid)),
+        after.len() == 20
+            && after.iter().all(|(key, pid)| pids.get(key).is_some_and(|old| old != pid)),
         "{pids:?}, then {after:?}"
     );
-    for (host, (before, after)) in cluster.hosts().iter().zip(before.iter().zip(&reloads(cluster)?)) {
-        // All of a machine's texts change in one document; a second reload is allowed for one that came in two parts.
-        ensure!((1..=2).contains(&(after - before)), "{host} reloaded {} times for ten changed units", after - before);
+    for (host, (before, after)) in cluster.hosts().iter().zip(before.iter().zip(&reloads(cluster)?))
+    {
+        // All of a machine's texts change in one document; a second reload is allowed for one that
+        // came in two parts.
+        ensure!(
+            (1..=2).contains(&(after - before)),
+            "{host} reloaded {} times for ten changed \
+            units",
+            after - before
+        );
     }
     Ok(())
 }
@@ -64,7 +76,11 @@ fn an_idle_cluster_writes_nothing(cluster: &Cluster) -> Result<()> {
         std::thread::sleep(Duration::from_millis(250));
         let now = cluster.store_revision()?;
         if now != revision {
-            ensure!(Instant::now() < settled, "etcd went from revision {revision} to {now} while nothing happened");
+            ensure!(
+                Instant::now() < settled,
+                "etcd went from revision {revision} to {now} while \
+                nothing happened"
+            );
             (revision, since) = (now, Instant::now());
         }
     }
@@ -76,7 +92,8 @@ fn an_idle_cluster_writes_nothing(cluster: &Cluster) -> Result<()> {
 /// How often each host's systemd has reloaded, by its own account.
 fn reloads(cluster: &Cluster) -> Result<Vec<u64>> {
     let count = |host: &String| {
-        let script = "journalctl --sync; journalctl --boot --quiet --output=cat _PID=1 | grep -c '^Reloading finished' || true";
+        let script = "journalctl --sync; journalctl --boot --quiet --output=cat _PID=1 | grep -c \
+            '^Reloading finished' || true";
         Ok(cluster.lab.sh(host, script)?.parse()?)
     };
     cluster.hosts().iter().map(count).collect()

@@ -7,7 +7,8 @@ use fleet_tests::lab::wait_for;
 use crate::{SLEEPER, lab};
 
 #[test]
-fn services_sockets_timers_paths_targets_and_mounts_run_and_a_hosts_own_units_are_left_alone() -> Result<()> {
+fn services_sockets_timers_paths_targets_and_mounts_run_and_a_hosts_own_units_are_left_alone()
+-> Result<()> {
     scenario(&lab("types", 2), |cluster| {
         a_oneshot_runs_once_and_is_not_repeated(cluster)?;
         a_scaled_oneshot_has_arrived_when_it_has_ended(cluster)?;
@@ -53,11 +54,18 @@ fn a_oneshot_runs_once_and_is_not_repeated(cluster: &Cluster) -> Result<()> {
 }
 
 fn a_scaled_oneshot_has_arrived_when_it_has_ended(cluster: &Cluster) -> Result<()> {
-    cluster.submit("job@.service", &on_h2("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo %i >> /tmp/jobs'\n"))?;
+    cluster.submit(
+        "job@.service",
+        &on_h2(
+            "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo %i \
+        >> /tmp/jobs'\n",
+        ),
+    )?;
     // Each of these waits for the end, and had waited for ever.
     cluster.ctl(&["scale", "job=2"])?;
     cluster.ctl(&["restart", "job@.service"])?;
-    let mut jobs: Vec<String> = cluster.lab.sh("h2", "cat /tmp/jobs")?.lines().map(str::to_string).collect();
+    let mut jobs: Vec<String> =
+        cluster.lab.sh("h2", "cat /tmp/jobs")?.lines().map(str::to_string).collect();
     jobs.sort();
     ensure!(jobs == ["1", "1", "2", "2"], "{jobs:?}");
     cluster.ctl(&["destroy", "job@.service"]).map(drop)
@@ -65,12 +73,25 @@ fn a_scaled_oneshot_has_arrived_when_it_has_ended(cluster: &Cluster) -> Result<(
 
 fn a_socket_starts_its_service_when_somebody_connects(cluster: &Cluster) -> Result<()> {
     // systemd's own proxy takes the socket over; where it leads does not matter here.
-    let main = on_h2("[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd --exit-idle-time=60 127.0.0.1:9\n");
+    let main = on_h2(
+        "[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd \
+        --exit-idle-time=60 127.0.0.1:9\n",
+    );
     let path = cluster.write_unit("door.service", &main)?;
     cluster.ctl(&["load", &path])?;
     cluster.start("door.socket", &on_h2("[Socket]\nListenStream=7000\n"))?;
-    ensure!(state_of(cluster, "door.socket")? == "active listening", "{}", state_of(cluster, "door.socket")?);
-    ensure!(!cluster.running_on("h2", &["door.service"])?.contains_key("door.service"), "it runs before anybody connected");
+    ensure!(
+        state_of(cluster, "door.socket")?
+            == "active \
+        listening",
+        "{}",
+        state_of(cluster, "door.socket")?
+    );
+    ensure!(
+        !cluster.running_on("h2", &["door.service"])?.contains_key("door.service"),
+        "it runs \
+        before anybody connected"
+    );
     let address = cluster.lab.address("h2")?.to_owned();
     // Nobody answers behind the proxy; that it was started is what counts.
     let _ = cluster.lab.http_get(&format!("http://{address}:7000/"));
@@ -82,10 +103,16 @@ fn a_socket_starts_its_service_when_somebody_connects(cluster: &Cluster) -> Resu
 }
 
 fn a_timer_starts_its_service(cluster: &Cluster) -> Result<()> {
-    let service = on_h2("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo tick >> /tmp/ticks'\n");
+    let service = on_h2(
+        "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo tick >> \
+        /tmp/ticks'\n",
+    );
     let path = cluster.write_unit("tick.service", &service)?;
     cluster.ctl(&["load", &path])?;
-    cluster.start("tick.timer", &on_h2("[Timer]\nOnActiveSec=100ms\nOnUnitActiveSec=500ms\nAccuracySec=10ms\n"))?;
+    cluster.start(
+        "tick.timer",
+        &on_h2("[Timer]\nOnActiveSec=100ms\nOnUnitActiveSec=500ms\nAccuracySec=10ms\n"),
+    )?;
     wait_for("three ticks", PATIENCE, || {
         let ticks = cluster.lab.sh("h2", "cat /tmp/ticks")?;
         ensure!(ticks.lines().count() >= 3, "{ticks}");
@@ -95,10 +122,16 @@ fn a_timer_starts_its_service(cluster: &Cluster) -> Result<()> {
 }
 
 fn a_scaled_timer_that_does_not_remain_fires_once(cluster: &Cluster) -> Result<()> {
-    let path =
-        cluster.write_unit("once.service", &on_h2("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo once >> /tmp/once'\n"))?;
+    let path = cluster.write_unit(
+        "once.service",
+        &on_h2(
+            "[Service]\nType=oneshot\nExecStart=/bin/sh -c \
+            'echo once >> /tmp/once'\n",
+        ),
+    )?;
     cluster.ctl(&["load", &path])?;
-    let timer = "[Timer]\nOnActiveSec=100ms\nAccuracySec=10ms\nRemainAfterElapse=no\nUnit=once.service\n";
+    let timer =
+        "[Timer]\nOnActiveSec=100ms\nAccuracySec=10ms\nRemainAfterElapse=no\nUnit=once.service\n";
     cluster.submit("once@.timer", &on_h2(timer))?;
     cluster.ctl(&["scale", "once@.timer=1"])?;
     wait_for("the timer to be gone", PATIENCE, || {
@@ -109,16 +142,29 @@ fn a_scaled_timer_that_does_not_remain_fires_once(cluster: &Cluster) -> Result<(
     // It had been started again at once; two more passes of the agent are time enough for that.
     cluster.start("other.service", &on_h2(SLEEPER))?;
     cluster.ctl(&["destroy", "other.service"])?;
-    ensure!(cluster.lab.sh("h2", "cat /tmp/once")? == "once", "{}", cluster.lab.sh("h2", "cat /tmp/once")?);
+    ensure!(
+        cluster.lab.sh("h2", "cat /tmp/once")? == "once",
+        "{}",
+        cluster.lab.sh("h2", "cat /tmp/once")?
+    );
     cluster.ctl(&["destroy", "once@.timer", "once.service"]).map(drop)
 }
 
 fn a_path_starts_its_service(cluster: &Cluster) -> Result<()> {
-    let service = on_h2("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'rm /tmp/inbox && echo came >> /tmp/came'\n");
+    let service = on_h2(
+        "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'rm /tmp/inbox && echo \
+        came >> /tmp/came'\n",
+    );
     let path = cluster.write_unit("inbox.service", &service)?;
     cluster.ctl(&["load", &path])?;
     cluster.start("inbox.path", &on_h2("[Path]\nPathExists=/tmp/inbox\n"))?;
-    ensure!(state_of(cluster, "inbox.path")? == "active waiting", "{}", state_of(cluster, "inbox.path")?);
+    ensure!(
+        state_of(cluster, "inbox.path")?
+            == "active \
+        waiting",
+        "{}",
+        state_of(cluster, "inbox.path")?
+    );
     cluster.lab.sh("h2", "touch /tmp/inbox")?;
     wait_for("the service behind the path", PATIENCE, || {
         let came = cluster.lab.sh("h2", "cat /tmp/came")?;
@@ -129,14 +175,29 @@ fn a_path_starts_its_service(cluster: &Cluster) -> Result<()> {
 
 fn a_target_brings_nothing_else(cluster: &Cluster) -> Result<()> {
     cluster.start("stage.target", &on_h2("[Unit]\nDescription=A stage\n"))?;
-    ensure!(state_of(cluster, "stage.target")? == "active active", "{}", state_of(cluster, "stage.target")?);
+    ensure!(
+        state_of(cluster, "stage.target")?
+            == "active \
+        active",
+        "{}",
+        state_of(cluster, "stage.target")?
+    );
     cluster.ctl(&["stop", "stage.target"])?;
-    ensure!(state_of(cluster, "stage.target")? == "inactive dead", "{}", state_of(cluster, "stage.target")?);
+    ensure!(
+        state_of(cluster, "stage.target")?
+            == "inactive \
+        dead",
+        "{}",
+        state_of(cluster, "stage.target")?
+    );
     Ok(())
 }
 
 fn an_installed_unit_is_enabled_while_it_is_loaded(cluster: &Cluster) -> Result<()> {
-    let path = cluster.write_unit("night.service", &on_h2(&format!("{SLEEPER}\n[Install]\nWantedBy=night.target\n")))?;
+    let path = cluster.write_unit(
+        "night.service",
+        &on_h2(&format!("{SLEEPER}\n[Install]\nWantedBy=night.target\n")),
+    )?;
     cluster.ctl(&["load", &path])?;
     ensure!(cluster.lab.sh("h2", "systemctl is-enabled night.service")? == "enabled-runtime");
     ensure!(state_of(cluster, "night.service")? == "inactive dead");
@@ -148,15 +209,28 @@ fn an_installed_unit_is_enabled_while_it_is_loaded(cluster: &Cluster) -> Result<
     })?;
     cluster.ctl(&["destroy", "night.target", "night.service"])?;
     for line in ["Alias=dbus.service", "Also=debug-shell.service"] {
-        let path = cluster.write_unit("greedy.service", &on_h2(&format!("{SLEEPER}\n[Install]\n{line}\n")))?;
+        let path = cluster
+            .write_unit("greedy.service", &on_h2(&format!("{SLEEPER}\n[Install]\n{line}\n")))?;
         let said = cluster.fleetctl("h1", &["start", &path])?;
-        ensure!(said.code == 1 && said.err.contains(&format!("{line}: this machine has a")), "{said:?}");
+        ensure!(
+            said.code == 1
+                && said.err.contains(&format!(
+                    "{line}: this machine \
+            has a"
+                )),
+            "{said:?}"
+        );
         cluster.ctl(&["destroy", "greedy.service"])?;
     }
-    let host = "test ! -e /run/systemd/system/dbus.service && systemctl is-enabled debug-shell.service || true";
+    let host = "test ! -e /run/systemd/system/dbus.service && systemctl is-enabled \
+        debug-shell.service || true";
     ensure!(cluster.lab.sh("h2", host)? == "disabled");
     wait_for("the link to go", PATIENCE, || {
-        let left = cluster.lab.sh("h2", "ls -d /run/systemd/system/night* /run/systemd/system/*/night* 2>/dev/null || true")?;
+        let left = cluster.lab.sh(
+            "h2",
+            "ls -d /run/systemd/system/night* \
+            /run/systemd/system/*/night* 2>/dev/null || true",
+        )?;
         ensure!(left.is_empty(), "{left}");
         Ok(())
     })?;
@@ -168,14 +242,18 @@ fn an_installed_unit_is_enabled_while_it_is_loaded(cluster: &Cluster) -> Result<
 }
 
 fn a_mount_is_mounted_and_unmounted(cluster: &Cluster) -> Result<()> {
-    cluster.start("srv-scratch.mount", &on_h2("[Mount]\nWhat=tmpfs\nWhere=/srv/scratch\nType=tmpfs\nOptions=size=1M\n"))?;
+    cluster.start(
+        "srv-scratch.mount",
+        &on_h2("[Mount]\nWhat=tmpfs\nWhere=/srv/scratch\nType=tmpfs\nOptions=size=1M\n"),
+    )?;
     ensure!(cluster.lab.sh("h2", "findmnt --noheadings --output=FSTYPE /srv/scratch")? == "tmpfs");
     cluster.ctl(&["destroy", "srv-scratch.mount"])?;
     let left = cluster.lab.exec("h2", &["findmnt", "/srv/scratch"])?;
     ensure!(!left.status.success(), "it is still mounted");
     // What the host mounted itself is not fleet's to take over, and then to unmount.
     cluster.lab.sh("h2", "mkdir -p /srv/own && mount -t tmpfs none /srv/own")?;
-    let own = cluster.write_unit("srv-own.mount", &on_h2("[Mount]\nWhat=tmpfs\nWhere=/srv/own\nType=tmpfs\n"))?;
+    let own = cluster
+        .write_unit("srv-own.mount", &on_h2("[Mount]\nWhat=tmpfs\nWhere=/srv/own\nType=tmpfs\n"))?;
     let said = cluster.fleetctl("h1", &["start", &own])?;
     ensure!(said.code == 1 && said.err.contains("of its own (/proc/self/mountinfo)"), "{said:?}");
     cluster.ctl(&["destroy", "srv-own.mount"])?;
@@ -188,7 +266,10 @@ fn an_instance_can_be_started_by_name(cluster: &Cluster) -> Result<()> {
     cluster.ctl(&["submit", &template])?;
     let said = cluster.ctl(&["start", "named@blue.service", "named@green"])?;
     ensure!(
-        said.contains("Unit named@blue.service launched on") && said.contains("Unit named@green.service launched on"),
+        said.contains(
+            "Unit named@blue.service \
+            launched on"
+        ) && said.contains("Unit named@green.service launched on"),
         "{said}"
     );
     ensure!(cluster.ctl(&["journal", "--output=cat", "named@blue"])?.contains("I am blue"));
@@ -200,21 +281,37 @@ fn an_instance_can_be_started_by_name(cluster: &Cluster) -> Result<()> {
 
 fn a_path_and_its_service_start_in_one_command(cluster: &Cluster) -> Result<()> {
     let path = cluster.write_unit("post.path", &on_h2("[Path]\nPathExists=/tmp/post\n"))?;
-    let service = "[Service]\nType=oneshot\nExecStart=/bin/rm -f /tmp/post\n[X-Fleet]\nMachineOf=post.path\n";
+    let service = "[Service]\nType=oneshot\nExecStart=/bin/rm -f \
+        /tmp/post\n[X-Fleet]\nMachineOf=post.path\n";
     let service = cluster.write_unit("post.service", service)?;
     cluster.ctl(&["start", &path, &service])?;
-    ensure!(state_of(cluster, "post.path")? == "active waiting", "{}", state_of(cluster, "post.path")?);
+    ensure!(
+        state_of(cluster, "post.path")?
+            == "active \
+        waiting",
+        "{}",
+        state_of(cluster, "post.path")?
+    );
     cluster.ctl(&["destroy", "post.path", "post.service"]).map(drop)
 }
 
-fn a_start_that_a_dependency_keeps_from_happening_fails_and_is_tried_again(cluster: &Cluster) -> Result<()> {
+fn a_start_that_a_dependency_keeps_from_happening_fails_and_is_tried_again(
+    cluster: &Cluster,
+) -> Result<()> {
     let setup = "[Service]\nType=oneshot\nExecStart=/usr/bin/test -e /tmp/mended\n";
     let setup = cluster.write_unit("setup.service", &on_h2(setup))?;
     cluster.ctl(&["load", &setup])?;
     let app = format!("[Unit]\nRequires=setup.service\nAfter=setup.service\n{SLEEPER}");
     let app = cluster.write_unit("app.service", &on_h2(&app))?;
     let said = cluster.fleetctl("h1", &["start", &app])?;
-    ensure!(said.code == 1 && said.err.contains("a dependency job failed (dependency)"), "{said:?}");
+    ensure!(
+        said.code == 1
+            && said.err.contains(
+                "a dependency job failed \
+        (dependency)"
+            ),
+        "{said:?}"
+    );
     cluster.lab.sh("h2", "touch /tmp/mended")?;
     wait_for("the next try", PATIENCE, || {
         let state = state_of(cluster, "app.service")?;
@@ -226,7 +323,9 @@ fn a_start_that_a_dependency_keeps_from_happening_fails_and_is_tried_again(clust
 
 fn a_sidekick_comes_back_with_its_main_unit(cluster: &Cluster) -> Result<()> {
     let both = &["main.service", "call.service"];
-    let call = format!("[Unit]\nBindsTo=main.service\nAfter=main.service\n{SLEEPER}\n[X-Fleet]\nMachineOf=main.service\n");
+    let call = format!(
+        "[Unit]\nBindsTo=main.service\nAfter=main.service\n{SLEEPER}\n[X-Fleet]\nMachineOf=main.service\n"
+    );
     cluster.start("main.service", &on_h2(&format!("{SLEEPER}Restart=always\n")))?;
     cluster.start("call.service", &call)?;
     for how in ["kill --signal=KILL --kill-whom=main", "stop"] {
@@ -234,7 +333,9 @@ fn a_sidekick_comes_back_with_its_main_unit(cluster: &Cluster) -> Result<()> {
         cluster.lab.sh("h2", &format!("systemctl {how} main.service"))?;
         wait_for("both to be back", PATIENCE, || {
             let now = cluster.running_on("h2", both)?;
-            let again = |unit: &&str| now.get(*unit).is_some_and(|pid| *pid != 0 && before.get(*unit) != Some(pid));
+            let again = |unit: &&str| {
+                now.get(*unit).is_some_and(|pid| *pid != 0 && before.get(*unit) != Some(pid))
+            };
             ensure!(both.iter().all(again), "after {how}: {before:?} became {now:?}");
             Ok(())
         })?;
@@ -242,12 +343,27 @@ fn a_sidekick_comes_back_with_its_main_unit(cluster: &Cluster) -> Result<()> {
     // fleet's own stop is the user's wish.
     cluster.ctl(&["stop", "main.service"])?;
     wait_for("the sidekick to wait", PATIENCE, || {
-        let state = cluster.states()?.into_iter().find(|state| state.name == "call.service").context("its state")?;
-        let waits = state.message.as_deref().is_some_and(|message| message.contains("again when main.service is up"));
+        let state = cluster
+            .states()?
+            .into_iter()
+            .find(|state| state.name == "call.service")
+            .context("its state")?;
+        let waits = state.message.as_deref().is_some_and(|message| {
+            message.contains(
+                "again when \
+            main.service is up",
+            )
+        });
         ensure!(state.systemd_active_state == "inactive" && waits, "{state:?}");
         Ok(())
     })?;
-    ensure!(state_of(cluster, "main.service")? == "inactive dead", "{}", state_of(cluster, "main.service")?);
+    ensure!(
+        state_of(cluster, "main.service")?
+            == "inactive \
+        dead",
+        "{}",
+        state_of(cluster, "main.service")?
+    );
     cluster.ctl(&["start", "main.service"])?;
     wait_for("the sidekick", PATIENCE, || {
         let state = state_of(cluster, "call.service")?;
@@ -259,12 +375,20 @@ fn a_sidekick_comes_back_with_its_main_unit(cluster: &Cluster) -> Result<()> {
 /// Of what the last case left, too.
 fn what_isolate_stops_comes_back(cluster: &Cluster) -> Result<()> {
     let (up, ended) = (&["main.service", "call.service"], &["ended.service"]);
-    cluster.start("ended.service", &on_h2("[Service]\nExecStart=/bin/sh -c 'echo ran >> /tmp/ended'\n"))?;
+    cluster.start(
+        "ended.service",
+        &on_h2(
+            "[Service]\nExecStart=/bin/sh -c 'echo ran >> \
+        /tmp/ended'\n",
+        ),
+    )?;
     let before = cluster.running_on("h2", up)?;
     cluster.lab.sh("h2", "systemctl isolate multi-user.target")?;
     wait_for("both to be back", PATIENCE, || {
         let now = cluster.running_on("h2", up)?;
-        let again = |unit: &&str| now.get(*unit).is_some_and(|pid| *pid != 0 && before.get(*unit) != Some(pid));
+        let again = |unit: &&str| {
+            now.get(*unit).is_some_and(|pid| *pid != 0 && before.get(*unit) != Some(pid))
+        };
         ensure!(up.iter().all(again), "{before:?} became {now:?}");
         Ok(())
     })?;
@@ -278,17 +402,40 @@ fn a_unit_of_the_hosts_own_is_refused_and_never_overwritten(cluster: &Cluster) -
     cluster.write("h2", "/etc/systemd/system/mine.service", own)?;
     cluster.lab.sh("h2", "systemctl daemon-reload; systemctl start mine.service")?;
     let before = cluster.running_on("h2", &["mine.service", "dbus.service"])?;
-    for (name, place) in
-        [("mine.service", "/etc/systemd/system/mine.service"), ("dbus.service", "/usr/lib/systemd/system/dbus.service")]
-    {
+    for (name, place) in [
+        ("mine.service", "/etc/systemd/system/mine.service"),
+        ("dbus.service", "/usr/lib/systemd/system/dbus.service"),
+    ] {
         let path = cluster.write_unit(name, &on_h2(SLEEPER))?;
         let said = cluster.fleetctl("h1", &["start", &path])?;
-        ensure!(said.code == 1 && said.err.contains("of its own") && said.err.contains(place), "{said:?}");
-        let state = cluster.states()?.into_iter().find(|state| state.name == name).context("its state")?;
-        ensure!(state.message.as_deref().is_some_and(|message| message.contains("of its own")), "{state:?}");
+        ensure!(
+            said.code == 1
+                && said.err.contains(
+                    "of its \
+            own"
+                )
+                && said.err.contains(place),
+            "{said:?}"
+        );
+        let state =
+            cluster.states()?.into_iter().find(|state| state.name == name).context("its state")?;
+        ensure!(
+            state.message.as_deref().is_some_and(|message| message.contains(
+                "of its \
+            own"
+            )),
+            "{state:?}"
+        );
         // Taking it away again must not take away the host's.
         cluster.ctl(&["destroy", name])?;
-        ensure!(cluster.lab.exec("h2", &["test", "-e", &format!("/run/systemd/system/{name}")])?.status.code() == Some(1));
+        ensure!(
+            cluster
+                .lab
+                .exec("h2", &["test", "-e", &format!("/run/systemd/system/{name}")])?
+                .status
+                .code()
+                == Some(1)
+        );
     }
     ensure!(cluster.lab.sh("h2", "cat /etc/systemd/system/mine.service")? == own.trim_end());
     ensure!(cluster.running_on("h2", &["mine.service", "dbus.service"])? == before);
@@ -297,31 +444,65 @@ fn a_unit_of_the_hosts_own_is_refused_and_never_overwritten(cluster: &Cluster) -
 
 fn a_name_that_the_host_takes_over_later_is_left_to_it(cluster: &Cluster) -> Result<()> {
     cluster.start("later.service", &on_h2(SLEEPER))?;
-    cluster.write("h2", "/etc/systemd/system/later.service", "[Service]\nExecStart=/bin/sleep 54321\n")?;
+    cluster.write(
+        "h2",
+        "/etc/systemd/system/later.service",
+        "[Service]\nExecStart=/bin/sleep \
+        54321\n",
+    )?;
     cluster.lab.sh("h2", "systemctl daemon-reload; systemctl restart later.service")?;
     let before = cluster.running_on("h2", &["later.service"])?;
-    let path = cluster.write_unit("later.service", &on_h2("[Service]\nExecStart=/bin/sleep 1d\n"))?;
+    let path =
+        cluster.write_unit("later.service", &on_h2("[Service]\nExecStart=/bin/sleep 1d\n"))?;
     let said = cluster.fleetctl("h1", &["start", "--replace", &path])?;
-    ensure!(said.code == 1 && said.err.contains("of its own (/etc/systemd/system/later.service)"), "{said:?}");
+    ensure!(
+        said.code == 1
+            && said.err.contains(
+                "of its own \
+        (/etc/systemd/system/later.service)"
+            ),
+        "{said:?}"
+    );
     cluster.ctl(&["destroy", "later.service"])?;
     ensure!(cluster.running_on("h2", &["later.service"])? == before, "it was not fleet's to touch");
     let left = cluster.lab.sh("h2", "ls -d /run/systemd/system/later* || true")?;
     ensure!(left.is_empty(), "{left}");
-    cluster.lab.sh("h2", "systemctl stop later.service; rm /etc/systemd/system/later.service; systemctl daemon-reload").map(drop)
+    cluster
+        .lab
+        .sh(
+            "h2",
+            "systemctl stop later.service; rm /etc/systemd/system/later.service; \
+        systemctl daemon-reload",
+        )
+        .map(drop)
 }
 
 fn what_systemd_cannot_run_is_told_in_its_own_words(cluster: &Cluster) -> Result<()> {
     for (lines, words) in [
         ("ExecStart=/no/such", "/no/such: No such file or directory"),
-        ("EnvironmentFile=/no/such\nExecStart=/bin/true", "Failed to load environment files: No such file or directory"),
+        (
+            "EnvironmentFile=/no/such\nExecStart=/bin/true",
+            "Failed to load environment files: No \
+            such file or directory",
+        ),
     ] {
         for kind in ["simple", "exec"] {
-            let path = cluster.write_unit("words.service", &on_h2(&format!("[Service]\nType={kind}\n{lines}\n")))?;
+            let path = cluster.write_unit(
+                "words.service",
+                &on_h2(&format!("[Service]\nType={kind}\n{lines}\n")),
+            )?;
             let said = cluster.fleetctl("h1", &["start", &path])?;
             ensure!(said.code == 1 && said.err.contains(words), "{kind}: {said:?}");
             wait_for("the list to say so, too", PATIENCE, || {
-                let state = cluster.states()?.into_iter().find(|state| state.name == "words.service").context("its state")?;
-                ensure!(state.message.as_deref().is_some_and(|message| message.contains(words)), "{state:?}");
+                let state = cluster
+                    .states()?
+                    .into_iter()
+                    .find(|state| state.name == "words.service")
+                    .context("its state")?;
+                ensure!(
+                    state.message.as_deref().is_some_and(|message| message.contains(words)),
+                    "{state:?}"
+                );
                 Ok(())
             })?;
             cluster.ctl(&["destroy", "words.service"])?;
@@ -330,37 +511,74 @@ fn what_systemd_cannot_run_is_told_in_its_own_words(cluster: &Cluster) -> Result
     Ok(())
 }
 
-fn what_fleet_keeps_is_roots_alone_and_unit_files_are_for_all_whatever_the_umask(cluster: &Cluster) -> Result<()> {
-    let umask = "mkdir -p /etc/systemd/system/fleetd.service.d; printf '[Service]\\nUMask=0077\\n' > /etc/systemd/system/fleetd.service.d/umask.conf";
+fn what_fleet_keeps_is_roots_alone_and_unit_files_are_for_all_whatever_the_umask(
+    cluster: &Cluster,
+) -> Result<()> {
+    let umask = "mkdir -p /etc/systemd/system/fleetd.service.d; printf \
+        '[Service]\\nUMask=0077\\n' > /etc/systemd/system/fleetd.service.d/umask.conf";
     // As an older fleetd left it.
     let old = "chmod -R u=rwX,go=rX /var/lib/fleet; chmod 755 /var/lib/fleet";
-    cluster.lab.sh("h2", &format!("{umask}; {old}; systemctl daemon-reload; systemctl restart fleetd"))?;
+    cluster.lab.sh(
+        "h2",
+        &format!(
+            "{umask}; {old}; systemctl daemon-reload; systemctl restart \
+        fleetd"
+        ),
+    )?;
     cluster.wait_until_ready()?;
     cluster.start("seen.service", &on_h2(SLEEPER))?;
     let open = cluster.lab.sh("h2", "find /var/lib/fleet -perm /077")?;
     ensure!(open.is_empty(), "others may read {open}");
-    let modes = cluster.lab.sh("h2", "cd /run/systemd/system && stat -c %a seen.service seen.service.d seen.service.d/*")?;
+    let modes = cluster.lab.sh(
+        "h2",
+        "cd /run/systemd/system && stat -c %a seen.service \
+        seen.service.d seen.service.d/*",
+    )?;
     ensure!(modes == "644\n755\n644", "{modes}");
     cluster.ctl(&["destroy", "seen.service"])?;
-    cluster.lab.sh("h2", "rm -r /etc/systemd/system/fleetd.service.d; systemctl daemon-reload; systemctl restart fleetd")?;
+    cluster.lab.sh(
+        "h2",
+        "rm -r /etc/systemd/system/fleetd.service.d; systemctl daemon-reload; \
+        systemctl restart fleetd",
+    )?;
     cluster.wait_until_ready()
 }
 
 /// What its own text cannot ask for, a host's drop-in can.
-fn a_unit_that_systemd_does_not_stop_is_told_and_holds_up_no_leave(cluster: &Cluster) -> Result<()> {
-    cluster.write("h2", "/etc/systemd/system/stays.service.d/stays.conf", "[Unit]\nRefuseManualStop=yes\n")?;
+fn a_unit_that_systemd_does_not_stop_is_told_and_holds_up_no_leave(
+    cluster: &Cluster,
+) -> Result<()> {
+    cluster.write(
+        "h2",
+        "/etc/systemd/system/stays.service.d/stays.conf",
+        "[Unit]\nRefuseManualStop=yes\n",
+    )?;
     cluster.start("stays.service", &on_h2(SLEEPER))?;
     let said = cluster.fleetctl("h1", &["destroy", "stays.service"])?;
-    ensure!(said.code == 1 && said.err.contains("Operation refused") && said.err.contains("systemctl kill"), "{said:?}");
-    ensure!(cluster.ctl(&["list-units"])?.contains("stays.service"), "it is in the list until it has stopped");
+    ensure!(
+        said.code == 1
+            && said.err.contains(
+                "Operation \
+        refused"
+            )
+            && said.err.contains("systemctl kill"),
+        "{said:?}"
+    );
+    ensure!(
+        cluster.ctl(&["list-units"])?.contains("stays.service"),
+        "it is in the list until it \
+        has stopped"
+    );
     let since = std::time::Instant::now();
     cluster.lab.sh("h2", "systemctl stop fleetd.socket fleetd")?;
     ensure!(since.elapsed() < PATIENCE, "a leave took {:?}", since.elapsed());
     let log = cluster.lab.sh("h2", "journalctl -u fleetd -o cat")?;
     ensure!(log.contains("1 unit runs on here"), "{log}");
-    cluster
-        .lab
-        .sh("h2", "rm -r /etc/systemd/system/stays.service.d; systemctl daemon-reload; systemctl start fleetd.socket fleetd")?;
+    cluster.lab.sh(
+        "h2",
+        "rm -r /etc/systemd/system/stays.service.d; systemctl daemon-reload; systemctl \
+            start fleetd.socket fleetd",
+    )?;
     cluster.wait_until_ready()?;
     cluster.start("next.service", &on_h2(SLEEPER))?;
     wait_for("it to stop once systemd lets it", PATIENCE, || {
@@ -371,6 +589,10 @@ fn a_unit_that_systemd_does_not_stop_is_told_and_holds_up_no_leave(cluster: &Clu
 }
 
 fn state_of(cluster: &Cluster, name: &str) -> Result<String> {
-    let state = cluster.states()?.into_iter().find(|state| state.name == name).with_context(|| format!("no state of {name}"))?;
+    let state = cluster
+        .states()?
+        .into_iter()
+        .find(|state| state.name == name)
+        .with_context(|| format!("no state of {name}"))?;
     Ok(format!("{} {}", state.systemd_active_state, state.systemd_sub_state))
 }

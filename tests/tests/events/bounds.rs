@@ -21,7 +21,8 @@ async fn a_deploy_of_100_000_instances_is_a_few_dozen_transactions_and_all_of_it
     assert!(transactions <= 36, "{transactions} transactions");
     let events = cluster.events().await.split_off(told);
     assert_eq!(events.len() as i64, transactions, "each transaction has its event");
-    let placed = events.iter().flat_map(|event| &event.items).filter(|item| item.what == What::Placed);
+    let placed =
+        events.iter().flat_map(|event| &event.items).filter(|item| item.what == What::Placed);
     assert_eq!(placed.map(Item::instances).sum::<usize>(), 100_000);
 }
 
@@ -39,7 +40,13 @@ async fn old_events_go_when_there_are_too_many() {
         assert!(events.len() <= MAX_EVENTS, "{}", events.len());
     }
     let told = cluster.told(0).await;
-    assert!(told.ends_with("placed web@1.service on a: fewest units of the machines that fit"), "{told}");
+    assert!(
+        told.ends_with(
+            "placed web@1.service on a: fewest units of the machines that \
+        fit"
+        ),
+        "{told}"
+    );
     assert!(cluster.events().await.len() > MAX_EVENTS / 2);
 }
 
@@ -58,7 +65,8 @@ async fn old_events_go_when_they_are_too_large() {
         assert!(bytes <= MAX_BYTES, "{bytes} bytes in {} events", stored.len());
     }
     // What is not gone is still most of what fits.
-    let bytes: usize = cluster.store.events().await.unwrap().0.iter().map(|event| event.bytes).sum();
+    let bytes: usize =
+        cluster.store.events().await.unwrap().0.iter().map(|event| event.bytes).sum();
     assert!(bytes > MAX_BYTES / 2, "{bytes}");
 }
 
@@ -66,8 +74,11 @@ async fn old_events_go_when_they_are_too_large() {
 async fn fill(cluster: &Cluster, leader: &Elected, count: usize, bytes: usize) {
     for number in 0..count {
         let item = Item::of_machine(What::Other, MachineId::new("a"), "x".repeat(bytes));
-        let event =
-            Event { id: format!("{:016}-{number:09}", 0), leader: leader.engine.machine.clone(), ..Event::new(vec![item]) };
+        let event = Event {
+            id: format!("{:016}-{number:09}", 0),
+            leader: leader.engine.machine.clone(),
+            ..Event::new(vec![item])
+        };
         assert_eq!(event.left_out, 0);
         cluster.put_event(leader.term, &event).await;
     }

@@ -1,19 +1,22 @@
-//! A cluster without hosts: machines that are keys in an embedded store, and an engine that is ticked by hand.
+//! A cluster without hosts: machines that are keys in an embedded store, and an engine that is
+//! ticked by hand.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::event::{Event, Item};
-use fleet_core::model::{DesiredState, FORMAT, InstanceStatus, Leader, Machine, Report, UnitRecord, Unknown};
+use fleet_core::model::{
+    DesiredState, FORMAT, InstanceStatus, Leader, Machine, Report, UnitRecord, Unknown,
+};
 use fleet_core::name::{MachineId, UnitName};
 use fleetd::leader::engine::{Engine, Memory};
 use fleetd::leader::event_log::EventLog;
-use fleetd::machine::health::Health;
-use fleetd::metrics::Metrics;
 use fleetd::leader::planner::Planner;
 use fleetd::leader::replays::Replays;
+use fleetd::machine::health::Health;
 use fleetd::machine::session::Standing;
+use fleetd::metrics::Metrics;
 use fleetd::store::embedded::EmbeddedKv;
 use fleetd::store::kv::{Change, Kv};
 use fleetd::store::{Mirror, Registration, Store, StoreError, Term};
@@ -46,14 +49,22 @@ impl Cluster {
     pub(crate) async fn start() -> Cluster {
         let folder = tempfile::tempdir().unwrap();
         let kv = Arc::new(EmbeddedKv::open(folder.path().join("store")).await.unwrap());
-        Cluster { store: Store::new(kv.clone(), "/fleet/"), kv, machines: BTreeMap::new(), _folder: folder }
+        Cluster {
+            store: Store::new(kv.clone(), "/fleet/"),
+            kv,
+            machines: BTreeMap::new(),
+            _folder: folder,
+        }
     }
 
-    /// Writes a machine's assignment as it is, as somebody with etcdctl would: its revision is another then.
+    /// Writes a machine's assignment as it is, as somebody with etcdctl would: its revision is
+    /// another then.
     pub(crate) async fn touch_assignment(&self, id: &str) {
         let key = format!("/fleet/assignments/{id}");
         let value = self.kv.get(&key).await.unwrap().0.expect("an assignment").value;
-        assert!(self.kv.txn(&[], &[Change::Put { key, value, lease: None }]).await.unwrap().applied);
+        assert!(
+            self.kv.txn(&[], &[Change::Put { key, value, lease: None }]).await.unwrap().applied
+        );
     }
 
     /// Registers machines, together, since each waits for the disk.
@@ -112,7 +123,8 @@ impl Cluster {
             gave_up: true,
             ..InstanceStatus::default()
         };
-        let instances = units.iter().map(|name| (UnitName::trusted(*name), status.clone())).collect();
+        let instances =
+            units.iter().map(|name| (UnitName::trusted(*name), status.clone())).collect();
         let report = Report { v: FORMAT, generation: 1, instances, unknown: Unknown::new() };
         let machine = MachineId::new(id);
         let last = self.store.report_revision(&machine).await.unwrap();
@@ -142,7 +154,8 @@ impl Cluster {
         let lease = self.store.grant(TTL).await.unwrap();
         let term = self.store.campaign(&leader, lease).await.unwrap().expect("somebody leads");
         let engine = self.engine(id, self.store.clone());
-        let log = EventLog::open(&self.store, term, &engine.machine, &self.mirror().await).await.unwrap();
+        let log =
+            EventLog::open(&self.store, term, &engine.machine, &self.mirror().await).await.unwrap();
         Elected { engine, term, log, memory: Memory::default() }
     }
 
@@ -156,7 +169,14 @@ impl Cluster {
     }
 
     pub(crate) async fn events(&self) -> Vec<Event> {
-        self.store.events().await.unwrap().0.into_iter().map(|stored| stored.event.expect("readable")).collect()
+        self.store
+            .events()
+            .await
+            .unwrap()
+            .0
+            .into_iter()
+            .map(|stored| stored.event.expect("readable"))
+            .collect()
     }
 
     /// Writes an event as whoever leads would.
@@ -167,7 +187,12 @@ impl Cluster {
     /// What was told since the event before number `from`, one line an item.
     pub(crate) async fn told(&self, from: usize) -> String {
         let events = self.events().await;
-        events[from..].iter().flat_map(|event| &event.items).map(Item::to_string).collect::<Vec<_>>().join("\n")
+        events[from..]
+            .iter()
+            .flat_map(|event| &event.items)
+            .map(Item::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -178,8 +203,16 @@ impl Elected {
         self.tick_at(cluster, u64::MAX / 2).await
     }
 
-    pub(crate) async fn tick_at(&mut self, cluster: &Cluster, now_ms: u64) -> Result<Option<i64>, StoreError> {
-        Ok(self.engine.tick(&mut self.log, &cluster.mirror().await, &mut self.memory, now_ms).await?.0)
+    pub(crate) async fn tick_at(
+        &mut self,
+        cluster: &Cluster,
+        now_ms: u64,
+    ) -> Result<Option<i64>, StoreError> {
+        Ok(self
+            .engine
+            .tick(&mut self.log, &cluster.mirror().await, &mut self.memory, now_ms)
+            .await?
+            .0)
     }
 
     /// One pass over what was in the store when `mirror` was read.
@@ -189,7 +222,14 @@ impl Elected {
 
     /// Reads the store anew, as after a watch that broke.
     pub(crate) async fn reopen(&mut self, cluster: &Cluster) {
-        self.log = EventLog::open(&cluster.store, self.term, &self.engine.machine, &cluster.mirror().await).await.unwrap();
+        self.log = EventLog::open(
+            &cluster.store,
+            self.term,
+            &self.engine.machine,
+            &cluster.mirror().await,
+        )
+        .await
+        .unwrap();
     }
 
     /// Its lease ends.

@@ -1,4 +1,5 @@
-//! What the engine tells of its decisions, and that what it planned can be planned again: the real engine over the embedded store.
+//! What the engine tells of its decisions, and that what it planned can be planned again: the real
+//! engine over the embedded store.
 
 mod bounds;
 mod cluster;

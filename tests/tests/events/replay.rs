@@ -11,8 +11,16 @@ async fn a_saved_snapshot_gives_what_the_leader_wrote_byte_for_byte() {
     let mut cluster = Cluster::start().await;
     cluster.join(["a", "b", "c"].map(String::from)).await;
     let mut leader = cluster.elect("a").await;
-    cluster.submit("web@.service", Some(7), "[Service]\nExecStart=/bin/w\n[X-Fleet]\nConflicts=db.service\n").await;
-    cluster.submit("db.service", None, "[Service]\nExecStart=/bin/d\nEnvironment=PASSWORD=secret\n").await;
+    cluster
+        .submit(
+            "web@.service",
+            Some(7),
+            "[Service]\nExecStart=/bin/w\n[X-Fleet]\nConflicts=db.service\n",
+        )
+        .await;
+    cluster
+        .submit("db.service", None, "[Service]\nExecStart=/bin/d\nEnvironment=PASSWORD=secret\n")
+        .await;
     leader.tick(&cluster).await.unwrap();
     cluster.lose("b").await;
     cluster.give_up("c", &["web@1.service"]).await;
@@ -31,7 +39,11 @@ async fn a_saved_snapshot_gives_what_the_leader_wrote_byte_for_byte() {
     assert!(!plan.documents.is_empty());
     for (machine, document) in &plan.documents {
         let written = &stored.cluster().snapshot.assignments[machine];
-        assert_eq!(serde_json::to_vec(document).unwrap(), serde_json::to_vec(&**written).unwrap(), "of {machine}");
+        assert_eq!(
+            serde_json::to_vec(document).unwrap(),
+            serde_json::to_vec(&**written).unwrap(),
+            "of {machine}"
+        );
     }
     // Another time, or a machine more, is another plan: the digest tells.
     let mut other = read.clone();
@@ -47,9 +59,15 @@ fn fleetctl_plans_the_same(saved: &str, digest: &str) {
     std::fs::write(&file, saved).unwrap();
     let read: Saved = serde_json::from_str(saved).unwrap();
     let fleetctl = std::env::current_exe().unwrap().parent().unwrap().join("../fleetctl");
-    let output =
-        Command::new(&fleetctl).args(["--json", "debug", "replay"]).arg(&file).output().expect("`make test` builds fleetctl");
+    let output = Command::new(&fleetctl)
+        .args(["--json", "debug", "replay"])
+        .arg(&file)
+        .output()
+        .expect("`make test` builds fleetctl");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains(digest), "{said}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), serde_json::to_string(&read.replay()).unwrap());
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim_end(),
+        serde_json::to_string(&read.replay()).unwrap()
+    );
 }

@@ -22,7 +22,9 @@ async fn a_clusters_story_is_told_with_reasons_and_once() {
     cluster.submit("web@.service", Some(3), SLEEPER).await;
     leader.tick(&cluster).await.unwrap();
     cluster.submit("web@.service", Some(3), "[Service]\nExecStart=/bin/sleep 2d\n").await;
-    cluster.submit("ssd.service", None, &format!("{SLEEPER}[X-Fleet]\nMachineMetadata=disk=ssd\n")).await;
+    cluster
+        .submit("ssd.service", None, &format!("{SLEEPER}[X-Fleet]\nMachineMetadata=disk=ssd\n"))
+        .await;
     leader.tick(&cluster).await.unwrap();
     // At the time of its placement, so that it is still in the pause before a failing unit moves.
     cluster.give_up("bb", &["web@2.service"]).await;
@@ -67,8 +69,17 @@ async fn a_clusters_story_is_told_with_reasons_and_once() {
     .assert_eq(&cluster.told(0).await);
     let events = cluster.events().await;
     assert!(events.iter().all(|event| event.left_out == 0 && event.term > 0));
-    assert!(events.is_sorted_by_key(|event| (event.term, event.id.clone())), "they are named in order");
-    assert!(events.iter().filter(|event| event.items.iter().any(|i| i.what == What::Placed)).all(|event| event.plan.len() == 12));
+    assert!(
+        events.is_sorted_by_key(|event| (event.term, event.id.clone())),
+        "they are named in \
+        order"
+    );
+    assert!(
+        events
+            .iter()
+            .filter(|event| event.items.iter().any(|i| i.what == What::Placed))
+            .all(|event| event.plan.len() == 12)
+    );
 }
 
 #[tokio::test]
@@ -102,13 +113,17 @@ async fn who_leads_no_longer_tells_nothing_any_more() {
     assert!(matches!(old.tick(&cluster).await, Err(StoreError::Conflict(_))));
     cluster.submit("db.service", None, SLEEPER).await;
     assert!(matches!(old.tick(&cluster).await, Err(StoreError::Conflict(_))));
-    assert!(matches!(resign(&cluster.store, old.term, &MachineId::new("a"), NOW_MS).await, Err(StoreError::Conflict(_))));
+    assert!(matches!(
+        resign(&cluster.store, old.term, &MachineId::new("a"), NOW_MS).await,
+        Err(StoreError::Conflict(_))
+    ));
     assert_eq!(cluster.told(0).await, told);
     assert!(cluster.mirror().await.cluster().snapshot.assignments.is_empty());
 }
 
 #[tokio::test]
-async fn a_commit_that_conflicts_between_two_of_its_transactions_is_finished_by_the_next_look_and_told_once() {
+async fn a_commit_that_conflicts_between_two_of_its_transactions_is_finished_by_the_next_look_and_told_once()
+ {
     const MACHINES: usize = 300; // more than two transactions hold
     let mut cluster = Cluster::start().await;
     let ids: Vec<String> = (0..MACHINES).map(|i| format!("{i:032x}")).collect();
@@ -121,7 +136,13 @@ async fn a_commit_that_conflicts_between_two_of_its_transactions_is_finished_by_
     cluster.touch_assignment(&ids[MACHINES - 1]).await;
     assert!(matches!(leader.tick_on(&mirror).await, Err(StoreError::Conflict(_))));
     let placed = |mirror: &Mirror| {
-        let all = mirror.cluster().snapshot.assignments.values().flat_map(|a| a.instances.keys().cloned()).collect::<Vec<_>>();
+        let all = mirror
+            .cluster()
+            .snapshot
+            .assignments
+            .values()
+            .flat_map(|a| a.instances.keys().cloned())
+            .collect::<Vec<_>>();
         all.into_iter().filter(|name| name.as_str().starts_with("web@")).collect::<Vec<_>>()
     };
     let written = placed(&cluster.mirror().await).len();
@@ -133,7 +154,10 @@ async fn a_commit_that_conflicts_between_two_of_its_transactions_is_finished_by_
     names.dedup();
     assert_eq!(names.len(), 2 * MACHINES, "each once");
     let events = cluster.events().await;
-    let told = events[from..].iter().flat_map(|event| &event.items).filter(|item| item.what == What::Placed);
+    let told = events[from..]
+        .iter()
+        .flat_map(|event| &event.items)
+        .filter(|item| item.what == What::Placed);
     assert_eq!(told.map(Item::instances).sum::<usize>(), 2 * MACHINES);
     let revision = cluster.revision().await;
     leader.tick(&cluster).await.unwrap();

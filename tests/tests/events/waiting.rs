@@ -9,9 +9,9 @@ use fleet_core::model::Snapshot;
 use fleet_core::name::UnitName;
 use fleet_core::plan::plan;
 use fleet_tests::interposed::{Fate, Interposed, Request};
-use fleetd::process::clock;
 use fleetd::leader::engine::Engine;
 use fleetd::leader::planner::Planner;
+use fleetd::process::clock;
 use fleetd::store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -62,10 +62,24 @@ async fn a_plan_that_takes_longer_than_the_leaders_lease_loses_no_lease() {
     let running = tokio::spawn(engine.run(stop.clone()));
     until("somebody leads", async || cluster.mirror().await.cluster().leader.is_some()).await;
     let term = cluster.mirror().await.cluster().term;
-    until("the lease is renewed while the plan takes long", async || renewals.load(SeqCst) >= RENEWALS).await;
-    assert!(cluster.mirror().await.cluster().snapshot.assignments.is_empty(), "the plan was not held up");
+    until(
+        "the lease is renewed while the plan takes \
+        long",
+        async || renewals.load(SeqCst) >= RENEWALS,
+    )
+    .await;
+    assert!(
+        cluster.mirror().await.cluster().snapshot.assignments.is_empty(),
+        "the plan was not \
+        held up"
+    );
     drop(go);
-    until("the unit is placed", async || !cluster.mirror().await.cluster().snapshot.assignments.is_empty()).await;
+    until(
+        "the unit is \
+        placed",
+        async || !cluster.mirror().await.cluster().snapshot.assignments.is_empty(),
+    )
+    .await;
     assert_eq!(cluster.mirror().await.cluster().term, term, "the same leader in the same term");
     stop.cancel();
     running.await.unwrap();
@@ -80,7 +94,14 @@ async fn who_waits_is_told_that_no_machine_fits_when_machines_have_had_their_tim
     leader.tick(&cluster).await.unwrap();
     // An outage: machine bb is not back yet, and a unit that it alone can run is started.
     cluster.lose("bb").await;
-    cluster.submit("ssd.service", None, "[Service]\nExecStart=/bin/sleep 1d\n[X-Fleet]\nMachineMetadata=disk=ssd\n").await;
+    cluster
+        .submit(
+            "ssd.service",
+            None,
+            "[Service]\nExecStart=/bin/sleep \
+        1d\n[X-Fleet]\nMachineMetadata=disk=ssd\n",
+        )
+        .await;
     let told = cluster.events().await.len();
     let said = async || {
         let mirror = cluster.mirror().await;
@@ -98,7 +119,14 @@ async fn who_waits_is_told_that_no_machine_fits_when_machines_have_had_their_tim
     leader.engine.settle = settle;
     leader.tick(&cluster).await.unwrap();
     assert_eq!(said().await, ["lacks the metadata disk=ssd"]);
-    assert!(cluster.told(told).await.contains("no machine can run ssd.service"), "{}", cluster.told(told).await);
+    assert!(
+        cluster.told(told).await.contains(
+            "no machine can run \
+        ssd.service"
+        ),
+        "{}",
+        cluster.told(told).await
+    );
     // It is written when it changes, not at each look.
     let revision = cluster.revision().await;
     leader.tick(&cluster).await.unwrap();

@@ -1,4 +1,5 @@
-//! Everything but the workloads breaks: fleetd, D-Bus, journald, systemd's own state, etcd, the network between them, the clock, a disk.
+//! Everything but the workloads breaks: fleetd, D-Bus, journald, systemd's own state, etcd, the
+//! network between them, the clock, a disk.
 
 use std::time::Duration;
 
@@ -23,10 +24,50 @@ fn no_workload_notices_what_happens_to_fleetd_the_bus_or_systemd() -> Result<()>
             everywhere(cluster, "systemctl kill --kill-whom=main -s KILL fleetd")
         })?;
         trial.unnoticed("a leader and an agent that hang", a_leader_and_an_agent_hang)?;
-        trial.unnoticed("a restart of D-Bus", |cluster| everywhere(cluster, "systemctl restart dbus.service"))?;
-        trial.unnoticed("a restart of journald", |cluster| everywhere(cluster, "systemctl restart systemd-journald.service"))?;
-        trial.unnoticed("a re-execution of systemd", |cluster| everywhere(cluster, "systemctl daemon-reexec"))?;
-        trial.unnoticed("a restart of every keeper", |cluster| everywhere(cluster, "systemctl restart fleet-keeper"))?;
+        trial.unnoticed(
+            "a restart of \
+            D-Bus",
+            |cluster| {
+                everywhere(
+                    cluster,
+                    "systemctl restart \
+            dbus.service",
+                )
+            },
+        )?;
+        trial.unnoticed(
+            "a restart of \
+            journald",
+            |cluster| {
+                everywhere(
+                    cluster,
+                    "systemctl restart \
+            systemd-journald.service",
+                )
+            },
+        )?;
+        trial.unnoticed(
+            "a re-execution of \
+            systemd",
+            |cluster| {
+                everywhere(
+                    cluster,
+                    "systemctl \
+            daemon-reexec",
+                )
+            },
+        )?;
+        trial.unnoticed(
+            "a restart of every \
+            keeper",
+            |cluster| {
+                everywhere(
+                    cluster,
+                    "systemctl \
+            restart fleet-keeper",
+                )
+            },
+        )?;
         trial.unnoticed("kill -9 of every keeper", |cluster| {
             everywhere(cluster, "systemctl kill --kill-whom=main -s KILL fleet-keeper")
         })?;
@@ -34,7 +75,11 @@ fn no_workload_notices_what_happens_to_fleetd_the_bus_or_systemd() -> Result<()>
         trial.unnoticed_by_the_unfenced("kill -9 of every guard", |cluster| {
             everywhere(cluster, "systemctl kill --kill-whom=main -s KILL fleet-guard")
         })?;
-        trial.unnoticed_by_the_unfenced("guards that hang", |cluster| all_hang(cluster, "fleet-guard"))?;
+        trial.unnoticed_by_the_unfenced(
+            "guards that \
+            hang",
+            |cluster| all_hang(cluster, "fleet-guard"),
+        )?;
         goes_on(&trial)
     })
 }
@@ -77,7 +122,8 @@ fn no_workload_notices_a_full_disk_or_a_clock_that_jumps() -> Result<()> {
 /// Makes both places where fleetd writes small, and fills them.
 const FILL: &str = "mount -o remount,size=$(($(df -k --output=used /run | tail -1) + 512))k /run; \
     head -c 100M /dev/zero > /run/filled 2>/dev/null; \
-    mkdir -p /mnt/small; mount -t tmpfs -o size=1M tmpfs /mnt/small; cp -a /var/lib/fleet/. /mnt/small/; \
+    mkdir -p /mnt/small; mount -t tmpfs -o size=1M tmpfs /mnt/small; cp -a /var/lib/fleet/. \
+    /mnt/small/; \
     mount --move /mnt/small /var/lib/fleet 2>/dev/null || mount --bind /mnt/small /var/lib/fleet; \
     head -c 2M /dev/zero > /var/lib/fleet/filled 2>/dev/null; true";
 
@@ -129,10 +175,21 @@ fn pid(cluster: &Cluster, host: &str, service: &str) -> Result<String> {
 
 /// Nobody waits for a real etcd to fill up: the alarm is what counts, and any member may raise it.
 fn etcd_is_full(cluster: &Cluster) -> Result<()> {
-    let status: Value = serde_json::from_str(&cluster.lab.sh("h1", "ETCDCTL_API=3 etcdctl endpoint status -w json")?)?;
+    let status: Value = serde_json::from_str(&cluster.lab.sh(
+        "h1",
+        "ETCDCTL_API=3 etcdctl \
+        endpoint status -w json",
+    )?)?;
     let member = status[0]["Status"]["header"]["member_id"].as_u64().context("the member's id")?;
-    let raise = format!("{{\"action\":\"ACTIVATE\",\"memberID\":\"{member}\",\"alarm\":\"NOSPACE\"}}");
-    cluster.lab.sh("h1", &format!("curl -sS --fail -d '{raise}' http://127.0.0.1:2379/v3/maintenance/alarm"))?;
+    let raise =
+        format!("{{\"action\":\"ACTIVATE\",\"memberID\":\"{member}\",\"alarm\":\"NOSPACE\"}}");
+    cluster.lab.sh(
+        "h1",
+        &format!(
+            "curl -sS --fail -d '{raise}' \
+        http://127.0.0.1:2379/v3/maintenance/alarm"
+        ),
+    )?;
     let said = cluster.fleetctl("h1", &["scale", "--no-block", "web=1"])?;
     ensure!(said.code == 1 && said.err.contains("NOSPACE"), "{said:?}");
     std::thread::sleep(LONG);
@@ -153,7 +210,10 @@ fn two_members_are_away(cluster: &Cluster) -> Result<()> {
 /// How long the store is away: `FLEET_TEST_OUTAGE_S`, by default longer than all leases.
 fn outage() -> Result<Duration> {
     match std::env::var("FLEET_TEST_OUTAGE_S") {
-        Ok(seconds) => Ok(Duration::from_secs(seconds.parse().context("FLEET_TEST_OUTAGE_S, in seconds")?)),
+        Ok(seconds) => Ok(Duration::from_secs(seconds.parse().context(
+            "FLEET_TEST_OUTAGE_S, in \
+            seconds",
+        )?)),
         Err(_) => Ok(LONG),
     }
 }

@@ -1,4 +1,5 @@
-//! A machine that is cut off, both ways or one way: what is fenced there ends before it begins elsewhere, all else there goes on.
+//! A machine that is cut off, both ways or one way: what is fenced there ends before it begins
+//! elsewhere, all else there goes on.
 
 use anyhow::{Context, Result};
 use fleet_tests::cluster::{Cluster, PATIENCE, scenario};
@@ -8,7 +9,8 @@ use crate::lab;
 use crate::trial::{Trial, is_fenced, restored};
 
 #[test]
-fn a_machine_that_is_cut_off_both_ways_or_one_way_ends_what_is_fenced_and_nothing_else() -> Result<()> {
+fn a_machine_that_is_cut_off_both_ways_or_one_way_ends_what_is_fenced_and_nothing_else()
+-> Result<()> {
     scenario(&lab("cuts"), |cluster| {
         let trial = Trial::begin(cluster)?;
         // Each time another one: the machine before runs nothing that is fenced any more.
@@ -22,21 +24,37 @@ fn a_machine_that_is_cut_off_both_ways_or_one_way_ends_what_is_fenced_and_nothin
     })
 }
 
-fn is_cut(trial: &Trial, what: &str, host: &str, cut: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
+fn is_cut(
+    trial: &Trial,
+    what: &str,
+    host: &str,
+    cut: impl FnOnce(&Cluster) -> Result<()>,
+) -> Result<()> {
     let before = trial.wait_for_count(PATIENCE)?;
     let (here, there): (Vec<&Life>, Vec<&Life>) = before.iter().partition(|life| life.host == host);
-    let (fenced, unfenced): (Vec<&Life>, Vec<&Life>) = here.into_iter().partition(|life| is_fenced(life));
-    anyhow::ensure!(!fenced.is_empty() && !unfenced.is_empty(), "nothing to see on {host}: {before:?}");
+    let (fenced, unfenced): (Vec<&Life>, Vec<&Life>) =
+        here.into_iter().partition(|life| is_fenced(life));
+    anyhow::ensure!(
+        !fenced.is_empty() && !unfenced.is_empty(),
+        "nothing to see on {host}: \
+        {before:?}"
+    );
     cut(trial.cluster)?;
     trial.wait_for_end(fenced.iter().copied()).context(what.to_owned())?;
     trial.wait_for_fenced(restored()).context(what.to_owned())?;
-    // Whoever is alone knows nothing better than to go on, and nobody else's unfenced units notice. What is fenced elsewhere may: an etcd
-    // with a member that is cut one way answers nobody for up to twelve seconds at times, and no keeper lives that long.
-    let (fenced, others): (Vec<&Life>, Vec<&Life>) = there.into_iter().partition(|life| is_fenced(life));
+    // Whoever is alone knows nothing better than to go on, and nobody else's unfenced units notice.
+    // What is fenced elsewhere may: an etcd with a member that is cut one way answers nobody for up
+    // to twelve seconds at times, and no keeper lives that long.
+    let (fenced, others): (Vec<&Life>, Vec<&Life>) =
+        there.into_iter().partition(|life| is_fenced(life));
     trial.live_on(unfenced.into_iter().chain(others)).context(what.to_owned())?;
     let now = trial.alive()?;
     let stopped = fenced.iter().filter(|life| !now.iter().any(|other| other.is(life))).count();
-    eprintln!("{what}: of {} fenced units elsewhere {stopped} were stopped with the store", fenced.len());
+    eprintln!(
+        "{what}: of {} fenced units elsewhere {stopped} were stopped with the \
+        store",
+        fenced.len()
+    );
     trial.judge(what)?;
     trial.cluster.lab.heal(host)?;
     trial.cluster.wait_until_ready()?;

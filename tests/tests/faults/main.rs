@@ -1,8 +1,9 @@
 //! Faults on real machines, with the workloads' own records as judge (see `fleet_tests::record`).
 //!
-//! Three hosts, each with a member of etcd. [`control_plane`] breaks everything but the workloads, so no workload may notice;
-//! [`machines`] takes machines away, so the count must be back in time and nothing may run twice in the end; [`cuts`] cuts their network
-//! both ways and one way; [`upgrade`] has two versions of fleetd at once.
+//! Three hosts, each with a member of etcd. [`control_plane`] breaks everything but the workloads,
+//! so no workload may notice; [`machines`] takes machines away, so the count must be back in time
+//! and nothing may run twice in the end; [`cuts`] cuts their network both ways and one way;
+//! [`upgrade`] has two versions of fleetd at once.
 
 mod control_plane;
 mod cuts;

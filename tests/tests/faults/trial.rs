@@ -16,17 +16,27 @@ use crate::{AGENT_LEASE, LEADER_LEASE, NOISE};
 /// How many unfenced replicas there are: two a host.
 pub(crate) const COUNT: usize = 6;
 
-/// What is fenced: a Quadlet unit, replicas, a single unit, and two that stay together (`MachineOf=`).
-const FENCED: [&str; 7] =
-    ["box.service", "guard@1.service", "guard@2.service", "guard@3.service", "lone.service", "pair-a.service", "pair-b.service"];
+/// What is fenced: a Quadlet unit, replicas, a single unit, and two that stay together
+/// (`MachineOf=`).
+const FENCED: [&str; 7] = [
+    "box.service",
+    "guard@1.service",
+    "guard@2.service",
+    "guard@3.service",
+    "lone.service",
+    "pair-a.service",
+    "pair-b.service",
+];
 
-/// How long after a fault of the control plane nothing may happen: beyond the time that absent machines get to return.
+/// How long after a fault of the control plane nothing may happen: beyond the time that absent
+/// machines get to return.
 const AFTER: Duration = Duration::from_secs(AGENT_LEASE.as_secs() + 4);
 
 /// `WatchdogSec=` of the keeper's unit, which is also how long its lease lasts.
 const WATCHDOG: Duration = Duration::from_secs(8);
 
-/// How long systemd may take to end what is bound to a keeper that is cut off: the watchdog, the answer that may come late, the unit's stop.
+/// How long systemd may take to end what is bound to a keeper that is cut off: the watchdog, the
+/// answer that may come late, the unit's stop.
 const ENDED: Duration = Duration::from_secs(WATCHDOG.as_secs() + 2 + 5 + NOISE.as_secs());
 
 /// One cluster with its workloads.
@@ -37,34 +47,59 @@ pub(crate) struct Trial<'a> {
 impl Trial<'_> {
     /// Starts the workloads.
     pub(crate) fn begin(cluster: &Cluster) -> Result<Trial<'_>> {
-        let fenced = |constraint: &str| record::recorder("", &format!("[X-Fleet]\nFence=yes\n{constraint}"));
+        let fenced =
+            |constraint: &str| record::recorder("", &format!("[X-Fleet]\nFence=yes\n{constraint}"));
         cluster.submit("web@.service", &record::recorder("", ""))?;
         cluster.submit("guard@.service", &fenced(""))?;
         let mut paths = vec![cluster.write_unit("box.container", &boxed())?];
-        for (name, constraint) in [("lone", ""), ("pair-a", ""), ("pair-b", "MachineOf=pair-a.service\n")] {
+        for (name, constraint) in
+            [("lone", ""), ("pair-a", ""), ("pair-b", "MachineOf=pair-a.service\n")]
+        {
             paths.push(cluster.write_unit(&format!("{name}.service"), &fenced(constraint))?);
         }
         cluster.ctl(&["scale", "guard=3", &format!("web={COUNT}")])?;
-        cluster.ctl(&["start"].into_iter().chain(paths.iter().map(String::as_str)).collect::<Vec<_>>())?;
+        cluster.ctl(
+            &["start"].into_iter().chain(paths.iter().map(String::as_str)).collect::<Vec<_>>(),
+        )?;
         let trial = Trial { cluster };
         let alive = trial.wait_for_count(PATIENCE)?;
-        ensure!(alive.iter().all(|life| life.token.is_some() == is_fenced(life)), "who has a token? {alive:?}");
+        ensure!(
+            alive.iter().all(|life| life.token.is_some() == is_fenced(life)),
+            "who has a \
+            token? {alive:?}"
+        );
         Ok(trial)
     }
 
-    /// Makes a fault of the control plane, mends it, and watches: every workload that lived before lives on, and no other came up.
-    pub(crate) fn unnoticed(&self, what: &str, fault: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
+    /// Makes a fault of the control plane, mends it, and watches: every workload that lived before
+    /// lives on, and no other came up.
+    pub(crate) fn unnoticed(
+        &self,
+        what: &str,
+        fault: impl FnOnce(&Cluster) -> Result<()>,
+    ) -> Result<()> {
         let before = self.wait_for_count(PATIENCE).with_context(|| format!("before {what}"))?;
         let (begin, start) = (Instant::now(), record::now()?);
         fault(self.cluster).with_context(|| what.to_owned())?;
         self.cluster.wait_until_ready()?;
-        self.quiet(&before).with_context(|| format!("{what}, which began {:.1} s ago", begin.elapsed().as_secs_f64()))?;
+        self.quiet(&before).with_context(|| {
+            format!(
+                "{what}, which began {:.1} s \
+            ago",
+                begin.elapsed().as_secs_f64()
+            )
+        })?;
         self.none_paused(&before, start).with_context(|| what.to_owned())?;
         self.judge(what)
     }
 
-    /// The same for a fault that lasts too long for keepers: what is fenced may stop, and must be back in the end.
-    pub(crate) fn unnoticed_by_the_unfenced(&self, what: &str, fault: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
+    /// The same for a fault that lasts too long for keepers: what is fenced may stop, and must be
+    /// back in the end.
+    pub(crate) fn unnoticed_by_the_unfenced(
+        &self,
+        what: &str,
+        fault: impl FnOnce(&Cluster) -> Result<()>,
+    ) -> Result<()> {
         let before = self.wait_for_count(PATIENCE).with_context(|| format!("before {what}"))?;
         let (begin, start) = (Instant::now(), record::now()?);
         fault(self.cluster).with_context(|| what.to_owned())?;
@@ -91,17 +126,24 @@ impl Trial<'_> {
         let begin = Instant::now();
         while begin.elapsed() < AFTER {
             let now = self.alive()?;
-            ensure!(now.len() == before.len() && before.iter().all(|life| has(&now, life)), "{}", difference(before, &now));
+            ensure!(
+                now.len() == before.len() && before.iter().all(|life| has(&now, life)),
+                "{}",
+                difference(before, &now)
+            );
             std::thread::sleep(Duration::from_millis(500));
         }
         Ok(())
     }
 
-    /// None of these stood still for a while since `start`, not even in the middle of a fault, when nobody looked.
+    /// None of these stood still for a while since `start`, not even in the middle of a fault, when
+    /// nobody looked.
     fn none_paused<'l>(&self, lives: impl IntoIterator<Item = &'l Life>, start: f64) -> Result<()> {
         let recorded = record::lives(&self.cluster.lab)?;
-        let recorded = lives.into_iter().filter_map(|life| recorded.iter().find(|other| other.is(life)));
-        let paused: Vec<&Life> = recorded.filter(|life| life.pauses.iter().any(|(_, until)| *until > start)).collect();
+        let recorded =
+            lives.into_iter().filter_map(|life| recorded.iter().find(|other| other.is(life)));
+        let paused: Vec<&Life> =
+            recorded.filter(|life| life.pauses.iter().any(|(_, until)| *until > start)).collect();
         ensure!(paused.is_empty(), "these stood still: {paused:?}");
         Ok(())
     }
@@ -115,10 +157,14 @@ impl Trial<'_> {
     }
 
     /// Waits until these fenced lives have ended, as systemd alone promises.
-    pub(crate) fn wait_for_end<'l>(&self, lives: impl IntoIterator<Item = &'l Life> + Clone) -> Result<()> {
+    pub(crate) fn wait_for_end<'l>(
+        &self,
+        lives: impl IntoIterator<Item = &'l Life> + Clone,
+    ) -> Result<()> {
         wait_for("systemd to end what is fenced there", ENDED, || {
             let now = self.alive()?;
-            let alive: Vec<&Life> = lives.clone().into_iter().filter(|life| has(&now, life)).collect();
+            let alive: Vec<&Life> =
+                lives.clone().into_iter().filter(|life| has(&now, life)).collect();
             ensure!(alive.is_empty(), "{alive:?}");
             Ok(())
         })
@@ -140,13 +186,15 @@ impl Trial<'_> {
     }
 
     fn wait_for(&self, what: &str, limit: Duration, wanted: fn(&str) -> bool) -> Result<Vec<Life>> {
-        let mut names: Vec<String> = (1..=COUNT).map(|number| format!("web@{number}.service")).collect();
+        let mut names: Vec<String> =
+            (1..=COUNT).map(|number| format!("web@{number}.service")).collect();
         names.extend(FENCED.map(str::to_owned));
         names.retain(|name| wanted(name));
         wait_for(&format!("{what} to live, each once"), limit, || {
             let mut alive = self.alive()?;
             alive.retain(|life| wanted(&life.unit));
-            let mut copies: BTreeMap<&str, Vec<&str>> = names.iter().map(|name| (name.as_str(), Vec::new())).collect();
+            let mut copies: BTreeMap<&str, Vec<&str>> =
+                names.iter().map(|name| (name.as_str(), Vec::new())).collect();
             alive.iter().for_each(|life| copies.entry(&life.unit).or_default().push(&life.host));
             copies.retain(|_, hosts| hosts.len() != 1);
             ensure!(copies.is_empty(), "not once: {copies:?}");
@@ -158,7 +206,9 @@ impl Trial<'_> {
     pub(crate) fn alive(&self) -> Result<Vec<Life>> {
         let mut lives = record::lives(&self.cluster.lab)?;
         let (now, hosts) = (record::now()?, self.cluster.hosts());
-        lives.retain(|life| !life.stopped && life.until > now - SILENCE && hosts.contains(&life.host));
+        lives.retain(|life| {
+            !life.stopped && life.until > now - SILENCE && hosts.contains(&life.host)
+        });
         Ok(lives)
     }
 
@@ -166,8 +216,18 @@ impl Trial<'_> {
     pub(crate) fn judge(&self, what: &str) -> Result<()> {
         let mut lives = record::lives(&self.cluster.lab)?;
         lives.retain(is_fenced);
-        ensure!(record::overlaps(&lives).is_empty(), "{what}: two copies at once: {:?}", record::overlaps(&lives));
-        ensure!(record::lower_tokens(&lives).is_empty(), "{what}: {:?}", record::lower_tokens(&lives));
+        ensure!(
+            record::overlaps(&lives).is_empty(),
+            "{what}: two copies at once: \
+            {:?}",
+            record::overlaps(&lives)
+        );
+        ensure!(
+            record::lower_tokens(&lives).is_empty(),
+            "{what}: \
+            {:?}",
+            record::lower_tokens(&lives)
+        );
         eprintln!("{what}: {} lives of fenced units so far, none beside another", lives.len());
         Ok(())
     }
@@ -178,11 +238,17 @@ pub(crate) fn is_fenced(life: &Life) -> bool {
     FENCED.contains(&life.unit.as_str())
 }
 
-/// From the loss of a machine until all that is fenced lives elsewhere: the keeper's lease, the wait for the one that takes longest to
-/// stop, and what planning and starting take.
+/// From the loss of a machine until all that is fenced lives elsewhere: the keeper's lease, the
+/// wait for the one that takes longest to stop, and what planning and starting take.
 pub(crate) fn restored() -> Duration {
-    let stop = StopTerms::from_file(&UnitName::trusted("box.container"), &UnitFile::parse_lenient(&boxed()));
-    WATCHDOG + Duration::from_millis(wait_ms(WATCHDOG.as_millis() as u64, stop.stop_ms)) + LEADER_LEASE + 2 * NOISE
+    let stop = StopTerms::from_file(
+        &UnitName::trusted("box.container"),
+        &UnitFile::parse_lenient(&boxed()),
+    );
+    WATCHDOG
+        + Duration::from_millis(wait_ms(WATCHDOG.as_millis() as u64, stop.stop_ms))
+        + LEADER_LEASE
+        + 2 * NOISE
 }
 
 fn boxed() -> String {

@@ -1,5 +1,5 @@
-//! Two versions of fleetd at once, as while machines are upgraded one by one: nothing stops, whichever version leads, and neither
-//! spoils what the other wrote.
+//! Two versions of fleetd at once, as while machines are upgraded one by one: nothing stops,
+//! whichever version leads, and neither spoils what the other wrote.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -16,7 +16,8 @@ use crate::trial::{COUNT, Trial};
 /// The programs that run on every machine.
 const PROGRAMS: [&str; 2] = ["fleetd", "fleet-keeper"];
 
-/// How often the leader is restarted until one of the wanted version leads: with two machines of it, each time is a toss.
+/// How often the leader is restarted until one of the wanted version leads: with two machines of
+/// it, each time is a toss.
 const TURNS: usize = 20;
 
 #[test]
@@ -30,7 +31,13 @@ fn while_machines_are_upgraded_one_by_one_nothing_stops_and_either_version_leads
         for (host, count) in [("h1", COUNT + 1), ("h2", COUNT + 2)] {
             for program in PROGRAMS {
                 let handed = cluster.lab.hand(host, program, &programs.join(program))?;
-                cluster.lab.sh(host, &format!("cp {handed} /usr/bin/next && mv /usr/bin/next /usr/bin/{program}"))?;
+                cluster.lab.sh(
+                    host,
+                    &format!(
+                        "cp {handed} /usr/bin/next && mv /usr/bin/next \
+                    /usr/bin/{program}"
+                    ),
+                )?;
             }
             cluster.lab.sh(host, "systemctl restart fleetd fleet-keeper")?;
             for version in [&new, &old] {
@@ -38,7 +45,13 @@ fn while_machines_are_upgraded_one_by_one_nothing_stops_and_either_version_leads
                 if host == "h1" {
                     a_later_version_writes(
                         cluster,
-                        if *version == new { "while the new one leads" } else { "while the old one leads" },
+                        if *version == new {
+                            "while the new one \
+                            leads"
+                        } else {
+                            "while the old \
+                            one leads"
+                        },
                     )?;
                 }
                 cluster.ctl(&["scale", &format!("web={count}")])?;
@@ -47,10 +60,15 @@ fn while_machines_are_upgraded_one_by_one_nothing_stops_and_either_version_leads
             }
         }
         let h3 = cluster.lab.machine_id("h3")?.to_owned();
-        let versions: Vec<(bool, String)> =
-            cluster.machines_by("h1")?.into_iter().map(|machine| (machine.id == h3, machine.version)).collect();
+        let versions: Vec<(bool, String)> = cluster
+            .machines_by("h1")?
+            .into_iter()
+            .map(|machine| (machine.id == h3, machine.version))
+            .collect();
         ensure!(
-            versions.iter().all(|(is_h3, version)| *version == if *is_h3 { old.clone() } else { new.clone() }),
+            versions
+                .iter()
+                .all(|(is_h3, version)| *version == if *is_h3 { old.clone() } else { new.clone() }),
             "{versions:?}"
         );
         what_the_later_version_wrote_is_there(cluster)?;
@@ -82,11 +100,13 @@ fn leads(cluster: &Cluster, version: &str) -> Result<()> {
     anyhow::bail!("no fleetd of version {version} came to lead")
 }
 
-/// Adds to documents what only a later version knows: a field in each, and a reason of its own in each assignment.
+/// Adds to documents what only a later version knows: a field in each, and a reason of its own in
+/// each assignment.
 fn a_later_version_writes(cluster: &Cluster, what: &str) -> Result<()> {
     for key in documents(cluster)? {
         let text = etcdctl(cluster, &["get", "--print-value-only", &key], None)?;
-        let mut document: Value = serde_json::from_str(&text.replace("\"fewest\"", "\"cheapest\""))?;
+        let mut document: Value =
+            serde_json::from_str(&text.replace("\"fewest\"", "\"cheapest\""))?;
         document["mood"] = what.into();
         etcdctl(cluster, &["put", &key], Some(&document.to_string()))?;
     }
@@ -96,7 +116,8 @@ fn a_later_version_writes(cluster: &Cluster, what: &str) -> Result<()> {
 /// Both versions have rewritten them since.
 fn what_the_later_version_wrote_is_there(cluster: &Cluster) -> Result<()> {
     for key in documents(cluster)? {
-        let document: Value = serde_json::from_str(&etcdctl(cluster, &["get", "--print-value-only", &key], None)?)?;
+        let document: Value =
+            serde_json::from_str(&etcdctl(cluster, &["get", "--print-value-only", &key], None)?)?;
         ensure!(document["mood"] == "while the old one leads", "{key}: {document}");
     }
     Ok(())
@@ -105,7 +126,8 @@ fn what_the_later_version_wrote_is_there(cluster: &Cluster) -> Result<()> {
 /// The keys of the unit that is scaled, and of all assignments.
 fn documents(cluster: &Cluster) -> Result<Vec<String>> {
     let mut keys = vec!["/fleet/units/web@.service".to_owned()];
-    let listed = etcdctl(cluster, &["get", "--prefix", "--keys-only", "/fleet/assignments/"], None)?;
+    let listed =
+        etcdctl(cluster, &["get", "--prefix", "--keys-only", "/fleet/assignments/"], None)?;
     keys.extend(listed.lines().filter(|line| !line.is_empty()).map(str::to_owned));
     ensure!(keys.len() == 4, "{keys:?}");
     Ok(keys)

@@ -1,4 +1,5 @@
-//! A fleetd of its own folder, with no bus to a systemd: what it is asked here are its API, its store and its signals.
+//! A fleetd of its own folder, with no bus to a systemd: what it is asked here are its API, its
+//! store and its signals.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -10,7 +11,8 @@ use fleet_core::wire::{ErrorBody, MachinePage};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// How long anything may take to happen. Far above what it does take, since the machine may be busy.
+/// How long anything may take to happen. Far above what it does take, since the machine may be
+/// busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks at another process, which has no other way to say that it is ready.
@@ -35,15 +37,23 @@ impl Fleetd {
 
     fn spawn(folder: TempDir, config: &str, socket: Option<TcpListener>) -> Fleetd {
         write_config(folder.path(), config);
-        // The socket comes as standard input, and is file 3 from then on; the shell's process becomes fleetd.
+        // The socket comes as standard input, and is file 3 from then on; the shell's process
+        // becomes fleetd.
         let script = match &socket {
             Some(_) => r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#,
             None => r#"exec "$0" "$@""#,
         };
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", script]).arg(fleetd()).arg("--config").arg(folder.path().join("fleetd.conf"));
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere");
+        command
+            .args(["-c", script])
+            .arg(fleetd())
+            .arg("--config")
+            .arg(folder.path().join("fleetd.conf"));
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere");
         command.stdin(socket.map_or_else(Stdio::null, |socket| OwnedFd::from(socket).into()));
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Fleetd { folder, child }
@@ -64,29 +74,47 @@ impl Fleetd {
         std::fs::read_to_string(self.path().join("log")).unwrap_or_default()
     }
 
-    /// The machines and whether each leads, over its unix socket; an error is what it says, or why it does not.
+    /// The machines and whether each leads, over its unix socket; an error is what it says, or why
+    /// it does not.
     pub(crate) async fn leads(&self) -> Result<Vec<bool>, String> {
-        let client = fleet_tests::http().unix_socket(self.path().join("fleet.sock")).build().unwrap();
-        let answer = client.get("http://fleetd/fleet/v1/machines").send().await.map_err(|error| error.to_string())?;
+        let client =
+            fleet_tests::http().unix_socket(self.path().join("fleet.sock")).build().unwrap();
+        let answer = client
+            .get("http://fleetd/fleet/v1/machines")
+            .send()
+            .await
+            .map_err(|error| error.to_string())?;
         let body = answer.text().await.map_err(|error| error.to_string())?;
         match serde_json::from_str::<ErrorBody>(&body) {
-            Ok(ErrorBody { error }) => Err(format!("{}: {}", error.message, error.detail.unwrap_or_default())),
+            Ok(ErrorBody { error }) => {
+                Err(format!("{}: {}", error.message, error.detail.unwrap_or_default()))
+            }
             Err(_) => {
-                let page: MachinePage = serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
+                let page: MachinePage =
+                    serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
                 Ok(page.machines.iter().map(|machine| machine.leader).collect())
             }
         }
     }
 
     /// Waits until it answers as wanted.
-    pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&Result<Vec<bool>, String>) -> bool) {
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        wanted: impl Fn(&Result<Vec<bool>, String>) -> bool,
+    ) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let said = self.leads().await;
             if wanted(&said) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{what}: the last answer is {said:?}; {}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "{what}: the last answer is \
+                {said:?}; {}",
+                self.log()
+            );
             tokio::time::sleep(LOOK).await;
         }
     }

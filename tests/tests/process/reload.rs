@@ -19,12 +19,22 @@ async fn a_new_password_for_etcd_is_taken() {
         admin.role_add(user).await.unwrap();
         admin.user_grant_role(user, user).await.unwrap();
     }
-    admin.role_grant_permission("fleet", Permission::read_write("/fleet").with_prefix()).await.unwrap();
+    admin
+        .role_grant_permission("fleet", Permission::read_write("/fleet").with_prefix())
+        .await
+        .unwrap();
     admin.auth_enable().await.unwrap();
-    let mut admin = Client::connect([etcd.url()], Some(ConnectOptions::new().with_user("root", "secret"))).await.unwrap();
+    let mut admin =
+        Client::connect([etcd.url()], Some(ConnectOptions::new().with_user("root", "secret")))
+            .await
+            .unwrap();
 
     let config = |password: &str| {
-        format!("etcd_servers = [{:?}]\netcd_username = \"fleet\"\netcd_password = \"{password}\"\n", etcd.url())
+        format!(
+            "etcd_servers = [{:?}]\netcd_username = \"fleet\"\netcd_password = \
+            \"{password}\"\n",
+            etcd.url()
+        )
     };
     let fleetd = Fleetd::start(tempfile::tempdir().unwrap(), &config("first"));
     fleetd.until("it leads", |said| *said == Ok(vec![true])).await;
@@ -36,20 +46,32 @@ async fn a_new_password_for_etcd_is_taken() {
     fleetd.reload(&config("second"));
     fleetd.until("etcd takes the new password", |said| *said == Ok(vec![true])).await;
     assert!(fleetd.log().contains(RELOADED), "{}", fleetd.log());
-    let words = format!("Reloading configuration from {}", fleetd.path().join("fleetd.conf").display());
+    let words = format!(
+        "Reloading configuration \
+        from {}",
+        fleetd.path().join("fleetd.conf").display()
+    );
     assert!(fleetd.log().contains(&words), "{}", fleetd.log());
 }
 
 /// Whether a client with these files gets an answer.
 async fn gets_in(url: &str, files: &Files) -> Result<(), String> {
     let client = http_with(fleet_tls::client(files).unwrap()).build().unwrap();
-    client.get(format!("{url}/fleet/v1/machines")).send().await.map(drop).map_err(|error| format!("{error:?}"))
+    client
+        .get(format!("{url}/fleet/v1/machines"))
+        .send()
+        .await
+        .map(drop)
+        .map_err(|error| format!("{error:?}"))
 }
 
 #[tokio::test]
 async fn the_api_s_certificate_and_ca_are_other_files_from_then_on() {
     let folder = tempfile::tempdir().unwrap();
-    let (old, new) = (Authority::new(folder.path(), "old").unwrap(), Authority::new(folder.path(), "new").unwrap());
+    let (old, new) = (
+        Authority::new(folder.path(), "old").unwrap(),
+        Authority::new(folder.path(), "new").unwrap(),
+    );
     let clients = [(&old, "old-client"), (&new, "new-client")];
     let clients = clients.map(|(ca, name)| ca.issue(name, &[], Lifetime::Good).unwrap());
     let servers = [(&old, "old-server"), (&new, "new-server")];
@@ -57,7 +79,10 @@ async fn the_api_s_certificate_and_ca_are_other_files_from_then_on() {
     let port = free_port().unwrap();
     let config = |Files { ca, cert, key }: &Files| {
         let [ca, cert, key] = [ca, cert, key].map(|file| file.as_ref().unwrap());
-        format!("listen = [\"https://127.0.0.1:{port}\"]\ntls_cafile = {ca:?}\ntls_certfile = {cert:?}\ntls_keyfile = {key:?}\n")
+        format!(
+            "listen = [\"https://127.0.0.1:{port}\"]\ntls_cafile = {ca:?}\ntls_certfile = \
+            {cert:?}\ntls_keyfile = {key:?}\n"
+        )
     };
     let fleetd = Fleetd::start(folder, &config(&servers[0]));
     fleetd.until("it answers", Result::is_ok).await;

@@ -45,7 +45,9 @@ async fn a_sound_store_has_nothing_to_say_and_a_spoilt_one_names_each_document()
     assert!(sound.is_sound());
 
     submit(&store, "large.service", &"#x".repeat(600_000)).await;
-    let record = String::from_utf8(kv.get("/fleet/units/a.service").await.unwrap().0.unwrap().value).unwrap();
+    let record =
+        String::from_utf8(kv.get("/fleet/units/a.service").await.unwrap().0.unwrap().value)
+            .unwrap();
     let changes = [
         put("/fleet/units/b.service", "half a docu"),
         put("/fleet/units/c.service", &record.replace("\"v\":1", "\"v\":9")),
@@ -103,8 +105,18 @@ async fn a_sound_store_has_nothing_to_say_and_a_spoilt_one_names_each_document()
         assert_eq!(store.delete_misnamed(none).await.unwrap(), None, "{none:?}");
     }
     // What a person mends is no longer named.
-    kv.txn(&[], &[put("/fleet/units/b.service", &record.replace("a.service", "b.service"))]).await.unwrap();
-    assert!(store.check().await.unwrap().problems.iter().all(|problem| problem.key != "/fleet/units/b.service"));
+    kv.txn(&[], &[put("/fleet/units/b.service", &record.replace("a.service", "b.service"))])
+        .await
+        .unwrap();
+    assert!(
+        store
+            .check()
+            .await
+            .unwrap()
+            .problems
+            .iter()
+            .all(|problem| problem.key != "/fleet/units/b.service")
+    );
 }
 
 #[tokio::test]
@@ -120,7 +132,19 @@ async fn a_machine_s_address_that_is_none_is_named_and_not_taken() {
     let counts = "is no address; it counts as not known";
     let addresses = check.problems.iter().filter(|problem| problem.problem.contains("address"));
     let said: Vec<&str> = addresses.clone().map(|problem| problem.problem.as_str()).collect();
-    assert_eq!(said, [format!("\"-oProxyCommand=x\" {counts}"), format!("\"http://u@h:1/\" {counts}")]);
+    assert_eq!(
+        said,
+        [
+            format!(
+                "\"-oProxyCommand=x\" \
+        {counts}"
+            ),
+            format!(
+                "\"http://u@h:1/\" \
+        {counts}"
+            )
+        ]
+    );
     assert!(addresses.clone().all(|problem| !problem.harms), "the machine is there all the same");
     let mirror = store.read_all().await.unwrap();
     let machine = &mirror.cluster().snapshot.machines["m1"];

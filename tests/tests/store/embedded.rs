@@ -91,7 +91,9 @@ async fn only_so_much_history_is_kept() {
     // 10,000 events are 100 revisions here.
     assert!(next(&mut kv.watch("", last - 99).await.unwrap()).await.is_ok());
     let mut gone = kv.watch("", last - 100).await.unwrap();
-    assert!(matches!(next(&mut gone).await, Err(StoreError::Compacted(oldest)) if oldest == last - 99));
+    assert!(
+        matches!(next(&mut gone).await, Err(StoreError::Compacted(oldest)) if oldest == last - 99)
+    );
 }
 
 #[tokio::test]
@@ -109,7 +111,14 @@ async fn a_second_opener_is_refused() {
     let path = folder.path().join("store");
     let first = open(&path).await;
     let problem = EmbeddedKv::open(&path).await.err().unwrap().to_string();
-    assert!(problem.contains(&format!("{} is in use by another fleetd", path.display())), "{problem}");
+    assert!(
+        problem.contains(&format!(
+            "{} is in use by another \
+        fleetd",
+            path.display()
+        )),
+        "{problem}"
+    );
     first.close().await;
     open(&path).await;
 }
@@ -121,7 +130,14 @@ async fn a_file_that_is_no_store_is_refused_and_left_alone() {
     for garbage in [b"garbage".repeat(10_000), b"x".to_vec()] {
         std::fs::write(&path, &garbage).unwrap();
         let problem = EmbeddedKv::open(&path).await.err().unwrap().to_string();
-        assert!(problem.contains(&format!("{} is not a fleet store, or is damaged", path.display())), "{problem}");
+        assert!(
+            problem.contains(&format!(
+                "{} is not a fleet store, or is \
+            damaged",
+                path.display()
+            )),
+            "{problem}"
+        );
         assert_eq!(std::fs::read(&path).unwrap(), garbage);
     }
 }

@@ -84,7 +84,12 @@ async fn an_etcd_that_hangs_is_unavailable_in_time_and_found_again() {
     let asked = Instant::now();
     assert_unavailable(kv.range("").await);
     assert_unavailable(kv.keep_alive(lease).await);
-    assert!(asked.elapsed() < Duration::from_secs(6), "two calls of 2 s took {:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(6),
+        "two calls of 2 s took \
+        {:?}",
+        asked.elapsed()
+    );
     assert_unavailable(next(&mut watch).await);
     etcd.resume().unwrap();
     assert!(kv.txn(&[], &[put("a", "1")]).await.unwrap().applied);
@@ -151,7 +156,8 @@ async fn a_wrong_password_is_refused_and_a_right_one_works() {
     admin.user_grant_role("root", "root").await.unwrap();
     admin.auth_enable().await.unwrap();
     let with = |credentials: Option<(&str, &str)>| {
-        let credentials = credentials.map(|(user, password)| (user.to_string(), password.to_string()));
+        let credentials =
+            credentials.map(|(user, password)| (user.to_string(), password.to_string()));
         EtcdKv::connect(EtcdOptions { credentials, ..EtcdOptions::new([etcd.url()]) }).unwrap()
     };
     for credentials in [None, Some(("root", "wrong"))] {
@@ -164,7 +170,10 @@ async fn a_wrong_password_is_refused_and_a_right_one_works() {
 #[test]
 fn options_that_cannot_work_are_refused_at_once() {
     for endpoints in [vec![], vec!["ftp://127.0.0.1:2379"]] {
-        assert!(matches!(EtcdKv::connect(EtcdOptions::new(endpoints)), Err(StoreError::Refused(_))));
+        assert!(matches!(
+            EtcdKv::connect(EtcdOptions::new(endpoints)),
+            Err(StoreError::Refused(_))
+        ));
     }
 }
 

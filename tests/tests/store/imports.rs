@@ -21,7 +21,8 @@ pub(crate) const CASES: &[Case] = cases![
 /// More than fit one transaction: two documents each.
 const MANY: usize = 150;
 
-/// A store whose transactions stop after some number, as if the process had died: the last one not done, or done and its answer lost.
+/// A store whose transactions stop after some number, as if the process had died: the last one not
+/// done, or done and its answer lost.
 fn dying(inner: Arc<dyn Kv>, deaths: usize, done: bool) -> Interposed {
     let left = AtomicUsize::new(deaths);
     let fate = move |request| {
@@ -91,14 +92,20 @@ async fn an_import_is_whole_wherever_its_writer_dies(store: Store, p: String) {
             assert!(units == 0 || units == MANY, "{units} units after transaction {deaths}");
             outcomes.push(units);
             // The dead writer's lease runs out; then everybody can write again, and import.
-            let lock = store.kv.get(&format!("/{}/import", prefix.trim_matches('/'))).await.expect("a read").0;
+            let lock = store
+                .kv
+                .get(&format!("/{}/import", prefix.trim_matches('/')))
+                .await
+                .expect("a read")
+                .0;
             if let Some(lease) = lock.and_then(|lock| lock.lease) {
                 store.kv.revoke(lease).await.expect("the lease's end");
             }
             let lock = after.lock_units().await.expect("the lock");
             after.import(lock, &records(MANY), &settings()).await.expect("a second import");
             assert_eq!(seen(&after).await, MANY);
-            let names: Vec<(UnitName, u64)> = records(MANY).into_iter().map(|(record, _)| (record.name, 1)).collect();
+            let names: Vec<(UnitName, u64)> =
+                records(MANY).into_iter().map(|(record, _)| (record.name, 1)).collect();
             assert!(after.texts(&names).await.expect("texts").iter().all(Option::is_some));
             if imported.is_ok() {
                 break;
@@ -126,7 +133,11 @@ async fn nobody_else_writes_units_while_an_import_has_the_lock(store: Store, p: 
     let conflict = |answer: Result<i64, StoreError>| matches!(answer, Err(StoreError::Conflict(_)));
     assert!(conflict(typed.put_unit(&record, None, true).await));
     assert!(conflict(typed.put_settings(&MachineId::new("m1"), &Settings::default(), None).await));
-    assert!(matches!(typed.lock_units().await, Err(StoreError::Conflict(_))), "one import at a time");
+    assert!(
+        matches!(typed.lock_units().await, Err(StoreError::Conflict(_))),
+        "one import at a \
+        time"
+    );
     typed.unlock_units(lock).await.expect("unlocked");
     let revision = typed.put_unit(&record, None, true).await.expect("a write");
     let lock = typed.lock_units().await.expect("the lock");
@@ -140,7 +151,14 @@ async fn an_import_whose_lock_ran_out_changes_nothing(store: Store, p: String) {
         let typed = typed(&store.kv, &format!("{p}{count}"));
         let lock = typed.lock_units().await.expect("the lock");
         let key = format!("/{}{count}/import", p.trim_start_matches('/'));
-        let lease = store.kv.get(&key).await.expect("a read").0.and_then(|lock| lock.lease).expect("the lock's lease");
+        let lease = store
+            .kv
+            .get(&key)
+            .await
+            .expect("a read")
+            .0
+            .and_then(|lock| lock.lease)
+            .expect("the lock's lease");
         store.kv.revoke(lease).await.expect("the lease's end");
         let late = typed.import(lock, &records(count), &settings()).await;
         assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");

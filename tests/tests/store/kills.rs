@@ -1,4 +1,5 @@
-//! The embedded store is killed a thousand times, at any point of opening and writing, and has every acknowledged write each time.
+//! The embedded store is killed a thousand times, at any point of opening and writing, and has
+//! every acknowledged write each time.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -49,7 +50,12 @@ fn kill_again_and_again(path: &Path, file: u32) -> u64 {
         // Now and then while it opens, mostly after some writes.
         let lines_until_kill = (random >> 16) % 24;
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "kills::child_that_writes_until_it_is_killed", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "kills::child_that_writes_until_it_is_killed",
+                "--ignored",
+                "--nocapture",
+            ])
             .env(CHILD_FILE, path)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -63,9 +69,16 @@ fn kill_again_and_again(path: &Path, file: u32) -> u64 {
             match words[..] {
                 ["opening"] => {}
                 ["found", key, value] => {
-                    let (value, known) = (value.parse::<u64>().unwrap(), acknowledged.get(key).copied().unwrap_or(0));
+                    let (value, known) = (
+                        value.parse::<u64>().unwrap(),
+                        acknowledged.get(key).copied().unwrap_or(0),
+                    );
                     // One more may have been under way, and on the disk before it was acknowledged.
-                    assert!(value == known || value == known + 1, "round {round}: {key} is {value}, acknowledged was {known}");
+                    assert!(
+                        value == known || value == known + 1,
+                        "round {round}: {key} is \
+                        {value}, acknowledged was {known}"
+                    );
                     acknowledged.insert(key.to_string(), value);
                 }
                 ["wrote", key, value] => {

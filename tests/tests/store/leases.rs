@@ -48,7 +48,10 @@ async fn a_renewed_lease_lives_beyond_its_time(store: Store, key: String) {
         }
     }
     assert_eq!(get(&store, &key).await.unwrap().lease, Some(lease));
-    assert_eq!(text(&next(&mut watch).await.unwrap()).split_once(": ").unwrap().1, format!("-{key}"));
+    assert_eq!(
+        text(&next(&mut watch).await.unwrap()).split_once(": ").unwrap().1,
+        format!("-{key}")
+    );
     assert!(!store.kv.keep_alive(lease).await.unwrap());
 }
 
@@ -71,9 +74,18 @@ async fn a_lease_tells_its_time_and_what_is_left_of_it(store: Store, key: String
             let asked = renewed.elapsed();
             let time = store.kv.time_left(lease).await.unwrap().expect("it is renewed in time");
             assert_eq!(time.granted, granted);
-            // At most: it ends no later than that after it was renewed. And no more than a second too long.
-            assert!(time.left >= granted.saturating_sub(renewed.elapsed()), "{time:?} after {:?}", renewed.elapsed());
-            assert!(time.left <= granted.saturating_sub(asked) + Duration::from_secs(1), "{time:?} after {asked:?}");
+            // At most: it ends no later than that after it was renewed. And no more than a second
+            // too long.
+            assert!(
+                time.left >= granted.saturating_sub(renewed.elapsed()),
+                "{time:?} after \
+                {:?}",
+                renewed.elapsed()
+            );
+            assert!(
+                time.left <= granted.saturating_sub(asked) + Duration::from_secs(1),
+                "{time:?} after {asked:?}"
+            );
             told.push(time.left);
             tokio::time::sleep(TTL / 20).await; // it is the passing of time that is told
         }

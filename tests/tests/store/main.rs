@@ -1,4 +1,5 @@
-//! Both stores keep the contract of `fleetd::store::kv`: one suite for all, then what only one of them has.
+//! Both stores keep the contract of `fleetd::store::kv`: one suite for all, then what only one of
+//! them has.
 
 mod check;
 mod damage;
@@ -16,12 +17,15 @@ mod watches;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetd::store::kv::{Change, KeyValue, Kv, LeaseId, Outcome, StoreError, WatchBatch, WatchEvent, WatchStream};
+use fleetd::store::kv::{
+    Change, KeyValue, Kv, LeaseId, Outcome, StoreError, WatchBatch, WatchEvent, WatchStream,
+};
 use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// How long anything may take to happen. Far above what it does take, since the machine may be busy.
+/// How long anything may take to happen. Far above what it does take, since the machine may be
+/// busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A store under test, and what the trait lacks.
@@ -44,7 +48,9 @@ macro_rules! cases {
 /// Runs every case; fails with the names of those that failed (their panics are printed above).
 pub(crate) async fn run_suite(label: &str, store: Store) {
     let mut failed = Vec::new();
-    for (name, case) in suite::CASES.iter().chain(watches::CASES).chain(imports::CASES).chain(fencing::CASES) {
+    for (name, case) in
+        suite::CASES.iter().chain(watches::CASES).chain(imports::CASES).chain(fencing::CASES)
+    {
         if tokio::spawn(case(store.clone(), format!("{name}/"))).await.is_err() {
             failed.push(*name);
         }
@@ -88,7 +94,16 @@ pub(crate) async fn now(store: &Store) -> i64 {
 
 /// The next item of a watch.
 pub(crate) async fn next(watch: &mut WatchStream) -> Result<WatchBatch, StoreError> {
-    timeout(PATIENCE, watch.recv()).await.expect("nothing came from the watch").expect("the watch ended without an error")
+    timeout(PATIENCE, watch.recv())
+        .await
+        .expect(
+            "nothing came from the \
+        watch",
+        )
+        .expect(
+            "the watch \
+        ended without an error",
+        )
 }
 
 /// A batch as text: `7: +a=x -b`.

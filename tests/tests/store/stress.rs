@@ -1,4 +1,5 @@
-//! etcd at its limits: full, compacted under a reader, a request too large, slow, shared with somebody who has a great many keys.
+//! etcd at its limits: full, compacted under a reader, a request too large, slow, shared with
+//! somebody who has a great many keys.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +38,8 @@ async fn a_full_etcd_is_said_by_name_costs_no_lease_and_works_again_after_disarm
         for part in ["alarm NOSPACE", "Compact", "defragment", "`etcdctl alarm disarm`"] {
             assert!(refused.to_string().contains(part), "{refused}");
         }
-        // A machine that is there stays there, and everything that was acknowledged can be read and followed.
+        // A machine that is there stays there, and everything that was acknowledged can be read and
+        // followed.
         let full_since = Instant::now();
         while full_since.elapsed() < 2 * TTL {
             assert!(kv.keep_alive(lease).await.unwrap(), "the lease was lost");
@@ -45,10 +47,17 @@ async fn a_full_etcd_is_said_by_name_costs_no_lease_and_works_again_after_disarm
         }
         // etcd applies the one write that trips the quota, and refuses it all the same.
         let kept = kv.range("fill-").await.unwrap().kvs.len();
-        assert!((written..=written + 1).contains(&kept), "{written} were acknowledged and {kept} are there");
+        assert!(
+            (written..=written + 1).contains(&kept),
+            "{written} were acknowledged and {kept} \
+            are there"
+        );
         let mut watch = kv.watch("", last).await.unwrap();
         next(&mut watch).await.unwrap();
-        assert!(matches!(kv.txn(&[], &[put("more", "1")]).await, Err(StoreError::Refused(_))), "it is full still");
+        assert!(
+            matches!(kv.txn(&[], &[put("more", "1")]).await, Err(StoreError::Refused(_))),
+            "it is full still"
+        );
 
         // What the message asks of a person.
         let mut admin = Client::connect([etcd.url()], None).await.unwrap();
@@ -75,7 +84,10 @@ async fn a_request_over_this_etcds_limit_is_named_and_changes_nothing() {
         let etcd = Etcd::start_with(&binary, &["--max-request-bytes", "100000"]).await.unwrap();
         let kv = client(etcd.url());
         let before = kv.get("a").await.unwrap().1;
-        let problem = kv.txn(&[], &[put("small", "1"), put("large", &"x".repeat(200_000))]).await.unwrap_err();
+        let problem = kv
+            .txn(&[], &[put("small", "1"), put("large", &"x".repeat(200_000))])
+            .await
+            .unwrap_err();
         assert!(matches!(problem, StoreError::TooLarge { bytes: 200_011.., .. }), "{problem:?}");
         assert!(problem.to_string().contains("--max-request-bytes"), "{problem}");
         assert_eq!(kv.get("small").await.unwrap(), (None, before));
@@ -93,7 +105,8 @@ async fn a_slow_leader_is_waited_for_and_a_late_answer_is_never_taken_for_a_fail
         let mut revision = kv.txn(&[], &[put("a", "0")]).await.unwrap().revision;
         let mut watch = kv.watch("a", revision + 1).await.unwrap();
         slow.delay(Duration::from_millis(400));
-        let outcome = kv.txn(&[Compare::ModRevision("a".into(), revision)], &[put("a", "1")]).await.unwrap();
+        let outcome =
+            kv.txn(&[Compare::ModRevision("a".into(), revision)], &[put("a", "1")]).await.unwrap();
         assert!(outcome.applied);
         revision = outcome.revision;
         assert_eq!(next(&mut watch).await.unwrap().revision, revision);
@@ -104,10 +117,16 @@ async fn a_slow_leader_is_waited_for_and_a_late_answer_is_never_taken_for_a_fail
         let unknown = kv.txn(&[Compare::ModRevision("a".into(), revision)], &[put("a", "2")]).await;
         assert!(matches!(unknown, Err(StoreError::Unavailable(_))), "{unknown:?}");
         assert!(asked.elapsed() < Duration::from_secs(4), "it waited {:?}", asked.elapsed());
-        assert_eq!(direct.get("a").await.unwrap().0.unwrap().value, b"2", "it was applied all the same");
+        assert_eq!(
+            direct.get("a").await.unwrap().0.unwrap().value,
+            b"2",
+            "it was applied all the \
+            same"
+        );
         // Whoever looks again sees it, and the same write cannot be applied twice.
         slow.delay(Duration::ZERO);
-        let again = kv.txn(&[Compare::ModRevision("a".into(), revision)], &[put("a", "2")]).await.unwrap();
+        let again =
+            kv.txn(&[Compare::ModRevision("a".into(), revision)], &[put("a", "2")]).await.unwrap();
         assert!(!again.applied);
         assert!(kv.keep_alive(lease).await.unwrap());
     }
@@ -120,10 +139,15 @@ async fn ten_thousand_keys_of_somebody_else_are_neither_read_nor_watched_and_slo
         let etcd = Etcd::start_with(&binary, &[]).await.unwrap();
         let kv = Arc::new(client(etcd.url()));
         let store = fleetd::store::Store::new(kv.clone(), "/fleet/");
-        let leader = fleet_core::model::Leader { v: FORMAT, machine: MachineId::new("a"), since_ms: 0 };
-        let term = store.campaign(&leader, store.grant(PATIENCE).await.unwrap()).await.unwrap().unwrap();
-        let documents =
-            (0..50).map(|i| (MachineId::new(format!("m{i}")), Assignment { v: FORMAT, ..Assignment::default() })).collect();
+        let leader =
+            fleet_core::model::Leader { v: FORMAT, machine: MachineId::new("a"), since_ms: 0 };
+        let term =
+            store.campaign(&leader, store.grant(PATIENCE).await.unwrap()).await.unwrap().unwrap();
+        let documents = (0..50)
+            .map(|i| {
+                (MachineId::new(format!("m{i}")), Assignment { v: FORMAT, ..Assignment::default() })
+            })
+            .collect();
         let plan = fleet_core::plan::Plan { documents, ..Default::default() };
         store.commit(term, &store.read_all().await.unwrap(), &plan).await.unwrap();
         let before = store.read_all().await.unwrap();
@@ -131,16 +155,34 @@ async fn ten_thousand_keys_of_somebody_else_are_neither_read_nor_watched_and_slo
         let mut watch = store.watch_all(before.cluster().snapshot.revision).await.unwrap();
         // Beside ours, in front and behind; one of them is what ours begins with.
         for chunk in (0..KEYS).collect::<Vec<_>>().chunks(100) {
-            let key = |i: usize| format!("{}{i}", ["/other/", "/fleetx/", "/fleet", "zzz/", "/fleet-2/units/"][i % 5]);
-            kv.txn(&[], &chunk.iter().map(|i| put(&key(*i), &"x".repeat(1000))).collect::<Vec<_>>()).await.unwrap();
+            let key = |i: usize| {
+                format!(
+                    "{}{i}",
+                    ["/other/", "/fleetx/", "/fleet", "zzz/", "/fleet-2/units/"][i % 5]
+                )
+            };
+            kv.txn(
+                &[],
+                &chunk.iter().map(|i| put(&key(*i), &"x".repeat(1000))).collect::<Vec<_>>(),
+            )
+            .await
+            .unwrap();
         }
         let after = store.read_all().await.unwrap();
         assert_eq!(after.cluster().snapshot.assignments, before.cluster().snapshot.assignments);
         assert!(after.corrupt().is_empty());
-        assert!(timeout(Duration::from_millis(200), watch.recv()).await.is_err(), "a stranger's key came from the watch");
+        assert!(
+            timeout(Duration::from_millis(200), watch.recv()).await.is_err(),
+            "a stranger's \
+            key came from the watch"
+        );
         assert!(store.check().await.unwrap().problems.is_empty());
         let with_strangers = quickest_read(&store).await;
-        assert!(with_strangers < 3 * quickest + Duration::from_millis(5), "{quickest:?} before, {with_strangers:?} now");
+        assert!(
+            with_strangers < 3 * quickest + Duration::from_millis(5),
+            "{quickest:?} before, \
+            {with_strangers:?} now"
+        );
     }
 }
 
@@ -163,20 +205,27 @@ fn client(url: String) -> EtcdKv {
 async fn a_token_that_ran_out_is_renewed_without_a_failed_call() {
     const TTL: Duration = Duration::from_secs(1);
     for binary in binaries().unwrap() {
-        let etcd = Etcd::start_with(&binary, &["--auth-token-ttl", &TTL.as_secs().to_string()]).await.unwrap();
+        let etcd = Etcd::start_with(&binary, &["--auth-token-ttl", &TTL.as_secs().to_string()])
+            .await
+            .unwrap();
         let mut admin = Client::connect([etcd.url()], None).await.unwrap();
         admin.user_add("root", "secret", None).await.unwrap();
         admin.role_add("root").await.unwrap();
         admin.user_grant_role("root", "root").await.unwrap();
         admin.auth_enable().await.unwrap();
         let credentials = Some(("root".to_string(), "secret".to_string()));
-        let kv = EtcdKv::connect(EtcdOptions { credentials, ..EtcdOptions::new([etcd.url()]) }).unwrap();
+        let kv =
+            EtcdKv::connect(EtcdOptions { credentials, ..EtcdOptions::new([etcd.url()]) }).unwrap();
         let lease = kv.grant(PATIENCE).await.unwrap();
         let revision = kv.txn(&[], &[put_leased("a", lease)]).await.unwrap().revision;
         let mut watch = kv.watch("", revision + 1).await.unwrap();
         // Each first call after a silence that outlives the token is another one.
         for call in 0..5 {
-            assert!(timeout(3 * TTL, watch.recv()).await.is_err(), "the watch ended, or somebody wrote");
+            assert!(
+                timeout(3 * TTL, watch.recv()).await.is_err(),
+                "the watch ended, or somebody \
+                wrote"
+            );
             match call {
                 0 => assert!(kv.keep_alive(lease).await.unwrap()),
                 1 => assert!(kv.get("a").await.unwrap().0.is_some()),

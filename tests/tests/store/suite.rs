@@ -54,11 +54,14 @@ async fn several_prefixes_come_in_the_order_asked_and_at_one_revision(store: Sto
 }
 
 async fn a_prefix_ends_where_it_ends(store: Store, p: String) {
-    let keys = ["a", "a/", "a/b", "a/b/c", "a/b0", "a/bb", "a/c", "a0", "ä"].map(|key| format!("{p}{key}"));
+    let keys = ["a", "a/", "a/b", "a/b/c", "a/b0", "a/bb", "a/c", "a0", "ä"]
+        .map(|key| format!("{p}{key}"));
     apply(&store, &keys.each_ref().map(|key| put(key, ""))).await;
     for prefix in ["a/b", "a/b/", "a/", "a", "", "ä", "b"].map(|prefix| format!("{p}{prefix}")) {
-        let found: Vec<_> = store.kv.range(&prefix).await.unwrap().kvs.into_iter().map(|kv| kv.key).collect();
-        let expected: Vec<_> = keys.iter().filter(|key| key.starts_with(&prefix)).cloned().collect();
+        let found: Vec<_> =
+            store.kv.range(&prefix).await.unwrap().kvs.into_iter().map(|kv| kv.key).collect();
+        let expected: Vec<_> =
+            keys.iter().filter(|key| key.starts_with(&prefix)).cloned().collect();
         assert_eq!(found, expected, "under {prefix}");
     }
 }
@@ -119,7 +122,8 @@ async fn a_revision_of_zero_never_holds(store: Store, key: String) {
 async fn a_transaction_is_all_or_nothing(store: Store, p: String) {
     let [a, b, c] = ["a", "b", "c"].map(|key| format!("{p}{key}"));
     let revision = apply(&store, &[put(&a, "1")]).await;
-    let compares = [Compare::ModRevision(a.clone(), revision), Compare::CreateRevision(b.clone(), revision)];
+    let compares =
+        [Compare::ModRevision(a.clone(), revision), Compare::CreateRevision(b.clone(), revision)];
     let outcome = store.kv.txn(&compares, &[put(&c, "no"), delete(&a)]).await.unwrap();
     assert_eq!(outcome, Outcome { applied: false, revision });
     assert_eq!(store.kv.range(&p).await.unwrap().kvs.len(), 1);
@@ -131,9 +135,15 @@ async fn a_transaction_is_all_or_nothing(store: Store, p: String) {
 
 async fn a_transaction_without_changes_only_checks(store: Store, key: String) {
     let revision = now(&store).await;
-    assert_eq!(store.kv.txn(&[Compare::Absent(key.clone())], &[]).await.unwrap(), Outcome { applied: true, revision });
+    assert_eq!(
+        store.kv.txn(&[Compare::Absent(key.clone())], &[]).await.unwrap(),
+        Outcome { applied: true, revision }
+    );
     let revision = apply(&store, &[put(&key, "")]).await;
-    assert_eq!(store.kv.txn(&[Compare::Absent(key)], &[]).await.unwrap(), Outcome { applied: false, revision });
+    assert_eq!(
+        store.kv.txn(&[Compare::Absent(key)], &[]).await.unwrap(),
+        Outcome { applied: false, revision }
+    );
 }
 
 async fn a_revision_is_one_higher_after_each_change_and_only_then(store: Store, key: String) {
@@ -171,7 +181,8 @@ async fn concurrent_increments_lose_nothing(store: Store, key: String) {
                 let kv = get(&store, &key).await.unwrap();
                 let count: usize = String::from_utf8(kv.value).unwrap().parse().unwrap();
                 let unchanged = [Compare::ModRevision(key.clone(), kv.mod_revision)];
-                let outcome = store.kv.txn(&unchanged, &[put(&key, &(count + 1).to_string())]).await.unwrap();
+                let outcome =
+                    store.kv.txn(&unchanged, &[put(&key, &(count + 1).to_string())]).await.unwrap();
                 revisions.extend(outcome.applied.then_some(outcome.revision));
             }
             revisions
@@ -185,7 +196,8 @@ async fn concurrent_increments_lose_nothing(store: Store, key: String) {
 async fn a_value_over_the_limit_changes_nothing(store: Store, p: String) {
     let (small, large) = (format!("{p}small"), format!("{p}large"));
     let before = now(&store).await;
-    let result = store.kv.txn(&[], &[put(&small, "1"), put(&large, &"x".repeat(MAX_TXN_BYTES + 1))]).await;
+    let result =
+        store.kv.txn(&[], &[put(&small, "1"), put(&large, &"x".repeat(MAX_TXN_BYTES + 1))]).await;
     assert!(matches!(result, Err(StoreError::TooLarge { .. })), "{result:?}");
     assert!(store.kv.range(&p).await.unwrap().kvs.is_empty());
     assert_eq!(now(&store).await, before);

@@ -24,7 +24,18 @@ async fn a_watch_sees_each_revision_in_one_batch(store: Store, p: String) {
     apply(&store, &[put(&a, "2"), delete(&b)]).await;
     apply(&store, &[delete(&b)]).await; // changes nothing
     apply(&store, &[delete(&a)]).await;
-    for expected in [format!("{start}: +{a}=1 +{b}=1"), format!("{}: +{a}=2 -{b}", start + 1), format!("{}: -{a}", start + 2)] {
+    for expected in [
+        format!(
+            "{start}: +{a}=1 \
+        +{b}=1"
+        ),
+        format!(
+            "{}: +{a}=2 \
+        -{b}",
+            start + 1
+        ),
+        format!("{}: -{a}", start + 2),
+    ] {
         assert_eq!(text(&next(&mut watch).await.unwrap()), expected);
     }
 }
@@ -110,7 +121,8 @@ async fn compaction_under_a_slow_reader_loses_nothing(store: Store, p: String) {
     let start = now(&store).await + 1;
     let mut watch = store.kv.watch(&p, start).await.unwrap();
     for i in 0..CHANGES {
-        apply(&store, &[put(&format!("{p}{}", i % 7), &format!("{i} {}", "x".repeat(100_000)))]).await;
+        apply(&store, &[put(&format!("{p}{}", i % 7), &format!("{i} {}", "x".repeat(100_000)))])
+            .await;
     }
     let last = start + CHANGES - 1;
     (store.compact)(last).await;
@@ -119,7 +131,12 @@ async fn compaction_under_a_slow_reader_loses_nothing(store: Store, p: String) {
     while revision < last {
         match next(&mut watch).await {
             Ok(batch) => {
-                assert!(batch.revision == revision + 1, "a gap after {revision}: {}", batch.revision);
+                assert!(
+                    batch.revision == revision + 1,
+                    "a gap after \
+                    {revision}: {}",
+                    batch.revision
+                );
                 revision = batch.revision;
                 for event in batch.events {
                     let WatchEvent::Put(kv) = event else { panic!("nothing was deleted") };
@@ -136,7 +153,8 @@ async fn compaction_under_a_slow_reader_loses_nothing(store: Store, p: String) {
             Err(error) => panic!("{error}"),
         }
     }
-    let stored = store.kv.range(&p).await.unwrap().kvs.into_iter().map(|kv| (kv.key, kv.value)).collect();
+    let stored =
+        store.kv.range(&p).await.unwrap().kvs.into_iter().map(|kv| (kv.key, kv.value)).collect();
     assert!(seen == stored, "what was followed is not what is there");
 }
 

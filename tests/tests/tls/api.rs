@@ -51,7 +51,9 @@ impl Fixture {
     async fn fleetctl(&self, url: &str, files: &Files) -> (i32, String) {
         let mut command = tokio::process::Command::new(fleetctl());
         command.args(["--endpoint", url]);
-        for (option, file) in [("--ca-file", &files.ca), ("--cert-file", &files.cert), ("--key-file", &files.key)] {
+        for (option, file) in
+            [("--ca-file", &files.ca), ("--cert-file", &files.cert), ("--key-file", &files.key)]
+        {
             if let Some(file) = file {
                 command.arg(option).arg(file);
             }
@@ -63,8 +65,16 @@ impl Fixture {
     async fn refusal(&self, files: &Files) -> String {
         let (code, said) = self.fleetctl(&self.url, files).await;
         assert_eq!(code, 1, "{said}");
-        let line = said.lines().find(|line| line.contains("URL: ")).unwrap_or_else(|| panic!("{said}"));
-        line.split_once("URL: ").unwrap().1.lines().next().unwrap().trim_end_matches(')').to_string()
+        let line =
+            said.lines().find(|line| line.contains("URL: ")).unwrap_or_else(|| panic!("{said}"));
+        line.split_once("URL: ")
+            .unwrap()
+            .1
+            .lines()
+            .next()
+            .unwrap()
+            .trim_end_matches(')')
+            .to_string()
     }
 }
 
@@ -82,7 +92,11 @@ fn fleetctl() -> PathBuf {
     path
 }
 
-async fn serve(folder: &Path, files: Files, limits: Limits) -> (String, ServerTls, CancellationToken) {
+async fn serve(
+    folder: &Path,
+    files: Files,
+    limits: Limits,
+) -> (String, ServerTls, CancellationToken) {
     let kv = EmbeddedKv::open(&folder.join("store.redb")).await.unwrap();
     let store = Store::new(Arc::new(kv), "/fleet/");
     let api = Api::new(store, MachineId::new("0123456789abcdef0123456789abcdef"), String::new);
@@ -111,7 +125,8 @@ async fn a_client_of_the_ca_gets_in() {
     assert_eq!(get(&client(&ours), &fixture.url).await, Ok(200));
     let (code, said) = fixture.fleetctl(&fixture.url, &ours).await;
     assert_eq!((code, said.as_str()), (0, ""));
-    let discovery = client(&ours).get(format!("{}/fleet/v1/discovery", fixture.url)).send().await.unwrap();
+    let discovery =
+        client(&ours).get(format!("{}/fleet/v1/discovery", fixture.url)).send().await.unwrap();
     let said = discovery.text().await.unwrap();
     assert!(said.contains(&format!("\"rootUrl\":\"{}/\"", fixture.url)), "{said}");
 }
@@ -121,7 +136,8 @@ async fn everybody_else_is_refused_with_one_line_that_says_what_to_do() {
     let fixture = Fixture::start(&["127.0.0.1"]).await;
     let ours = fixture.good.issue("me", &[], Lifetime::Good).unwrap();
     let other = Authority::new(fixture.path(), "other").unwrap();
-    let stranger = Files { ca: ours.ca.clone(), ..other.issue("stranger", &[], Lifetime::Good).unwrap() };
+    let stranger =
+        Files { ca: ours.ca.clone(), ..other.issue("stranger", &[], Lifetime::Good).unwrap() };
     let expired = fixture.good.issue("expired", &[], Lifetime::Expired).unwrap();
     let nobody = Files { cert: None, key: None, ..ours.clone() };
     let distrusting = Files { ca: Some(other.ca()), ..ours.clone() };
@@ -143,17 +159,30 @@ async fn a_server_with_another_name_or_an_old_certificate_is_refused() {
     let ours = fixture.good.issue("me", &[], Lifetime::Good).unwrap();
     assert_eq!(
         fixture.refusal(&ours).await,
-        "its certificate is for 10.9.9.9, not for 127.0.0.1; use a name that it has, or issue it for this one"
+        "its certificate is for 10.9.9.9, not for 127.0.0.1; use a name that it has, or issue it \
+            for this one"
     );
     fixture.good.issue("server", &["127.0.0.1"], Lifetime::Expired).unwrap();
-    assert_eq!(fixture.refusal(&ours).await, "its certificate expired on 2001-02-03; renew it there");
+    assert_eq!(
+        fixture.refusal(&ours).await,
+        "its certificate expired on 2001-02-03; renew it \
+        there"
+    );
 }
 
 #[tokio::test]
 async fn plain_http_on_the_tls_port_and_tls_on_a_plain_one_are_told_apart() {
     let fixture = Fixture::start(&["127.0.0.1"]).await;
-    let (code, said) = fixture.fleetctl(&fixture.url.replace("https", "http"), &Files::default()).await;
-    assert!(code == 1 && said.contains("this address speaks TLS; write https:// instead of http://"), "{said}");
+    let (code, said) =
+        fixture.fleetctl(&fixture.url.replace("https", "http"), &Files::default()).await;
+    assert!(
+        code == 1
+            && said.contains(
+                "this address speaks TLS; write https:// instead of \
+        http://"
+            ),
+        "{said}"
+    );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, axum::Router::new()).await });
@@ -197,8 +226,16 @@ async fn files_that_are_missing_are_named_by_fleetctl() {
     let ours = fixture.good.issue("me", &[], Lifetime::Good).unwrap();
     let missing = Files { key: Some(fixture.path().join("missing.key")), ..ours.clone() };
     let (code, said) = fixture.fleetctl(&fixture.url, &missing).await;
-    assert_eq!((code, said.as_str()), (1, "Error: DIR/missing.key: no such file; put it there, or name another\n"));
-    let (_, said) = fixture.fleetctl(&format!("unix://{}/none.sock", fixture.path().display()), &ours).await;
+    assert_eq!(
+        (code, said.as_str()),
+        (
+            1,
+            "Error: DIR/missing.key: no such file; put it there, or \
+        name another\n"
+        )
+    );
+    let (_, said) =
+        fixture.fleetctl(&format!("unix://{}/none.sock", fixture.path().display()), &ours).await;
     assert!(said.contains("no endpoint is https://"), "{said}");
 }
 

@@ -39,7 +39,10 @@ impl Fixture {
     async fn refusal(&self, kv: &EtcdKv) -> String {
         let error = kv.get("a").await.unwrap_err();
         assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
-        error.to_string().replace(&self.path().display().to_string(), "DIR").replace(&self.etcd.url(), "ETCD")
+        error
+            .to_string()
+            .replace(&self.path().display().to_string(), "DIR")
+            .replace(&self.etcd.url(), "ETCD")
     }
 }
 
@@ -66,7 +69,8 @@ async fn etcd_s_certificate_is_verified_whatever_else_is_given() {
     // fleet 1.0 skipped the verification when it had a CA file and no certificate.
     let only_ca = fixture.client(Files { ca: Some(other.ca()), ..Files::default() });
     let with_certificate = fixture.client(Files { ca: Some(other.ca()), ..ours });
-    let expected = "ETCD: its certificate is not from a CA in DIR/other.pem; name the CA that it is from";
+    let expected = "ETCD: its certificate is not from a CA in DIR/other.pem; name the CA that it \
+        is from";
     for kv in [only_ca, with_certificate] {
         let said = fixture.refusal(&kv).await;
         assert!(said.ends_with(expected), "{said}");
@@ -95,34 +99,63 @@ async fn an_etcd_with_another_name_or_an_old_certificate_is_refused() {
     // etcd reads its files for each connection.
     fixture.good.issue("etcd", &["10.9.9.9", "db"], Lifetime::Good).unwrap();
     let said = fixture.refusal(&kv).await;
-    let expected =
-        "ETCD: its certificate is for 10.9.9.9, db, not for 127.0.0.1; use a name that it has, or issue it for this one";
+    let expected = "ETCD: its certificate is for 10.9.9.9, db, not for 127.0.0.1; use a name that \
+        it has, or \
+            issue it for this one";
     assert!(said.ends_with(expected), "{said}");
     fixture.good.issue("etcd", &["127.0.0.1"], Lifetime::Expired).unwrap();
     let said = fixture.refusal(&kv).await;
-    assert!(said.ends_with("ETCD: its certificate expired on 2001-02-03; renew it there"), "{said}");
+    assert!(
+        said.ends_with(
+            "ETCD: its certificate expired on 2001-02-03; renew it \
+        there"
+        ),
+        "{said}"
+    );
 }
 
 #[tokio::test]
 async fn files_that_will_not_do_are_named_before_anything_is_sent() {
     let folder = tempfile::tempdir().unwrap();
     let good = Authority::new(folder.path(), "good").unwrap();
-    let (a, b) = (good.issue("a", &[], Lifetime::Good).unwrap(), good.issue("b", &[], Lifetime::Good).unwrap());
+    let (a, b) = (
+        good.issue("a", &[], Lifetime::Good).unwrap(),
+        good.issue("b", &[], Lifetime::Good).unwrap(),
+    );
     std::fs::write(folder.path().join("empty.pem"), "").unwrap();
     let empty = Some(folder.path().join("empty.pem"));
     let cases = [
-        (Files { key: b.key, ..a.clone() }, "DIR/b.key is not the key of DIR/a.pem; name the two that were made together"),
-        (Files { key: None, ..a.clone() }, "DIR/a.pem: a certificate without its key; name the key file, too"),
-        (Files { cert: None, ..a.clone() }, "DIR/a.key: a key without its certificate; name the certificate file, too"),
+        (
+            Files { key: b.key, ..a.clone() },
+            "DIR/b.key is not the key of DIR/a.pem; name the two \
+            that were made together",
+        ),
+        (
+            Files { key: None, ..a.clone() },
+            "DIR/a.pem: a certificate without its key; name the \
+            key file, too",
+        ),
+        (
+            Files { cert: None, ..a.clone() },
+            "DIR/a.key: a key without its certificate; name the \
+            certificate file, too",
+        ),
         (
             Files { cert: empty.clone(), ..a.clone() },
             "DIR/empty.pem: there is no certificate in it (-----BEGIN CERTIFICATE-----)",
         ),
         (Files { key: a.cert.clone(), ..a.clone() }, "DIR/a.pem: there is no private key in it"),
-        (Files { ca: Some("/nowhere.pem".into()), ..a.clone() }, "/nowhere.pem: no such file; put it there, or name another"),
+        (
+            Files { ca: Some("/nowhere.pem".into()), ..a.clone() },
+            "/nowhere.pem: no such file; put \
+            it there, or name another",
+        ),
     ];
     for (tls, expected) in cases {
-        let refused = EtcdKv::connect(EtcdOptions { tls, ..EtcdOptions::new(["https://127.0.0.1:1"]) }).err().unwrap();
+        let refused =
+            EtcdKv::connect(EtcdOptions { tls, ..EtcdOptions::new(["https://127.0.0.1:1"]) })
+                .err()
+                .unwrap();
         let said = refused.to_string().replace(&folder.path().display().to_string(), "DIR");
         assert!(said.contains(expected), "{said}");
     }
@@ -151,7 +184,10 @@ async fn with_users(options: &[&str]) -> (Fixture, Files) {
     let tls = TlsOptions::new()
         .ca_certificate(Certificate::from_pem(read(&files.ca)))
         .identity(Identity::from_pem(read(&files.cert), read(&files.key)));
-    let mut admin = Client::connect([fixture.etcd.url()], Some(ConnectOptions::new().with_tls(tls))).await.unwrap();
+    let mut admin =
+        Client::connect([fixture.etcd.url()], Some(ConnectOptions::new().with_tls(tls)))
+            .await
+            .unwrap();
     for (user, password) in [("root", "secret"), ("fleet", "first")] {
         admin.user_add(user, password, None).await.unwrap();
         admin.role_add(user).await.unwrap();
@@ -171,7 +207,9 @@ fn user(name: &str, password: &str) -> Option<(String, String)> {
 async fn a_login_that_ran_out_or_that_etcd_forgot_is_renewed() {
     let (mut fixture, tls) = with_users(&["--auth-token-ttl=1"]).await;
     let credentials = user("fleet", "first");
-    let kv = EtcdKv::connect(EtcdOptions { credentials, tls, ..EtcdOptions::new([fixture.etcd.url()]) }).unwrap();
+    let kv =
+        EtcdKv::connect(EtcdOptions { credentials, tls, ..EtcdOptions::new([fixture.etcd.url()]) })
+            .unwrap();
     assert!(kv.txn(&[], &put("/fleet/a")).await.unwrap().applied);
     // Three times the life of an unused token: time that etcd counts, not we.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
@@ -188,7 +226,12 @@ async fn a_login_that_ran_out_or_that_etcd_forgot_is_renewed() {
 async fn a_wrong_user_is_told_what_to_set_and_another_can_be_taken_without_a_restart() {
     let (fixture, tls) = with_users(&[]).await;
     let connect = |credentials| {
-        EtcdKv::connect(EtcdOptions { credentials, tls: tls.clone(), ..EtcdOptions::new([fixture.etcd.url()]) }).unwrap()
+        EtcdKv::connect(EtcdOptions {
+            credentials,
+            tls: tls.clone(),
+            ..EtcdOptions::new([fixture.etcd.url()])
+        })
+        .unwrap()
     };
     for credentials in [None, user("fleet", "second")] {
         let error = connect(credentials).get("/fleet/a").await.unwrap_err();

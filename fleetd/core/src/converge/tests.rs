@@ -3,9 +3,10 @@
 use super::*;
 use expect_test::{Expect, expect};
 
-/// A line is `unit: wanted; on-host`. Wanted: `-`, `loaded h1`, `launched h1 [restart=N] [token=N]`. On host: `-` or
-/// `h1[ launched][ fence=TOKEN/LIFE][ oneshot][ writing][ restart=N][ STATE][ job][ failures=N][ pause=MS][ refused]
-/// [ stopped][ needs=UNIT][ rival=UNIT]`, where STATE is systemd's active state.
+/// A line is `unit: wanted; on-host`. Wanted: `-`, `loaded h1`, `launched h1 [restart=N]
+/// [token=N]`. On host: `-` or `h1[ launched][ fence=TOKEN/LIFE][ oneshot][ writing][ restart=N][
+/// STATE][ job][ failures=N][ pause=MS][ refused] [ stopped][ needs=UNIT][ rival=UNIT]`, where
+/// STATE is systemd's active state.
 fn check(text: &str, expected: Expect) {
     check_with_keeper(None, text, expected);
 }
@@ -20,7 +21,8 @@ fn check_with_keeper(keeper: Option<i64>, text: &str, expected: Expect) {
         let mut words = wanted.split_whitespace();
         if let Some(state) = words.next().and_then(DesiredState::parse) {
             let hash = words.next().unwrap();
-            let number = |what: &str| words.clone().find_map(|w| w.strip_prefix(what)?.parse().ok());
+            let number =
+                |what: &str| words.clone().find_map(|w| w.strip_prefix(what)?.parse().ok());
             let (restart, token) = (number("restart=").unwrap_or(0), number("token="));
             let unit = name.template().unwrap_or(name.clone());
             let placement = Placement {
@@ -32,7 +34,9 @@ fn check_with_keeper(keeper: Option<i64>, text: &str, expected: Expect) {
                 since_ms: 0,
                 moves: 0,
                 restart,
-                fence: token.map(|token| Box::new(crate::fence::Fenced { token, stop_ms: 0, after: Vec::new() })),
+                fence: token.map(|token| {
+                    Box::new(crate::fence::Fenced { token, stop_ms: 0, after: Vec::new() })
+                }),
             };
             assignment.instances.insert(name.clone(), placement);
         }
@@ -78,17 +82,27 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
             ("restart", n) => marker.restart = n.parse().unwrap(),
             ("fence", both) => {
                 let (token, life) = both.split_once('/').unwrap();
-                marker.fence = Some(FencedBy { token: token.parse().unwrap(), life: life.parse().unwrap() });
+                marker.fence =
+                    Some(FencedBy { token: token.parse().unwrap(), life: life.parse().unwrap() });
             }
             ("failures", n) => seen.trouble.failures = n.parse().unwrap(),
             ("pause", n) => seen.trouble.not_before_ms = n.parse().unwrap(),
             ("refused", _) => seen.trouble.message = Some("refused".into()),
             ("stopped", _) => drop(seen.stopped.get_or_insert_default()),
-            ("needs", name) => seen.stopped.get_or_insert_default().needs.push(UnitName::trusted(name)),
-            ("rival", name) => seen.stopped.get_or_insert_default().rivals.push(UnitName::trusted(name)),
+            ("needs", name) => {
+                seen.stopped.get_or_insert_default().needs.push(UnitName::trusted(name))
+            }
+            ("rival", name) => {
+                seen.stopped.get_or_insert_default().rivals.push(UnitName::trusted(name))
+            }
             ("job", _) => seen.systemd.as_mut().unwrap().job = true,
             (state, _) => {
-                seen.systemd = Some(SystemdState { load: "loaded".into(), active: state.into(), sub: "x".into(), job: false });
+                seen.systemd = Some(SystemdState {
+                    load: "loaded".into(),
+                    active: state.into(),
+                    sub: "x".into(),
+                    job: false,
+                });
             }
         }
     }
@@ -110,7 +124,9 @@ fn a_new_unit_is_written_and_started_without_a_reload() {
 fn a_loaded_unit_is_written_and_not_started() {
     check(
         "a.service: loaded h1; -",
-        expect![[r#"Write { instance: a.service, unit: a.service, revision: 1, hash: "h1", fence: None }"#]],
+        expect![[
+            r#"Write { instance: a.service, unit: a.service, revision: 1, hash: "h1", fence: None }"#
+        ]],
     );
 }
 
@@ -307,7 +323,10 @@ fn a_unit_that_was_stopped_for_one_that_conflicts_with_it_waits_until_that_is_do
 #[test]
 fn a_replica_that_was_stopped_with_what_it_is_bound_to_does_not_start_that_again() {
     check("say@1.service: launched h1; h1 launched needs=web@1.service", expect![""]);
-    check("say@1.service: launched h1; h1 launched", expect!["Start { instance: say@1.service, restart: 0, again: true }"]);
+    check(
+        "say@1.service: launched h1; h1 launched",
+        expect!["Start { instance: say@1.service, restart: 0, again: true }"],
+    );
 }
 
 #[test]
@@ -402,8 +421,14 @@ fn what_failed_and_was_started_again_is_on_its_way_up_until_it_has_stayed_up() {
     assert_eq!(said("h1 launched active", true), "active x true None");
     assert_eq!(said("h1 launched active failures=1", true), "activating settling true None");
     assert_eq!(said("h1 launched active failures=1", false), "active x false None");
-    assert_eq!(said("h1 launched failed failures=2 pause=4000", false), "failed x false Some(4000)");
-    assert_eq!(said("h1 launched failed job failures=2 pause=4000", false), "activating queued false None");
+    assert_eq!(
+        said("h1 launched failed failures=2 pause=4000", false),
+        "failed x false Some(4000)"
+    );
+    assert_eq!(
+        said("h1 launched failed job failures=2 pause=4000", false),
+        "activating queued false None"
+    );
 }
 
 #[test]
@@ -414,7 +439,10 @@ fn what_a_socket_started_is_not_stopped_while_only_loaded() {
 #[test]
 fn a_start_that_a_crash_kept_from_being_noted_is_noted_and_restarts_nothing() {
     // Found by the simulator, seed 316. systemd takes the start of what runs already for done.
-    check("a.service: launched h1; h1 active", expect!["Start { instance: a.service, restart: 0, again: false }"]);
+    check(
+        "a.service: launched h1; h1 active",
+        expect!["Start { instance: a.service, restart: 0, again: false }"],
+    );
 }
 
 #[test]
@@ -433,14 +461,23 @@ fn what_a_crash_kept_from_being_noted_as_started_is_stopped_where_it_should_only
     // Found by the simulator, seed 3166: it was taken for a socket's or a timer's.
     check("a.service: loaded h1; h1 starting active", expect!["Stop(a.service)"]);
     check("a.service: loaded h1; h1 active", expect![""]);
-    check("a.service: launched h1; h1 starting active", expect!["Start { instance: a.service, restart: 0, again: false }"]);
-    check("a.service: launched h1; h1 starting inactive", expect!["Start { instance: a.service, restart: 0, again: false }"]);
+    check(
+        "a.service: launched h1; h1 starting active",
+        expect!["Start { instance: a.service, restart: 0, again: false }"],
+    );
+    check(
+        "a.service: launched h1; h1 starting inactive",
+        expect!["Start { instance: a.service, restart: 0, again: false }"],
+    );
     check("a.service: loaded h1; h1 starting inactive", expect![""]);
 }
 
 #[test]
 fn a_restart_that_was_not_taken_yet_is_taken_later() {
-    check("a.service: launched h2; h2 active outdated", expect!["Restart { instance: a.service, restart: 0 }"]);
+    check(
+        "a.service: launched h2; h2 active outdated",
+        expect!["Restart { instance: a.service, restart: 0 }"],
+    );
 }
 
 #[test]
@@ -497,7 +534,10 @@ fn a_start_that_hangs_is_stopped_once_when_nobody_wants_it() {
 #[test]
 fn a_unit_that_is_assigned_again_while_it_stops_starts_when_it_is_down() {
     check("a.service: launched h1; h1 deactivating job", expect![]);
-    check("a.service: launched h1; h1 inactive", expect!["Start { instance: a.service, restart: 0, again: false }"]);
+    check(
+        "a.service: launched h1; h1 inactive",
+        expect!["Start { instance: a.service, restart: 0, again: false }"],
+    );
 }
 
 #[test]
@@ -511,7 +551,8 @@ fn a_restart_asked_for_while_down_starts_it_without_a_pause() {
 #[test]
 fn a_restart_counted_anew_is_carried_out_and_an_old_count_alone_is_not() {
     check(
-        "a.service: launched h1 restart=1; h1 launched restart=5 active\nb.service: launched h1; h1 launched restart=5 active",
+        "a.service: launched h1 restart=1; h1 launched restart=5 active\nb.service: launched h1; \
+            h1 launched restart=5 active",
         expect!["Restart { instance: a.service, restart: 1 }"],
     );
 }
@@ -547,11 +588,27 @@ fn a_fenced_unit_starts_only_under_a_keeper_that_the_assignment_is_no_older_than
 
 #[test]
 fn a_fenced_unit_that_runs_is_left_alone_while_nothing_is_known_of_the_keeper() {
-    check_with_keeper(None, "a.service: launched h1 token=7; h1 launched fence=7/40 active", expect![]);
-    check_with_keeper(Some(40), "a.service: launched h1 token=7; h1 launched fence=7/40 active", expect![]);
+    check_with_keeper(
+        None,
+        "a.service: launched h1 token=7; h1 launched fence=7/40 active",
+        expect![],
+    );
+    check_with_keeper(
+        Some(40),
+        "a.service: launched h1 token=7; h1 launched fence=7/40 active",
+        expect![],
+    );
     // What is to stop is stopped all the same.
-    check_with_keeper(None, "a.service: -; h1 launched fence=7/40 active", expect!["Stop(a.service)"]);
-    check_with_keeper(None, "a.service: loaded h1 token=7; h1 launched fence=7/40 active", expect!["Stop(a.service)"]);
+    check_with_keeper(
+        None,
+        "a.service: -; h1 launched fence=7/40 active",
+        expect!["Stop(a.service)"],
+    );
+    check_with_keeper(
+        None,
+        "a.service: loaded h1 token=7; h1 launched fence=7/40 active",
+        expect!["Stop(a.service)"],
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What happened besides decisions: machines that came and went, units that gave up or fit nowhere. Each is told once.
+//! What happened besides decisions: machines that came and went, units that gave up or fit nowhere.
+//! Each is told once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use crate::model::{Report, Snapshot};
 use crate::name::{MachineId, UnitName};
 use crate::plan::{Plan, Unplaced};
 
-/// What was told so far. Rebuilt from the events in the store by [`News::told`], so a new leader neither repeats nor forgets.
+/// What was told so far. Rebuilt from the events in the store by [`News::told`], so a new leader
+/// neither repeats nor forgets.
 #[derive(Debug, Clone, Default)]
 pub struct News {
     /// What was last said of each machine, and the revision that created its key where it is there.
@@ -19,7 +21,8 @@ pub struct News {
     reports: BTreeMap<MachineId, Arc<Report>>,
     /// Fenced units that wait for a copy, where.
     waiting: BTreeSet<(MachineId, UnitName)>,
-    /// Units whose instances are changed a few at a time. Not known to a new leader, which says so once more.
+    /// Units whose instances are changed a few at a time. Not known to a new leader, which says so
+    /// once more.
     rolling: BTreeSet<UnitName>,
     /// Whether so many machines are missing that their units are moved slowly.
     slowed: bool,
@@ -28,8 +31,12 @@ pub struct News {
 }
 
 impl News {
-    /// What `events` (all of them, in order) have told already. Machines created up to the last revision that they saw are known.
-    pub fn told<'a>(events: impl IntoIterator<Item = &'a Event>, created: &BTreeMap<MachineId, i64>) -> News {
+    /// What `events` (all of them, in order) have told already. Machines created up to the last
+    /// revision that they saw are known.
+    pub fn told<'a>(
+        events: impl IntoIterator<Item = &'a Event>,
+        created: &BTreeMap<MachineId, i64>,
+    ) -> News {
         let mut news = News::default();
         let mut seen = 0;
         for event in events {
@@ -42,9 +49,9 @@ impl News {
         news
     }
 
-    /// What is new in `snapshot` and its plan, and what will have been told once that is written. `created` are the revisions of the
-    /// machines' keys, `left` the machines that said goodbye. Unless `sure`, what newly fits nowhere is not told: machines may be about
-    /// to return.
+    /// What is new in `snapshot` and its plan, and what will have been told once that is written.
+    /// `created` are the revisions of the machines' keys, `left` the machines that said goodbye.
+    /// Unless `sure`, what newly fits nowhere is not told: machines may be about to return.
     pub fn look(
         &self,
         snapshot: &Snapshot,
@@ -60,7 +67,18 @@ impl News {
         let waiting = self.held(plan, &mut items);
         let rolling = self.rolling(plan, &mut items);
         let nowhere = if sure { self.misfits(plan, &mut items) } else { self.nowhere.clone() };
-        (items, News { machines, gave_up, reports: snapshot.reports.clone(), waiting, rolling, slowed, nowhere })
+        (
+            items,
+            News {
+                machines,
+                gave_up,
+                reports: snapshot.reports.clone(),
+                waiting,
+                rolling,
+                slowed,
+                nowhere,
+            },
+        )
     }
 
     fn note(&mut self, item: &Item) {
@@ -68,13 +86,21 @@ impl News {
             (What::Registered | What::Settling | What::Lost | What::Left, Some(machine)) => {
                 self.machines.insert(machine.clone(), (item.what, 0));
             }
-            (What::GaveUp, Some(machine)) => self.gave_up.entry(machine.clone()).or_default().extend(instances(item)),
+            (What::GaveUp, Some(machine)) => {
+                self.gave_up.entry(machine.clone()).or_default().extend(instances(item))
+            }
             (What::Waits, Some(machine)) => {
-                self.waiting.extend(instances(item).into_iter().map(|instance| (machine.clone(), instance)));
+                self.waiting.extend(
+                    instances(item).into_iter().map(|instance| (machine.clone(), instance)),
+                );
             }
             (What::Slowed | What::UsualSpeed, _) => self.slowed = item.what == What::Slowed,
             (What::Nowhere, _) => {
-                self.nowhere.extend(item.units.iter().map(|(unit, n)| (unit.clone(), (n.len().max(1), item.why.clone()))));
+                self.nowhere.extend(
+                    item.units
+                        .iter()
+                        .map(|(unit, n)| (unit.clone(), (n.len().max(1), item.why.clone()))),
+                );
             }
             _ => {}
         }
@@ -98,21 +124,32 @@ impl News {
         left: &BTreeSet<MachineId>,
         items: &mut Vec<Item>,
     ) -> BTreeMap<MachineId, (What, i64)> {
-        let waits: BTreeSet<&MachineId> = plan.slowed.iter().flat_map(|slowed| &slowed.waits).collect();
+        let waits: BTreeSet<&MachineId> =
+            plan.slowed.iter().flat_map(|slowed| &slowed.waits).collect();
         let mut now = BTreeMap::new();
         for (id, machine) in &snapshot.machines {
             let created = created.get(id).copied().unwrap_or(0);
             match self.machines.get(id) {
                 Some((What::Registered, known)) if *known == created => {}
-                Some((What::Settling, _)) => items.push(Item::of_machine(What::Registered, id.clone(), "it is back")),
-                _ => items.push(Item::of_machine(What::Registered, id.clone(), machine.address.clone())),
+                Some((What::Settling, _)) => {
+                    items.push(Item::of_machine(What::Registered, id.clone(), "it is back"))
+                }
+                _ => items.push(Item::of_machine(
+                    What::Registered,
+                    id.clone(),
+                    machine.address.clone(),
+                )),
             }
             now.insert(id.clone(), (What::Registered, created));
         }
-        let assigned = |id: &MachineId| snapshot.assignments.get(id).map_or(0, |assignment| assignment.instances.len());
+        let assigned = |id: &MachineId| {
+            snapshot.assignments.get(id).map_or(0, |assignment| assignment.instances.len())
+        };
         // Known by what was said of them, or by what they should run.
         let mut absent: BTreeSet<&MachineId> = self.machines.keys().collect();
-        absent.extend(snapshot.assignments.iter().filter(|(_, a)| !a.instances.is_empty()).map(|(id, _)| id));
+        absent.extend(
+            snapshot.assignments.iter().filter(|(_, a)| !a.instances.is_empty()).map(|(id, _)| id),
+        );
         for id in absent.into_iter().filter(|id| !snapshot.machines.contains_key(*id)) {
             let (before, known) = self.machines.get(id).copied().unwrap_or((What::Other, 0));
             let what = match () {
@@ -134,7 +171,11 @@ impl News {
         now
     }
 
-    fn failures(&self, snapshot: &Snapshot, items: &mut Vec<Item>) -> BTreeMap<MachineId, BTreeSet<UnitName>> {
+    fn failures(
+        &self,
+        snapshot: &Snapshot,
+        items: &mut Vec<Item>,
+    ) -> BTreeMap<MachineId, BTreeSet<UnitName>> {
         let mut now: BTreeMap<MachineId, BTreeSet<UnitName>> = BTreeMap::new();
         let none = BTreeSet::new();
         for (machine, report) in &snapshot.reports {
@@ -150,10 +191,15 @@ impl News {
                 now.entry(machine.clone()).or_default().insert(instance.clone());
                 if !before.contains(instance) {
                     let after = format!("after {} restarts", status.restarts);
-                    let reason = status.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+                    let reason = status
+                        .reason
+                        .as_ref()
+                        .map_or_else(String::new, |reason| format!(": {reason}"));
                     // A step that was refused has no result, but words of its own.
                     let why = match (&status.message, status.code) {
-                        (Some(message), _) if status.result.is_empty() => format!("{message}; tried {} times", status.restarts),
+                        (Some(message), _) if status.result.is_empty() => {
+                            format!("{message}; tried {} times", status.restarts)
+                        }
                         (None, _) if status.result.is_empty() => format!("it failed again {after}"),
                         (_, Some(code)) => format!("{} ({code}) {after}{reason}", status.result),
                         (_, None) => format!("{} {after}{reason}", status.result),
@@ -196,7 +242,12 @@ impl News {
     fn rolling(&self, plan: &Plan, items: &mut Vec<Item>) -> BTreeSet<UnitName> {
         for rolling in plan.rolling.iter().filter(|rolling| !self.rolling.contains(&rolling.unit)) {
             let units = BTreeMap::from([(rolling.unit.clone(), Numbers::default())]);
-            items.push(Item { what: What::Rolling, machine: None, units, why: rolling.to_string() });
+            items.push(Item {
+                what: What::Rolling,
+                machine: None,
+                units,
+                why: rolling.to_string(),
+            });
         }
         plan.rolling.iter().map(|rolling| rolling.unit.clone()).collect()
     }
@@ -232,6 +283,7 @@ pub(super) fn nowhere(unplaced: &Unplaced) -> Item {
 
 /// The reasons without the counts of machines: a machine more that does not suit is no news.
 fn reasons(unplaced: &Unplaced) -> String {
-    let reasons: BTreeSet<String> = unplaced.misfits.iter().map(|(misfit, _)| misfit.to_string()).collect();
+    let reasons: BTreeSet<String> =
+        unplaced.misfits.iter().map(|(misfit, _)| misfit.to_string()).collect();
     reasons.into_iter().collect::<Vec<_>>().join("; ")
 }

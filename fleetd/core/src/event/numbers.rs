@@ -1,4 +1,5 @@
-//! A set of replica numbers in few bytes: `1-5,9,11-99/4`, since the planner deals instances out one machine at a time.
+//! A set of replica numbers in few bytes: `1-5,9,11-99/4`, since the planner deals instances out
+//! one machine at a time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,7 +31,10 @@ impl Numbers {
 
     /// Whether `number` is one of them.
     pub fn contains(&self, number: u32) -> bool {
-        self.0.iter().any(|run| (run.first..=run.last).contains(&number) && (number - run.first).is_multiple_of(run.step))
+        self.0.iter().any(|run| {
+            (run.first..=run.last).contains(&number)
+                && (number - run.first).is_multiple_of(run.step)
+        })
     }
 
     /// All of them.
@@ -77,15 +81,25 @@ impl FromStr for Numbers {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Numbers, String> {
-        let number = |text: &str| text.parse::<u32>().map_err(|error| format!("{text:?} is no number: {error}"));
+        let number = |text: &str| {
+            text.parse::<u32>().map_err(|error| format!("{text:?} is no number: {error}"))
+        };
         let run = |part: &str| {
             let (range, step) = part.split_once('/').unwrap_or((part, "1"));
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             let run = Run { first: number(first)?, last: number(last)?, step: number(step)? };
             let sound = run.first <= run.last && run.step > 0;
-            if sound { Ok(run) } else { Err(format!("{part:?} is no run of numbers, such as 1-9 or 1-9/2")) }
+            if sound {
+                Ok(run)
+            } else {
+                Err(format!("{part:?} is no run of numbers, such as 1-9 or 1-9/2"))
+            }
         };
-        text.split(',').filter(|part| !part.is_empty()).map(run).collect::<Result<Vec<Run>, String>>().map(Numbers)
+        text.split(',')
+            .filter(|part| !part.is_empty())
+            .map(run)
+            .collect::<Result<Vec<Run>, String>>()
+            .map(Numbers)
     }
 }
 
@@ -108,6 +122,7 @@ impl schemars::JsonSchema for Numbers {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"type": "string", "description": "Replica numbers, as 1-5,9,11-99/4; empty for a unit that is no replica."})
+        schemars::json_schema!({"type": "string", "description": "Replica numbers, as \
+            1-5,9,11-99/4; empty for a unit that is no replica."})
     }
 }

@@ -68,10 +68,16 @@ struct Leader {
 
 impl Leader {
     fn new() -> Leader {
-        Leader { news: News::default(), created: BTreeMap::new(), left: BTreeSet::new(), events: Vec::new() }
+        Leader {
+            news: News::default(),
+            created: BTreeMap::new(),
+            left: BTreeSet::new(),
+            events: Vec::new(),
+        }
     }
 
-    /// What is told of the cluster in `text`, where each machine's key was created at the revision of `created`, by default 1.
+    /// What is told of the cluster in `text`, where each machine's key was created at the revision
+    /// of `created`, by default 1.
     fn looks(&mut self, text: &str) -> String {
         let mut snapshot = snapshot(text);
         snapshot.revision = self.events.len() as i64 + 1;
@@ -111,9 +117,15 @@ fn machines_that_come_and_go_are_told_once_whoever_leads() {
     );
     leader.is_replaced();
     assert_eq!(leader.looks(&format!("machine a\nsettling b\n{on_both}")), "");
-    assert_eq!(leader.looks(&format!("machine a\nmachine b\n{on_both}")), "machine b registered: it is back");
+    assert_eq!(
+        leader.looks(&format!("machine a\nmachine b\n{on_both}")),
+        "machine b registered: it is back"
+    );
     assert_eq!(leader.looks(&format!("machine a\n{on_both}")), "machine b was lost: it ran 1 unit");
-    assert_eq!(leader.looks("machine a\nunit web@.service x2\non a: web@1.service web@2.service"), "");
+    assert_eq!(
+        leader.looks("machine a\nunit web@.service x2\non a: web@1.service web@2.service"),
+        ""
+    );
     leader.is_replaced();
     assert_eq!(leader.looks("machine a"), "");
     assert_eq!(leader.looks("machine a\nmachine b"), "machine b registered");
@@ -126,7 +138,10 @@ fn a_machine_lost_while_nobody_led_is_told_by_the_next_leader() {
     let mut leader = Leader::new();
     leader.looks("machine a\nmachine b");
     leader.is_replaced();
-    assert_eq!(leader.looks("machine b\nunit db.service\non a: db.service"), "machine a was lost: it ran 1 unit");
+    assert_eq!(
+        leader.looks("machine b\nunit db.service\non a: db.service"),
+        "machine a was lost: it ran 1 unit"
+    );
 }
 
 #[test]
@@ -147,15 +162,23 @@ fn a_unit_that_gave_up_says_why_in_the_words_that_its_machine_has_for_it() {
     let mut gave_up = snapshot(&format!("{cluster}\ngave-up a: web.container"));
     for (result, code, message, reason, expected) in [
         ("", None, Some("unsupported key 'Foo'"), None, "unsupported key 'Foo'; tried 5 times"),
-        ("exit-code", Some(203), None, Some("no such file"), "exit-code (203) after 5 restarts: no such file"),
+        (
+            "exit-code",
+            Some(203),
+            None,
+            Some("no such file"),
+            "exit-code (203) after 5 restarts: no such file",
+        ),
         ("timeout", None, None, None, "timeout after 5 restarts"),
     ] {
         let report = gave_up.reports.values_mut().next().map(Arc::make_mut).unwrap();
         for status in report.instances.values_mut() {
             (status.result, status.code, status.restarts) = (result.to_string(), code, 5);
-            (status.message, status.reason) = (message.map(str::to_string), reason.map(str::to_string));
+            (status.message, status.reason) =
+                (message.map(str::to_string), reason.map(str::to_string));
         }
-        let (items, _) = News::default().look(&gave_up, &plan(&gave_up), &leader.created, &leader.left, true);
+        let (items, _) =
+            News::default().look(&gave_up, &plan(&gave_up), &leader.created, &leader.left, true);
         let said = lines(&items);
         assert!(said.contains(&format!("web.container gave up on a: {expected}")), "{said}");
     }
@@ -171,11 +194,17 @@ fn units_that_gave_up_or_fit_nowhere_are_told_once_and_again_when_it_changes() {
         on a: web@1.service web@2.service";
     let gave_up = format!("{cluster}\ngave-up a: web@1.service web@2.service");
     assert_eq!(leader.looks(cluster), "no machine can run db.service: lacks the metadata disk=ssd");
-    assert_eq!(leader.looks(&gave_up), "web@{1-2}.service gave up on a: it failed again after 0 restarts");
+    assert_eq!(
+        leader.looks(&gave_up),
+        "web@{1-2}.service gave up on a: it failed again after 0 restarts"
+    );
     leader.is_replaced();
     assert_eq!(leader.looks(&gave_up), "");
     assert_eq!(leader.looks(cluster), "");
-    assert_eq!(leader.looks(&gave_up), "web@{1-2}.service gave up on a: it failed again after 0 restarts");
+    assert_eq!(
+        leader.looks(&gave_up),
+        "web@{1-2}.service gave up on a: it failed again after 0 restarts"
+    );
     assert_eq!(
         leader.looks(&gave_up.replace("disk=ssd", "disk=hdd")),
         "no machine can run db.service: lacks the metadata disk=hdd"
@@ -203,7 +232,10 @@ fn a_fenced_unit_that_waits_is_told_once() {
         keeper b life=9 silent=1000";
     let told = leader.looks(cluster);
     assert!(
-        told.contains("db.service waits for its copy on b: fenced: waits until its copy on the lost machine b has surely ended"),
+        told.contains(
+            "db.service waits for its copy on b: fenced: waits until its copy on the \
+            lost machine b has surely ended"
+        ),
         "{told}"
     );
     leader.is_replaced();
@@ -213,7 +245,8 @@ fn a_fenced_unit_that_waits_is_told_once() {
 #[test]
 fn slowed_moves_are_told_once_and_a_machine_is_called_lost_when_it_is_given_up() {
     let mut leader = Leader::new();
-    let on_all = "unit web@.service x4\non a: web@1.service\non b: web@2.service\non c: web@3.service\non d: web@4.service";
+    let on_all = "unit web@.service x4\non a: web@1.service\non b: web@2.service\non c: \
+        web@3.service\non d: web@4.service";
     leader.looks(&format!("machine a\nmachine b\nmachine c\nmachine d\n{on_all}"));
     let slowed = leader.looks(&format!("machine a\n{on_all}"));
     expect![[r#"
@@ -233,10 +266,14 @@ fn slowed_moves_are_told_once_and_a_machine_is_called_lost_when_it_is_given_up()
 
 #[test]
 fn a_machine_that_left_is_not_called_lost() {
-    let mut left = snapshot("machine b\nunit web@.service x2\non a: web@1.service\non b: web@2.service");
+    let mut left =
+        snapshot("machine b\nunit web@.service x2\non a: web@1.service\non b: web@2.service");
     left.left.insert(MachineId::new("a"));
     let items: Vec<Item> = decisions(&plan(&left), &left).into_values().flatten().collect();
-    assert_eq!(lines(&items), "took web@1.service off a: the machine left\nplaced web@1.service on b: machine a left");
+    assert_eq!(
+        lines(&items),
+        "took web@1.service off a: the machine left\nplaced web@1.service on b: machine a left"
+    );
 }
 
 #[test]
@@ -245,7 +282,8 @@ fn an_event_stays_within_its_bytes_and_counts_what_it_leaves_out() {
     let snapshot = snapshot(&format!("{}\nunit web@.service x9000", machines.join("\n")));
     let items: Vec<Item> = decisions(&plan(&snapshot), &snapshot).into_values().flatten().collect();
     let wanted = items.len();
-    let event = Event { leader: MachineId::new("x".repeat(32)), id: "9".repeat(40), ..Event::new(items) };
+    let event =
+        Event { leader: MachineId::new("x".repeat(32)), id: "9".repeat(40), ..Event::new(items) };
     assert!(serde_json::to_vec(&event).unwrap().len() <= MAX_EVENT_BYTES);
     assert_eq!(event.items.len() + event.left_out as usize, wanted);
     assert!(event.items.len() > 100, "{}", event.items.len());
@@ -268,9 +306,13 @@ fn an_event_is_picked_by_unit_and_by_machine() {
     let event = Event::new(decisions(&plan(&before), &before).into_values().flatten().collect());
     let picked = |unit: Option<&str>, machine: Option<&str>| {
         let unit = unit.map(UnitName::trusted);
-        event.clone().about(unit.as_ref(), machine).map_or("none".to_string(), |event| lines(&event.items))
+        event
+            .clone()
+            .about(unit.as_ref(), machine)
+            .map_or("none".to_string(), |event| lines(&event.items))
     };
-    let on_a = "placed db.service, web@{2,4}.service on aaaaaaaa: fewest units of the machines that fit";
+    let on_a =
+        "placed db.service, web@{2,4}.service on aaaaaaaa: fewest units of the machines that fit";
     let on_b = "placed web@{1,3}.service on b: fewest units of the machines that fit";
     assert_eq!(picked(Some("web@1.service"), None), on_b);
     assert_eq!(picked(Some("web@.service"), None), format!("{on_a}\n{on_b}"));
@@ -290,7 +332,8 @@ fn what_a_later_version_writes_is_read_and_kept() {
 #[test]
 fn a_snapshot_read_again_gives_the_same_plan() {
     let before = snapshot(
-        "machine a r=1\nmachine b\nunit web@.service x3 | MachineMetadata=r=1\nunit db.service | MachineOf=web@1.service",
+        "machine a r=1\nmachine b\nunit web@.service x3 | MachineMetadata=r=1\nunit db.service | \
+            MachineOf=web@1.service",
     );
     let text = serde_json::to_string(&before).unwrap();
     let read: Snapshot = serde_json::from_str(&text).unwrap();

@@ -1,7 +1,8 @@
-//! Commands that start processes where systemd does not end them with the unit: in the control groups of a daemon, of podman, or of
-//! another unit.
+//! Commands that start processes where systemd does not end them with the unit: in the control
+//! groups of a daemon, of podman, or of another unit.
 //!
-//! Words are looked at, also those that are quoted for a shell; what a script or a program does by itself is not known here.
+//! Words are looked at, also those that are quoted for a shell; what a script or a program does by
+//! itself is not known here.
 
 /// What runs containers or machines through a daemon of its own.
 const DAEMONS: &[&str] = &[
@@ -21,8 +22,8 @@ const DAEMONS: &[&str] = &[
 /// The words by which those, and podman, start something.
 const STARTS: &[&str] = &["run", "start", "restart", "up", "play", "launch", "service", "stack"];
 
-/// How podman is told to stay in the unit's control group. `no-conmon` is none of them: it keeps podman's monitor there, not the
-/// container.
+/// How podman is told to stay in the unit's control group. `no-conmon` is none of them: it keeps
+/// podman's monitor there, not the container.
 const CONTAINED: &[&str] = &["split", "disabled"];
 
 /// Options of podman that put a container elsewhere than its `--cgroups` says.
@@ -35,21 +36,27 @@ const REMOTE_SHORT: &[&str] = &["-r", "-c", "-H"];
 /// So deep are quotes in quotes followed: a shell in a shell's argument.
 const DEPTH: u32 = 4;
 
-const DAEMON: &str = "what it starts runs in a daemon's control groups and outlives this unit; use podman run --cgroups=split, or a .container unit";
-const PODMAN_RUN: &str =
-    "it puts the container into a control group of its own, which outlives this unit; add --cgroups=split (and Delegate=yes)";
-const PODMAN_START: &str = "what it starts runs in a control group of its own, which outlives this unit; use podman run --cgroups=split, or a .container unit";
+const DAEMON: &str = "what it starts runs in a daemon's control groups and outlives this unit; \
+    use podman run --cgroups=split, or a .container unit";
+const PODMAN_RUN: &str = "it puts the container into a control group of its own, which outlives \
+    this unit; add --cgroups=split (and Delegate=yes)";
+const PODMAN_START: &str = "what it starts runs in a control group of its own, which outlives \
+    this unit; use podman run --cgroups=split, or a .container unit";
 const PODMAN_ELSEWHERE: &str = "puts the container into another control group than the unit's";
-const PODMAN_REMOTE: &str = "has another podman run the container, outside the unit's control group";
+const PODMAN_REMOTE: &str =
+    "has another podman run the container, outside the unit's control group";
 const OTHER_UNIT: &str = "what it starts runs in another unit and outlives this one";
-const SESSION: &str = "it may open a login session, which takes the processes out of the unit's control group; use User=";
+const SESSION: &str = "it may open a login session, which takes the processes out of the unit's \
+    control group; use User=";
 
-/// Why the processes of a command line would outlive its unit, with the program; `None` where its words say nothing of the kind.
+/// Why the processes of a command line would outlive its unit, with the program; `None` where its
+/// words say nothing of the kind.
 pub(super) fn escapes(line: &str) -> Option<String> {
     search(line.trim_start_matches(['@', '-', ':', '+', '!', '|']), DEPTH)
 }
 
-/// Why a Quadlet unit's `GlobalArgs=` or `PodmanArgs=` take the container out of the unit's control group.
+/// Why a Quadlet unit's `GlobalArgs=` or `PodmanArgs=` take the container out of the unit's control
+/// group.
 pub(super) fn podman_options_escape(name: &str, value: &str) -> Option<&'static str> {
     let words: Vec<String> = simple_commands(value).into_iter().flatten().collect();
     if any(&words, REMOTE) || (name == "GlobalArgs" && any(&words, REMOTE_SHORT)) {
@@ -59,14 +66,16 @@ pub(super) fn podman_options_escape(name: &str, value: &str) -> Option<&'static 
     (any(&words, ELSEWHERE) || !contained).then_some(PODMAN_ELSEWHERE)
 }
 
-/// Whether podman leaves a container in the unit's control group with this `--cgroups`, or `CgroupsMode=`.
+/// Whether podman leaves a container in the unit's control group with this `--cgroups`, or
+/// `CgroupsMode=`.
 pub(super) fn is_contained(mode: &str) -> bool {
     CONTAINED.contains(&mode)
 }
 
 fn search(text: &str, depth: u32) -> Option<String> {
     for words in simple_commands(text) {
-        let last_start = words.iter().rposition(|word| STARTS.contains(&word.as_str())).unwrap_or(0);
+        let last_start =
+            words.iter().rposition(|word| STARTS.contains(&word.as_str())).unwrap_or(0);
         for (at, word) in words.iter().enumerate() {
             if word.contains(char::is_whitespace) {
                 if depth > 0
@@ -90,7 +99,8 @@ fn search(text: &str, depth: u32) -> Option<String> {
 /// Where the processes of a program run.
 enum Where {
     Elsewhere(&'static str),
-    /// In the unit's control group, with whatever the rest of the words says: that is the container's own command.
+    /// In the unit's control group, with whatever the rest of the words says: that is the
+    /// container's own command.
     Here,
     Unknown,
 }
@@ -117,7 +127,9 @@ fn podman(arguments: &[String]) -> Option<&'static str> {
         return Some(PODMAN_REMOTE);
     }
     match (rest[0].as_str(), last_cgroups(rest)) {
-        ("run", Some(mode)) if is_contained(mode) => any(rest, ELSEWHERE).then_some(PODMAN_ELSEWHERE),
+        ("run", Some(mode)) if is_contained(mode) => {
+            any(rest, ELSEWHERE).then_some(PODMAN_ELSEWHERE)
+        }
         ("run", _) => Some(PODMAN_RUN),
         _ => Some(PODMAN_START),
     }
@@ -125,7 +137,8 @@ fn podman(arguments: &[String]) -> Option<&'static str> {
 
 /// The last `--cgroups=MODE` or `--cgroups MODE`: it is the one that podman heeds.
 fn last_cgroups(words: &[String]) -> Option<&str> {
-    let at = words.iter().rposition(|word| word == "--cgroups" || word.starts_with("--cgroups="))?;
+    let at =
+        words.iter().rposition(|word| word == "--cgroups" || word.starts_with("--cgroups="))?;
     match words[at].split_once('=') {
         Some((_, mode)) => Some(mode),
         None => Some(words.get(at + 1).map_or("", String::as_str)),
@@ -136,7 +149,8 @@ fn any(words: &[String], options: &[&str]) -> bool {
     words.iter().any(|word| options.contains(&word.split('=').next().unwrap_or(word)))
 }
 
-/// The words of each command between `;`, `&` and `|`, without their quotes. Command substitutions count as words of their command.
+/// The words of each command between `;`, `&` and `|`, without their quotes. Command substitutions
+/// count as words of their command.
 fn simple_commands(text: &str) -> Vec<Vec<String>> {
     let (mut commands, mut words) = (Vec::new(), Vec::new());
     let (mut word, mut quote, mut chars) = (None::<String>, None, text.chars());
@@ -158,7 +172,9 @@ fn simple_commands(text: &str) -> Vec<Vec<String>> {
                 words.extend(word.take());
                 commands.push(std::mem::take(&mut words));
             }
-            (space, None) if space.is_whitespace() || ['(', ')', '`'].contains(&space) => words.extend(word.take()),
+            (space, None) if space.is_whitespace() || ['(', ')', '`'].contains(&space) => {
+                words.extend(word.take())
+            }
             (other, None) => word.get_or_insert_default().push(other),
         }
     }
@@ -207,7 +223,11 @@ mod tests {
             ("su -c web nobody", "su"),
         ] {
             let found = escapes(line);
-            assert_eq!(found.as_deref().and_then(|found| found.split(':').next()), Some(program), "{line}: {found:?}");
+            assert_eq!(
+                found.as_deref().and_then(|found| found.split(':').next()),
+                Some(program),
+                "{line}: {found:?}"
+            );
         }
     }
 
@@ -237,7 +257,9 @@ mod tests {
 
     #[test]
     fn a_line_of_the_largest_file_is_read_in_no_time_to_speak_of() {
-        for words in ["docker ", "podman ", "podman rm run ", "systemd-nspawn ", "'\\\\' ", "\" \" "] {
+        for words in
+            ["docker ", "podman ", "podman rm run ", "systemd-nspawn ", "'\\\\' ", "\" \" "]
+        {
             let line = words.repeat(1024 * 1024 / words.len());
             for end in ["", " --cgroups=split --keep-unit"] {
                 escapes(&format!("{line}{end}"));
@@ -251,15 +273,21 @@ mod tests {
             let (name, value) = option.split_once('=').unwrap();
             podman_options_escape(name, value)
         };
-        for option in ["PodmanArgs=--cgroups=enabled", "PodmanArgs=-t --cgroup-parent /a", "PodmanArgs=\"--pod=a\""] {
+        for option in [
+            "PodmanArgs=--cgroups=enabled",
+            "PodmanArgs=-t --cgroup-parent /a",
+            "PodmanArgs=\"--pod=a\"",
+        ] {
             assert_eq!(escape(option), Some(PODMAN_ELSEWHERE), "{option}");
         }
         for option in ["GlobalArgs=--remote", "GlobalArgs=-c other", "PodmanArgs=--url=unix:///a"] {
             assert_eq!(escape(option), Some(PODMAN_REMOTE), "{option}");
         }
-        for option in
-            ["PodmanArgs=--cgroups=split -c 2", "PodmanArgs=--cgroupns=private --podman-like", "GlobalArgs=--log-level=debug"]
-        {
+        for option in [
+            "PodmanArgs=--cgroups=split -c 2",
+            "PodmanArgs=--cgroupns=private --podman-like",
+            "GlobalArgs=--log-level=debug",
+        ] {
             assert_eq!(escape(option), None, "{option}");
         }
     }

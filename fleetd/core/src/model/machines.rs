@@ -18,7 +18,8 @@ pub struct Machine {
     /// The address that it is known by; empty if it is not known.
     #[serde(default, deserialize_with = "address::read_host")]
     pub address: String,
-    /// Its labels, from its configuration; those that an operator set over the API are in `settings/<id>`.
+    /// Its labels, from its configuration; those that an operator set over the API are in
+    /// `settings/<id>`.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
     /// What it has.
@@ -31,7 +32,11 @@ pub struct Machine {
     #[serde(default)]
     pub boot_id: String,
     /// Where other machines reach its API, for journals and status: `http://10.0.0.1:4100`.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "address::read_api")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "address::read_api"
+    )]
     pub api: Option<String>,
     /// What a later version wrote.
     #[serde(flatten)]
@@ -55,8 +60,8 @@ impl Machine {
     }
 }
 
-/// `rivals/<id>`: a fleetd that was started with the id of a machine which lives, and refused. Written by it, under a lease of its own, so
-/// that the other one can say so.
+/// `rivals/<id>`: a fleetd that was started with the id of a machine which lives, and refused.
+/// Written by it, under a lease of its own, so that the other one can say so.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rival {
     /// The format, [`FORMAT`](super::FORMAT).
@@ -103,7 +108,9 @@ impl Availability {
 
     /// Reads the word; `None` for any other.
     pub fn parse(text: &str) -> Option<Availability> {
-        [Availability::Active, Availability::Cordoned, Availability::Draining].into_iter().find(|word| word.as_str() == text)
+        [Availability::Active, Availability::Cordoned, Availability::Draining]
+            .into_iter()
+            .find(|word| word.as_str() == text)
     }
 
     /// The word, as commands and the API use it.
@@ -117,14 +124,16 @@ impl Availability {
 }
 
 impl<'de> Deserialize<'de> for Availability {
-    /// A later version's word keeps new instances off: an unreadable document would keep the leader from planning at all.
+    /// A later version's word keeps new instances off: an unreadable document would keep the leader
+    /// from planning at all.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Availability, D::Error> {
         let word = String::deserialize(deserializer)?;
         Ok(Availability::parse(&word).unwrap_or(Availability::Cordoned))
     }
 }
 
-/// `settings/<id>`: what an operator set for a machine over the API. An empty value masks a configured label, as in fleet 1.0.
+/// `settings/<id>`: what an operator set for a machine over the API. An empty value masks a
+/// configured label, as in fleet 1.0.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Settings {
@@ -142,7 +151,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The labels that hold for `machine`: its own, then those set over the API; empty values are absent.
+    /// The labels that hold for `machine`: its own, then those set over the API; empty values are
+    /// absent.
     pub fn merged_metadata(&self, machine: &Machine) -> BTreeMap<String, String> {
         let mut all = machine.metadata.clone();
         all.extend(self.metadata.clone());

@@ -1,4 +1,5 @@
-//! The board that planning plays on: machines and units by number, what is on each machine so far, and the changes made.
+//! The board that planning plays on: machines and units by number, what is on each machine so far,
+//! and the changes made.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,10 +15,12 @@ use crate::model::{Availability, MAX_DOCUMENT_BYTES, Placement, Snapshot, Unit, 
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
 
-/// What is left of a document's limit for entries: its frame, and fields that a later version may add.
+/// What is left of a document's limit for entries: its frame, and fields that a later version may
+/// add.
 const BUDGET_BYTES: usize = MAX_DOCUMENT_BYTES - 16 * 1024;
 
-/// The most instances on one machine: as many as its report, in which each may differ from all others, can tell of.
+/// The most instances on one machine: as many as its report, in which each may differ from all
+/// others, can tell of.
 const MAX_INSTANCES: usize = 10_000;
 
 /// How many units are fetched into the cache at once.
@@ -25,7 +28,8 @@ pub(super) const AHEAD: usize = 64;
 
 /// No machine.
 pub(super) const NOWHERE: u32 = u32::MAX;
-/// On a machine that is absent but not called lost; or fenced, with a copy that may still be alive somewhere.
+/// On a machine that is absent but not called lost; or fenced, with a copy that may still be alive
+/// somewhere.
 pub(super) const SETTLING: u32 = u32::MAX - 1;
 
 pub(super) struct Board<'a> {
@@ -56,13 +60,18 @@ pub(super) struct Board<'a> {
 impl<'a> Board<'a> {
     pub(super) fn new(snapshot: &'a Snapshot) -> Board<'a> {
         let availability = |id| snapshot.availability.get(id).copied().unwrap_or_default();
-        let slots: Vec<Slot> = snapshot.machines.iter().map(|(id, machine)| Slot::new(id, machine, availability(id))).collect();
+        let slots: Vec<Slot> = snapshot
+            .machines
+            .iter()
+            .map(|(id, machine)| Slot::new(id, machine, availability(id)))
+            .collect();
         let mut units: Vec<UnitSeat> = Vec::with_capacity(snapshot.units.len());
         let (mut seats, mut own_records) = (0, BTreeMap::new());
         let (mut any_conflicts, mut any_replaces) = (false, false);
         let all: Vec<&Unit> = snapshot.units.values().map(|unit| &**unit).collect();
         for some in all.chunks(AHEAD) {
-            // As in `fetch`: the misses of these short reads are waited for side by side, those of the loop below are not.
+            // As in `fetch`: the misses of these short reads are waited for side by side, those of
+            // the loop below are not.
             std::hint::black_box(some.iter().map(|unit| unit.gist.wanted as usize).sum::<usize>());
             for unit in some {
                 let mut seat = UnitSeat::new(unit, slots.len(), seats);
@@ -96,13 +105,15 @@ impl<'a> Board<'a> {
         self.units.binary_search_by(|seat| seat.unit.name.as_str().cmp(name)).ok()
     }
 
-    /// The unit that `instance` follows from and its seat there: its own record's, or that of the template which counts it.
-    /// `None` if nobody wants it. A global unit has one seat a machine, and `machine` is its seat.
+    /// The unit that `instance` follows from and its seat there: its own record's, or that of the
+    /// template which counts it. `None` if nobody wants it. A global unit has one seat a machine,
+    /// and `machine` is its seat.
     pub(super) fn owner(&self, instance: &UnitName, machine: u32) -> Option<(usize, usize)> {
         if let Some(number) = self.unit_number(instance.as_str()) {
             let unit = &self.units[number];
             let seat = if unit.global { machine as usize } else { 0 };
-            return (seat < unit.seats as usize && !unit.unit.name.is_template()).then_some((number, seat));
+            return (seat < unit.seats as usize && !unit.unit.name.is_template())
+                .then_some((number, seat));
         }
         let number = self.unit_number(instance.template()?.as_str())?;
         Some((number, self.seat_of_replica(number, instance)?))
@@ -110,7 +121,8 @@ impl<'a> Board<'a> {
 
     /// The name of the unit that `instance` follows from.
     fn unit_of(&self, instance: UnitName) -> UnitName {
-        let owner = self.owner(&instance, 0).map(|(number, _)| self.units[number].unit.name.clone());
+        let owner =
+            self.owner(&instance, 0).map(|(number, _)| self.units[number].unit.name.clone());
         owner.unwrap_or(instance)
     }
 
@@ -120,28 +132,49 @@ impl<'a> Board<'a> {
         let known = |machine: &u32| *machine < SETTLING;
         match self.unit_number(name.as_str()).filter(|&number| self.units[number].global) {
             Some(number) => self.placed(number).iter().copied().filter(known).collect(),
-            None => self.owner(&name, 0).map(|(number, seat)| self.placed(number)[seat]).filter(known).into_iter().collect(),
+            None => self
+                .owner(&name, 0)
+                .map(|(number, seat)| self.placed(number)[seat])
+                .filter(known)
+                .into_iter()
+                .collect(),
         }
     }
 
     /// Whether `name` is on `machine` so far.
     pub(super) fn is_on(&self, name: &str, machine: u32) -> bool {
-        let place = self.owner(&UnitName::trusted(name), machine).map(|(number, seat)| self.placed(number)[seat]);
+        let place = self
+            .owner(&UnitName::trusted(name), machine)
+            .map(|(number, seat)| self.placed(number)[seat]);
         place == Some(machine)
     }
 
     /// What of, on or beside the machine speaks against the instance there.
-    pub(super) fn misfit(&self, number: usize, instance: &UnitName, wants: &Constraints, machine: u32) -> Option<Misfit> {
+    pub(super) fn misfit(
+        &self,
+        number: usize,
+        instance: &UnitName,
+        wants: &Constraints,
+        machine: u32,
+    ) -> Option<Misfit> {
         let slot = &self.slots[machine as usize];
         if let Err(unsuited) = constraint::suits(slot.machine, wants) {
             return Some(unsuited.into());
         }
         let absent = wants.machine_of.iter().find(|name| !self.is_on(name, machine));
-        absent.map(|name| Misfit::NotBeside(name.clone())).or_else(|| self.crowded(number, instance, wants, machine))
+        absent
+            .map(|name| Misfit::NotBeside(name.clone()))
+            .or_else(|| self.crowded(number, instance, wants, machine))
     }
 
     /// The same of an instance that is not there yet.
-    pub(super) fn misfit_of_new(&self, number: usize, instance: &UnitName, wants: &Constraints, machine: u32) -> Option<Misfit> {
+    pub(super) fn misfit_of_new(
+        &self,
+        number: usize,
+        instance: &UnitName,
+        wants: &Constraints,
+        machine: u32,
+    ) -> Option<Misfit> {
         match self.slots[machine as usize].availability {
             Availability::Active => self.misfit(number, instance, wants, machine),
             Availability::Cordoned | Availability::Draining => Some(Misfit::Cordoned),
@@ -149,13 +182,20 @@ impl<'a> Board<'a> {
     }
 
     /// What runs on the machine that speaks against the instance there; its labels were checked.
-    pub(super) fn crowded(&self, number: usize, instance: &UnitName, wants: &Constraints, machine: u32) -> Option<Misfit> {
+    pub(super) fn crowded(
+        &self,
+        number: usize,
+        instance: &UnitName,
+        wants: &Constraints,
+        machine: u32,
+    ) -> Option<Misfit> {
         let slot = &self.slots[machine as usize];
         if !self.has_room(slot, self.units[number].entry_bytes(instance), instance) {
             return Some(Misfit::Full);
         }
-        // Without patterns of its own, only units that have some can be against it. What surely is not against it is passed over by what
-        // the slot itself holds, since each unit that is looked at costs some misses of the cache.
+        // Without patterns of its own, only units that have some can be against it. What surely is
+        // not against it is passed over by what the slot itself holds, since each unit that is
+        // looked at costs some misses of the cache.
         let clash = if self.units[number].declares {
             slot.here.iter().find_map(|here| self.clash(here, instance, wants))
         } else if slot.may_refuse(instance.as_str()) {
@@ -171,7 +211,8 @@ impl<'a> Board<'a> {
 
     /// Whether the machine's document can take one more entry. What it holds already stays.
     fn has_room(&self, slot: &Slot, bytes: usize, instance: &UnitName) -> bool {
-        let has_room = || (slot.load as usize) < MAX_INSTANCES && slot.bytes.get() + bytes <= BUDGET_BYTES;
+        let has_room =
+            || (slot.load as usize) < MAX_INSTANCES && slot.bytes.get() + bytes <= BUDGET_BYTES;
         if has_room() {
             return true;
         }
@@ -179,41 +220,60 @@ impl<'a> Board<'a> {
         if present.is_some_and(|present| present.instances.contains_key(instance)) {
             return true;
         }
-        // The count takes each entry for a group of its own; most stand in a row with others. Measured whenever it grew, though that costs
-        // milliseconds: whoever plans the planned state must find the same room. With each measurement less than half as much is left.
+        // The count takes each entry for a group of its own; most stand in a row with others.
+        // Measured whenever it grew, though that costs milliseconds: whoever plans the planned
+        // state must find the same room. With each measurement less than half as much is left.
         if slot.bytes.get() > slot.measured.get() {
-            let size = document::encoded_size(&document::edited(present.map(|present| &**present), slot.edits.iter().cloned()));
+            let size = document::encoded_size(&document::edited(
+                present.map(|present| &**present),
+                slot.edits.iter().cloned(),
+            ));
             slot.bytes.set(size);
             slot.measured.set(size);
         }
         has_room()
     }
 
-    /// The first of the unit's instances `here` that may not share a machine with `instance`, whoever declares it.
-    fn clash<'b>(&'b self, here: &'b Here, instance: &UnitName, wants: &Constraints) -> Option<&'b UnitName> {
+    /// The first of the unit's instances `here` that may not share a machine with `instance`,
+    /// whoever declares it.
+    fn clash<'b>(
+        &'b self,
+        here: &'b Here,
+        instance: &UnitName,
+        wants: &Constraints,
+    ) -> Option<&'b UnitName> {
         let theirs = &self.units[here.number];
-        let said_by_all = theirs.declares && !theirs.specifiers && hits(&theirs.unit.constraints.conflicts, instance);
+        let said_by_all = theirs.declares
+            && !theirs.specifiers
+            && hits(&theirs.unit.constraints.conflicts, instance);
         let said_by_some = theirs.specifiers && theirs.declares;
         // All names of a unit begin alike, so most patterns are done with a whole unit at once.
         let ours_may_hit = wants.conflicts.iter().any(|p| theirs.may_match(p));
         if !said_by_all && !said_by_some && !ours_may_hit {
             return None;
         }
-        let names = if theirs.template { &*here.replicas } else { std::slice::from_ref(&theirs.unit.name) };
+        let names =
+            if theirs.template { &*here.replicas } else { std::slice::from_ref(&theirs.unit.name) };
         names.iter().filter(|name| *name != instance).find(|name| {
             said_by_all
                 || (ours_may_hit && hits(&wants.conflicts, name))
-                || (said_by_some && hits(&theirs.unit.constraints.expanded(name).conflicts, instance))
+                || (said_by_some
+                    && hits(&theirs.unit.constraints.expanded(name).conflicts, instance))
         })
     }
 
-    /// Whether the conflict with `other` stands for every instance of unit `number`: declared by the unit itself, or by a pattern
-    /// that matches all its instances. If not, it may be meant for one name alone.
+    /// Whether the conflict with `other` stands for every instance of unit `number`: declared by
+    /// the unit itself, or by a pattern that matches all its instances. If not, it may be meant for
+    /// one name alone.
     pub(super) fn refuses_all(&self, number: usize, other: &UnitName) -> bool {
         let unit = &self.units[number];
-        let declared_here = unit.unit.constraints.conflicts.iter().any(|p| glob::matches(p, other.as_str()));
+        let declared_here =
+            unit.unit.constraints.conflicts.iter().any(|p| glob::matches(p, other.as_str()));
         let theirs = self.owner(other, 0).map(|(number, _)| &self.units[number]);
-        declared_here || theirs.is_some_and(|theirs| theirs.unit.constraints.conflicts.iter().any(|p| unit.all_match(p)))
+        declared_here
+            || theirs.is_some_and(|theirs| {
+                theirs.unit.constraints.conflicts.iter().any(|p| unit.all_match(p))
+            })
     }
 
     /// Makes room for what is missing at once, since a list that grows is copied again and again.
@@ -228,10 +288,13 @@ impl<'a> Board<'a> {
         }
     }
 
-    /// Reads what placing these units will read. These reads do not wait for each other, as those between the counting of references do.
+    /// Reads what placing these units will read. These reads do not wait for each other, as those
+    /// between the counting of references do.
     pub(super) fn fetch(&self, numbers: std::ops::Range<usize>) {
         let first = |text: &str| text.as_bytes().first().map_or(0, |byte| usize::from(*byte));
-        let read = |seat: &UnitSeat| first(seat.unit.name.as_str()) + first(&seat.unit.hash) + seat.unit.desired as usize;
+        let read = |seat: &UnitSeat| {
+            first(seat.unit.name.as_str()) + first(&seat.unit.hash) + seat.unit.desired as usize
+        };
         std::hint::black_box(self.units[numbers].iter().map(read).sum::<usize>());
     }
 
@@ -247,7 +310,8 @@ impl<'a> Board<'a> {
         }
         if self.any_conflicts {
             let at = slot.find(number).unwrap_or_else(|at| {
-                let said = || (!unit.specifiers).then_some(unit.unit.constraints.conflicts.as_slice());
+                let said =
+                    || (!unit.specifiers).then_some(unit.unit.constraints.conflicts.as_slice());
                 slot.add(at, number, unit.declares.then(said));
                 at
             });
@@ -276,7 +340,15 @@ impl<'a> Board<'a> {
     }
 
     /// Puts an instance on a machine and writes it down.
-    pub(super) fn place(&mut self, number: usize, seat: usize, instance: UnitName, machine: u32, why: Why, moves: u32) {
+    pub(super) fn place(
+        &mut self,
+        number: usize,
+        seat: usize,
+        instance: UnitName,
+        machine: u32,
+        why: Why,
+        moves: u32,
+    ) {
         let slot = &self.slots[machine as usize];
         if slot.measured.get() > 0 {
             slot.bytes.set(slot.bytes.get() + self.units[number].entry_bytes(&instance));
@@ -300,28 +372,47 @@ impl<'a> Board<'a> {
         if placement.fence.is_some() {
             self.plan.fenced.insert(slot.id.clone());
         }
-        self.plan.changes.push(Change::Place { instance: instance.clone(), machine: slot.id.clone(), why });
+        self.plan.changes.push(Change::Place {
+            instance: instance.clone(),
+            machine: slot.id.clone(),
+            why,
+        });
         slot.edits.push((instance, Some(placement)));
     }
 
-    /// Takes an instance off a machine that can be planned on, and writes it down. A fenced one is then placed nowhere in this plan.
+    /// Takes an instance off a machine that can be planned on, and writes it down. A fenced one is
+    /// then placed nowhere in this plan.
     pub(super) fn retire(&mut self, instance: &UnitName, machine: u32, why: Retired) {
         fencing::take_off(self, instance, machine, &why);
         let slot = &mut self.slots[machine as usize];
-        self.plan.changes.push(Change::Retire { instance: instance.clone(), machine: slot.id.clone(), why });
+        self.plan.changes.push(Change::Retire {
+            instance: instance.clone(),
+            machine: slot.id.clone(),
+            why,
+        });
         slot.edits.push((instance.clone(), None));
     }
 
-    /// Takes an instance off its machine because `by` replaces it: undoes its placing by this very plan, else retires it. Answers with
-    /// why it goes elsewhere, and how often it was moved because it failed.
-    pub(super) fn push_off(&mut self, number: usize, seat: usize, instance: &UnitName, by: UnitName) -> (Why, u32) {
+    /// Takes an instance off its machine because `by` replaces it: undoes its placing by this very
+    /// plan, else retires it. Answers with why it goes elsewhere, and how often it was moved
+    /// because it failed.
+    pub(super) fn push_off(
+        &mut self,
+        number: usize,
+        seat: usize,
+        instance: &UnitName,
+        by: UnitName,
+    ) -> (Why, u32) {
         let machine = self.placed(number)[seat];
         self.release(number, seat, instance);
         let slot = &mut self.slots[machine as usize];
-        if let Some(at) = slot.edits.iter().rposition(|(name, placement)| name == instance && placement.is_some()) {
+        if let Some(at) =
+            slot.edits.iter().rposition(|(name, placement)| name == instance && placement.is_some())
+        {
             slot.edits.remove(at);
             let here = |change: &Change| match change {
-                Change::Place { instance: name, machine, .. } | Change::Update { instance: name, machine } => {
+                Change::Place { instance: name, machine, .. }
+                | Change::Update { instance: name, machine } => {
                     name == instance && machine == slot.id
                 }
                 Change::Retire { .. } => false,
@@ -332,14 +423,19 @@ impl<'a> Board<'a> {
                 return (why, 0);
             }
         }
-        let placement = self.snapshot.assignments.get(slot.id).and_then(|assignment| assignment.instances.get(instance));
+        let placement = self
+            .snapshot
+            .assignments
+            .get(slot.id)
+            .and_then(|assignment| assignment.instances.get(instance));
         let moves = placement.map_or(0, |placement| placement.moves);
         let why = Why::Replaced(slot.id.clone());
         self.retire(instance, machine, Retired::Replaced(by));
         (why, moves)
     }
 
-    /// Notes in a machine's document that a fenced instance may be alive there, or, with `None`, that it surely is not.
+    /// Notes in a machine's document that a fenced instance may be alive there, or, with `None`,
+    /// that it surely is not.
     pub(super) fn note_off(&mut self, instance: &UnitName, machine: u32, off: Option<Off>) {
         self.slots[machine as usize].off.push((instance.clone(), off));
     }
@@ -360,9 +456,16 @@ impl<'a> Board<'a> {
         slot.bytes.set(slot.bytes.get() + bytes);
     }
 
-    /// Brings the document's entry of an instance that stays up to date with its unit; at the end of the plan, if that takes it down
-    /// and its unit has a budget for that.
-    pub(super) fn refresh(&mut self, number: usize, seat: usize, instance: &UnitName, machine: u32, old: &'a Placement) {
+    /// Brings the document's entry of an instance that stays up to date with its unit; at the end
+    /// of the plan, if that takes it down and its unit has a budget for that.
+    pub(super) fn refresh(
+        &mut self,
+        number: usize,
+        seat: usize,
+        instance: &UnitName,
+        machine: u32,
+        old: &'a Placement,
+    ) {
         if self.units[number].budgeted && budget::defers(self.units[number].unit, instance, old) {
             self.deferred.push(Deferred { number, seat, machine, instance: instance.clone(), old });
         } else {
@@ -371,12 +474,20 @@ impl<'a> Board<'a> {
     }
 
     /// See [`Board::refresh`].
-    pub(super) fn bring_up_to_date(&mut self, number: usize, instance: &UnitName, machine: u32, old: &Placement) {
+    pub(super) fn bring_up_to_date(
+        &mut self,
+        number: usize,
+        instance: &UnitName,
+        machine: u32,
+        old: &Placement,
+    ) {
         let seat = &self.units[number];
         let unit = seat.unit;
         let terms = if seat.fenced { unit.fence() } else { None };
         let restart = if seat.restarts { unit.restarts_asked(instance) } else { 0 };
-        let fence = terms.map(|terms| fencing::refreshed(terms, instance, self.snapshot.revision, old.fence.as_deref()));
+        let fence = terms.map(|terms| {
+            fencing::refreshed(terms, instance, self.snapshot.revision, old.fence.as_deref())
+        });
         let same = old.revision == unit.revision
             && old.hash == unit.hash
             && old.state == unit.desired
@@ -398,7 +509,9 @@ impl<'a> Board<'a> {
             ..old.clone()
         };
         let slot = &mut self.slots[machine as usize];
-        self.plan.changes.push(Change::Update { instance: instance.clone(), machine: slot.id.clone() });
+        self.plan
+            .changes
+            .push(Change::Update { instance: instance.clone(), machine: slot.id.clone() });
         slot.edits.push((instance.clone(), Some(placement)));
     }
 
@@ -410,11 +523,12 @@ impl<'a> Board<'a> {
 
     /// Notes a time at which a pause ends.
     pub(super) fn wake_at(&mut self, at_ms: u64) {
-        self.plan.wake_at_ms = Some(self.plan.wake_at_ms.map_or(at_ms, |earlier| earlier.min(at_ms)));
+        self.plan.wake_at_ms =
+            Some(self.plan.wake_at_ms.map_or(at_ms, |earlier| earlier.min(at_ms)));
     }
 
-    /// Notes instances that fit nowhere. `unsuited` are the reasons of machines that do not suit, counted; `crowded` says what
-    /// speaks against each of those that do.
+    /// Notes instances that fit nowhere. `unsuited` are the reasons of machines that do not suit,
+    /// counted; `crowded` says what speaks against each of those that do.
     pub(super) fn unplaced(
         &mut self,
         number: usize,
@@ -436,12 +550,20 @@ impl<'a> Board<'a> {
         }
         let mut misfits: Vec<(Misfit, usize)> = counts.into_iter().collect();
         misfits.sort_by_key(|(_, machines)| std::cmp::Reverse(*machines));
-        self.plan.unplaced.push(Unplaced { unit: self.units[number].unit.name.clone(), instances, misfits });
+        self.plan.unplaced.push(Unplaced {
+            unit: self.units[number].unit.name.clone(),
+            instances,
+            misfits,
+        });
     }
 
-    /// The machines that suit what is wanted, by number, and the reasons of the others, counted. What must run beside another also goes
-    /// to `cordoned` ones.
-    pub(super) fn suiting(&self, wants: &Constraints, cordoned: bool) -> (Vec<u32>, Vec<(Misfit, usize)>) {
+    /// The machines that suit what is wanted, by number, and the reasons of the others, counted.
+    /// What must run beside another also goes to `cordoned` ones.
+    pub(super) fn suiting(
+        &self,
+        wants: &Constraints,
+        cordoned: bool,
+    ) -> (Vec<u32>, Vec<(Misfit, usize)>) {
         let mut suiting = Vec::new();
         let mut unsuited: BTreeMap<Unsuited, usize> = BTreeMap::new();
         let mut closed = 0;
@@ -452,7 +574,8 @@ impl<'a> Board<'a> {
                 Ok(()) => closed += 1,
             }
         }
-        let mut reasons: Vec<(Misfit, usize)> = unsuited.into_iter().map(|(found, machines)| (found.into(), machines)).collect();
+        let mut reasons: Vec<(Misfit, usize)> =
+            unsuited.into_iter().map(|(found, machines)| (found.into(), machines)).collect();
         reasons.extend((closed > 0).then_some((Misfit::Cordoned, closed)));
         (suiting, reasons)
     }

@@ -1,8 +1,10 @@
-//! `MaxUnavailable=`: of a unit that has it, no more instances are down at once through updates, restarts and drains, all together.
+//! `MaxUnavailable=`: of a unit that has it, no more instances are down at once through updates,
+//! restarts and drains, all together.
 //!
-//! What counts as up is what is known to run as it was last decided, with its text and its restarts, by a report of its machine's present
-//! assignment, and to have stayed up for a while: its agent says when. An instance that is known to be down is changed without further
-//! ado, so that a text that fails can be replaced.
+//! What counts as up is what is known to run as it was last decided, with its text and its
+//! restarts, by a report of its machine's present assignment, and to have stayed up for a while:
+//! its agent says when. An instance that is known to be down is changed without further ado, so
+//! that a text that fails can be replaced.
 
 use super::Rolling;
 use super::board::Board;
@@ -22,10 +24,12 @@ pub(super) struct Deferred<'a> {
 
 /// Whether bringing the instance up to date with its unit, which has a budget, takes it down.
 pub(super) fn defers(unit: &Unit, instance: &UnitName, old: &Placement) -> bool {
-    stays_launched(unit, old) && (old.hash != unit.hash || old.restart != unit.restarts_asked(instance))
+    stays_launched(unit, old)
+        && (old.hash != unit.hash || old.restart != unit.restarts_asked(instance))
 }
 
-/// Whether an instance that fits its machine no longer waits for its unit's budget: where a new text is what fits no longer.
+/// Whether an instance that fits its machine no longer waits for its unit's budget: where a new
+/// text is what fits no longer.
 pub(super) fn holds_up(seat: &UnitSeat, old: &Placement) -> bool {
     seat.budgeted && !seat.global && stays_launched(seat.unit, old) && old.hash != seat.unit.hash
 }
@@ -67,7 +71,8 @@ impl Allowance {
     }
 }
 
-/// Carries out as many of the deferred changes as the budgets allow; the rest keeps running as it is.
+/// Carries out as many of the deferred changes as the budgets allow; the rest keeps running as it
+/// is.
 pub(super) fn update(board: &mut Board) {
     let mut deferred = std::mem::take(&mut board.deferred);
     deferred.sort_by_key(|change| (change.number, change.seat));
@@ -93,20 +98,30 @@ pub(super) fn update(board: &mut Board) {
 /// Says which units' budgets are spent.
 fn say(board: &mut Board) {
     let waiting = std::mem::take(&mut board.waiting);
-    for waiting in waiting.into_iter().collect::<Vec<_>>().chunk_by(|((one, _), _), ((next, _), _)| one == next) {
+    for waiting in waiting
+        .into_iter()
+        .collect::<Vec<_>>()
+        .chunk_by(|((one, _), _), ((next, _), _)| one == next)
+    {
         let number = waiting[0].0.0;
         let unit = &board.units[number];
         let waits = |(seat, _): &(usize, UnitName)| {
             let at = waiting.binary_search_by_key(seat, |((_, seat), _)| *seat);
-            at.is_ok_and(|at| waiting[at].1 == board.placed(number)[*seat]) && !board.updating.contains(&(number, *seat))
+            at.is_ok_and(|at| waiting[at].1 == board.placed(number)[*seat])
+                && !board.updating.contains(&(number, *seat))
         };
         let up = |(seat, instance): &(usize, UnitName)| {
-            !board.updating.contains(&(number, *seat)) && life(board, instance, board.placed(number)[*seat]) == Life::Up
+            !board.updating.contains(&(number, *seat))
+                && life(board, instance, board.placed(number)[*seat]) == Life::Up
         };
         let wanted = board.wanted(number);
         let rolling = Rolling {
             unit: unit.unit.name.clone(),
-            waiting: board.taken_seats(number).filter(waits).map(|(_, instance)| instance).collect(),
+            waiting: board
+                .taken_seats(number)
+                .filter(waits)
+                .map(|(_, instance)| instance)
+                .collect(),
             unavailable: wanted.saturating_sub(board.taken_seats(number).filter(up).count()),
             wanted,
             most: unit.unit.constraints.max_unavailable.as_ref().map(|max| max.of(wanted)),
@@ -118,10 +133,14 @@ fn say(board: &mut Board) {
 }
 
 fn available(board: &Board, number: usize) -> usize {
-    board.taken_seats(number).filter(|(seat, instance)| life(board, instance, board.placed(number)[*seat]) == Life::Up).count()
+    board
+        .taken_seats(number)
+        .filter(|(seat, instance)| life(board, instance, board.placed(number)[*seat]) == Life::Up)
+        .count()
 }
 
-/// What is known of an instance on a machine, as it was last decided: by the last commit, not by this plan.
+/// What is known of an instance on a machine, as it was last decided: by the last commit, not by
+/// this plan.
 #[derive(PartialEq)]
 enum Life {
     Up,
@@ -132,14 +151,19 @@ enum Life {
 
 fn life(board: &Board, instance: &UnitName, machine: u32) -> Life {
     let id = board.slots[machine as usize].id;
-    let (Some(assignment), Some(report)) = (board.snapshot.assignments.get(id), board.snapshot.reports.get(id)) else {
+    let (Some(assignment), Some(report)) =
+        (board.snapshot.assignments.get(id), board.snapshot.reports.get(id))
+    else {
         return Life::Unknown;
     };
-    let Some(placement) = assignment.instances.get(instance).filter(|_| report.generation >= assignment.generation) else {
+    let Some(placement) =
+        assignment.instances.get(instance).filter(|_| report.generation >= assignment.generation)
+    else {
         return Life::Unknown;
     };
     let Some(status) = report.instances.get(instance) else { return Life::Down };
-    let as_decided = status.hash == placement.hash && (placement.restart == 0 || status.restart == placement.restart);
+    let as_decided = status.hash == placement.hash
+        && (placement.restart == 0 || status.restart == placement.restart);
     match status.active.as_str() {
         // Somebody stops, restarts or reloads it; it will be one or the other.
         "deactivating" => Life::Unknown,

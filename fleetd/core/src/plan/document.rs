@@ -11,7 +11,8 @@ impl Board<'_> {
     /// Applies the edits to the documents.
     pub(super) fn into_plan(self) -> Plan {
         let Board { snapshot, slots, mut plan, .. } = self;
-        let changed = slots.into_iter().filter(|slot| !slot.edits.is_empty() || !slot.off.is_empty());
+        let changed =
+            slots.into_iter().filter(|slot| !slot.edits.is_empty() || !slot.off.is_empty());
         // In the order of ids, so that the map is built at once.
         let mut documents: BTreeMap<MachineId, Assignment> = changed
             .map(|slot| {
@@ -34,11 +35,17 @@ impl Board<'_> {
 }
 
 /// The document with `edits` applied in order.
-pub(super) fn edited(old: Option<&Assignment>, edits: impl IntoIterator<Item = (UnitName, Option<Placement>)>) -> Assignment {
-    let mut document = old.map_or_else(|| Assignment { v: FORMAT, ..Assignment::default() }, Assignment::clone);
+pub(super) fn edited(
+    old: Option<&Assignment>,
+    edits: impl IntoIterator<Item = (UnitName, Option<Placement>)>,
+) -> Assignment {
+    let mut document =
+        old.map_or_else(|| Assignment { v: FORMAT, ..Assignment::default() }, Assignment::clone);
     if document.instances.is_empty() {
-        // Nothing can have been taken off, and a map built at once is cheaper than one built by inserting.
-        document.instances = edits.into_iter().filter_map(|(name, placement)| Some((name, placement?))).collect();
+        // Nothing can have been taken off, and a map built at once is cheaper than one built by
+        // inserting.
+        document.instances =
+            edits.into_iter().filter_map(|(name, placement)| Some((name, placement?))).collect();
         return document;
     }
     for (instance, placement) in edits {

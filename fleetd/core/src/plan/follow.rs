@@ -1,4 +1,5 @@
-//! Followers (`MachineOf=`): they stay beside the units that they name, and go where those go. One that fails moves only with them.
+//! Followers (`MachineOf=`): they stay beside the units that they name, and go where those go. One
+//! that fails moves only with them.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +13,8 @@ use crate::name::UnitName;
 /// Followers that stay; they are looked at again if anything moves.
 pub(super) type Kept<'a> = Vec<(UnitName, Follower<'a>)>;
 
-/// Keeps the followers whose units stay where they are, before anything new takes their place. A follower may be followed in
-/// turn, so this goes round until nobody else can be kept.
+/// Keeps the followers whose units stay where they are, before anything new takes their place. A
+/// follower may be followed in turn, so this goes round until nobody else can be kept.
 pub(super) fn keep_followers<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>) -> Kept<'a> {
     let mut kept = Kept::new();
     loop {
@@ -32,24 +33,37 @@ pub(super) fn keep_followers<'a>(board: &mut Board<'a>, pending: &mut Pending<'a
     kept
 }
 
-/// Whether a follower on a drained machine runs beside a global unit: that may be placed on another machine yet.
+/// Whether a follower on a drained machine runs beside a global unit: that may be placed on another
+/// machine yet.
 fn may_leave(board: &Board, instance: &UnitName, follower: &Follower) -> bool {
-    let drained = |machine: u32| board.slots[machine as usize].availability == Availability::Draining;
-    let global = |name: &String| board.unit_number(name).is_some_and(|number| board.units[number].global);
+    let drained =
+        |machine: u32| board.slots[machine as usize].availability == Availability::Draining;
+    let global =
+        |name: &String| board.unit_number(name).is_some_and(|number| board.units[number].global);
     follower.old.iter().any(|(machine, _)| drained(*machine))
-        && board.units[follower.number].unit.constraints.expanded(instance).machine_of.iter().all(global)
+        && board.units[follower.number]
+            .unit
+            .constraints
+            .expanded(instance)
+            .machine_of
+            .iter()
+            .all(global)
 }
 
-/// Keeps a follower in the first of its places that fits, and takes it off all others. Not on a machine that is drained, if what it
-/// runs beside is on another one, too.
+/// Keeps a follower in the first of its places that fits, and takes it off all others. Not on a
+/// machine that is drained, if what it runs beside is on another one, too.
 fn keep_one<'a>(board: &mut Board<'a>, instance: &UnitName, follower: &Follower<'a>) -> bool {
     let Follower { number, seat, old } = follower;
     let wants = board.units[*number].unit.constraints.expanded(instance);
     let fits = |machine: u32| board.misfit(*number, instance, &wants, machine).is_none();
-    let drained = |machine: u32| board.slots[machine as usize].availability == Availability::Draining;
-    let better = |machine: &u32| board.slots[*machine as usize].availability.is_active() && fits(*machine);
+    let drained =
+        |machine: u32| board.slots[machine as usize].availability == Availability::Draining;
+    let better =
+        |machine: &u32| board.slots[*machine as usize].availability.is_active() && fits(*machine);
     let elsewhere = || board.machines_of(&wants.machine_of[0]).iter().any(better);
-    let Some(stays) = old.iter().position(|(machine, _)| fits(*machine) && !(drained(*machine) && elsewhere())) else {
+    let Some(stays) =
+        old.iter().position(|(machine, _)| fits(*machine) && !(drained(*machine) && elsewhere()))
+    else {
         return false;
     };
     for (index, (machine, placement)) in old.iter().enumerate() {
@@ -64,7 +78,11 @@ fn keep_one<'a>(board: &mut Board<'a>, instance: &UnitName, follower: &Follower<
 }
 
 /// After a move: followers that stand beside nobody any more are to be decided anew.
-pub(super) fn release_followers<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>, kept: &mut Kept<'a>) {
+pub(super) fn release_followers<'a>(
+    board: &mut Board<'a>,
+    pending: &mut Pending<'a>,
+    kept: &mut Kept<'a>,
+) {
     loop {
         let before = kept.len();
         for (instance, mut follower) in std::mem::take(kept) {
@@ -85,7 +103,8 @@ pub(super) fn release_followers<'a>(board: &mut Board<'a>, pending: &mut Pending
     }
 }
 
-/// Followers go where the units that they name are, now that all others are placed; again round by round.
+/// Followers go where the units that they name are, now that all others are placed; again round by
+/// round.
 pub(super) fn place_followers<'a>(board: &mut Board<'a>, mut pending: Pending<'a>) {
     let mut open = std::mem::take(&mut pending.followers);
     while !open.is_empty() {
@@ -103,7 +122,12 @@ pub(super) fn place_followers<'a>(board: &mut Board<'a>, mut pending: Pending<'a
                 for (machine, _) in follower.old {
                     board.retire(&instance, machine, Retired::Unfit(Misfit::Circle));
                 }
-                board.unplaced(follower.number, vec![instance], &[(Misfit::Circle, board.slots.len())], std::iter::empty());
+                board.unplaced(
+                    follower.number,
+                    vec![instance],
+                    &[(Misfit::Circle, board.slots.len())],
+                    std::iter::empty(),
+                );
             }
         }
     }
@@ -122,7 +146,8 @@ fn place_one(board: &mut Board, pending: &mut Pending, instance: UnitName, follo
         return;
     }
     let candidates = board.machines_of(&wants.machine_of[0]).into_iter();
-    let fitting = candidates.filter(|&machine| board.misfit(number, &instance, &wants, machine).is_none());
+    let fitting =
+        candidates.filter(|&machine| board.misfit(number, &instance, &wants, machine).is_none());
     let order = |machine: u32| {
         let slot = &board.slots[machine as usize];
         (!slot.availability.is_active(), slot.load, machine)

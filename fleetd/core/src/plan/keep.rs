@@ -1,4 +1,5 @@
-//! First part of planning: walk what is assigned, keep what is wanted and fits, and note what must move and why.
+//! First part of planning: walk what is assigned, keep what is wanted and fits, and note what must
+//! move and why.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +9,12 @@ use crate::constraint::Misfit;
 use crate::model::{Assignment, Availability, FORMAT, Placement, Report, Why};
 use crate::name::{MachineId, UnitName};
 
-/// Instances that were somewhere and must be placed anew, or may move if another machine takes them.
+/// Instances that were somewhere and must be placed anew, or may move if another machine takes
+/// them.
 #[derive(Default)]
 pub(super) struct Pending<'a> {
-    /// Why an instance that has no machine any more lost it; all other missing instances are simply new.
+    /// Why an instance that has no machine any more lost it; all other missing instances are simply
+    /// new.
     pub(super) displaced: BTreeMap<UnitName, Displaced>,
     /// Instances that stay only if no other machine takes them.
     pub(super) leaving: Vec<Leaving>,
@@ -52,7 +55,9 @@ pub(super) fn keep_what_fits<'a>(board: &mut Board<'a>) -> Pending<'a> {
     }
     let waits = missing::that_wait(board);
     // Absent machines come after all living ones: a copy that runs wins over one that may be gone.
-    for (id, assignment) in snapshot.assignments.iter().filter(|(id, _)| !snapshot.machines.contains_key(*id)) {
+    for (id, assignment) in
+        snapshot.assignments.iter().filter(|(id, _)| !snapshot.machines.contains_key(*id))
+    {
         if snapshot.settling.contains(id) || waits.contains(id) {
             keep_settling(board, assignment);
         } else if !assignment.instances.is_empty() || !assignment.off.is_empty() {
@@ -72,8 +77,12 @@ fn keep_on_machine<'a>(
     let report = report.filter(|report| report.instances.values().any(|status| status.gave_up));
     let mut last = 0; // replicas of one template follow each other by name
     for (instance, placement) in &assignment.instances {
-        let again = board.units.get(last).filter(|unit| placement.is_replica() && unit.unit.name == placement.unit);
-        let known = again.and_then(|_| board.seat_of_replica(last, instance)).map(|seat| (last, seat));
+        let again = board
+            .units
+            .get(last)
+            .filter(|unit| placement.is_replica() && unit.unit.name == placement.unit);
+        let known =
+            again.and_then(|_| board.seat_of_replica(last, instance)).map(|seat| (last, seat));
         let Some((number, seat)) = known.or_else(|| board.owner(instance, machine)) else {
             board.retire(instance, machine, Retired::Unwanted);
             continue;
@@ -81,7 +90,12 @@ fn keep_on_machine<'a>(
         last = number;
         if board.units[number].follows {
             let follower = Follower { number, seat, old: Vec::new() };
-            pending.followers.entry(instance.clone()).or_insert(follower).old.push((machine, placement));
+            pending
+                .followers
+                .entry(instance.clone())
+                .or_insert(follower)
+                .old
+                .push((machine, placement));
             continue;
         }
         if board.placed(number)[seat] != NOWHERE {
@@ -92,10 +106,17 @@ fn keep_on_machine<'a>(
         let wants = expanded.as_ref().unwrap_or(&board.units[number].unit.constraints);
         if let Some(misfit) = board.misfit(number, instance, wants, machine) {
             if budget::holds_up(&board.units[number], placement) {
-                // It is a new text that fits here no longer: the old one runs on until its turn comes, if another machine takes the new one.
+                // It is a new text that fits here no longer: the old one runs on until its turn
+                // comes, if another machine takes the new one.
                 board.take(number, seat, instance, machine);
                 let (cause, moves) = (Retired::Unfit(misfit), placement.moves);
-                pending.leaving.push(Leaving { number, seat, instance: instance.clone(), cause, moves });
+                pending.leaving.push(Leaving {
+                    number,
+                    seat,
+                    instance: instance.clone(),
+                    cause,
+                    moves,
+                });
             } else {
                 displace(board, pending, instance, machine, placement, misfit);
             }
@@ -108,7 +129,13 @@ fn keep_on_machine<'a>(
         }
         if board.slots[machine as usize].availability == Availability::Draining {
             let moves = placement.moves;
-            pending.leaving.push(Leaving { number, seat, instance: instance.clone(), cause: Retired::Drained, moves });
+            pending.leaving.push(Leaving {
+                number,
+                seat,
+                instance: instance.clone(),
+                cause: Retired::Drained,
+                moves,
+            });
         } else if report.is_some() {
             note_failing(board, pending, (number, seat), instance, placement, report);
         }
@@ -125,18 +152,29 @@ fn note_failing(
     report: Option<&Report>,
 ) {
     let status = report.and_then(|report| report.instances.get(instance));
-    if !status.is_some_and(|status| status.gave_up && (status.hash == placement.hash || status.hash.is_empty())) {
+    if !status.is_some_and(|status| {
+        status.gave_up && (status.hash == placement.hash || status.hash.is_empty())
+    }) {
         return;
     }
-    let (stayed_ms, pause_ms) = (board.snapshot.now_ms.saturating_sub(placement.since_ms), move_pause_ms(placement.moves));
-    // A time to come is another leader's, by a clock that was set back since: its pause says nothing.
+    let (stayed_ms, pause_ms) =
+        (board.snapshot.now_ms.saturating_sub(placement.since_ms), move_pause_ms(placement.moves));
+    // A time to come is another leader's, by a clock that was set back since: its pause says
+    // nothing.
     if stayed_ms < pause_ms && placement.since_ms <= board.snapshot.now_ms {
         board.wake_at(placement.since_ms.saturating_add(pause_ms));
         return;
     }
     // What stayed far longer than it had to ran well in between: its failures start anew.
-    let moves = if stayed_ms >= super::FORGET_MOVES_MS { 1 } else { placement.moves.saturating_add(1) };
-    pending.leaving.push(Leaving { number, seat, instance: instance.clone(), cause: Retired::Failed, moves });
+    let moves =
+        if stayed_ms >= super::FORGET_MOVES_MS { 1 } else { placement.moves.saturating_add(1) };
+    pending.leaving.push(Leaving {
+        number,
+        seat,
+        instance: instance.clone(),
+        cause: Retired::Failed,
+        moves,
+    });
 }
 
 pub(super) fn displace(
@@ -149,20 +187,27 @@ pub(super) fn displace(
 ) {
     let from = board.slots[machine as usize].id.clone();
     board.retire(instance, machine, Retired::Unfit(misfit));
-    pending.displaced.insert(instance.clone(), Displaced { why: Why::Unfit(from), moves: placement.moves });
+    pending
+        .displaced
+        .insert(instance.clone(), Displaced { why: Why::Unfit(from), moves: placement.moves });
 }
 
-/// The instances of a machine that gets time to return stay where they are, and what was taken off it may be alive still; the document is
-/// left alone.
+/// The instances of a machine that gets time to return stay where they are, and what was taken off
+/// it may be alive still; the document is left alone.
 fn keep_settling(board: &mut Board, assignment: &Assignment) {
     for instance in assignment.instances.keys().chain(assignment.off.keys()) {
         board.block(instance);
     }
 }
 
-/// What a machine ran that was lost or left is planned anew. A fenced instance stays in its document until it has surely ended there.
+/// What a machine ran that was lost or left is planned anew. A fenced instance stays in its
+/// document until it has surely ended there.
 fn lose_machine(board: &mut Board, pending: &mut Pending, id: &MachineId, assignment: &Assignment) {
-    let mut left = Assignment { v: FORMAT, generation: assignment.generation.saturating_add(1), ..Assignment::default() };
+    let mut left = Assignment {
+        v: FORMAT,
+        generation: assignment.generation.saturating_add(1),
+        ..Assignment::default()
+    };
     left.lost_ms = Some(board.snapshot.now_ms);
     left.unknown.clone_from(&assignment.unknown);
     for (instance, placement) in &assignment.instances {
@@ -177,16 +222,23 @@ fn lose_machine(board: &mut Board, pending: &mut Pending, id: &MachineId, assign
             false => (Why::Lost(id.clone()), Retired::Lost),
         };
         pending.displaced.insert(instance.clone(), Displaced { why, moves: placement.moves });
-        board.plan.changes.push(Change::Retire { instance: instance.clone(), machine: id.clone(), why: retired });
+        board.plan.changes.push(Change::Retire {
+            instance: instance.clone(),
+            machine: id.clone(),
+            why: retired,
+        });
     }
     for (instance, off) in &assignment.off {
         if !fencing::has_ended(board, id, instance, &off.fence) {
             left.off.insert(instance.clone(), off.clone());
         } else if let Some(why) = &off.why {
-            pending.displaced.insert(instance.clone(), Displaced { why: why.clone(), moves: off.moves });
+            pending
+                .displaced
+                .insert(instance.clone(), Displaced { why: why.clone(), moves: off.moves });
         }
     }
-    if (left.instances.len(), left.off.len()) != (assignment.instances.len(), assignment.off.len()) {
+    if (left.instances.len(), left.off.len()) != (assignment.instances.len(), assignment.off.len())
+    {
         board.plan.documents.insert(id.clone(), left);
     }
 }

@@ -1,5 +1,6 @@
-//! Instances that should leave: those that gave up where they are, those of a machine that is drained, and those whose new text does not
-//! fit there. They move if any other machine takes them and their unit's budget allows; else they stay, and go on as they are.
+//! Instances that should leave: those that gave up where they are, those of a machine that is
+//! drained, and those whose new text does not fit there. They move if any other machine takes them
+//! and their unit's budget allows; else they stay, and go on as they are.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +14,19 @@ use crate::model::Why;
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
 
-/// Moves what can be moved, and what follows it. A move may make room for another, so this goes round until nothing moves:
-/// what is left would not move in the next plan either.
-pub(super) fn move_leaving<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>, kept: &mut Kept<'a>) {
+/// Moves what can be moved, and what follows it. A move may make room for another, so this goes
+/// round until nothing moves: what is left would not move in the next plan either.
+pub(super) fn move_leaving<'a>(
+    board: &mut Board<'a>,
+    pending: &mut Pending<'a>,
+    kept: &mut Kept<'a>,
+) {
     let mut open = std::mem::take(&mut pending.leaving);
     open.sort_by_key(|leaving| (leaving.number, leaving.seat));
     while !open.is_empty() {
         let before = open.len();
-        let (siblings, allowances, beside) = (BTreeMap::new(), BTreeMap::new(), beside(board, kept));
+        let (siblings, allowances, beside) =
+            (BTreeMap::new(), BTreeMap::new(), beside(board, kept));
         let mut round = Round { number: usize::MAX, siblings, allowances, beside };
         open.retain(|leaving| !move_one(board, &mut round, leaving));
         if open.len() == before {
@@ -42,7 +48,10 @@ pub(super) fn say_what_fits_nowhere(board: &mut Board, pending: &Pending) {
         let expanded = constraints_of(board, *number, instance);
         let wants = expanded.as_ref().unwrap_or(&board.units[*number].unit.constraints);
         let (suiting, unsuited) = board.suiting(wants, false);
-        let crowded: Vec<Misfit> = suiting.into_iter().filter_map(|m| board.crowded(*number, instance, wants, m)).collect();
+        let crowded: Vec<Misfit> = suiting
+            .into_iter()
+            .filter_map(|m| board.crowded(*number, instance, wants, m))
+            .collect();
         board.unplaced(*number, vec![instance.clone()], &unsuited, crowded.into_iter());
     }
 }
@@ -79,12 +88,19 @@ fn move_one(board: &mut Board, round: &mut Round, leaving: &Leaving) -> bool {
     moved
 }
 
-fn move_with(board: &mut Board, round: &mut Round, leaving: &Leaving, from: u32, beside: &[Beside]) -> bool {
+fn move_with(
+    board: &mut Board,
+    round: &mut Round,
+    leaving: &Leaving,
+    from: u32,
+    beside: &[Beside],
+) -> bool {
     let Leaving { number, seat, instance, cause, moves } = leaving;
     let mut goes = vec![(*number, *seat, instance)];
     goes.extend(beside.iter().map(|follower| (follower.number, follower.seat, &follower.instance)));
-    let spent =
-        |(number, _, instance): &&(usize, usize, &UnitName)| !round.allowance(board, *number).allows(board, instance, from);
+    let spent = |(number, _, instance): &&(usize, usize, &UnitName)| {
+        !round.allowance(board, *number).allows(board, instance, from)
+    };
     if let Some(&(by, its_seat, _)) = goes.iter().find(spent) {
         board.waits_for_budget(by, its_seat);
         board.waits_for_budget(*number, *seat);
@@ -93,7 +109,9 @@ fn move_with(board: &mut Board, round: &mut Round, leaving: &Leaving, from: u32,
     let expanded = constraints_of(board, *number, instance);
     let wants = expanded.as_ref().unwrap_or(&board.units[*number].unit.constraints);
     let takes = |machine: &u32| {
-        let suits = |follower: &Beside| constraint::suits(board.slots[*machine as usize].machine, &follower.wants).is_ok();
+        let suits = |follower: &Beside| {
+            constraint::suits(board.slots[*machine as usize].machine, &follower.wants).is_ok()
+        };
         *machine != from
             && board.misfit_of_new(*number, instance, wants, *machine).is_none()
             // A drain stops nothing, so nothing that runs beside it either.
@@ -101,7 +119,9 @@ fn move_with(board: &mut Board, round: &mut Round, leaving: &Leaving, from: u32,
     };
     let fitting = (0..board.slots.len() as u32).filter(takes);
     let on = |machine: &u32| round.siblings.get(machine).copied().unwrap_or(0);
-    let Some(to) = fitting.min_by_key(|machine| (on(machine), board.slots[*machine as usize].load, *machine)) else {
+    let Some(to) =
+        fitting.min_by_key(|machine| (on(machine), board.slots[*machine as usize].load, *machine))
+    else {
         return false;
     };
     for (number, _, instance) in &goes {
@@ -137,7 +157,12 @@ fn beside(board: &Board, kept: &Kept) -> BTreeMap<String, Vec<Beside>> {
     for (instance, follower) in kept {
         let wants = board.units[follower.number].unit.constraints.expanded(instance);
         for main in &wants.machine_of {
-            let one = Beside { number: follower.number, seat: follower.seat, instance: instance.clone(), wants: wants.clone() };
+            let one = Beside {
+                number: follower.number,
+                seat: follower.seat,
+                instance: instance.clone(),
+                wants: wants.clone(),
+            };
             beside.entry(main.clone()).or_default().push(one);
         }
     }

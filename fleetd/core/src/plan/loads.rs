@@ -1,4 +1,5 @@
-//! Sets of machines as bits, and the machines by load: so the least loaded machine of any set is found in a few words of memory.
+//! Sets of machines as bits, and the machines by load: so the least loaded machine of any set is
+//! found in a few words of memory.
 
 /// A set of machines, by number.
 #[derive(Clone, Default)]
@@ -80,12 +81,19 @@ impl Loads {
         &mut self.levels[load]
     }
 
-    /// The machine with the lowest load, of several that with the lowest number, among those of a set that `takes` says yes to. Nothing of
-    /// the set comes before `start`, which is brought up to date: so a set is gone through once, not once for each instance.
-    pub(super) fn lowest(&self, among: &Machines, start: &mut Start, mut takes: impl FnMut(u32) -> bool) -> Option<u32> {
+    /// The machine with the lowest load, of several that with the lowest number, among those of a
+    /// set that `takes` says yes to. Nothing of the set comes before `start`, which is brought up
+    /// to date: so a set is gone through once, not once for each instance.
+    pub(super) fn lowest(
+        &self,
+        among: &Machines,
+        start: &mut Start,
+        mut takes: impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
         let (mut first, mut seen) = (start.word, false);
         for (level, load) in self.levels[start.load..].iter().zip(start.load..) {
-            for (at, (word, other)) in level.words.iter().zip(&among.words).enumerate().skip(first) {
+            for (at, (word, other)) in level.words.iter().zip(&among.words).enumerate().skip(first)
+            {
                 let mut both = word & other;
                 if both != 0 && !seen {
                     (*start, seen) = (Start { load, word: at }, true);
@@ -127,12 +135,16 @@ mod tests {
 
     #[test]
     fn the_least_loaded_machine_comes_first_and_one_that_was_refused_is_asked_again() {
-        let mut loads = Loads::new((0..100u32).map(|machine| [2, 0, 1, 0].get(machine as usize).copied().unwrap_or(1)));
+        let mut loads = Loads::new(
+            (0..100u32).map(|machine| [2, 0, 1, 0].get(machine as usize).copied().unwrap_or(1)),
+        );
         let mut all = Machines::none_of(100);
         (0..100).filter(|machine| *machine != 3).for_each(|machine| all.insert(machine));
         assert_eq!(all.iter().take(4).collect::<Vec<_>>(), [0, 1, 2, 4]);
         let mut start = Start::default();
-        let mut next = |loads: &Loads, refused: &[u32]| loads.lowest(&all, &mut start, |machine| !refused.contains(&machine));
+        let mut next = |loads: &Loads, refused: &[u32]| {
+            loads.lowest(&all, &mut start, |machine| !refused.contains(&machine))
+        };
         assert_eq!(next(&loads, &[]), Some(1));
         assert_eq!(next(&loads, &[1]), Some(2));
         loads.grow(1, 0);

@@ -1,4 +1,5 @@
-//! When most machines vanish at once, it is more likely the network than the machines: what they ran is moved one machine at a time.
+//! When most machines vanish at once, it is more likely the network than the machines: what they
+//! ran is moved one machine at a time.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,11 +13,13 @@ use crate::name::MachineId;
 /// Fewer missing machines than this are lost at the usual speed.
 const MANY: usize = 2;
 
-/// While more than half of the machines are missing, the next one is given up so long after the last, in milliseconds.
+/// While more than half of the machines are missing, the next one is given up so long after the
+/// last, in milliseconds.
 pub(super) const SLOW_PAUSE_MS: u64 = 30_000;
 
-/// For how long a machine that was given up counts as missing, in milliseconds: long against the pauses, short against the time in
-/// which somebody takes machines away for good, one after the other.
+/// For how long a machine that was given up counts as missing, in milliseconds: long against the
+/// pauses, short against the time in which somebody takes machines away for good, one after the
+/// other.
 const LATELY_MS: u64 = 600_000;
 
 /// So many machines are missing that their instances are moved slowly.
@@ -28,7 +31,8 @@ pub struct Missing {
     pub there: usize,
     /// The missing machines that are not given up yet, in the order in which they will be.
     pub waits: Vec<MachineId>,
-    /// When the first of them is given up, in milliseconds since 1970; a time that has passed is now.
+    /// When the first of them is given up, in milliseconds since 1970; a time that has passed is
+    /// now.
     pub next_ms: u64,
 }
 
@@ -38,7 +42,8 @@ impl fmt::Display for Missing {
         let are = if *there == 1 { "is" } else { "are" };
         write!(
             f,
-            "{missing} machines are missing and {there} {are} there: their units are moved slowly, one machine each {} s, in case it is the network",
+            "{missing} machines are missing and {there} {are} there: their units are moved \
+                slowly, one machine each {} s, in case it is the network",
             SLOW_PAUSE_MS / 1000
         )
     }
@@ -49,9 +54,19 @@ pub fn missing(snapshot: &Snapshot, now_ms: u64) -> Option<Missing> {
     let gone = || gone(snapshot, now_ms);
     let (missing, there) = (gone().count(), snapshot.machines.len());
     (missing >= MANY && missing > there).then(|| {
-        let waits = gone().filter(|(_, assignment)| has_work(assignment)).map(|(id, _)| id.clone()).collect();
-        let last_ms = gone().filter_map(|(_, assignment)| assignment.lost_ms.filter(|at| *at <= now_ms)).max();
-        Missing { missing, there, waits, next_ms: last_ms.map_or(0, |last| last.saturating_add(SLOW_PAUSE_MS)) }
+        let waits = gone()
+            .filter(|(_, assignment)| has_work(assignment))
+            .map(|(id, _)| id.clone())
+            .collect();
+        let last_ms = gone()
+            .filter_map(|(_, assignment)| assignment.lost_ms.filter(|at| *at <= now_ms))
+            .max();
+        Missing {
+            missing,
+            there,
+            waits,
+            next_ms: last_ms.map_or(0, |last| last.saturating_add(SLOW_PAUSE_MS)),
+        }
     })
 }
 
@@ -71,15 +86,20 @@ pub(super) fn that_wait(board: &mut Board) -> BTreeSet<MachineId> {
     waits
 }
 
-/// Machines that are gone without a word: those that should run something, and those that were given up lately.
+/// Machines that are gone without a word: those that should run something, and those that were
+/// given up lately.
 fn gone(snapshot: &Snapshot, now_ms: u64) -> impl Iterator<Item = (&MachineId, &Assignment)> {
     // A time to come is that of a leader whose clock was ahead.
     let lately = move |at: u64| at <= now_ms && now_ms - at < LATELY_MS;
     let all = snapshot.assignments.iter().map(|(id, assignment)| (id, &**assignment));
     let absent = all.filter(|(id, _)| {
-        !snapshot.machines.contains_key(*id) && !snapshot.settling.contains(*id) && !snapshot.left.contains(*id)
+        !snapshot.machines.contains_key(*id)
+            && !snapshot.settling.contains(*id)
+            && !snapshot.left.contains(*id)
     });
-    absent.filter(move |(_, assignment)| has_work(assignment) || assignment.lost_ms.is_some_and(lately))
+    absent.filter(move |(_, assignment)| {
+        has_work(assignment) || assignment.lost_ms.is_some_and(lately)
+    })
 }
 
 /// What is fenced waits by rules of its own.

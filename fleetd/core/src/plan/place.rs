@@ -1,4 +1,5 @@
-//! Second part of planning: put what is missing on machines. Work grows with what is missing, not with machines times units.
+//! Second part of planning: put what is missing on machines. Work grows with what is missing, not
+//! with machines times units.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +13,13 @@ use crate::model::Why;
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
 
-/// One class for each set of labels asked for, by [`Labels::fingerprint`](crate::labels::Labels::fingerprint): units that ask for the same share it.
+/// One class for each set of labels asked for, by
+/// [`Labels::fingerprint`](crate::labels::Labels::fingerprint): units that ask for the same share
+/// it.
 type Classes = BTreeMap<Fingerprint, Class>;
 
-/// The machines that have a set of labels, and why the others have not: counted when the first unit finds no machine.
+/// The machines that have a set of labels, and why the others have not: counted when the first unit
+/// finds no machine.
 struct Class {
     machines: Machines,
     start: Start,
@@ -41,14 +45,25 @@ pub(super) fn place_what_is_missing<'a>(board: &mut Board<'a>, pending: &mut Pen
             place_global(board, number);
         } else if unit.follows {
             for (seat, instance) in board.empty_seats(number) {
-                pending.followers.entry(instance).or_insert(Follower { number, seat, old: Vec::new() });
+                pending.followers.entry(instance).or_insert(Follower {
+                    number,
+                    seat,
+                    old: Vec::new(),
+                });
             }
         } else if unit.specifiers || unit.pinned {
-            // Labels with specifiers, and pins, are rare and cheap to look at one by one; the rest shares classes.
+            // Labels with specifiers, and pins, are rare and cheap to look at one by one; the rest
+            // shares classes.
             place_one_by_one(board, pending, number);
         } else {
             let labels = unit.labels;
-            let new = || Class::new(board, index.get_or_insert_with(|| index_labels(board)), &unit.unit.constraints);
+            let new = || {
+                Class::new(
+                    board,
+                    index.get_or_insert_with(|| index_labels(board)),
+                    &unit.unit.constraints,
+                )
+            };
             let class = match labels {
                 None => anywhere.get_or_insert_with(new),
                 Some(labels) => classes.entry(labels).or_insert_with(new),
@@ -87,16 +102,20 @@ impl Class {
     }
 }
 
-/// The machines that have one of these values of a label, from the index: no machine itself needs to be looked at.
+/// The machines that have one of these values of a label, from the index: no machine itself needs
+/// to be looked at.
 fn labelled(board: &Board, index: &Index, key: &str, values: &BTreeSet<String>) -> Machines {
     let mut having = Machines::none_of(board.slots.len());
-    let lists = index.get(key).into_iter().flat_map(|lists| values.iter().filter_map(|value| lists.get(value.as_str())));
+    let lists = index
+        .get(key)
+        .into_iter()
+        .flat_map(|lists| values.iter().filter_map(|value| lists.get(value.as_str())));
     lists.flatten().for_each(|&machine| having.insert(machine));
     having
 }
 
-/// A global unit goes to every machine that suits and has nothing against it. Where it cannot go is no misfit of the unit, unless it is
-/// nowhere at all.
+/// A global unit goes to every machine that suits and has nothing against it. Where it cannot go is
+/// no misfit of the unit, unless it is nowhere at all.
 fn place_global(board: &mut Board, number: usize) {
     let instance = board.units[number].unit.name.clone();
     let expanded = constraints_of(board, number, &instance);
@@ -108,18 +127,35 @@ fn place_global(board: &mut Board, number: usize) {
         }
     }
     let is_somewhere = board.placed(number).iter().any(|machine| *machine != NOWHERE)
-        || board.snapshot.assignments.values().any(|assignment| assignment.instances.contains_key(&instance));
+        || board
+            .snapshot
+            .assignments
+            .values()
+            .any(|assignment| assignment.instances.contains_key(&instance));
     if !is_somewhere {
         let (suiting, unsuited) = board.suiting(wants, true);
-        let crowded: Vec<Misfit> = suiting.into_iter().filter_map(|m| board.crowded(number, &instance, wants, m)).collect();
+        let crowded: Vec<Misfit> = suiting
+            .into_iter()
+            .filter_map(|m| board.crowded(number, &instance, wants, m))
+            .collect();
         board.unplaced(number, vec![instance], &unsuited, crowded.into_iter());
     }
 }
 
 /// Puts an instance where it goes, with the reason why it is not where it was.
-fn settle(board: &mut Board, pending: &Pending, number: usize, seat: usize, instance: UnitName, machine: u32, plain: Why) {
-    let displaced = if pending.displaced.is_empty() { None } else { pending.displaced.get(&instance) };
-    let (why, moves) = displaced.map_or((plain, 0), |displaced| (displaced.why.clone(), displaced.moves));
+fn settle(
+    board: &mut Board,
+    pending: &Pending,
+    number: usize,
+    seat: usize,
+    instance: UnitName,
+    machine: u32,
+    plain: Why,
+) {
+    let displaced =
+        if pending.displaced.is_empty() { None } else { pending.displaced.get(&instance) };
+    let (why, moves) =
+        displaced.map_or((plain, 0), |displaced| (displaced.why.clone(), displaced.moves));
     board.place(number, seat, instance, machine, why, moves);
 }
 
@@ -130,9 +166,12 @@ fn place_one_by_one(board: &mut Board, pending: &Pending, number: usize) {
     for (seat, instance) in missing {
         let expanded = constraints_of(board, number, &instance);
         let wants = expanded.as_ref().unwrap_or(&board.units[number].unit.constraints);
-        let fitting = pinned_to(board, wants).filter(|&machine| board.misfit_of_new(number, &instance, wants, machine).is_none());
+        let fitting = pinned_to(board, wants)
+            .filter(|&machine| board.misfit_of_new(number, &instance, wants, machine).is_none());
         let on = |machine: &u32| siblings.get(machine).copied().unwrap_or(0);
-        match fitting.min_by_key(|machine| (on(machine), board.slots[*machine as usize].load, *machine)) {
+        match fitting
+            .min_by_key(|machine| (on(machine), board.slots[*machine as usize].load, *machine))
+        {
             Some(machine) => {
                 let plain = if wants.machine_id.is_some() { Why::Pinned } else { Why::Fewest };
                 settle(board, pending, number, seat, instance, machine, plain);
@@ -148,11 +187,13 @@ fn place_one_by_one(board: &mut Board, pending: &Pending, number: usize) {
     }
 }
 
-/// The machines whose id begins as `MachineID=` says: all, where it says nothing. The exact match is left to the misfit.
+/// The machines whose id begins as `MachineID=` says: all, where it says nothing. The exact match
+/// is left to the misfit.
 fn pinned_to(board: &Board, wants: &Constraints) -> impl Iterator<Item = u32> + use<> {
     let id = wants.machine_id.as_deref().unwrap_or("");
     let first = board.slots.partition_point(|slot| slot.id.as_str() < id);
-    let many = board.slots[first..].iter().take_while(|slot| slot.id.as_str().starts_with(id)).count();
+    let many =
+        board.slots[first..].iter().take_while(|slot| slot.id.as_str().starts_with(id)).count();
     first as u32..(first + many) as u32
 }
 
@@ -167,7 +208,8 @@ fn place_one(board: &mut Board, class: &mut Class, pending: &Pending, number: us
     }
 }
 
-/// Places the missing instances of one unit, spread over machines: a machine gets a second one only when all that fit have one.
+/// Places the missing instances of one unit, spread over machines: a machine gets a second one only
+/// when all that fit have one.
 fn place_unit(board: &mut Board, class: &mut Class, pending: &Pending, number: usize) {
     let mut round = Round::new(board, class, number);
     let (seats, mut text) = (board.units[number].seats as usize, String::new());
@@ -194,17 +236,22 @@ fn place_unit(board: &mut Board, class: &mut Class, pending: &Pending, number: u
 fn give_up(board: &mut Board, class: &mut Class, number: usize, unplaced: Vec<UnitName>) {
     let Some(first) = unplaced.first() else { return };
     let wants = &board.units[number].unit.constraints;
-    let crowded: Vec<Misfit> = class.machines.iter().filter_map(|machine| board.crowded(number, first, wants, machine)).collect();
+    let crowded: Vec<Misfit> = class
+        .machines
+        .iter()
+        .filter_map(|machine| board.crowded(number, first, wants, machine))
+        .collect();
     let unsuited = class.unsuited.get_or_insert_with(|| board.suiting(wants, false).1);
     board.unplaced(number, unplaced, unsuited, crowded.into_iter());
 }
 
-/// The rounds of spreading one unit: in round `level`, machines that hold more than `level` siblings wait aside.
+/// The rounds of spreading one unit: in round `level`, machines that hold more than `level`
+/// siblings wait aside.
 struct Round {
     siblings: BTreeMap<u32, u32>,
     level: u32,
-    /// The machines that are left for this round, and those that wait for a later one. What speaks against the whole unit is in neither:
-    /// nothing that its placing does will change that.
+    /// The machines that are left for this round, and those that wait for a later one. What speaks
+    /// against the whole unit is in neither: nothing that its placing does will change that.
     open: Machines,
     aside: Machines,
     /// Where `open` begins.
@@ -213,10 +260,12 @@ struct Round {
 
 impl Round {
     fn new(board: &Board, class: &mut Class, number: usize) -> Round {
-        // Only to bring the class's start up to date: or many small templates would each begin at its beginning.
+        // Only to bring the class's start up to date: or many small templates would each begin at
+        // its beginning.
         board.loads.lowest(&class.machines, &mut class.start, |_| true);
         let (siblings, aside) = (board.siblings(number), Machines::none_of(board.slots.len()));
-        let mut round = Round { siblings, level: 0, open: class.machines.clone(), aside, start: class.start };
+        let mut round =
+            Round { siblings, level: 0, open: class.machines.clone(), aside, start: class.start };
         for &machine in round.siblings.keys().filter(|machine| class.machines.contains(**machine)) {
             round.open.remove(machine);
             round.aside.insert(machine);
@@ -229,17 +278,21 @@ impl Round {
         self.start = self.start.min(Start::at(board.slots[machine as usize].load));
     }
 
-    /// The next machine for `instance`, which then waits aside; or whether no machine will take any further instance of this unit.
+    /// The next machine for `instance`, which then waits aside; or whether no machine will take any
+    /// further instance of this unit.
     fn next(&mut self, board: &Board, number: usize, instance: &UnitName) -> Result<u32, bool> {
         let wants = &board.units[number].unit.constraints;
         let mut refused = Vec::new();
-        // A machine refused for this instance's own name may take the next one, so it comes back after this search.
+        // A machine refused for this instance's own name may take the next one, so it comes back
+        // after this search.
         let mut refused_once = Vec::new();
         let found = loop {
             let found = board.loads.lowest(&self.open, &mut self.start, |machine| {
                 match board.crowded(number, instance, wants, machine) {
                     None => return true,
-                    Some(Misfit::Conflict(other)) if !board.refuses_all(number, &other) => refused_once.push(machine),
+                    Some(Misfit::Conflict(other)) if !board.refuses_all(number, &other) => {
+                        refused_once.push(machine)
+                    }
                     Some(_) => {}
                 }
                 refused.push(machine);
@@ -264,12 +317,17 @@ impl Round {
         found
     }
 
-    /// Begins the next round, with those machines that wait aside and hold the fewest siblings; false if none waits.
+    /// Begins the next round, with those machines that wait aside and hold the fewest siblings;
+    /// false if none waits.
     fn advance(&mut self, board: &Board) -> bool {
-        // All that wait aside hold siblings, and a map is gone through faster than it is asked for each.
+        // All that wait aside hold siblings, and a map is gone through faster than it is asked for
+        // each.
         let waiting = || self.siblings.iter().filter(|(machine, _)| self.aside.contains(**machine));
         let Some(fewest) = waiting().map(|(_, siblings)| *siblings).min() else { return false };
-        let next: Vec<u32> = waiting().filter(|(_, siblings)| **siblings == fewest).map(|(machine, _)| *machine).collect();
+        let next: Vec<u32> = waiting()
+            .filter(|(_, siblings)| **siblings == fewest)
+            .map(|(machine, _)| *machine)
+            .collect();
         self.level = fewest;
         for machine in next {
             self.aside.remove(machine);

@@ -1,4 +1,5 @@
-//! What holds for every plan, tried on random clusters. The checker below is naive on purpose: it shares no code with the board.
+//! What holds for every plan, tried on random clusters. The checker below is naive on purpose: it
+//! shares no code with the board.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use crate::model::{DesiredState, Placement, Snapshot, Unit};
 use crate::name::{MachineId, UnitName};
 use crate::xfleet::Constraints;
 
-/// The units that random clusters choose from: every option, names that begin alike, units that name each other.
+/// The units that random clusters choose from: every option, names that begin alike, units that
+/// name each other.
 const UNITS: &[&str] = &[
     "web@.service xN",
     "web@.service xN | MachineMetadata=r=1",
@@ -74,23 +76,32 @@ const INSTANCES: &[&str] = &[
 fn cluster() -> impl Strategy<Value = String> {
     let units = proptest::sample::subsequence(UNITS, 0..=UNITS.len());
     let labels = prop::collection::vec((any::<bool>(), 0..3u8, 0..2u8), 5);
-    let held =
-        prop::collection::vec((proptest::sample::subsequence(INSTANCES, 0..=6), any::<bool>(), any::<bool>(), any::<bool>()), 5);
+    let held = prop::collection::vec(
+        (
+            proptest::sample::subsequence(INSTANCES, 0..=6),
+            any::<bool>(),
+            any::<bool>(),
+            any::<bool>(),
+        ),
+        5,
+    );
     let closed = prop::collection::vec(0..8u8, 5);
     (units, labels, held, closed, 0..5u32).prop_map(|(units, labels, held, closed, replicas)| {
-        let mut lines: Vec<String> =
-            units.iter().map(|unit| format!("unit {}", unit.replace("xN", &format!("x{replicas}")))).collect();
+        let mut lines: Vec<String> = units
+            .iter()
+            .map(|unit| format!("unit {}", unit.replace("xN", &format!("x{replicas}"))))
+            .collect();
         for (index, id) in ["a", "b", "c", "d", "e"].iter().enumerate() {
-            let ((there, r, s), (instances, settling, failing, old)) = (labels[index], &held[index]);
+            let ((there, r, s), (instances, settling, failing, old)) =
+                (labels[index], &held[index]);
             match (there || index < 2, settling) {
                 (true, _) => lines.push(format!("machine {id} r={r} s={s}")),
                 (false, true) => lines.push(format!("settling {id}")),
                 (false, false) => {}
             }
-            let texts = instances
-                .iter()
-                .enumerate()
-                .map(|(n, name)| if *old && n % 2 == 0 { format!("{name}/rev=9") } else { name.to_string() });
+            let texts = instances.iter().enumerate().map(|(n, name)| {
+                if *old && n % 2 == 0 { format!("{name}/rev=9") } else { name.to_string() }
+            });
             lines.push(format!("on {id}: {}", texts.collect::<Vec<_>>().join(" ")));
             match (failing, closed[index] % 2 == 0) {
                 (true, _) => lines.push(format!("gave-up {id}: {}", instances.join(" "))),
@@ -121,7 +132,9 @@ fn faults(snapshot: &Snapshot) -> Vec<String> {
     for (id, machine) in &snapshot.machines {
         let Some(assignment) = snapshot.assignments.get(id) else { continue };
         for (name, placement) in &assignment.instances {
-            let Some(unit) = owner(snapshot, name).filter(|unit| unit.desired != DesiredState::Inactive) else {
+            let Some(unit) =
+                owner(snapshot, name).filter(|unit| unit.desired != DesiredState::Inactive)
+            else {
                 faults.push(format!("{name} on {id} is not wanted"));
                 continue;
             };
@@ -129,7 +142,9 @@ fn faults(snapshot: &Snapshot) -> Vec<String> {
                 *seen.entry(name).or_default() += usize::from(!unit.constraints.global);
                 continue;
             }
-            if (&placement.unit, &placement.hash, placement.state) != (&unit.name, &unit.hash, unit.desired) {
+            if (&placement.unit, &placement.hash, placement.state)
+                != (&unit.name, &unit.hash, unit.desired)
+            {
                 faults.push(format!("{name} on {id} is out of date"));
             }
             let wants = unit.constraints.expanded(name);
@@ -139,42 +154,67 @@ fn faults(snapshot: &Snapshot) -> Vec<String> {
             if constraint::suits(machine, &wants).is_err() {
                 faults.push(format!("{id} does not suit {name}"));
             }
-            for peer in wants.machine_of.iter().filter(|peer| !assignment.instances.contains_key(peer.as_str())) {
+            for peer in wants
+                .machine_of
+                .iter()
+                .filter(|peer| !assignment.instances.contains_key(peer.as_str()))
+            {
                 faults.push(format!("{name} on {id} without {peer}"));
             }
             let hits = |other: &&UnitName| {
-                *other != name && !waits(snapshot, id, other) && wants.conflicts.iter().any(|p| glob::matches(p, other.as_str()))
+                *other != name
+                    && !waits(snapshot, id, other)
+                    && wants.conflicts.iter().any(|p| glob::matches(p, other.as_str()))
             };
-            faults.extend(assignment.instances.keys().filter(hits).map(|other| format!("{name} beside {other} on {id}")));
+            faults.extend(
+                assignment
+                    .instances
+                    .keys()
+                    .filter(hits)
+                    .map(|other| format!("{name} beside {other} on {id}")),
+            );
         }
     }
     faults.extend(unmoved(snapshot));
-    faults.extend(seen.iter().filter(|(_, n)| **n > 1).map(|(name, n)| format!("{name} runs {n} times")));
+    faults.extend(
+        seen.iter().filter(|(_, n)| **n > 1).map(|(name, n)| format!("{name} runs {n} times")),
+    );
     faults
 }
 
-/// Whether an instance may run an old text, or one without a restart that was asked for: its unit is changed a few at a time. What its
-/// text demands is not known then.
+/// Whether an instance may run an old text, or one without a restart that was asked for: its unit
+/// is changed a few at a time. What its text demands is not known then.
 fn waits(snapshot: &Snapshot, id: &MachineId, name: &UnitName) -> bool {
-    let Some(unit) = owner(snapshot, name).filter(|unit| unit.constraints.max_unavailable.is_some()) else { return false };
+    let Some(unit) =
+        owner(snapshot, name).filter(|unit| unit.constraints.max_unavailable.is_some())
+    else {
+        return false;
+    };
     let placement = &snapshot.assignments[id].instances[name];
-    let launched = placement.state == DesiredState::Launched && unit.desired == DesiredState::Launched;
+    let launched =
+        placement.state == DesiredState::Launched && unit.desired == DesiredState::Launched;
     launched && placement.hash != unit.hash
 }
 
 /// Instances beside one that replaces them, though another machine would take them.
 fn unmoved(snapshot: &Snapshot) -> Vec<String> {
     let names = snapshot.assignments.values().flat_map(|a| a.instances.keys());
-    let known: BTreeMap<&UnitName, Constraints> =
-        names.filter_map(|name| Some((name, owner(snapshot, name)?.constraints.expanded(name)))).collect();
+    let known: BTreeMap<&UnitName, Constraints> = names
+        .filter_map(|name| Some((name, owner(snapshot, name)?.constraints.expanded(name))))
+        .collect();
     let none = Constraints::default();
     let wants = |name: &UnitName| known.get(name).unwrap_or(&none);
-    let hits = |patterns: &[String], name: &UnitName| patterns.iter().any(|p| glob::matches(p, name.as_str()));
+    let hits = |patterns: &[String], name: &UnitName| {
+        patterns.iter().any(|p| glob::matches(p, name.as_str()))
+    };
     let pushes = |one: &UnitName, other: &UnitName| {
         one != other && hits(&wants(one).replaces, other) && !hits(&wants(other).replaces, one)
     };
-    let clash = |one: &UnitName, other: &UnitName| hits(&wants(one).conflicts, other) || hits(&wants(other).conflicts, one);
-    let on = |id: &MachineId| snapshot.assignments.get(id).into_iter().flat_map(|a| a.instances.keys());
+    let clash = |one: &UnitName, other: &UnitName| {
+        hits(&wants(one).conflicts, other) || hits(&wants(other).conflicts, one)
+    };
+    let on =
+        |id: &MachineId| snapshot.assignments.get(id).into_iter().flat_map(|a| a.instances.keys());
     let mut unmoved = Vec::new();
     for id in snapshot.machines.keys() {
         let stays = |name: &&UnitName| !wants(name).global && wants(name).machine_of.is_empty();
@@ -183,9 +223,15 @@ fn unmoved(snapshot: &Snapshot) -> Vec<String> {
                 other != id
                     && !snapshot.availability.contains_key(other)
                     && constraint::suits(machine, wants(name)).is_ok()
-                    && on(other).all(|there| !clash(name, there) && !pushes(there, name) && !pushes(name, there))
+                    && on(other).all(|there| {
+                        !clash(name, there) && !pushes(there, name) && !pushes(name, there)
+                    })
             };
-            let to = snapshot.machines.iter().find(|(other, machine)| takes(other, machine)).map(|(other, _)| other);
+            let to = snapshot
+                .machines
+                .iter()
+                .find(|(other, machine)| takes(other, machine))
+                .map(|(other, _)| other);
             unmoved.extend(to.map(|to| format!("{name} on {id} is replaced and fits on {to}")));
         }
     }
@@ -193,7 +239,10 @@ fn unmoved(snapshot: &Snapshot) -> Vec<String> {
 }
 
 fn places(snapshot: &Snapshot) -> BTreeSet<(MachineId, UnitName)> {
-    let all = snapshot.assignments.iter().flat_map(|(id, a)| a.instances.keys().map(move |name| (id.clone(), name.clone())));
+    let all = snapshot
+        .assignments
+        .iter()
+        .flat_map(|(id, a)| a.instances.keys().map(move |name| (id.clone(), name.clone())));
     all.collect()
 }
 

@@ -1,8 +1,10 @@
-//! `Replaces=`: a unit pushes those that it replaces off its machine, each to where its own constraints let it run.
+//! `Replaces=`: a unit pushes those that it replaces off its machine, each to where its own
+//! constraints let it run.
 //!
-//! What fits nowhere else stays beside: a unit is not stopped to make room. Two that replace each other leave each other alone. Not
-//! pushed are global units, which belong on every machine, and followers, which belong beside theirs. A follower pushes too, but one
-//! that was placed by this very plan only in the next.
+//! What fits nowhere else stays beside: a unit is not stopped to make room. Two that replace each
+//! other leave each other alone. Not pushed are global units, which belong on every machine, and
+//! followers, which belong beside theirs. A follower pushes too, but one that was placed by this
+//! very plan only in the next.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +15,14 @@ use super::keep::Pending;
 use crate::glob;
 use crate::name::UnitName;
 
-/// Moves what is replaced, and what follows it; true if anything moved. What is pushed goes where it pushes nobody itself: so each move leaves fewer units
-/// beside one that replaces them, this ends, and the next plan has nothing to move.
-pub(super) fn push_replaced<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>, kept: &mut Kept<'a>) -> bool {
+/// Moves what is replaced, and what follows it; true if anything moved. What is pushed goes where
+/// it pushes nobody itself: so each move leaves fewer units beside one that replaces them, this
+/// ends, and the next plan has nothing to move.
+pub(super) fn push_replaced<'a>(
+    board: &mut Board<'a>,
+    pending: &mut Pending<'a>,
+    kept: &mut Kept<'a>,
+) -> bool {
     if !board.any_replaces {
         return false;
     }
@@ -36,7 +43,9 @@ pub(super) fn push_replaced<'a>(board: &mut Board<'a>, pending: &mut Pending<'a>
                 if push_one(board, &mut pushers, number, seat, &instance) {
                     moving = true;
                     // What it was to leave, it has left.
-                    pending.leaving.retain(|leaving| (leaving.number, leaving.seat) != (number, seat));
+                    pending
+                        .leaving
+                        .retain(|leaving| (leaving.number, leaving.seat) != (number, seat));
                 }
             }
         }
@@ -63,11 +72,17 @@ struct Pusher {
 impl Pushers {
     fn of(board: &Board) -> Pushers {
         let mut pushers = Pushers { on: BTreeMap::new(), patterns: Vec::new() };
-        for (number, unit) in board.units.iter().enumerate().filter(|(_, unit)| unit.replaces && !unit.global) {
+        for (number, unit) in
+            board.units.iter().enumerate().filter(|(_, unit)| unit.replaces && !unit.global)
+        {
             for (seat, name) in board.taken_seats(number) {
                 let patterns = unit.unit.constraints.expanded(&name).replaces;
                 pushers.patterns.extend(patterns.iter().cloned());
-                pushers.on.entry(board.placed(number)[seat]).or_default().push(Pusher { name, patterns });
+                pushers
+                    .on
+                    .entry(board.placed(number)[seat])
+                    .or_default()
+                    .push(Pusher { name, patterns });
             }
         }
         pushers.patterns.sort();
@@ -77,8 +92,10 @@ impl Pushers {
 
     /// Who on `machine` replaces `instance`, which itself replaces what `own` match.
     fn against(&self, machine: u32, instance: &UnitName, own: &[String]) -> Option<&UnitName> {
-        let pushes =
-            |pusher: &&Pusher| replaces(&pusher.name, &pusher.patterns, instance) && !replaces(instance, own, &pusher.name);
+        let pushes = |pusher: &&Pusher| {
+            replaces(&pusher.name, &pusher.patterns, instance)
+                && !replaces(instance, own, &pusher.name)
+        };
         self.on.get(&machine)?.iter().find(pushes).map(|pusher| &pusher.name)
     }
 
@@ -95,7 +112,13 @@ fn replaces(name: &UnitName, patterns: &[String], other: &UnitName) -> bool {
     name != other && patterns.iter().any(|pattern| glob::matches(pattern, other.as_str()))
 }
 
-fn push_one(board: &mut Board, pushers: &mut Pushers, number: usize, seat: usize, instance: &UnitName) -> bool {
+fn push_one(
+    board: &mut Board,
+    pushers: &mut Pushers,
+    number: usize,
+    seat: usize,
+    instance: &UnitName,
+) -> bool {
     let expanded = constraints_of(board, number, instance);
     let wants = expanded.as_ref().unwrap_or(&board.units[number].unit.constraints);
     let from = board.placed(number)[seat];
@@ -109,7 +132,9 @@ fn push_one(board: &mut Board, pushers: &mut Pushers, number: usize, seat: usize
     let siblings = board.siblings(number);
     let on = |machine: &u32| siblings.get(machine).copied().unwrap_or(0);
     let fitting = (0..board.slots.len() as u32).filter(fits);
-    let Some(to) = fitting.min_by_key(|machine| (on(machine), board.slots[*machine as usize].load, *machine)) else {
+    let Some(to) =
+        fitting.min_by_key(|machine| (on(machine), board.slots[*machine as usize].load, *machine))
+    else {
         return false;
     };
     let (why, moves) = board.push_off(number, seat, instance, by);
@@ -122,11 +147,13 @@ fn push_one(board: &mut Board, pushers: &mut Pushers, number: usize, seat: usize
     true
 }
 
-/// Whether anything on `machine` would have to make room for `instance`. Only asked of one that replaces others itself.
+/// Whether anything on `machine` would have to make room for `instance`. Only asked of one that
+/// replaces others itself.
 fn pushes_anybody(board: &Board, instance: &UnitName, patterns: &[String], machine: u32) -> bool {
     let there = |number: usize| {
         let unit = &board.units[number];
-        let there = board.taken_seats(number).filter(|(seat, _)| board.placed(number)[*seat] == machine);
+        let there =
+            board.taken_seats(number).filter(|(seat, _)| board.placed(number)[*seat] == machine);
         let mut names = there.map(|(_, name)| name);
         names.any(|name| {
             let theirs = constraints_of(board, number, &name);
@@ -135,5 +162,7 @@ fn pushes_anybody(board: &Board, instance: &UnitName, patterns: &[String], machi
         })
     };
     !patterns.is_empty()
-        && (0..board.units.len()).any(|number| patterns.iter().any(|p| board.units[number].may_match(p)) && there(number))
+        && (0..board.units.len()).any(|number| {
+            patterns.iter().any(|p| board.units[number].may_match(p)) && there(number)
+        })
 }

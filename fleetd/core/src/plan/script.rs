@@ -1,4 +1,5 @@
-//! A small language for clusters, for tests: text to a snapshot, a plan to text, and a plan applied to its snapshot.
+//! A small language for clusters, for tests: text to a snapshot, a plan to text, and a plan applied
+//! to its snapshot.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -7,12 +8,13 @@ use super::fencing::fenced;
 use super::{Change, Plan};
 use crate::fence::{Fenced, KeeperState, Off};
 use crate::model::{
-    Assignment, Availability, DesiredState, FORMAT, InstanceStatus, Machine, Placement, Report, Snapshot, Unit, UnitRecord,
-    Unknown, Why,
+    Assignment, Availability, DesiredState, FORMAT, InstanceStatus, Machine, Placement, Report,
+    Snapshot, Unit, UnitRecord, Unknown, Why,
 };
 use crate::name::{MachineId, UnitName};
 
-/// Reads a cluster, one item a line. A machine without a `machine` line is absent: lost, or `settling`.
+/// Reads a cluster, one item a line. A machine without a `machine` line is absent: lost, or
+/// `settling`.
 ///
 /// ```text
 /// now 5000
@@ -29,7 +31,8 @@ use crate::name::{MachineId, UnitName};
 /// ```
 pub(crate) fn snapshot(text: &str) -> Snapshot {
     let mut snapshot = Snapshot { now_ms: 1_000_000, revision: 100, ..Snapshot::default() };
-    let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.trim().split_once(' ')).collect();
+    let lines: Vec<(&str, &str)> =
+        text.lines().filter_map(|line| line.trim().split_once(' ')).collect();
     for (_, rest) in lines.iter().filter(|(word, _)| *word == "unit") {
         let unit = unit(rest);
         snapshot.units.insert(unit.name.clone(), Arc::new(unit));
@@ -44,15 +47,27 @@ pub(crate) fn snapshot(text: &str) -> Snapshot {
             "settling" => snapshot.settling.extend(rest.split_whitespace().map(MachineId::new)),
             "on" => {
                 let (id, items) = rest.split_once(':').unwrap();
-                let instances = items.split_whitespace().map(|item| placement(&snapshot, item)).collect();
-                let assignment = Assignment { v: FORMAT, generation: 1, instances, ..Assignment::default() };
+                let instances =
+                    items.split_whitespace().map(|item| placement(&snapshot, item)).collect();
+                let assignment =
+                    Assignment { v: FORMAT, generation: 1, instances, ..Assignment::default() };
                 snapshot.assignments.insert(MachineId::new(id), Arc::new(assignment));
             }
             "gave-up" => {
                 let (id, items) = rest.split_once(':').unwrap();
-                let status = InstanceStatus { active: "failed".into(), gave_up: true, ..InstanceStatus::default() };
-                let instances = items.split_whitespace().map(|name| (UnitName::trusted(name), status.clone())).collect();
-                snapshot.reports.insert(MachineId::new(id), Arc::new(Report { instances, ..Report::default() }));
+                let status = InstanceStatus {
+                    active: "failed".into(),
+                    gave_up: true,
+                    ..InstanceStatus::default()
+                };
+                let instances = items
+                    .split_whitespace()
+                    .map(|name| (UnitName::trusted(name), status.clone()))
+                    .collect();
+                snapshot.reports.insert(
+                    MachineId::new(id),
+                    Arc::new(Report { instances, ..Report::default() }),
+                );
             }
             "off" => {
                 let (id, items) = rest.split_once(':').unwrap();
@@ -62,22 +77,36 @@ pub(crate) fn snapshot(text: &str) -> Snapshot {
             "report" => {
                 let (head, items) = rest.split_once(':').unwrap();
                 let (id, generation) = head.split_once(" gen=").unwrap();
-                let status = InstanceStatus { active: "active".into(), ..InstanceStatus::default() };
-                let instances = items.split_whitespace().map(|name| (UnitName::trusted(name), status.clone())).collect();
-                let report = Report { generation: generation.parse().unwrap(), instances, ..Report::default() };
+                let status =
+                    InstanceStatus { active: "active".into(), ..InstanceStatus::default() };
+                let instances = items
+                    .split_whitespace()
+                    .map(|name| (UnitName::trusted(name), status.clone()))
+                    .collect();
+                let report = Report {
+                    generation: generation.parse().unwrap(),
+                    instances,
+                    ..Report::default()
+                };
                 snapshot.reports.insert(MachineId::new(id), Arc::new(report));
             }
             "runs" => {
                 let (head, items) = rest.split_once(':').unwrap();
-                let (id, generation) = head.split_once(" gen=").map_or((head, None), |(id, n)| (id, Some(n)));
+                let (id, generation) =
+                    head.split_once(" gen=").map_or((head, None), |(id, n)| (id, Some(n)));
                 let assignment = snapshot.assignments[id].clone();
-                let instances = items.split_whitespace().map(|item| runs(&assignment, item)).collect();
+                let instances =
+                    items.split_whitespace().map(|item| runs(&assignment, item)).collect();
                 let generation = generation.map_or(assignment.generation, |n| n.parse().unwrap());
                 let report = Report { generation, instances, ..Report::default() };
                 snapshot.reports.insert(MachineId::new(id), Arc::new(report));
             }
-            "drain" => drop(snapshot.availability.insert(MachineId::new(rest), Availability::Draining)),
-            "cordon" => drop(snapshot.availability.insert(MachineId::new(rest), Availability::Cordoned)),
+            "drain" => {
+                drop(snapshot.availability.insert(MachineId::new(rest), Availability::Draining))
+            }
+            "cordon" => {
+                drop(snapshot.availability.insert(MachineId::new(rest), Availability::Cordoned))
+            }
             "keeper" => {
                 let (id, words) = rest.split_once(' ').unwrap();
                 snapshot.keepers.insert(MachineId::new(id), keeper(words));
@@ -89,7 +118,8 @@ pub(crate) fn snapshot(text: &str) -> Snapshot {
     snapshot
 }
 
-/// What a machine reports of an instance that does as it is assigned, is in another state, was `restarted` lately, or is `settling`.
+/// What a machine reports of an instance that does as it is assigned, is in another state, was
+/// `restarted` lately, or is `settling`.
 pub(crate) fn runs(assignment: &Assignment, item: &str) -> (UnitName, InstanceStatus) {
     let (name, active) = item.split_once('/').unwrap_or((item, "active"));
     let (active, restarts, settling) = match active {
@@ -113,7 +143,12 @@ pub(crate) fn runs(assignment: &Assignment, item: &str) -> (UnitName, InstanceSt
 fn off(item: &str) -> (UnitName, Off) {
     let (name, generation) = item.split_once("/gen=").unwrap();
     let fence = Fenced { token: 1, stop_ms: 90_000, after: Vec::new() };
-    let off = Off { generation: generation.parse().unwrap(), fence, why: Some(Why::Unfit(MachineId::new("a"))), moves: 0 };
+    let off = Off {
+        generation: generation.parse().unwrap(),
+        fence,
+        why: Some(Why::Unfit(MachineId::new("a"))),
+        moves: 0,
+    };
     (UnitName::trusted(name), off)
 }
 
@@ -133,7 +168,10 @@ fn keeper(words: &str) -> KeeperState {
 fn machine(rest: &str) -> Machine {
     let mut words = rest.split_whitespace();
     let id = MachineId::new(words.next().unwrap());
-    let metadata = words.map(|pair| pair.split_once('=').unwrap()).map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let metadata = words
+        .map(|pair| pair.split_once('=').unwrap())
+        .map(|(k, v)| (k.to_string(), v.to_string()))
+        .collect();
     let (address, version, boot_id) = Default::default();
     Machine {
         v: FORMAT,
@@ -167,12 +205,18 @@ fn unit(rest: &str) -> Unit {
         match word.split_once('=').unwrap_or((word, "")) {
             ("rev", n) => record.revision = n.parse().unwrap(),
             ("restart", n) => record.restart = n.parse().unwrap(),
-            (state, "") if DesiredState::parse(state).is_some() => record.desired = DesiredState::parse(state).unwrap(),
+            (state, "") if DesiredState::parse(state).is_some() => {
+                record.desired = DesiredState::parse(state).unwrap()
+            }
             (count, _) => record.replicas = Some(count.strip_prefix('x').unwrap().parse().unwrap()),
         }
     }
     let options: Vec<&str> = options.collect();
-    record.text = format!("[Service]\nExecStart=/bin/v{}\n[X-Fleet]\n{}\n", record.revision, options.join("\n"));
+    record.text = format!(
+        "[Service]\nExecStart=/bin/v{}\n[X-Fleet]\n{}\n",
+        record.revision,
+        options.join("\n")
+    );
     Unit::from_record(&record)
 }
 
@@ -181,10 +225,14 @@ fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
     let name = UnitName::trusted(words.next().unwrap());
     let owner = snapshot.units.get(&name).or_else(|| snapshot.units.get(&name.template()?));
     let mut placement = Placement {
-        unit: owner.map_or_else(|| name.template().unwrap_or(name.clone()), |unit| unit.name.clone()),
+        unit: owner
+            .map_or_else(|| name.template().unwrap_or(name.clone()), |unit| unit.name.clone()),
         revision: owner.map_or(1, |unit| unit.revision),
         hash: owner.map_or("gone".into(), |unit| unit.hash.clone()),
-        state: owner.map(|unit| unit.desired).filter(|s| *s != DesiredState::Inactive).unwrap_or(DesiredState::Launched),
+        state: owner
+            .map(|unit| unit.desired)
+            .filter(|s| *s != DesiredState::Inactive)
+            .unwrap_or(DesiredState::Launched),
         why: Why::Fewest,
         since_ms: 0,
         moves: 0,
@@ -193,7 +241,9 @@ fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
-            ("rev", n) => (placement.revision, placement.hash) = (n.parse().unwrap(), format!("v{n}").into()),
+            ("rev", n) => {
+                (placement.revision, placement.hash) = (n.parse().unwrap(), format!("v{n}").into())
+            }
             ("moves", n) => placement.moves = n.parse().unwrap(),
             ("since", n) => placement.since_ms = n.parse().unwrap(),
             ("unit", name) => placement.unit = UnitName::trusted(name),
@@ -203,13 +253,18 @@ fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
     (name, placement)
 }
 
-/// Prints a plan: `+` placed, `-` taken off, `~` updated, `…` waits for its other copy or its unit's budget, `!` fits nowhere.
+/// Prints a plan: `+` placed, `-` taken off, `~` updated, `…` waits for its other copy or its
+/// unit's budget, `!` fits nowhere.
 pub(crate) fn print(plan: &Plan) -> String {
     let mut text = String::new();
     for change in &plan.changes {
         let _ = match change {
-            Change::Place { instance, machine, why } => writeln!(text, "+ {instance} on {machine}: {why}"),
-            Change::Retire { instance, machine, why } => writeln!(text, "- {instance} off {machine}: {why:?}"),
+            Change::Place { instance, machine, why } => {
+                writeln!(text, "+ {instance} on {machine}: {why}")
+            }
+            Change::Retire { instance, machine, why } => {
+                writeln!(text, "- {instance} off {machine}: {why:?}")
+            }
             Change::Update { instance, machine } => writeln!(text, "~ {instance} on {machine}"),
         };
     }
@@ -224,7 +279,11 @@ pub(crate) fn print(plan: &Plan) -> String {
     }
     for unplaced in &plan.unplaced {
         let names: Vec<&str> = unplaced.instances.iter().map(UnitName::as_str).collect();
-        let reasons: Vec<String> = unplaced.misfits.iter().map(|(misfit, machines)| format!("{machines} × {misfit}")).collect();
+        let reasons: Vec<String> = unplaced
+            .misfits
+            .iter()
+            .map(|(misfit, machines)| format!("{machines} × {misfit}"))
+            .collect();
         let _ = writeln!(text, "! {}: {}", names.join(" "), reasons.join("; "));
     }
     if let Some(at) = plan.wake_at_ms {
@@ -236,6 +295,8 @@ pub(crate) fn print(plan: &Plan) -> String {
 /// The snapshot after `plan` was committed.
 pub(crate) fn applied(snapshot: &Snapshot, plan: &Plan) -> Snapshot {
     let mut next = snapshot.clone();
-    next.assignments.extend(plan.documents.iter().map(|(id, document)| (id.clone(), Arc::new(document.clone()))));
+    next.assignments.extend(
+        plan.documents.iter().map(|(id, document)| (id.clone(), Arc::new(document.clone()))),
+    );
     next
 }

@@ -1,4 +1,5 @@
-//! One unit on the board: its wanted instances as seats, and the names that follow from a template's count.
+//! One unit on the board: its wanted instances as seats, and the names that follow from a
+//! template's count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,16 +12,20 @@ use crate::labels::Fingerprint;
 use crate::model::{Snapshot, Unit};
 use crate::name::UnitName;
 
-/// One unit. Where its instances are stands in [`Board::placed`]: ten thousand seats are to be small, and gone at once when planning is over.
+/// One unit. Where its instances are stands in [`Board::placed`]: ten thousand seats are to be
+/// small, and gone at once when planning is over.
 pub(super) struct UnitSeat<'a> {
     pub(super) unit: &'a Unit,
-    /// What planning asks of each unit again and again stands here: the unit itself lies elsewhere, and ten thousand of them in no cache.
+    /// What planning asks of each unit again and again stands here: the unit itself lies elsewhere,
+    /// and ten thousand of them in no cache.
     traits: Traits,
-    /// Whether it is a scaled template, some of whose numbers have a record of their own: those win.
+    /// Whether it is a scaled template, some of whose numbers have a record of their own: those
+    /// win.
     own_records: bool,
     /// The labels that it asks for, as [`Labels::fingerprint`](crate::labels::Labels::fingerprint).
     pub(super) labels: Option<Fingerprint>,
-    /// Where a replica's number stands in its name; the whole length for units that are no templates.
+    /// Where a replica's number stands in its name; the whole length for units that are no
+    /// templates.
     number_at: u32,
     /// The size of an entry without the instance's name, as JSON.
     entry_bytes: u32,
@@ -67,7 +72,8 @@ impl<'a> UnitSeat<'a> {
         self.own_records.then_some(found)
     }
 
-    /// Its name before and after a replica's number; nothing stands after it where there are no replicas.
+    /// Its name before and after a replica's number; nothing stands after it where there are no
+    /// replicas.
     fn split_name(&self) -> (&'a str, &'a str) {
         self.unit.name.as_str().split_at(self.number_at as usize)
     }
@@ -89,7 +95,11 @@ impl<'a> UnitSeat<'a> {
     /// Whether `pattern` matches each of its instances, whatever its number.
     pub(super) fn all_match(&self, pattern: &str) -> bool {
         let (head, tail) = self.split_name();
-        if tail.is_empty() { glob::matches(pattern, head) } else { glob::matches_all(pattern, head, tail) }
+        if tail.is_empty() {
+            glob::matches(pattern, head)
+        } else {
+            glob::matches_all(pattern, head, tail)
+        }
     }
 
     /// What an instance's entry takes in its machine's document, in bytes.
@@ -100,8 +110,8 @@ impl<'a> UnitSeat<'a> {
 
 /// How far the wanted instances of each unit are placed.
 impl Board<'_> {
-    /// Where the unit's instances are, or [`NOWHERE`]: by replica number less one, by machine number for a global unit, one entry for
-    /// others.
+    /// Where the unit's instances are, or [`NOWHERE`]: by replica number less one, by machine
+    /// number for a global unit, one entry for others.
     pub(super) fn placed(&self, number: usize) -> &[u32] {
         let unit = &self.units[number];
         &self.placed[unit.first_seat..][..unit.seats as usize]
@@ -113,9 +123,11 @@ impl Board<'_> {
         &mut self.placed[unit.first_seat..][..unit.seats as usize][seat]
     }
 
-    /// Whether the replica has a record of its own, so that the template's count does not stand for it.
+    /// Whether the replica has a record of its own, so that the template's count does not stand for
+    /// it.
     fn has_own_record(&self, number: usize, replica: u32) -> bool {
-        self.units[number].own_records && self.own_records.get(&number).is_some_and(|replicas| replicas.contains(&replica))
+        self.units[number].own_records
+            && self.own_records.get(&number).is_some_and(|replicas| replicas.contains(&replica))
     }
 
     /// The seat of a replica, if it is wanted and has no record of its own.
@@ -127,14 +139,23 @@ impl Board<'_> {
     }
 
     /// The seats that nobody sits on, with the instance's name.
-    pub(super) fn empty_seats(&self, number: usize) -> impl Iterator<Item = (usize, UnitName)> + '_ {
+    pub(super) fn empty_seats(
+        &self,
+        number: usize,
+    ) -> impl Iterator<Item = (usize, UnitName)> + '_ {
         let mut text = String::new();
         let seats = self.units[number].seats as usize;
         (0..seats).filter_map(move |seat| Some((seat, self.empty_seat(number, seat, &mut text)?)))
     }
 
-    /// The name of the instance that `seat` waits for, if nobody sits there; `text` is room to write it in.
-    pub(super) fn empty_seat(&self, number: usize, seat: usize, text: &mut String) -> Option<UnitName> {
+    /// The name of the instance that `seat` waits for, if nobody sits there; `text` is room to
+    /// write it in.
+    pub(super) fn empty_seat(
+        &self,
+        number: usize,
+        seat: usize,
+        text: &mut String,
+    ) -> Option<UnitName> {
         if self.placed(number)[seat] != NOWHERE || self.has_own_record(number, seat as u32 + 1) {
             return None;
         }
@@ -152,28 +173,43 @@ impl Board<'_> {
     }
 
     /// The seats whose instance is on a machine, with its name.
-    pub(super) fn taken_seats(&self, number: usize) -> impl Iterator<Item = (usize, UnitName)> + '_ {
+    pub(super) fn taken_seats(
+        &self,
+        number: usize,
+    ) -> impl Iterator<Item = (usize, UnitName)> + '_ {
         let unit = &self.units[number];
         let (head, tail) = unit.split_name();
-        let taken = self.placed(number).iter().enumerate().filter(|(_, machine)| **machine < SETTLING);
+        let taken =
+            self.placed(number).iter().enumerate().filter(|(_, machine)| **machine < SETTLING);
         taken.map(move |(seat, _)| match tail {
             "" => (seat, unit.unit.name.clone()),
             tail => (seat, UnitName::trusted(format!("{head}{}{tail}", seat + 1))),
         })
     }
 
-    /// How many instances are wanted of the unit; of a global unit, those that have a machine, be it one that gets time to return.
+    /// How many instances are wanted of the unit; of a global unit, those that have a machine, be
+    /// it one that gets time to return.
     pub(super) fn wanted(&self, number: usize) -> usize {
         let seats = self.units[number].seats;
         match self.units[number].global {
             true => {
-                let settling = self.snapshot.settling.iter().filter_map(|id| self.snapshot.assignments.get(id));
-                let absent =
-                    settling.filter(|assignment| assignment.instances.contains_key(&self.units[number].unit.name)).count();
+                let settling = self
+                    .snapshot
+                    .settling
+                    .iter()
+                    .filter_map(|id| self.snapshot.assignments.get(id));
+                let absent = settling
+                    .filter(|assignment| {
+                        assignment.instances.contains_key(&self.units[number].unit.name)
+                    })
+                    .count();
                 self.placed(number).iter().filter(|machine| **machine < SETTLING).count() + absent
             }
             false if seats == 0 => 0,
-            false => seats as usize - self.own_records.get(&number).map_or(0, |own| own.range(1..=seats).count()),
+            false => {
+                seats as usize
+                    - self.own_records.get(&number).map_or(0, |own| own.range(1..=seats).count())
+            }
         }
     }
 

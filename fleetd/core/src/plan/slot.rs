@@ -14,17 +14,23 @@ pub(super) struct Slot<'a> {
     pub(super) availability: Availability,
     /// Its instances so far, kept and placed.
     pub(super) load: u32,
-    /// What its document takes at most, counted by [`UnitSeat::entry_bytes`](super::seat::UnitSeat::entry_bytes) or, once that exceeded the budget, measured.
+    /// What its document takes at most, counted by
+    /// [`UnitSeat::entry_bytes`](super::seat::UnitSeat::entry_bytes) or, once that exceeded the
+    /// budget, measured.
     pub(super) bytes: Cell<usize>,
-    /// What it took when it was measured last; 0 if it never was. Since then all that its present document holds is in `bytes`.
+    /// What it took when it was measured last; 0 if it never was. Since then all that its present
+    /// document holds is in `bytes`.
     pub(super) measured: Cell<usize>,
     /// What is here, in the order of unit numbers; kept only if any unit has conflicts.
     pub(super) here: Vec<Here>,
-    /// No unit here has a higher number. Asked before the list itself, which lies elsewhere in memory.
+    /// No unit here has a higher number. Asked before the list itself, which lies elsewhere in
+    /// memory.
     highest: usize,
-    /// Which of those units declare conflicts, with their patterns if those are the same for all their instances.
+    /// Which of those units declare conflicts, with their patterns if those are the same for all
+    /// their instances.
     pub(super) declaring: Vec<(usize, Option<&'a [String]>)>,
-    /// How the names begin that those patterns may match: see [`beginning`]. Asked before the patterns, each of which lies elsewhere, too.
+    /// How the names begin that those patterns may match: see [`beginning`]. Asked before the
+    /// patterns, each of which lies elsewhere, too.
     declared: u64,
     /// Changes to the document, `None` = removed. Applied at the end, in order.
     pub(super) edits: Vec<(UnitName, Option<Placement>)>,
@@ -35,12 +41,17 @@ pub(super) struct Slot<'a> {
 /// The instances of one unit on one machine.
 pub(super) struct Here {
     pub(super) number: usize,
-    /// The replicas, if the unit is a template; what is no template has one instance, of its own name.
+    /// The replicas, if the unit is a template; what is no template has one instance, of its own
+    /// name.
     pub(super) replicas: Vec<UnitName>,
 }
 
 impl<'a> Slot<'a> {
-    pub(super) fn new(id: &'a MachineId, machine: &'a Machine, availability: Availability) -> Slot<'a> {
+    pub(super) fn new(
+        id: &'a MachineId,
+        machine: &'a Machine,
+        availability: Availability,
+    ) -> Slot<'a> {
         Slot {
             id,
             machine,
@@ -57,7 +68,8 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// Where the unit stands among what is here, or would. Units are most often taken in their order.
+    /// Where the unit stands among what is here, or would. Units are most often taken in their
+    /// order.
     pub(super) fn find(&self, number: usize) -> Result<usize, usize> {
         match self.here.len() {
             0 => Err(0),
@@ -70,14 +82,18 @@ impl<'a> Slot<'a> {
         self.find(number).ok().map(|at| &self.here[at])
     }
 
-    /// Adds a unit to what is here, where [`Slot::find`] says; with the conflicts that it declares, if it does.
+    /// Adds a unit to what is here, where [`Slot::find`] says; with the conflicts that it declares,
+    /// if it does.
     pub(super) fn add(&mut self, at: usize, number: usize, declares: Option<Option<&'a [String]>>) {
         self.here.insert(at, Here { number, replicas: Vec::new() });
         self.highest = self.highest.max(number);
         if let Some(said) = declares {
             self.declaring.push((number, said));
-            let patterns = said.map(|patterns| patterns.iter().map(|pattern| beginning(glob::literal_head(pattern))));
-            self.declared |= patterns.map_or(u64::MAX, |patterns| patterns.fold(0, |all, one| all | one));
+            let patterns = said.map(|patterns| {
+                patterns.iter().map(|pattern| beginning(glob::literal_head(pattern)))
+            });
+            self.declared |=
+                patterns.map_or(u64::MAX, |patterns| patterns.fold(0, |all, one| all | one));
         }
     }
 

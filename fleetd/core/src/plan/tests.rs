@@ -1,4 +1,5 @@
-//! Text in, text out: a cluster as `script` reads it, the plan below. Each plan, once applied, must leave nothing to plan.
+//! Text in, text out: a cluster as `script` reads it, the plan below. Each plan, once applied, must
+//! leave nothing to plan.
 
 use expect_test::{Expect, expect};
 
@@ -87,7 +88,8 @@ fn siblings_spread_even_to_a_machine_with_more_units() {
     );
 }
 
-/// Machine b refuses web@7 alone, which sends the search back to a, with fewer of web: so b waits, though it may take web@8.
+/// Machine b refuses web@7 alone, which sends the search back to a, with fewer of web: so b waits,
+/// though it may take web@8.
 #[test]
 fn a_machine_that_refused_one_name_waits_while_another_holds_fewer_siblings() {
     check(
@@ -99,7 +101,8 @@ fn a_machine_that_refused_one_name_waits_while_another_holds_fewer_siblings() {
          unit web@.service x11
          unit x@.service x3
          on a: ga.service
-         on b: gb.service web@2.service web@3.service web@4.service x@1.service x@2.service x@3.service
+         on b: gb.service web@2.service web@3.service web@4.service x@1.service x@2.service \
+         x@3.service
          on c: web@9.service web@10.service web@11.service",
         expect![[r#"
             + web@1.service on a: fewest units of the machines that fit
@@ -112,12 +115,18 @@ fn a_machine_that_refused_one_name_waits_while_another_holds_fewer_siblings() {
 
 #[test]
 fn equal_machines_are_taken_by_id() {
-    check("machine b\nmachine a\nunit one.service", expect!["+ one.service on a: fewest units of the machines that fit"]);
+    check(
+        "machine b\nmachine a\nunit one.service",
+        expect!["+ one.service on a: fewest units of the machines that fit"],
+    );
 }
 
 #[test]
 fn what_fits_never_moves_even_to_an_empty_machine() {
-    check("machine a\nmachine b\nunit web@.service x2\non a: web@1.service web@2.service", expect![]);
+    check(
+        "machine a\nmachine b\nunit web@.service x2\non a: web@1.service web@2.service",
+        expect![],
+    );
 }
 
 #[test]
@@ -133,7 +142,8 @@ fn scaling_up_fills_the_lowest_free_numbers() {
 #[test]
 fn scaling_down_retires_the_highest_numbers() {
     check(
-        "machine a\nmachine b\nunit web@.service x1\non a: web@1.service web@3.service\non b: web@2.service web@10.service",
+        "machine a\nmachine b\nunit web@.service x1\non a: web@1.service web@3.service\non b: \
+            web@2.service web@10.service",
         expect![[r#"
             - web@3.service off a: Unwanted
             - web@10.service off b: Unwanted
@@ -150,7 +160,8 @@ fn scaling_to_zero_and_destroying_leave_nothing() {
         - web@1.service off a: Unwanted"#]],
     );
     check(
-        "machine a\nunit web@.service x1 inactive\nunit b.service inactive\non a: web@1.service b.service",
+        "machine a\nunit web@.service x1 inactive\nunit b.service inactive\non a: web@1.service \
+            b.service",
         expect![[r#"
         - b.service off a: Unwanted
         - web@1.service off a: Unwanted"#]],
@@ -169,7 +180,8 @@ fn several_keys_are_all_needed_and_several_values_are_alternatives() {
          machine b region=us disk=ssd
          machine c region=asia disk=ssd
          machine d disk=ssd
-         unit db.service | MachineMetadata=region=eu | MachineMetadata=region=us | MachineMetadata=disk=ssd",
+         unit db.service | MachineMetadata=region=eu | MachineMetadata=region=us | \
+         MachineMetadata=disk=ssd",
         expect!["+ db.service on b: fewest units of the machines that fit"],
     );
 }
@@ -217,7 +229,8 @@ fn a_pin_takes_the_whole_id_or_its_first_eight_characters() {
 #[test]
 fn labels_taken_away_move_the_unit() {
     check(
-        "machine a\nmachine b disk=ssd\nunit db.service | MachineMetadata=disk=ssd\non a: db.service",
+        "machine a\nmachine b disk=ssd\nunit db.service | MachineMetadata=disk=ssd\non a: \
+            db.service",
         expect![[r#"
         - db.service off a: Unfit(Lacks("disk", {"ssd"}))
         + db.service on b: machine a fits no longer"#]],
@@ -227,7 +240,8 @@ fn labels_taken_away_move_the_unit() {
 #[test]
 fn an_instance_submitted_by_name_wins_over_the_replica_in_place() {
     check(
-        "machine a\nmachine b\nunit web@.service x2\nunit web@2.service rev=7\non a: web@1.service\non b: web@2.service/unit=web@.service/rev=1",
+        "machine a\nmachine b\nunit web@.service x2\nunit web@2.service rev=7\non a: \
+            web@1.service\non b: web@2.service/unit=web@.service/rev=1",
         expect!["~ web@2.service on b"],
     );
 }
@@ -235,7 +249,8 @@ fn an_instance_submitted_by_name_wins_over_the_replica_in_place() {
 #[test]
 fn an_instance_submitted_by_name_and_destroyed_becomes_a_replica_in_place() {
     check(
-        "machine a\nmachine b\nunit web@.service x2\non a: web@1.service\non b: web@2.service/unit=web@2.service",
+        "machine a\nmachine b\nunit web@.service x2\non a: web@1.service\non b: \
+            web@2.service/unit=web@2.service",
         expect!["~ web@2.service on b"],
     );
 }
@@ -291,7 +306,8 @@ fn a_new_text_a_state_and_a_restart_update_in_place() {
 #[test]
 fn a_full_machine_takes_no_more_and_its_document_stays_below_the_limit() {
     let name = "a-name-that-is-long-enough-to-fill-a-document-soon".repeat(3);
-    // Replicas stand in a row of a few bytes each, so their number is the limit; units of their own fill the document.
+    // Replicas stand in a row of a few bytes each, so their number is the limit; units of their own
+    // fill the document.
     let singles: String = (0..7_000).map(|n| format!("unit {name}-{n}.service\n")).collect();
     for (units, most) in [(format!("unit {name}@.service x10050"), 10_000), (singles, 6_900)] {
         let before = snapshot(&format!("machine a\n{units}"));
@@ -301,7 +317,12 @@ fn a_full_machine_takes_no_more_and_its_document_stays_below_the_limit() {
         assert!(size < crate::model::MAX_DOCUMENT_BYTES, "{size}");
         let placed = document.instances.len();
         assert!((5_000..=most).contains(&placed), "{placed}");
-        assert!(planned.unplaced.iter().all(|unplaced| format!("{:?}", unplaced.misfits) == "[(Full, 1)]"));
+        assert!(
+            planned
+                .unplaced
+                .iter()
+                .all(|unplaced| format!("{:?}", unplaced.misfits) == "[(Full, 1)]")
+        );
         let after = applied(&before, &planned);
         assert!(plan(&after).documents.is_empty(), "what is there stays");
     }

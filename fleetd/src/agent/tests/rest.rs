@@ -1,4 +1,5 @@
-//! Launched units that are at rest: which of them start again, and what is said of a start that failed.
+//! Launched units that are at rest: which of them start again, and what is said of a start that
+//! failed.
 
 use super::*;
 
@@ -18,14 +19,19 @@ impl Host {
         let mut host = self.agent.observe(self.now_ms).await.unwrap();
         self.agent.explain_rest(&mut host).await;
         let status = converge::status(&host[&Host::name(name)], 0);
-        format!("{}{}", status.active, status.message.map_or(String::new(), |message| format!(": {message}")))
+        format!(
+            "{}{}",
+            status.active,
+            status.message.map_or(String::new(), |message| format!(": {message}"))
+        )
     }
 
     /// As [`Host::run`], with what was assigned last.
     async fn go_on(&mut self) {
         self.comes_to_rest().await;
         let wanted = self.agent.assignment.clone().unwrap();
-        let wanted: Vec<(&str, &Placement)> = wanted.instances.iter().map(|(name, p)| (name.as_str(), p)).collect();
+        let wanted: Vec<(&str, &Placement)> =
+            wanted.instances.iter().map(|(name, p)| (name.as_str(), p)).collect();
         self.run(&wanted).await;
     }
 
@@ -37,7 +43,9 @@ impl Host {
 
     /// Lets systemd do what it is about to do.
     async fn comes_to_rest(&self) {
-        let moves = |unit: &Listed| unit.job || ["activating", "deactivating"].contains(&unit.active.as_str());
+        let moves = |unit: &Listed| {
+            unit.job || ["activating", "deactivating"].contains(&unit.active.as_str())
+        };
         while self.sim.loaded().values().any(moves) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -47,7 +55,8 @@ impl Host {
 #[tokio::test]
 async fn a_sidekick_comes_back_with_its_main_unit_and_stays_down_while_that_is_wanted_down() {
     let mut host = Host::new().await;
-    let mut web = host.text("web@1.service", 1, &format!("{OLD}Restart=always\nRestartSec=0\n")).await;
+    let mut web =
+        host.text("web@1.service", 1, &format!("{OLD}Restart=always\nRestartSec=0\n")).await;
     let say = host.text("say@1.service", 1, &bound_to("web@1.service")).await;
     host.run(&[("web@1.service", &web), ("say@1.service", &say)]).await;
     let both = "say@1.service web@1.service";
@@ -105,7 +114,12 @@ async fn what_isolate_stops_comes_back_and_what_has_ended_by_itself_does_not() {
     let rules = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/rules\n";
     let rules = host.text("rules.service", 1, rules).await;
     let web = host.text("web.service", 1, OLD).await;
-    let all = [("done.service", &done), ("once.service", &once), ("rules.service", &rules), ("web.service", &web)];
+    let all = [
+        ("done.service", &done),
+        ("once.service", &once),
+        ("rules.service", &rules),
+        ("web.service", &web),
+    ];
     host.run(&all).await;
     host.sim.exit(&Host::name("done.service"));
     host.go_on().await;
@@ -120,14 +134,22 @@ async fn what_isolate_stops_comes_back_and_what_has_ended_by_itself_does_not() {
     let starts = host.sim.counters().start;
     host.restart_fleetd();
     host.run(&all).await;
-    assert_eq!((host.running().as_str(), host.sim.counters().start), ("rules.service web.service", starts));
+    assert_eq!(
+        (host.running().as_str(), host.sim.counters().start),
+        ("rules.service web.service", starts)
+    );
 }
 
 #[tokio::test]
 async fn a_unit_that_was_stopped_for_one_that_conflicts_with_it_comes_back_when_that_is_down() {
     let mut host = Host::new().await;
-    let web = host.text("web.service", 1, &format!("[Unit]\nConflicts=upkeep.service\n{OLD}")).await;
-    host.sim.define_on_host(&Host::name("upkeep.service"), "/etc/systemd/system/upkeep.service", OLD);
+    let web =
+        host.text("web.service", 1, &format!("[Unit]\nConflicts=upkeep.service\n{OLD}")).await;
+    host.sim.define_on_host(
+        &Host::name("upkeep.service"),
+        "/etc/systemd/system/upkeep.service",
+        OLD,
+    );
     host.run(&[("web.service", &web)]).await;
     host.systemctl(Job::Start, "upkeep.service").await;
     host.go_on().await;
@@ -140,14 +162,18 @@ async fn a_unit_that_was_stopped_for_one_that_conflicts_with_it_comes_back_when_
 #[tokio::test]
 async fn after_a_soft_reboot_what_was_launched_starts_again_though_run_is_as_it_was() {
     let mut host = Host::new().await;
-    let (web, db) = (host.text("web.service", 1, OLD).await, host.text("db@1.service", 1, OLD).await);
+    let (web, db) =
+        (host.text("web.service", 1, OLD).await, host.text("db@1.service", 1, OLD).await);
     let mut spare = host.text("spare.service", 1, OLD).await;
     spare.state = DesiredState::Loaded;
     let all = [("web.service", &web), ("db@1.service", &db), ("spare.service", &spare)];
     host.run(&all).await;
     host.restart_fleetd();
     host.run(&all).await;
-    assert_eq!((host.running().as_str(), host.sim.counters().start), ("db@1.service web.service", 2));
+    assert_eq!(
+        (host.running().as_str(), host.sim.counters().start),
+        ("db@1.service web.service", 2)
+    );
     host.sim.soft_reboot();
     host.restart_fleetd();
     host.run(&all).await;
@@ -159,7 +185,13 @@ async fn a_start_that_ends_as_failed_or_dependency_is_told_and_tried_again() {
     let mut host = Host::new().await;
     let setup = "[Service]\nType=oneshot\nExecStart=/bin/setup\n";
     let setup = host.text("setup.service", 1, setup).await;
-    let app = host.text("app.service", 1, &format!("[Unit]\nRequires=setup.service\nAfter=setup.service\n{OLD}")).await;
+    let app = host
+        .text(
+            "app.service",
+            1,
+            &format!("[Unit]\nRequires=setup.service\nAfter=setup.service\n{OLD}"),
+        )
+        .await;
     let timer = host.text("tick.timer", 1, "[Timer]\nOnActiveSec=1h\n").await;
     host.sim.fail(&Host::name("setup.service"), "exit-code", 1);
     host.run(&[("setup.service", &setup), ("app.service", &app), ("tick.timer", &timer)]).await;
@@ -176,7 +208,12 @@ async fn a_start_that_ends_as_failed_or_dependency_is_told_and_tried_again() {
     let tick = host.text("tick.service", 1, "[Service]\nType=oneshot\nExecStart=/bin/tick\n").await;
     let mut loaded = tick.clone();
     loaded.state = DesiredState::Loaded;
-    let all = [("setup.service", &setup), ("app.service", &app), ("tick.timer", &timer), ("tick.service", &loaded)];
+    let all = [
+        ("setup.service", &setup),
+        ("app.service", &app),
+        ("tick.timer", &timer),
+        ("tick.service", &loaded),
+    ];
     host.run(&all).await;
     assert_eq!(host.running(), "app.service tick.timer");
 }
@@ -185,7 +222,8 @@ async fn a_start_that_ends_as_failed_or_dependency_is_told_and_tried_again() {
 async fn the_files_of_everything_that_a_pass_brings_are_there_before_the_first_start() {
     let mut host = Host::new().await;
     let timer = host.text("a.timer", 1, "[Timer]\nOnActiveSec=1h\n").await;
-    let mut service = host.text("a.service", 1, "[Service]\nType=oneshot\nExecStart=/bin/tick\n").await;
+    let mut service =
+        host.text("a.service", 1, "[Service]\nType=oneshot\nExecStart=/bin/tick\n").await;
     service.state = DesiredState::Loaded;
     host.run(&[("a.timer", &timer), ("a.service", &service)]).await;
     assert_eq!((host.running().as_str(), host.sim.counters().start), ("a.timer", 1));
@@ -196,7 +234,8 @@ async fn a_start_that_somebody_called_off_is_asked_for_again() {
     let mut host = Host::new().await;
     let (web, name) = (host.text("web.service", 1, OLD).await, Host::name("web.service"));
     host.sim.hang(&name);
-    let assignment = Assignment { instances: [(name.clone(), web.clone())].into(), ..Assignment::default() };
+    let assignment =
+        Assignment { instances: [(name.clone(), web.clone())].into(), ..Assignment::default() };
     host.agent.assignment = Some(Arc::new(assignment));
     host.agent.pass(host.now_ms).await.unwrap();
     assert!(host.sim.loaded()[&name].job);

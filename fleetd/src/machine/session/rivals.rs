@@ -1,4 +1,5 @@
-//! Two hosts with one machine's id: the one that was refused leaves a note, from which the other one learns of it.
+//! Two hosts with one machine's id: the one that was refused leaves a note, from which the other
+//! one learns of it.
 
 use std::time::Duration;
 
@@ -15,13 +16,15 @@ use crate::store::kv::WatchEvent;
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// What an operator does about two machines with one id.
-const REMEDY: &str = "If that host is a copy of this one, or this one of it, give the copy an id of its own: \
+const REMEDY: &str = "If that host is a copy of this one, or this one of it, give the copy an id \
+    of its own: \
                       rm /etc/machine-id; systemd-machine-id-setup; systemctl restart fleetd";
 
 /// What the one that was refused says.
 pub(super) fn refusal(id: &MachineId, address: &str) -> String {
     format!(
-        "another fleetd has this machine's id {id} and is alive, at {address}. This one is refused: it starts and stops nothing until the other \
+        "another fleetd has this machine's id {id} and is alive, at {address}. This one is \
+            refused: it starts and stops nothing until the other \
          one is gone. {REMEDY}"
     )
 }
@@ -41,12 +44,15 @@ impl Session {
             }
             let lease = self.store.grant(ttl).await?;
             let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            let rival = Rival { v: FORMAT, address: machine.address.clone(), host, ..Rival::default() };
+            let rival =
+                Rival { v: FORMAT, address: machine.address.clone(), host, ..Rival::default() };
             self.store.put_rival(&machine.id, &rival, lease).await.map(|()| lease)
         };
         match noted.await {
             Ok(lease) => trying.note = Some((lease, Instant::now())),
-            Err::<_, StoreError>(error) => debug!("the other fleetd with this id is not told yet: {error}"),
+            Err::<_, StoreError>(error) => {
+                debug!("the other fleetd with this id is not told yet: {error}")
+            }
         }
     }
 
@@ -83,7 +89,8 @@ impl Session {
     fn say(&self, id: &MachineId, rival: &Rival) {
         if self.standing.now().is_own() {
             error!(
-                "another fleetd with this machine's id {id} was started on {} at {}, and was refused; this one goes on. {}",
+                "another fleetd with this machine's id {id} was started on {} at {}, and was \
+                    refused; this one goes on. {}",
                 rival.host, rival.address, REMEDY
             );
         }

@@ -1,9 +1,10 @@
 //! What of a machine's lease lies on its disks, and whose it is.
 //!
-//! Two files hold the same. The one in `run_dir`, which lies in memory, is there only in the boot in which it was written, and no copy of
-//! a disk brings it along: it is a permission to go on with the lease. The one in `data_dir` outlives a reboot, and may come from a copied
-//! disk, an image or a backup: it says which lease this machine's last boot held, if the machine is the one that wrote it, and is no
-//! permission.
+//! Two files hold the same. The one in `run_dir`, which lies in memory, is there only in the boot
+//! in which it was written, and no copy of a disk brings it along: it is a permission to go on with
+//! the lease. The one in `data_dir` outlives a reboot, and may come from a copied disk, an image or
+//! a backup: it says which lease this machine's last boot held, if the machine is the one that
+//! wrote it, and is no permission.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -62,13 +63,16 @@ impl Files {
         Files { data, run, machine: machine.id.clone(), boot_id: machine.boot_id.clone() }
     }
 
-    /// Reads what an earlier fleetd left, and notes that this one was here: what an agent leaves in `run_dir` is no proof from then on.
+    /// Reads what an earlier fleetd left, and notes that this one was here: what an agent leaves in
+    /// `run_dir` is no proof from then on.
     pub(super) fn open(&self) -> Left {
         let (run, data) = (read(&self.run), read(&self.data));
-        let of_another = data.as_ref().and_then(|data| data.machine.as_ref()).filter(|id| **id != self.machine);
+        let of_another =
+            data.as_ref().and_then(|data| data.machine.as_ref()).filter(|id| **id != self.machine);
         if let Some(other) = of_another {
             warn!(
-                "{} was written by machine {other}, and this is machine {}: its lease is left alone. So it is on a copied disk, \
+                "{} was written by machine {other}, and this is machine {}: its lease is left \
+                    alone. So it is on a copied disk, \
                  and after a new /etc/machine-id",
                 self.data.display(),
                 self.machine
@@ -76,17 +80,28 @@ impl Files {
         }
         let claimed = data.as_ref().filter(|_| of_another.is_none());
         let own = match &run {
-            Some(run) => Some(run).filter(|run| run.machine.as_ref() == Some(&self.machine) && run.boot_id == self.boot_id),
-            // The version before wrote no file in `run_dir`, but always this folder: it ran in this boot.
-            None => claimed.filter(|data| data.machine.is_none() && self.run.with_file_name("units").exists()),
+            Some(run) => Some(run).filter(|run| {
+                run.machine.as_ref() == Some(&self.machine) && run.boot_id == self.boot_id
+            }),
+            // The version before wrote no file in `run_dir`, but always this folder: it ran in this
+            // boot.
+            None => claimed
+                .filter(|data| data.machine.is_none() && self.run.with_file_name("units").exists()),
         };
         let left = Left {
             own: own.map(Saved::leases).unwrap_or_default(),
             claimed: claimed.map(Saved::leases).unwrap_or_default(),
-            ttl_ms: own.or(claimed).filter(|saved| saved.ttl_ms > 0).map(|saved| (LeaseId(saved.lease), saved.ttl_ms)),
+            ttl_ms: own
+                .or(claimed)
+                .filter(|saved| saved.ttl_ms > 0)
+                .map(|saved| (LeaseId(saved.lease), saved.ttl_ms)),
         };
         if run.is_none() || own.is_none() {
-            let mut noted = Saved { machine: Some(self.machine.clone()), boot_id: self.boot_id.clone(), ..Saved::default() };
+            let mut noted = Saved {
+                machine: Some(self.machine.clone()),
+                boot_id: self.boot_id.clone(),
+                ..Saved::default()
+            };
             if let Some(own) = own {
                 noted = Saved { lease: own.lease, ttl_ms: own.ttl_ms, before: own.before, ..noted };
             }
@@ -96,7 +111,12 @@ impl Files {
     }
 
     /// Notes which lease the machine holds from now on: what this boot may go on with.
-    pub(super) fn keep_for_this_boot(&self, lease: LeaseId, ttl_ms: u64, before: Option<LeaseId>) -> Saved {
+    pub(super) fn keep_for_this_boot(
+        &self,
+        lease: LeaseId,
+        ttl_ms: u64,
+        before: Option<LeaseId>,
+    ) -> Saved {
         let before = before.map_or(0, |before| before.0);
         let (machine, boot_id) = (Some(self.machine.clone()), self.boot_id.clone());
         let saved = Saved { lease: lease.0, ttl_ms, before, machine, boot_id };
@@ -117,7 +137,10 @@ impl Files {
         }
         let text = serde_json::to_string(saved).unwrap_or_default() + "\n";
         if let Err(error) = write_atomic(path, text.as_bytes()) {
-            warn!("cannot write {}: {error}; a restart of fleetd will wait for the old lease to end", path.display());
+            warn!(
+                "cannot write {}: {error}; a restart of fleetd will wait for the old lease to end",
+                path.display()
+            );
         }
     }
 }
@@ -131,7 +154,9 @@ impl Saved {
 fn read(path: &Path) -> Option<Saved> {
     match std::fs::read_to_string(path) {
         Ok(text) => serde_json::from_str(&text)
-            .inspect_err(|error| warn!("cannot read {}: {error}; going on without it", path.display()))
+            .inspect_err(|error| {
+                warn!("cannot read {}: {error}; going on without it", path.display())
+            })
             .ok(),
         Err(error) => {
             if error.kind() != io::ErrorKind::NotFound {
@@ -167,7 +192,8 @@ mod tests {
         }
 
         fn files(&self, id: &str, boot_id: &str) -> Files {
-            let machine = Machine { boot_id: boot_id.to_string(), ..Machine::new(MachineId::new(id), "") };
+            let machine =
+                Machine { boot_id: boot_id.to_string(), ..Machine::new(MachineId::new(id), "") };
             Files::of(&machine, self.data.path(), self.run.path())
         }
 
@@ -187,7 +213,11 @@ mod tests {
         assert_eq!(host.finds(ID, "boot"), (vec![7, 6], vec![7, 6]));
         let rebooted = Host { data: host.data, run: tempfile::tempdir().unwrap() };
         assert_eq!(rebooted.finds(ID, "later"), (vec![], vec![7, 6]));
-        assert_eq!(rebooted.finds(ID, "later"), (vec![], vec![7, 6]), "a restart makes no permission of it");
+        assert_eq!(
+            rebooted.finds(ID, "later"),
+            (vec![], vec![7, 6]),
+            "a restart makes no permission of it"
+        );
         assert_eq!(rebooted.finds(OTHER, "later"), (vec![], vec![]));
         // `run_dir` on a disk: it came along, and does not count.
         host.run.path().join("session.json").exists().then_some(()).unwrap();

@@ -17,8 +17,8 @@ pub enum Standing {
     Own(Option<Registration>),
     /// Another fleetd has it, and lives.
     Taken,
-    /// That one is gone. What it ran may run on, so nothing of it is begun here until the leader has given up on it; if there is no
-    /// leader, this machine may become it.
+    /// That one is gone. What it ran may run on, so nothing of it is begun here until the leader
+    /// has given up on it; if there is no leader, this machine may become it.
     Vacant,
 }
 
@@ -45,8 +45,8 @@ impl Standing {
 }
 
 /// How the machine stands, with a channel for each part that waits for it: they are woken in the
-/// order in which they subscribed. Of one channel tokio wakes the waiters in a random order, and the
-/// simulator's seeds would stand for no history.
+/// order in which they subscribed. Of one channel tokio wakes the waiters in a random order, and
+/// the simulator's seeds would stand for no history.
 pub(super) struct Standings {
     now: Mutex<Standing>,
     told: Mutex<Vec<watch::Sender<Standing>>>,

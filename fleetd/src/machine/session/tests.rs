@@ -24,15 +24,20 @@ impl Running {
 
     fn start_in(folder: tempfile::TempDir, store: Store, ttl: Duration) -> Running {
         let folders = (folder.path(), folder.path());
-        let session = Session::new(store.clone(), machine("10.0.0.1"), ttl, folders, Arc::default());
+        let session =
+            Session::new(store.clone(), machine("10.0.0.1"), ttl, folders, Arc::default());
         let (presence, standing) = (session.presence(), session.standing());
         Running { folder, store, task: tokio::spawn(session.run()), presence, standing }
     }
 
     /// The registration once it is another than `old`.
     async fn after(&mut self, old: Option<Registration>) -> Registration {
-        let new = self.standing.wait_for(|now| now.registration().is_some() && now.registration() != old);
-        let new = tokio::time::timeout(Duration::from_secs(20), new).await.expect("a registration in time").unwrap();
+        let new =
+            self.standing.wait_for(|now| now.registration().is_some() && now.registration() != old);
+        let new = tokio::time::timeout(Duration::from_secs(20), new)
+            .await
+            .expect("a registration in time")
+            .unwrap();
         new.registration().unwrap()
     }
 

@@ -7,13 +7,16 @@ use tokio::time::Instant;
 use crate::store::LeaseId;
 use crate::store::kv::TimeLeft;
 
-/// So many renewals by somebody else are proof. One is none: an election inside etcd gives each lease its whole time again.
+/// So many renewals by somebody else are proof. One is none: an election inside etcd gives each
+/// lease its whole time again.
 const PROOF: u32 = 2;
 
-/// Of a lease whose renewals cannot be told apart (each second counts as a whole one): alive after twice its time and this is renewed.
+/// Of a lease whose renewals cannot be told apart (each second counts as a whole one): alive after
+/// twice its time and this is renewed.
 const ELECTION: Duration = Duration::from_secs(3);
 
-/// At this part of its time, or at two seconds if that is more, a lease was not renewed for so long that its holder is not there.
+/// At this part of its time, or at two seconds if that is more, a lease was not renewed for so long
+/// that its holder is not there.
 const LAST_PART: f64 = 0.3;
 const LAST_SECONDS: Duration = Duration::from_secs(2);
 
@@ -61,14 +64,19 @@ mod tests {
 
     use super::*;
 
-    /// What is known of a holder that renews at these times (in milliseconds) a lease of so many seconds, and after how long.
+    /// What is known of a holder that renews at these times (in milliseconds) a lease of so many
+    /// seconds, and after how long.
     async fn found(granted_s: u64, renewals_ms: &[u64]) -> (Holder, u64) {
         let granted = Duration::from_secs(granted_s);
         let began = Instant::now();
         let mut watched = None;
         loop {
             let passed = began.elapsed();
-            let last = renewals_ms.iter().map(|ms| Duration::from_millis(*ms)).filter(|at| *at <= passed).max();
+            let last = renewals_ms
+                .iter()
+                .map(|ms| Duration::from_millis(*ms))
+                .filter(|at| *at <= passed)
+                .max();
             let left = (last.unwrap_or_default() + granted).saturating_sub(passed);
             let now = TimeLeft { granted, left: Duration::from_secs(left.as_secs() + 1) };
             let holder = watched.get_or_insert_with(|| Watched::new(LeaseId(1), &now)).look(&now);

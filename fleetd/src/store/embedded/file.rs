@@ -6,7 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    TableHandle,
+};
 
 use crate::store::kv::{KeyValue, LeaseId, Range, StoreError};
 
@@ -23,7 +26,8 @@ const FORMAT: &str = "format";
 /// This file format. A later fleet that changes the tables raises it and converts on opening.
 const CURRENT_FORMAT: i64 = 1;
 
-/// redb's page cache. A cluster's whole state is a few dozen MB; redb's default of 1 GiB is for databases.
+/// redb's page cache. A cluster's whole state is a few dozen MB; redb's default of 1 GiB is for
+/// databases.
 const CACHE_BYTES: usize = 64 << 20;
 
 /// The open file.
@@ -46,11 +50,20 @@ pub(super) struct StoredLease {
 
 impl File {
     pub(super) fn open(path: &Path) -> Result<(File, Stored), StoreError> {
-        let unopened = |error: std::io::Error| StoreError::Refused(format!("{} cannot be opened: {error}", path.display()));
+        let unopened = |error: std::io::Error| {
+            StoreError::Refused(format!("{} cannot be opened: {error}", path.display()))
+        };
         if !path.try_exists().map_err(unopened)? {
-            // Under another name until it is a store: an empty file of the real name is one that has lost everything.
+            // Under another name until it is a store: an empty file of the real name is one that
+            // has lost everything.
             let unborn = path.with_extension("new");
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&unborn).map_err(unopened)?;
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&unborn)
+                .map_err(unopened)?;
             drop(File::open_as_it_is(&unborn)?);
             std::fs::rename(&unborn, path).and_then(|()| sync_folder(path)).map_err(unopened)?;
         } else if path.metadata().map_err(unopened)?.len() == 0 {
@@ -60,22 +73,33 @@ impl File {
     }
 
     fn open_as_it_is(path: &Path) -> Result<(File, Stored), StoreError> {
-        let opened = Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(path);
+        let opened = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true)
+            .create(path);
         let database = opened.map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => StoreError::Refused(format!(
-                "{} is in use by another fleetd; stop that one, or give this one another file",
-                path.display()
-            )),
+            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+                StoreError::Refused(format!(
+                    "{} is in use by another fleetd; stop that one, or give this one another file",
+                    path.display()
+                ))
+            }
             error => damaged(path, &error.to_string()),
         })?;
         let file = File { path: path.to_path_buf(), database };
         let format = file.initialise().map_err(|error| damaged(path, &error.to_string()))?;
         if format != Some(CURRENT_FORMAT) {
             return Err(StoreError::Refused(match format {
-                None => format!("{} is a redb database, but not fleet's; give fleetd another file", path.display()),
+                None => format!(
+                    "{} is a redb database, but not fleet's; give fleetd another file",
+                    path.display()
+                ),
                 Some(format) => {
                     let path = path.display();
-                    format!("{path} has format {format}, this fleetd knows {CURRENT_FORMAT}; was it written by a newer fleetd?")
+                    format!(
+                        "{path} has format {format}, this fleetd knows {CURRENT_FORMAT}; was it \
+                            written by a newer fleetd?"
+                    )
                 }
             }));
         }
@@ -83,10 +107,12 @@ impl File {
         Ok((file, stored))
     }
 
-    /// Creates the tables in an empty database. The format, or `None` if there are tables, but not ours.
+    /// Creates the tables in an empty database. The format, or `None` if there are tables, but not
+    /// ours.
     fn initialise(&self) -> Result<Option<i64>, redb::Error> {
         let write = self.database.begin_write()?;
-        let tables: Vec<String> = write.list_tables()?.map(|table| table.name().to_string()).collect();
+        let tables: Vec<String> =
+            write.list_tables()?.map(|table| table.name().to_string()).collect();
         let format = if tables.is_empty() {
             let mut meta = write.open_table(META)?;
             meta.insert(FORMAT, CURRENT_FORMAT)?;
@@ -136,7 +162,10 @@ impl File {
         Ok(Range { kvs, revision: revision(&read)? })
     }
 
-    pub(super) fn get_many(&self, keys: &[String]) -> Result<(Vec<Option<KeyValue>>, i64), redb::Error> {
+    pub(super) fn get_many(
+        &self,
+        keys: &[String],
+    ) -> Result<(Vec<Option<KeyValue>>, i64), redb::Error> {
         let read = self.database.begin_read()?;
         let table = read.open_table(KEYS)?;
         let mut found = Vec::with_capacity(keys.len());
@@ -148,7 +177,10 @@ impl File {
 
     /// The error for a disk that failed while the store was in use.
     pub(super) fn broken(&self, error: redb::Error) -> StoreError {
-        StoreError::Refused(format!("{}: {error}; look at the disk, then restart fleetd", self.path.display()))
+        StoreError::Refused(format!(
+            "{}: {error}; look at the disk, then restart fleetd",
+            self.path.display()
+        ))
     }
 }
 
@@ -156,11 +188,15 @@ impl File {
 pub(super) fn damaged(path: &Path, problem: &str) -> StoreError {
     let path = path.display();
     StoreError::Refused(format!(
-        "{path} is not a fleet store, or is damaged ({problem}); restore a copy, or move it away to start empty"
+        "{path} is not a fleet store, or is damaged ({problem}); restore a copy, or move it away \
+            to start empty"
     ))
 }
 
-pub(super) fn key_value(key: &str, (create_revision, mod_revision, lease, value): Row<'_>) -> KeyValue {
+pub(super) fn key_value(
+    key: &str,
+    (create_revision, mod_revision, lease, value): Row<'_>,
+) -> KeyValue {
     let lease = (lease != 0).then_some(LeaseId(lease));
     KeyValue { key: key.to_string(), value: value.to_vec(), create_revision, mod_revision, lease }
 }
@@ -170,8 +206,10 @@ fn revision(read: &ReadTransaction) -> Result<i64, redb::Error> {
     stored.ok_or_else(|| redb::Error::Corrupted("it has no revision".into()))
 }
 
-/// Makes sure that the file will still be there after a power failure; redb only syncs what is in it.
+/// Makes sure that the file will still be there after a power failure; redb only syncs what is in
+/// it.
 fn sync_folder(path: &Path) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(folder)?.sync_all()
 }

@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, watch};
 use super::lock;
 use crate::store::kv::{StoreError, WatchBatch, WatchEvent, WatchStream};
 
-/// The most events kept: some minutes of a busy cluster, far more than a watch that reconnects needs.
+/// The most events kept: some minutes of a busy cluster, far more than a watch that reconnects
+/// needs.
 pub(super) const MAX_EVENTS: usize = 10_000;
 
 /// The most bytes kept, keys and values: large unit files must not multiply into gigabytes.
@@ -95,7 +96,12 @@ impl Kept {
     }
 }
 
-async fn follow(history: Arc<History>, prefix: String, mut from: i64, sender: mpsc::Sender<Result<WatchBatch, StoreError>>) {
+async fn follow(
+    history: Arc<History>,
+    prefix: String,
+    mut from: i64,
+    sender: mpsc::Sender<Result<WatchBatch, StoreError>>,
+) {
     let mut woken = history.woken.clone();
     loop {
         // Before looking: what is added while we look wakes us again.
@@ -125,7 +131,8 @@ async fn follow(history: Arc<History>, prefix: String, mut from: i64, sender: mp
 
 /// The part of a batch under the prefix, if any.
 fn under(prefix: &str, batch: &WatchBatch) -> Option<WatchBatch> {
-    let events: Vec<_> = batch.events.iter().filter(|event| key(event).starts_with(prefix)).cloned().collect();
+    let events: Vec<_> =
+        batch.events.iter().filter(|event| key(event).starts_with(prefix)).cloned().collect();
     (!events.is_empty()).then_some(WatchBatch { revision: batch.revision, events })
 }
 

@@ -29,7 +29,8 @@ impl Leases {
         self.by_id.contains_key(&id)
     }
 
-    /// Starts the lease's time anew. False if it has run out, even if its keys are still there for a moment.
+    /// Starts the lease's time anew. False if it has run out, even if its keys are still there for
+    /// a moment.
     pub(super) fn renew(&mut self, id: LeaseId, now: Instant) -> bool {
         match self.by_id.get_mut(&id) {
             Some(lease) if lease.deadline > now => {

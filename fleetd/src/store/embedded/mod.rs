@@ -1,4 +1,5 @@
-//! The store in one file, for a cluster without etcd: redb for the keys, memory for leases' deadlines and the recent history.
+//! The store in one file, for a cluster without etcd: redb for the keys, memory for leases'
+//! deadlines and the recent history.
 
 mod file;
 mod history;
@@ -20,14 +21,16 @@ use self::history::History;
 use self::leases::Leases;
 use self::writer::{Operation, Request, Writer};
 use super::kv::{
-    Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchStream, check, check_count, check_key,
+    Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchStream,
+    check, check_count, check_key,
 };
 use crate::process::panics;
 
 /// Transactions waiting for the disk; further callers wait for room, within [`ANSWER_TIMEOUT`].
 const QUEUE: usize = 1024;
 
-/// The time a call waits for the disk. Far above any fsync, so that only a disk that is gone ends in [`StoreError::Unavailable`].
+/// The time a call waits for the disk. Far above any fsync, so that only a disk that is gone ends
+/// in [`StoreError::Unavailable`].
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The shortest lease, as with etcd.
@@ -35,12 +38,17 @@ const MIN_TTL: Duration = Duration::from_secs(2);
 
 /// A store in one file, which one process at a time can hold open.
 ///
-/// - Every applied transaction is on the disk before it is answered. Those that wait together share one fsync.
-/// - Watches see the last 10,000 events (or 64 MiB) since the store was opened; before that is [`StoreError::Compacted`].
-/// - On opening, every lease starts anew with its whole time: while the store was closed nobody could renew it.
-/// - After a disk error the file is taken to be unsound: every later write is [`StoreError::Refused`] until the store is opened again.
+/// - Every applied transaction is on the disk before it is answered. Those that wait together share
+///   one fsync.
+/// - Watches see the last 10,000 events (or 64 MiB) since the store was opened; before that is
+///   [`StoreError::Compacted`].
+/// - On opening, every lease starts anew with its whole time: while the store was closed nobody
+///   could renew it.
+/// - After a disk error the file is taken to be unsound: every later write is
+///   [`StoreError::Refused`] until the store is opened again.
 ///
-/// Absent: other machines' access (they ask this fleetd), replication, giving free space back to the file system.
+/// Absent: other machines' access (they ask this fleetd), replication, giving free space back to
+/// the file system.
 pub struct EmbeddedKv {
     file: Arc<File>,
     leases: Arc<Mutex<Leases>>,
@@ -50,8 +58,9 @@ pub struct EmbeddedKv {
 }
 
 impl EmbeddedKv {
-    /// Opens the file, or creates it (readable by its owner only). [`StoreError::Refused`], naming the path, if another process has it
-    /// open, or if it is damaged or something else than a store.
+    /// Opens the file, or creates it (readable by its owner only). [`StoreError::Refused`], naming
+    /// the path, if another process has it open, or if it is damaged or something else than a
+    /// store.
     pub async fn open(path: impl AsRef<Path>) -> Result<EmbeddedKv, StoreError> {
         let path = path.as_ref().to_path_buf();
         let opening = path.clone();
@@ -68,17 +77,19 @@ impl EmbeddedKv {
         let (wake, woken) = watch::channel(());
         let history = Arc::new(History::new(stored.revision, woken));
         let (requests, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::new(file.clone(), leases.clone(), history.clone(), stored.revision, wake);
+        let writer =
+            Writer::new(file.clone(), leases.clone(), history.clone(), stored.revision, wake);
         Ok(EmbeddedKv { file, leases, history, requests, writer: tokio::spawn(writer.run(queue)) })
     }
 
-    /// Forgets the history before `revision`, for tests: watches from earlier end with [`StoreError::Compacted`].
+    /// Forgets the history before `revision`, for tests: watches from earlier end with
+    /// [`StoreError::Compacted`].
     pub fn compact(&self, revision: i64) {
         self.history.compact(revision);
     }
 
-    /// Waits for the transactions under way, then closes the file, so that it can be opened again. Dropping does the same in the
-    /// background.
+    /// Waits for the transactions under way, then closes the file, so that it can be opened again.
+    /// Dropping does the same in the background.
     pub async fn close(self) {
         drop(self.requests);
         // A writer that panicked holds the file no longer either.
@@ -100,7 +111,8 @@ impl EmbeddedKv {
         read: impl FnOnce(&File) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let file = self.file.clone();
-        let reading = panics::contained_work(move || read(&file).map_err(|error| file.broken(error)));
+        let reading =
+            panics::contained_work(move || read(&file).map_err(|error| file.broken(error)));
         match timeout(ANSWER_TIMEOUT, reading).await {
             Ok(done) => done.unwrap_or_else(|panic| Err(file::damaged(&self.file.path, &panic))),
             Err(_) => Err(self.no_answer()),
@@ -108,7 +120,10 @@ impl EmbeddedKv {
     }
 
     fn no_answer(&self) -> StoreError {
-        StoreError::Unavailable(format!("the disk of {} did not answer within {ANSWER_TIMEOUT:?}", self.file.path.display()))
+        StoreError::Unavailable(format!(
+            "the disk of {} did not answer within {ANSWER_TIMEOUT:?}",
+            self.file.path.display()
+        ))
     }
 }
 
@@ -146,9 +161,12 @@ impl Kv for EmbeddedKv {
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        let ttl = Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).max(MIN_TTL);
-        // Random, so that no later lease gets the id of one that somebody still believes in; positive and not 0, which means none.
-        let lease = LeaseId(i64::try_from(Uuid::new_v4().as_u64_pair().0 >> 1).unwrap_or(i64::MAX).max(1));
+        let ttl =
+            Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).max(MIN_TTL);
+        // Random, so that no later lease gets the id of one that somebody still believes in;
+        // positive and not 0, which means none.
+        let lease =
+            LeaseId(i64::try_from(Uuid::new_v4().as_u64_pair().0 >> 1).unwrap_or(i64::MAX).max(1));
         self.write(Operation::Grant { lease, ttl }).await?;
         Ok(lease)
     }
@@ -156,7 +174,10 @@ impl Kv for EmbeddedKv {
     async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
         // Once the writer has failed no lease can end any more, so none may be taken to be held.
         if self.history.is_closed() {
-            return Err(StoreError::Unavailable(format!("{} is closed after an error", self.file.path.display())));
+            return Err(StoreError::Unavailable(format!(
+                "{} is closed after an error",
+                self.file.path.display()
+            )));
         }
         Ok(lock(&self.leases).renew(lease, Instant::now()))
     }
@@ -170,7 +191,8 @@ impl Kv for EmbeddedKv {
     }
 }
 
-/// Locks, also after a panic elsewhere: what is behind these locks is whole between any two statements.
+/// Locks, also after a panic elsewhere: what is behind these locks is whole between any two
+/// statements.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

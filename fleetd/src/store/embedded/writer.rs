@@ -1,4 +1,5 @@
-//! The one writer: takes the transactions that wait and the leases that ran out, and commits them together.
+//! The one writer: takes the transactions that wait and the leases that ran out, and commits them
+//! together.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -54,11 +55,13 @@ impl Writer {
             let deadline = lock(&self.leases).next_deadline();
             tokio::select! {
                 received = requests.recv_many(&mut group, GROUP) => if received == 0 { return },
-                // A lease renewed meanwhile has a later deadline now; then this turn finds nothing to do.
+                // A lease renewed meanwhile has a later deadline now; then this turn finds nothing
+                // to do.
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
             }
             let now = Instant::now();
-            // On a blocking thread for the fsync; also, paused time in tests stands still while one works.
+            // On a blocking thread for the fsync; also, paused time in tests stands still while one
+            // works.
             let Ok((writer, failure)) = tokio::task::spawn_blocking(move || {
                 let failure = self.commit(group, now).err();
                 (self, failure)
@@ -74,7 +77,8 @@ impl Writer {
         }
     }
 
-    /// Commits what has expired and the group, then answers the group. On a failure nobody is told success, and the failure is returned.
+    /// Commits what has expired and the group, then answers the group. On a failure nobody is told
+    /// success, and the failure is returned.
     fn commit(&mut self, group: Vec<Request>, now: Instant) -> Result<(), String> {
         let expired = lock(&self.leases).expired(now);
         if expired.is_empty() && group.is_empty() {
@@ -102,9 +106,15 @@ impl Writer {
         }
     }
 
-    fn apply(&self, expired: &[LeaseId], group: &[Request], now: Instant) -> Result<(Vec<Answer>, Vec<WatchBatch>), redb::Error> {
+    fn apply(
+        &self,
+        expired: &[LeaseId],
+        group: &[Request],
+        now: Instant,
+    ) -> Result<(Vec<Answer>, Vec<WatchBatch>), redb::Error> {
         let mut write = self.file.database.begin_write()?;
-        // One fsync more, and damage to the last commit is told from a commit that was cut short: see decision 10.
+        // One fsync more, and damage to the last commit is told from a commit that was cut short:
+        // see decision 10.
         write.set_two_phase_commit(true);
         let mut answers = Vec::with_capacity(group.len());
         // A block, since the tables borrow `write`.
@@ -134,7 +144,8 @@ impl Writer {
         Ok((answers, batches))
     }
 
-    /// After a failure: what is in memory may be ahead of the file, so nothing is written any more. Ends the watches.
+    /// After a failure: what is in memory may be ahead of the file, so nothing is written any more.
+    /// Ends the watches.
     async fn refuse(self, problem: String, mut requests: mpsc::Receiver<Request>) {
         tracing::error!("{problem}");
         drop(self);
@@ -177,8 +188,7 @@ impl Tables<'_> {
                 return Ok(Ok(Outcome { applied: false, revision: self.revision }));
             }
         }
-        let ended =
-            |change: &Change| matches!(change, Change::Put { lease: Some(lease), .. } if !lock(self.leases).exists(*lease));
+        let ended = |change: &Change| matches!(change, Change::Put { lease: Some(lease), .. } if !lock(self.leases).exists(*lease));
         if changes.iter().any(ended) {
             return Ok(Err(StoreError::LeaseExpired));
         }
@@ -186,7 +196,9 @@ impl Tables<'_> {
         let mut events = Vec::with_capacity(changes.len());
         for change in changes {
             match change {
-                Change::Put { key, value, lease } => events.push(self.put(key, value, *lease, revision)?),
+                Change::Put { key, value, lease } => {
+                    events.push(self.put(key, value, *lease, revision)?)
+                }
                 Change::Delete { key } => events.extend(self.delete(key)?),
             }
         }
@@ -204,7 +216,13 @@ impl Tables<'_> {
         })
     }
 
-    fn put(&mut self, key: &str, value: &[u8], lease: Option<LeaseId>, revision: i64) -> Result<WatchEvent, redb::Error> {
+    fn put(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        lease: Option<LeaseId>,
+        revision: i64,
+    ) -> Result<WatchEvent, redb::Error> {
         let before = self.keys.get(key)?.map(|row| (row.value().0, row.value().2));
         let create_revision = before.map_or(revision, |(created, _)| created);
         let row = (create_revision, revision, lease.map_or(0, |lease| lease.0), value);

@@ -1,6 +1,7 @@
 //! One client per endpoint, and which of them is asked: one that failed is left for the next.
 //!
-//! The crate's own balancing over one channel is not used: it picks endpoints at random and keeps picking one that hangs.
+//! The crate's own balancing over one channel is not used: it picks endpoints at random and keeps
+//! picking one that hangs.
 
 use std::path::Path;
 use std::pin::pin;
@@ -21,8 +22,9 @@ use super::probe;
 use super::renewals::Renewals;
 use crate::store::kv::StoreError;
 
-/// How often a connection with open streams is pinged. etcd takes pings closer than 5 s (`--grpc-keepalive-min-time`) for an attack
-/// and closes the connection; the sixth second is for jitter.
+/// How often a connection with open streams is pinged. etcd takes pings closer than 5 s
+/// (`--grpc-keepalive-min-time`) for an attack and closes the connection; the sixth second is for
+/// jitter.
 const PING_INTERVAL: Duration = Duration::from_secs(6);
 
 /// How long a ping may go unanswered: a cut network ends a watch after `PING_INTERVAL` and this.
@@ -69,19 +71,28 @@ impl Endpoints {
         for url in &options.endpoints {
             let scheme = url.split_once("://").map_or("http", |(scheme, _)| scheme);
             if !["http", "https"].contains(&scheme) {
-                return Err(StoreError::Refused(format!("the etcd endpoint {url} is {scheme}; write http:// or https://")));
+                return Err(StoreError::Refused(format!(
+                    "the etcd endpoint {url} is {scheme}; write http:// or https://"
+                )));
             }
         }
         let slots = options.endpoints.iter().map(|_| Mutex::default()).collect();
         let secure = options.endpoints.iter().any(|url| is_https(url));
-        let make = move |files: &Files| if secure { tls_options(files).map(Some) } else { Ok(None) };
-        let tls = Reloading::new(options.tls.clone(), make).map_err(|error| StoreError::Refused(error.to_string()))?;
+        let make =
+            move |files: &Files| if secure { tls_options(files).map(Some) } else { Ok(None) };
+        let tls = Reloading::new(options.tls.clone(), make)
+            .map_err(|error| StoreError::Refused(error.to_string()))?;
         let credentials = StdMutex::new(options.credentials.clone());
         Ok(Endpoints { options, credentials, tls, slots, turn: AtomicUsize::new(0) })
     }
 
-    /// Logs in and proves itself with these from now on, in new connections: open watches go on in theirs.
-    pub(super) async fn change(&self, credentials: Option<(String, String)>, tls: Files) -> Result<(), TlsError> {
+    /// Logs in and proves itself with these from now on, in new connections: open watches go on in
+    /// theirs.
+    pub(super) async fn change(
+        &self,
+        credentials: Option<(String, String)>,
+        tls: Files,
+    ) -> Result<(), TlsError> {
         self.tls.change(tls)?;
         *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
         self.hang_up().await;
@@ -95,8 +106,8 @@ impl Endpoints {
         }
     }
 
-    /// Asks the endpoint whose turn it is; within the request timeout also the others, as `repeat` allows. One that did not answer, or
-    /// said that it cannot, loses its turn and its connection.
+    /// Asks the endpoint whose turn it is; within the request timeout also the others, as `repeat`
+    /// allows. One that did not answer, or said that it cannot, loses its turn and its connection.
     pub(super) async fn call<T, F: Future<Output = Result<T, etcd_client::Error>>>(
         &self,
         repeat: Repeat,
@@ -115,7 +126,8 @@ impl Endpoints {
                     (self.judged(url, &error).await, repeatable)
                 }
                 Err(_) => {
-                    let problem = format!("{url} did not answer within {:?}", self.options.request_timeout);
+                    let problem =
+                        format!("{url} did not answer within {:?}", self.options.request_timeout);
                     (StoreError::Unavailable(problem), false)
                 }
             };
@@ -130,8 +142,9 @@ impl Endpoints {
         }
     }
 
-    /// The same for what may be asked twice and etcd's leader answers from memory: an endpoint that has not answered after half of the
-    /// time may hang, so the next one is asked beside it, and whoever answers first is heard.
+    /// The same for what may be asked twice and etcd's leader answers from memory: an endpoint that
+    /// has not answered after half of the time may hang, so the next one is asked beside it, and
+    /// whoever answers first is heard.
     pub(super) async fn call_quickly<T, F: Future<Output = Result<T, etcd_client::Error>>>(
         &self,
         request: impl Fn(Connection) -> F,
@@ -166,7 +179,8 @@ impl Endpoints {
         store_error(url, error, &files)
     }
 
-    /// The turn's connection. Building one does no more than parse, unless there are credentials: then it logs in.
+    /// The turn's connection. Building one does no more than parse, unless there are credentials:
+    /// then it logs in.
     async fn connection(&self, turn: usize) -> Result<Connection, etcd_client::Error> {
         let index = turn % self.slots.len();
         let (tls, reloaded) = self.tls.current();
@@ -175,7 +189,9 @@ impl Endpoints {
                 info!("the certificates for etcd were read anew");
                 self.hang_up().await;
             }
-            Some(Err(error)) => warn!("{error}; etcd is asked with the certificates that were there before"),
+            Some(Err(error)) => {
+                warn!("{error}; etcd is asked with the certificates that were there before")
+            }
             None => {}
         }
         let mut slot = self.slots[index].lock().await;
@@ -187,7 +203,8 @@ impl Endpoints {
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
             // etcd forbids pings without an open stream.
             .with_keep_alive_while_idle(false)
-            // A member that lost its cluster must say so, instead of serving a watch that nothing will ever come from.
+            // A member that lost its cluster must say so, instead of serving a watch that nothing
+            // will ever come from.
             .with_require_leader(true)
             .with_auto_token_refresh(true);
         let credentials = self.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -204,10 +221,12 @@ impl Endpoints {
         Ok(connection)
     }
 
-    /// Passes the turn on, once however many calls failed on it together, and drops the connection: TCP may take minutes to notice
-    /// that it is dead, and a connection that failed once reports the old error again.
+    /// Passes the turn on, once however many calls failed on it together, and drops the connection:
+    /// TCP may take minutes to notice that it is dead, and a connection that failed once reports
+    /// the old error again.
     async fn give_up(&self, turn: usize) {
-        if self.turn.compare_exchange(turn, turn + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if self.turn.compare_exchange(turn, turn + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
             self.slots[turn % self.slots.len()].lock().await.connection = None;
         }
     }
@@ -217,11 +236,14 @@ fn is_https(url: &str) -> bool {
     url.starts_with("https://")
 }
 
-/// The files for tonic. It has no words of its own for what is wrong with them, so they are read into rustls first.
+/// The files for tonic. It has no words of its own for what is wrong with them, so they are read
+/// into rustls first.
 fn tls_options(files: &Files) -> Result<TlsOptions, TlsError> {
     fleet_tls::client(files)?;
-    let read =
-        |path: &Path| std::fs::read(path).map_err(|error| TlsError::new(format!("cannot read {}: {error}", path.display())));
+    let read = |path: &Path| {
+        std::fs::read(path)
+            .map_err(|error| TlsError::new(format!("cannot read {}: {error}", path.display())))
+    };
     let options = TlsOptions::new().trust_anchors(files.roots()?.roots);
     let (Some(cert), Some(key)) = (&files.cert, &files.key) else { return Ok(options) };
     Ok(options.identity(Identity::from_pem(read(cert)?, read(key)?)))

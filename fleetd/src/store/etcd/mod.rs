@@ -9,28 +9,35 @@ mod watch;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::{Client, CompareOp, GetOptions, PutOptions, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{
+    Client, CompareOp, GetOptions, PutOptions, ResponseHeader, Txn, TxnOp, TxnOpResponse,
+    TxnResponse,
+};
 use fleet_tls::{Files, TlsError};
 use tokio::time::Instant;
 
 use self::endpoints::{Connection, Endpoints, Repeat};
 use super::kv::{
-    Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchStream, check, check_count, check_key,
+    Change, Compare, KeyValue, Kv, LeaseId, Outcome, Range, StoreError, TimeLeft, WatchStream,
+    check, check_count, check_key,
 };
 use super::terms::Terms;
 
 /// How to reach the cluster.
 #[derive(Debug, Clone)]
 pub struct EtcdOptions {
-    /// URLs like `http://10.0.0.1:2379`, or `host:port`. The first is tried first; after a failure the next one, and so on around.
+    /// URLs like `http://10.0.0.1:2379`, or `host:port`. The first is tried first; after a failure
+    /// the next one, and so on around.
     pub endpoints: Vec<String>,
     /// User and password, if etcd asks for them.
     pub credentials: Option<(String, String)>,
-    /// For `https://` endpoints: their CA, and our certificate if they ask for one. They are always verified.
+    /// For `https://` endpoints: their CA, and our certificate if they ask for one. They are always
+    /// verified.
     pub tls: Files,
     /// The time a whole call may take, whatever number of endpoints it tries.
     pub request_timeout: Duration,
-    /// The time one endpoint has to accept a connection; shorter than `request_timeout`, so that a call can still try another one.
+    /// The time one endpoint has to accept a connection; shorter than `request_timeout`, so that a
+    /// call can still try another one.
     pub connect_timeout: Duration,
 }
 
@@ -47,7 +54,8 @@ impl EtcdOptions {
     }
 }
 
-/// A client of an etcd cluster. It connects when it is first used, and again whenever a connection broke.
+/// A client of an etcd cluster. It connects when it is first used, and again whenever a connection
+/// broke.
 ///
 /// Absent: learning further endpoints from the cluster, retries beyond one call's time.
 pub struct EtcdKv {
@@ -56,14 +64,18 @@ pub struct EtcdKv {
 }
 
 impl EtcdKv {
-    /// Checks the options; does not connect. [`StoreError::Refused`] for an empty list, a URL that is neither
-    /// `http://` nor `https://`, and certificate files that will not do.
+    /// Checks the options; does not connect. [`StoreError::Refused`] for an empty list, a URL that
+    /// is neither `http://` nor `https://`, and certificate files that will not do.
     pub fn connect(options: EtcdOptions) -> Result<EtcdKv, StoreError> {
         Ok(EtcdKv { endpoints: Endpoints::new(options)?, terms: Terms::default() })
     }
 
     /// Logs in as somebody else and uses other certificate files from now on.
-    pub async fn change(&self, credentials: Option<(String, String)>, tls: Files) -> Result<(), TlsError> {
+    pub async fn change(
+        &self,
+        credentials: Option<(String, String)>,
+        tls: Files,
+    ) -> Result<(), TlsError> {
         self.endpoints.change(credentials, tls).await
     }
 
@@ -82,7 +94,9 @@ impl EtcdKv {
 
     /// The revision of an answer, whose term is noted.
     fn revision(&self, header: Option<&ResponseHeader>) -> Result<i64, StoreError> {
-        let header = header.ok_or_else(|| StoreError::Refused("etcd answered without a header; is this an etcd?".into()))?;
+        let header = header.ok_or_else(|| {
+            StoreError::Refused("etcd answered without a header; is this an etcd?".into())
+        })?;
         self.terms.heard(header.raft_term());
         Ok(header.revision())
     }
@@ -91,7 +105,9 @@ impl EtcdKv {
 #[async_trait]
 impl Kv for EtcdKv {
     async fn range(&self, prefix: &str) -> Result<Range, StoreError> {
-        let request = |to: Connection| async move { kv(&to.client).get(prefix, Some(GetOptions::new().with_prefix())).await };
+        let request = |to: Connection| async move {
+            kv(&to.client).get(prefix, Some(GetOptions::new().with_prefix())).await
+        };
         let mut response = self.endpoints.call(Repeat::Always, request).await?;
         let revision = self.revision(response.header())?;
         Ok(Range { kvs: response.take_kvs().into_iter().map(key_value).collect(), revision })
@@ -101,9 +117,10 @@ impl Kv for EtcdKv {
         check_count("prefixes", prefixes.len())?;
         let gets: Vec<TxnOp> = match prefixes {
             [] => vec![linearised()],
-            prefixes => {
-                prefixes.iter().map(|prefix| TxnOp::get(prefix.as_str(), Some(GetOptions::new().with_prefix()))).collect()
-            }
+            prefixes => prefixes
+                .iter()
+                .map(|prefix| TxnOp::get(prefix.as_str(), Some(GetOptions::new().with_prefix())))
+                .collect(),
         };
         let (answers, revision) = self.read(Txn::new().and_then(gets)).await?;
         let kvs = answers.into_iter().take(prefixes.len()).flat_map(|answer| match answer {
@@ -144,7 +161,11 @@ impl Kv for EtcdKv {
             changes => changes.iter().map(operation).collect(),
         };
         let repeat = if changes.is_empty() { Repeat::Always } else { Repeat::IfNotSent };
-        let txn = Txn::new().when(when).and_then(then).or_else(if changes.is_empty() { vec![linearised()] } else { vec![] });
+        let txn = Txn::new().when(when).and_then(then).or_else(if changes.is_empty() {
+            vec![linearised()]
+        } else {
+            vec![]
+        });
         let response = self.txn_once(repeat, txn).await.map_err(|error| match error {
             StoreError::TooLarge { what, limit, .. } => StoreError::TooLarge { what, bytes, limit },
             error => error,
@@ -159,7 +180,8 @@ impl Kv for EtcdKv {
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
         let seconds = whole_seconds(ttl);
         // Sent twice, it leaves a lease that nobody knows and that expires by itself.
-        let request = |to: Connection| async move { to.client.lease_client().grant(seconds, None).await };
+        let request =
+            |to: Connection| async move { to.client.lease_client().grant(seconds, None).await };
         let granted = self.endpoints.call(Repeat::Always, request).await?;
         self.revision(granted.header())?;
         Ok(LeaseId(granted.id()))
@@ -175,12 +197,17 @@ impl Kv for EtcdKv {
     }
 
     async fn time_left(&self, lease: LeaseId) -> Result<Option<TimeLeft>, StoreError> {
-        let request = |to: Connection| async move { to.client.lease_client().time_to_live(lease.0, None).await };
+        let request = |to: Connection| async move {
+            to.client.lease_client().time_to_live(lease.0, None).await
+        };
         let answer = self.endpoints.call_quickly(request).await?;
         if !self.terms.heard(answer.header().map_or(0, ResponseHeader::raft_term)) {
-            return Err(StoreError::Unavailable("a member answered that has not heard of etcd's present leader".into()));
+            return Err(StoreError::Unavailable(
+                "a member answered that has not heard of etcd's present leader".into(),
+            ));
         }
-        // -1 for a lease that has ended; 0 for one in its last second, and for one whose end is due.
+        // -1 for a lease that has ended; 0 for one in its last second, and for one whose end is
+        // due.
         let Ok(seconds) = u64::try_from(answer.ttl()) else { return Ok(None) };
         let granted = Duration::from_secs(u64::try_from(answer.granted_ttl()).unwrap_or(0));
         Ok(Some(TimeLeft { granted, left: Duration::from_secs(seconds + 1) }))
@@ -203,12 +230,14 @@ impl Kv for EtcdKv {
     }
 }
 
-/// The client for reads and transactions. tonic's limit of 4 MB for an answer is lifted, since a range of 100,000 keys is larger.
+/// The client for reads and transactions. tonic's limit of 4 MB for an answer is lifted, since a
+/// range of 100,000 keys is larger.
 fn kv(client: &Client) -> etcd_client::KvClient {
     client.kv_client().max_decoding_message_size(usize::MAX)
 }
 
-/// A read that makes etcd ask its leader: a transaction without any operation is answered by any member, from what it happens to know.
+/// A read that makes etcd ask its leader: a transaction without any operation is answered by any
+/// member, from what it happens to know.
 fn linearised() -> TxnOp {
     TxnOp::get("\0", None)
 }
@@ -217,13 +246,17 @@ fn compare(compare: &Compare) -> etcd_client::Compare {
     // For etcd an absent key's revisions are 0. No key's are -1, so a caller's 0 holds for none.
     let existing = |revision: i64| if revision > 0 { revision } else { -1 };
     match compare {
-        Compare::Absent(key) => etcd_client::Compare::create_revision(key.as_str(), CompareOp::Equal, 0),
+        Compare::Absent(key) => {
+            etcd_client::Compare::create_revision(key.as_str(), CompareOp::Equal, 0)
+        }
         Compare::ModRevision(key, revision) => {
             etcd_client::Compare::mod_revision(key.as_str(), CompareOp::Equal, existing(*revision))
         }
-        Compare::CreateRevision(key, revision) => {
-            etcd_client::Compare::create_revision(key.as_str(), CompareOp::Equal, existing(*revision))
-        }
+        Compare::CreateRevision(key, revision) => etcd_client::Compare::create_revision(
+            key.as_str(),
+            CompareOp::Equal,
+            existing(*revision),
+        ),
     }
 }
 
@@ -238,11 +271,19 @@ fn operation(change: &Change) -> TxnOp {
 }
 
 fn key_value(found: etcd_client::KeyValue) -> KeyValue {
-    let (create_revision, mod_revision, lease) = (found.create_revision(), found.mod_revision(), found.lease());
+    let (create_revision, mod_revision, lease) =
+        (found.create_revision(), found.mod_revision(), found.lease());
     let (key, value) = found.into_key_value();
     // fleet writes no other keys than UTF-8; a stranger's must not make a whole range fail.
-    let key = String::from_utf8(key).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-    KeyValue { key, value, create_revision, mod_revision, lease: (lease != 0).then_some(LeaseId(lease)) }
+    let key = String::from_utf8(key)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    KeyValue {
+        key,
+        value,
+        create_revision,
+        mod_revision,
+        lease: (lease != 0).then_some(LeaseId(lease)),
+    }
 }
 
 fn whole_seconds(ttl: Duration) -> i64 {

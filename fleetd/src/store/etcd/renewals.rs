@@ -1,5 +1,6 @@
-//! Renewals of leases, each lease's over one stream that stays open: besides being cheaper, its answers name the term of etcd's leader.
-//! (The crate keeps the header of a stream's first answer to itself.)
+//! Renewals of leases, each lease's over one stream that stays open: besides being cheaper, its
+//! answers name the term of etcd's leader. (The crate keeps the header of a stream's first answer
+//! to itself.)
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,8 +26,13 @@ struct Open {
 }
 
 impl Renewals {
-    /// Renews a lease; the term that the member knew when it was asked, `None` if the lease has ended.
-    pub(super) async fn renew(&self, client: &Client, lease: LeaseId) -> Result<Option<u64>, Error> {
+    /// Renews a lease; the term that the member knew when it was asked, `None` if the lease has
+    /// ended.
+    pub(super) async fn renew(
+        &self,
+        client: &Client,
+        lease: LeaseId,
+    ) -> Result<Option<u64>, Error> {
         // One that broke since, with its connection or its member's leader, is opened anew.
         let open = self.streams().remove(&lease);
         if let Some(mut open) = open
@@ -67,6 +73,9 @@ impl Renewals {
 impl Open {
     async fn renew(&mut self) -> Result<LeaseKeepAliveResponse, Error> {
         self.keeper.keep_alive().await?;
-        self.answers.message().await?.ok_or_else(|| Error::LeaseKeepAliveError("the stream ended".to_string()))
+        self.answers
+            .message()
+            .await?
+            .ok_or_else(|| Error::LeaseKeepAliveError("the stream ended".to_string()))
     }
 }

@@ -9,12 +9,18 @@ use super::errors::store_error;
 use super::key_value;
 use crate::store::kv::{StoreError, WatchBatch, WatchEvent, WatchStream};
 
-/// Batches waiting for the reader. Beyond them HTTP/2's flow control holds etcd back, which then drops no event but gathers them.
+/// Batches waiting for the reader. Beyond them HTTP/2's flow control holds etcd back, which then
+/// drops no event but gathers them.
 const QUEUE: usize = 64;
 
 /// Opens the watch: etcd has confirmed it, or refused it, when this returns.
-pub(super) async fn open(endpoints: &Endpoints, prefix: &str, from: i64) -> Result<WatchStream, StoreError> {
-    // Without fragments etcd sends a revision's changes in one response; with them the crate does not tell which is the last one.
+pub(super) async fn open(
+    endpoints: &Endpoints,
+    prefix: &str,
+    from: i64,
+) -> Result<WatchStream, StoreError> {
+    // Without fragments etcd sends a revision's changes in one response; with them the crate does
+    // not tell which is the last one.
     let options = WatchOptions::new().with_prefix().with_start_revision(from.max(1));
     let (mut stream, first) = endpoints
         .call(Repeat::Always, |to: Connection| {
@@ -52,7 +58,9 @@ pub(super) async fn open(endpoints: &Endpoints, prefix: &str, from: i64) -> Resu
 }
 
 /// The batches of one response, and whether the stream ends with it.
-fn read(response: Result<Option<WatchResponse>, etcd_client::Error>) -> (Vec<WatchBatch>, Option<StoreError>) {
+fn read(
+    response: Result<Option<WatchResponse>, etcd_client::Error>,
+) -> (Vec<WatchBatch>, Option<StoreError>) {
     let response = match response {
         Ok(Some(response)) => response,
         Ok(None) => return (vec![], Some(StoreError::Unavailable("etcd closed the watch".into()))),
@@ -60,7 +68,10 @@ fn read(response: Result<Option<WatchResponse>, etcd_client::Error>) -> (Vec<Wat
     };
     let end = match (response.canceled(), response.compact_revision()) {
         (false, _) => None,
-        (true, 0) => Some(StoreError::Unavailable(format!("etcd ended the watch: {}", response.cancel_reason()))),
+        (true, 0) => Some(StoreError::Unavailable(format!(
+            "etcd ended the watch: {}",
+            response.cancel_reason()
+        ))),
         (true, compacted) => Some(StoreError::Compacted(compacted)),
     };
     (batches(&response), end)

@@ -11,13 +11,15 @@ use fleet_core::name::UnitName;
 use crate::process::files;
 use crate::systemd::{DROP_IN, SystemdError};
 
-/// The unit folder. Its calls block, but for microseconds: the folder is in memory, so nothing is synced either.
+/// The unit folder. Its calls block, but for microseconds: the folder is in memory, so nothing is
+/// synced either.
 pub(super) struct Files {
     root: PathBuf,
     /// Where systemd sees the folder that it finds units in.
     seen_at: PathBuf,
     dir: PathBuf,
-    /// Where the texts lie, if that is another folder, as systemd sees it: `dir` then has links to them.
+    /// Where the texts lie, if that is another folder, as systemd sees it: `dir` then has links to
+    /// them.
     texts_at: Option<PathBuf>,
 }
 
@@ -33,7 +35,12 @@ impl Files {
     }
 
     /// The drop-in comes first: once systemd finds the unit file, all of the unit is there.
-    pub(super) fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError> {
+    pub(super) fn write(
+        &self,
+        name: &UnitName,
+        text: &str,
+        drop_in: &str,
+    ) -> Result<(), SystemdError> {
         let folder = self.drop_in_folder(name);
         files::public_folder(&folder).map_err(|source| failed(&folder, source))?;
         self.replace(&folder, DROP_IN, drop_in)?;
@@ -53,14 +60,21 @@ impl Files {
             return Ok(());
         }
         let temporary = self.temporary(&self.dir);
-        let linked = std::os::unix::fs::symlink(text, &temporary).and_then(|()| fs::rename(&temporary, &link));
+        let linked = std::os::unix::fs::symlink(text, &temporary)
+            .and_then(|()| fs::rename(&temporary, &link));
         linked.map_err(|source| failed(&link, source))
     }
 
-    /// Leaves the instance to its template's file; whether anything had to be written or removed for that.
+    /// Leaves the instance to its template's file; whether anything had to be written or removed
+    /// for that.
     ///
-    /// A drop-in of the same name in the instance's own folder takes the place of the template's: all of it stands in either.
-    pub(super) fn share(&self, name: &UnitName, drop_in: Option<&str>) -> Result<bool, SystemdError> {
+    /// A drop-in of the same name in the instance's own folder takes the place of the template's:
+    /// all of it stands in either.
+    pub(super) fn share(
+        &self,
+        name: &UnitName,
+        drop_in: Option<&str>,
+    ) -> Result<bool, SystemdError> {
         let folder = self.drop_in_folder(name);
         let mut changed = false;
         match drop_in {
@@ -84,10 +98,12 @@ impl Files {
     /// Copies the template's file and drop-in for the instance.
     pub(super) fn unshare(&self, name: &UnitName) -> Result<(), SystemdError> {
         let template = name.template().unwrap_or_else(|| name.clone());
-        let read = |path: PathBuf| fs::read_to_string(&path).map_err(|source| failed(&path, source));
+        let read =
+            |path: PathBuf| fs::read_to_string(&path).map_err(|source| failed(&path, source));
         let text = read(self.dir.join(template.as_str()))?;
         let own = self.drop_in_folder(name).join(DROP_IN);
-        let drop_in = read(if own.exists() { own } else { self.drop_in_folder(&template).join(DROP_IN) })?;
+        let drop_in =
+            read(if own.exists() { own } else { self.drop_in_folder(&template).join(DROP_IN) })?;
         self.write(name, &text, &drop_in)
     }
 
@@ -101,29 +117,35 @@ impl Files {
 
     /// The unit's file, and the text that it is a link to.
     fn delete_unit(&self, name: &UnitName) -> Result<bool, SystemdError> {
-        let text = self.texts_at.as_ref().map(|texts_at| below(&self.root, texts_at).join(name.as_str()));
+        let text =
+            self.texts_at.as_ref().map(|texts_at| below(&self.root, texts_at).join(name.as_str()));
         Ok(delete(&self.dir.join(name.as_str()))? | text.map_or(Ok(false), |text| delete(&text))?)
     }
 
     fn remove_folder(&self, folder: &Path) -> Result<(), SystemdError> {
         match fs::remove_dir(folder) {
             // The host may keep drop-ins of its own there.
-            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+            Err(error)
+                if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) =>
+            {
                 Err(failed(folder, error))
             }
             _ => Ok(()),
         }
     }
 
-    /// The first file of this name or its template's in `search`, systemd's search path, that fleet did not write.
+    /// The first file of this name or its template's in `search`, systemd's search path, that fleet
+    /// did not write.
     pub(super) fn host_defines(&self, name: &UnitName, search: &[String]) -> Option<String> {
         let names = [Some(name.clone()), name.template()];
         for dir in search {
-            let ours = Path::new(dir) == self.seen_at || Some(Path::new(dir)) == self.texts_at.as_deref();
+            let ours =
+                Path::new(dir) == self.seen_at || Some(Path::new(dir)) == self.texts_at.as_deref();
             let dir = below(&self.root, Path::new(dir));
             for name in names.iter().flatten() {
                 let file = dir.join(name.as_str());
-                // A link counts as it is: a mask points to /dev/null, and an enabled unit's link may point anywhere.
+                // A link counts as it is: a mask points to /dev/null, and an enabled unit's link
+                // may point anywhere.
                 if file.symlink_metadata().is_ok() && !(ours && self.is_ours(name)) {
                     let seen = file.strip_prefix(&self.root).unwrap_or(&file);
                     return Some(Path::new("/").join(seen).display().to_string());
@@ -133,23 +155,35 @@ impl Files {
         None
     }
 
-    /// The first file of the host's own in `search` that systemd prefers to what fleet wrote under this name.
+    /// The first file of the host's own in `search` that systemd prefers to what fleet wrote under
+    /// this name.
     ///
-    /// systemd takes the first file of an instance's own name, and only without one the template's. A mask is no unit.
+    /// systemd takes the first file of an instance's own name, and only without one the template's.
+    /// A mask is no unit.
     pub(super) fn host_takes_over(&self, name: &UnitName, search: &[String]) -> Option<String> {
         let before = &search[..self.place_of_fleets(search)];
         let is_written = |name: &UnitName| self.dir.join(name.as_str()).symlink_metadata().is_ok();
         let places = match name.template() {
             _ if is_written(name) => vec![(name.clone(), before)],
-            Some(template) if is_written(&template) => vec![(name.clone(), search), (template, before)],
-            template => [Some(name.clone()), template].into_iter().flatten().map(|name| (name, search)).collect(),
+            Some(template) if is_written(&template) => {
+                vec![(name.clone(), search), (template, before)]
+            }
+            template => [Some(name.clone()), template]
+                .into_iter()
+                .flatten()
+                .map(|name| (name, search))
+                .collect(),
         };
         for (name, dirs) in places {
             for dir in dirs {
                 let file = below(&self.root, Path::new(dir)).join(name.as_str());
-                if file.symlink_metadata().is_ok() && Some(Path::new(dir)) != self.texts_at.as_deref() {
-                    let masks = fs::read_link(&file).is_ok_and(|target| target == Path::new("/dev/null"));
-                    return (!masks).then(|| Path::new(dir).join(name.as_str()).display().to_string());
+                if file.symlink_metadata().is_ok()
+                    && Some(Path::new(dir)) != self.texts_at.as_deref()
+                {
+                    let masks =
+                        fs::read_link(&file).is_ok_and(|target| target == Path::new("/dev/null"));
+                    return (!masks)
+                        .then(|| Path::new(dir).join(name.as_str()).display().to_string());
                 }
             }
         }
@@ -165,7 +199,9 @@ impl Files {
     pub(super) fn is_fleets(&self, name: &UnitName, fragment: &str) -> bool {
         let names = [Some(name.clone()), name.template()];
         let folders = [Some(self.seen_at.as_path()), self.texts_at.as_deref()];
-        let at = |name: &UnitName| folders.iter().flatten().any(|folder| Path::new(fragment) == folder.join(name.as_str()));
+        let at = |name: &UnitName| {
+            folders.iter().flatten().any(|folder| Path::new(fragment) == folder.join(name.as_str()))
+        };
         names.iter().flatten().any(at)
     }
 
@@ -178,7 +214,8 @@ impl Files {
         self.dir.join(format!("{name}.d"))
     }
 
-    /// Writes beside and renames. The temporary name has no unit suffix, so that systemd passes over it.
+    /// Writes beside and renames. The temporary name has no unit suffix, so that systemd passes
+    /// over it.
     fn replace(&self, folder: &Path, name: &str, text: &str) -> Result<(), SystemdError> {
         let target = folder.join(name);
         let temporary = self.temporary(folder);
@@ -199,8 +236,9 @@ impl Files {
 
     /// Gives the folder a modification time of its own.
     ///
-    /// systemd reads the folder again only when that time changed (in µs). Linux before 6.13 takes it from a clock of 1–10 ms, so a
-    /// file written right after another unit was started would stay unseen: "Unit … not found." until something else changes.
+    /// systemd reads the folder again only when that time changed (in µs). Linux before 6.13 takes
+    /// it from a clock of 1–10 ms, so a file written right after another unit was started would
+    /// stay unseen: "Unit … not found." until something else changes.
     fn mark_changed(&self) -> Result<(), SystemdError> {
         let mark = || fs::File::open(&self.dir)?.set_modified(SystemTime::now());
         mark().map_err(|source| failed(&self.dir, source))
@@ -240,7 +278,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("run/units")).unwrap();
         fs::create_dir_all(root.path().join("etc/units")).unwrap();
-        let files = Files::new(root.path().to_path_buf(), Path::new("/run/units"), PathBuf::from("/run/units/"));
+        let files = Files::new(
+            root.path().to_path_buf(),
+            Path::new("/run/units"),
+            PathBuf::from("/run/units/"),
+        );
         Host { root, files }
     }
 
@@ -256,12 +298,17 @@ mod tests {
         files.write(&web, "[Service]\n", "[Unit]\n").unwrap();
         let dir = root.path().join("run/units");
         assert_eq!(fs::read_to_string(dir.join("web@1.service")).unwrap(), "[Service]\n");
-        assert_eq!(fs::read_to_string(dir.join("web@1.service.d/10-fleet.conf")).unwrap(), "[Unit]\n");
+        assert_eq!(
+            fs::read_to_string(dir.join("web@1.service.d/10-fleet.conf")).unwrap(),
+            "[Unit]\n"
+        );
         let mode = |path: &str| fs::metadata(dir.join(path)).unwrap().permissions().mode() & 0o777;
-        let modes = || ["web@1.service", "web@1.service.d", "web@1.service.d/10-fleet.conf"].map(mode);
+        let modes =
+            || ["web@1.service", "web@1.service.d", "web@1.service.d/10-fleet.conf"].map(mode);
         assert_eq!(modes(), [0o644, 0o755, 0o644]);
         // One that was made under a umask of 0077.
-        fs::set_permissions(dir.join("web@1.service.d"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(dir.join("web@1.service.d"), fs::Permissions::from_mode(0o700))
+            .unwrap();
         files.write(&web, "[Service]\n", "[Unit]\n").unwrap();
         assert_eq!(modes(), [0o644, 0o755, 0o644]);
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
@@ -271,17 +318,23 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_shares_its_templates_file_writes_nothing_and_a_copy_of_its_own_is_the_same() {
+    fn an_instance_that_shares_its_templates_file_writes_nothing_and_a_copy_of_its_own_is_the_same()
+    {
         let Host { root, files } = host();
         let dir = root.path().join("run/units");
         let read = |path: &str| fs::read_to_string(dir.join(path)).unwrap();
-        let (template, one, two) = (name("web@.service"), name("web@1.service"), name("web@2.service"));
+        let (template, one, two) =
+            (name("web@.service"), name("web@1.service"), name("web@2.service"));
         files.write(&template, "text", "first slice").unwrap();
         files.write(&one, "older text", "older").unwrap();
         assert!(files.share(&one, None).unwrap(), "its own file goes");
         assert!(!files.share(&one, None).unwrap());
         assert!(files.share(&two, Some("second slice")).unwrap());
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 3, "the template, its drop-in, and a drop-in of the second");
+        assert_eq!(
+            fs::read_dir(&dir).unwrap().count(),
+            3,
+            "the template, its drop-in, and a drop-in of the second"
+        );
         for (instance, slice) in [(&one, "first slice"), (&two, "second slice")] {
             files.unshare(instance).unwrap();
             assert_eq!(read(instance.as_str()), "text");
@@ -296,15 +349,25 @@ mod tests {
         let Host { root, .. } = host();
         let count = |dir: &Path| fs::read_dir(dir).unwrap().count();
         fs::create_dir_all(root.path().join("run/fleet/units")).unwrap();
-        let files = Files::new(root.path().to_path_buf(), Path::new("/run/units"), PathBuf::from("/run/fleet/units/"));
+        let files = Files::new(
+            root.path().to_path_buf(),
+            Path::new("/run/units"),
+            PathBuf::from("/run/fleet/units/"),
+        );
         let web = name("web@1.service");
         files.write(&web, "old", "old").unwrap();
         files.write(&web, "new", "[Unit]\n").unwrap();
         let (dir, texts) = (root.path().join("run/units"), root.path().join("run/fleet/units"));
         assert_eq!(fs::read_to_string(texts.join("web@1.service")).unwrap(), "new");
-        assert_eq!(fs::read_link(dir.join("web@1.service")).unwrap().to_str(), Some("/run/fleet/units/web@1.service"));
+        assert_eq!(
+            fs::read_link(dir.join("web@1.service")).unwrap().to_str(),
+            Some("/run/fleet/units/web@1.service")
+        );
         assert!(dir.join("web@1.service.d/10-fleet.conf").exists());
-        assert_eq!(files.host_defines(&web, &["/run/units".to_string(), "/run/fleet/units".to_string()]), None);
+        assert_eq!(
+            files.host_defines(&web, &["/run/units".to_string(), "/run/fleet/units".to_string()]),
+            None
+        );
         files.remove(&web).unwrap();
         assert_eq!((count(&dir), count(&texts)), (0, 0));
     }
@@ -328,7 +391,11 @@ mod tests {
         assert_eq!(by("one.service"), None, "a mask is no unit");
         assert_eq!(by("web@1.service"), None);
         put("lib/units/web@1.service");
-        assert_eq!(by("web@1.service").as_deref(), Some("/lib/units/web@1.service"), "its own name goes before the template's");
+        assert_eq!(
+            by("web@1.service").as_deref(),
+            Some("/lib/units/web@1.service"),
+            "its own name goes before the template's"
+        );
         put("etc/units/web@.service");
         assert_eq!(by("web@2.service").as_deref(), Some("/etc/units/web@.service"));
         assert!(files.is_fleets(&name("web@2.service"), "/run/units/web@.service"));
@@ -358,7 +425,8 @@ mod tests {
         assert_eq!(defined("web@1.service"), None);
         fs::write(root.path().join("run/units/db.service"), "").unwrap();
         assert_eq!(defined("db.service").as_deref(), Some("/run/units/db.service"));
-        std::os::unix::fs::symlink("/dev/null", root.path().join("etc/units/web@.service")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", root.path().join("etc/units/web@.service"))
+            .unwrap();
         assert_eq!(defined("web@1.service").as_deref(), Some("/etc/units/web@.service"));
         assert_eq!(defined("web.service"), None);
     }

@@ -1,4 +1,5 @@
-//! The bus connection: made when needed, made again when lost, its calls limited, its signals heard.
+//! The bus connection: made when needed, made again when lost, its calls limited, its signals
+//! heard.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,16 +22,19 @@ const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
-/// PID 1 answers nothing while it reloads, which takes it 15 s at 5,000 units; twice that, and some.
+/// PID 1 answers nothing while it reloads, which takes it 15 s at 5,000 units; twice that, and
+/// some.
 const CALL_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A bus that takes longer to greet us hangs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often the jobs that we wait for are compared with systemd's, should their end have been lost.
+/// How often the jobs that we wait for are compared with systemd's, should their end have been
+/// lost.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
-/// Job ends that may wait to be read. zbus stops reading the bus when its queue is full, so this is more than can be due at once.
+/// Job ends that may wait to be read. zbus stops reading the bus when its queue is full, so this is
+/// more than can be due at once.
 const SIGNAL_QUEUE: usize = 1024;
 
 /// A call that failed.
@@ -69,7 +73,12 @@ impl Link {
     }
 
     /// Calls a method of the manager. `count` says which counter the call is for.
-    pub(super) async fn manager<B>(&self, method: &'static str, body: &B, count: fn(&mut Counters)) -> Result<Message, CallError>
+    pub(super) async fn manager<B>(
+        &self,
+        method: &'static str,
+        body: &B,
+        count: fn(&mut Counters),
+    ) -> Result<Message, CallError>
     where
         B: serde::Serialize + DynamicType + Sync,
     {
@@ -77,23 +86,42 @@ impl Link {
     }
 
     /// Reads one property.
-    pub(super) async fn get<T>(&self, path: &str, interface: &str, name: &str, count: fn(&mut Counters)) -> Result<T, CallError>
+    pub(super) async fn get<T>(
+        &self,
+        path: &str,
+        interface: &str,
+        name: &str,
+        count: fn(&mut Counters),
+    ) -> Result<T, CallError>
     where
         T: TryFrom<OwnedValue>,
     {
-        let message = self.call(path, "org.freedesktop.DBus.Properties", "Get", &(interface, name), count).await?;
+        let message = self
+            .call(path, "org.freedesktop.DBus.Properties", "Get", &(interface, name), count)
+            .await?;
         let value: OwnedValue = read(&message)?;
-        T::try_from(value).map_err(|_| CallError::Unavailable(format!("the property {name} has another type than expected")))
+        T::try_from(value).map_err(|_| {
+            CallError::Unavailable(format!("the property {name} has another type than expected"))
+        })
     }
 
     /// Reads all properties of one interface.
-    pub(super) async fn get_all(&self, path: &str, interface: &str) -> Result<HashMap<String, OwnedValue>, CallError> {
+    pub(super) async fn get_all(
+        &self,
+        path: &str,
+        interface: &str,
+    ) -> Result<HashMap<String, OwnedValue>, CallError> {
         let body = (interface,);
-        let message = self.call(path, "org.freedesktop.DBus.Properties", "GetAll", &body, |c| c.outcome += 1).await?;
+        let message = self
+            .call(path, "org.freedesktop.DBus.Properties", "GetAll", &body, |c| c.outcome += 1)
+            .await?;
         read(&message)
     }
 
-    pub(super) async fn manager_property<T: TryFrom<OwnedValue>>(&self, name: &str) -> Result<T, CallError> {
+    pub(super) async fn manager_property<T: TryFrom<OwnedValue>>(
+        &self,
+        name: &str,
+    ) -> Result<T, CallError> {
         self.get(MANAGER_PATH, MANAGER, name, |c| c.upkeep += 1).await
     }
 
@@ -125,10 +153,12 @@ impl Link {
             count(c);
             c.most_calls = c.most_calls.max(in_flight);
         });
-        let reply = connection.call_method(Some(SYSTEMD), path, Some(interface), method, body).await;
+        let reply =
+            connection.call_method(Some(SYSTEMD), path, Some(interface), method, body).await;
         reply.map_err(|error| {
             if let zbus::Error::InputOutput(_) = error {
-                // A broken or hung connection: the next call makes a new one, and nothing waits for this one's replies.
+                // A broken or hung connection: the next call makes a new one, and nothing waits for
+                // this one's replies.
                 self.abandon(&connection);
             }
             judged(error)
@@ -158,7 +188,9 @@ impl Link {
 
     fn abandon(&self, connection: &Connection) {
         if let Ok(mut live) = self.live.try_lock()
-            && live.as_ref().is_some_and(|live| live.connection.unique_name() == connection.unique_name())
+            && live
+                .as_ref()
+                .is_some_and(|live| live.connection.unique_name() == connection.unique_name())
         {
             *live = None;
             self.jobs.forget_all();
@@ -169,7 +201,8 @@ impl Link {
 impl Live {
     async fn connect(bus: &Bus, jobs: &Arc<Jobs>, tally: &Arc<Tally>) -> zbus::Result<Live> {
         let connection = bus.connect(Some(CALL_TIMEOUT)).await?;
-        // Without `Subscribe` systemd sends the ends of our own jobs and nothing else, which starts units 29 % faster.
+        // Without `Subscribe` systemd sends the ends of our own jobs and nothing else, which starts
+        // units 29 % faster.
         let job_removed = MatchRule::builder()
             .msg_type(Type::Signal)
             .sender(SYSTEMD)?
@@ -184,7 +217,8 @@ impl Live {
             .member("NameOwnerChanged")?
             .arg(0, SYSTEMD)?
             .build();
-        let ends = MessageStream::for_match_rule(job_removed, &connection, Some(SIGNAL_QUEUE)).await?;
+        let ends =
+            MessageStream::for_match_rule(job_removed, &connection, Some(SIGNAL_QUEUE)).await?;
         let owners = MessageStream::for_match_rule(owner_changed, &connection, None).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(hear_job_ends(ends, Arc::clone(jobs)));
@@ -196,7 +230,9 @@ impl Live {
 
 async fn hear_job_ends(mut ends: MessageStream, jobs: Arc<Jobs>) {
     while let Some(Ok(message)) = ends.next().await {
-        if let Ok((id, _, _, result)) = message.body().deserialize::<(u32, ObjectPath<'_>, &str, &str)>() {
+        if let Ok((id, _, _, result)) =
+            message.body().deserialize::<(u32, ObjectPath<'_>, &str, &str)>()
+        {
             jobs.ended(id, result);
         }
     }
@@ -214,8 +250,9 @@ async fn hear_new_owners(mut owners: MessageStream, jobs: Arc<Jobs>) {
 
 /// Gives back the slots of jobs that systemd no longer has, should a signal have been lost.
 ///
-/// Jobs may also run for hours, as those of `Type=oneshot` do. When they fill every slot and none ended for a whole round, the
-/// connection is given up: systemd then drops the match rules that it holds for this client's jobs, which is what the slots ration.
+/// Jobs may also run for hours, as those of `Type=oneshot` do. When they fill every slot and none
+/// ended for a whole round, the connection is given up: systemd then drops the match rules that it
+/// holds for this client's jobs, which is what the slots ration.
 async fn sweep(connection: Connection, jobs: Arc<Jobs>, tally: Arc<Tally>) {
     let mut ends_seen = 0;
     loop {
@@ -225,7 +262,10 @@ async fn sweep(connection: Connection, jobs: Arc<Jobs>, tally: Arc<Tally>) {
             continue;
         }
         tally.count(|c| c.upkeep += 1);
-        let Ok(reply) = connection.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), "ListJobs", &()).await else {
+        let Ok(reply) = connection
+            .call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), "ListJobs", &())
+            .await
+        else {
             continue;
         };
         type JobLine<'a> = (u32, &'a str, &'a str, &'a str, ObjectPath<'a>, ObjectPath<'a>);
@@ -249,7 +289,9 @@ pub(super) fn read<T>(message: &Message) -> Result<T, CallError>
 where
     T: for<'de> serde::Deserialize<'de> + zbus::zvariant::Type,
 {
-    message.body().deserialize().map_err(|error| CallError::Unavailable(format!("systemd's answer is not understood: {error}")))
+    message.body().deserialize().map_err(|error| {
+        CallError::Unavailable(format!("systemd's answer is not understood: {error}"))
+    })
 }
 
 /// Tells systemd's refusals from a bus on which systemd does not answer.
@@ -257,10 +299,19 @@ fn judged(error: zbus::Error) -> CallError {
     match error {
         zbus::Error::MethodError(name, words, _) => {
             let words = words.unwrap_or_else(|| name.to_string());
-            let bus_speaks = [".NoReply", ".ServiceUnknown", ".NameHasNoOwner", ".LimitsExceeded", ".Disconnected", ".NoServer"];
-            let unavailable = name
-                .strip_prefix("org.freedesktop.DBus.Error")
-                .is_some_and(|rest| bus_speaks.contains(&rest) || rest.starts_with(".Time") || rest.starts_with(".Spawn"));
+            let bus_speaks = [
+                ".NoReply",
+                ".ServiceUnknown",
+                ".NameHasNoOwner",
+                ".LimitsExceeded",
+                ".Disconnected",
+                ".NoServer",
+            ];
+            let unavailable = name.strip_prefix("org.freedesktop.DBus.Error").is_some_and(|rest| {
+                bus_speaks.contains(&rest)
+                    || rest.starts_with(".Time")
+                    || rest.starts_with(".Spawn")
+            });
             match unavailable {
                 true => CallError::Unavailable(words),
                 false => CallError::Refused(name.to_string(), words),

@@ -42,7 +42,10 @@ pub enum Bus {
 
 impl Bus {
     /// Connects; a call may take as long as given.
-    pub(super) async fn connect(&self, call_timeout: Option<Duration>) -> zbus::Result<zbus::Connection> {
+    pub(super) async fn connect(
+        &self,
+        call_timeout: Option<Duration>,
+    ) -> zbus::Result<zbus::Connection> {
         let builder = match self {
             Bus::System => zbus::connection::Builder::system()?,
             Bus::User => zbus::connection::Builder::session()?,
@@ -60,8 +63,9 @@ impl Bus {
 pub struct Options {
     /// Its bus.
     pub bus: Bus,
-    /// The folder for fleet's unit files, as systemd sees it; in memory, so that a reboot empties it. If it is not systemd's own
-    /// folder for units of this boot, there are links to the files in that.
+    /// The folder for fleet's unit files, as systemd sees it; in memory, so that a reboot empties
+    /// it. If it is not systemd's own folder for units of this boot, there are links to the files
+    /// in that.
     pub unit_dir: PathBuf,
     /// Where this process sees systemd's `/`. Only tests, which look into containers, have another.
     pub root: PathBuf,
@@ -69,11 +73,16 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { bus: Bus::System, unit_dir: PathBuf::from("/run/systemd/system"), root: PathBuf::from("/") }
+        Options {
+            bus: Bus::System,
+            unit_dir: PathBuf::from("/run/systemd/system"),
+            root: PathBuf::from("/"),
+        }
     }
 }
 
-/// systemd over D-Bus. Connects at the first call, and again at the first call after the connection was lost.
+/// systemd over D-Bus. Connects at the first call, and again at the first call after the connection
+/// was lost.
 pub struct DbusSystemd {
     link: Link,
     glance: Glance,
@@ -131,25 +140,36 @@ impl DbusSystemd {
 #[async_trait]
 impl Systemd for DbusSystemd {
     async fn list(&self, wanted: &[UnitName]) -> Result<BTreeMap<UnitName, Listed>, SystemdError> {
-        // Not ListUnitsByNames: it loads each unit that is not loaded, at 0.4 ms of PID 1 a name and again at every call.
+        // Not ListUnitsByNames: it loads each unit that is not loaded, at 0.4 ms of PID 1 a name
+        // and again at every call.
         let listed = self.glance.list(&self.link, wanted).await?;
         Ok(listed.into_iter().filter(|(_, unit)| unit.active != "inactive" || unit.job).collect())
     }
 
     async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError> {
-        let Some(interface) = interface_with_result(name.suffix()) else { return Ok(JobOutcome::default()) };
+        let Some(interface) = interface_with_result(name.suffix()) else {
+            return Ok(JobOutcome::default());
+        };
         let path = unit_path(name);
         let refused = |error| refused("describe", name, error);
         let result = self.link.get::<String>(&path, interface, "Result", |c| c.outcome += 1);
         if name.suffix() != "service" {
-            return Ok(JobOutcome { result: result.await.map_err(refused)?, ..JobOutcome::default() });
+            return Ok(JobOutcome {
+                result: result.await.map_err(refused)?,
+                ..JobOutcome::default()
+            });
         }
-        let number = |property| self.link.get::<i32>(&path, interface, property, |c| c.outcome += 1);
+        let number =
+            |property| self.link.get::<i32>(&path, interface, property, |c| c.outcome += 1);
         let restarts = self.link.get::<u32>(&path, interface, "NRestarts", |c| c.outcome += 1);
-        let (result, ended, status, restarts) =
-            futures_util::future::try_join4(result, number("ExecMainCode"), number("ExecMainStatus"), restarts)
-                .await
-                .map_err(refused)?;
+        let (result, ended, status, restarts) = futures_util::future::try_join4(
+            result,
+            number("ExecMainCode"),
+            number("ExecMainStatus"),
+            restarts,
+        )
+        .await
+        .map_err(refused)?;
         // `ExecMainCode` says how the process ended (`CLD_EXITED`…); 0 is that none did.
         Ok(JobOutcome { result, code: (ended != 0).then_some(status), restarts })
     }
@@ -157,7 +177,10 @@ impl Systemd for DbusSystemd {
     async fn restarts(&self, name: &UnitName) -> Result<u32, SystemdError> {
         match interface_with_result(name.suffix()).filter(|_| name.suffix() == "service") {
             Some(interface) => {
-                let count = self.link.get::<u32>(&unit_path(name), interface, "NRestarts", |c| c.outcome += 1).await;
+                let count = self
+                    .link
+                    .get::<u32>(&unit_path(name), interface, "NRestarts", |c| c.outcome += 1)
+                    .await;
                 count.map_err(|error| refused("describe", name, error))
             }
             None => Ok(0),
@@ -169,7 +192,11 @@ impl Systemd for DbusSystemd {
     }
 
     async fn reason(&self, name: &UnitName) -> Option<String> {
-        let id = self.link.get::<Vec<u8>>(&unit_path(name), UNIT, "InvocationID", |c| c.outcome += 1).await.ok()?;
+        let id = self
+            .link
+            .get::<Vec<u8>>(&unit_path(name), UNIT, "InvocationID", |c| c.outcome += 1)
+            .await
+            .ok()?;
         let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
         if id.is_empty() { None } else { self.journal().reason(name, &id).await }
     }
@@ -205,7 +232,8 @@ impl Systemd for DbusSystemd {
     }
 
     async fn reset_failed(&self, name: &UnitName) -> Result<(), SystemdError> {
-        match self.link.manager("ResetFailedUnit", &(name.as_str(),), |c| c.reset_failed += 1).await {
+        match self.link.manager("ResetFailedUnit", &(name.as_str(),), |c| c.reset_failed += 1).await
+        {
             Err(CallError::Refused(error, _)) if error == NO_SUCH_UNIT => Ok(()),
             Err(error) => Err(refused("reset", name, error)),
             Ok(_) => Ok(()),
@@ -216,14 +244,17 @@ impl Systemd for DbusSystemd {
         let Some(first) = names.first() else { return Ok(()) };
         let listed: Vec<&str> = names.iter().map(UnitName::as_str).collect();
         // In memory only, and no link of somebody else replaced.
-        let reply = self.link.manager("EnableUnitFiles", &(listed, true, false), |c| c.enable += 1).await;
+        let reply =
+            self.link.manager("EnableUnitFiles", &(listed, true, false), |c| c.enable += 1).await;
         reply.map(drop).map_err(|error| refused("enable", first, error))
     }
 
     async fn disable(&self, name: &UnitName) -> Result<(), SystemdError> {
         let body = (vec![name.as_str()], true);
         match self.link.manager("DisableUnitFiles", &body, |c| c.disable += 1).await {
-            Err(CallError::Refused(error, _)) if error == NO_SUCH_UNIT || error == NO_SUCH_FILE => Ok(()),
+            Err(CallError::Refused(error, _)) if error == NO_SUCH_UNIT || error == NO_SUCH_FILE => {
+                Ok(())
+            }
             Err(error) => Err(refused("disable", name, error)),
             Ok(_) => Ok(()),
         }
@@ -234,18 +265,31 @@ impl Systemd for DbusSystemd {
         if file.is_some() || !may_be_without_a_file(name) || self.files.is_ours(name) {
             return Ok(file);
         }
-        // What the host mounted by hand, and what systemd makes itself, has no file, and a start would find it done.
-        let active = self.link.get::<String>(&unit_path(name), UNIT, "ActiveState", |c| c.outcome += 1).await;
+        // What the host mounted by hand, and what systemd makes itself, has no file, and a start
+        // would find it done.
+        let active = self
+            .link
+            .get::<String>(&unit_path(name), UNIT, "ActiveState", |c| c.outcome += 1)
+            .await;
         let active = active.map_err(|error| refused("describe", name, error))?;
-        let source = if name.suffix() == "mount" { "/proc/self/mountinfo" } else { "systemd itself" };
+        let source =
+            if name.suffix() == "mount" { "/proc/self/mountinfo" } else { "systemd itself" };
         Ok((active != "inactive" && active != "failed").then(|| source.to_string()))
     }
 
     async fn host_takes_over(&self, name: &UnitName) -> Result<Option<TakenOver>, SystemdError> {
-        let Some(path) = self.files.host_takes_over(name, self.search_path().await?) else { return Ok(None) };
-        let fragment = self.link.get::<String>(&unit_path(name), UNIT, "FragmentPath", |c| c.outcome += 1).await;
+        let Some(path) = self.files.host_takes_over(name, self.search_path().await?) else {
+            return Ok(None);
+        };
+        let fragment = self
+            .link
+            .get::<String>(&unit_path(name), UNIT, "FragmentPath", |c| c.outcome += 1)
+            .await;
         let fragment = fragment.map_err(|error| refused("describe", name, error))?;
-        Ok(Some(TakenOver { path, in_force: !fragment.is_empty() && !self.files.is_fleets(name, &fragment) }))
+        Ok(Some(TakenOver {
+            path,
+            in_force: !fragment.is_empty() && !self.files.is_fleets(name, &fragment),
+        }))
     }
 
     async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError> {
@@ -285,20 +329,34 @@ impl Systemd for DbusSystemd {
 
     async fn rest(&self, name: &UnitName) -> Result<Rest, SystemdError> {
         self.tally.count(|c| c.journal += 1);
-        self.journal().rest(name).await.map_err(|problem| SystemdError::Unavailable(format!("the journal: {problem}")))
+        self.journal()
+            .rest(name)
+            .await
+            .map_err(|problem| SystemdError::Unavailable(format!("the journal: {problem}")))
     }
 
     async fn bonds(&self, name: &UnitName) -> Result<Option<Bonds>, SystemdError> {
-        let mut properties = self.link.get_all(&unit_path(name), UNIT).await.map_err(|error| refused("describe", name, error))?;
-        if properties.get("StopWhenUnneeded").and_then(|value| bool::try_from(value).ok()) == Some(true) {
+        let mut properties = self
+            .link
+            .get_all(&unit_path(name), UNIT)
+            .await
+            .map_err(|error| refused("describe", name, error))?;
+        if properties.get("StopWhenUnneeded").and_then(|value| bool::try_from(value).ok())
+            == Some(true)
+        {
             return Ok(None);
         }
-        let mut bonds = Bonds { needs: take(&mut properties, "BindsTo"), rivals: take(&mut properties, "Conflicts") };
+        let mut bonds = Bonds {
+            needs: take(&mut properties, "BindsTo"),
+            rivals: take(&mut properties, "Conflicts"),
+        };
         bonds.needs.extend(take(&mut properties, "Requisite"));
         bonds.rivals.extend(take(&mut properties, "ConflictedBy"));
         for other in take(&mut properties, "Requires") {
             // What it requires may be at rest because it has done its part.
-            if !["slice", "target", "scope"].contains(&other.suffix()) && self.rest(&other).await? == Rest::Stopped {
+            if !["slice", "target", "scope"].contains(&other.suffix())
+                && self.rest(&other).await? == Rest::Stopped
+            {
                 bonds.needs.push(other);
             }
         }
@@ -316,22 +374,29 @@ impl Systemd for DbusSystemd {
 
 /// The units that a property names.
 fn take(properties: &mut HashMap<String, OwnedValue>, name: &str) -> Vec<UnitName> {
-    let units = properties.remove(name).and_then(|value| Vec::<String>::try_from(value).ok()).unwrap_or_default();
+    let units = properties
+        .remove(name)
+        .and_then(|value| Vec::<String>::try_from(value).ok())
+        .unwrap_or_default();
     units.into_iter().map(UnitName::trusted).collect()
 }
 
 fn refused(what: &'static str, name: &UnitName, error: CallError) -> SystemdError {
     match error {
         CallError::Unavailable(problem) => SystemdError::Unavailable(problem),
-        CallError::Refused(_, problem) => SystemdError::Refused { what, name: name.clone(), problem },
+        CallError::Refused(_, problem) => {
+            SystemdError::Refused { what, name: name.clone(), problem }
+        }
     }
 }
 
-/// Whether a host's own unit of this name need have no file. A slice that only units of fleet are in is none of the host's: systemd
-/// makes it when the first of them starts.
+/// Whether a host's own unit of this name need have no file. A slice that only units of fleet are
+/// in is none of the host's: systemd makes it when the first of them starts.
 fn may_be_without_a_file(name: &UnitName) -> bool {
-    let of_systemd =
-        |slice: &str| name.stem() == slice || name.stem().strip_prefix(slice).is_some_and(|rest| rest.starts_with('-'));
+    let of_systemd = |slice: &str| {
+        name.stem() == slice
+            || name.stem().strip_prefix(slice).is_some_and(|rest| rest.starts_with('-'))
+    };
     match name.suffix() {
         "device" | "mount" | "scope" | "swap" => true,
         "slice" => ["system", "user", "machine"].into_iter().any(of_systemd),
@@ -354,7 +419,8 @@ fn interface_with_result(suffix: &str) -> Option<&'static str> {
     })
 }
 
-/// The unit's object path: all but letters and digits escaped, and a digit at the front too, as sd-bus does it.
+/// The unit's object path: all but letters and digits escaped, and a digit at the front too, as
+/// sd-bus does it.
 fn unit_path(name: &UnitName) -> String {
     let mut path = String::from("/org/freedesktop/systemd1/unit/");
     for (i, byte) in name.as_str().bytes().enumerate() {

@@ -1,4 +1,5 @@
-//! What units have to do with each other: jobs that take others along (`BindsTo=`) or wait for them (`After=`), and what an end takes away.
+//! What units have to do with each other: jobs that take others along (`BindsTo=`) or wait for them
+//! (`After=`), and what an end takes away.
 
 use super::unit::{Manager, Unit};
 use super::*;
@@ -7,8 +8,12 @@ impl Manager {
     /// Takes a job into the queue, and what it takes along. `None`: there was nothing to stop.
     pub(super) fn install(&mut self, name: &UnitName, job: Job) -> Result<Option<u32>, String> {
         match (self.load(name), job) {
-            (None | Some("bad-setting" | "not-found"), Job::Stop) if !self.is_up(name) => return Ok(None),
-            (None | Some("not-found"), Job::Start | Job::Restart) => return Err(format!("Unit {name} not found.")),
+            (None | Some("bad-setting" | "not-found"), Job::Stop) if !self.is_up(name) => {
+                return Ok(None);
+            }
+            (None | Some("not-found"), Job::Start | Job::Restart) => {
+                return Err(format!("Unit {name} not found."));
+            }
             (Some("bad-setting"), Job::Start | Job::Restart) => {
                 self.forget_if_idle(name);
                 return Err(format!("Unit {name} has a bad unit file setting."));
@@ -37,8 +42,8 @@ impl Manager {
         self.waiting.insert(name.clone(), job);
     }
 
-    /// A start or restart takes along what the unit is bound to, requires and wants, and stops what conflicts with it; a stop or
-    /// restart takes along what is bound to it or requires it.
+    /// A start or restart takes along what the unit is bound to, requires and wants, and stops what
+    /// conflicts with it; a stop or restart takes along what is bound to it or requires it.
     fn take_along(&mut self, name: &UnitName, job: Job) -> Result<(), String> {
         if job != Job::Start {
             self.take(self.bound_units(name), job);
@@ -70,16 +75,22 @@ impl Manager {
         Ok(())
     }
 
-    /// What is bound to a unit goes with it also where nobody asked for that, unless it is ending by itself.
+    /// What is bound to a unit goes with it also where nobody asked for that, unless it is ending
+    /// by itself.
     pub(super) fn end_bound(&mut self, name: &UnitName) {
-        let ending = |other: &UnitName| self.units.get(other).is_some_and(|unit| unit.active == "deactivating");
+        let ending = |other: &UnitName| {
+            self.units.get(other).is_some_and(|unit| unit.active == "deactivating")
+        };
         let bound = self.bound_units(name).into_iter().filter(|other| !ending(other)).collect();
         self.take(bound, Job::Stop);
     }
 
     fn take(&mut self, bound: Vec<UnitName>, job: Job) {
         for other in bound {
-            let goes = self.units.get(&other).is_some_and(|unit| unit.job.is_some_and(|(_, job)| job == Job::Stop));
+            let goes = self
+                .units
+                .get(&other)
+                .is_some_and(|unit| unit.job.is_some_and(|(_, job)| job == Job::Stop));
             if self.is_up(&other) && !goes {
                 let _ = self.install(&other, job); // it is loaded: nothing refuses
             }
@@ -88,7 +99,9 @@ impl Manager {
 
     /// Runs each job whose turn has come, one after the other.
     pub(super) fn settle(&mut self) {
-        while let Some((name, job)) = self.waiting.iter().find(|(name, job)| self.has_turn(name, **job)) {
+        while let Some((name, job)) =
+            self.waiting.iter().find(|(name, job)| self.has_turn(name, **job))
+        {
             let (name, job) = (name.clone(), *job);
             self.waiting.remove(&name);
             self.run(&name, job);
@@ -98,19 +111,27 @@ impl Manager {
     /// systemd's order: starts go along `After=`, stops against it, and a stop goes before a start.
     fn has_turn(&self, name: &UnitName, job: Job) -> bool {
         let stops = |unit: &Unit| unit.job.is_some_and(|(_, job)| job != Job::Start);
-        if self.units.iter().any(|(other, unit)| other != name && unit.settings.after.contains(name) && stops(unit)) {
+        if self
+            .units
+            .iter()
+            .any(|(other, unit)| other != name && unit.settings.after.contains(name) && stops(unit))
+        {
             return false;
         }
         let Some(unit) = self.units.get(name).filter(|_| job == Job::Start) else { return true };
-        unit.settings.after.iter().all(|other| self.units.get(other).is_none_or(|other| other.job.is_none()))
+        unit.settings
+            .after
+            .iter()
+            .all(|other| self.units.get(other).is_none_or(|other| other.job.is_none()))
     }
 
-    /// Why a start may not go on, by the word that its job ends with: what the unit is bound to is not up, what it asserts or its
-    /// conditions ask for is not there, what it triggers is not there. Of a unit that starts by its `Restart=` systemd asks no assertion
-    /// (254 and later).
+    /// Why a start may not go on, by the word that its job ends with: what the unit is bound to is
+    /// not up, what it asserts or its conditions ask for is not there, what it triggers is not
+    /// there. Of a unit that starts by its `Restart=` systemd asks no assertion (254 and later).
     pub(super) fn start_ends_as(&mut self, name: &UnitName) -> Option<&'static str> {
         let Some(Unit { settings, sub, .. }) = self.units.get(name) else { return Some("failed") };
-        let up = |other: &UnitName| self.units.get(other).is_some_and(|unit| unit.active == "active");
+        let up =
+            |other: &UnitName| self.units.get(other).is_some_and(|unit| unit.active == "active");
         if !settings.binds_to.iter().filter(|other| settings.after.contains(other)).all(up) {
             return Some("dependency");
         }
@@ -139,23 +160,30 @@ impl Manager {
 
     /// The units that are bound to `name`, with their active states.
     pub(super) fn bound_to(&self, name: &UnitName) -> Vec<(UnitName, String)> {
-        self.bound_units(name).into_iter().map(|other| (other.clone(), self.units[&other].active.to_string())).collect()
+        self.bound_units(name)
+            .into_iter()
+            .map(|other| (other.clone(), self.units[&other].active.to_string()))
+            .collect()
     }
 
     /// What conflicts with a unit, by either's word.
     fn rivals(&self, name: &UnitName) -> Vec<UnitName> {
-        let own = self.units.get(name).map(|unit| unit.settings.conflicts.clone()).unwrap_or_default();
+        let own =
+            self.units.get(name).map(|unit| unit.settings.conflicts.clone()).unwrap_or_default();
         let rival = |(other, unit): &(&UnitName, &Unit)| {
             *other != name && (own.contains(other) || unit.settings.conflicts.contains(name))
         };
         self.units.iter().filter(rival).map(|(other, _)| other.clone()).collect()
     }
 
-    /// What a start of a unit would do to others; of what is not loaded only by the unit's own word.
+    /// What a start of a unit would do to others; of what is not loaded only by the unit's own
+    /// word.
     pub(super) fn bonds(&mut self, name: &UnitName) -> Bonds {
         self.load(name);
         let settings = self.units.get(name).map(|unit| unit.settings.clone());
-        let (Some(settings), mut rivals) = (settings, self.rivals(name)) else { return Bonds::default() };
+        let (Some(settings), mut rivals) = (settings, self.rivals(name)) else {
+            return Bonds::default();
+        };
         self.forget_if_idle(name);
         let stopped = |other: &&UnitName| self.rests.get(*other) == Some(&Rest::Stopped);
         let required = settings.requires.iter().filter(stopped).cloned();
@@ -166,10 +194,16 @@ impl Manager {
 
     /// A start that failed takes along the starts that wait for it.
     pub(super) fn fail_dependents(&mut self, name: &UnitName) {
-        let needs = |unit: &Unit| unit.settings.binds_to.contains(name) || unit.settings.requires.contains(name);
+        let needs = |unit: &Unit| {
+            unit.settings.binds_to.contains(name) || unit.settings.requires.contains(name)
+        };
         let waits = |other: &UnitName| self.waiting.get(other) == Some(&Job::Start);
-        let dependents: Vec<UnitName> =
-            self.units.iter().filter(|(other, unit)| needs(unit) && waits(other)).map(|(other, _)| other.clone()).collect();
+        let dependents: Vec<UnitName> = self
+            .units
+            .iter()
+            .filter(|(other, unit)| needs(unit) && waits(other))
+            .map(|(other, _)| other.clone())
+            .collect();
         for other in dependents {
             self.end_job_as(&other, "dependency");
             self.forget_if_idle(&other);
@@ -178,7 +212,11 @@ impl Manager {
 
     fn requiring_units(&self, name: &UnitName) -> Vec<UnitName> {
         let requires = |unit: &Unit| unit.settings.requires.contains(name);
-        self.units.iter().filter(|(_, unit)| requires(unit)).map(|(other, _)| other.clone()).collect()
+        self.units
+            .iter()
+            .filter(|(_, unit)| requires(unit))
+            .map(|(other, _)| other.clone())
+            .collect()
     }
 
     fn bound_units(&self, name: &UnitName) -> Vec<UnitName> {
@@ -194,10 +232,14 @@ mod tests {
     const RUNS: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
     const RUNS_ONCE: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
 
-    /// As systemd's `unit_process_job` has it: a unit that gets active ends a start of it, and no restart whose turn has not come.
+    /// As systemd's `unit_process_job` has it: a unit that gets active ends a start of it, and no
+    /// restart whose turn has not come.
     #[tokio::test(start_paused = true)]
     async fn a_restart_that_waits_for_its_turn_outlasts_the_start_that_it_took_the_place_of() {
-        let sim = SimSystemd::new(Times { call: Duration::from_millis(1), job: Duration::from_millis(20) });
+        let sim = SimSystemd::new(Times {
+            call: Duration::from_millis(1),
+            job: Duration::from_millis(20),
+        });
         let [first, second] = ["first.service", "second.service"].map(UnitName::trusted);
         sim.write(&first, RUNS, "").await.unwrap();
         sim.write(&second, &format!("[Unit]\nAfter={first}\n{RUNS}"), "").await.unwrap();

@@ -1,4 +1,5 @@
-//! How units end: told to, killed, by their watchdog or by themselves; and what their programs say meanwhile.
+//! How units end: told to, killed, by their watchdog or by themselves; and what their programs say
+//! meanwhile.
 
 use std::time::Duration;
 
@@ -34,7 +35,11 @@ impl Manager {
         if result != "success" && job.is_none() {
             return self.ended(name, &result);
         }
-        self.step(name, Some(if result == "success" { ("inactive", "dead") } else { ("failed", "failed") }), None);
+        self.step(
+            name,
+            Some(if result == "success" { ("inactive", "dead") } else { ("failed", "failed") }),
+            None,
+        );
         match job {
             Some((id, Job::Start | Job::Restart)) => {
                 if let Some(unit) = self.units.get_mut(name) {
@@ -55,7 +60,9 @@ impl Manager {
 
     /// The program says that its start is done.
     pub(super) fn ready(&mut self, name: &UnitName, invocation: u64) {
-        let starts = |unit: &Unit| unit.invocation == invocation && unit.active == "activating" && unit.settings.notify;
+        let starts = |unit: &Unit| {
+            unit.invocation == invocation && unit.active == "activating" && unit.settings.notify
+        };
         if self.units.get(name).is_some_and(starts) {
             self.started(name);
             self.settle();
@@ -66,13 +73,16 @@ impl Manager {
     pub(super) fn ping(&mut self, name: &UnitName, invocation: u64) {
         let rate_ppm = self.rate_ppm;
         if let Some(unit) = self.units.get_mut(name).filter(|unit| unit.invocation == invocation) {
-            unit.watched_until = unit.settings.watchdog.map(|time| Instant::now() + real(time, rate_ppm));
+            unit.watched_until =
+                unit.settings.watchdog.map(|time| Instant::now() + real(time, rate_ppm));
         }
     }
 
     /// Ends a unit whose program has been silent for too long.
     pub(super) fn watch(&mut self, name: &UnitName) {
-        let Some(unit) = self.units.get(name).filter(|unit| unit.active == "active") else { return };
+        let Some(unit) = self.units.get(name).filter(|unit| unit.active == "active") else {
+            return;
+        };
         let (Some(until), invocation) = (unit.watched_until, unit.invocation) else { return };
         let left = until.saturating_duration_since(Instant::now());
         if !left.is_zero() {
@@ -84,7 +94,13 @@ impl Manager {
     }
 
     pub(super) fn watch_later(&mut self, name: &UnitName, invocation: u64, left: Duration) {
-        self.timers.push(Timer { delay: Some(left), lags: true, name: name.clone(), epoch: invocation, then: Then::Watch });
+        self.timers.push(Timer {
+            delay: Some(left),
+            lags: true,
+            name: name.clone(),
+            epoch: invocation,
+            then: Then::Watch,
+        });
     }
 
     /// The program of a unit has ended.
@@ -98,14 +114,22 @@ impl Manager {
     /// The unit's process ended; `Restart=` decides what follows.
     pub(super) fn process_ended(&mut self, name: &UnitName, result: &str, code: i32) {
         let Some(unit) = self.units.get_mut(name) else { return };
-        let takes = self.stop_times.get(name).copied().filter(|_| unit.active == "active" && result != "success");
+        let takes = self
+            .stop_times
+            .get(name)
+            .copied()
+            .filter(|_| unit.active == "active" && result != "success");
         if unit.active == "deactivating" {
             self.stopped(name);
         } else if let Some(takes) = takes {
             // What is left of it, or its `ExecStopPost=`, takes its time.
             (unit.outcome.code, unit.outcome.result) = (Some(code), result.to_string());
             let takes = takes.min(unit.settings.timeout_stop);
-            self.step(name, Some(("deactivating", "stop-post")), Some((Then::Stopped, Some(takes))));
+            self.step(
+                name,
+                Some(("deactivating", "stop-post")),
+                Some((Then::Stopped, Some(takes))),
+            );
         } else {
             unit.outcome.code = Some(code);
             self.ended(name, result);
@@ -120,10 +144,15 @@ impl Manager {
         self.rests.insert(name.clone(), Rest::Ended);
         let Some(unit) = self.units.get_mut(name) else { return };
         // A start whose process ends before it is ready has failed, also where another one follows.
-        let starts = (unit.active, unit.sub) == ("activating", "start") && matches!(unit.job, Some((_, Job::Start)));
+        let starts = (unit.active, unit.sub) == ("activating", "start")
+            && matches!(unit.job, Some((_, Job::Start)));
         let after = unit.settings.restart_after;
         if unit.settings.restarts_after(result) {
-            self.step(name, Some(("activating", "auto-restart")), Some((Then::StartAgain, Some(after))));
+            self.step(
+                name,
+                Some(("activating", "auto-restart")),
+                Some((Then::StartAgain, Some(after))),
+            );
         } else if result != "success" {
             self.step(name, Some(("failed", "failed")), None);
         } else if unit.settings.remain_after_exit {

@@ -1,10 +1,13 @@
-//! A systemd in memory, for tests of scale and faults: the same answers as the real one, as far as fleet looks.
+//! A systemd in memory, for tests of scale and faults: the same answers as the real one, as far as
+//! fleet looks.
 //!
-//! It has no time of its own: jobs and restarts take tokio's time, so with a paused clock everything is at once and in one order.
-//! It knows what fleet's tests need of unit files: `Type=oneshot` and `notify`, `RemainAfterExit=`, `Restart=`, `RestartSec=`, the start limit,
-//! `TimeoutStopSec=`, `WatchdogSec=`, `RuntimeDirectory=`, that a service needs an `ExecStart=`, programs that die by
-//! themselves (`/bin/false`, `/bin/sh -c 'sleep 0.5; exit 1'`), and between units `WantedBy=`, `BindsTo=`, `Requires=`, `Conflicts=`,
-//! `After=` and `AssertPathExists=`; and that what a timer, path or socket starts must be there. Other dependencies are absent: a slice
+//! It has no time of its own: jobs and restarts take tokio's time, so with a paused clock
+//! everything is at once and in one order. It knows what fleet's tests need of unit files:
+//! `Type=oneshot` and `notify`, `RemainAfterExit=`, `Restart=`, `RestartSec=`, the start limit,
+//! `TimeoutStopSec=`, `WatchdogSec=`, `RuntimeDirectory=`, that a service needs an `ExecStart=`,
+//! programs that die by themselves (`/bin/false`, `/bin/sh -c 'sleep 0.5; exit 1'`), and between
+//! units `WantedBy=`, `BindsTo=`, `Requires=`, `Conflicts=`, `After=` and `AssertPathExists=`; and
+//! that what a timer, path or socket starts must be there. Other dependencies are absent: a slice
 //! does nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +39,8 @@ pub use process::{Process, Program};
 pub enum Behaviour {
     /// Comes up; a oneshot then ends well.
     Works,
-    /// Ends at once, with systemd's `Result` (`success`, `exit-code`, `signal`, `oom-kill`…) and its status or signal.
+    /// Ends at once, with systemd's `Result` (`success`, `exit-code`, `signal`, `oom-kill`…) and
+    /// its status or signal.
     Ends(String, i32),
     /// Stays activating for ever.
     Hangs,
@@ -51,8 +55,8 @@ pub struct Times {
     pub job: Duration,
 }
 
-/// Hears each state that a unit enters: its name, its active state and its environment (`NAME=value`). `inactive` for all that ran when the
-/// host went down.
+/// Hears each state that a unit enters: its name, its active state and its environment
+/// (`NAME=value`). `inactive` for all that ran when the host went down.
 pub type Observer = Box<dyn Fn(&UnitName, &str, &[String]) + Send>;
 
 /// The simulated systemd. Clones are one host.
@@ -89,12 +93,14 @@ impl SimSystemd {
         self.manager().observer = Some(observer);
     }
 
-    /// Where the folders of `RuntimeDirectory=` lie, so that they go when their unit ends. Whoever runs there makes them.
+    /// Where the folders of `RuntimeDirectory=` lie, so that they go when their unit ends. Whoever
+    /// runs there makes them.
     pub fn set_run_root(&self, folder: &Path) {
         self.manager().run_root = Some(folder.to_path_buf());
     }
 
-    /// How fast the host's clock runs, in millionths more than real time: systemd's timeouts and watchdogs go by it.
+    /// How fast the host's clock runs, in millionths more than real time: systemd's timeouts and
+    /// watchdogs go by it.
     pub fn set_clock_rate(&self, rate_ppm: i64) {
         self.manager().rate_ppm = rate_ppm;
     }
@@ -113,7 +119,8 @@ impl SimSystemd {
         });
     }
 
-    /// How long the unit takes to end when it is told to; SIGKILL comes after its `TimeoutStopSec=`.
+    /// How long the unit takes to end when it is told to; SIGKILL comes after its
+    /// `TimeoutStopSec=`.
     pub fn stops_slowly(&self, name: &UnitName, time: Duration) {
         self.manager().stop_times.insert(name.clone(), time);
     }
@@ -128,7 +135,8 @@ impl SimSystemd {
         self.tally.read()
     }
 
-    /// From now on the unit behaves like this; a running one ends right away if the behaviour is to end.
+    /// From now on the unit behaves like this; a running one ends right away if the behaviour is to
+    /// end.
     pub fn behave(&self, name: &UnitName, behaviour: Behaviour) {
         let mut manager = self.manager();
         let running = manager.listed(name).is_some_and(|unit| unit.active == "active");
@@ -143,7 +151,8 @@ impl SimSystemd {
         }
     }
 
-    /// Its starts fail from now on and it fails if it runs. `code` is the exit status or the signal.
+    /// Its starts fail from now on and it fails if it runs. `code` is the exit status or the
+    /// signal.
     pub fn fail(&self, name: &UnitName, result: &str, code: i32) {
         self.behave(name, Behaviour::Ends(result.to_string(), code));
     }
@@ -163,8 +172,8 @@ impl SimSystemd {
         self.behave(name, Behaviour::Works);
     }
 
-    /// Each start of the unit ends with this word of systemd's before anything runs (`dependency`, `failed`, `timeout`…); `None`: no
-    /// longer.
+    /// Each start of the unit ends with this word of systemd's before anything runs (`dependency`,
+    /// `failed`, `timeout`…); `None`: no longer.
     pub fn end_starts_as(&self, name: &UnitName, word: Option<&'static str>) {
         let mut manager = self.manager();
         match word {
@@ -183,7 +192,8 @@ impl SimSystemd {
         self.with_manager(|manager| manager.isolate(kept));
     }
 
-    /// `systemctl soft-reboot`: all that runs is stopped, and user space begins anew; what fleet wrote in `/run` stays.
+    /// `systemctl soft-reboot`: all that runs is stopped, and user space begins anew; what fleet
+    /// wrote in `/run` stays.
     pub fn soft_reboot(&self) {
         self.manager().soft_reboot();
         self.jobs.forget_all();
@@ -196,12 +206,14 @@ impl SimSystemd {
         self.jobs.wake();
     }
 
-    /// The host itself brings this unit. One in `/etc` goes before fleet's of the same name, from the next reload on.
+    /// The host itself brings this unit. One in `/etc` goes before fleet's of the same name, from
+    /// the next reload on.
     pub fn define_on_host(&self, name: &UnitName, path: &str, text: &str) {
         self.manager().host_files.insert(name.clone(), (path.to_string(), text.to_string()));
     }
 
-    /// A reboot: nothing runs, nothing is loaded, and the folder in memory is empty. Behaviours and the host's own files stay.
+    /// A reboot: nothing runs, nothing is loaded, and the folder in memory is empty. Behaviours and
+    /// the host's own files stay.
     pub fn crash_host(&self) {
         self.manager().reboot();
         self.jobs.forget_all();
@@ -267,7 +279,8 @@ impl SimSystemd {
     fn run_timers(&self, mut manager: MutexGuard<'_, Manager>) {
         let Manager { programs, children, .. } = &mut *manager;
         for (name, child) in children.iter_mut().filter(|(_, child)| child.task.is_none()) {
-            let (name, invocation, terminate) = (name.clone(), child.invocation, child.terminate.clone());
+            let (name, invocation, terminate) =
+                (name.clone(), child.invocation, child.terminate.clone());
             let Some(program) = programs.get(&name) else { continue };
             let process = Process { sim: self.clone(), name: name.clone(), invocation, terminate };
             let (sim, running) = (self.clone(), program(process));
@@ -280,7 +293,8 @@ impl SimSystemd {
         let lag = Duration::from_millis(self.lag_ms.load(Ordering::Relaxed));
         for timer in std::mem::take(&mut manager.timers) {
             let sim = self.clone();
-            let delay = timer.delay.unwrap_or(self.times.job) + if timer.lags { lag } else { Duration::ZERO };
+            let delay = timer.delay.unwrap_or(self.times.job)
+                + if timer.lags { lag } else { Duration::ZERO };
             tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
                 let mut manager = sim.manager();
@@ -342,7 +356,13 @@ impl Systemd for SimSystemd {
         match manager.queue(name, job) {
             Ok(Some(id)) => ticket.queued(id),
             Ok(None) => self.jobs.wake(),
-            Err(problem) => return Err(SystemdError::Refused { what: job.verb(), name: name.clone(), problem }),
+            Err(problem) => {
+                return Err(SystemdError::Refused {
+                    what: job.verb(),
+                    name: name.clone(),
+                    problem,
+                });
+            }
         }
         self.run_timers(manager);
         Ok(())
@@ -357,8 +377,14 @@ impl Systemd for SimSystemd {
     async fn enable(&self, names: &[UnitName]) -> Result<(), SystemdError> {
         self.call(|c| c.enable += 1).await?;
         let mut manager = self.manager();
-        let refused = |name: &UnitName, problem| SystemdError::Refused { what: "enable", name: name.clone(), problem };
-        names.iter().try_for_each(|name| manager.enable(name).map_err(|problem| refused(name, problem)))
+        let refused = |name: &UnitName, problem| SystemdError::Refused {
+            what: "enable",
+            name: name.clone(),
+            problem,
+        };
+        names
+            .iter()
+            .try_for_each(|name| manager.enable(name).map_err(|problem| refused(name, problem)))
     }
 
     async fn disable(&self, name: &UnitName) -> Result<(), SystemdError> {
@@ -370,7 +396,11 @@ impl Systemd for SimSystemd {
     async fn host_defines(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {
         let manager = self.manager();
         let names = [Some(name.clone()), name.template()];
-        Ok(names.iter().flatten().find_map(|name| manager.host_files.get(name)).map(|(path, _)| path.clone()))
+        Ok(names
+            .iter()
+            .flatten()
+            .find_map(|name| manager.host_files.get(name))
+            .map(|(path, _)| path.clone()))
     }
 
     async fn host_takes_over(&self, name: &UnitName) -> Result<Option<TakenOver>, SystemdError> {

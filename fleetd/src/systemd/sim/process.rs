@@ -1,4 +1,5 @@
-//! Programs that really act: what a test runs as a unit's process, and what such a process may ask of its systemd.
+//! Programs that really act: what a test runs as a unit's process, and what such a process may ask
+//! of its systemd.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -54,25 +54,33 @@ impl Settings {
         let time = |section, key, default| last(section, key).and_then(duration).unwrap_or(default);
         let oneshot = last("Service", "Type") == Some("oneshot");
         let restart = last("Service", "Restart").unwrap_or("no").to_string();
-        let is = |key| file.values("Service", key).last().is_some_and(|value| !value.trim().is_empty());
+        let is =
+            |key| file.values("Service", key).last().is_some_and(|value| !value.trim().is_empty());
         // As systemd has it: without a command a service must at least be one that ends by itself.
-        let works =
-            name.suffix() != "service" || (is("ExecStart") && !(oneshot && restart == "always")) || (oneshot && is("ExecStop"));
+        let works = name.suffix() != "service"
+            || (is("ExecStart") && !(oneshot && restart == "always"))
+            || (oneshot && is("ExecStop"));
         let words = |section, key| file.values(section, key).flat_map(str::split_whitespace);
         let window = time("Unit", "StartLimitIntervalSec", Duration::from_secs(10));
-        let burst = last("Unit", "StartLimitBurst").and_then(|burst| burst.parse().ok()).unwrap_or(5);
+        let burst =
+            last("Unit", "StartLimitBurst").and_then(|burst| burst.parse().ok()).unwrap_or(5);
         Settings {
             text: text.to_string(),
             load: if works { "loaded" } else { "bad-setting" },
             oneshot,
-            remain_after_exit: matches!(last("Service", "RemainAfterExit"), Some("yes" | "true" | "on" | "1")),
+            remain_after_exit: matches!(
+                last("Service", "RemainAfterExit"),
+                Some("yes" | "true" | "on" | "1")
+            ),
             dies: last("Service", "ExecStart").and_then(dies),
             refuses_stop: last("Unit", "RefuseManualStop") == Some("yes"),
             restart,
             restart_after: time("Service", "RestartSec", Duration::from_millis(100)),
             start_limit: (!window.is_zero() && burst > 0).then_some((burst, window)),
             notify: last("Service", "Type") == Some("notify"),
-            watchdog: last("Service", "WatchdogSec").and_then(duration).filter(|time| !time.is_zero()),
+            watchdog: last("Service", "WatchdogSec")
+                .and_then(duration)
+                .filter(|time| !time.is_zero()),
             timeout_stop: time("Service", "TimeoutStopSec", DEFAULT_STOP),
             runtime_directory: last("Service", "RuntimeDirectory")
                 .filter(|_| last("Service", "RuntimeDirectoryPreserve") != Some("yes"))
@@ -87,10 +95,18 @@ impl Settings {
                 "socket" => Some(last("Socket", "Service")),
                 _ => None,
             }
-            .map(|named| named.map_or_else(|| UnitName::trusted(format!("{}.service", name.stem())), UnitName::trusted)),
+            .map(|named| {
+                named.map_or_else(
+                    || UnitName::trusted(format!("{}.service", name.stem())),
+                    UnitName::trusted,
+                )
+            }),
             wants: words("Unit", "Wants").map(UnitName::trusted).collect(),
             after: words("Unit", "After").map(UnitName::trusted).collect(),
-            asserts_paths: file.values("Unit", "AssertPathExists").map(|path| PathBuf::from(path.trim())).collect(),
+            asserts_paths: file
+                .values("Unit", "AssertPathExists")
+                .map(|path| PathBuf::from(path.trim()))
+                .collect(),
             conditions: file
                 .values("Service", "ExecCondition")
                 .filter_map(|command| command.trim().strip_prefix("+/usr/bin/test -e "))
@@ -109,7 +125,8 @@ impl Settings {
     }
 }
 
-/// `/bin/false` dies at once, `/bin/sh -c 'sleep 0.5; exit 1'` after a while; no other program ends by itself.
+/// `/bin/false` dies at once, `/bin/sh -c 'sleep 0.5; exit 1'` after a while; no other program ends
+/// by itself.
 fn dies(command: &str) -> Option<(Duration, i32)> {
     if command == "/bin/false" {
         return Some((Duration::ZERO, 1));
@@ -142,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_service_needs_a_command_and_the_drop_in_counts() {
-        let read = |text, drop_in| Settings::read(&UnitName::trusted("a.service"), text, drop_in).load;
+        let read =
+            |text, drop_in| Settings::read(&UnitName::trusted("a.service"), text, drop_in).load;
         assert_eq!(read("[Service]\nType=simple\n", ""), "bad-setting");
         assert_eq!(read("[Service]\nExecStart=/bin/x\n", ""), "loaded");
         assert_eq!(read("[Service]\n", "[Service]\nExecStart=/bin/x\n"), "loaded");
@@ -159,9 +177,13 @@ mod tests {
 
     #[test]
     fn times_are_read_as_systemd_writes_them() {
-        for (text, millis) in
-            [("5", Some(5000)), ("1min 30s", Some(90_000)), ("200ms", Some(200)), ("0", Some(0)), ("soon", None)]
-        {
+        for (text, millis) in [
+            ("5", Some(5000)),
+            ("1min 30s", Some(90_000)),
+            ("200ms", Some(200)),
+            ("0", Some(0)),
+            ("soon", None),
+        ] {
             assert_eq!(duration(text), millis.map(Duration::from_millis), "{text}");
         }
     }

@@ -1,4 +1,5 @@
-//! The simulated manager: the state of each unit, and what jobs, ends of processes and elapsed times make of it. No task, no lock.
+//! The simulated manager: the state of each unit, and what jobs, ends of processes and elapsed
+//! times make of it. No task, no lock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -128,7 +129,12 @@ impl Manager {
 
     pub(super) fn listed(&self, name: &UnitName) -> Option<Listed> {
         let unit = self.units.get(name)?;
-        Some(Listed { load: unit.load.into(), active: unit.active.into(), sub: unit.sub.into(), job: unit.job.is_some() })
+        Some(Listed {
+            load: unit.load.into(),
+            active: unit.active.into(),
+            sub: unit.sub.into(),
+            job: unit.job.is_some(),
+        })
     }
 
     pub(super) fn all(&self) -> BTreeMap<UnitName, Listed> {
@@ -140,7 +146,10 @@ impl Manager {
     }
 
     pub(super) fn environment(&self, name: &UnitName) -> Option<Vec<String>> {
-        self.units.get(name).filter(|unit| unit.active == "active").map(|unit| unit.environment.clone())
+        self.units
+            .get(name)
+            .filter(|unit| unit.active == "active")
+            .map(|unit| unit.environment.clone())
     }
 
     pub(super) fn job(&self, name: &UnitName) -> Option<Job> {
@@ -181,14 +190,20 @@ impl Manager {
 
     /// Links a unit that fleet wrote, as its `[Install]` section says.
     pub(super) fn enable(&mut self, name: &UnitName) -> Result<(), String> {
-        let Some((text, _)) = self.files.get(name) else { return Err(format!("Unit {name} does not exist")) };
+        let Some((text, _)) = self.files.get(name) else {
+            return Err(format!("Unit {name} does not exist"));
+        };
         let file = UnitFile::parse_lenient(text);
         let mut aliases = file.values("Install", "Alias").flat_map(str::split_whitespace);
-        if let Some(alias) = aliases.find(|alias| UnitName::trusted(*alias).suffix() != name.suffix()) {
+        if let Some(alias) =
+            aliases.find(|alias| UnitName::trusted(*alias).suffix() != name.suffix())
+        {
             return Err(format!("Cannot alias {name} as {alias}."));
         }
-        let by =
-            ["WantedBy", "RequiredBy"].into_iter().flat_map(|key| file.values("Install", key)).flat_map(str::split_whitespace);
+        let by = ["WantedBy", "RequiredBy"]
+            .into_iter()
+            .flat_map(|key| file.values("Install", key))
+            .flat_map(str::split_whitespace);
         for target in by {
             self.links.entry(UnitName::trusted(target)).or_default().insert(name.clone());
         }
@@ -202,9 +217,11 @@ impl Manager {
         });
     }
 
-    /// `systemctl soft-reboot`: all that runs is stopped, and systemd begins anew. `/run` stays, with the files and links in it.
+    /// `systemctl soft-reboot`: all that runs is stopped, and systemd begins anew. `/run` stays,
+    /// with the files and links in it.
     pub(super) fn soft_reboot(&mut self) {
-        let up: Vec<UnitName> = self.units.keys().filter(|name| self.is_up(name)).cloned().collect();
+        let up: Vec<UnitName> =
+            self.units.keys().filter(|name| self.is_up(name)).cloned().collect();
         for name in up {
             self.clean_up(&name);
             self.observer.iter().for_each(|observer| observer(&name, "inactive", &[]));
@@ -219,7 +236,12 @@ impl Manager {
 
     /// `systemctl isolate`: all that runs is stopped but for `kept`.
     pub(super) fn isolate(&mut self, kept: &[UnitName]) {
-        let up: Vec<UnitName> = self.units.keys().filter(|name| self.is_up(name) && !kept.contains(name)).cloned().collect();
+        let up: Vec<UnitName> = self
+            .units
+            .keys()
+            .filter(|name| self.is_up(name) && !kept.contains(name))
+            .cloned()
+            .collect();
         for name in up {
             let _ = self.install(&name, Job::Stop); // it is loaded: nothing refuses
         }
@@ -248,9 +270,11 @@ impl Manager {
 
     /// Takes a job, and runs it unless it has to wait. `None`: there was nothing to stop.
     pub(super) fn queue(&mut self, name: &UnitName, job: Job) -> Result<Option<u32>, String> {
-        if job != Job::Start && self.units.get(name).is_some_and(|unit| unit.settings.refuses_stop) {
+        if job != Job::Start && self.units.get(name).is_some_and(|unit| unit.settings.refuses_stop)
+        {
             return Err(format!(
-                "Operation refused, unit {name} may be requested by dependency only (it is configured to refuse manual start/stop)."
+                "Operation refused, unit {name} may be requested by dependency only (it is \
+                    configured to refuse manual start/stop)."
             ));
         }
         let id = self.install(name, job)?;
@@ -271,7 +295,9 @@ impl Manager {
                 self.forget_if_idle(name);
             }
             (_, "deactivating", _) | (Job::Start, "activating", "start") => {} // goes on when that has ended
-            (Job::Stop, ..) | (Job::Restart, "active", _) | (Job::Restart, _, "start") => self.begin_stop(name, "stop-sigterm"),
+            (Job::Stop, ..) | (Job::Restart, "active", _) | (Job::Restart, _, "start") => {
+                self.begin_stop(name, "stop-sigterm")
+            }
             (Job::Start | Job::Restart, ..) => self.begin_start(name),
         }
     }
@@ -292,7 +318,9 @@ impl Manager {
                 }
                 self.wait(&name, Job::Start);
             }
-            Then::Dies(code) => self.process_ended(&name, if code == 0 { "success" } else { "exit-code" }, code),
+            Then::Dies(code) => {
+                self.process_ended(&name, if code == 0 { "success" } else { "exit-code" }, code)
+            }
             Then::Stopped => self.stopped(&name),
             Then::Killed => {
                 self.fails_with(&name, "timeout");
@@ -342,7 +370,11 @@ impl Manager {
         let waits = unit.settings.notify && self.programs.contains_key(name);
         let hangs = waits || self.behaviours.get(name) == Some(&Behaviour::Hangs);
         if self.programs.contains_key(name) {
-            let child = Child { invocation: unit.invocation, terminate: Arc::new(Notify::new()), task: None };
+            let child = Child {
+                invocation: unit.invocation,
+                terminate: Arc::new(Notify::new()),
+                task: None,
+            };
             self.children.insert(name.clone(), child);
         }
         self.step(name, Some(("activating", "start")), (!hangs).then_some((Then::Started, None)));
@@ -368,7 +400,11 @@ impl Manager {
             "mount" => "mounted",
             _ => "active",
         };
-        let watched = unit.settings.watchdog.filter(|_| self.programs.contains_key(name)).map(|time| real(time, self.rate_ppm));
+        let watched = unit
+            .settings
+            .watchdog
+            .filter(|_| self.programs.contains_key(name))
+            .map(|time| real(time, self.rate_ppm));
         if !oneshot {
             unit.outcome.result = "success".to_string();
             unit.watched_until = watched.map(|time| Instant::now() + time);
@@ -399,7 +435,13 @@ impl Manager {
             return self.process_ended(name, if code == 0 { "success" } else { "exit-code" }, code);
         }
         let (delay, epoch) = (Some(real(after, self.rate_ppm)), unit.invocation);
-        self.timers.push(Timer { delay, lags: false, name: name.clone(), epoch, then: Then::Dies(code) });
+        self.timers.push(Timer {
+            delay,
+            lags: false,
+            name: name.clone(),
+            epoch,
+            then: Then::Dies(code),
+        });
     }
 
     /// Enters a state and says what follows; timers of earlier steps are void.
@@ -419,7 +461,13 @@ impl Manager {
         }
         if let Some((then, delay)) = next {
             let delay = delay.map(|delay| real(delay, self.rate_ppm));
-            self.timers.push(Timer { delay, lags: then == Then::Killed, name: name.clone(), epoch, then });
+            self.timers.push(Timer {
+                delay,
+                lags: then == Then::Killed,
+                name: name.clone(),
+                epoch,
+                then,
+            });
         }
     }
 
@@ -440,7 +488,8 @@ impl Manager {
 
     /// systemd keeps no unit that is inactive and has no job.
     pub(super) fn forget_if_idle(&mut self, name: &UnitName) {
-        if self.units.get(name).is_some_and(|unit| unit.active == "inactive" && unit.job.is_none()) {
+        if self.units.get(name).is_some_and(|unit| unit.active == "inactive" && unit.job.is_none())
+        {
             self.units.remove(name);
         }
     }
@@ -494,22 +543,32 @@ impl Manager {
     }
 
     fn hosts(&self, name: &UnitName) -> Option<&(String, String)> {
-        [Some(name.clone()), name.template()].iter().flatten().find_map(|name| self.host_files.get(name))
+        [Some(name.clone()), name.template()]
+            .iter()
+            .flatten()
+            .find_map(|name| self.host_files.get(name))
     }
 
     /// Whether the host's own file is the one that systemd would read.
     fn is_hosts(&self, name: &UnitName) -> bool {
-        self.hosts(name).is_some_and(|(path, _)| path.starts_with("/etc/") || self.ours(name).is_none())
+        self.hosts(name)
+            .is_some_and(|(path, _)| path.starts_with("/etc/") || self.ours(name).is_none())
     }
 
     pub(super) fn taken_over(&self, name: &UnitName) -> Option<TakenOver> {
         self.ours(name)?;
         let (path, _) = self.hosts(name).filter(|_| self.is_hosts(name))?;
-        Some(TakenOver { path: path.clone(), in_force: self.units.get(name).is_none_or(|unit| unit.is_hosts) })
+        Some(TakenOver {
+            path: path.clone(),
+            in_force: self.units.get(name).is_none_or(|unit| unit.is_hosts),
+        })
     }
 }
 
-/// How long a time of a host's clock takes in real time. Whole milliseconds: tokio's timers round the rest by the host's own clock.
+/// How long a time of a host's clock takes in real time. Whole milliseconds: tokio's timers round
+/// the rest by the host's own clock.
 pub(super) fn real(time: Duration, rate_ppm: i64) -> Duration {
-    Duration::from_millis((time.as_millis() as i64 * 1_000_000).div_euclid(1_000_000 + rate_ppm) as u64)
+    Duration::from_millis(
+        (time.as_millis() as i64 * 1_000_000).div_euclid(1_000_000 + rate_ppm) as u64
+    )
 }

@@ -1,4 +1,5 @@
-//! A bare D-Bus client on one host's systemd: the yardstick. It keeps 64 calls in flight and waits until all units are in the state.
+//! A bare D-Bus client on one host's systemd: the yardstick. It keeps 64 calls in flight and waits
+//! until all units are in the state.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,7 +30,8 @@ impl Bare {
         &self.root
     }
 
-    /// Writes unit files the way fleet does: one each, with a drop-in that spreads them over slices.
+    /// Writes unit files the way fleet does: one each, with a drop-in that spreads them over
+    /// slices.
     pub(crate) fn write(&self, prefix: &str, count: usize, text: &str) -> Result<()> {
         let dir = self.root.join("run/systemd/system");
         for i in 1..=count {
@@ -53,19 +55,30 @@ impl Bare {
     }
 
     /// Asks for `method` on all units, and waits until `active` of them are. Seconds.
-    pub(crate) async fn all(&self, method: &str, prefix: &str, count: usize, active: usize) -> Result<f64> {
+    pub(crate) async fn all(
+        &self,
+        method: &str,
+        prefix: &str,
+        count: usize,
+        active: usize,
+    ) -> Result<f64> {
         let begin = Instant::now();
         let calls = stream::iter(1..=count).map(|i| {
             let name = format!("{prefix}@{i}.service");
             async move { self.call(method, &(name.as_str(), "replace")).await }
         });
         let answers: Vec<Result<()>> = calls.buffer_unordered(64).collect().await;
-        ensure!(answers.iter().all(Result::is_ok), "a bare call failed: {:?}", answers.iter().find(|a| a.is_err()));
+        ensure!(
+            answers.iter().all(Result::is_ok),
+            "a bare call failed: {:?}",
+            answers.iter().find(|a| a.is_err())
+        );
         self.wait(prefix, active).await?;
         Ok(begin.elapsed().as_secs_f64())
     }
 
-    /// Waits until exactly `count` units of the template are active. The cgroups are looked at first, which costs systemd nothing.
+    /// Waits until exactly `count` units of the template are active. The cgroups are looked at
+    /// first, which costs systemd nothing.
     pub(crate) async fn wait(&self, prefix: &str, count: usize) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(180);
         loop {
@@ -118,8 +131,14 @@ impl Bare {
         self.call("StartUnit", &(name, "replace")).await
     }
 
-    async fn call<B: serde::Serialize + zbus::zvariant::DynamicType>(&self, method: &str, body: &B) -> Result<()> {
-        self.bus.call_method(Some(SYSTEMD), "/org/freedesktop/systemd1", Some(MANAGER), method, body).await?;
+    async fn call<B: serde::Serialize + zbus::zvariant::DynamicType>(
+        &self,
+        method: &str,
+        body: &B,
+    ) -> Result<()> {
+        self.bus
+            .call_method(Some(SYSTEMD), "/org/freedesktop/systemd1", Some(MANAGER), method, body)
+            .await?;
         Ok(())
     }
 
@@ -127,7 +146,8 @@ impl Bare {
     fn cgroups(&self, prefix: &str) -> usize {
         let v1 = self.root.join("sys/fs/cgroup/systemd/fleet.slice");
         let fleet = if v1.exists() { v1 } else { self.root.join("sys/fs/cgroup/fleet.slice") };
-        // Only the template's own: a walk over those of 4,000 other units every few milliseconds would be measured, too.
+        // Only the template's own: a walk over those of 4,000 other units every few milliseconds
+        // would be measured, too.
         count(&fleet.join(format!("fleet-{prefix}.slice")), &format!("{prefix}@"))
     }
 
@@ -135,10 +155,12 @@ impl Bare {
     pub(crate) fn pid1_ms(&self) -> f64 {
         let process = self.root.parent().unwrap_or(Path::new("/"));
         let text = std::fs::read_to_string(process.join("schedstat")).unwrap_or_default();
-        text.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1e6
+        text.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(f64::NAN)
+            / 1e6
     }
 
-    /// Waits until PID 1 has nothing left to do: what one measurement leaves behind must not count in the next.
+    /// Waits until PID 1 has nothing left to do: what one measurement leaves behind must not count
+    /// in the next.
     pub(crate) async fn settle(&self) {
         loop {
             let before = self.pid1_ms();

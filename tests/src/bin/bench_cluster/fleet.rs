@@ -13,11 +13,20 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) fn connect(lab: &Lab, host: &str) -> Result<Fleet> {
         let socket = lab.path_in(host, "/run/fleet.sock")?;
-        Ok(Fleet { http: fleet_tests::http().unix_socket(socket).timeout(Duration::from_secs(300)).build()? })
+        Ok(Fleet {
+            http: fleet_tests::http()
+                .unix_socket(socket)
+                .timeout(Duration::from_secs(300))
+                .build()?,
+        })
     }
 
     pub(crate) async fn put(&self, name: &str, text: &str, desired: &str) -> Result<()> {
-        let body = Unit { text: Some(text.to_string()), desired_state: desired.to_string(), ..Unit::default() };
+        let body = Unit {
+            text: Some(text.to_string()),
+            desired_state: desired.to_string(),
+            ..Unit::default()
+        };
         self.send(self.http.put(url(&format!("units/{name}"))).json(&body)).await
     }
 
@@ -34,7 +43,8 @@ impl Fleet {
         Ok(self.http.get("http://fleet/metrics").send().await?.text().await?)
     }
 
-    /// Follows units until `enough` of the first says so. Calls `ready` once the first line is there.
+    /// Follows units until `enough` of the first says so. Calls `ready` once the first line is
+    /// there.
     pub(crate) async fn follow(
         &self,
         name: &str,

@@ -1,4 +1,5 @@
-//! One host: fleet's rate of starts and stops against a bare client's, a trickle, 5,000 at once, and growth with running units.
+//! One host: fleet's rate of starts and stops against a bare client's, a trickle, 5,000 at once,
+//! and growth with running units.
 
 use std::time::Instant;
 
@@ -53,7 +54,8 @@ async fn rate(fleet: &Fleet, bare: &Bare) -> Result<()> {
     bare.remove("bare", UNITS);
     fleet.destroy("bench@.service").await?;
     let n = UNITS as f64;
-    let (up, bare_up, down, bare_down) = (median(ours), median(theirs), median(ours_down), median(theirs_down));
+    let (up, bare_up, down, bare_down) =
+        (median(ours), median(theirs), median(ours_down), median(theirs_down));
     println!(
         "scale bench=300, accepted → active: {:.0}/s; bare client {:.0}/s; ratio {:.2} (bar 0.9)",
         n / up,
@@ -88,7 +90,10 @@ async fn trickle(fleet: &Fleet, bare: &Bare) -> Result<()> {
         let begin = Instant::now();
         for i in 1..=100 {
             let dir = bare.root().join("run/systemd/system");
-            std::fs::write(dir.join(format!("reload@{i}.service")), format!("{SLEEPS}Slice=fleet-reload.slice\n"))?;
+            std::fs::write(
+                dir.join(format!("reload@{i}.service")),
+                format!("{SLEEPS}Slice=fleet-reload.slice\n"),
+            )?;
             bare.reload().await?;
             bare.start(&format!("reload@{i}.service")).await?;
         }
@@ -99,7 +104,11 @@ async fn trickle(fleet: &Fleet, bare: &Bare) -> Result<()> {
         bare.reload().await?;
     }
     let (ours, theirs) = (median(ours), median(theirs));
-    println!("a trickle of 100 units: {ours:.0}/s; with a reload for each {theirs:.1}/s; ratio {:.0} (bar 15)", ours / theirs);
+    println!(
+        "a trickle of 100 units: {ours:.0}/s; with a reload for each {theirs:.1}/s; ratio {:.0} \
+            (bar 15)",
+        ours / theirs
+    );
     Ok(())
 }
 
@@ -107,9 +116,10 @@ async fn trickle(fleet: &Fleet, bare: &Bare) -> Result<()> {
 pub(crate) async fn growth() -> Result<()> {
     let lab = Lab::up(&Options { name: "bench1".into(), hosts: 1, ..Options::default() })?;
     let (fleet, bare) = (Fleet::connect(&lab, "h1")?, Bare::connect(&lab, "h1").await?);
-    for (what, text) in
-        [("units that log", SLEEPS.to_owned()), ("silent units", format!("{SLEEPS}StandardOutput=null\nStandardError=null\n"))]
-    {
+    for (what, text) in [
+        ("units that log", SLEEPS.to_owned()),
+        ("silent units", format!("{SLEEPS}StandardOutput=null\nStandardError=null\n")),
+    ] {
         fleet.put("crowd@.service", &text, "").await?;
         fleet.put("more@.service", &text, "").await?;
         bare.write("bare", MORE, &text)?;
@@ -125,9 +135,12 @@ pub(crate) async fn growth() -> Result<()> {
             bare.wait(unit, 0).await?;
         }
         let [few, many] = &costs[..] else { continue };
-        for (who, (wall, cpu), (late_wall, late_cpu)) in [("fleet", few[0], many[0]), ("bare client", few[1], many[1])] {
+        for (who, (wall, cpu), (late_wall, late_cpu)) in
+            [("fleet", few[0], many[0]), ("bare client", few[1], many[1])]
+        {
             println!(
-                "{what}, {who}: a start beside 250: {wall:.2} ms, PID 1 {cpu:.2} ms; beside 4,000: {late_wall:.2} ms, PID 1 {late_cpu:.2} ms; ratio {:.2} (bar 1.5)",
+                "{what}, {who}: a start beside 250: {wall:.2} ms, PID 1 {cpu:.2} ms; beside \
+                    4,000: {late_wall:.2} ms, PID 1 {late_cpu:.2} ms; ratio {:.2} (bar 1.5)",
                 late_wall / wall
             );
         }
@@ -164,9 +177,12 @@ async fn at_once(fleet: &Fleet, bare: &Bare) -> Result<()> {
     bare.wait("burst", 5000).await?;
     let took = begin.elapsed().as_secs_f64();
     let metrics = fleet.metrics().await?;
-    let value = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or(" ?").trim().to_string();
+    let value = |name: &str| {
+        metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or(" ?").trim().to_string()
+    };
     println!(
-        "5,000 starts at once: {took:.1} s; connections to the bus {}, most calls in flight {} (bar 100), most jobs {} (systemd's end: 512), reloads {}",
+        "5,000 starts at once: {took:.1} s; connections to the bus {}, most calls in flight {} \
+            (bar 100), most jobs {} (systemd's end: 512), reloads {}",
         value("fleet_systemd_connections_total"),
         value("fleet_systemd_calls_in_flight_max"),
         value("fleet_systemd_jobs_in_flight_max"),

@@ -1,6 +1,8 @@
-//! The figures of docs/performance.md, on hosts of the lab: `bench_cluster [host|growth|three|idle|leader]…`; all of them without an argument.
+//! The figures of docs/performance.md, on hosts of the lab: `bench_cluster
+//! [host|growth|three|idle|leader]…`; all of them without an argument.
 //!
-//! Each compares with a bare D-Bus client on the same hosts in the same run: these machines are noisy, ratios are not.
+//! Each compares with a bare D-Bus client on the same hosts in the same run: these machines are
+//! noisy, ratios are not.
 #![allow(clippy::print_stdout, reason = "the figures are its output")]
 
 mod bare;
@@ -16,7 +18,10 @@ use anyhow::Result;
 async fn main() -> Result<()> {
     let asked: Vec<String> = std::env::args().skip(1).collect();
     let wanted = |name: &str| asked.is_empty() || asked.iter().any(|a| a == name);
-    println!("load average {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
+    println!(
+        "load average {}",
+        std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim()
+    );
     if wanted("host") {
         host::run().await?;
     }

@@ -1,4 +1,5 @@
-//! Three hosts: 0 → 1,000 units against the bare rate of the same hosts side by side; one unit on an idle cluster.
+//! Three hosts: 0 → 1,000 units against the bare rate of the same hosts side by side; one unit on
+//! an idle cluster.
 
 use std::time::{Duration, Instant};
 
@@ -52,9 +53,18 @@ async fn thousand(fleet: &Fleet, bares: &[Bare]) -> Result<()> {
             bare.write("bare", share, SLEEPS)?;
         }
         let begin = Instant::now();
-        try_join_all(bares.iter().zip(SHARES).map(|(bare, share)| bare.all("StartUnit", "bare", share, share))).await?;
+        try_join_all(
+            bares
+                .iter()
+                .zip(SHARES)
+                .map(|(bare, share)| bare.all("StartUnit", "bare", share, share)),
+        )
+        .await?;
         let bare_up = begin.elapsed().as_secs_f64();
-        try_join_all(bares.iter().zip(SHARES).map(|(bare, share)| bare.all("StopUnit", "bare", share, 0))).await?;
+        try_join_all(
+            bares.iter().zip(SHARES).map(|(bare, share)| bare.all("StopUnit", "bare", share, 0)),
+        )
+        .await?;
         for (bare, share) in bares.iter().zip(SHARES) {
             bare.remove("bare", share);
         }
@@ -74,7 +84,8 @@ async fn thousand(fleet: &Fleet, bares: &[Bare]) -> Result<()> {
     Ok(())
 }
 
-/// From the sending of a unit to the line that says it is active; the cluster is idle in between, so that reports are not held back.
+/// From the sending of a unit to the line that says it is active; the cluster is idle in between,
+/// so that reports are not held back.
 async fn one(fleet: &Fleet) -> Result<()> {
     let mut took = Vec::new();
     for i in 0..30 {
@@ -85,7 +96,11 @@ async fn one(fleet: &Fleet) -> Result<()> {
             sent.set(Instant::now());
             fleet.put(&name, SLEEPS, "launched").await
         };
-        let done = fleet.follow(&name, submit, |unit| unit.exists && unit.done && unit.instances.iter().any(|i| i.done)).await?;
+        let done = fleet
+            .follow(&name, submit, |unit| {
+                unit.exists && unit.done && unit.instances.iter().any(|i| i.done)
+            })
+            .await?;
         took.push((done - sent.get()).as_secs_f64() * 1000.0);
     }
     for i in 0..30 {
@@ -93,7 +108,8 @@ async fn one(fleet: &Fleet) -> Result<()> {
     }
     let worst = took.iter().copied().fold(0.0, f64::max);
     println!(
-        "one unit on an idle cluster, submit → reported active: median {:.1} ms, worst of 30 {worst:.1} ms (bar 20 ms)",
+        "one unit on an idle cluster, submit → reported active: median {:.1} ms, worst of 30 \
+            {worst:.1} ms (bar 20 ms)",
         median(took)
     );
     Ok(())

@@ -31,8 +31,12 @@ pub(crate) type Fault = fn(usize, &mut Toll) -> Result<Vec<f64>>;
 /// The name on the command line, what is measured, and how.
 pub(crate) const FAULTS: [(&str, &str, Fault); 5] = [
     ("container", "container killed → runs again (by the agent, no Restart=)", container),
-    ("machine", "machine lost → count restored", |runs, toll| machine(runs, toll, Lost::Follower)),
-    ("store", "machine lost together with etcd's leader → count restored", |runs, toll| machine(runs, toll, Lost::StoreLeader)),
+    ("machine", "machine lost → count restored", |runs, toll| {
+        machine(runs, toll, Lost::Follower)
+    }),
+    ("store", "machine lost together with etcd's leader → count restored", |runs, toll| {
+        machine(runs, toll, Lost::StoreLeader)
+    }),
     ("leader", "leader lost → next unit runs", leader),
     ("both", "fleet's and etcd's leader lost with one machine → count restored", |runs, toll| {
         machine(runs, toll, Lost::BothLeaders)
@@ -50,15 +54,18 @@ enum Lost {
     BothLeaders,
 }
 
-/// How long after etcd's leader was moved the fault is made: nothing that fleet does about the move goes on then.
+/// How long after etcd's leader was moved the fault is made: nothing that fleet does about the move
+/// goes on then.
 const MOVED: Duration = Duration::from_secs(15);
 
 fn container(runs: usize, _: &mut Toll) -> Result<Vec<f64>> {
     with_cluster("container", |cluster| {
-        // The same script in a container; its pid in there is another one, so lives are told apart by their beginnings.
+        // The same script in a container; its pid in there is another one, so lives are told apart
+        // by their beginnings.
         let text = recorder("Delegate=yes\n", "").replace(
             "ExecStart=/bin/sh",
-            "ExecStart=/usr/bin/podman run --rm --replace --name=%p-%i --cgroups=split --network=host -v /var/lib/records:/var/lib/records \
+            "ExecStart=/usr/bin/podman run --rm --replace --name=%p-%i --cgroups=split \
+                --network=host -v /var/lib/records:/var/lib/records \
              localhost/busybox:latest /bin/sh",
         );
         cluster.submit("box@.service", &text)?;
@@ -70,7 +77,9 @@ fn container(runs: usize, _: &mut Toll) -> Result<Vec<f64>> {
             settle(cluster, "box", COUNT)?;
             // The container's own process, not podman's monitor.
             let name = unit.trim_end_matches(".service").replace('@', "-");
-            let pid = cluster.lab.sh(&host, &format!("podman inspect --format '{{{{.State.Pid}}}}' {name}"))?;
+            let pid = cluster
+                .lab
+                .sh(&host, &format!("podman inspect --format '{{{{.State.Pid}}}}' {name}"))?;
             let at = record::now()?;
             cluster.lab.sh(&host, &format!("kill -9 {pid}"))?;
             took.push(next_start(cluster, &unit, at)? - at);
@@ -90,18 +99,25 @@ fn machine(runs: usize, toll: &mut Toll, which: Lost) -> Result<Vec<f64>> {
         let mut took = Vec::new();
         for _ in 0..runs {
             let leader = cluster.leader()?;
-            let follower = cluster.hosts().into_iter().find(|host| *host != leader).context("a follower")?;
+            let follower =
+                cluster.hosts().into_iter().find(|host| *host != leader).context("a follower")?;
             let lost = if which == Lost::BothLeaders { leader.clone() } else { follower };
             cluster.lead_store_from(if which == Lost::Follower { &leader } else { &lost })?;
             std::thread::sleep(MOVED);
-            ensure!(cluster.leader()? == leader, "another machine leads since etcd's leader was moved");
+            ensure!(
+                cluster.leader()? == leader,
+                "another machine leads since etcd's leader was moved"
+            );
             let before = record::lives(&cluster.lab)?.len();
             let at = record::now()?;
             cluster.lab.kill(&lost)?;
             settle(cluster, "web", COUNT)?;
             let lives = record::lives(&cluster.lab)?;
             ensure!(lives.len() > before, "nothing was started anew");
-            let last = lives.iter().filter(|life| life.unit.starts_with("web@") && life.from > at).map(|life| life.from);
+            let last = lives
+                .iter()
+                .filter(|life| life.unit.starts_with("web@") && life.from > at)
+                .map(|life| life.from);
             took.push(last.fold(0.0, f64::max) - at);
             settle(cluster, "only", FENCED)?;
             cluster.lab.boot(&lost)?;
@@ -124,19 +140,24 @@ fn leader(runs: usize, toll: &mut Toll) -> Result<Vec<f64>> {
         let mut took = Vec::new();
         for run in 0..runs {
             let leader = cluster.leader()?;
-            let asker = cluster.hosts().into_iter().find(|host| *host != leader).context("another host")?;
+            let asker =
+                cluster.hosts().into_iter().find(|host| *host != leader).context("another host")?;
             let unit = format!("next{run}.service");
             cluster.write(&asker, &format!("/root/{unit}"), &recorder("", ""))?;
             cluster.lab.sh(&leader, "systemctl kill --kill-whom=main --signal=KILL fleetd")?;
             let at = record::now()?;
-            let said = cluster.fleetctl(&asker, &["start", "--no-block", &format!("/root/{unit}")])?;
+            let said =
+                cluster.fleetctl(&asker, &["start", "--no-block", &format!("/root/{unit}")])?;
             ensure!(said.code == 0, "{said:?}");
             took.push(next_start(cluster, &unit, at)? - at);
             cluster.wait_until_ready()?;
         }
         let now = alive(cluster, "")?;
-        let lives_on =
-            |life: &&Life| now.iter().any(|other| (&other.unit, &other.host, other.pid) == (&life.unit, &life.host, life.pid));
+        let lives_on = |life: &&Life| {
+            now.iter().any(|other| {
+                (&other.unit, &other.host, other.pid) == (&life.unit, &life.host, life.pid)
+            })
+        };
         toll.watched += watched.len() * runs;
         toll.stopped += watched.len() - watched.iter().filter(lives_on).count();
         count_duplicates(&cluster.lab, toll)?;
@@ -174,7 +195,10 @@ fn alive(cluster: &Cluster, prefix: &str) -> Result<Vec<Life>> {
     let mut lives = record::lives(&cluster.lab)?;
     let (now, hosts) = (record::now()?, cluster.hosts());
     lives.retain(|life| {
-        life.unit.starts_with(prefix) && !life.stopped && life.until > now - SILENCE && hosts.contains(&life.host)
+        life.unit.starts_with(prefix)
+            && !life.stopped
+            && life.until > now - SILENCE
+            && hosts.contains(&life.host)
     });
     Ok(lives)
 }
@@ -183,7 +207,11 @@ fn alive(cluster: &Cluster, prefix: &str) -> Result<Vec<Life>> {
 fn next_start(cluster: &Cluster, unit: &str, at: f64) -> Result<f64> {
     wait_for(&format!("{unit} to start"), LIMIT, || {
         let lives = record::lives(&cluster.lab)?;
-        lives.iter().find(|life| life.unit == unit && life.from > at).map(|life| life.from).context("not yet")
+        lives
+            .iter()
+            .find(|life| life.unit == unit && life.from > at)
+            .map(|life| life.from)
+            .context("not yet")
     })
 }
 
@@ -198,7 +226,8 @@ fn running_host(cluster: &Cluster, unit: &str) -> Result<String> {
 }
 
 fn count_duplicates(lab: &Lab, toll: &mut Toll) -> Result<()> {
-    let fenced: Vec<Life> = record::lives(lab)?.into_iter().filter(|life| life.unit.starts_with("only@")).collect();
+    let fenced: Vec<Life> =
+        record::lives(lab)?.into_iter().filter(|life| life.unit.starts_with("only@")).collect();
     toll.fenced_lives += fenced.len();
     toll.duplicates += record::overlaps(&fenced).len();
     Ok(())

@@ -1,7 +1,9 @@
-//! The figures of docs/reliability.md, on hosts of the lab: `bench_reliability [container|machine|store|leader|both]… [--runs N]`.
+//! The figures of docs/reliability.md, on hosts of the lab: `bench_reliability
+//! [container|machine|store|leader|both]… [--runs N]`.
 //!
-//! Seconds from a fault until the wanted count runs again, by the units' own records (`fleet_tests::record`); how often a fenced unit
-//! had two copies, and how many workloads a fault of the control plane stopped, over all runs.
+//! Seconds from a fault until the wanted count runs again, by the units' own records
+//! (`fleet_tests::record`); how often a fenced unit had two copies, and how many workloads a fault
+//! of the control plane stopped, over all runs.
 #![allow(clippy::print_stdout, reason = "the figures are its output")]
 
 mod faults;
@@ -16,7 +18,13 @@ fn main() -> Result<()> {
     let (mut runs, mut asked) = (RUNS, Vec::new());
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--runs" => runs = args.next().context("--runs wants a number")?.parse().context("--runs wants a number")?,
+            "--runs" => {
+                runs = args
+                    .next()
+                    .context("--runs wants a number")?
+                    .parse()
+                    .context("--runs wants a number")?
+            }
             name => {
                 ensure!(
                     faults::FAULTS.iter().any(|(known, ..)| *known == name),
@@ -27,7 +35,10 @@ fn main() -> Result<()> {
             }
         }
     }
-    println!("load average {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
+    println!(
+        "load average {}",
+        std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim()
+    );
     let mut toll = faults::Toll::default();
     for (name, what, run) in faults::FAULTS {
         if asked.is_empty() || asked.iter().any(|asked| asked == name) {
@@ -40,8 +51,14 @@ fn main() -> Result<()> {
             );
         }
     }
-    println!("fenced units with two copies at once, over {} lives: {}", toll.fenced_lives, toll.duplicates);
-    println!("workloads stopped by faults of the control plane, of {}: {}", toll.watched, toll.stopped);
+    println!(
+        "fenced units with two copies at once, over {} lives: {}",
+        toll.fenced_lives, toll.duplicates
+    );
+    println!(
+        "workloads stopped by faults of the control plane, of {}: {}",
+        toll.watched, toll.stopped
+    );
     Ok(())
 }
 

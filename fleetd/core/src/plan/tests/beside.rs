@@ -44,7 +44,8 @@ fn a_follower_moves_after_its_unit() {
 #[test]
 fn a_follower_that_strayed_comes_back_to_its_unit() {
     check(
-        "machine a\nmachine b\nunit db.service\nunit s.service | MachineOf=db.service\non a: db.service\non b: s.service",
+        "machine a\nmachine b\nunit db.service\nunit s.service | MachineOf=db.service\non a: \
+            db.service\non b: s.service",
         expect![[r#"
             - s.service off b: Unfit(NotBeside("db.service"))
             + s.service on a: MachineOf: db.service is here"#]],
@@ -54,7 +55,8 @@ fn a_follower_that_strayed_comes_back_to_its_unit() {
 #[test]
 fn a_follower_of_nothing_waits() {
     check(
-        "machine a\nunit s.service | MachineOf=db.service\nunit t.service | MachineOf=web@x.service\nunit web@.service x1",
+        "machine a\nunit s.service | MachineOf=db.service\nunit t.service | \
+            MachineOf=web@x.service\nunit web@.service x1",
         expect![[r#"
             + web@1.service on a: fewest units of the machines that fit
             ! s.service: 1 × MachineOf=db.service, which is not there
@@ -65,7 +67,9 @@ fn a_follower_of_nothing_waits() {
 #[test]
 fn a_follower_of_a_global_unit_takes_its_least_loaded_machine() {
     check(
-        "machine a\nmachine b\nmachine c\nunit agent.service | Global=true | MachineMetadata=x=y\nunit s.service | MachineOf=agent.service\nunit z.service\non a: z.service\nmachine b x=y\nmachine a x=y",
+        "machine a\nmachine b\nmachine c\nunit agent.service | Global=true | \
+            MachineMetadata=x=y\nunit s.service | MachineOf=agent.service\nunit z.service\non a: \
+            z.service\nmachine b x=y\nmachine a x=y",
         expect![[r#"
             + agent.service on a: global unit
             + agent.service on b: global unit
@@ -145,7 +149,8 @@ fn a_unit_that_conflicts_with_itself_runs_once_a_machine() {
 #[test]
 fn a_conflict_with_one_replica_leaves_room_for_the_others() {
     check(
-        "machine a\nunit db.service | Conflicts=web@1.service\nunit web@.service x3\non a: db.service",
+        "machine a\nunit db.service | Conflicts=web@1.service\nunit web@.service x3\non a: \
+            db.service",
         expect![[r#"
         + web@2.service on a: fewest units of the machines that fit
         + web@3.service on a: fewest units of the machines that fit
@@ -156,7 +161,8 @@ fn a_conflict_with_one_replica_leaves_room_for_the_others() {
 #[test]
 fn of_two_that_have_come_to_conflict_the_first_by_name_stays() {
     check(
-        "machine a\nmachine b\nunit x.service\nunit y.service | Conflicts=x.*\non a: x.service y.service",
+        "machine a\nmachine b\nunit x.service\nunit y.service | Conflicts=x.*\non a: x.service \
+            y.service",
         expect![[r#"
         - y.service off a: Unfit(Conflict(x.service))
         + y.service on b: machine a fits no longer"#]],
@@ -226,8 +232,8 @@ fn a_unit_pushes_what_it_replaces_to_where_its_own_constraints_let_it_run() {
 
 #[test]
 fn what_is_replaced_stays_where_nothing_else_takes_it_and_moves_when_something_does() {
-    let cluster =
-        "machine a disk=ssd\nmachine b\nunit old.service | MachineMetadata=disk=ssd\nunit new.service | Replaces=old.service";
+    let cluster = "machine a disk=ssd\nmachine b\nunit old.service | \
+        MachineMetadata=disk=ssd\nunit new.service | Replaces=old.service";
     check(&format!("{cluster}\non a: old.service new.service"), expect![]);
     check(
         &format!("{cluster}\nmachine c disk=ssd\non a: old.service new.service"),
@@ -240,7 +246,8 @@ fn what_is_replaced_stays_where_nothing_else_takes_it_and_moves_when_something_d
 #[test]
 fn two_that_replace_each_other_leave_each_other_alone() {
     check(
-        "machine a\nmachine b\nunit x.service | Replaces=y.*\nunit y.service | Replaces=x.*\non a: x.service y.service",
+        "machine a\nmachine b\nunit x.service | Replaces=y.*\nunit y.service | Replaces=x.*\non \
+            a: x.service y.service",
         expect![],
     );
     // Nor does a round of three on two machines go on for ever.

@@ -48,7 +48,10 @@ fn with_a_budget_a_new_text_waits_until_the_last_one_runs() {
          on b: web@2.service/rev=1
          runs a: web@1.service/activating web@3.service
          runs b: web@2.service",
-        expect!["… web@.service: 2 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so"],
+        expect![
+            "… web@.service: 2 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 \
+                be so"
+        ],
     );
 }
 
@@ -75,7 +78,10 @@ fn a_machine_that_says_nothing_of_its_assignment_holds_up_the_rollout() {
          on a: web@1.service/rev=1
          on b: web@2.service/rev=1
          runs b: web@2.service",
-        expect!["… web@.service: 2 to go: 1 of 2 is unavailable, and MaxUnavailable lets at most 1 be so"],
+        expect![
+            "… web@.service: 2 to go: 1 of 2 is unavailable, and MaxUnavailable lets at most 1 \
+                be so"
+        ],
     );
 }
 
@@ -89,7 +95,10 @@ fn a_report_of_an_earlier_assignment_does_not_tell_that_what_came_back_runs() {
          on b: web@2.service
          runs a gen=0: web@1.service
          runs b: web@2.service",
-        expect!["… web@.service: 2 to go: 1 of 2 is unavailable, and MaxUnavailable lets at most 1 be so"],
+        expect![
+            "… web@.service: 2 to go: 1 of 2 is unavailable, and MaxUnavailable lets at most 1 \
+                be so"
+        ],
     );
 }
 
@@ -205,7 +214,8 @@ fn what_has_failed_already_leaves_a_drained_machine_past_a_spent_budget() {
 }
 
 #[test]
-fn a_new_text_that_fits_elsewhere_only_moves_within_the_budget_and_one_that_fits_nowhere_stops_nothing() {
+fn a_new_text_that_fits_elsewhere_only_moves_within_the_budget_and_one_that_fits_nowhere_stops_nothing()
+ {
     check(
         "machine a
          machine b s=1
@@ -264,8 +274,10 @@ fn what_runs_beside_has_its_own_budget_asked_when_it_has_to_go_along() {
          drain a
          unit web@.service x3
          unit side@.service x3 | MachineOf=web@%i.service | MaxUnavailable=1
-         on a: web@1.service web@2.service web@3.service side@1.service side@2.service side@3.service
-         runs a: web@1.service web@2.service web@3.service side@1.service side@2.service side@3.service",
+         on a: web@1.service web@2.service web@3.service side@1.service side@2.service \
+         side@3.service
+         runs a: web@1.service web@2.service web@3.service side@1.service side@2.service \
+         side@3.service",
         expect![[r#"
             - web@1.service off a: Drained
             + web@1.service on b: machine a is drained
@@ -283,14 +295,20 @@ fn what_is_being_stopped_or_was_restarted_lately_is_neither_up_nor_free_to_chang
          unit web@.service x3 rev=2 | MaxUnavailable=1
          on a: web@1.service/rev=1 web@2.service/rev=1 web@3.service/rev=1
          runs a: web@1.service/deactivating web@2.service web@3.service",
-        expect!["… web@.service: 3 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so"],
+        expect![
+            "… web@.service: 3 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 \
+                be so"
+        ],
     );
     check(
         "machine a
          unit web@.service x3 rev=2 | MaxUnavailable=1
          on a: web@1.service/rev=1 web@2.service/rev=1 web@3.service/rev=1
          runs a: web@1.service/restarted web@2.service web@3.service",
-        expect!["… web@.service: 3 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so"],
+        expect![
+            "… web@.service: 3 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 \
+                be so"
+        ],
     );
 }
 
@@ -304,7 +322,10 @@ fn what_came_up_a_moment_ago_is_not_known_to_stay_up() {
          on b: web@2.service/rev=1
          runs a: web@1.service/settling web@3.service
          runs b: web@2.service",
-        expect!["… web@.service: 2 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so"],
+        expect![
+            "… web@.service: 2 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 \
+                be so"
+        ],
     );
 }
 
@@ -319,11 +340,13 @@ fn the_moves_of_a_text_that_failed_do_not_count_against_the_next() {
     assert_eq!(after.assignments["a"].instances["web.service"].moves, 0);
 }
 
-/// Every machine does as it is assigned, but for one instance that goes on failing until it is changed.
+/// Every machine does as it is assigned, but for one instance that goes on failing until it is
+/// changed.
 fn carried_out(snapshot: &Snapshot) -> Snapshot {
     let mut next = snapshot.clone();
     for (id, assignment) in &snapshot.assignments {
-        let instances = assignment.instances.keys().map(|name| runs(assignment, name.as_str())).collect();
+        let instances =
+            assignment.instances.keys().map(|name| runs(assignment, name.as_str())).collect();
         let report = Report { generation: assignment.generation, instances, ..Report::default() };
         next.reports.insert(id.clone(), Arc::new(report));
     }
@@ -335,9 +358,13 @@ fn up(snapshot: &Snapshot) -> usize {
     let on = |id: &crate::name::MachineId| {
         let (assignment, report) = (&snapshot.assignments[id], snapshot.reports.get(id));
         let is_up = |name: &&crate::name::UnitName| {
-            report.filter(|report| report.generation == assignment.generation).is_some_and(|report| {
-                report.instances.get(*name).is_some_and(|s| s.active == "active" && s.hash == assignment.instances[*name].hash)
-            })
+            report.filter(|report| report.generation == assignment.generation).is_some_and(
+                |report| {
+                    report.instances.get(*name).is_some_and(|s| {
+                        s.active == "active" && s.hash == assignment.instances[*name].hash
+                    })
+                },
+            )
         };
         assignment.instances.keys().filter(is_up).count()
     };
@@ -353,7 +380,8 @@ proptest! {
         (drained, most) in (0..4usize, 1..4usize),
     ) {
         let ids = ["a", "b", "c", "d"];
-        let mut lines = vec![format!("unit web@.service x{} rev=2 | MaxUnavailable={most}", on.len())];
+        let mut lines = vec![format!("unit web@.service x{} rev=2 | \
+            MaxUnavailable={most}", on.len())];
         lines.push(format!("drain {}", ids[drained]));
         for (index, id) in ids.iter().enumerate() {
             lines.push(format!("machine {id}"));
@@ -367,7 +395,8 @@ proptest! {
         for _ in 0..=2 * on.len() {
             let planned = plan(&now);
             let after = applied(&now, &planned);
-            // Whatever was up before and is touched is taken down: it stays up for the judge only where nothing changed.
+            // Whatever was up before and is touched is taken down: it stays up for the judge only
+            // where nothing changed.
             let touched: Vec<_> = planned.changes.iter().map(Change::instance).collect();
             let lost = touched.iter().filter(|name| {
                 now.reports.values().any(|report| report.instances.get(**name).is_some_and(|status| status.active == "active"))
@@ -376,7 +405,8 @@ proptest! {
             lost.sort();
             lost.dedup();
             let down = on.len() - up(&now);
-            prop_assert!(lost.len() <= most.saturating_sub(down), "{} down, {} taken down, in\n{}\n{}", down, lost.len(), lines.join("\n"), print(&planned));
+            prop_assert!(lost.len() <= most.saturating_sub(down), "{} down, {} taken down, \
+                in\n{}\n{}", down, lost.len(), lines.join("\n"), print(&planned));
             prop_assert!(plan(&after).documents.is_empty(), "{}\n{}\n{}", lines.join("\n"), print(&planned), print(&plan(&after)));
             now = carried_out(&after);
         }

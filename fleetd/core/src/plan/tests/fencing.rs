@@ -47,7 +47,10 @@ fn a_fenced_unit_of_a_lost_machine_waits_until_its_copy_has_surely_ended() {
 fn a_fenced_unit_stays_while_its_silent_machines_keeper_holds_the_lease() {
     check(
         "machine a\nunit db.service | Fence=yes\non b: db.service\nkeeper b held",
-        expect!["… db.service: fenced: machine b is silent, but its keeper holds its lease and the copy there runs on"],
+        expect![
+            "… db.service: fenced: machine b is silent, but its keeper holds its lease and the \
+                copy there runs on"
+        ],
     );
 }
 
@@ -88,7 +91,10 @@ fn a_fenced_unit_leaves_a_living_machine_in_two_plans() {
     // The agent has read it and not stopped it yet; a report of an older generation says nothing.
     for waiting in ["report a gen=2: db.service", "report a gen=1: web.service"] {
         let waits = plan(&then(&first, &off, waiting));
-        assert_eq!(print(&waits), "… db.service: fenced: waits until machine a reports its copy stopped");
+        assert_eq!(
+            print(&waits),
+            "… db.service: fenced: waits until machine a reports its copy stopped"
+        );
         assert!(waits.documents.is_empty());
     }
     let gone = then(&first, &off, "report a gen=2: ");
@@ -96,14 +102,18 @@ fn a_fenced_unit_leaves_a_living_machine_in_two_plans() {
     expect!["+ db.service on b: machine a fits no longer"].assert_eq(&print(&on));
     let after = applied(&gone, &on);
     assert!(after.assignments["a"].off.is_empty());
-    let token =
-        |snapshot: &Snapshot, machine: &str| snapshot.assignments[machine].instances["db.service"].fence.clone().unwrap().token;
+    let token = |snapshot: &Snapshot, machine: &str| {
+        snapshot.assignments[machine].instances["db.service"].fence.clone().unwrap().token
+    };
     assert!(token(&after, "b") > token(&first, "a"));
 }
 
 #[test]
 fn a_failing_fenced_unit_moves_in_two_plans_and_counts_its_move() {
-    let first = snapshot("machine a\nmachine b\nunit db.service | Fence=yes\non a: db.service\ngave-up a: db.service");
+    let first = snapshot(
+        "machine a\nmachine b\nunit db.service | Fence=yes\non a: db.service\ngave-up a: \
+            db.service",
+    );
     let off = plan(&first);
     expect![[r#"
         - db.service off a: Failed
@@ -117,18 +127,21 @@ fn a_failing_fenced_unit_moves_in_two_plans_and_counts_its_move() {
 #[test]
 fn a_unit_that_was_destroyed_and_submitted_again_waits_for_its_old_copy() {
     check(
-        "machine a\nmachine b\nunit db.service | Fence=yes\non a:\noff a: db.service/gen=2\nkeeper a held",
+        "machine a\nmachine b\nunit db.service | Fence=yes\non a:\noff a: \
+            db.service/gen=2\nkeeper a held",
         expect!["… db.service: fenced: waits until machine a reports its copy stopped"],
     );
     // Also when the machine was lost since.
     check(
-        "machine b\nunit db.service | Fence=yes\non a:\noff a: db.service/gen=2\nkeeper a silent=1000",
+        "machine b\nunit db.service | Fence=yes\non a:\noff a: db.service/gen=2\nkeeper a \
+            silent=1000",
         expect![[r#"
             … db.service: fenced: waits until its copy on the lost machine a has surely ended
             wake at 1105000"#]],
     );
     check(
-        "machine b\nsettling a\nunit db.service | Fence=yes\non a:\noff a: db.service/gen=2\nkeeper a silent=999999",
+        "machine b\nsettling a\nunit db.service | Fence=yes\non a:\noff a: \
+            db.service/gen=2\nkeeper a silent=999999",
         expect![],
     );
 }
@@ -183,7 +196,8 @@ fn what_starts_after_a_fenced_unit_stops_before_it_and_is_waited_for_too() {
          keeper b silent=106000",
     );
     let assignment = lost.assignments.get_mut("b").map(std::sync::Arc::make_mut).unwrap();
-    assignment.instances.get_mut("app.service").unwrap().fence.as_mut().unwrap().after = vec!["db.service".into()];
+    assignment.instances.get_mut("app.service").unwrap().fence.as_mut().unwrap().after =
+        vec!["db.service".into()];
     expect![[r#"
         - app.service off b: Lost
         + app.service on a: machine b was lost
@@ -194,7 +208,8 @@ fn what_starts_after_a_fenced_unit_stops_before_it_and_is_waited_for_too() {
 }
 
 #[test]
-fn what_was_taken_off_a_machine_waits_while_so_many_are_missing_that_each_is_given_up_in_its_turn() {
+fn what_was_taken_off_a_machine_waits_while_so_many_are_missing_that_each_is_given_up_in_its_turn()
+{
     check(
         "machine a
          unit db.service | Fence=yes

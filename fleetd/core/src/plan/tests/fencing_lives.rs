@@ -1,4 +1,5 @@
-//! At most one live copy, tried on random histories: a naive cluster runs what it is assigned, by the rules that its hosts enforce.
+//! At most one live copy, tried on random histories: a naive cluster runs what it is assigned, by
+//! the rules that its hosts enforce.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,7 +31,8 @@ enum Event {
     Plan,
     /// Another one leads.
     NewLeader,
-    /// The machine's agent reads its assignment: it stops what is not in it, and starts what its keeper allows.
+    /// The machine's agent reads its assignment: it stops what is not in it, and starts what its
+    /// keeper allows.
     Agent(usize),
     /// … and reports.
     Report(usize),
@@ -67,14 +69,21 @@ struct Run {
     silence: Silence,
     /// The last generation that each agent acted on.
     read: BTreeMap<MachineId, u64>,
-    /// Copies that may be alive, with the time at which systemd has surely ended them, once it began.
+    /// Copies that may be alive, with the time at which systemd has surely ended them, once it
+    /// began.
     alive: BTreeMap<(UnitName, MachineId), Option<u64>>,
 }
 
 impl Run {
     fn new() -> Run {
         let all = snapshot(CLUSTER);
-        Run { now: all.clone(), all, silence: Silence::default(), read: BTreeMap::new(), alive: BTreeMap::new() }
+        Run {
+            now: all.clone(),
+            all,
+            silence: Silence::default(),
+            read: BTreeMap::new(),
+            alive: BTreeMap::new(),
+        }
     }
 
     fn machine(&self, index: usize) -> MachineId {
@@ -93,7 +102,10 @@ impl Run {
             Event::Report(m) => self.report(&self.machine(*m)),
             Event::Machine(m, true) => {
                 let id = self.machine(*m);
-                self.now.machines.entry(id.clone()).or_insert_with(|| self.all.machines[&id].clone());
+                self.now
+                    .machines
+                    .entry(id.clone())
+                    .or_insert_with(|| self.all.machines[&id].clone());
             }
             Event::Machine(m, false) => {
                 let id = self.machine(*m);
@@ -125,25 +137,38 @@ impl Run {
         self.read.insert(id.clone(), assignment.generation);
         self.alive.retain(|(name, on), _| on != id || assignment.instances.contains_key(name));
         if self.now.keepers.get(id).is_some_and(|keeper| keeper.held) {
-            let fenced = assignment.instances.iter().filter(|(_, placement)| placement.fence.is_some());
+            let fenced =
+                assignment.instances.iter().filter(|(_, placement)| placement.fence.is_some());
             self.alive.extend(fenced.map(|(name, _)| ((name.clone(), id.clone()), None)));
         }
     }
 
     /// What the agent saw when it last acted: a machine that is not there reports nothing.
     fn report(&mut self, id: &MachineId) {
-        let (Some(generation), true) = (self.read.get(id), self.now.machines.contains_key(id)) else { return };
+        let (Some(generation), true) = (self.read.get(id), self.now.machines.contains_key(id))
+        else {
+            return;
+        };
         let here = self.alive.keys().filter(|(_, on)| on == id);
         let instances = here.map(|(name, _)| (name.clone(), InstanceStatus::default())).collect();
-        self.now.reports.insert(id.clone(), Arc::new(Report { generation: *generation, instances, ..Report::default() }));
+        self.now.reports.insert(
+            id.clone(),
+            Arc::new(Report { generation: *generation, instances, ..Report::default() }),
+        );
     }
 
-    /// systemd begins to stop what is bound to the guard at the latest when an answer on its way and the watchdog are over.
+    /// systemd begins to stop what is bound to the guard at the latest when an answer on its way
+    /// and the watchdog are over.
     fn keeper(&mut self, id: MachineId, held: bool) {
         let revision = self.now.revision;
         let keeper = self.now.keepers.entry(id.clone()).or_default();
         if held && !keeper.held {
-            *keeper = KeeperState { life: revision, held, watchdog_ms: WATCHDOG_MS, ..KeeperState::default() };
+            *keeper = KeeperState {
+                life: revision,
+                held,
+                watchdog_ms: WATCHDOG_MS,
+                ..KeeperState::default()
+            };
         } else if !held && keeper.held {
             keeper.held = false;
             let dead_at = self.now.now_ms + ANSWER_MS + WATCHDOG_MS + STOP_MS;
@@ -163,11 +188,15 @@ impl Run {
             self.now.units.insert(name, unit);
         }
         for m in 0..3 {
-            [Event::Machine(m, true), Event::Keeper(m, true), Event::Label(m, 1)].iter().for_each(|event| self.happen(event));
+            [Event::Machine(m, true), Event::Keeper(m, true), Event::Label(m, 1)]
+                .iter()
+                .for_each(|event| self.happen(event));
         }
         for _ in 0..8 {
             self.happen(&Event::Plan);
-            (0..3).for_each(|m| [Event::Agent(m), Event::Report(m)].iter().for_each(|event| self.happen(event)));
+            (0..3).for_each(|m| {
+                [Event::Agent(m), Event::Report(m)].iter().for_each(|event| self.happen(event))
+            });
             self.happen(&Event::Time(60_000));
         }
     }

@@ -31,7 +31,8 @@ fn units_of_a_lost_machine_run_elsewhere_and_its_document_is_emptied() {
 #[test]
 fn a_machine_that_may_come_back_keeps_its_units() {
     check(
-        "machine a\nsettling b\nunit db.service\nunit web@.service x2\non b: db.service web@1.service",
+        "machine a\nsettling b\nunit db.service\nunit web@.service x2\non b: db.service \
+            web@1.service",
         expect!["+ web@2.service on a: fewest units of the machines that fit"],
     );
 }
@@ -43,7 +44,10 @@ fn a_copy_that_runs_wins_over_one_that_may_come_back() {
 
 #[test]
 fn a_machine_that_came_back_stops_what_has_moved() {
-    check("machine a\nmachine b\nunit db.service\non a: db.service\non b: db.service", expect!["- db.service off b: Twice"]);
+    check(
+        "machine a\nmachine b\nunit db.service\non a: db.service\non b: db.service",
+        expect!["- db.service off b: Twice"],
+    );
 }
 
 #[test]
@@ -68,7 +72,8 @@ fn a_failing_unit_moves_to_the_machine_with_fewest_siblings() {
 fn a_failing_unit_is_moved_again_only_after_a_growing_pause() {
     for (moves, since) in [(0, 999_000), (1, 985_000), (3, 999_999), (20, 999_000)] {
         let before = snapshot(&format!(
-            "machine a\nmachine b\nunit x.service\non a: x.service/moves={moves}/since={since}\ngave-up a: x.service"
+            "machine a\nmachine b\nunit x.service\non a: \
+                x.service/moves={moves}/since={since}\ngave-up a: x.service"
         ));
         let wait = (10_000u64 << moves).min(3_600_000);
         assert_eq!(print(&plan(&before)), format!("wake at {}", since + wait), "{moves}");
@@ -78,9 +83,16 @@ fn a_failing_unit_is_moved_again_only_after_a_growing_pause() {
 #[test]
 fn a_failing_unit_that_ran_well_for_long_is_moved_as_if_for_the_first_time() {
     let at = |now: u64| {
-        let text = format!("now {now}\nmachine a\nmachine b\nunit x.service\non a: x.service/moves=9\ngave-up a: x.service");
+        let text = format!(
+            "now {now}\nmachine a\nmachine b\nunit x.service\non a: x.service/moves=9\ngave-up a: \
+                x.service"
+        );
         let plan = plan(&snapshot(&text));
-        plan.documents.values().flat_map(|d| d.instances.values()).map(|p| p.moves).collect::<Vec<_>>()
+        plan.documents
+            .values()
+            .flat_map(|d| d.instances.values())
+            .map(|p| p.moves)
+            .collect::<Vec<_>>()
     };
     assert_eq!((at(FORGET_MOVES_MS - 1), at(FORGET_MOVES_MS)), (vec![10], vec![1]));
 }
@@ -88,7 +100,11 @@ fn a_failing_unit_that_ran_well_for_long_is_moved_as_if_for_the_first_time() {
 #[test]
 fn a_failing_unit_stays_where_nothing_else_fits() {
     check("machine a\nunit x.service\non a: x.service\ngave-up a: x.service", expect![]);
-    check("machine a d=1\nmachine b\nunit x.service | MachineMetadata=d=1\non a: x.service\ngave-up a: x.service", expect![]);
+    check(
+        "machine a d=1\nmachine b\nunit x.service | MachineMetadata=d=1\non a: x.service\ngave-up \
+            a: x.service",
+        expect![],
+    );
 }
 
 #[test]
@@ -152,7 +168,10 @@ fn when_most_machines_vanish_at_once_their_units_move_one_machine_at_a_time() {
     .assert_eq(&print(&one));
     let slowed = one.slowed.clone().unwrap();
     let waits = slowed.waits.iter().map(MachineId::as_str).collect::<Vec<_>>();
-    assert_eq!((slowed.missing, slowed.there, waits, slowed.next_ms), (3, 2, vec!["d", "e"], 1_030_000));
+    assert_eq!(
+        (slowed.missing, slowed.there, waits, slowed.next_ms),
+        (3, 2, vec!["d", "e"], 1_030_000)
+    );
     // A machine that left was not lost: two are missing and two are there.
     let mut left = first.clone();
     left.left.insert(MachineId::new("c"));
