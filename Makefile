@@ -44,7 +44,7 @@ fmt:
 	$(STEP) fmt $(CARGO) fmt --all --check
 
 pages:
-	$(STEP) "widths of pages" sh tests/docs.sh
+	$(STEP) pages sh tests/docs.sh
 
 clippy: packages
 	$(STEP) clippy $(CARGO) clippy --workspace --all-targets -- -D warnings

@@ -1,12 +1,63 @@
 #!/bin/sh
-# Names each line of a page that is wider than 120 columns and neither a table's, a heading nor code: nobody reads those.
+# Checks what no compiler checks in texts; prints a line for each fault. Exit status: 0 if there is none.
+#
+#   - a line of a page wider than 120 columns that is no table, heading, link or code
+#   - a comment in Rust code wider than 100 columns
+#   - a link of a page to a file that is not there
+#   - a path named in docs/architecture.md or CONTRIBUTING.md that is not there
 set -eu
 cd "$(dirname "$(readlink -f "$0")")/.."
-LC_ALL=C.UTF-8
+
+# Columns are counted as bytes without those that continue a UTF-8 character, since not every awk knows characters.
+LC_ALL=C
 export LC_ALL
-git ls-files '*.md' | xargs awk '
-    FNR == 1 { code = 0 }
-    /^ *```/ { code = !code; next }
-    code || /^    / || /^\|/ || /^#/ || /^ *<?https?:/ { next }
-    length($0) > 120 { printf "%s:%d: %d columns; wrap at 100\n", FILENAME, FNR, length($0); wide = 1 }
-    END { exit wide }'
+
+main() {
+    faults=$(wide_pages; wide_comments; dead_links; dead_paths)
+    [ -z "$faults" ] || { printf '%s\n' "$faults"; exit 1; }
+}
+
+wide_pages() {
+    git ls-files '*.md' | xargs awk '
+        FNR == 1 { code = 0 }
+        /^ *```/ { code = !code; next }
+        code || /^    / || /^\|/ || /^#/ || /^ *<?https?:/ { next }
+        { gsub(/[\200-\277]/, "") }
+        length($0) > 120 { printf "%s:%d: %d columns; wrap at 100\n", FILENAME, FNR, length($0) }'
+}
+
+# Code in a comment is as wide as it is.
+wide_comments() {
+    git ls-files '*.rs' | xargs awk '
+        FNR == 1 { code = 0 }
+        !/^ *\/\// { code = 0; next }
+        /^ *\/\/[\/!]? *```/ { code = !code; next }
+        { gsub(/[\200-\277]/, "") }
+        !code && length($0) > 100 { printf "%s:%d: a comment of %d columns; wrap at 100\n", FILENAME, FNR, length($0) }'
+}
+
+dead_links() {
+    git ls-files '*.md' | while read -r page; do
+        grep -no '](\([^)#:]*\)[^):]*)' "$page" | while IFS=: read -r line link; do
+            path=${link#](}
+            path=${path%)}
+            path=${path%%#*}
+            [ -z "$path" ] || [ -e "$(dirname "$page")/$path" ] || echo "$page:$line: links to $path, which is not there"
+        done
+    done
+}
+
+# Any word in backticks that has a slash and ends as a file of ours does, or begins with a folder of ours.
+dead_paths() {
+    for page in docs/architecture.md CONTRIBUTING.md; do
+        [ -e "$page" ] || continue
+        grep -noE '`[A-Za-z0-9_.-]+/[A-Za-z0-9_./-]*`' "$page" | tr -d '`' | while IFS=: read -r line path; do
+            case $path in
+            *.rs | *.sh | *.md | fleetd/* | fleetctl/* | tests/* | docs/* | packaging/* | unit-examples/*)
+                [ -e "$path" ] || echo "$page:$line: names $path, which is not there" ;;
+            esac
+        done
+    done
+}
+
+main
