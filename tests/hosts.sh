@@ -8,7 +8,7 @@
 set -uo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.." || exit 1
 
-boots="cluster examples faults systemd"
+boots="cluster examples faults systemd tutorial"
 export CARGO=${CARGO:-cargo}
 logs=$(mktemp -d)
 declare -A program running

@@ -24,7 +24,7 @@ use serde::Serialize;
 
 pub use files::RECORDS;
 pub use host::exit_code;
-pub use options::{DEFAULT_NAME, Options, Store};
+pub use options::{DEFAULT_NAME, Options, Store, address, machine_id};
 pub use setup::{bin_folder, build, cache, packages, programs, setup};
 pub use wait::wait_for;
 

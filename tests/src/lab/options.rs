@@ -80,7 +80,7 @@ impl Options {
     pub(crate) fn spec(&self, image: PathBuf) -> Spec {
         let hosts = (1..=self.hosts).map(|number| HostSpec {
             name: format!("h{number}"),
-            address: format!("{}.{}", subnet(&self.name), 10 + number),
+            address: address(&self.name, number),
             machine_id: machine_id(&self.name, number),
         });
         Spec {
@@ -100,7 +100,13 @@ pub(crate) fn subnet(lab: &str) -> String {
     format!("10.77.{slot}")
 }
 
-fn machine_id(lab: &str, number: usize) -> String {
+/// The IPv4 address of a lab's host h1, h2, … by its number.
+pub fn address(lab: &str, number: usize) -> String {
+    format!("{}.{}", subnet(lab), 10 + number)
+}
+
+/// The machine id of a lab's host h1, h2, … by its number.
+pub fn machine_id(lab: &str, number: usize) -> String {
     let text = format!("{lab}/h{number}");
     format!("{:016x}{:016x}", hash(&text, 1), hash(&text, 2))
 }
