@@ -5,6 +5,7 @@
 #   - a comment in Rust code wider than 100 columns
 #   - a link of a page to a file that is not there
 #   - a path named in docs/architecture.md or CONTRIBUTING.md that is not there
+#   - a message in a table of docs/operating.md under "you see" that no program prints
 set -eu
 cd "$(dirname "$(readlink -f "$0")")/.."
 
@@ -13,7 +14,7 @@ LC_ALL=C
 export LC_ALL
 
 main() {
-    faults=$(wide_pages; wide_comments; dead_links; dead_paths)
+    faults=$(wide_pages; wide_comments; dead_links; dead_paths; dead_messages)
     [ -z "$faults" ] || { printf '%s\n' "$faults"; exit 1; }
 }
 
@@ -58,6 +59,20 @@ dead_paths() {
             esac
         done
     done
+}
+
+# Of a message in backticks, each piece between two `…` must stand in a source file; a string may go on in the next line.
+dead_messages() {
+    said=$(mktemp)
+    git ls-files 'fleetd/*src/*.rs' 'fleetctl/src/*.rs' | xargs sed -e ':a' -e '/\\$/{N;s/\\\n *//;ba' -e '}' >"$said"
+    awk '/^\| you see/ { rows = 1; next } !/^\|/ { rows = 0 } rows { print FNR "|" $0 }' docs/operating.md |
+        while IFS='|' read -r line _ message _; do
+            printf '%s\n' "$message" | grep -o '`[^`]*`' | tr -d '`' | sed 's/…/\n/g' | while read -r piece; do
+                [ ${#piece} -le 2 ] || grep -qF -e "$piece" "$said" ||
+                    echo "docs/operating.md:$line: no program says \"$piece\""
+            done
+        done
+    rm -f "$said"
 }
 
 main
