@@ -18,7 +18,8 @@ use fleet_core::wire::{AvailabilityWish, MachineAvailability, Remaining};
 use super::body::decode;
 use super::door::json_only;
 use super::error::ApiError;
-use super::{Api, machines, written};
+use super::settings::{self, is_known, no_such_machine};
+use super::{Api, written};
 use crate::process::panics;
 use crate::store::Part;
 
@@ -58,21 +59,8 @@ pub(super) async fn set(
     if !is_known(&mirror.cluster().snapshot, &id) {
         return Err(no_such_machine(&id));
     }
-    let revision =
-        machines::rewrite_settings(&api, &id, |settings| settings.availability = wish.availability)
-            .await?;
+    let revision = settings::rewrite(&api, &id, |set| set.availability = wish.availability).await?;
     Ok(written(StatusCode::NO_CONTENT, revision, &[]))
-}
-
-/// A machine that is there, or of which anything is left.
-pub(super) fn is_known(snapshot: &Snapshot, id: &MachineId) -> bool {
-    snapshot.machines.contains_key(id)
-        || snapshot.assignments.contains_key(id)
-        || snapshot.availability.contains_key(id)
-}
-
-pub(super) fn no_such_machine(id: impl std::fmt::Display) -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, format!("machine {id} does not exist"))
 }
 
 /// What of the machine is no global unit, with the reason why it is still there.

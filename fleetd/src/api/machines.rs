@@ -7,7 +7,6 @@ use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use fleet_core::model::{FORMAT, Settings};
 use fleet_core::name::MachineId;
 use fleet_core::wire;
 use schemars::JsonSchema;
@@ -17,12 +16,9 @@ use super::body::value_as_go;
 use super::door::json_or_nothing;
 use super::error::ApiError;
 use super::page::Page;
-use super::{Api, availability, written};
+use super::{Api, settings, written};
 use crate::process::clock;
-use crate::store::{Part, StoreError, Versioned};
-
-/// How often a write that somebody else overtook is tried again.
-const RETRIES: usize = 5;
+use crate::store::Part;
 
 /// The most operations of one PATCH.
 const MAX_OPERATIONS: usize = 1000;
@@ -115,11 +111,9 @@ async fn must_be_known(api: &Api, ids: BTreeSet<&MachineId>) -> Result<(), ApiEr
         if mirror.is_none() {
             mirror = Some(api.store().read(&[Part::Machines, Part::Assignments]).await?);
         }
-        if mirror
-            .as_ref()
-            .is_some_and(|mirror| !availability::is_known(&mirror.cluster().snapshot, id))
+        if mirror.as_ref().is_some_and(|mirror| !settings::is_known(&mirror.cluster().snapshot, id))
         {
-            return Err(availability::no_such_machine(id));
+            return Err(settings::no_such_machine(id));
         }
     }
     Ok(())
@@ -179,31 +173,8 @@ fn check(operation: Operation) -> Result<Edit, ApiError> {
 
 async fn carry_out(api: &Api, edit: Edit) -> Result<i64, ApiError> {
     let Edit { machine, key, value } = edit;
-    rewrite_settings(api, &machine, |settings| {
+    settings::rewrite(api, &machine, |settings| {
         drop(settings.metadata.insert(key.clone(), value.clone()))
     })
     .await
-}
-
-/// Changes what is set for a machine, whoever else does so at the same time. Answers with the
-/// revision.
-pub(super) async fn rewrite_settings(
-    api: &Api,
-    id: &MachineId,
-    change: impl Fn(&mut Settings),
-) -> Result<i64, ApiError> {
-    for _ in 0..RETRIES {
-        let old = api.store().settings(id).await?;
-        let revision = old.as_ref().map(|old| old.revision);
-        let mut settings = old.map_or_else(
-            || Settings { v: FORMAT, ..Settings::default() },
-            |Versioned { value, .. }| value,
-        );
-        change(&mut settings);
-        match api.store().put_settings(id, &settings, revision).await {
-            Err(StoreError::Conflict(_)) => {}
-            other => return Ok(other?),
-        }
-    }
-    Err(StoreError::Conflict(format!("the settings of {id}")).into())
 }

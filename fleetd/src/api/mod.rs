@@ -49,7 +49,10 @@ mod plans;
 mod remote;
 mod revisions;
 mod routes;
+mod settings;
 mod state;
+mod status;
+mod submission;
 mod tls;
 mod units;
 

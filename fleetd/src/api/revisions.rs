@@ -16,7 +16,8 @@ use super::Api;
 use super::body::decode;
 use super::door::json_only;
 use super::error::ApiError;
-use super::units::{Failed, RETRIES, Submission, known};
+use super::submission::{Failed, Submission};
+use super::units::{RETRIES, known};
 use crate::store::{Part, StoreError, Versioned};
 
 pub(super) async fn list(

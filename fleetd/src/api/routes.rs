@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::describe::{Body, Operation, Resource};
 use super::{
     availability, debug, documents, events, fencing, follow, import, journal, machines, page,
-    remote, revisions, state, units,
+    revisions, state, status, units,
 };
 
 /// Answer headers of writes.
@@ -106,7 +106,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
                 .errors([404, 409, 415]),
         ),
         Resource::at("/units/{unitName}/status").get(
-            remote::status,
+            status::status,
             Operation::new("getUnitStatus", "What `systemctl status` says, from the machines that \
                 run the unit.")
                 .query("machine", "The machine that is asked, as one fleetd asks another.")
