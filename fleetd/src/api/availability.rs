@@ -13,15 +13,48 @@ use fleet_core::model::{Availability, Snapshot, Unit};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Change, Plan};
 use fleet_core::view::Cluster;
+use fleet_core::wire;
 use fleet_core::wire::{AvailabilityWish, MachineAvailability, Remaining};
+use serde_json::json;
 
 use super::body::decode;
+use super::describe::{self, Operation, Resource, WRITTEN};
 use super::door::json_only;
 use super::error::ApiError;
 use super::settings::{self, is_known, no_such_machine};
 use super::{Api, written};
 use crate::process::panics;
 use crate::store::Part;
+
+/// What of the API is answered here.
+pub(super) fn routes() -> Vec<Resource> {
+    vec![
+        Resource::at("/machines/{machineID}/availability")
+            .get(
+                show,
+                Operation::new(
+                    "getMachineAvailability",
+                    "Whether a machine takes instances, and \
+                    what is still on it.",
+                )
+                .gives::<wire::MachineAvailability>("That.")
+                .errors([400, 404]),
+            )
+            .put(
+                set,
+                Operation::new(
+                    "setMachineAvailability",
+                    "Cordons or drains a machine, or has it \
+                    take instances again.",
+                )
+                .takes::<wire::AvailabilityWish>()
+                .example(json!({"availability": "active"}))
+                .answers(StatusCode::NO_CONTENT, "It was set.", describe::Body::None)
+                .headers(WRITTEN)
+                .errors([404, 409, 415]),
+            ),
+    ]
+}
 
 pub(super) async fn show(
     State(api): State<Api>,

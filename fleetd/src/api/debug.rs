@@ -8,9 +8,45 @@ use axum::response::{IntoResponse, Response};
 use fleet_core::check::StoreCheck;
 use fleet_core::name::MachineId;
 use fleet_core::view::Cluster;
+use serde_json::Value;
 
+use super::describe::{Operation, Resource};
 use super::error::ApiError;
 use super::{Api, remote};
+
+/// What of the API is answered here.
+pub(super) fn routes() -> Vec<Resource> {
+    vec![
+        Resource::at("/store/check").get(
+            check,
+            Operation::new(
+                "checkStore",
+                "Reads every document, and says what is \
+                wrong.",
+            )
+            .gives::<StoreCheck>("What was found."),
+        ),
+        Resource::at("/debug/snapshot").get(
+            snapshot,
+            Operation::new(
+                "getSnapshot",
+                "Everything that the leader's last plan saw, and the \
+                plan's digest.",
+            )
+            .query(
+                "plan",
+                "The digest of another plan, as events name it; the leader keeps \
+                    the last few.",
+            )
+            .query("machine", "The machine that is asked, as one fleetd asks another.")
+            .gives::<Value>(
+                "The snapshot, for `fleetctl debug replay`; its form is this \
+                    version's own.",
+            )
+            .errors([404, 502]),
+        ),
+    ]
+}
 
 pub(super) async fn check(State(api): State<Api>) -> Result<Json<StoreCheck>, ApiError> {
     Ok(Json(api.store().check().await?))

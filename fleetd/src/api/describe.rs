@@ -7,11 +7,24 @@ use axum::handler::Handler;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{MethodFilter, MethodRouter};
+use fleet_core::wire;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::Api;
 use super::error::ApiError;
+
+/// Answer headers of writes.
+pub(super) const WRITTEN: &[(&str, &str)] = &[
+    (
+        wire::REVISION_HEADER,
+        "The store's revision of this write: a follow from there misses nothing.",
+    ),
+    (
+        wire::WARNING_HEADER,
+        "One warning a value, as `line N: …`; may be absent, may come several times.",
+    ),
+];
 
 /// One path with the methods that it takes.
 pub(super) struct Resource {

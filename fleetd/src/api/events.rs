@@ -9,13 +9,16 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use fleet_core::event::Event;
 use fleet_core::name::UnitName;
+use fleet_core::wire;
 use fleet_core::wire::EventPage;
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
+use super::describe::{Operation, Resource};
 use super::error::ApiError;
 use crate::process::panics;
 use crate::store::kv::WatchEvent;
@@ -28,6 +31,32 @@ const RETRY: Duration = Duration::from_millis(300);
 struct Wanted {
     unit: Option<UnitName>,
     machine: Option<String>,
+}
+
+/// What of the API is answered here.
+pub(super) fn routes() -> Vec<Resource> {
+    vec![
+        Resource::at("/events").get(
+            list,
+            Operation::new("listEvents", "What the leaders decided and why, oldest first.")
+                .query("unit", "Only what concerns this unit: of a template all replicas.")
+                .query("machine", "Only what concerns this machine, by its whole or short id.")
+                .query_of(
+                    "lines",
+                    "Only so many of the \
+                    newest.",
+                    json!({"type": "integer", "minimum": 0}),
+                )
+                .query_of(
+                    "follow",
+                    "Whether to answer with a JSON document a line, of the type Event, and to go \
+                        on with each new one, for ever.",
+                    json!({"type": "boolean", "default": false}),
+                )
+                .gives::<wire::EventPage>("The events.")
+                .errors([400, 429]),
+        ),
+    ]
 }
 
 pub(super) async fn list(

@@ -12,12 +12,45 @@ use fleet_core::model::Snapshot;
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Held, Until};
 use fleet_core::view::Cluster;
+use fleet_core::wire;
 use fleet_core::wire::{FenceWait, Fencing, FencingPage, KeeperLease, OwnFencing};
 
+use super::describe::{Operation, Resource};
 use super::error::ApiError;
 use super::{Api, remote};
 use crate::keeper;
 use crate::process::clock;
+
+/// What of the API is answered here.
+pub(super) fn routes() -> Vec<Resource> {
+    vec![
+        Resource::at("/units/{unitName}/fencing").get(
+            show,
+            Operation::new(
+                "getUnitFencing",
+                "By whose lease the unit's fenced instances live and until when, or what the \
+                    leader waits for.",
+            )
+            .gives::<wire::FencingPage>(
+                "One entry an instance and machine; none if the unit is \
+                not fenced.",
+            )
+            .errors([400, 404]),
+        ),
+        Resource::at("/fencing").get(
+            own,
+            Operation::new(
+                "getFencing",
+                "What this machine itself knows of fenced units: its keeper's lease; as the \
+                    leader, who waits.",
+            )
+            .query("machine", "The machine that is asked, as one fleetd asks another.")
+            .query("unit", "Only what waits of this unit.")
+            .gives::<wire::OwnFencing>("What it knows.")
+            .errors([421]),
+        ),
+    ]
+}
 
 pub(super) async fn own(
     State(api): State<Api>,

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::UnitName;
 use fleet_core::wire::Progress;
+use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::StreamExt;
@@ -17,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
 use super::copies::Follower;
+use super::describe::{self, Operation, Resource};
 use super::error::ApiError;
 use crate::process::panics;
 use crate::store::Mirror;
@@ -30,6 +33,26 @@ const BURST: u32 = 10;
 
 /// How many units one follow may name.
 pub(super) const MAX_UNITS: usize = 1000;
+
+/// What of the API is answered here.
+pub(super) fn routes() -> Vec<Resource> {
+    vec![
+        Resource::at("/follow").get(
+            follow,
+            Operation::new("followUnits", "How far units are: one line at once, one at each \
+                change, for ever.")
+                .query_of(
+                    "unit",
+                    "A unit to follow.",
+                    json!({"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_UNITS}),
+                )
+                .required()
+                .answers(StatusCode::OK, "A JSON document a line, of the type \
+                    Progress.", describe::Body::Other("application/x-ndjson"))
+                .errors([400, 429]),
+        ),
+    ]
+}
 
 pub(super) async fn follow(
     State(api): State<Api>,

@@ -2,14 +2,19 @@
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
 use axum::extract::{Query, State};
+use axum::handler::Handler;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fleet_core::transfer::{self, Export, Import};
+use fleet_core::wire;
 use fleet_core::wire::REVISION_HEADER;
+use serde_json::json;
 
 use super::Api;
 use super::body::decode;
+use super::describe::{Operation, Resource};
 use super::door::json_only;
 use super::error::ApiError;
 use crate::process::clock;
@@ -18,6 +23,44 @@ use crate::store::Mirror;
 
 /// The most differing units that a refusal names.
 const NAMED: usize = 5;
+
+/// What of the API is answered here.
+pub(super) fn routes() -> Vec<Resource> {
+    vec![
+        Resource::at("/export").get(
+            export,
+            Operation::new(
+                "exportCluster",
+                "Units with what is wanted of them, and machines' \
+                settings, all of one revision.",
+            )
+            .gives::<transfer::Export>("The cluster, but for what runs where."),
+        ),
+        Resource::at("/import").post(
+            import.layer(DefaultBodyLimit::max(transfer::MAX_IMPORT_BYTES)),
+            Operation::new("importCluster", "Takes an exported cluster, all of it or nothing.")
+                .query_of(
+                    "dryRun",
+                    "Only say what would \
+                    change.",
+                    json!({"type": "boolean", "default": false}),
+                )
+                .query_of(
+                    "replace",
+                    "Replace units that are there and differ; else they refuse the import.",
+                    json!({"type": "boolean", "default": false}),
+                )
+                .takes::<transfer::Export>()
+                .gives::<transfer::Imported>("What changes.")
+                .headers(&[(
+                    wire::REVISION_HEADER,
+                    "The store's revision of the last write; \
+                    absent on a dry run.",
+                )])
+                .errors([409, 415]),
+        ),
+    ]
+}
 
 pub(super) async fn export(State(api): State<Api>) -> Result<Json<Export>, ApiError> {
     let mirror = api.store().read_all().await?;

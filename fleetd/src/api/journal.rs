@@ -15,6 +15,7 @@ use fleet_core::name::{MachineId, UnitName};
 use fleet_core::view::Cluster;
 use fleet_core::wire::NOTE_MARK;
 use futures_util::stream;
+use serde_json::json;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -24,6 +25,7 @@ use tokio_stream::{Stream, StreamExt};
 use tokio_util::io::ReaderStream;
 
 use super::Api;
+use super::describe::{self, Operation, Resource};
 use super::error::ApiError;
 use super::limits::MAX_LINE;
 use super::remote::{self, Place, Reach};
@@ -85,6 +87,57 @@ struct Wish {
     notes: bool,
     /// Where to begin, in milliseconds before now; else with the last `lines`.
     ago_ms: Option<u64>,
+}
+
+/// What of the API is answered here.
+pub(super) fn routes() -> Vec<Resource> {
+    vec![
+        Resource::at("/units/{unitName}/journal").get(
+            journal,
+            Operation::new(
+                "getUnitJournal",
+                "The unit's journal, from the machines that run it, \
+                as one stream.",
+            )
+            .query_of(
+                "lines",
+                "How many lines of the past.",
+                json!({"type": "integer", "minimum": 0, "maximum": u32::MAX, "default": 10}),
+            )
+            .query_of(
+                "follow",
+                "Whether to go on with each new line, for ever.",
+                json!({"type": "boolean", "default": false}),
+            )
+            .query_of(
+                "output",
+                "journalctl's format.",
+                json!({"type": "string", "enum": OUTPUTS, "default": "short"}),
+            )
+            .query_of(
+                "agoMs",
+                "Where to begin instead, in milliseconds before now.",
+                json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
+            )
+            .query_of(
+                "notes",
+                "Whether to say which machines do not answer, in lines that begin with a NUL \
+                        byte. Else an answer that lacks some breaks off, unless it is followed.",
+                json!({"type": "boolean", "default": false}),
+            )
+            .query("machine", "The machine that is asked, as one fleetd asks another.")
+            .answers(
+                StatusCode::OK,
+                "Lines of the \
+                    journal.",
+                describe::Body::Other(
+                    "text/plain; \
+                    charset=utf-8",
+                ),
+            )
+            .errors([400, 404, 409, 421, 429, 502]),
+        ),
+    ]
 }
 
 pub(super) async fn journal(

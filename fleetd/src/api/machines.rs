@@ -11,17 +11,50 @@ use fleet_core::name::MachineId;
 use fleet_core::wire;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::body::value_as_go;
+use super::describe::{self, Resource, WRITTEN};
 use super::door::json_or_nothing;
 use super::error::ApiError;
 use super::page::Page;
+use super::page::paged;
 use super::{Api, settings, written};
 use crate::process::clock;
 use crate::store::Part;
 
 /// The most operations of one PATCH.
 const MAX_OPERATIONS: usize = 1000;
+
+/// What of the API is answered here.
+pub(super) fn routes() -> Vec<Resource> {
+    vec![
+        Resource::at("/machines")
+            .get(
+                list,
+                paged(describe::Operation::new(
+                    "listMachines",
+                    "The machines of the cluster, by id.",
+                ))
+                .gives::<wire::MachinePage>("A page of machines.")
+                .discovered_as("Machines", "List"),
+            )
+            .patch(
+                patch,
+                describe::Operation::new("patchMachines", "Sets and removes labels of machines.")
+                    .takes::<Operations>()
+                    .example(json!([{
+                        "op": "add",
+                        "path": "/c2e1b5180a5ec645aa037c911a0f20bb/metadata/region",
+                        "value": "eu",
+                    }]))
+                    .answers(StatusCode::NO_CONTENT, "All was carried out.", describe::Body::None)
+                    .headers(WRITTEN)
+                    .errors([404, 409, 415])
+                    .discovered_as("Machines", "Patch"),
+            ),
+    ]
+}
 
 pub(super) async fn list(
     State(api): State<Api>,

@@ -46,6 +46,7 @@ mod machines;
 mod openapi;
 mod page;
 mod plans;
+mod process;
 mod remote;
 mod revisions;
 mod routes;
@@ -210,15 +211,6 @@ pub fn router(api: Api) -> Router {
         .layer(from_fn(in_our_words))
         .layer(from_fn(name_the_server))
         .with_state(api)
-}
-
-async fn version() -> impl IntoResponse {
-    axum::Json(wire::Version { version: env!("CARGO_PKG_VERSION").to_string() })
-}
-
-async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    let text = (api.shared.metrics)() + &api.shared.guests.metrics();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 /// A panic while one request is answered ends that answer, not fleetd: whoever may ask could else

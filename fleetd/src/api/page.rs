@@ -4,7 +4,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use fleet_core::wire::PAGE_ITEMS;
+use serde_json::json;
 
+use super::describe::Operation;
 use super::error::ApiError;
 
 /// The largest page that a client may ask for with `pageSize`.
@@ -13,6 +15,18 @@ pub(super) const LARGEST_PAGE: usize = 10_000;
 /// Whether a request wants a list without what costs most: our own `brief`.
 pub(super) fn is_brief(query: &[(String, String)]) -> bool {
     query.iter().any(|(key, value)| key == "brief" && (value == "true" || value == "1"))
+}
+
+/// A list that comes in pages.
+pub(super) fn paged(operation: Operation) -> Operation {
+    operation
+        .query("nextPageToken", "Which page: the `nextPageToken` of the page before.")
+        .query_of(
+            "pageSize",
+            "How many items a page holds; the same for all pages of a list.",
+            json!({"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": PAGE_ITEMS}),
+        )
+        .errors([400])
 }
 
 /// Which page a request wants.

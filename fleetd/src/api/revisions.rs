@@ -11,14 +11,45 @@ use axum::response::{IntoResponse, Response};
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::UnitFile;
 use fleet_core::wire;
+use serde_json::json;
 
 use super::Api;
 use super::body::decode;
+use super::describe::{Operation, Resource, WRITTEN};
 use super::door::json_only;
 use super::error::ApiError;
 use super::submission::{Failed, Submission};
 use super::units::{RETRIES, known};
 use crate::store::{Part, StoreError, Versioned};
+
+/// What of the API is answered here.
+pub(super) fn routes() -> Vec<Resource> {
+    vec![
+        Resource::at("/units/{unitName}/revisions").get(
+            list,
+            Operation::new(
+                "listUnitRevisions",
+                "The texts that a unit has had since it was \
+                submitted, newest first.",
+            )
+            .gives::<wire::RevisionPage>("The texts, by number and hash.")
+            .errors([400, 404]),
+        ),
+        Resource::at("/units/{unitName}/rollback").post(
+            rollback,
+            Operation::new(
+                "rollbackUnit",
+                "Gives a unit an earlier text again, as a new \
+                revision; its desired state stays.",
+            )
+            .takes::<wire::Rollback>()
+            .example(json!({}))
+            .gives::<wire::RolledBack>("The revisions before and now.")
+            .headers(WRITTEN)
+            .errors([404, 409, 415]),
+        ),
+    ]
+}
 
 pub(super) async fn list(
     State(api): State<Api>,

@@ -1,16 +1,56 @@
 //! `/state`: what systemd says of each unit on each machine.
 
+use super::Api;
+use super::describe::{Operation, Resource};
+use super::error::ApiError;
+use super::page::paged;
+use super::page::{Page, is_brief};
+use crate::store::Part;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use fleet_core::wire;
-
-use super::Api;
-use super::error::ApiError;
-use super::page::{Page, is_brief};
-use crate::store::Part;
+use serde_json::json;
 
 /// Assignments and units say which text it is that runs.
 const PARTS: &[Part] = &[Part::Units, Part::Assignments, Part::Reports];
+
+/// What of the API is answered here.
+pub(super) fn routes() -> Vec<Resource> {
+    vec![
+        Resource::at("/state").get(
+            list,
+            paged(Operation::new(
+                "listUnitStates",
+                "What systemd says of each unit on each \
+                machine.",
+            ))
+            .query("machineID", "Only of this machine.")
+            .query("unitName", "Only of this unit.")
+            .query_of(
+                "brief",
+                "Whether the first digits of hashes will \
+                    do.",
+                json!({"type": "boolean", "default": false}),
+            )
+            .gives::<wire::UnitStatePage>("A page of states, by unit, then machine.")
+            .discovered_as("UnitState", "List"),
+        ),
+        Resource::at("/state/{unitName}").get(
+            show,
+            Operation::new(
+                "getUnitState",
+                "What systemd says of one unit, on the first machine \
+                that reports it.",
+            )
+            .gives::<wire::UnitState>(
+                "The state; one with a name alone where no machine \
+                    reports any.",
+            )
+            .errors([400])
+            .discovered_as("UnitState", "Get"),
+        ),
+    ]
+}
 
 pub(super) async fn list(
     State(api): State<Api>,

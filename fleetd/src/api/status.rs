@@ -11,6 +11,7 @@ use fleet_core::wire;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
+use super::describe::{self, Operation, Resource};
 use super::error::ApiError;
 use super::limits::MAX_STATUS;
 use super::remote::{Place, Reach, all_places, ask, here, nowhere, parse, read};
@@ -18,6 +19,43 @@ use super::{Api, fencing};
 
 /// How long `systemctl status` may take: less than another machine waits for it.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// What of the API is answered here.
+pub(super) fn routes() -> Vec<Resource> {
+    vec![
+        Resource::at("/units/{unitName}/status").get(
+            status,
+            Operation::new(
+                "getUnitStatus",
+                "What `systemctl status` says, from the machines that \
+                run the unit.",
+            )
+            .query("machine", "The machine that is asked, as one fleetd asks another.")
+            .answers(
+                StatusCode::OK,
+                "systemctl's \
+                    words.",
+                describe::Body::Other(
+                    "text/plain; \
+                    charset=utf-8",
+                ),
+            )
+            .headers(&[
+                (
+                    wire::EXIT_STATUS_HEADER,
+                    "systemctl's exit status; the highest where it was \
+                        asked several times, 1 if a machine did not answer.",
+                ),
+                (
+                    wire::PROBLEM_HEADER,
+                    "A machine that did not answer, and why; the answer \
+                        lacks what it runs.",
+                ),
+            ])
+            .errors([400, 404, 409, 421, 429, 502]),
+        ),
+    ]
+}
 
 pub(super) async fn status(
     State(api): State<Api>,

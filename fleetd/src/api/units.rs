@@ -10,10 +10,13 @@ use fleet_core::count::{CountError, scaled};
 use fleet_core::model::DesiredState;
 use fleet_core::name::UnitName;
 use fleet_core::wire;
+use serde_json::json;
 
 use super::body::{decode, decode_as_go};
+use super::describe::{self, Operation, Resource, WRITTEN};
 use super::door::json_only;
 use super::error::ApiError;
+use super::page::paged;
 use super::page::{Page, is_brief};
 use super::submission::{
     Failed, Submission, is_global, owner, refused_count, restart_all, set_replicas,
@@ -26,6 +29,71 @@ const PARTS: &[Part] = &[Part::Units, Part::Assignments, Part::Reports];
 
 /// How often a write that somebody else overtook is tried again.
 pub(super) const RETRIES: usize = 8;
+
+/// What of the API is answered here.
+pub(super) fn routes() -> Vec<Resource> {
+    vec![
+        Resource::at("/units").get(
+            list,
+            paged(Operation::new("listUnits", "The units, by name, replicas among them."))
+                .query_of("brief", "Whether to leave out their \
+                    options.", json!({"type": "boolean", "default": false}))
+                .gives::<wire::UnitPage>("A page of units.")
+                .discovered_as("Units", "List"),
+        ),
+        Resource::at("/units/{unitName}")
+            .get(
+                show,
+                Operation::new("getUnit", "One unit, with its text.")
+                    .gives::<wire::Unit>("The unit.")
+                    .errors([400, 404])
+                    .discovered_as("Units", "Get"),
+            )
+            .put(
+                submit,
+                Operation::new("setUnit", "Submits a unit, replaces its text, or changes its \
+                    desired state.")
+                    .takes::<wire::Unit>()
+                    .example(json!({
+                        "desiredState": "launched",
+                        "options": [{"section": "Service", "name": "ExecStart", "value": "/bin/sleep infinity"}],
+                    }))
+                    .answers(StatusCode::CREATED, "It was created, or its text \
+                        replaced.", describe::Body::None)
+                    .answers(StatusCode::NO_CONTENT, "Its desired state was set.", describe::Body::None)
+                    .headers(WRITTEN)
+                    .errors([409, 415])
+                    .discovered_as("Units", "Set"),
+            )
+            .delete(
+                destroy,
+                Operation::new("destroyUnit", "Takes a unit off its machines and forgets it.")
+                    .answers(StatusCode::NO_CONTENT, "It was destroyed.", describe::Body::None)
+                    .headers(WRITTEN)
+                    .errors([400, 404, 409])
+                    .discovered_as("Units", "Delete"),
+            ),
+        Resource::at("/units/{unitName}/replicas").put(
+            scale,
+            Operation::new("scaleUnit", "Sets the wanted count of a template, and launches it if \
+                it was inactive.")
+                .takes::<wire::Scale>()
+                .example(json!({"replicas": 5}))
+                .gives::<wire::Scaled>("The count before, and now.")
+                .headers(WRITTEN)
+                .errors([404, 409, 415]),
+        ),
+        Resource::at("/units/{unitName}/restart").post(
+            restart,
+            Operation::new("restartUnit", "Restarts a launched unit wherever it runs.")
+                .takes::<wire::Restart>()
+                .example(json!({}))
+                .answers(StatusCode::ACCEPTED, "It will be restarted.", describe::Body::None)
+                .headers(WRITTEN)
+                .errors([404, 409, 415]),
+        ),
+    ]
+}
 
 pub(super) async fn list(
     State(api): State<Api>,
