@@ -120,7 +120,7 @@ mod tests {
         let child = |kind| {
             let mut command = Command::new(std::env::current_exe().unwrap());
             command
-                .args(["--exact", "panics::tests::child_that_panics", "--nocapture"])
+                .args(["--exact", "process::panics::tests::child_that_panics", "--nocapture"])
                 .env("FLEET_TEST_PANIC", kind);
             command.output().unwrap()
         };
