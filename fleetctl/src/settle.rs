@@ -72,6 +72,12 @@ impl Settling {
         self.young(now).map(|(_, _, first_seen)| first_seen + SETTLE).max()
     }
 
+    /// When all that came up and is young will have been reported, had it failed at once; `None` if
+    /// nothing is.
+    pub(crate) fn reported_at(&self, now: Instant) -> Option<Instant> {
+        self.young(now).map(|(_, _, first_seen)| first_seen + REPORTED).max()
+    }
+
     /// What to look at then, a few of each unit.
     pub(crate) fn names(&self, now: Instant) -> Vec<String> {
         let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

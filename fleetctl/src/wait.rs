@@ -128,9 +128,13 @@ async fn follow_until_settled(
         let Some(due) = watch.settling.look_at(Instant::now()) else { return Ok(()) };
         live.clear();
         tokio::time::sleep_until(due).await;
-        let starting = still_starting(client, &watch.settling).await?;
+        let Looked { starting, unseen } = look_once_more(client, &watch.settling).await?;
         if starting.is_empty() {
-            return Ok(());
+            let reported = watch.settling.reported_at(Instant::now());
+            let Some(reported) = reported.filter(|_| unseen) else { return Ok(()) };
+            // Its machine's own report says so by then, and what is followed shows it.
+            tokio::time::sleep_until(reported).await;
+            continue;
         }
         // The lines say so within a second.
         tokio::time::sleep(pause).await;
@@ -139,27 +143,43 @@ async fn follow_until_settled(
     }
 }
 
-/// Which of what has just come up is on its way up once more; the error is one that failed. A
-/// machine that does not answer in time says nothing against its own.
-async fn still_starting(client: &Client, settling: &Settling) -> Result<Vec<String>, Error> {
-    let mut starting = Vec::new();
+/// What a look at what has just come up found.
+#[derive(Default)]
+struct Looked {
+    /// What is on its way up once more.
+    starting: Vec<String>,
+    /// Whether systemd could not be asked about some of it: a machine that does not answer in time
+    /// or has too much to do, or one whose API other machines cannot reach.
+    unseen: bool,
+}
+
+/// Asks systemd how what has just come up is doing; the error is one that failed.
+async fn look_once_more(client: &Client, settling: &Settling) -> Result<Looked, Error> {
+    let mut looked = Looked::default();
     let looks = async {
         for name in settling.names(Instant::now()) {
-            let Ok((answer, code, _)) = client.status(&name).await else { continue };
+            let Ok((answer, code, problems)) = client.status(&name).await else {
+                looked.unseen = true;
+                continue;
+            };
+            looked.unseen |= !problems.is_empty();
             if code != DOWN {
                 continue;
             }
             let text = answer.text().await.unwrap_or_default();
             match found(&text) {
                 Found::Failed => return Err(settling.failed(&name, &text)),
-                Found::Starts => starting.push(name),
+                Found::Starts => looked.starting.push(name),
                 Found::Well => {}
             }
         }
         Ok(())
     };
-    tokio::time::timeout(LOOKS, looks).await.unwrap_or(Ok(()))?;
-    Ok(starting)
+    match tokio::time::timeout(LOOKS, looks).await {
+        Ok(outcome) => outcome?,
+        Err(_) => looked.unseen = true,
+    }
+    Ok(looked)
 }
 
 /// Feeds `watch` with the lines of a follow.

@@ -33,6 +33,9 @@ pub(crate) struct Cluster {
     pub(crate) restarts: Vec<String>,
     /// Whose status was asked for.
     pub(crate) looked_at: BTreeSet<String>,
+    /// Whether its machines have too much to do to ask systemd; what dies has been reported failed
+    /// at the next follow.
+    pub(crate) busy: bool,
     /// What was killed and is down until it is restarted.
     pub(crate) killed: BTreeSet<String>,
     /// What its machine refuses to take, with these words.
@@ -144,6 +147,10 @@ fn file_of(unit: &Unit) -> UnitFile {
     UnitFile::from_options(unit.options.clone())
 }
 
+fn runs(unit: &Unit, program: &str) -> bool {
+    file_of(unit).last("Service", "ExecStart").is_some_and(|exec| exec.starts_with(program))
+}
+
 impl Cluster {
     fn written(&mut self, code: StatusCode, warnings: &[String]) -> (StatusCode, HeaderMap) {
         self.revision += 1;
@@ -222,6 +229,10 @@ impl Cluster {
                 message: self.refused.clone(),
                 ..down("failed")
             };
+        }
+        if self.busy && self.looked_at.contains(name) && runs(unit, "/bin/dies") {
+            let (result, code) = ("exit-code".to_string(), Some(7));
+            return InstanceStatus { result, code, ..down("failed") };
         }
         if self.killed.contains(name) { down("inactive") } else { status }
     }
@@ -545,6 +556,9 @@ async fn status(State(fake): Cl, Named(name): Named<String>) -> Response {
     }
     let exec = file_of(&unit).last("Service", "ExecStart").unwrap_or_default().to_string();
     let first = cluster.looked_at.insert(name.clone());
+    if cluster.busy {
+        return refusal(StatusCode::TOO_MANY_REQUESTS, "all places for systemctl are taken");
+    }
     let failed =
         "failed (Result: exit-code) since Wed; 1s ago\n   Main PID: 9 (code=exited, status=7)";
     let (active, code) = match exec.get(..9) {

@@ -180,6 +180,32 @@ fn what_fails_just_after_it_came_up_is_an_error() {
 }
 
 #[test]
+fn what_cannot_be_looked_at_is_believed_after_its_machine_s_next_report() {
+    let session = Session::of_three();
+    session.file("dies.service", "[Service]\nExecStart=/bin/dies\n");
+    session.file("hello.service", HELLO);
+    session.fake.cluster().busy = true;
+    let said = session.transcript(
+        "start dies
+        start hello",
+    );
+    expect![[r#"
+        $ fleetctl start dies
+        out| Unit dies.service inactive
+        out| Unit dies.service launched on a1a1a1a1.../10.0.0.1
+        err| Error: dies.service failed on a1a1a1a1...: exit-code, status 7
+        err| Hint: fleetctl journal dies.service
+        rc=1
+
+        $ fleetctl start hello
+        out| Unit hello.service inactive
+        out| Unit hello.service launched on a1a1a1a1.../10.0.0.1
+        rc=0
+    "#]]
+    .assert_eq(&said);
+}
+
+#[test]
 fn a_start_of_what_runs_looks_no_more() {
     let session = Session::new();
     session.file("hello.service", HELLO);
