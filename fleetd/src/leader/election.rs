@@ -10,8 +10,7 @@ use tracing::{debug, error, warn};
 
 use crate::process::clock;
 use crate::process::repeated::Repeated;
-use crate::store::kv::WatchEvent;
-use crate::store::{LeaseId, Store, StoreError, Term};
+use crate::store::{LeaseId, Seat, Store, StoreError, Term};
 
 /// Stand-bys try this long after the key went, at most, each at its own time, so that they do not
 /// all try at once.
@@ -49,9 +48,19 @@ async fn try_campaign(
     machine: &MachineId,
     ttl: Duration,
 ) -> Result<Option<Term>, StoreError> {
-    let (present, revision) = store.leader().await?;
-    if present.is_some() {
-        wait_until_vacant(store, revision).await?;
+    let (seat, revision) = store.seat().await?;
+    if let Seat::Usurped(written) = seat
+        && store.vacate(written).await?
+    {
+        error!(
+            "the key that says who leads was written at revision {written} by somebody who was \
+                not elected; it is removed, and another leader is elected. Whoever can write \
+                etcd's keys commands the cluster: see who can"
+        );
+        return Ok(None);
+    }
+    if seat != Seat::Vacant {
+        wait_for_a_change(store, revision).await?;
         sleep(Duration::from_millis(pause_ms(machine, revision))).await;
         return Ok(None);
     }
@@ -75,10 +84,11 @@ fn pause_ms(machine: &MachineId, revision: i64) -> u64 {
     (hash >> 16) % SPREAD_MS
 }
 
-async fn wait_until_vacant(store: &Store, revision: i64) -> Result<(), StoreError> {
+/// Of the leader key: it goes with its lease, and nobody who was elected writes it again.
+async fn wait_for_a_change(store: &Store, revision: i64) -> Result<(), StoreError> {
     let mut changes = store.watch_leader(revision).await?;
     while let Some(batch) = changes.recv().await {
-        if batch?.events.iter().any(|event| matches!(event, WatchEvent::Delete(_))) {
+        if !batch?.events.is_empty() {
             return Ok(());
         }
     }
@@ -104,6 +114,43 @@ pub async fn hold(store: &Store, lease: LeaseId, ttl: Duration) {
                 "the leader's lease could not be renewed for {} s; another may lead now",
                 ttl.as_secs()
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::embedded::EmbeddedKv;
+    use crate::store::kv::{Change, Kv};
+
+    /// Far above what an election takes; far below the leases here, which nobody renews.
+    const SOON: Duration = Duration::from_secs(10);
+
+    const TTL: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn a_leader_that_nobody_elected_keeps_nobody_from_leading() {
+        let folder = tempfile::tempdir().unwrap();
+        let kv = Arc::new(EmbeddedKv::open(&folder.path().join("store")).await.unwrap());
+        let store = Store::new(kv.clone(), "/fleet/");
+        let forge = async |value: &str| {
+            let (key, value) = ("/fleet/leader".to_string(), value.as_bytes().to_vec());
+            kv.txn(&[], &[Change::Put { key, value, lease: None }]).await.unwrap();
+        };
+        let elected = async |id: &str| {
+            let machine = MachineId::new(id);
+            tokio::time::timeout(SOON, campaign(&store, &machine, TTL)).await.expect("in time")
+        };
+        for forged in [r#"{"v":1,"machine":"m","since_ms":0}"#, "no document"] {
+            forge(forged).await;
+            let term = elected("a").await;
+            // Over the key of one that leads: it stands by as long as it must, and no longer.
+            let (next, ()) = tokio::join!(elected("b"), forge(forged));
+            assert!(next.create_revision > term.create_revision);
+            store.revoke(next.lease).await.unwrap();
         }
     }
 }

@@ -66,6 +66,18 @@ pub struct Versioned<T> {
     pub revision: i64,
 }
 
+/// Whether there is a leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seat {
+    /// Nobody leads.
+    Vacant,
+    /// Somebody leads, until the key goes with its lease.
+    Taken,
+    /// Somebody wrote the key at this revision without having been elected: it is under no lease,
+    /// so it would stay for ever.
+    Usurped(i64),
+}
+
 /// Proof of having been elected: the fencing token that every write of a leader carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Term {
@@ -515,6 +527,25 @@ impl Store {
     pub async fn leader(&self) -> Result<(Option<Leader>, i64), StoreError> {
         let (leader, revision) = self.document(&self.keys.leader()).await?;
         Ok((leader.map(|leader| leader.value), revision))
+    }
+
+    /// How the leader's seat is, and the store's revision to watch from.
+    pub async fn seat(&self) -> Result<(Seat, i64), StoreError> {
+        let (kv, revision) = self.kv.get(&self.keys.leader()).await?;
+        let seat = match kv {
+            None => Seat::Vacant,
+            Some(kv) if kv.lease.is_none() => Seat::Usurped(kv.mod_revision),
+            Some(_) => Seat::Taken,
+        };
+        Ok((seat, revision))
+    }
+
+    /// Removes what [`Seat::Usurped`] says. Whoever was elected loses its term with it, and another
+    /// election follows. False if the key has changed since.
+    pub async fn vacate(&self, revision: i64) -> Result<bool, StoreError> {
+        let key = self.keys.leader();
+        let seen = Compare::ModRevision(key.clone(), revision);
+        Ok(self.kv.txn(&[seen], &[Change::Delete { key }]).await?.applied)
     }
 
     /// Every change of the leader key after `revision`.
