@@ -100,10 +100,8 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     let api = Api::new(store.clone(), machine.id.clone(), move || {
         rendered.render(&systemd.counters(), &asked)
     });
-    // Other machines ask for this one by what it registers.
-    let names: Vec<String> =
-        settings.listen_names.iter().chain([&settings.public_ip]).cloned().collect();
-    let api = api.with_limits(limits).with_names(&names);
+    let api = api.with_limits(limits);
+    api.set_names(&settings.names());
     let api = api.with_replays(replays.clone()).with_keeper(settings.guard_dir());
     let api = api.with_standing(session.standing());
     let api = if settings.systemd_user { api.of_user() } else { api };

@@ -84,6 +84,7 @@ impl Reloadable {
             }
             Err(error) => error!("{error:#}"),
         }
+        self.api.set_names(&new.names());
         self.change_tls(&new).await;
         self.engine.set(&new).await;
         self.settings = new;

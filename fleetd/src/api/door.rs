@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::Request;
 use axum::http::uri::Authority;
@@ -19,20 +19,33 @@ pub(super) enum Door {
     /// The unix socket: no browser opens one.
     Unix,
     /// Plain HTTP, which may be asked for by these names, localhost and any address.
-    Plain(Arc<[String]>),
+    Plain(Arc<Names>),
     /// TLS: the certificate says what it may be asked for as.
     Tls,
 }
 
-/// The names of this machine, besides its addresses: its host name and those that are configured.
-pub(super) fn own_names(configured: &[String]) -> Arc<[String]> {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let short = host.split('.').next().unwrap_or_default().to_string();
-    let mut names = vec!["localhost".to_string(), host, short];
-    names.extend(configured.iter().cloned());
-    names.retain(|name| !name.is_empty());
-    names.dedup();
-    names.into()
+/// The names of this machine, besides its addresses. All of them may change while fleetd runs.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    configured: RwLock<Vec<String>>,
+}
+
+impl Names {
+    /// Those that the configuration says.
+    pub(super) fn configure(&self, names: &[String]) {
+        *self.configured.write().unwrap_or_else(PoisonError::into_inner) = names.to_vec();
+    }
+
+    /// These, and this host's own, as they are now.
+    fn all(&self) -> Vec<String> {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let short = host.split('.').next().unwrap_or_default().to_string();
+        let mut names = vec!["localhost".to_string(), host, short];
+        names.extend(self.configured.read().unwrap_or_else(PoisonError::into_inner).clone());
+        names.retain(|name| !name.is_empty());
+        names.dedup();
+        names
+    }
 }
 
 /// Refuses what a page of somebody else's may have sent.
@@ -48,6 +61,7 @@ fn refused(door: Option<&Door>, headers: &HeaderMap) -> Option<ApiError> {
     if let Some(Door::Plain(names)) = door
         && let Some(host) = headers.get_all(header::HOST).iter().find(|host| !is_ours(host, names))
     {
+        let names = names.all();
         let host = host.to_str().unwrap_or("?");
         return Some(ApiError::new(
             StatusCode::MISDIRECTED_REQUEST,
@@ -71,13 +85,14 @@ fn refused(door: Option<&Door>, headers: &HeaderMap) -> Option<ApiError> {
 }
 
 /// Whether a `Host` is an address, which no DNS server can turn into another, or one of our names.
-fn is_ours(host: &HeaderValue, names: &[String]) -> bool {
+fn is_ours(host: &HeaderValue, names: &Names) -> bool {
     let authority = host.to_str().ok().and_then(|host| Authority::from_str(host).ok());
     let Some(authority) = authority else { return false };
     let host = authority.host();
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let name = host.strip_suffix('.').unwrap_or(host);
-    address.parse::<IpAddr>().is_ok() || names.iter().any(|ours| ours.eq_ignore_ascii_case(name))
+    address.parse::<IpAddr>().is_ok()
+        || names.all().iter().any(|ours| ours.eq_ignore_ascii_case(name))
 }
 
 /// Whether an `Origin` is the place that the request went to.
@@ -127,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_name_that_is_not_ours_is_refused_over_plain_http_and_an_address_is_not() {
-        let names: Arc<[String]> = own_names(&["fleet.example.com".to_string()]);
+        let names = Arc::new(Names::default());
+        names.configure(&["fleet.example.com".to_string()]);
         let door = Door::Plain(names.clone());
         let hosts = [
             "127.0.0.1:4100",
@@ -137,7 +153,7 @@ mod tests {
             "LOCALHOST.",
             "fleet.example.com",
         ];
-        for host in hosts.into_iter().chain([names[1].as_str()]) {
+        for host in hosts.into_iter().chain([names.all()[1].as_str()]) {
             assert_eq!(status(Some(&door), &[("host", host)]), 200, "{host}");
         }
         for host in
@@ -148,11 +164,14 @@ mod tests {
         }
         assert_eq!(status(Some(&door), &[("host", "10.0.0.7"), ("host", "evil.example")]), 421);
         assert_eq!(status(Some(&door), &[]), 200, "health checks of HTTP 1.0 name no host");
+        names.configure(&["other.example.com".to_string()]);
+        assert_eq!(status(Some(&door), &[("host", "fleet.example.com")]), 421);
+        assert_eq!(status(Some(&door), &[("host", "other.example.com")]), 200);
     }
 
     #[test]
     fn a_page_of_another_origin_is_refused_at_every_door() {
-        let door = Door::Plain(own_names(&[]));
+        let door = Door::Plain(Arc::default());
         let here = ("host", "10.0.0.7:4100");
         for origin in ["http://evil.example", "null", "http://10.0.0.7", "http://10.0.0.7:41000"] {
             for door in [None, Some(&door), Some(&Door::Tls), Some(&Door::Unix)] {

@@ -90,7 +90,7 @@ struct Shared {
     /// What all followers share.
     copies: copies::Copies,
     /// What this machine may be asked for as, over plain HTTP.
-    names: Arc<[String]>,
+    names: Arc<door::Names>,
     /// Restarts of fleet 1.0's client.
     restarts: fleet1::Restarts,
 }
@@ -115,7 +115,7 @@ impl Api {
             budgets: limits::Budgets::new(&limits),
             copies: copies::Copies::default(),
             limits,
-            names: door::own_names(&[]),
+            names: Arc::default(),
             restarts: fleet1::Restarts::default(),
             standing: None,
         };
@@ -148,14 +148,9 @@ impl Api {
         self
     }
 
-    /// With names by which clients may ask for it over plain HTTP, besides this machine's own.
-    /// Before it is cloned.
-    #[must_use]
-    pub fn with_names(mut self, names: &[String]) -> Api {
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.names = door::own_names(names);
-        }
-        self
+    /// May be asked for by these names over plain HTTP from now on, besides this machine's own.
+    pub fn set_names(&self, names: &[String]) {
+        self.shared.names.configure(names);
     }
 
     /// Answers nobody while another fleetd has this machine's id. Before it is cloned.

@@ -299,6 +299,12 @@ impl Settings {
         Some(format!("{}://{host}:{}", if *tls { "https" } else { "http" }, open.port()))
     }
 
+    /// What this machine may be asked for as over plain HTTP, besides its host's own names: other
+    /// machines ask for it by what it registers.
+    pub fn names(&self) -> Vec<String> {
+        self.listen_names.iter().chain([&self.public_ip]).cloned().collect()
+    }
+
     /// The options that differ in `new` and hold from the start of fleetd to its end.
     pub fn fixed_options_changed(&self, new: &Settings) -> Vec<&'static str> {
         let changed = [
@@ -306,7 +312,6 @@ impl Settings {
             ("etcd_key_prefix", self.key_prefix != new.key_prefix),
             ("etcd_request_timeout", self.etcd_request_timeout != new.etcd_request_timeout),
             ("listen", self.listen != new.listen),
-            ("listen_names", self.listen_names != new.listen_names),
             ("socket", self.socket != new.socket),
             ("data_dir", self.data_dir != new.data_dir),
             ("run_dir", self.run_dir != new.run_dir),
@@ -325,7 +330,6 @@ impl Settings {
             key_prefix: old.key_prefix,
             etcd_request_timeout: old.etcd_request_timeout,
             listen: old.listen,
-            listen_names: old.listen_names,
             handed: old.handed,
             socket: old.socket,
             data_dir: old.data_dir,

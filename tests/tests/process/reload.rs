@@ -112,3 +112,30 @@ async fn an_engine_that_is_disabled_resigns_and_one_that_is_enabled_leads() {
     fleetd.until("it leads again", |said| *said == Ok(vec![true])).await;
     assert_eq!(fleetd.log().matches(RELOADED).count(), 2, "{}", fleetd.log());
 }
+
+#[tokio::test]
+async fn new_names_are_known_to_the_api_without_a_restart() {
+    let listen = format!("127.0.0.1:{}", free_port().unwrap());
+    let config = |name: &str| {
+        format!("insecure = true\nlisten = [\"http://{listen}\"]\n{name}\npublic_ip = \"p.test\"\n")
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let fleetd = Fleetd::start(folder, &config("listen_names = [\"old.test\"]"));
+    fleetd.until_said("listening on http://").await;
+    let asked_as = async |name: &str| {
+        let url = format!("http://{listen}/fleet/v1/version");
+        let client = fleet_tests::http().build().unwrap();
+        client.get(url).header("host", name).send().await.unwrap().status().as_u16()
+    };
+    let seen = [asked_as("old.test").await, asked_as("p.test").await, asked_as("new.test").await];
+    assert_eq!(seen, [200, 200, 421], "{}", fleetd.log());
+    fleetd.reload(&config("listen_names = [\"new.test\"]").replace("p.test", "q.test"));
+    fleetd.until_said(RELOADED).await;
+    let seen = [
+        asked_as("old.test").await,
+        asked_as("p.test").await,
+        asked_as("new.test").await,
+        asked_as("q.test").await,
+    ];
+    assert_eq!(seen, [421, 421, 200, 200], "{}", fleetd.log());
+}
