@@ -16,10 +16,16 @@ use serde_json::{Map, Value};
 
 use super::Api;
 use super::error::ApiError;
+use super::guests::Source;
 
 /// Reads the whole body before its handler runs: within its limit, within a time that a slow
 /// sender cannot stretch, and within what all bodies together may take.
-pub(super) async fn take_in(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(super) async fn take_in(
+    State(api): State<Api>,
+    source: Source,
+    request: Request,
+    next: Next,
+) -> Response {
     if ![Method::PUT, Method::POST, Method::PATCH].contains(request.method()) {
         return next.run(request).await;
     }
@@ -34,9 +40,9 @@ pub(super) async fn take_in(State(api): State<Api>, request: Request, next: Next
     if length > limit {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     }
-    let Ok(_room) = api.shared.budgets.body(length, is_import) else {
-        let message = "too many large requests are being taken in at this moment; try again";
-        return ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).into_response();
+    let _room = match api.shared.budgets.body(source, length, is_import) {
+        Ok(room) => room,
+        Err(refusal) => return ApiError::from(refusal).into_response(),
     };
     let time = api.shared.limits.body_time(length);
     match tokio::time::timeout(time, to_bytes(body, limit)).await {

@@ -186,7 +186,8 @@ impl Resource {
 }
 
 impl Operation {
-    /// An operation that may fail because the store is away; say what else it answers.
+    /// An operation that may fail because the store is away, or because too many are asked for at
+    /// once; say what else it answers.
     pub(super) fn new(id: &'static str, summary: &'static str) -> Operation {
         Operation {
             method: Method::GET,
@@ -196,7 +197,11 @@ impl Operation {
             takes: None,
             example: None,
             answers: Vec::new(),
-            errors: vec![StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE],
+            errors: vec![
+                StatusCode::TOO_MANY_REQUESTS,
+                StatusCode::INTERNAL_SERVER_ERROR,
+                StatusCode::SERVICE_UNAVAILABLE,
+            ],
             discovery: None,
         }
     }

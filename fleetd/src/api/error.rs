@@ -53,13 +53,6 @@ impl ApiError {
         &self.message
     }
 
-    /// Somebody may stop following at any time.
-    pub(super) fn too_many_followers() -> ApiError {
-        let message = "as many clients as may follow this machine's API do so; try again, or ask \
-            another machine";
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
-    }
-
     pub(super) fn no_such_unit() -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "unit does not exist")
     }

@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Api;
 use super::describe::{Operation, Resource};
 use super::error::ApiError;
+use super::guests::Source;
 use crate::process::panics;
 use crate::store::kv::WatchEvent;
 use crate::store::{StoreError, StoredEvent};
@@ -61,6 +62,7 @@ pub(super) fn routes() -> Vec<Resource> {
 
 pub(super) async fn list(
     State(api): State<Api>,
+    source: Source,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let value = |key: &str| {
@@ -83,7 +85,7 @@ pub(super) async fn list(
     if !follow {
         return Ok(Json(EventPage { events }).into_response());
     }
-    let place = api.shared.budgets.follower().ok_or_else(ApiError::too_many_followers)?;
+    let place = api.shared.budgets.follower(source)?;
     let (lines, body) = mpsc::channel(4);
     panics::spawn_contained(async move {
         let _place = place;

@@ -12,15 +12,17 @@ use axum::response::{IntoResponse, Response};
 use fleet_core::name::UnitName;
 use fleet_core::wire::Progress;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
+use super::budget::Share;
 use super::copies::Follower;
 use super::describe::{self, Operation, Resource};
 use super::error::ApiError;
+use super::guests::Source;
 use crate::process::panics;
 use crate::store::Mirror;
 
@@ -56,6 +58,7 @@ pub(super) fn routes() -> Vec<Resource> {
 
 pub(super) async fn follow(
     State(api): State<Api>,
+    source: Source,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let names = query
@@ -69,14 +72,14 @@ pub(super) async fn follow(
             "name 1 to {MAX_UNITS} units, as /follow?unit=a.service&unit=b.service"
         )));
     }
-    let place = api.shared.budgets.follower().ok_or_else(ApiError::too_many_followers)?;
-    let turn = api.shared.budgets.beginner().await;
+    let place = api.shared.budgets.follower(source)?;
+    let turn = api.shared.budgets.beginner(source).await?;
     // The first read is answered as an error if it fails; a later break is mended silently.
     let mirror = api.store().read_all().await?;
     let (lines, body) = mpsc::channel(4);
     panics::spawn_contained(async move {
         let _place = place;
-        let mut first = Some((mirror, turn));
+        let mut first = Some((mirror, Some(turn)));
         let mut last = None;
         while !lines.is_closed() {
             let (read, turn) = match first.take() {
@@ -99,7 +102,7 @@ pub(super) async fn follow(
 async fn stream(
     api: &Api,
     mirror: Mirror,
-    mut turn: Option<OwnedSemaphorePermit>,
+    mut turn: Option<Share>,
     names: &[UnitName],
     lines: &mpsc::Sender<Bytes>,
     last: &mut Option<Progress>,

@@ -3,11 +3,14 @@
 //! is never cut off.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -23,6 +26,15 @@ pub(super) enum Source {
     V4(Ipv4Addr),
     /// The first half of an IPv6 address: a host picks the second half as it likes.
     V6([u16; 4]),
+}
+
+/// Whose request it is. Without a listener of ours, as in tests, it is the machine's own.
+impl<S: Sync> FromRequestParts<S> for Source {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Source, Infallible> {
+        Ok(parts.extensions.get().copied().unwrap_or(Source::Local))
+    }
 }
 
 impl From<IpAddr> for Source {
@@ -157,7 +169,7 @@ impl Guests {
         let guest = Guest { source, busy: false, silent: (false, id), leave: leave.clone() };
         table.guests.insert(id, guest);
         *table.of.entry(source).or_default() += 1;
-        Ok(Arc::new(Ticket { guests: self.clone(), id, leave }))
+        Ok(Arc::new(Ticket { guests: self.clone(), id, source, leave }))
     }
 
     fn say(&self, words: &str) {
@@ -190,10 +202,16 @@ impl Guests {
 pub(super) struct Ticket {
     guests: Arc<Guests>,
     id: u64,
+    source: Source,
     leave: CancellationToken,
 }
 
 impl Ticket {
+    /// Where the connection comes from.
+    pub(super) fn source(&self) -> Source {
+        self.source
+    }
+
     /// Until another connection needs its place.
     pub(super) async fn cut_off(&self) {
         self.leave.cancelled().await;

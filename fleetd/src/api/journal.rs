@@ -27,6 +27,7 @@ use tokio_util::io::ReaderStream;
 use super::Api;
 use super::describe::{self, Operation, Resource};
 use super::error::ApiError;
+use super::guests;
 use super::limits::MAX_LINE;
 use super::remote::{self, Place, Reach};
 use crate::process::clock;
@@ -142,6 +143,7 @@ pub(super) fn routes() -> Vec<Resource> {
 
 pub(super) async fn journal(
     State(api): State<Api>,
+    client: guests::Source,
     Path(name): Path<String>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
@@ -153,16 +155,17 @@ pub(super) async fn journal(
     let (sender, receiver) = mpsc::channel(16);
     if let Some(machine) = value("machine") {
         let place = remote::here(&api, name, machine)?;
-        let source = Source::new(&api, place, &wish, String::new(), &sender);
+        let source = Source::new(&api, client, place, &wish, String::new(), &sender);
         let first = source.open(wish.ago_ms).await?;
         panics::spawn_contained(source.run(Some(first)));
     } else {
-        place = Some(api.shared.budgets.journal().ok_or_else(too_many)?);
+        place = Some(api.shared.budgets.journal(client)?);
         let mirror = api.store().read_all().await?;
         let places = remote::all_places(&api, mirror.cluster(), &name)?;
         let labelled = places.len() > 1 || (wish.follow && may_be_several(mirror.cluster(), &name));
         let mut follow = Follow {
             api: api.clone(),
+            client,
             name,
             wish: wish.clone(),
             labelled,
@@ -189,12 +192,6 @@ pub(super) async fn journal(
         line
     }));
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
-}
-
-fn too_many() -> ApiError {
-    let message = "as many journals as this machine reads at once are being read; try again, or \
-        ask another machine";
-    ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
 }
 
 fn may_be_several(cluster: &Cluster, name: &UnitName) -> bool {
@@ -226,6 +223,7 @@ impl Wish {
 /// A followed unit: one source for each of its places.
 struct Follow {
     api: Api,
+    client: guests::Source,
     name: UnitName,
     wish: Arc<Wish>,
     labelled: bool,
@@ -242,7 +240,7 @@ impl Follow {
         } else {
             String::new()
         };
-        Source::new(&self.api, place, &self.wish, label, &self.sender)
+        Source::new(&self.api, self.client, place, &self.wish, label, &self.sender)
     }
 
     fn spawn(&mut self, source: Source, first: Option<Lines>) {
@@ -318,6 +316,8 @@ impl Follow {
 /// One instance's journal on one machine.
 struct Source {
     api: Api,
+    /// Who asked.
+    client: guests::Source,
     place: Place,
     wish: Arc<Wish>,
     label: String,
@@ -333,9 +333,17 @@ struct Source {
 }
 
 impl Source {
-    fn new(api: &Api, place: Place, wish: &Arc<Wish>, label: String, sender: &Sender) -> Source {
+    fn new(
+        api: &Api,
+        client: guests::Source,
+        place: Place,
+        wish: &Arc<Wish>,
+        label: String,
+        sender: &Sender,
+    ) -> Source {
         Source {
             api: api.clone(),
+            client,
             place,
             label,
             wish: wish.clone(),
@@ -349,14 +357,18 @@ impl Source {
 
     async fn open(&self, ago_ms: Option<u64>) -> Result<Lines, ApiError> {
         match self.place.reach {
-            Reach::Here => self.open_here(ago_ms),
+            Reach::Here => self.open_here(ago_ms).await,
             Reach::At(_) | Reach::Closed => self.open_there(ago_ms).await,
         }
     }
 
-    fn open_here(&self, ago_ms: Option<u64>) -> Result<Lines, ApiError> {
+    async fn open_here(&self, ago_ms: Option<u64>) -> Result<Lines, ApiError> {
         let Wish { lines, follow, output, .. } = &*self.wish;
-        let place = self.api.shared.budgets.process().ok_or_else(too_many)?;
+        let budgets = &self.api.shared.budgets;
+        let place = match follow {
+            true => budgets.stream(self.client)?,
+            false => budgets.process(self.client).await?,
+        };
         let mut command = Command::new("journalctl");
         command.args(["--no-pager", "--quiet", "--output", output]);
         match ago_ms {

@@ -1,13 +1,15 @@
 //! Where the API listens: sockets that systemd hands over, else a unix socket; and TCP, if
 //! configured.
 
-use std::future::ready;
+use std::fs::Permissions;
+use std::future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -25,8 +27,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket};
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -35,7 +38,8 @@ use tracing::{error, info, warn};
 use super::door::Door;
 use super::guests::{Busy, Guests, Source, Ticket};
 use super::limits::{Limits, MAX_HEAD_BYTES};
-use super::tls::{ServerTls, TlsDoor};
+use super::tls::{ServerTls, TlsDoor, linger};
+use super::turns::Room;
 use super::{Api, router};
 use crate::config::Listen;
 use crate::process::panics;
@@ -54,9 +58,12 @@ const PROBE_EACH: Duration = Duration::from_secs(15);
 /// How many probes may be lost.
 const PROBES: u32 = 4;
 
-/// How long the other side may take nothing of what it was sent, in milliseconds: a client that was
-/// stopped while it followed something would hold its place for ever. As long as the probes take.
-const UNREAD_MS: u32 = 120_000;
+/// How many may wait to be taken on the unix socket, as with systemd's own.
+const BACKLOG: u32 = 4096;
+
+/// Large answers are handed on in pieces of this size, so that it is known how much of them has
+/// been sent.
+const PIECE: usize = 64 * 1024;
 
 /// The pause after a connection that could not be taken, for want of descriptors for example.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
@@ -254,7 +261,7 @@ impl Host {
             let Some((stream, from)) = taken(listener.accept().await, &mut trouble).await else {
                 continue;
             };
-            probe(&stream);
+            probe(&stream, self.limits.unread);
             match self.guests.admit(from.ip().into()) {
                 Ok(ticket) => {
                     let (host, door, tls) = (self.clone(), door.clone(), tls.clone());
@@ -327,9 +334,10 @@ impl Host {
             request.extensions_mut().insert(door.clone());
             async move {
                 let busy = busy.ok_or_else(|| io::Error::other("the place was given away"))?;
-                let Ok(response) = app.oneshot(request).await;
+                let Ok(mut response) = app.oneshot(request).await;
+                let room = response.extensions_mut().remove::<Room>();
                 Ok::<Response, io::Error>(
-                    response.map(|body| Body::new(Counted { body, _busy: busy })),
+                    response.map(|body| Body::new(Counted::new(body, &self.limits, (busy, room)))),
                 )
             }
         });
@@ -350,10 +358,24 @@ impl Host {
     }
 }
 
-/// A body that keeps its connection busy until it is sent.
+/// A body that keeps its connection busy, and its room in memory, until it is sent. One of known
+/// length must be read within a time.
 struct Counted {
     body: Body,
-    _busy: Busy,
+    /// What came of it and is not handed on yet.
+    rest: Bytes,
+    /// How long it may take, in words, and the end of that.
+    due: Option<(Duration, Pin<Box<Sleep>>)>,
+    _until_the_end: (Busy, Option<Room>),
+}
+
+impl Counted {
+    fn new(body: Body, limits: &Limits, held: (Busy, Option<Room>)) -> Counted {
+        let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+        let time = length.filter(|length| *length > PIECE).map(|n| limits.answer_time(n));
+        let due = time.map(|time| (time, Box::pin(tokio::time::sleep(time))));
+        Counted { body, rest: Bytes::new(), due, _until_the_end: held }
+    }
 }
 
 impl HttpBody for Counted {
@@ -362,17 +384,110 @@ impl HttpBody for Counted {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
+        task: &mut Task<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if let Some((time, due)) = &mut self.due
+            && due.as_mut().poll(task).is_ready()
+        {
+            let why = format!("the answer was not read within {} s", time.as_secs());
+            return Poll::Ready(Some(Err(axum::Error::new(io::Error::other(why)))));
+        }
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(task)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                other => return Poll::Ready(other),
+            }
+        }
+        let piece = self.rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, hint) = (self.rest.len() as u64, self.body.size_hint());
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower() + rest);
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper + rest);
+        }
+        whole
+    }
+}
+
+/// A connection that breaks when the other side takes nothing of what it is sent for so long. The
+/// kernel sees to that for TCP, but not for unix sockets.
+struct Impatient<S> {
+    stream: S,
+    patience: Duration,
+    /// Since something could not be written.
+    stuck: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Impatient<S> {
+    fn written<T>(
+        &mut self,
+        outcome: Poll<io::Result<T>>,
+        task: &mut Task<'_>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stuck = None;
+            return outcome;
+        }
+        let patience = self.patience;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        ready!(stuck.as_mut().poll(task));
+        let why = "the client takes nothing of what it is sent";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(task, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(task, bytes);
+        self.written(outcome, task)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(task, parts);
+        self.written(outcome, task)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_flush(task);
+        self.written(outcome, task)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_shutdown(task);
+        self.written(outcome, task)
     }
 }
 
@@ -395,12 +510,13 @@ async fn taken<T>(accepted: io::Result<T>, trouble: &mut Repeated) -> Option<T> 
 }
 
 /// Has the kernel find out whether the other side is still there.
-fn probe(stream: &TcpStream) {
+fn probe(stream: &TcpStream, unread: Duration) {
+    let unread_ms = u32::try_from(unread.as_millis()).unwrap_or(u32::MAX);
     let outcome = sockopt::set_socket_keepalive(stream, true)
         .and_then(|()| sockopt::set_tcp_keepidle(stream, PROBE_AFTER))
         .and_then(|()| sockopt::set_tcp_keepintvl(stream, PROBE_EACH))
         .and_then(|()| sockopt::set_tcp_keepcnt(stream, PROBES))
-        .and_then(|()| sockopt::set_tcp_user_timeout(stream, UNREAD_MS));
+        .and_then(|()| sockopt::set_tcp_user_timeout(stream, unread_ms));
     if let Err(error) = outcome {
         tracing::debug!("a connection to the API is not probed: {error}");
     }
@@ -419,6 +535,7 @@ fn refusal(why: &str) -> Vec<u8> {
 /// Breaks a stream off at `stop`; a body of known length is sent whole.
 async fn until(stop: CancellationToken, response: Response) -> Response {
     if response.body().size_hint().exact().is_some() {
+            request.extensions_mut().insert(ticket.source());
         return response;
     }
     response.map(|body| {
@@ -430,7 +547,8 @@ async fn until(stop: CancellationToken, response: Response) -> Response {
         Body::from_stream(
             body.into_data_stream()
                 .take_until(stop.cancelled_owned())
-                .chain(last.filter_map(ready)),
+                .chain(last.filter_map(future::ready)),
+        let stream = Impatient { stream, patience: self.limits.unread, stuck: None };
         )
     })
 }
@@ -522,18 +640,27 @@ mod tests {
         tokio::time::timeout(SOON, serving).await.unwrap().unwrap();
     }
 
-    /// An API on loopback within these limits, until `stop`.
-    async fn serve_tcp(limits: Limits, folder: &Path) -> (SocketAddr, CancellationToken) {
+    /// An API within these limits.
+    async fn api(limits: Limits, folder: &Path) -> Api {
         let store = Store::new(
             Arc::new(EmbeddedKv::open(folder.join("store.redb")).await.unwrap()),
             "/fleet/",
         );
-        let api = Api::new(store, MachineId::new("0123456789abcdef0123456789abcdef"), String::new);
+        let id = MachineId::new("0123456789abcdef0123456789abcdef");
+        Api::new(store, id, String::new).with_limits(limits)
+    }
+
+    /// The same on loopback, until `stop`.
+    async fn serve_tcp(limits: Limits, folder: &Path) -> (SocketAddr, CancellationToken) {
+        serve_api(api(limits, folder).await).await
+    }
+
+    async fn serve_api(api: Api) -> (SocketAddr, CancellationToken) {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
         let listeners = Listeners { unix: Vec::new(), tcp: vec![(tcp, None)], handed: Vec::new() };
         let stop = CancellationToken::new();
-        tokio::spawn(serve(api.with_limits(limits), listeners, stop.clone()));
+        tokio::spawn(serve(api, listeners, stop.clone()));
         (address, stop)
     }
 
@@ -638,6 +765,13 @@ mod tests {
         let ask =
             |head: &str| format!("{head}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
         let restart = "POST /fleet/v1/units/a.service/restart HTTP/1.1\r\nHost: 127.0.0.1";
+    /// A connection of another host, as far as the API can tell.
+    async fn connect_as(from: [u8; 4], address: SocketAddr) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        socket.connect(address).await.unwrap()
+    }
+
         for (head, status) in [
             (
                 "PUT /fleet/v1/units/a.service HTTP/1.1\r\nHost: evil.example\r\nContent-Type: \
@@ -661,3 +795,113 @@ mod tests {
         }
     }
 }
+
+    #[tokio::test]
+    async fn a_client_that_takes_all_that_it_may_leaves_places_for_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits { followers: 8, ..Limits::default() };
+        let (address, _stop) = serve_tcp(limits, folder.path()).await;
+        let ask = "GET /fleet/v1/follow?unit=a.service HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+        let mut kept = Vec::new();
+        let mut follow = async |from| {
+            let mut stream = connect_as(from, address).await;
+            stream.write_all(ask.as_bytes()).await.unwrap();
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).await.unwrap();
+            kept.push(stream);
+            String::from_utf8(status[9..].to_vec()).unwrap()
+        };
+        for _ in 0..4 {
+            assert_eq!(follow([127, 0, 0, 1]).await, "200");
+        }
+        assert_eq!(follow([127, 0, 0, 1]).await, "429");
+        assert_eq!(follow([127, 0, 0, 2]).await, "200");
+        let ask = "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+        let metrics = answer(&mut connect(address).await, ask).await;
+        for line in [
+            "fleet_api_budget_used{budget=\"followers\",of=\"network\"} 5\n",
+            "fleet_api_budget_limit{budget=\"followers\"} 8\n",
+            "fleet_api_budget_refused_total{budget=\"followers\"} 1\n",
+        ] {
+            assert!(metrics.contains(line), "{metrics}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_for_its_turn_unless_it_costs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits { requests: 1, ..Limits::default() };
+        let api = api(limits, folder.path()).await;
+        let other = std::net::IpAddr::from([127, 0, 0, 2]).into();
+        let turn = api.shared.budgets.turn(other, super::super::limits::Kind::Usual).await;
+        let (address, _stop) = serve_api(api.clone()).await;
+        let mut waiting = connect(address).await;
+        let units = VERSION.replace("version", "units");
+        waiting.write_all(units.as_bytes()).await.unwrap();
+        let said = answer(&mut connect(address).await, VERSION).await;
+        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+        let nothing = tokio::time::timeout(Duration::from_millis(100), waiting.readable()).await;
+        assert!(nothing.is_err(), "it is answered before its turn");
+        drop(turn);
+        let said = answer(&mut waiting, "").await;
+        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    }
+
+    /// What stands behind this in the API's metrics.
+    async fn metric(socket: &Path, name: &str) -> u64 {
+        let mut stream = UnixStream::connect(socket).await.unwrap();
+        let ask = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        let line = said.lines().find_map(|line| line.strip_prefix(name)).expect("it is told");
+        line.trim().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_of_the_socket_that_never_reads_its_answer_is_cut_off() {
+        const HELD: &str = "fleet_api_budget_used{budget=\"answers\",of=\"local\"}";
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("fleet.sock");
+        let limits = Limits { unread: Duration::from_millis(500), ..Limits::default() };
+        let api = api(limits, folder.path()).await;
+        let stop = CancellationToken::new();
+        tokio::spawn(serve(api, listen(&socket, &[], false, None).unwrap(), stop.clone()));
+
+        let text = format!("[Service]\nExecStart=/bin/true\n#{}\n", "x".repeat(800_000));
+        let body = serde_json::json!({ "text": text }).to_string();
+        let put = format!(
+            "PUT /fleet/v1/units/a.service HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let get = "GET /fleet/v1/units/a.service HTTP/1.1\r\nHost: x\r\n\
+                   Connection: close\r\n\r\n";
+        let mut said = String::new();
+        for (ask, status) in [(put.as_str(), "201"), (get, "200")] {
+            let mut stream = UnixStream::connect(&socket).await.unwrap();
+            stream.write_all(ask.as_bytes()).await.unwrap();
+            said.clear();
+            stream.read_to_string(&mut said).await.unwrap();
+            assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{said}");
+        }
+        // In pieces, and whole.
+        let unit: serde_json::Value =
+            serde_json::from_str(said.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(unit["text"], text);
+
+        let mut silent = UnixStream::connect(&socket).await.unwrap();
+        silent.write_all(get.as_bytes()).await.unwrap();
+        let deadline = tokio::time::Instant::now() + SOON;
+        while metric(&socket, HELD).await == 0 {
+            assert!(tokio::time::Instant::now() < deadline, "it is not counted");
+        }
+        while metric(&socket, HELD).await > 0 {
+            assert!(tokio::time::Instant::now() < deadline, "it is kept for ever");
+        }
+        let mut rest = Vec::new();
+        // What the kernel has of it, and no more.
+        let _ = silent.read_to_end(&mut rest).await;
+        assert!(rest.len() < 800_000, "{} bytes", rest.len());
+        stop.cancel();
+    }

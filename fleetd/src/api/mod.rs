@@ -26,6 +26,7 @@ use crate::store::Store;
 
 mod availability;
 mod body;
+mod budget;
 mod copies;
 mod debug;
 mod describe;
@@ -55,6 +56,7 @@ mod state;
 mod status;
 mod submission;
 mod tls;
+mod turns;
 mod units;
 
 pub use limits::Limits;
@@ -187,7 +189,9 @@ pub fn router(api: Api) -> Router {
     for resource in routes::under_prefix() {
         resources = resources.route(resource.path, resource.into_methods());
     }
-    let resources = resources.layer(from_fn_with_state(api.clone(), answer_by_an_id_of_ones_own));
+    let resources = resources
+        .layer(from_fn_with_state(api.clone(), turns::wait))
+        .layer(from_fn_with_state(api.clone(), answer_by_an_id_of_ones_own));
     let nothing = || async { ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "") };
     let mut all = Router::new()
         .nest("/fleet/v1", resources.clone())

@@ -42,6 +42,7 @@ async fn version() -> impl IntoResponse {
 }
 
 async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    let text = (api.shared.metrics)() + &api.shared.guests.metrics();
+    let shared = &api.shared;
+    let text = (shared.metrics)() + &shared.guests.metrics() + &shared.budgets.metrics();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -13,6 +13,7 @@ use tokio::process::Command;
 
 use super::describe::{self, Operation, Resource};
 use super::error::ApiError;
+use super::guests::Source;
 use super::limits::MAX_STATUS;
 use super::remote::{Place, Reach, all_places, ask, here, nowhere, parse, read};
 use super::{Api, fencing};
@@ -59,6 +60,7 @@ pub(super) fn routes() -> Vec<Resource> {
 
 pub(super) async fn status(
     State(api): State<Api>,
+    source: Source,
     Path(name): Path<String>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
@@ -77,7 +79,7 @@ pub(super) async fn status(
         }
     };
     let several = places.len() > 1;
-    let answers = ask_all(&api, places).await;
+    let answers = ask_all(&api, source, places).await;
     let (mut text, mut worst) = (String::new(), 0);
     let mut problems: Vec<(MachineId, String)> = Vec::new();
     for (place, answer) in answers {
@@ -128,14 +130,18 @@ pub(super) async fn status(
 
 /// Asks all machines at once, and each for one instance after the other; one that does not answer
 /// is asked no more.
-async fn ask_all(api: &Api, places: Vec<Place>) -> Vec<(Place, Result<(String, i32), ApiError>)> {
+async fn ask_all(
+    api: &Api,
+    source: Source,
+    places: Vec<Place>,
+) -> Vec<(Place, Result<(String, i32), ApiError>)> {
     let machines = places.chunk_by(|a, b| a.machine == b.machine).map(|places| async move {
         let mut answers = Vec::new();
         let mut away: Option<String> = None;
         for place in places {
             let answer = match (&place.reach, &away) {
                 (_, Some(problem)) => Err(ApiError::new(StatusCode::BAD_GATEWAY, problem.as_str())),
-                (Reach::Here, _) => local_status(api, &place.instance).await,
+                (Reach::Here, _) => local_status(api, source, &place.instance).await,
                 (Reach::At(_) | Reach::Closed, _) => remote_status(api, place).await,
             };
             if let Err(error) = &answer
@@ -202,7 +208,11 @@ async fn beginning(output: Option<impl AsyncRead + Unpin>) -> std::io::Result<Ve
     Ok(said)
 }
 
-async fn local_status(api: &Api, instance: &UnitName) -> Result<(String, i32), ApiError> {
+async fn local_status(
+    api: &Api,
+    source: Source,
+    instance: &UnitName,
+) -> Result<(String, i32), ApiError> {
     let mut command = Command::new("systemctl");
     command
         .args(api.shared.user.then_some("--user"))
@@ -212,13 +222,7 @@ async fn local_status(api: &Api, instance: &UnitName) -> Result<(String, i32), A
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let busy = || {
-        ApiError::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "this machine answers too many such requests; try again",
-        )
-    };
-    let _place = api.shared.budgets.process().ok_or_else(busy)?;
+    let _place = api.shared.budgets.process(source).await?;
     let failed = |problem: String| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot run systemctl: {problem}"))
     };

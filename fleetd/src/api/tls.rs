@@ -105,7 +105,7 @@ async fn say_in_plain_http(stream: &mut TcpStream) {
 }
 
 /// Lets the other side read what was written last.
-async fn linger(stream: &mut TcpStream) {
+pub(super) async fn linger(stream: &mut TcpStream) {
     let _ = stream.shutdown().await;
     let mut rest = [0; 1024];
     let drain = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
