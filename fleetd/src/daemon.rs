@@ -64,6 +64,8 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
         api::listen(&settings.socket, &settings.listen, settings.insecure, server_tls.as_ref())?;
     // Others ask this machine there, too.
     settings.handed = listeners.handed().to_vec();
+    // `systemctl status` shows it in one line.
+    let closed = listeners.closed().map(str::to_string).reduce(|a, b| format!("{a} {b}"));
     let machine = facts::this_machine(&settings)?;
     let (kv, etcd) = open_store(&settings).await?;
     let asked = Arc::<counted::Counts>::default();
@@ -137,7 +139,8 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
         info!("other machines reach the API at {api}");
     }
     let notifier = Arc::new(notifier);
-    if let Err(error) = notifier.say(&[NotifyState::Ready]) {
+    let status = closed.unwrap_or_default();
+    if let Err(error) = notifier.say(&[NotifyState::Ready, NotifyState::Status(&status)]) {
         warn!("cannot tell systemd that fleetd is ready: {error}");
     }
     let watchdog = tokio::spawn(feed_watchdog(notifier.clone()));

@@ -69,27 +69,39 @@ const PIECE: usize = 64 * 1024;
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Open listeners.
+#[derive(Default)]
 pub struct Listeners {
     unix: Vec<UnixListener>,
     tcp: Vec<(TcpListener, Option<ServerTls>)>,
     handed: Vec<Listen>,
+    /// Sockets of systemd's that nobody may use, and why.
+    closed: Vec<(TcpListener, String)>,
+    /// The same of unix sockets. They are kept open: who connects is not taken.
+    closed_unix: Vec<(std::os::unix::net::UnixListener, String)>,
 }
 
 /// Takes over systemd's sockets; where there are none, binds `socket`. Binds each of `addresses`
 /// that is none of these; `tls` is for those that want it. A TCP socket of systemd's that
-/// `addresses` do not name speaks plain HTTP, which must be `insecure` on purpose, on loopback too.
+/// `addresses` do not name speaks plain HTTP, which must be `insecure` on purpose, on loopback too:
+/// else all who connect are told that it is closed. It is no reason not to run, since a machine
+/// whose fleetd does not start is lost.
 pub fn listen(
     socket: &Path,
     addresses: &[Listen],
     insecure: bool,
     tls: Option<&ServerTls>,
 ) -> anyhow::Result<Listeners> {
-    let mut listeners = Listeners { unix: Vec::new(), tcp: Vec::new(), handed: Vec::new() };
+    let mut listeners = Listeners::default();
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut handed = listenfd::ListenFd::from_env();
     let mut unbound = addresses.to_vec();
     for index in 0..handed.len() {
         if let Ok(Some(unix)) = handed.take_unix_listener(index) {
+            if !insecure && let Err(why) = shut_others_out(&unix, &socket_unit(&names, index)) {
+                error!("{why}");
+                listeners.closed_unix.push((unix, why));
+                continue;
+            }
             unix.set_nonblocking(true)?;
             listeners.unix.push(UnixListener::from_std(unix)?);
         } else if let Ok(Some(tcp)) = handed.take_tcp_listener(index) {
@@ -99,14 +111,8 @@ pub fn listen(
                 .position(|listen| is_same(listen.address, address))
                 .map(|at| unbound.remove(at));
             if named.is_none() && !insecure {
-                let from = socket_unit(&names, index);
-                let whose = Listen { address, tls: false }.who_reaches_it();
-                anyhow::bail!(
-                    "systemd hands over a socket on {address} that listen does not name: over \
-                        plain HTTP {whose} can run anything as root here; name it, listen = \
-                        [\"https://{address}\"], with tls_cafile, tls_certfile and tls_keyfile, \
-                        or set insecure = true if all of these may, or take it out of {from}"
-                );
+                listeners.close(tcp, address, &socket_unit(&names, index))?;
+                continue;
             }
             let plain = Listen { address, tls: false };
             listeners.handed.extend(named.is_none().then_some(plain));
@@ -128,6 +134,33 @@ impl Listeners {
     /// The TCP sockets that systemd handed over and nobody named.
     pub fn handed(&self) -> &[Listen] {
         &self.handed
+    }
+
+    /// Why sockets that systemd handed over are closed, each in a line.
+    pub fn closed(&self) -> impl Iterator<Item = &str> {
+        let unix = self.closed_unix.iter().map(|(_, why)| why.as_str());
+        self.closed.iter().map(|(_, why)| why.as_str()).chain(unix)
+    }
+
+    /// Takes a socket that nobody may use.
+    fn close(
+        &mut self,
+        tcp: std::net::TcpListener,
+        address: SocketAddr,
+        from: &str,
+    ) -> anyhow::Result<()> {
+        let whose = Listen { address, tls: false }.who_reaches_it();
+        let why = format!(
+            "systemd hands over a socket on {address} that listen does not name; it is closed, \
+                since over plain HTTP {whose} could run anything as root here. Name it, listen = \
+                [\"https://{address}\"], with tls_cafile, tls_certfile and tls_keyfile, or set \
+                insecure = true if all of these may, or take it out of {from}; then systemctl \
+                restart fleetd"
+        );
+        error!("{why}");
+        tcp.set_nonblocking(true)?;
+        self.closed.push((TcpListener::from_std(tcp)?, why));
+        Ok(())
     }
 
     fn are_none(&self) -> bool {
@@ -176,18 +209,57 @@ fn is_same(meant: SocketAddr, socket: SocketAddr) -> bool {
     meant.port() == socket.port() && (meant.ip() == socket.ip() || (any(meant) && any(socket)))
 }
 
+/// Who may write to a unix socket commands fleetd. systemd lets everybody, unless the unit says
+/// otherwise. The error is why the socket must stay closed.
+fn shut_others_out(unix: &std::os::unix::net::UnixListener, from: &str) -> Result<(), String> {
+    let address = unix.local_addr().map_err(|error| format!("a socket of systemd's: {error}"))?;
+    let Some(path) = address.as_pathname() else {
+        return Err(format!(
+            "systemd hands over a unix socket that has no file, so that every user and every \
+                program of this machine could run anything as root here; it is closed. Take it \
+                out of {from}, or set insecure = true if all of these may; then systemctl restart \
+                fleetd"
+        ));
+    };
+    let narrowed = std::fs::metadata(path).and_then(|file| {
+        let mode = file.permissions().mode();
+        if mode & 0o002 != 0 {
+            std::fs::set_permissions(path, Permissions::from_mode(mode & 0o770))?;
+            warn!(
+                "every user of this machine could write to {}, and run anything as root here; only \
+                    its owner and group may now. Write SocketMode=0660 in {from}, or set insecure = \
+                    true if all may",
+                path.display()
+            );
+        }
+        Ok(())
+    });
+    narrowed.map_err(|error| {
+        format!(
+            "cannot see to it that others may not write to {}: {error}; it is closed",
+            path.display()
+        )
+    })
+}
+
 /// Replaces a socket file that nobody listens on; refuses one that somebody does.
 fn bind_unix(socket: &Path) -> anyhow::Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(socket).is_ok() {
         anyhow::bail!("{} is in use: another fleetd is running here", socket.display());
     }
     let _ = std::fs::remove_file(socket);
-    let listener = std::os::unix::net::UnixListener::bind(socket)
-        .with_context(|| format!("cannot listen on {}", socket.display()))?;
-    // Whoever may connect can run anything as root: root and its group only.
-    std::fs::set_permissions(socket, std::os::unix::fs::PermissionsExt::from_mode(0o660))?;
-    listener.set_nonblocking(true)?;
-    Ok(UnixListener::from_std(listener)?)
+    // Whoever may connect can run anything as root: root and its group only. Of another user, that
+    // one only, since the group may be everybody's.
+    let mode = if rustix::process::geteuid().is_root() { 0o660 } else { 0o600 };
+    let bind = || {
+        let unix = UnixSocket::new_stream()?;
+        // Before it has a name, so that nobody comes in between.
+        rustix::fs::fchmod(&unix, rustix::fs::Mode::from_raw_mode(mode))?;
+        unix.bind(socket)?;
+        std::fs::set_permissions(socket, Permissions::from_mode(mode))?;
+        unix.listen(BACKLOG)
+    };
+    bind().with_context(|| format!("cannot listen on {}", socket.display()))
 }
 
 /// Serves until `stop`, and then what was asked before it: who was taken on gets an answer, who was
@@ -209,6 +281,9 @@ pub async fn serve(api: Api, listeners: Listeners, stop: CancellationToken) {
         let tls = tls.map(|tls| Arc::new(TlsDoor::new(tls)));
         servers
             .spawn(stop.clone().run_until_cancelled_owned(host.clone().serve_tcp(tcp, door, tls)));
+    }
+    for (tcp, why) in listeners.closed {
+        servers.spawn(stop.clone().run_until_cancelled_owned(host.clone().serve_closed(tcp, why)));
     }
     while let Some(ended) = servers.join_next().await {
         if !stop.is_cancelled() {
@@ -276,6 +351,25 @@ impl Host {
         }
     }
 
+    /// Tells all who connect why nobody may.
+    async fn serve_closed(self: Arc<Host>, listener: TcpListener, why: String) {
+        let answer = whole_answer("403 Forbidden", ErrorDetail::new(403, why));
+        let mut trouble = Repeated::default();
+        loop {
+            let Some((mut stream, from)) = taken(listener.accept().await, &mut trouble).await
+            else {
+                continue;
+            };
+            let Ok(ticket) = self.guests.admit(from.ip().into()) else { continue };
+            let answer = answer.clone();
+            self.spawn(ticket, async move {
+                // It fits into what the kernel keeps for a connection; else it is not read.
+                let _ = tokio::time::timeout(FIRST_WORDS, stream.write_all(&answer)).await;
+                linger(&mut stream).await;
+            });
+        }
+    }
+
     /// A connection's task, which ends when its place is given away. A panic in it ends the
     /// connection, not fleetd: strangers decide what it reads.
     fn spawn(&self, ticket: Arc<Ticket>, talk: impl Future<Output = ()> + Send + 'static) {
@@ -332,6 +426,7 @@ impl Host {
                 request.extensions_mut().insert(Scheme::HTTPS);
             }
             request.extensions_mut().insert(door.clone());
+            request.extensions_mut().insert(ticket.source());
             async move {
                 let busy = busy.ok_or_else(|| io::Error::other("the place was given away"))?;
                 let Ok(mut response) = app.oneshot(request).await;
@@ -345,6 +440,7 @@ impl Host {
         http.timer(TokioTimer::new())
             .header_read_timeout(self.limits.head)
             .max_buf_size(MAX_HEAD_BYTES);
+        let stream = Impatient { stream, patience: self.limits.unread, stuck: None };
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
@@ -525,17 +621,23 @@ fn probe(stream: &TcpStream, unread: Duration) {
 /// A whole answer for a connection that is not taken.
 fn refusal(why: &str) -> Vec<u8> {
     let message = format!("{why}, the most that it may; close some, and try again");
-    let body = serde_json::to_string(&ErrorBody { error: ErrorDetail::new(429, message) })
-        .unwrap_or_default();
-    let head =
-        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nConnection: close\r\n";
-    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    whole_answer("429 Too Many Requests", ErrorDetail::new(429, message))
+}
+
+/// An answer as it goes over the wire, after which the connection is closed.
+fn whole_answer(status: &str, error: ErrorDetail) -> Vec<u8> {
+    let body = serde_json::to_string(&ErrorBody { error }).unwrap_or_default();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 /// Breaks a stream off at `stop`; a body of known length is sent whole.
 async fn until(stop: CancellationToken, response: Response) -> Response {
     if response.body().size_hint().exact().is_some() {
-            request.extensions_mut().insert(ticket.source());
         return response;
     }
     response.map(|body| {
@@ -548,7 +650,6 @@ async fn until(stop: CancellationToken, response: Response) -> Response {
             body.into_data_stream()
                 .take_until(stop.cancelled_owned())
                 .chain(last.filter_map(future::ready)),
-        let stream = Impatient { stream, patience: self.limits.unread, stuck: None };
         )
     })
 }
@@ -658,10 +759,17 @@ mod tests {
     async fn serve_api(api: Api) -> (SocketAddr, CancellationToken) {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
-        let listeners = Listeners { unix: Vec::new(), tcp: vec![(tcp, None)], handed: Vec::new() };
+        let listeners = Listeners { tcp: vec![(tcp, None)], ..Listeners::default() };
         let stop = CancellationToken::new();
         tokio::spawn(serve(api, listeners, stop.clone()));
         (address, stop)
+    }
+
+    /// A connection of another host, as far as the API can tell.
+    async fn connect_as(from: [u8; 4], address: SocketAddr) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        socket.connect(address).await.unwrap()
     }
 
     async fn connect(address: SocketAddr) -> TcpStream {
@@ -765,13 +873,6 @@ mod tests {
         let ask =
             |head: &str| format!("{head}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
         let restart = "POST /fleet/v1/units/a.service/restart HTTP/1.1\r\nHost: 127.0.0.1";
-    /// A connection of another host, as far as the API can tell.
-    async fn connect_as(from: [u8; 4], address: SocketAddr) -> TcpStream {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind((from, 0).into()).unwrap();
-        socket.connect(address).await.unwrap()
-    }
-
         for (head, status) in [
             (
                 "PUT /fleet/v1/units/a.service HTTP/1.1\r\nHost: evil.example\r\nContent-Type: \
@@ -794,7 +895,6 @@ mod tests {
             assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{head}: {said}");
         }
     }
-}
 
     #[tokio::test]
     async fn a_client_that_takes_all_that_it_may_leaves_places_for_the_next_one() {
@@ -905,3 +1005,4 @@ mod tests {
         assert!(rest.len() < 800_000, "{} bytes", rest.len());
         stop.cancel();
     }
+}

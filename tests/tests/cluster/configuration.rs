@@ -186,6 +186,9 @@ fn a_reload_changes_what_it_can_and_touches_no_unit() -> Result<()> {
             /run/systemd/system/web@*.service",
         )?;
         ensure!(texts.contains("web@") && texts.contains("/run/fleet/units/web@"), "{texts}");
+        // As fleet 1.0's units were.
+        let enabled = cluster.lab.sh("h2", "systemctl is-enabled web@.service || true")?;
+        ensure!(enabled.trim() == "linked-runtime", "{enabled}");
 
         let listening = cluster.lab.sh(
             "h2",

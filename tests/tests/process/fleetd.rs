@@ -1,7 +1,6 @@
 //! A fleetd of its own folder, with no bus to a systemd: what it is asked here are its API, its
 //! store and its signals.
 
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -31,11 +30,11 @@ impl Fleetd {
     }
 
     /// The same with a socket as systemd hands it over.
-    pub(crate) fn start_with(folder: TempDir, config: &str, socket: TcpListener) -> Fleetd {
-        Fleetd::spawn(folder, config, Some(socket))
+    pub(crate) fn start_with(folder: TempDir, config: &str, socket: impl Into<OwnedFd>) -> Fleetd {
+        Fleetd::spawn(folder, config, Some(socket.into()))
     }
 
-    fn spawn(folder: TempDir, config: &str, socket: Option<TcpListener>) -> Fleetd {
+    fn spawn(folder: TempDir, config: &str, socket: Option<OwnedFd>) -> Fleetd {
         write_config(folder.path(), config);
         // The socket comes as standard input, and is file 3 from then on; the shell's process
         // becomes fleetd.
@@ -54,7 +53,7 @@ impl Fleetd {
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere");
-        command.stdin(socket.map_or_else(Stdio::null, |socket| OwnedFd::from(socket).into()));
+        command.stdin(socket.map_or_else(Stdio::null, Stdio::from));
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Fleetd { folder, child }
     }
@@ -124,18 +123,6 @@ impl Fleetd {
         let deadline = Instant::now() + PATIENCE;
         while !self.log().contains(words) {
             assert!(Instant::now() < deadline, "it has not said {words:?}: {}", self.log());
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// Waits until it has ended; its exit status, and what it said.
-    pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return (status.code(), self.log());
-            }
-            assert!(Instant::now() < deadline, "it runs on: {}", self.log());
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -1,6 +1,10 @@
-//! TCP sockets that systemd holds and hands over: the same rules as for those that `listen` names.
+//! Sockets that systemd holds and hands over: the same rules as for those that `listen` names.
 
+use std::fs::Permissions;
 use std::net::{SocketAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 
 use fleet_tests::certs::{Authority, Lifetime};
 use fleet_tests::{http, http_with};
@@ -13,19 +17,25 @@ fn socket(address: &str) -> (TcpListener, SocketAddr) {
     (socket, address)
 }
 
+/// What a closed socket answers.
+async fn refusal(url: &str) -> String {
+    let answer = http().build().unwrap().get(url).send().await.unwrap();
+    assert_eq!(answer.status(), 403);
+    answer.text().await.unwrap()
+}
+
 #[tokio::test]
 async fn a_socket_on_loopback_is_for_every_user_of_the_machine_so_it_must_be_insecure_on_purpose() {
     let (socket, address) = socket("127.0.0.1");
     let second = socket.try_clone().unwrap();
-    let (code, said) = Fleetd::start_with(tempfile::tempdir().unwrap(), "", socket).ended().await;
-    assert!(
-        code == Some(1)
-            && said.contains(
-                "every user and every program of this \
-        machine"
-            ),
-        "{said}"
-    );
+    // fleetd runs all the same: a machine whose fleetd does not start is lost.
+    let fleetd = Fleetd::start_with(tempfile::tempdir().unwrap(), "", socket);
+    let why = "every user and every program of this machine";
+    let said = refusal(&format!("http://{address}/fleet/v1/version")).await;
+    assert!(said.contains(why) && said.contains("systemctl restart fleetd"), "{said}");
+    fleetd.until_said(why).await;
+    fleetd.until("it serves its own socket", Result::is_ok).await;
+    drop(fleetd);
 
     let fleetd = Fleetd::start_with(tempfile::tempdir().unwrap(), "insecure = true\n", second);
     // Who connects before fleetd listens waits: the socket is there.
@@ -48,13 +58,13 @@ async fn a_socket_on_loopback_is_for_every_user_of_the_machine_so_it_must_be_ins
 async fn a_socket_that_others_reach_is_refused_unless_it_is_named_or_insecure_on_purpose() {
     let (socket, address) = socket("0.0.0.0");
     let second = socket.try_clone().unwrap();
-    let (code, said) = Fleetd::start_with(tempfile::tempdir().unwrap(), "", socket).ended().await;
-    assert_eq!(code, Some(1), "{said}");
-    let expected = format!(
-        "Error: systemd hands over a socket on {address} that listen does not \
-        name: over plain HTTP anybody"
-    );
-    assert!(said.contains(&expected), "{said}");
+    let fleetd = Fleetd::start_with(tempfile::tempdir().unwrap(), "", socket);
+    let said = refusal(&format!("http://127.0.0.1:{}/fleet/v1/units", address.port())).await;
+    assert!(said.contains("over plain HTTP anybody who reaches it could"), "{said}");
+    let expected = format!("systemd hands over a socket on {address} that listen does not name");
+    fleetd.until_said(&expected).await;
+    assert!(!fleetd.log().contains("other machines reach the API"), "{}", fleetd.log());
+    drop(fleetd);
 
     let config = "insecure = true\npublic_ip = \"10.0.0.7\"\n";
     let fleetd = Fleetd::start_with(tempfile::tempdir().unwrap(), config, second);
@@ -69,6 +79,30 @@ async fn a_socket_that_others_reach_is_refused_unless_it_is_named_or_insecure_on
             address.port()
         ))
         .await;
+}
+
+#[tokio::test]
+async fn a_unix_socket_that_everybody_may_write_to_is_shut_to_others() {
+    for (config, expected) in [("", 0o660), ("insecure = true\n", 0o666)] {
+        let folder = tempfile::tempdir().unwrap();
+        // Where `Fleetd` asks; systemd's default is SocketMode=0666.
+        let path = folder.path().join("fleet.sock");
+        let socket = UnixListener::bind(&path).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        let fleetd = Fleetd::start_with(folder, config, socket);
+        fleetd.until("it answers", Result::is_ok).await;
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, expected, "{}", fleetd.log());
+        assert_eq!(fleetd.log().contains("SocketMode=0660"), expected == 0o660);
+    }
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(format!(
+        "fleet-test-{}",
+        std::process::id()
+    ));
+    let socket = UnixListener::bind_addr(&address.unwrap()).unwrap();
+    let fleetd = Fleetd::start_with(tempfile::tempdir().unwrap(), "", socket);
+    fleetd.until("it serves a socket of its own", Result::is_ok).await;
+    assert!(fleetd.log().contains("a unix socket that has no file"), "{}", fleetd.log());
 }
 
 #[tokio::test]
