@@ -102,10 +102,10 @@ pub(crate) fn snapshot(text: &str) -> Snapshot {
                 snapshot.reports.insert(MachineId::new(id), Arc::new(report));
             }
             "drain" => {
-                drop(snapshot.availability.insert(MachineId::new(rest), Availability::Draining))
+                snapshot.availability.insert(MachineId::new(rest), Availability::Draining);
             }
             "cordon" => {
-                drop(snapshot.availability.insert(MachineId::new(rest), Availability::Cordoned))
+                snapshot.availability.insert(MachineId::new(rest), Availability::Cordoned);
             }
             "keeper" => {
                 let (id, words) = rest.split_once(' ').unwrap();
