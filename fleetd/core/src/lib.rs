@@ -2,8 +2,8 @@
 //! values out.
 //!
 //! Read in this order: [`name`] and [`model`] are the nouns, [`unit_file`] and [`xfleet`] parse
-//! what users write, [`constraint`] says whether a machine can take a unit, [`contradiction`] which
-//! ones no machine can, [`intake`] what else is not taken, [`plan`] decides for the cluster,
+//! what users write, [`contradiction`] says which units no machine can take, [`intake`] what else
+//! is not taken, [`plan`] decides for the cluster,
 //! [`converge`] for one host, [`fence`] says when a fenced copy has surely ended, [`event`] tells
 //! what was decided, [`wire`] holds the HTTP bodies, [`transfer`] a whole cluster as one document,
 //! [`brief`] what lists show of a unit, [`address`] what a machine may be reached at, [`printable`]
@@ -17,7 +17,6 @@ pub mod address;
 pub mod brief;
 pub mod check;
 mod compact;
-pub mod constraint;
 pub mod contradiction;
 pub mod converge;
 pub mod count;

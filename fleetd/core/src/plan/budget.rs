@@ -6,7 +6,6 @@
 //! its agent says when. An instance that is known to be down is changed without further ado, so
 //! that a text that fails can be replaced.
 
-use super::Rolling;
 use super::board::Board;
 use super::seat::UnitSeat;
 use crate::max_unavailable::MaxUnavailable;
@@ -71,67 +70,6 @@ impl Allowance {
     }
 }
 
-/// Carries out as many of the deferred changes as the budgets allow; the rest keeps running as it
-/// is.
-pub(super) fn update(board: &mut Board) {
-    let mut deferred = std::mem::take(&mut board.deferred);
-    deferred.sort_by_key(|change| (change.number, change.seat));
-    for changes in deferred.chunk_by(|one, next| one.number == next.number) {
-        let number = changes[0].number;
-        let mut allowance = Allowance::of(board, number);
-        for change in changes {
-            if board.placed(number)[change.seat] != change.machine {
-                continue; // it moves, and starts with the new text
-            }
-            if allowance.allows(board, &change.instance, change.machine) {
-                allowance.spend(board, &change.instance, change.machine);
-                board.bring_up_to_date(number, &change.instance, change.machine, change.old);
-                board.updating.insert((number, change.seat));
-            } else {
-                board.waits_for_budget(number, change.seat);
-            }
-        }
-    }
-    say(board);
-}
-
-/// Says which units' budgets are spent.
-fn say(board: &mut Board) {
-    let waiting = std::mem::take(&mut board.waiting);
-    for waiting in waiting
-        .into_iter()
-        .collect::<Vec<_>>()
-        .chunk_by(|((one, _), _), ((next, _), _)| one == next)
-    {
-        let number = waiting[0].0.0;
-        let unit = &board.units[number];
-        let waits = |(seat, _): &(usize, UnitName)| {
-            let at = waiting.binary_search_by_key(seat, |((_, seat), _)| *seat);
-            at.is_ok_and(|at| waiting[at].1 == board.placed(number)[*seat])
-                && !board.updating.contains(&(number, *seat))
-        };
-        let up = |(seat, instance): &(usize, UnitName)| {
-            !board.updating.contains(&(number, *seat))
-                && life(board, instance, board.placed(number)[*seat]) == Life::Up
-        };
-        let wanted = board.wanted(number);
-        let rolling = Rolling {
-            unit: unit.unit.name.clone(),
-            waiting: board
-                .taken_seats(number)
-                .filter(waits)
-                .map(|(_, instance)| instance)
-                .collect(),
-            unavailable: wanted.saturating_sub(board.taken_seats(number).filter(up).count()),
-            wanted,
-            most: unit.unit.constraints.max_unavailable.as_ref().map(|max| max.of(wanted)),
-        };
-        if !rolling.waiting.is_empty() {
-            board.plan.rolling.push(rolling);
-        }
-    }
-}
-
 fn available(board: &Board, number: usize) -> usize {
     board
         .taken_seats(number)
@@ -142,14 +80,14 @@ fn available(board: &Board, number: usize) -> usize {
 /// What is known of an instance on a machine, as it was last decided: by the last commit, not by
 /// this plan.
 #[derive(PartialEq)]
-enum Life {
+pub(super) enum Life {
     Up,
     Down,
     /// Nothing yet, of what was decided last.
     Unknown,
 }
 
-fn life(board: &Board, instance: &UnitName, machine: u32) -> Life {
+pub(super) fn life(board: &Board, instance: &UnitName, machine: u32) -> Life {
     let id = board.slots[machine as usize].id;
     let (Some(assignment), Some(report)) =
         (board.snapshot.assignments.get(id), board.snapshot.reports.get(id))

@@ -1,38 +1,7 @@
-//! What is written in the end: the next version of each machine's document.
+//! A machine's next document: the present one with the plan's edits.
 
-use std::collections::BTreeMap;
-
-use super::Plan;
-use super::board::Board;
 use crate::model::{Assignment, FORMAT, Placement};
-use crate::name::{MachineId, UnitName};
-
-impl Board<'_> {
-    /// Applies the edits to the documents.
-    pub(super) fn into_plan(self) -> Plan {
-        let Board { snapshot, slots, mut plan, .. } = self;
-        let changed =
-            slots.into_iter().filter(|slot| !slot.edits.is_empty() || !slot.off.is_empty());
-        // In the order of ids, so that the map is built at once.
-        let mut documents: BTreeMap<MachineId, Assignment> = changed
-            .map(|slot| {
-                let old = snapshot.assignments.get(slot.id);
-                let mut document = edited(old.map(|old| &**old), slot.edits);
-                document.generation = document.generation.saturating_add(1);
-                document.lost_ms = None;
-                for (instance, off) in slot.off {
-                    match off {
-                        Some(off) => document.off.insert(instance, off),
-                        None => document.off.remove(&instance),
-                    };
-                }
-                (slot.id.clone(), document)
-            })
-            .collect();
-        plan.documents.append(&mut documents);
-        plan
-    }
-}
+use crate::name::UnitName;
 
 /// The document with `edits` applied in order.
 pub(super) fn edited(
@@ -57,6 +26,7 @@ pub(super) fn edited(
     document
 }
 
+/// Its size in the store, in bytes.
 pub(super) fn encoded_size(document: &Assignment) -> usize {
     serde_json::to_vec(document).map_or(usize::MAX, |text| text.len())
 }

@@ -1,12 +1,10 @@
 //! When most machines vanish at once, it is more likely the network than the machines: what they
 //! ran is moved one machine at a time.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::board::Board;
 use crate::model::{Assignment, Snapshot};
 use crate::name::MachineId;
 
@@ -68,22 +66,6 @@ pub fn missing(snapshot: &Snapshot, now_ms: u64) -> Option<Missing> {
             next_ms: last_ms.map_or(0, |last| last.saturating_add(SLOW_PAUSE_MS)),
         }
     })
-}
-
-/// The lost machines that are not given up yet. Notes when the next one will be.
-pub(super) fn that_wait(board: &mut Board) -> BTreeSet<MachineId> {
-    let now_ms = board.snapshot.now_ms;
-    let Some(mut slowed) = missing(board.snapshot, now_ms) else { return BTreeSet::new() };
-    if slowed.next_ms <= now_ms && !slowed.waits.is_empty() {
-        slowed.waits.remove(0);
-        slowed.next_ms = now_ms.saturating_add(SLOW_PAUSE_MS);
-    }
-    if !slowed.waits.is_empty() {
-        board.wake_at(slowed.next_ms);
-    }
-    let waits = slowed.waits.iter().cloned().collect();
-    board.plan.slowed = Some(slowed);
-    waits
 }
 
 /// Machines that are gone without a word: those that should run something, and those that were

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::plan;
+use super::rank::Way;
 use super::script::{applied, print, snapshot};
-use crate::constraint;
+use super::{Plan, conduct, plan};
 use crate::glob;
-use crate::model::{DesiredState, Placement, Snapshot, Unit};
+use crate::model::{DesiredState, Machine, Placement, Snapshot, Unit};
 use crate::name::{MachineId, UnitName};
 use crate::xfleet::Constraints;
 
@@ -125,6 +125,15 @@ fn owner<'a>(snapshot: &'a Snapshot, name: &UnitName) -> Option<&'a Arc<Unit>> {
     })
 }
 
+/// Whether the machine itself is what the unit asks for.
+fn suits(machine: &Machine, wants: &Constraints) -> bool {
+    let is_it = wants.machine_id.as_ref().is_none_or(|id| machine.id.as_str().starts_with(id));
+    let has = |(key, values): (&String, &BTreeSet<String>)| {
+        values.iter().any(|value| machine.metadata.get(key) == Some(value))
+    };
+    is_it && wants.metadata.iter().all(has)
+}
+
 /// Everything that is wrong with what the living machines are assigned.
 fn faults(snapshot: &Snapshot) -> Vec<String> {
     let mut faults = Vec::new();
@@ -151,7 +160,7 @@ fn faults(snapshot: &Snapshot) -> Vec<String> {
             if !wants.global {
                 *seen.entry(name).or_default() += 1;
             }
-            if constraint::suits(machine, &wants).is_err() {
+            if !suits(machine, &wants) {
                 faults.push(format!("{id} does not suit {name}"));
             }
             for peer in wants
@@ -222,7 +231,7 @@ fn unmoved(snapshot: &Snapshot) -> Vec<String> {
             let takes = |other: &MachineId, machine| {
                 other != id
                     && !snapshot.availability.contains_key(other)
-                    && constraint::suits(machine, wants(name)).is_ok()
+                    && suits(machine, wants(name))
                     && on(other).all(|there| {
                         !clash(name, there) && !pushes(there, name) && !pushes(name, there)
                     })
@@ -279,6 +288,17 @@ proptest! {
         let read: Snapshot = serde_json::from_str(&serde_json::to_string(&before).unwrap()).unwrap();
         prop_assert_eq!(serde_json::to_string(&plan(&read)).unwrap(), serde_json::to_string(&plan(&before)).unwrap());
         prop_assert_eq!(plan(&read).digest(), plan(&before).digest());
+    }
+
+    #[test]
+    fn the_fast_way_and_the_plain_way_choose_the_same_machine(text in cluster(), more in prop_oneof![3 => Just(0), 1 => 1..140u32]) {
+        let more = (0..more).map(|n| format!("\nmachine m{n} r={} s={}", n % 3, n / 5 % 2));
+        let before = snapshot(&(text.clone() + &more.collect::<String>()));
+        let (fast, plain) = (conduct(&before, Way::Fast), conduct(&before, Way::Plain));
+        let nowhere = |plan: &Plan| -> BTreeSet<UnitName> { plan.unplaced.iter().flat_map(|unplaced| unplaced.instances.clone()).collect() };
+        prop_assert_eq!(&fast.changes, &plain.changes, "{}", text);
+        prop_assert_eq!(nowhere(&fast), nowhere(&plain), "{}", text);
+        prop_assert_eq!(fast.documents, plain.documents, "{}", text);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use expect_test::expect;
 
 use super::super::missing::SLOW_PAUSE_MS;
+use super::super::passes::keep::FORGET_MOVES_MS;
+use super::super::plan;
 use super::super::script::{applied, print, snapshot};
-use super::super::{FORGET_MOVES_MS, plan};
 use super::check;
 use crate::name::MachineId;
 

@@ -8,39 +8,42 @@
 
 use std::collections::BTreeMap;
 
-use super::board::{Board, SETTLING};
-use super::constraints_of;
-use super::follow::{self, Kept};
-use super::keep::Pending;
+use super::super::board::{Board, SETTLING};
+use super::super::candidate::Candidate;
+use super::super::edit::Pen;
+use super::super::pending::{Kept, Pending};
+use super::super::{fit, rank};
+use super::follow;
 use crate::glob;
 use crate::name::UnitName;
 
 /// Moves what is replaced, and what follows it; true if anything moved. What is pushed goes where
 /// it pushes nobody itself: so each move leaves fewer units beside one that replaces them, this
 /// ends, and the next plan has nothing to move.
-pub(super) fn push_replaced<'a>(
-    board: &mut Board<'a>,
+pub(in crate::plan) fn push_replaced<'a>(
+    pen: &mut Pen<'a>,
     pending: &mut Pending<'a>,
     kept: &mut Kept<'a>,
 ) -> bool {
-    if !board.any_replaces {
+    if !pen.board().any_replaces {
         return false;
     }
-    let mut pushers = Pushers::of(board);
+    let mut pushers = Pushers::of(pen.board());
     if pushers.on.is_empty() {
         return false;
     }
     let (mut pushed, mut moving) = (false, true);
     while moving {
         moving = false;
-        for number in 0..board.units.len() {
+        for number in 0..pen.board().units.len() {
+            let board = pen.board();
             let unit = &board.units[number];
             if unit.global || unit.follows || !pushers.patterns.iter().any(|p| unit.may_match(p)) {
                 continue;
             }
             let seats: Vec<(usize, UnitName)> = board.taken_seats(number).collect();
             for (seat, instance) in seats {
-                if push_one(board, &mut pushers, number, seat, &instance) {
+                if push_one(pen, &mut pushers, number, seat, &instance) {
                     moving = true;
                     // What it was to leave, it has left.
                     pending
@@ -52,7 +55,7 @@ pub(super) fn push_replaced<'a>(
         pushed |= moving;
     }
     if pushed {
-        follow::release_followers(board, pending, kept);
+        follow::release_followers(pen, pending, kept);
     }
     pushed
 }
@@ -113,36 +116,31 @@ fn replaces(name: &UnitName, patterns: &[String], other: &UnitName) -> bool {
 }
 
 fn push_one(
-    board: &mut Board,
+    pen: &mut Pen,
     pushers: &mut Pushers,
     number: usize,
     seat: usize,
     instance: &UnitName,
 ) -> bool {
-    let expanded = constraints_of(board, number, instance);
-    let wants = expanded.as_ref().unwrap_or(&board.units[number].unit.constraints);
+    let board = pen.board();
+    let wants = board.wants(number, instance);
     let from = board.placed(number)[seat];
     let Some(by) = pushers.against(from, instance, &wants.replaces).cloned() else { return false };
+    let candidate = Candidate { number, instance, wants: &wants };
     let fits = |machine: &u32| {
         *machine != from
             && pushers.against(*machine, instance, &wants.replaces).is_none()
-            && board.misfit_of_new(number, instance, wants, *machine).is_none()
+            && fit::misfit_of_new(board, &candidate, *machine).is_none()
             && !pushes_anybody(board, instance, &wants.replaces, *machine)
     };
-    let siblings = board.siblings(number);
-    let on = |machine: &u32| siblings.get(machine).copied().unwrap_or(0);
     let fitting = (0..board.slots.len() as u32).filter(fits);
-    let Some(to) =
-        fitting.min_by_key(|machine| (on(machine), board.slots[*machine as usize].load, *machine))
-    else {
-        return false;
-    };
-    let (why, moves) = board.push_off(number, seat, instance, by);
-    if board.placed(number)[seat] == SETTLING {
+    let Some(to) = rank::best(board, &board.siblings(number), fitting) else { return false };
+    let (why, moves) = pen.push_off(number, seat, instance, by);
+    if pen.board().placed(number)[seat] == SETTLING {
         pushers.moved(instance, from, SETTLING);
         return true; // fenced: it is placed when it has ended where it is
     }
-    board.place(number, seat, instance.clone(), to, why, moves);
+    pen.place(number, seat, instance.clone(), to, why, moves);
     pushers.moved(instance, from, to);
     true
 }
@@ -151,14 +149,12 @@ fn push_one(
 /// replaces others itself.
 fn pushes_anybody(board: &Board, instance: &UnitName, patterns: &[String], machine: u32) -> bool {
     let there = |number: usize| {
-        let unit = &board.units[number];
         let there =
             board.taken_seats(number).filter(|(seat, _)| board.placed(number)[*seat] == machine);
         let mut names = there.map(|(_, name)| name);
         names.any(|name| {
-            let theirs = constraints_of(board, number, &name);
-            let theirs = &theirs.as_ref().unwrap_or(&unit.unit.constraints).replaces;
-            replaces(instance, patterns, &name) && !replaces(&name, theirs, instance)
+            let theirs = board.wants(number, &name);
+            replaces(instance, patterns, &name) && !replaces(&name, &theirs.replaces, instance)
         })
     };
     !patterns.is_empty()

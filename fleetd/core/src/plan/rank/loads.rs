@@ -3,34 +3,34 @@
 
 /// A set of machines, by number.
 #[derive(Clone, Default)]
-pub(super) struct Machines {
+pub(in crate::plan) struct Machines {
     words: Vec<u64>,
 }
 
 impl Machines {
     /// The empty set, with room for so many machines.
-    pub(super) fn none_of(machines: usize) -> Machines {
+    pub(in crate::plan) fn none_of(machines: usize) -> Machines {
         Machines { words: vec![0; machines.div_ceil(64)] }
     }
 
-    pub(super) fn insert(&mut self, machine: u32) {
+    pub(in crate::plan) fn insert(&mut self, machine: u32) {
         self.words[machine as usize / 64] |= 1 << (machine % 64);
     }
 
-    pub(super) fn remove(&mut self, machine: u32) {
+    pub(in crate::plan) fn remove(&mut self, machine: u32) {
         self.words[machine as usize / 64] &= !(1 << (machine % 64));
     }
 
-    pub(super) fn contains(&self, machine: u32) -> bool {
+    pub(in crate::plan) fn contains(&self, machine: u32) -> bool {
         self.words[machine as usize / 64] >> (machine % 64) & 1 == 1
     }
 
     /// Leaves only what is in `other`, too.
-    pub(super) fn retain(&mut self, other: &Machines) {
+    pub(in crate::plan) fn retain(&mut self, other: &Machines) {
         self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= other);
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(in crate::plan) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.words.iter().zip(0..).flat_map(|(word, at)| bits(*word).map(move |bit| 64 * at + bit))
     }
 }
@@ -44,8 +44,7 @@ fn bits(mut word: u64) -> impl Iterator<Item = u32> {
 }
 
 /// The machines by load: how many instances they hold. While instances are placed, loads only grow.
-#[derive(Default)]
-pub(super) struct Loads {
+pub(in crate::plan) struct Loads {
     machines: usize,
     /// By load. Where no machine ever was, a set has no room for any.
     levels: Vec<Machines>,
@@ -53,7 +52,7 @@ pub(super) struct Loads {
 
 impl Loads {
     /// `loads` are those of all machines, by number.
-    pub(super) fn new(loads: impl ExactSizeIterator<Item = u32>) -> Loads {
+    pub(in crate::plan) fn new(loads: impl ExactSizeIterator<Item = u32>) -> Loads {
         let mut all = Loads { machines: loads.len(), levels: Vec::new() };
         for (load, machine) in loads.zip(0..) {
             all.level(load).insert(machine);
@@ -62,10 +61,7 @@ impl Loads {
     }
 
     /// Notes that a machine with this load gets one more instance.
-    pub(super) fn grow(&mut self, machine: u32, load: u32) {
-        if self.levels.is_empty() {
-            return; // nobody asks
-        }
+    pub(in crate::plan) fn grow(&mut self, machine: u32, load: u32) {
         self.levels[load as usize].remove(machine);
         self.level(load + 1).insert(machine);
     }
@@ -84,7 +80,7 @@ impl Loads {
     /// The machine with the lowest load, of several that with the lowest number, among those of a
     /// set that `takes` says yes to. Nothing of the set comes before `start`, which is brought up
     /// to date: so a set is gone through once, not once for each instance.
-    pub(super) fn lowest(
+    pub(in crate::plan) fn lowest(
         &self,
         among: &Machines,
         start: &mut Start,
@@ -117,14 +113,14 @@ impl Loads {
 
 /// Where the search for a set's least loaded machine begins.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Start {
+pub(in crate::plan) struct Start {
     load: usize,
     word: usize,
 }
 
 impl Start {
     /// Before all machines with this load.
-    pub(super) fn at(load: u32) -> Start {
+    pub(in crate::plan) fn at(load: u32) -> Start {
         Start { load: load as usize, word: 0 }
     }
 }

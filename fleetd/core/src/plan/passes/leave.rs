@@ -4,20 +4,23 @@
 
 use std::collections::BTreeMap;
 
-use super::board::{Board, SETTLING};
-use super::budget::Allowance;
-use super::follow::{self, Kept};
-use super::keep::{Leaving, Pending};
-use super::{Retired, constraints_of};
-use crate::constraint::{self, Misfit};
+use super::super::answer::Retired;
+use super::super::board::{Board, SETTLING};
+use super::super::budget::Allowance;
+use super::super::candidate::Candidate;
+use super::super::edit::Pen;
+use super::super::fit;
+use super::super::pending::{Kept, Leaving, Pending};
+use super::super::rank::{self, Siblings};
+use super::follow;
 use crate::model::Why;
 use crate::name::UnitName;
 use crate::xfleet::Constraints;
 
 /// Moves what can be moved, and what follows it. A move may make room for another, so this goes
 /// round until nothing moves: what is left would not move in the next plan either.
-pub(super) fn move_leaving<'a>(
-    board: &mut Board<'a>,
+pub(in crate::plan) fn move_leaving<'a>(
+    pen: &mut Pen<'a>,
     pending: &mut Pending<'a>,
     kept: &mut Kept<'a>,
 ) {
@@ -26,33 +29,29 @@ pub(super) fn move_leaving<'a>(
     while !open.is_empty() {
         let before = open.len();
         let (siblings, allowances, beside) =
-            (BTreeMap::new(), BTreeMap::new(), beside(board, kept));
+            (BTreeMap::new(), BTreeMap::new(), beside(pen.board(), kept));
         let mut round = Round { number: usize::MAX, siblings, allowances, beside };
-        open.retain(|leaving| !move_one(board, &mut round, leaving));
+        open.retain(|leaving| !move_one(pen, &mut round, leaving));
         if open.len() == before {
             pending.leaving = open; // they may move once more room is made
             return;
         }
-        follow::release_followers(board, pending, kept);
+        follow::release_followers(pen, pending, kept);
     }
 }
 
 /// Says of which new texts no machine can run an instance: it goes on with the old one.
-pub(super) fn say_what_fits_nowhere(board: &mut Board, pending: &Pending) {
+pub(in crate::plan) fn say_what_fits_nowhere(pen: &mut Pen, pending: &Pending) {
     let unfit = |leaving: &&Leaving| matches!(leaving.cause, Retired::Unfit(_));
     for leaving in pending.leaving.iter().filter(unfit) {
         let Leaving { number, seat, instance, .. } = leaving;
-        if board.waiting.contains_key(&(*number, *seat)) {
+        if pen.is_waiting(*number, *seat) {
             continue;
         }
-        let expanded = constraints_of(board, *number, instance);
-        let wants = expanded.as_ref().unwrap_or(&board.units[*number].unit.constraints);
-        let (suiting, unsuited) = board.suiting(wants, false);
-        let crowded: Vec<Misfit> = suiting
-            .into_iter()
-            .filter_map(|m| board.crowded(*number, instance, wants, m))
-            .collect();
-        board.unplaced(*number, vec![instance.clone()], &unsuited, crowded.into_iter());
+        let wants = pen.board().wants(*number, instance);
+        let candidate = Candidate { number: *number, instance, wants: &wants };
+        let reasons = fit::reasons(pen.board(), &candidate, false);
+        pen.unplaced(*number, vec![instance.clone()], reasons);
     }
 }
 
@@ -60,7 +59,7 @@ pub(super) fn say_what_fits_nowhere(board: &mut Board, pending: &Pending) {
 struct Round {
     /// The unit that is at it, and how many of its instances are on each machine.
     number: usize,
-    siblings: BTreeMap<u32, u32>,
+    siblings: Siblings,
     /// What the budgets leave, by unit.
     allowances: BTreeMap<usize, Allowance>,
     /// The followers that stay so far, by what they run beside.
@@ -73,15 +72,15 @@ impl Round {
     }
 }
 
-fn move_one(board: &mut Board, round: &mut Round, leaving: &Leaving) -> bool {
-    let Leaving { number, seat, instance, .. } = leaving;
+fn move_one(pen: &mut Pen, round: &mut Round, leaving: &Leaving) -> bool {
+    let (board, Leaving { number, seat, instance, .. }) = (pen.board(), leaving);
     if round.number != *number {
         (round.number, round.siblings) = (*number, board.siblings(*number));
     }
     let from = board.placed(*number)[*seat];
     // What runs beside it goes with it, so it is asked, too.
     let beside = round.beside.remove(instance.as_str()).unwrap_or_default();
-    let moved = move_with(board, round, leaving, from, &beside);
+    let moved = move_with(pen, round, leaving, from, &beside);
     if !moved && !beside.is_empty() {
         round.beside.insert(instance.to_string(), beside);
     }
@@ -89,41 +88,36 @@ fn move_one(board: &mut Board, round: &mut Round, leaving: &Leaving) -> bool {
 }
 
 fn move_with(
-    board: &mut Board,
+    pen: &mut Pen,
     round: &mut Round,
     leaving: &Leaving,
     from: u32,
     beside: &[Beside],
 ) -> bool {
-    let Leaving { number, seat, instance, cause, moves } = leaving;
+    let (board, Leaving { number, seat, instance, cause, moves }) = (pen.board(), leaving);
     let mut goes = vec![(*number, *seat, instance)];
     goes.extend(beside.iter().map(|follower| (follower.number, follower.seat, &follower.instance)));
     let spent = |(number, _, instance): &&(usize, usize, &UnitName)| {
         !round.allowance(board, *number).allows(board, instance, from)
     };
     if let Some(&(by, its_seat, _)) = goes.iter().find(spent) {
-        board.waits_for_budget(by, its_seat);
-        board.waits_for_budget(*number, *seat);
+        pen.waits_for_budget(by, its_seat);
+        pen.waits_for_budget(*number, *seat);
         return false;
     }
-    let expanded = constraints_of(board, *number, instance);
-    let wants = expanded.as_ref().unwrap_or(&board.units[*number].unit.constraints);
+    let wants = board.wants(*number, instance);
+    let candidate = Candidate { number: *number, instance, wants: &wants };
     let takes = |machine: &u32| {
         let suits = |follower: &Beside| {
-            constraint::suits(board.slots[*machine as usize].machine, &follower.wants).is_ok()
+            fit::unsuited(board.slots[*machine as usize].machine, &follower.wants).is_none()
         };
         *machine != from
-            && board.misfit_of_new(*number, instance, wants, *machine).is_none()
+            && fit::misfit_of_new(board, &candidate, *machine).is_none()
             // A drain stops nothing, so nothing that runs beside it either.
             && (*cause != Retired::Drained || beside.iter().all(suits))
     };
     let fitting = (0..board.slots.len() as u32).filter(takes);
-    let on = |machine: &u32| round.siblings.get(machine).copied().unwrap_or(0);
-    let Some(to) =
-        fitting.min_by_key(|machine| (on(machine), board.slots[*machine as usize].load, *machine))
-    else {
-        return false;
-    };
+    let Some(to) = rank::best(board, &round.siblings, fitting) else { return false };
     for (number, _, instance) in &goes {
         round.allowance(board, *number).spend(board, instance, from);
     }
@@ -133,13 +127,13 @@ fn move_with(
         Retired::Unfit(_) => Why::Unfit(id),
         _ => Why::Failed(id),
     };
-    board.release(*number, *seat, instance);
-    board.retire(instance, from, cause.clone());
+    pen.release(*number, *seat, instance);
+    pen.retire(instance, from, cause.clone());
     round.siblings.entry(from).and_modify(|n| *n -= 1);
-    if board.placed(*number)[*seat] == SETTLING {
+    if pen.board().placed(*number)[*seat] == SETTLING {
         return true; // fenced: it is placed when it has ended where it is
     }
-    board.place(*number, *seat, instance.clone(), to, why, *moves);
+    pen.place(*number, *seat, instance.clone(), to, why, *moves);
     *round.siblings.entry(to).or_default() += 1;
     true
 }

@@ -1,14 +1,11 @@
-//! Whether a machine can take a unit, and if not, why: a [`Misfit`] is data for the user's screen,
-//! not an error.
+//! Why a machine cannot take an instance: data for the user's screen, not an error.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::Machine;
 use crate::name::UnitName;
-use crate::xfleet::Constraints;
 
 /// Why a machine cannot take an instance.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -22,8 +19,6 @@ pub enum Misfit {
     Conflict(UnitName),
     /// `MachineOf=` names a unit that runs elsewhere, or nowhere.
     NotBeside(String),
-    /// It failed there again and again.
-    FailedHere,
     /// The machine's assignment is at its size limit.
     Full,
     /// An operator cordoned or drains it.
@@ -44,7 +39,6 @@ impl fmt::Display for Misfit {
             }
             Misfit::Conflict(other) => write!(f, "conflicts with {other}, which is there"),
             Misfit::NotBeside(unit) => write!(f, "MachineOf={unit}, which is not there"),
-            Misfit::FailedHere => f.write_str("failed there again and again"),
             Misfit::Full => f.write_str("holds as many instances as one assignment can"),
             Misfit::Cordoned => f.write_str("is cordoned or drained"),
             Misfit::Circle => f.write_str("MachineOf goes round in a circle"),
@@ -56,7 +50,7 @@ impl fmt::Display for Misfit {
 /// What of the machine itself does not suit: a [`Misfit`] that borrows, so that counting reasons
 /// over thousands of machines copies none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Unsuited<'a> {
+pub(super) enum Unsuited<'a> {
     /// `MachineID=` names another machine.
     OtherMachine(&'a str),
     /// `MachineMetadata=` wants one of these values of this key.
@@ -70,20 +64,4 @@ impl From<Unsuited<'_>> for Misfit {
             Unsuited::Lacks(key, values) => Misfit::Lacks(key.to_string(), values.clone()),
         }
     }
-}
-
-/// What the machine itself must be: its id and its labels. What runs beside is the planner's board
-/// to check.
-pub fn suits<'a>(machine: &Machine, wants: &'a Constraints) -> Result<(), Unsuited<'a>> {
-    if let Some(id) = &wants.machine_id
-        && !machine.id.matches(id)
-    {
-        return Err(Unsuited::OtherMachine(id));
-    }
-    for (key, values) in wants.metadata.iter() {
-        if !machine.metadata.get(key).is_some_and(|value| values.contains(value)) {
-            return Err(Unsuited::Lacks(key, values));
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,10 @@
+//! The passes of planning, one file each. `plan.rs` calls them in their order.
+
+pub(super) mod follow;
+pub(super) mod hold;
+pub(super) mod keep;
+pub(super) mod leave;
+pub(super) mod lose;
+pub(super) mod place;
+pub(super) mod replace;
+pub(super) mod update;
