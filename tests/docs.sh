@@ -5,6 +5,7 @@
 #   - a comment in Rust code wider than 100 columns
 #   - a link of a page to a file that is not there
 #   - a path named in docs/architecture.md or CONTRIBUTING.md that is not there
+#   - a decision that docs/decisions/README.md does not list
 #   - a message in a table of docs/operating.md under "you see" that no program prints
 set -eu
 cd "$(dirname "$(readlink -f "$0")")/.."
@@ -14,7 +15,7 @@ LC_ALL=C
 export LC_ALL
 
 main() {
-    faults=$(wide_pages; wide_comments; dead_links; dead_paths; dead_messages)
+    faults=$(wide_pages; wide_comments; dead_links; dead_paths; unlisted_decisions; dead_messages)
     [ -z "$faults" ] || { printf '%s\n' "$faults"; exit 1; }
 }
 
@@ -58,6 +59,12 @@ dead_paths() {
                 [ -e "$path" ] || echo "$page:$line: names $path, which is not there" ;;
             esac
         done
+    done
+}
+
+unlisted_decisions() {
+    git ls-files 'docs/decisions/[0-9]*.md' | while read -r page; do
+        grep -qF "($(basename "$page"))" docs/decisions/README.md || echo "$page: docs/decisions/README.md does not list it"
     done
 }
 
