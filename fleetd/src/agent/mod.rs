@@ -14,19 +14,19 @@ use fleet_core::model::{Assignment, Report};
 use fleet_core::name::{MachineId, UnitName};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::machine::session::Standing;
 use crate::process::clock;
-use crate::process::repeated::Repeated;
-use crate::store::kv::WatchEvent;
-use crate::store::{Registration, Store, StoreError};
+use crate::store::{Registration, Store};
 use crate::systemd::{JobOutcome, MAX_STARTS, Systemd, SystemdError};
 
 mod apply;
+mod assignment;
 mod dropin;
 mod enable;
 mod fence;
+mod leaving;
 mod markers;
 mod observe;
 mod remembered;
@@ -37,6 +37,7 @@ mod templates;
 #[cfg(test)]
 mod tests;
 
+use assignment::{Newest, Shown, follow_assignment, remember};
 use fence::KeeperOfHost;
 use markers::Markers;
 use remembered::Remembered;
@@ -61,14 +62,6 @@ const REFILL: usize = MAX_STARTS / 4;
 /// Two reports go out at once; after that one each half second.
 const REPORT_PERIOD_MS: u64 = 500;
 const REPORT_BURST: u64 = 2;
-
-/// How long the store may take for its first answer before the agent starts from what it remembers,
-/// in milliseconds: longer than a store that is there ever takes, and short for whoever waits for a
-/// rebooted machine.
-const DISK_PATIENCE_MS: u64 = 5_000;
-
-/// How long leaving waits for units to stop. Below fleetd's own TimeoutStopSec (90 s).
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Runs what this machine was assigned.
 pub struct Agent {
@@ -132,19 +125,6 @@ pub struct Agent {
     /// The time up to which reports are paid for, see [`Agent::may_report`].
     report_credit_ms: u64,
 }
-
-/// What the store last showed, for the agent's next tick.
-#[derive(Debug, Clone, Default)]
-struct Shown {
-    /// The assignment, if there is one.
-    assignment: Option<Arc<Assignment>>,
-    /// The revision that it was true at.
-    as_of: i64,
-    /// Whether the store has answered at all.
-    answered: bool,
-}
-
-type Newest = watch::Receiver<Shown>;
 
 impl Agent {
     /// `run_dir` holds what is known of the units of this boot.
@@ -283,52 +263,6 @@ impl Agent {
         }
     }
 
-    /// Takes what the store shows, once this machine's id is known to be its own; or, while the
-    /// store does not answer, what was assigned before.
-    fn take(&mut self, shown: Shown, standing: Standing, now_ms: u64) {
-        if standing == Standing::Asked {
-            self.asked_since_ms = None; // the store answers: whose the id is will be known soon
-            return;
-        }
-        if self.refused && standing.is_own() {
-            // What the watch showed last was the other one's to run. What holds was written after
-            // this one's registration, or stands there still at that revision.
-            let Some(registration) = standing.registration() else { return };
-            if shown.as_of < registration.create_revision {
-                self.wanted.send_replace(registration.create_revision);
-                return;
-            }
-            self.refused = false;
-        }
-        if standing.is_own() {
-            if let Some(assignment) = shown.assignment {
-                (self.assignment, self.as_of, self.from_disk) =
-                    (Some(assignment), shown.as_of, false);
-                if self.markers.are_of_another() {
-                    self.markers.belong_to(&self.machine);
-                }
-            } else if shown.answered && self.assignment.is_none() && self.markers.are_of_another() {
-                // What runs here was assigned to the id that this machine had before: to this one
-                // nothing is.
-                self.assignment = Some(Arc::default());
-            }
-        }
-        let asked_since_ms = *self.asked_since_ms.get_or_insert(now_ms);
-        let no_answer = !shown.answered || !standing.is_own();
-        if no_answer && self.assignment.is_none() && now_ms >= asked_since_ms + DISK_PATIENCE_MS {
-            self.assignment =
-                self.remembered.as_ref().and_then(Remembered::assignment).map(Arc::new);
-            if let Some(assignment) = &self.assignment {
-                let generation = assignment.generation;
-                warn!(
-                    "the store does not answer; starting what was assigned before (generation \
-                        {generation}), fenced units wait"
-                );
-                self.from_disk = true;
-            }
-        }
-    }
-
     async fn pass(&mut self, now_ms: u64) -> Result<u64, SystemdError> {
         if !self.in_this_user_space {
             self.enter_user_space().await?;
@@ -368,76 +302,8 @@ impl Agent {
         Ok(converged.wake_at_ms.map_or(next_ms, |at| at.min(next_ms)))
     }
 
-    async fn let_jobs_end(&mut self, deadline_ms: u64) {
-        let mut jobs = self.systemd.changes();
-        while self.systemd.jobs_in_flight() > 0 && clock::now_ms() < deadline_ms {
-            let _ = timeout(Duration::from_millis(BUSY_PERIOD_MS), jobs.changed()).await;
-        }
-    }
-
     fn busy_period_ms(&self) -> u64 {
         BUSY_PERIOD_MS.max(self.listing_ms * LISTING_SHARE).min(LIST_PERIOD_MS)
-    }
-
-    /// Stops and removes everything that fleet runs here; for a machine that leaves. Gives up after
-    /// a while and says so.
-    pub async fn stop_everything(&mut self) {
-        let deadline = clock::now_ms() + LEAVE_TIMEOUT.as_millis() as u64;
-        self.assignment = Some(Arc::new(Assignment::default()));
-        let mut jobs = self.systemd.changes();
-        self.trouble.clear();
-        self.stop_refused.clear();
-        self.registration = None;
-        loop {
-            let now_ms = clock::now_ms();
-            let left: Vec<UnitName> = self.markers.names().cloned().collect();
-            if left.is_empty() {
-                self.end_keeper().await;
-                self.let_jobs_end(deadline).await;
-                return self.forget_links().await;
-            }
-            if now_ms > deadline {
-                return warn!("{} units did not stop in time: {}", left.len(), left[0]);
-            }
-            if left.iter().all(|name| self.stop_refused.contains(name)) {
-                let why = self
-                    .trouble
-                    .get(&left[0])
-                    .and_then(|trouble| trouble.message.clone())
-                    .unwrap_or_default();
-                let units = if left.len() == 1 {
-                    "1 unit runs".to_string()
-                } else {
-                    format!("{} units run", left.len())
-                };
-                warn!("{units} on here: {why}");
-                if !left
-                    .iter()
-                    .any(|name| self.markers.get(name).is_some_and(|marker| marker.fence.is_some()))
-                {
-                    self.end_keeper().await;
-                }
-                return self.let_jobs_end(deadline).await;
-            }
-            if let Err(error) = self.pass(now_ms).await {
-                warn!("{error}");
-            }
-            let _ = timeout(Duration::from_millis(BUSY_PERIOD_MS), jobs.changed()).await;
-        }
-    }
-}
-
-/// Keeps each assignment that the store shows on the disk, the newest if several came while one was
-/// written.
-async fn remember(remembered: Option<Remembered>, mut newest: Newest) {
-    let Some(remembered) = remembered else { return };
-    let mut kept = None;
-    while newest.changed().await.is_ok() {
-        let shown = newest.borrow_and_update().assignment.clone();
-        let Some(assignment) = shown.filter(|shown| kept.as_ref() != Some(shown)) else { continue };
-        kept = Some(assignment.clone());
-        let remembered = remembered.clone();
-        let _ = tokio::task::spawn_blocking(move || remembered.keep(&assignment)).await;
     }
 }
 
@@ -451,68 +317,4 @@ async fn settle(systemd: &dyn Systemd, jobs: &mut watch::Receiver<u64>) {
             return;
         }
     }
-}
-
-/// Keeps `newest` at this machine's assignment: reads it, follows it, reads it again after a break,
-/// or when it is `wanted` as of a later revision. An absent key is no news.
-async fn follow_assignment(
-    store: Store,
-    machine: MachineId,
-    newest: watch::Sender<Shown>,
-    mut wanted: watch::Receiver<i64>,
-) {
-    let mut repeated = Repeated::default();
-    loop {
-        match follow_once(&store, &machine, &newest, &mut wanted).await {
-            Err(error @ StoreError::Corrupt { .. }) => {
-                if let Some(problem) = repeated.fresh(error.to_string()) {
-                    warn!("{problem}; this machine keeps what it was assigned before");
-                }
-            }
-            Err(error) => debug!("reading the assignment again: {error}"),
-            Ok(()) => {}
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
-}
-
-async fn follow_once(
-    store: &Store,
-    machine: &MachineId,
-    newest: &watch::Sender<Shown>,
-    wanted: &mut watch::Receiver<i64>,
-) -> Result<(), StoreError> {
-    let (assignment, revision) = store.assignment(machine).await?;
-    match assignment {
-        Some(assignment) => offer(newest, assignment.value, revision),
-        None => newest.send_modify(|shown| {
-            *shown = Shown { assignment: None, as_of: revision, answered: true }
-        }),
-    }
-    let mut changes = store.watch_assignment(machine, revision).await?;
-    loop {
-        let batch = tokio::select! {
-            batch = changes.recv() => batch,
-            Ok(wanted) = wanted.wait_for(|wanted| *wanted > newest.borrow().as_of) => {
-                debug!("reading the assignment again: it is wanted as of revision {}", *wanted);
-                return Ok(());
-            }
-        };
-        let Some(batch) = batch else { return Ok(()) };
-        let batch = batch?;
-        for event in batch.events {
-            if let WatchEvent::Put(kv) = event {
-                offer(newest, store.read_assignment(&kv)?, batch.revision);
-            }
-        }
-    }
-}
-
-fn offer(newest: &watch::Sender<Shown>, assignment: Assignment, as_of: i64) {
-    newest.send_modify(|shown| {
-        if shown.assignment.as_deref() != Some(&assignment) {
-            shown.assignment = Some(Arc::new(assignment));
-        }
-        (shown.as_of, shown.answered) = (as_of, true);
-    });
 }
