@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::Agent;
 use super::enable::Written;
+use super::rest::AtRest;
 use crate::systemd::{Job, MAX_CALLS, SystemdError, TakenOver};
 
 /// How many texts are kept, so that a thousand replicas fetch their text once.
@@ -45,11 +46,11 @@ impl Agent {
             _ => None,
         };
         self.fetch_texts(steps.iter().filter_map(wants_text).collect()).await;
-        if self.markers.reload_is_due() && !self.reload().await {
+        if self.instances.notes.reload_is_due() && !self.reload().await {
             return true; // a unit started now might run its old text
         }
         // An earlier fleetd may have ended between the last sharer's removal and this.
-        for template in self.markers.unshared() {
+        for template in self.instances.unshared() {
             if let Err(problem) = self.drop_unshared(&template).await {
                 debug!("the file of {template} stays for now: {problem}");
             }
@@ -79,7 +80,7 @@ impl Agent {
             };
             match job {
                 // A reload that failed is tried first in the next tick; until then nothing starts.
-                Some((_, Job::Start | Job::Restart)) if self.markers.reload_is_due() => {
+                Some((_, Job::Start | Job::Restart)) if self.instances.notes.reload_is_due() => {
                     left_over = true
                 }
                 Some((name, _)) if failed.contains(&name) => {}
@@ -114,7 +115,7 @@ impl Agent {
         match step {
             Step::Reload => {
                 // Not for a write that was refused: a reload may hand a name over to the host.
-                if self.markers.reload_is_due() {
+                if self.instances.notes.reload_is_due() {
                     self.reload().await;
                 }
                 Ok(None)
@@ -134,7 +135,7 @@ impl Agent {
     /// Has targets learn of enabled units, once the host is quiet: a reload is dear, and nothing
     /// that fleet starts waits for it.
     pub(super) async fn tell_targets(&mut self, now_ms: u64) {
-        if self.markers.links_are_due()
+        if self.instances.notes.links_are_due()
             && now_ms >= self.no_links_before_ms
             && self.systemd.jobs_in_flight() == 0
         {
@@ -147,9 +148,9 @@ impl Agent {
     /// Ends what was enabled for a systemd that goes on without fleet. The machine may be shutting
     /// down, so it gets little time.
     pub(super) async fn forget_links(&mut self) {
-        if self.markers.links_are_due() {
+        if self.instances.notes.links_are_due() {
             match timeout(LAST_RELOAD, self.systemd.reload()).await {
-                Ok(Ok(())) => self.markers.note_reloaded(),
+                Ok(Ok(())) => self.instances.notes.note_reloaded(),
                 Ok(Err(error)) => debug!("{error}"),
                 Err(_) => debug!("systemd is still reloading"),
             }
@@ -159,7 +160,7 @@ impl Agent {
     async fn reload(&mut self) -> bool {
         let done = self.systemd.reload().await;
         match &done {
-            Ok(()) => self.markers.note_reloaded(),
+            Ok(()) => self.instances.notes.note_reloaded(),
             Err(error) => warn!("{error}; units with a new text wait"),
         }
         done.is_ok()
@@ -173,7 +174,7 @@ impl Agent {
         let problem = is_the_hosts(&name.systemd_name(), &by.path);
         // Its drop-in binds a fenced one to the guard. What runs may still be fleet's, so that
         // stays until it has ended.
-        let fenced = self.markers.get(name).is_some_and(|marker| marker.fence.is_some());
+        let fenced = self.instances.marker(name).is_some_and(|marker| marker.fence.is_some());
         if !fenced || job == Job::Start {
             self.remove(name).await?;
         }
@@ -190,17 +191,17 @@ impl Agent {
         if !taken_over {
             self.systemd.reset_failed(&systemd_name).await.map_err(|e| e.to_string())?;
         }
-        let enabled = self.markers.get(name).is_some_and(|marker| marker.enabled);
+        let enabled = self.instances.marker(name).is_some_and(|marker| marker.enabled);
         if enabled || taken_over {
             // Until a reload systemd says of every unit that it changed on disk; and the host's own
             // still has fleet's drop-in.
-            self.markers.note_links_due();
+            self.instances.notes.note_links_due();
         }
         if enabled {
             self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?;
         }
         self.systemd.remove(&systemd_name).await.map_err(|e| e.to_string())?;
-        self.markers.remove(name).map_err(|e| e.to_string())?;
+        self.instances.remove_marker(name).map_err(|e| e.to_string())?;
         match systemd_name.template() {
             Some(template) => self.drop_unshared(&template).await,
             None => Ok(()),
@@ -216,7 +217,9 @@ impl Agent {
     ) -> Result<Option<Written>, String> {
         // The name becomes one of files: the last place where a bad one is found.
         UnitName::parse(instance.as_str()).map_err(|problem| problem.to_string())?;
-        if let Some(problem) = instance.refusal().filter(|_| self.markers.get(instance).is_none()) {
+        if let Some(problem) =
+            instance.refusal().filter(|_| self.instances.marker(instance).is_none())
+        {
             return Err(problem);
         }
         let key = (unit.clone(), revision, hash.clone());
@@ -226,7 +229,7 @@ impl Agent {
             ));
         };
         let systemd_name = instance.systemd_name();
-        let old = self.markers.get(instance).cloned();
+        let old = self.instances.marker(instance).cloned();
         if old.as_ref().is_none_or(|old| old.writing)
             && let Some(path) =
                 self.systemd.host_defines(&systemd_name).await.map_err(|e| e.to_string())?
@@ -242,7 +245,7 @@ impl Agent {
         let rendered = self.render(instance, &key, &text).await?;
         let changed = old.as_ref().is_some_and(|old| old.hash != hash || old.fence != fence);
         if changed || old.as_ref().is_some_and(|old| old.writing) {
-            self.markers.note_reload_due();
+            self.instances.notes.note_reload_due();
         }
         let mut marker = Marker {
             unit: unit.clone(),
@@ -265,7 +268,7 @@ impl Agent {
         // Noted before it is done, so that no file is left that nobody knows, and none is taken for
         // another.
         let intent = Marker { writing: true, ..old.clone().unwrap_or_else(|| marker.clone()) };
-        self.markers.set(instance, intent).map_err(|e| e.to_string())?;
+        self.instances.set_marker(instance, intent).map_err(|e| e.to_string())?;
         if old.as_ref().is_some_and(|old| old.enabled) {
             self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?; // the old text's links
         }
@@ -286,13 +289,13 @@ impl Agent {
             *job == Job::Stop || matches!(step, Step::Start { again: true, .. })
         };
         for (name, ..) in jobs.iter().filter(ends) {
-            if let Some(marker) = self.markers.get(name).cloned() {
+            if let Some(marker) = self.instances.marker(name).cloned() {
                 self.keep(name, Marker { stopping: true, ..marker });
             }
         }
         for (name, ..) in jobs.iter().filter(|(_, job, _)| *job == Job::Start) {
             if let Some(marker) =
-                self.markers.get(name).filter(|marker| !marker.asked_for()).cloned()
+                self.instances.marker(name).filter(|marker| !marker.asked_for()).cloned()
             {
                 self.keep(name, Marker { starting: true, ..marker });
             }
@@ -312,17 +315,15 @@ impl Agent {
         let answers: Vec<_> = stream::iter(calls).buffer_unordered(MAX_CALLS).collect().await;
         for (name, step, answer) in answers {
             if matches!(step, Step::Stop(_)) {
-                match &answer {
-                    Err(SystemdError::Refused { .. }) => self.stop_refused.insert(name.clone()),
-                    _ => self.stop_refused.remove(&name),
-                };
+                self.instances.of(&name).stop_refused =
+                    matches!(answer, Err(SystemdError::Refused { .. }));
             }
             match answer {
                 Ok(()) => self.note(&name, step, now_ms),
                 Err(error) => {
                     if let Some(marker) = self
-                        .markers
-                        .get(&name)
+                        .instances
+                        .marker(&name)
                         .filter(|marker| marker.starting || marker.stopping)
                         .cloned()
                     {
@@ -338,29 +339,29 @@ impl Agent {
     }
 
     fn note(&mut self, name: &UnitName, step: Step, now_ms: u64) {
-        let Some(mut marker) = self.markers.get(name).cloned() else { return };
+        let Some(mut marker) = self.instances.marker(name).cloned() else { return };
         (marker.outdated, marker.stopping, marker.starting, marker.ended) =
             (false, false, false, false);
-        self.resting.forget(name);
         if let Step::Start { .. } | Step::Restart { .. } = step {
             self.note_start(name, matches!(step, Step::Restart { .. }));
         }
-        let trouble = self.trouble.entry(name.clone()).or_default();
+        let instance = self.instances.of(name);
+        instance.rest = AtRest::default();
         match step {
             Step::Start { restart, again, .. } => {
                 marker.launched = true;
                 marker.restart = restart;
-                trouble.message = None;
+                instance.trouble.message = None;
                 if again {
-                    trouble.again(now_ms, None);
+                    instance.trouble.again(now_ms, None);
                 }
-                self.outcomes.remove(name);
+                instance.outcome = None;
             }
             Step::Restart { restart, .. } => {
                 marker.launched = true;
                 marker.restart = restart;
-                trouble.message = None;
-                self.outcomes.remove(name);
+                instance.trouble.message = None;
+                instance.outcome = None;
             }
             Step::Stop(_) => marker.launched = false,
             Step::Remove(_) | Step::Write { .. } | Step::Reload => {}
@@ -369,13 +370,13 @@ impl Agent {
     }
 
     pub(super) fn keep(&mut self, name: &UnitName, marker: Marker) {
-        if let Err(error) = self.markers.set(name, marker) {
+        if let Err(error) = self.instances.set_marker(name, marker) {
             warn!(unit = %name, "cannot note the state of {name}: {error}");
         }
     }
 
     pub(super) fn fail(&mut self, name: &UnitName, problem: String, now_ms: u64) {
-        let trouble = self.trouble.entry(name.clone()).or_default();
+        let trouble = &mut self.instances.of(name).trouble;
         if trouble.message.as_deref() != Some(&problem) {
             warn!(unit = %name, "{name}: {problem}");
         }

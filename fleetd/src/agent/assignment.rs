@@ -56,10 +56,13 @@ impl Agent {
             if let Some(assignment) = shown.assignment {
                 (self.assignment, self.as_of, self.from_disk) =
                     (Some(assignment), shown.as_of, false);
-                if self.markers.are_of_another() {
-                    self.markers.belong_to(&self.machine);
+                if self.instances.notes.are_of_another() {
+                    self.instances.notes.belong_to(&self.machine);
                 }
-            } else if shown.answered && self.assignment.is_none() && self.markers.are_of_another() {
+            } else if shown.answered
+                && self.assignment.is_none()
+                && self.instances.notes.are_of_another()
+            {
                 // What runs here was assigned to the id that this machine had before: to this one
                 // nothing is.
                 self.assignment = Some(Arc::default());

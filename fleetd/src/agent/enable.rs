@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use fleet_core::converge::Marker;
+use fleet_core::converge::{Marker, Trouble};
 use fleet_core::intake;
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::UnitFile;
@@ -53,11 +53,11 @@ impl Agent {
         &mut self,
         Written { instance, marker, .. }: Written,
     ) -> Result<(), String> {
-        if self.markers.get(&instance).is_none_or(|old| old.hash != marker.hash) {
-            self.trouble.remove(&instance); // the failures were the old text's
+        if self.instances.marker(&instance).is_none_or(|old| old.hash != marker.hash) {
+            self.instances.of(&instance).trouble = Trouble::default(); // the failures were the old text's
         }
         let shared = marker.shared;
-        self.markers.set(&instance, marker).map_err(|e| e.to_string())?;
+        self.instances.set_marker(&instance, marker).map_err(|e| e.to_string())?;
         match instance.systemd_name().template() {
             Some(template) if !shared => self.drop_unshared(&template).await,
             _ => Ok(()),
@@ -96,7 +96,7 @@ impl Agent {
             let instance = written.instance.clone();
             let noted = match answer {
                 Ok(()) => {
-                    self.markers.note_links_due();
+                    self.instances.notes.note_links_due();
                     self.note_written(written).await
                 }
                 Err(error) => {

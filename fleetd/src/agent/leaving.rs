@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::converge::Trouble;
 use fleet_core::model::Assignment;
 use fleet_core::name::UnitName;
 use tokio::time::timeout;
@@ -21,12 +22,13 @@ impl Agent {
         let deadline = clock::now_ms() + LEAVE_TIMEOUT.as_millis() as u64;
         self.assignment = Some(Arc::new(Assignment::default()));
         let mut jobs = self.systemd.changes();
-        self.trouble.clear();
-        self.stop_refused.clear();
-        self.registration = None;
+        for instance in self.instances.values_mut() {
+            (instance.trouble, instance.stop_refused) = (Trouble::default(), false);
+        }
+        self.reports.go_under(None);
         loop {
             let now_ms = clock::now_ms();
-            let left: Vec<UnitName> = self.markers.names().cloned().collect();
+            let left: Vec<UnitName> = self.instances.written().cloned().collect();
             if left.is_empty() {
                 self.end_keeper().await;
                 self.let_jobs_end(deadline).await;
@@ -35,22 +37,20 @@ impl Agent {
             if now_ms > deadline {
                 return warn!("{} units did not stop in time: {}", left.len(), left[0]);
             }
-            if left.iter().all(|name| self.stop_refused.contains(name)) {
-                let why = self
-                    .trouble
-                    .get(&left[0])
-                    .and_then(|trouble| trouble.message.clone())
-                    .unwrap_or_default();
+            let refused = |name| self.instances.get(name).is_some_and(|known| known.stop_refused);
+            if left.iter().all(refused) {
+                let why =
+                    self.instances.get(&left[0]).and_then(|known| known.trouble.message.clone());
+                let why = why.unwrap_or_default();
                 let units = if left.len() == 1 {
                     "1 unit runs".to_string()
                 } else {
                     format!("{} units run", left.len())
                 };
                 warn!("{units} on here: {why}");
-                if !left
-                    .iter()
-                    .any(|name| self.markers.get(name).is_some_and(|marker| marker.fence.is_some()))
-                {
+                if !left.iter().any(|name| {
+                    self.instances.marker(name).is_some_and(|marker| marker.fence.is_some())
+                }) {
                     self.end_keeper().await;
                 }
                 return self.let_jobs_end(deadline).await;

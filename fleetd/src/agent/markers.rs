@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use fleet_core::converge::Marker;
@@ -18,6 +17,9 @@ use crate::process::files;
 /// Beside the folder: names the machine that all in it was assigned to.
 const OWNER: &str = "units.machine-id";
 
+/// Beside the folder: names the start of user space that all in it is of.
+const USER_SPACE: &str = "user-space";
+
 /// Whose text the file of a template has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Template {
@@ -28,7 +30,8 @@ pub(super) struct Template {
     pub(super) writing: bool,
 }
 
-/// The markers, in memory and on disk. A restarted fleetd adopts what runs by them.
+/// The markers on the disk, and what is noted beside them. A restarted fleetd adopts what runs by
+/// them.
 #[derive(Debug)]
 pub(super) struct Markers {
     folder: PathBuf,
@@ -40,14 +43,16 @@ pub(super) struct Markers {
     links_due: PathBuf,
     /// Whether all this was assigned to the id that this machine had before.
     of_another: bool,
-    markers: BTreeMap<UnitName, Marker>,
     /// By the name that systemd knows the template by.
     templates: BTreeMap<UnitName, Template>,
 }
 
 impl Markers {
     /// Reads what an earlier fleetd left, and notes that it is `machine`'s if there is nothing.
-    pub(super) fn open(folder: &Path, machine: &MachineId) -> io::Result<Markers> {
+    pub(super) fn open(
+        folder: &Path,
+        machine: &MachineId,
+    ) -> io::Result<(Markers, BTreeMap<UnitName, Marker>)> {
         files::public_folder(folder)?; // `units_directory` may be this one, too
         let mut markers: BTreeMap<UnitName, Marker> = read_all(folder, ".json")?;
         let templates: BTreeMap<UnitName, Template> = read_all(folder, ".template")?;
@@ -67,11 +72,11 @@ impl Markers {
             std::fs::read_to_string(&owner).is_ok_and(|owner| owner.trim() != machine.as_str());
         let of_another = of_another && !markers.is_empty();
         let folder = folder.to_path_buf();
-        let mut markers = Markers { folder, reload_due, links_due, of_another, markers, templates };
+        let mut notes = Markers { folder, reload_due, links_due, of_another, templates };
         if !of_another {
-            markers.belong_to(machine);
+            notes.belong_to(machine);
         }
-        Ok(markers)
+        Ok((notes, markers))
     }
 
     /// Whether the host's `/etc/machine-id` was another one when all this was assigned.
@@ -86,31 +91,20 @@ impl Markers {
         self.of_another = false;
     }
 
-    /// Notes which start of user space it is. Under another one than the markers are of, what was
-    /// launched and is down was stopped by a soft-reboot, which leaves the markers: it has not
-    /// ended. A marker of an older fleetd is of this one.
-    pub(super) fn enter_user_space(&mut self, stamp: u64) -> io::Result<()> {
-        let path = self.folder.with_file_name("user-space");
-        let stamp = stamp.to_string();
-        match std::fs::read_to_string(&path) {
-            Ok(noted) if noted == stamp => return Ok(()),
-            Ok(_) => {
-                let launched: Vec<UnitName> = self
-                    .markers
-                    .iter()
-                    .filter(|(_, marker)| marker.launched && !marker.ended)
-                    .map(|(name, _)| name.clone())
-                    .collect();
-                for name in launched {
-                    let marker = Marker { stopping: true, ..self.markers[&name].clone() };
-                    self.set(&name, marker)?;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+    /// Whether the markers are known to be of another start of user space than `stamp` names.
+    pub(super) fn is_of_another_user_space(&self, stamp: u64) -> io::Result<bool> {
+        match std::fs::read_to_string(self.folder.with_file_name(USER_SPACE)) {
+            Ok(noted) => Ok(noted != stamp.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Notes that from now on they are of this one.
+    pub(super) fn enter_user_space(&self, stamp: u64) -> io::Result<()> {
+        let path = self.folder.with_file_name(USER_SPACE);
         let temporary = path.with_extension("new");
-        std::fs::write(&temporary, stamp)?;
+        std::fs::write(&temporary, stamp.to_string())?;
         std::fs::rename(&temporary, &path)
     }
 
@@ -142,27 +136,12 @@ impl Markers {
         }
     }
 
-    pub(super) fn get(&self, name: &UnitName) -> Option<&Marker> {
-        self.markers.get(name)
+    pub(super) fn write(&self, name: &UnitName, marker: &Marker) -> io::Result<()> {
+        write(&self.path(name), marker)
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &UnitName> {
-        self.markers.keys()
-    }
-
-    pub(super) fn set(&mut self, name: &UnitName, marker: Marker) -> io::Result<()> {
-        if self.markers.get(name) == Some(&marker) {
-            return Ok(());
-        }
-        write(&self.path(name), &marker)?;
-        self.markers.insert(name.clone(), marker);
-        Ok(())
-    }
-
-    pub(super) fn remove(&mut self, name: &UnitName) -> io::Result<()> {
-        remove(&self.path(name))?;
-        self.markers.remove(name);
-        Ok(())
+    pub(super) fn remove(&self, name: &UnitName) -> io::Result<()> {
+        remove(&self.path(name))
     }
 
     /// Whose text the file of this template has, if it is fleet's.
@@ -170,18 +149,14 @@ impl Markers {
         self.templates.get(name)
     }
 
-    /// Notes whose text it has from now on. What shared its file with another text counts as not
-    /// written, until it is.
+    /// The templates whose file is fleet's, by the names that systemd knows them by.
+    pub(super) fn templates(&self) -> impl Iterator<Item = &UnitName> {
+        self.templates.keys()
+    }
+
+    /// Notes whose text it has from now on.
     pub(super) fn set_template(&mut self, name: &UnitName, template: Template) -> io::Result<()> {
         write(&self.template_path(name), &template)?;
-        let stale = |(_, marker): &(&UnitName, &Marker)| marker.hash != template.hash;
-        let stale: Vec<UnitName> =
-            self.sharing(name).filter(stale).map(|(name, _)| name.clone()).collect();
-        for name in stale {
-            if let Some(marker) = self.markers.get_mut(&name) {
-                marker.hash = ShortHash::default();
-            }
-        }
         self.templates.insert(name.clone(), template);
         Ok(())
     }
@@ -190,35 +165,6 @@ impl Markers {
         remove(&self.template_path(name))?;
         self.templates.remove(name);
         Ok(())
-    }
-
-    /// The instances that share the file of this template.
-    pub(super) fn sharers<'a>(
-        &'a self,
-        template: &'a UnitName,
-    ) -> impl Iterator<Item = &'a UnitName> {
-        self.sharing(template).map(|(name, _)| name)
-    }
-
-    /// The templates whose file nobody shares.
-    pub(super) fn unshared(&self) -> Vec<UnitName> {
-        self.templates
-            .keys()
-            .filter(|template| self.sharers(template).next().is_none())
-            .cloned()
-            .collect()
-    }
-
-    fn sharing<'a>(
-        &'a self,
-        template: &'a UnitName,
-    ) -> impl Iterator<Item = (&'a UnitName, &'a Marker)> {
-        let head = template.stem();
-        let family = self.markers.range::<str, _>((Bound::Included(head), Bound::Unbounded));
-        let family = family.take_while(move |(name, _)| name.as_str().starts_with(head));
-        family.filter(move |(name, marker)| {
-            marker.shared && name.systemd_name().template().as_ref() == Some(template)
-        })
     }
 
     fn path(&self, name: &UnitName) -> PathBuf {

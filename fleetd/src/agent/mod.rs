@@ -4,13 +4,13 @@
 //! **Architecture invariant:** it knows its own machine and assignment, no other machine and no
 //! placement rule.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::converge::{Step, Trouble, converge};
-use fleet_core::model::{Assignment, Report};
+use fleet_core::converge::{Step, converge};
+use fleet_core::model::Assignment;
 use fleet_core::name::{MachineId, UnitName};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
@@ -18,14 +18,15 @@ use tracing::warn;
 
 use crate::machine::session::Standing;
 use crate::process::clock;
-use crate::store::{Registration, Store};
-use crate::systemd::{JobOutcome, MAX_STARTS, Systemd, SystemdError};
+use crate::store::Store;
+use crate::systemd::{MAX_STARTS, Systemd, SystemdError};
 
 mod apply;
 mod assignment;
 mod dropin;
 mod enable;
 mod fence;
+mod instance;
 mod leaving;
 mod markers;
 mod observe;
@@ -39,10 +40,11 @@ mod tests;
 
 use assignment::{Newest, Shown, follow_assignment, remember};
 use fence::KeeperOfHost;
-use markers::Markers;
+use instance::Instances;
 use remembered::Remembered;
+use report::Reports;
 use rest::Resting;
-use settling::Settling;
+use settling::Search;
 
 /// How often systemd is asked for states when nothing happens: a failure is noticed within a
 /// second. Why not systemd's signals: docs/decisions/0003-listing-not-signals.md.
@@ -59,16 +61,13 @@ const LISTING_SHARE: u64 = 20;
 /// While jobs are under way, this many ended ones are worth a tick that queues more.
 const REFILL: usize = MAX_STARTS / 4;
 
-/// Two reports go out at once; after that one each half second.
-const REPORT_PERIOD_MS: u64 = 500;
-const REPORT_BURST: u64 = 2;
-
 /// Runs what this machine was assigned.
 pub struct Agent {
     machine: MachineId,
     store: Store,
     systemd: Arc<dyn Systemd>,
-    markers: Markers,
+    /// What is known of each instance here, one record an instance.
+    instances: Instances,
     /// Where Quadlet units are translated: a folder of fleet's own, never one where others can
     /// write.
     scratch: PathBuf,
@@ -89,17 +88,9 @@ pub struct Agent {
     /// Whether another fleetd had this machine's id, and the assignment of this one has not been
     /// read since.
     refused: bool,
-    trouble: BTreeMap<UnitName, Trouble>,
-    /// Which instances have stayed up since they were started.
-    settling: Settling,
-    /// Each instance's active state, and since when; of what has a job, nothing is known.
-    since: BTreeMap<UnitName, (String, u64)>,
-    outcomes: BTreeMap<UnitName, JobOutcome>,
-    /// … and what systemd said of it in the journal; none where it was asked and said nothing.
-    reasons: BTreeMap<UnitName, Option<String>>,
-    /// What systemd refused to stop when it was last asked.
-    stop_refused: BTreeSet<UnitName>,
-    /// Launched units that are at rest.
+    /// Looks in turn for restarts by systemd.
+    search: Search,
+    /// What systemd last said that tells of units at rest.
     resting: Resting,
     /// Whether the markers are known to be of this start of user space.
     in_this_user_space: bool,
@@ -108,12 +99,7 @@ pub struct Agent {
     rendered: Option<(apply::TextKey, Arc<templates::Rendered>)>,
     /// The instances that the present pass writes.
     rewriting: BTreeSet<UnitName>,
-    reported: Option<Report>,
-    /// The revision of the last report in the store, 0 if there is none; unknown while one of ours
-    /// may still arrive.
-    reported_at: Option<i64>,
-    /// Under which registration that was; a new one starts with an empty report.
-    registration: Option<Registration>,
+    reports: Reports,
     /// Since when there have been steps to take in every tick.
     busy_since_ms: Option<u64>,
     /// How long the last listing took.
@@ -122,8 +108,6 @@ pub struct Agent {
     no_links_before_ms: u64,
     /// What went wrong last, so that it is said once.
     said: String,
-    /// The time up to which reports are paid for, see [`Agent::may_report`].
-    report_credit_ms: u64,
 }
 
 impl Agent {
@@ -134,12 +118,12 @@ impl Agent {
         systemd: Arc<dyn Systemd>,
         run_dir: &Path,
     ) -> std::io::Result<Agent> {
-        let markers = Markers::open(&run_dir.join("units"), &machine)?;
+        let instances = Instances::open(&run_dir.join("units"), &machine)?;
         Ok(Agent {
             machine,
             store,
             systemd,
-            markers,
+            instances,
             scratch: run_dir.join("quadlet"),
             assignment: None,
             as_of: 0,
@@ -149,25 +133,17 @@ impl Agent {
             asked_since_ms: None,
             from_disk: false,
             refused: false,
-            trouble: BTreeMap::new(),
-            settling: Settling::default(),
-            since: BTreeMap::new(),
-            outcomes: BTreeMap::new(),
-            reasons: BTreeMap::new(),
-            stop_refused: BTreeSet::new(),
+            search: Search::default(),
             resting: Resting::default(),
             in_this_user_space: false,
             texts: apply::Texts::default(),
             rendered: None,
             rewriting: BTreeSet::new(),
-            reported: None,
-            reported_at: None,
-            registration: None,
+            reports: Reports::default(),
             busy_since_ms: None,
             listing_ms: 0,
             no_links_before_ms: 0,
             said: String::new(),
-            report_credit_ms: 0,
         })
     }
 
@@ -221,7 +197,7 @@ impl Agent {
 
     /// What this agent knows, for a look from outside (SIGUSR1).
     pub fn state(&self) -> serde_json::Value {
-        serde_json::json!({ "assignment": self.assignment.as_deref(), "reported": &self.reported })
+        serde_json::json!({ "assignment": self.assignment.as_deref(), "reported": self.reports.last() })
     }
 
     /// One pass. Answers with when to look again, in milliseconds since 1970, and, while jobs are
@@ -232,11 +208,7 @@ impl Agent {
         newest: &Newest,
         standing: Standing,
     ) -> (u64, Option<Duration>) {
-        let registration = standing.registration();
-        if registration != self.registration {
-            self.registration = registration;
-            (self.reported, self.reported_at) = (None, None);
-        }
+        self.reports.go_under(standing.registration());
         if standing.is_refused() {
             (self.refused, self.assignment) = (true, None);
             self.call_off_keeper().await;
@@ -295,9 +267,9 @@ impl Agent {
         }
         // In the middle of work the next tick will know more; long work is reported as it goes.
         let worth_saying =
-            failing || self.busy_since_ms.is_none_or(|since| now_ms >= since + REPORT_PERIOD_MS);
+            failing || self.busy_since_ms.is_none_or(|since| now_ms >= since + report::PERIOD_MS);
         if worth_saying && !self.publish(report, now_ms).await {
-            next_ms = next_ms.min(self.report_credit_ms);
+            next_ms = next_ms.min(self.reports.next_ms());
         }
         Ok(converged.wake_at_ms.map_or(next_ms, |at| at.min(next_ms)))
     }

@@ -17,20 +17,15 @@ impl Agent {
         now_ms: u64,
     ) -> Result<BTreeMap<UnitName, Seen>, SystemdError> {
         let assigned = self.assignment.iter().flat_map(|assignment| assignment.instances.keys());
-        let names: BTreeSet<UnitName> = assigned.chain(self.markers.names()).cloned().collect();
-        self.trouble.retain(|name, _| names.contains(name));
-        self.since.retain(|name, _| names.contains(name));
-        self.outcomes.retain(|name, _| names.contains(name));
-        self.reasons.retain(|name, _| names.contains(name));
-        self.stop_refused.retain(|name| names.contains(name));
-        self.resting.retain(&names);
+        let names: BTreeSet<UnitName> = assigned.chain(self.instances.written()).cloned().collect();
+        self.instances.retain(&names);
         self.resting.failed.extend(self.systemd.take_failed_starts());
         // Only what fleet wrote: asking systemd for a name makes it look for a file.
-        let written: Vec<UnitName> = self.markers.names().map(UnitName::systemd_name).collect();
+        let written: Vec<UnitName> = self.instances.written().map(UnitName::systemd_name).collect();
         let asked: BTreeSet<UnitName> = written
             .into_iter()
             .chain(self.needed_guard())
-            .chain(self.resting.bonds().cloned())
+            .chain(self.instances.bonds().cloned())
             .collect();
         let asked: Vec<UnitName> = asked.into_iter().collect();
         let mut listed =
@@ -40,7 +35,7 @@ impl Agent {
         let open = self.systemd.open_starts();
         let mut host = BTreeMap::new();
         for name in names {
-            let marker = self.markers.get(&name).cloned();
+            let marker = self.instances.marker(&name).cloned();
             let listed = marker.as_ref().and_then(|_| listed.remove(&name.systemd_name()));
             let systemd = listed
                 .map(state)
@@ -53,25 +48,26 @@ impl Agent {
             };
             let assigned =
                 self.assignment.as_ref().and_then(|assignment| assignment.instances.get(&name));
+            let instance = self.instances.of(&name);
             if let Some(text) = assigned.map(|placement| &placement.hash)
-                && self.trouble.entry(name.clone()).or_default().keep_only_of(text)
+                && instance.trouble.keep_only_of(text)
             {
-                self.settling.forget(&name);
+                instance.start = None;
             }
             let active = systemd
                 .as_ref()
                 .map_or("inactive", |state| if state.job { "job" } else { &state.active });
-            self.note_since(&name, active, now_ms);
+            instance.note_active(active, now_ms);
             host.insert(name, Seen { marker, systemd, ..Seen::default() });
         }
         self.settle(&mut host, now_ms).await;
         for (name, seen) in &mut host {
             let active = seen.systemd.as_ref().is_some_and(|state| state.active == "active");
-            let since_ms = self.since.get(name).map_or(now_ms, |(_, since_ms)| *since_ms);
-            let trouble = self.trouble.entry(name.clone()).or_default();
-            let well = active && !self.stop_refused.contains(name);
-            trouble.forget_if_well(well, since_ms, now_ms);
-            seen.trouble = trouble.clone();
+            let instance = self.instances.of(name);
+            let since_ms = instance.since_ms(now_ms);
+            let well = active && !instance.stop_refused;
+            instance.trouble.forget_if_well(well, since_ms, now_ms);
+            seen.trouble = instance.trouble.clone();
         }
         self.take_failed_starts(&mut host, now_ms);
         Ok(host)
@@ -80,17 +76,11 @@ impl Agent {
     /// After a soft-reboot `/run` is as it was, and what ran is stopped, by nobody's wish.
     pub(super) async fn enter_user_space(&mut self) -> Result<(), SystemdError> {
         let stamp = self.systemd.user_space().await?;
-        match self.markers.enter_user_space(stamp) {
+        match self.instances.enter_user_space(stamp) {
             Ok(()) => self.in_this_user_space = true,
             Err(error) => warn!("cannot note which start of user space it is: {error}"),
         }
         Ok(())
-    }
-
-    fn note_since(&mut self, name: &UnitName, active: &str, now_ms: u64) {
-        if self.since.get(name).is_none_or(|(state, _)| state != active) {
-            self.since.insert(name.clone(), (active.to_string(), now_ms));
-        }
     }
 }
 

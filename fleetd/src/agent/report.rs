@@ -7,12 +7,62 @@ use fleet_core::model::{FORMAT, InstanceStatus, Report};
 use fleet_core::name::UnitName;
 use tracing::{debug, info, warn};
 
-use super::{Agent, REPORT_BURST, REPORT_PERIOD_MS};
+use super::Agent;
+use super::instance::Reason;
+use super::settling::Start;
 use crate::store::{Registration, StoreError};
 
 /// For how many failures a pass looks for systemd's own words: each look is a process. Those of a
 /// whole template fail alike.
 const LOOKS_A_PASS: usize = 3;
+
+/// Two reports go out at once; after that one each half second.
+pub(super) const PERIOD_MS: u64 = 500;
+const BURST: u64 = 2;
+
+/// The reports of this machine.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    last: Option<Report>,
+    /// The revision of the last report in the store, 0 if there is none; unknown while one of ours
+    /// may still arrive.
+    at: Option<i64>,
+    /// Under which registration that was; a new one starts with an empty report.
+    registration: Option<Registration>,
+    /// The time up to which reports are paid for, see [`Reports::may_go`].
+    credit_ms: u64,
+}
+
+impl Reports {
+    /// What was last said.
+    pub(super) fn last(&self) -> Option<&Report> {
+        self.last.as_ref()
+    }
+
+    /// The machine is registered like this; `None` while it is not.
+    pub(super) fn go_under(&mut self, registration: Option<Registration>) {
+        if registration != self.registration {
+            self.registration = registration;
+            (self.last, self.at) = (None, None);
+        }
+    }
+
+    /// When the next one may go.
+    pub(super) fn next_ms(&self) -> u64 {
+        self.credit_ms
+    }
+
+    /// A bucket of [`BURST`] reports that fills by one each [`PERIOD_MS`].
+    fn may_go(&mut self, now_ms: u64) -> bool {
+        let earliest = now_ms.saturating_sub(PERIOD_MS * (BURST - 1));
+        let credit = self.credit_ms.max(earliest);
+        if credit > now_ms {
+            return false;
+        }
+        self.credit_ms = credit + PERIOD_MS;
+        true
+    }
+}
 
 impl Agent {
     /// What to say of the host. Asks systemd for the reason of each failure once.
@@ -20,15 +70,14 @@ impl Agent {
         let mut instances = BTreeMap::new();
         let mut looks = LOOKS_A_PASS;
         for (name, seen) in host {
-            let since_ms = self.since.get(name).map_or(now_ms, |(_, since_ms)| *since_ms);
-            let mut status = converge::status(seen, since_ms);
-            status.stop_refused = self.stop_refused.contains(name) && status.message.is_some();
+            let instance = self.instances.of(name);
+            let mut status = converge::status(seen, instance.since_ms(now_ms));
+            status.stop_refused = instance.stop_refused && status.message.is_some();
             status.gave_up &= !status.stop_refused; // on no machine would it stop any sooner
             if status.active == "failed" || seen.trouble.failures > 0 {
                 self.explain(name, &mut status, &mut looks).await;
             } else {
-                self.outcomes.remove(name);
-                self.reasons.remove(name);
+                instance.forget_outcome();
             }
             status.leaving = self
                 .assignment
@@ -53,46 +102,45 @@ impl Agent {
     }
 
     async fn explain(&mut self, name: &UnitName, status: &mut InstanceStatus, looks: &mut usize) {
-        if status.active == "failed"
-            && !self.outcomes.contains_key(name)
-            && status.message.is_none()
-        {
+        let instance = self.instances.of(name);
+        if status.active == "failed" && instance.outcome.is_none() && status.message.is_none() {
             match self.systemd.outcome(&name.systemd_name()).await {
                 Ok(outcome) => {
                     let code =
                         outcome.code.map_or(String::new(), |code| format!(", status {code}"));
-                    self.reasons.remove(name); // it may have been another one
+                    instance.reason = None; // it may have been another one
                     info!(unit = %name, "{name} failed: {}{code}", outcome.result);
-                    self.outcomes.insert(name.clone(), outcome);
+                    instance.outcome = Some(outcome);
                 }
                 Err(error) => debug!("{error}"),
             }
         }
-        let end = self.settling.last_end(name).filter(|end| end.result != "success");
-        if let Some(outcome) = self.outcomes.get(name).or(end) {
+        let end = instance.start.as_ref().and_then(Start::last_end);
+        let end = end.filter(|end| end.result != "success");
+        if let Some(outcome) = instance.outcome.as_ref().or(end) {
             status.result.clone_from(&outcome.result);
             status.code = outcome.code;
-            if *looks > 0 && outcome.has_words() && !self.reasons.contains_key(name) {
+            if *looks > 0 && outcome.has_words() && instance.reason.is_none() {
                 *looks -= 1;
                 let reason = self.systemd.reason(&name.systemd_name()).await;
                 reason.iter().for_each(|reason| info!(unit = %name, "{name}: {reason}"));
-                self.reasons.insert(name.clone(), reason);
+                instance.reason = Some(Reason(reason));
             }
-            status.reason = self.reasons.get(name).cloned().flatten();
+            status.reason = instance.reason.as_ref().and_then(|reason| reason.0.clone());
         }
     }
 
     /// Publishes a report if it says something new; false if it has to wait its turn.
     pub(super) async fn publish(&mut self, report: Report, now_ms: u64) -> bool {
-        if self.reported.as_ref() == Some(&report) {
+        if self.reports.last.as_ref() == Some(&report) {
             return true;
         }
-        let Some(registration) = self.registration else { return true }; // a new registration wakes the next tick
-        if !self.may_report(now_ms) {
+        let Some(registration) = self.reports.registration else { return true }; // a new registration wakes the next tick
+        if !self.reports.may_go(now_ms) {
             return false;
         }
         match self.put_report(&report, registration).await {
-            Ok(()) => self.reported = Some(report),
+            Ok(()) => self.reports.last = Some(report),
             // Somebody else's write of it can only be an earlier one of ours, which arrived late.
             Err(problem @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => {
                 debug!("the report waits: {problem}")
@@ -107,23 +155,12 @@ impl Agent {
         report: &Report,
         registration: Registration,
     ) -> Result<(), StoreError> {
-        let over = match self.reported_at.take() {
+        let over = match self.reports.at.take() {
             Some(last) => last,
             None => self.store.report_revision(&self.machine).await?,
         };
-        self.reported_at =
+        self.reports.at =
             Some(self.store.put_report(&self.machine, report, registration, over).await?);
         Ok(())
-    }
-
-    /// A bucket of [`REPORT_BURST`] reports that fills by one each [`REPORT_PERIOD_MS`].
-    fn may_report(&mut self, now_ms: u64) -> bool {
-        let earliest = now_ms.saturating_sub(REPORT_PERIOD_MS * (REPORT_BURST - 1));
-        let credit = self.report_credit_ms.max(earliest);
-        if credit > now_ms {
-            return false;
-        }
-        self.report_credit_ms = credit + REPORT_PERIOD_MS;
-        true
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tracing::{debug, info};
 
 use super::Agent;
+use super::instance::Instances;
 use crate::systemd::{Bonds, Listed, Rest, SystemdError};
 
 /// How many units one pass asks about, and how many at once: each is a look into the journal.
@@ -31,15 +32,20 @@ const ASKED_IN_VAIN: u32 = 3;
 /// systemd's word for a job whose place another took, or that somebody called off.
 const CANCELED: &str = "canceled";
 
-/// What is known of launched units that are at rest.
+/// What is known of a launched unit that is at rest.
+#[derive(Debug, Default)]
+pub(super) struct AtRest {
+    /// That systemd stopped it, and what its start would do to others.
+    stopped: Option<Bonds>,
+    /// How often the journal has been asked about it in vain.
+    unknown: u32,
+    /// That its start was called off, and not by fleet: stopped, whatever was noted.
+    canceled: bool,
+}
+
+/// What systemd last said of this host's units, as far as it tells of those at rest.
 #[derive(Debug, Default)]
 pub(super) struct Resting {
-    /// Those that systemd stopped, and what their start would do to others.
-    stopped: BTreeMap<UnitName, Bonds>,
-    /// Those about which the journal has been asked in vain, and how often.
-    unknown: BTreeMap<UnitName, u32>,
-    /// Those whose start was called off, and not by fleet: stopped, whatever was noted.
-    canceled: BTreeSet<UnitName>,
     /// Starts that ended otherwise than done, by systemd's names, until the next listing.
     pub(super) failed: BTreeMap<UnitName, String>,
     /// The units that were up at the last listing.
@@ -50,11 +56,6 @@ pub(super) struct Resting {
 }
 
 impl Resting {
-    /// The units whose states tell whether a unit may start again.
-    pub(super) fn bonds(&self) -> impl Iterator<Item = &UnitName> {
-        self.stopped.values().flat_map(|bonds| bonds.needs.iter().chain(&bonds.rivals))
-    }
-
     pub(super) fn note_listed(&mut self, listed: &BTreeMap<UnitName, Listed>) {
         let is_up =
             |unit: &Listed| ["active", "reloading", "refreshing"].contains(&unit.active.as_str());
@@ -66,16 +67,19 @@ impl Resting {
             listed.iter().filter(|(_, unit)| is_busy(unit)).map(|(name, _)| name.clone()).collect();
     }
 
-    pub(super) fn forget(&mut self, name: &UnitName) {
-        self.stopped.remove(name);
-        self.unknown.remove(name);
-        self.canceled.remove(name);
+    /// Of what a stopped unit is bound to or conflicts with, what its start waits for.
+    fn waits_for(&self, Bonds { needs, rivals }: &Bonds) -> Stopped {
+        let needs = needs.iter().filter(|name| !self.up.contains(*name)).cloned().collect();
+        let rivals = rivals.iter().filter(|name| self.busy.contains(*name)).cloned().collect();
+        Stopped { needs, rivals }
     }
+}
 
-    pub(super) fn retain(&mut self, names: &BTreeSet<UnitName>) {
-        self.stopped.retain(|name, _| names.contains(name));
-        self.unknown.retain(|name, _| names.contains(name));
-        self.canceled.retain(|name| names.contains(name));
+impl Instances {
+    /// The units whose states tell whether a unit may start again.
+    pub(super) fn bonds(&self) -> impl Iterator<Item = &UnitName> {
+        let stopped = self.values().filter_map(|instance| instance.rest.stopped.as_ref());
+        stopped.flat_map(|bonds| bonds.needs.iter().chain(&bonds.rivals))
     }
 }
 
@@ -98,10 +102,10 @@ impl Agent {
                 continue;
             }
             if word == CANCELED {
-                self.resting.canceled.insert(name.clone());
+                self.instances.of(name).rest.canceled = true;
             } else {
                 self.fail(name, words(&word), now_ms);
-                seen.trouble = self.trouble.get(name).cloned().unwrap_or_default();
+                seen.trouble = self.instances.of(name).trouble.clone();
             }
         }
     }
@@ -111,41 +115,28 @@ impl Agent {
     pub(super) async fn explain_rest(&mut self, host: &mut BTreeMap<UnitName, Seen>) -> bool {
         let mut asked = Vec::new();
         for (name, seen) in host.iter_mut() {
-            if !self.is_unexplained(name, seen) {
-                self.resting.forget(name);
+            let unexplained = self.is_unexplained(name, seen);
+            let rest = &mut self.instances.of(name).rest;
+            if !unexplained {
+                *rest = AtRest::default();
                 continue;
             }
-            match self.resting.stopped.get(name) {
-                Some(Bonds { needs, rivals }) => {
-                    let needs = needs
-                        .iter()
-                        .filter(|name| !self.resting.up.contains(*name))
-                        .cloned()
-                        .collect();
-                    let rivals = rivals
-                        .iter()
-                        .filter(|name| self.resting.busy.contains(*name))
-                        .cloned()
-                        .collect();
-                    seen.stopped = Some(Stopped { needs, rivals });
-                }
+            match &rest.stopped {
+                Some(bonds) => seen.stopped = Some(self.resting.waits_for(bonds)),
                 None => {
                     seen.asking = true;
-                    asked.push(name.clone());
+                    asked.push((name.clone(), rest.canceled));
                 }
             }
         }
         let more = asked.len() > ASKED_A_PASS;
         asked.truncate(ASKED_A_PASS);
-        let (systemd, canceled) = (&self.systemd, &self.resting.canceled);
-        let looks = asked.into_iter().map(|name| async move {
+        let systemd = &self.systemd;
+        let looks = asked.into_iter().map(|(name, canceled)| async move {
             let systemd_name = name.systemd_name();
             let answer = async {
-                let rest = if canceled.contains(&name) {
-                    Rest::Stopped
-                } else {
-                    systemd.rest(&systemd_name).await?
-                };
+                let rest =
+                    if canceled { Rest::Stopped } else { systemd.rest(&systemd_name).await? };
                 let bonds =
                     if rest == Rest::Stopped { systemd.bonds(&systemd_name).await? } else { None };
                 Ok::<(Rest, Option<Bonds>), SystemdError>((rest, bonds))
@@ -176,13 +167,13 @@ impl Agent {
                 Ok((Rest::Stopped, Some(bonds))) => {
                     info!(unit = %name, "{name} was stopped, and not by fleet; it is started \
                         again");
-                    self.resting.stopped.insert(name, bonds);
+                    self.instances.of(&name).rest.stopped = Some(bonds);
                     news = true;
                 }
                 Ok((Rest::Unknown, _)) => {
-                    let times = self.resting.unknown.entry(name.clone()).or_default();
-                    *times += 1;
-                    if *times >= ASKED_IN_VAIN {
+                    let rest = &mut self.instances.of(&name).rest;
+                    rest.unknown += 1;
+                    if rest.unknown >= ASKED_IN_VAIN {
                         self.note_ended(&name);
                     }
                 }
@@ -221,7 +212,7 @@ impl Agent {
     }
 
     fn note_ended(&mut self, name: &UnitName) {
-        if let Some(marker) = self.markers.get(name).cloned() {
+        if let Some(marker) = self.instances.marker(name).cloned() {
             self.keep(name, Marker { ended: true, ..marker });
         }
     }

@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use tracing::{debug, info};
 
 use super::Agent;
+use super::instance::Instance;
 use crate::systemd::{JobOutcome, SystemdError};
 
 /// How many units systemd is asked about in one pass.
@@ -22,17 +23,16 @@ const QUESTIONS: usize = 32;
 /// restart.
 const WAITS: &str = "auto-restart";
 
-/// The present starts of this host's instances.
+/// The search for restarts by systemd.
 #[derive(Debug, Default)]
-pub(super) struct Settling {
-    starts: BTreeMap<UnitName, Start>,
-    /// After which unit the search for restarts goes on.
-    searched: Option<UnitName>,
+pub(super) struct Search {
+    /// After which unit it goes on.
+    after: Option<UnitName>,
 }
 
 /// What is known of an instance's present start.
 #[derive(Debug, Default)]
-struct Start {
+pub(super) struct Start {
     /// systemd's count of restarts as last known, with the one that it waits for. Unknown where
     /// somebody else started it, or an earlier fleetd.
     restarts: Option<u32>,
@@ -51,48 +51,44 @@ impl Start {
     fn takes_ms(&self) -> u64 {
         if self.proves_itself { RAN_WELL_MS } else { SETTLED_MS }
     }
-}
 
-impl Settling {
-    /// A start or restart was asked for. `fresh` says that it was down, or is restarted by a job:
-    /// then systemd counts from nought.
-    pub(super) fn begin(&mut self, name: &UnitName, fresh: bool, moved_for_failing: bool) {
-        let start = self
-            .starts
-            .entry(name.clone())
-            .or_insert_with(|| Start { proves_itself: moved_for_failing, ..Start::default() });
-        let proves_itself = start.proves_itself && !start.settled;
-        *start = Start { restarts: fresh.then_some(0), proves_itself, ..Start::default() };
-    }
-
-    /// Its text changed, or it is gone: nothing of it is known.
-    pub(super) fn forget(&mut self, name: &UnitName) {
-        self.starts.remove(name);
-    }
-
-    /// Whether it is up and not known to stay up. What ended well, and is restarted as its unit
+    /// Whether what is up is not known to stay up. What ended well, and is restarted as its unit
     /// file says, never does, and nothing is wrong with it.
-    pub(super) fn is_settling(&self, name: &UnitName) -> bool {
-        let ends_well =
-            |start: &Start| start.end.as_ref().is_some_and(|end| end.result == "success");
-        self.starts.get(name).is_some_and(|start| !start.settled && !ends_well(start))
+    fn is_settling(&self) -> bool {
+        !self.settled && self.end.as_ref().is_none_or(|end| end.result != "success")
     }
 
     /// Why systemd last waited to restart it.
-    pub(super) fn last_end(&self, name: &UnitName) -> Option<&JobOutcome> {
-        self.starts.get(name)?.end.as_ref()
+    pub(super) fn last_end(&self) -> Option<&JobOutcome> {
+        self.end.as_ref()
+    }
+}
+
+impl Instance {
+    /// A start or restart was asked for. `fresh` says that it was down, or is restarted by a job:
+    /// then systemd counts from nought.
+    fn begin_start(&mut self, fresh: bool, moved_for_failing: bool) {
+        let moved = || Start { proves_itself: moved_for_failing, ..Start::default() };
+        let start = self.start.get_or_insert_with(moved);
+        let proves_itself = start.proves_itself && !start.settled;
+        *start = Start { restarts: fresh.then_some(0), proves_itself, ..Start::default() };
+        self.since = None;
     }
 
+    fn is_settling(&self) -> bool {
+        self.start.as_ref().is_some_and(Start::is_settling)
+    }
+}
+
+impl Search {
     /// Those that are to be asked about because others had jobs, which may have been restarts: a
     /// few in each pass, in turn.
-    fn search(&mut self, candidates: &[UnitName], most: usize) -> Vec<UnitName> {
-        let after = self
-            .searched
-            .as_ref()
-            .map_or(0, |last| candidates.partition_point(|name| name <= last));
+    fn turn(&mut self, candidates: &[UnitName], most: usize) -> Vec<UnitName> {
+        let after =
+            self.after.as_ref().map_or(0, |last| candidates.partition_point(|name| name <= last));
         let turn: Vec<UnitName> =
             candidates[after..].iter().chain(&candidates[..after]).take(most).cloned().collect();
-        self.searched = turn.last().cloned();
+        self.after = turn.last().cloned();
         turn
     }
 }
@@ -105,19 +101,18 @@ impl Agent {
         let moved_for_failing = placement.is_some_and(|placement| placement.moves > 0);
         // A start of what runs changes nothing, and between its own restarts systemd goes on
         // counting.
-        let fresh = match self.since.get(name).map(|(active, _)| active.as_str()) {
+        let instance = self.instances.of(name);
+        let fresh = match instance.since.as_ref().map(|(active, _)| active.as_str()) {
             Some("active") => restart,
             Some("activating") => false,
             _ => true,
         };
-        self.settling.begin(name, fresh, moved_for_failing);
-        self.since.remove(name);
+        instance.begin_start(fresh, moved_for_failing);
     }
 
     /// Finds out which of the launched instances have stayed up, and counts systemd's restarts of
     /// them as trouble.
     pub(super) async fn settle(&mut self, host: &mut BTreeMap<UnitName, Seen>, now_ms: u64) {
-        self.settling.starts.retain(|name, _| host.contains_key(name));
         let jobs = self.systemd.jobs_of_others();
         let (mut ended, mut waiting, mut candidates) = (Vec::new(), Vec::new(), Vec::new());
         for (name, seen) in host.iter() {
@@ -126,32 +121,31 @@ impl Agent {
                 .as_ref()
                 .is_some_and(|assignment| assignment.instances.contains_key(name));
             let launched = assigned && seen.marker.as_ref().is_some_and(|marker| marker.launched);
+            let instance = self.instances.of(name);
+            let since_ms = instance.since_ms(now_ms);
             let Some(state) = seen.systemd.as_ref().filter(|_| launched) else {
                 if !launched {
                     // It goes, or is only loaded: what systemd does not stop, or its socket starts,
                     // is no new start.
-                    self.settling.forget(name);
-                } else if let Some(start) = self.settling.starts.get_mut(name) {
+                    instance.start = None;
+                } else if let Some(start) = &mut instance.start {
                     start.settled = false;
                 }
                 continue;
             };
-            let start = self.settling.starts.entry(name.clone()).or_default();
+            let start = instance.start.get_or_insert_default();
             let counts = name.systemd_name().suffix() == "service";
             if state.sub == WAITS && !state.job {
                 start.settled = false;
                 // Before each wait there was a job of systemd's own: without a new one it is the
                 // wait that is known.
                 let known = start.end.is_some() && start.asked_at == jobs;
-                if !known
-                    && self.trouble.get(name).is_none_or(|trouble| now_ms >= trouble.not_before_ms)
-                {
+                if !known && now_ms >= instance.trouble.not_before_ms {
                     waiting.push(name.clone());
                 }
             } else if state.active != "active" || state.job {
                 start.settled = false;
             } else if !start.settled {
-                let since_ms = self.since.get(name).map_or(now_ms, |(_, since_ms)| *since_ms);
                 if now_ms < since_ms.saturating_add(start.takes_ms()) {
                     continue;
                 }
@@ -166,7 +160,7 @@ impl Agent {
         // What settles has its share, whatever waits.
         waiting.truncate(QUESTIONS / 2);
         ended.truncate(QUESTIONS - waiting.len());
-        ended.extend(self.settling.search(&candidates, QUESTIONS - waiting.len() - ended.len()));
+        ended.extend(self.search.turn(&candidates, QUESTIONS - waiting.len() - ended.len()));
         let systemd = &self.systemd;
         let waits = join_all(
             waiting.iter().map(|name| async { systemd.outcome(&name.systemd_name()).await }),
@@ -183,7 +177,7 @@ impl Agent {
         }
         for (name, seen) in host.iter_mut() {
             let up = seen.systemd.as_ref().is_some_and(|state| state.active == "active");
-            seen.settling = up && self.settling.is_settling(name);
+            seen.settling = up && self.instances.get(name).is_some_and(Instance::is_settling);
         }
     }
 
@@ -191,7 +185,8 @@ impl Agent {
     pub(super) fn settles_at_ms(&self, host: &BTreeMap<UnitName, Seen>) -> Option<u64> {
         let settling = host.iter().filter(|(_, seen)| seen.settling);
         let ends = settling.filter_map(|(name, _)| {
-            Some(self.since.get(name)?.1 + self.settling.starts.get(name)?.takes_ms())
+            let instance = self.instances.get(name)?;
+            Some(instance.since.as_ref()?.1 + instance.start.as_ref()?.takes_ms())
         });
         ends.min()
     }
@@ -204,7 +199,7 @@ impl Agent {
         jobs: u64,
         now_ms: u64,
     ) {
-        let Some(start) = self.settling.starts.get_mut(name) else { return };
+        let Instance { start: Some(start), trouble, .. } = self.instances.of(name) else { return };
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => return debug!("{error}"),
@@ -218,7 +213,7 @@ impl Agent {
         }
         (start.end, start.asked_at) = (Some(outcome), jobs);
         if new && !well {
-            self.trouble.entry(name.clone()).or_default().restarted_by_systemd(now_ms);
+            trouble.restarted_by_systemd(now_ms);
         }
     }
 
@@ -230,7 +225,9 @@ impl Agent {
         jobs: u64,
         now_ms: u64,
     ) {
-        let Some(start) = self.settling.starts.get_mut(name) else { return };
+        let Instance { start: Some(start), trouble, since, .. } = self.instances.of(name) else {
+            return;
+        };
         let count = match count {
             Ok(count) => count,
             Err(SystemdError::Unavailable(problem)) => return debug!("{problem}"),
@@ -243,20 +240,20 @@ impl Agent {
         let Some(before) = start.restarts.replace(count) else {
             // The first count of a start that this fleetd did not ask for says nothing: it takes a
             // second one.
-            self.since.insert(name.clone(), ("active".to_string(), now_ms));
+            *since = Some(("active".to_string(), now_ms));
             return;
         };
         start.settled = count == before;
         if start.settled {
             return;
         }
-        self.since.insert(name.clone(), ("active".to_string(), now_ms));
+        *since = Some(("active".to_string(), now_ms));
         // What is known to end well is restarted as its unit file says, and nothing is wrong with
         // it.
         let well = start.end.as_ref().is_some_and(|end| end.result == "success");
         if count > before && !well {
             info!(unit = %name, "systemd has restarted {name}, {count} times by now");
-            self.trouble.entry(name.clone()).or_default().restarted_by_systemd(now_ms);
+            trouble.restarted_by_systemd(now_ms);
         }
     }
 }

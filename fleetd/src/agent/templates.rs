@@ -92,13 +92,13 @@ impl Agent {
 
     /// Takes away the file of a template that nobody shares any more.
     pub(super) async fn drop_unshared(&mut self, template: &UnitName) -> Result<(), String> {
-        if self.markers.template(template).is_none()
-            || self.markers.sharers(template).next().is_some()
+        if self.instances.notes.template(template).is_none()
+            || self.instances.sharers(template).next().is_some()
         {
             return Ok(());
         }
         self.systemd.remove(template).await.map_err(|e| e.to_string())?;
-        self.markers.remove_template(template).map_err(|e| e.to_string())
+        self.instances.notes.remove_template(template).map_err(|e| e.to_string())
     }
 
     /// Has `instance` run its template's file, written anew if its text is another. False if
@@ -111,9 +111,9 @@ impl Agent {
     ) -> Result<bool, String> {
         let template = unit.systemd_name();
         let common = drop_in(&unit.replica(1), &rendered.file);
-        let present = self.markers.template(&template);
+        let present = self.instances.notes.template(&template);
         if present.is_some_and(|present| present.unit != *unit)
-            && self.markers.sharers(&template).next().is_some()
+            && self.instances.sharers(&template).next().is_some()
         {
             return Ok(false);
         }
@@ -121,17 +121,19 @@ impl Agent {
             present.unit == *unit && present.hash == *hash && !present.writing
         });
         // A text that is written again was lost: systemd refused its start.
-        let again =
-            self.markers.get(instance).is_some_and(|marker| marker.shared && marker.hash == *hash);
+        let again = self
+            .instances
+            .marker(instance)
+            .is_some_and(|marker| marker.shared && marker.hash == *hash);
         if !same || again {
             self.make_room(&template, instance, hash).await?;
             let intent = Template { unit: unit.clone(), hash: hash.clone(), writing: true };
-            self.markers.set_template(&template, intent.clone()).map_err(|e| e.to_string())?;
+            self.instances.set_template(&template, intent.clone()).map_err(|e| e.to_string())?;
             self.systemd
                 .write(&template, &rendered.text, &common)
                 .await
                 .map_err(|e| e.to_string())?;
-            self.markers
+            self.instances
                 .set_template(&template, Template { writing: false, ..intent })
                 .map_err(|e| e.to_string())?;
         }
@@ -151,14 +153,15 @@ impl Agent {
     ) -> Result<(), String> {
         let stays = |name: &UnitName| name != instance && !self.rewriting.contains(name);
         let other = |name: &&UnitName| {
-            stays(name) && self.markers.get(name).is_some_and(|marker| marker.hash != *hash)
+            stays(name) && self.instances.marker(name).is_some_and(|marker| marker.hash != *hash)
         };
-        let others: Vec<UnitName> = self.markers.sharers(template).filter(other).cloned().collect();
+        let others: Vec<UnitName> =
+            self.instances.sharers(template).filter(other).cloned().collect();
         for name in others {
             self.systemd.unshare(&name.systemd_name()).await.map_err(|e| e.to_string())?;
-            let Some(mut marker) = self.markers.get(&name).cloned() else { continue };
+            let Some(mut marker) = self.instances.marker(&name).cloned() else { continue };
             marker.shared = false;
-            self.markers.set(&name, marker).map_err(|e| e.to_string())?;
+            self.instances.set_marker(&name, marker).map_err(|e| e.to_string())?;
         }
         Ok(())
     }

@@ -202,7 +202,7 @@ async fn a_start_that_ends_as_failed_or_dependency_is_told_and_tried_again() {
     ] {
         assert_eq!(host.reported(name).await, said);
     }
-    assert!(host.agent.trouble[&Host::name("app.service")].gave_up());
+    assert!(host.trouble("app.service").gave_up());
     // What was missing is there.
     host.sim.heal(&Host::name("setup.service"));
     let tick = host.text("tick.service", 1, "[Service]\nType=oneshot\nExecStart=/bin/tick\n").await;
