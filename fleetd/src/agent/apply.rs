@@ -2,7 +2,7 @@
 //! it is tested without a host.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleet_core::converge::{FencedBy, Marker, Step};
@@ -15,7 +15,17 @@ use tracing::{debug, warn};
 use super::Agent;
 use super::enable::Written;
 use super::rest::AtRest;
-use crate::systemd::{Job, MAX_CALLS, SystemdError, TakenOver};
+use crate::systemd::{Job, MAX_CALLS, MAX_JOBS, MAX_STARTS, SystemdError, TakenOver};
+
+/// How long a pass goes on with steps. One step may take seconds where podman's generator or systemd
+/// hangs; the rest is for the next pass, which sees what has happened meanwhile.
+const LONGEST_APPLY: Duration = Duration::from_secs(10);
+
+/// How many job slots stay free for the keeper, however many units hang.
+const KEPT_SLOTS: usize = 2;
+
+/// systemd's words for `RefuseManualStart=` and `RefuseManualStop=`.
+const REFUSES_ALL: &str = "configured to refuse manual start/stop";
 
 /// How many texts are kept, so that a thousand replicas fetch their text once.
 const KEPT_TEXTS: usize = 256;
@@ -36,9 +46,10 @@ pub(super) struct Texts(BTreeMap<TextKey, Arc<str>>);
 pub(super) type TextKey = (UnitName, u64, ShortHash);
 
 impl Agent {
-    /// Carries out `steps`, at most `free` jobs of them; true if some were left for the next tick.
-    /// A step that fails gives its instance a pause and holds up nobody else.
-    pub(super) async fn apply(&mut self, steps: Vec<Step>, free: usize, now_ms: u64) -> bool {
+    /// Carries out `steps`, as far as there are job slots and time; true if some were left for the
+    /// next tick. A step that fails gives its instance a pause and holds up nobody else.
+    pub(super) async fn apply(&mut self, steps: Vec<Step>, now_ms: u64) -> bool {
+        let begin = Instant::now();
         let wants_text = |step: &Step| match step {
             Step::Write { unit, revision, hash, .. } => {
                 Some((unit.clone(), *revision, hash.clone()))
@@ -65,6 +76,10 @@ impl Agent {
         let mut left_over = false;
         let mut written: Option<ShortHash> = None;
         for step in steps {
+            if begin.elapsed() >= LONGEST_APPLY {
+                left_over = true;
+                break;
+            }
             let text = if let Step::Write { hash, .. } = &step { Some(hash.clone()) } else { None };
             if text.is_none() || text != written {
                 // Before its first start, as fleet 1.0 did it; and before another text of its
@@ -84,7 +99,7 @@ impl Agent {
                     left_over = true
                 }
                 Some((name, _)) if failed.contains(&name) => {}
-                Some(_) if jobs.len() >= free => left_over = true,
+                Some((_, job)) if !self.has_slot(job, jobs.len()) => left_over = true,
                 Some((name, job)) => match self.yield_to_host(&name, job).await {
                     Ok(()) => jobs.push((name, job, step)),
                     Err(problem) => {
@@ -108,6 +123,13 @@ impl Agent {
         self.enable(to_enable, &mut failed, now_ms).await;
         self.queue(jobs, now_ms).await;
         left_over
+    }
+
+    /// Whether a job may be queued beside `others`: a call that waits for a slot would hold up the
+    /// pass for as long as units hang. Stops have slots of their own.
+    fn has_slot(&self, job: Job, others: usize) -> bool {
+        let most = if job == Job::Stop { MAX_JOBS } else { MAX_STARTS };
+        self.systemd.jobs_in_flight() + others + KEPT_SLOTS < most
     }
 
     /// The steps that are no jobs. Answers with what was written and is still to be enabled.
@@ -300,7 +322,7 @@ impl Agent {
                 self.keep(name, Marker { starting: true, ..marker });
             }
         }
-        let systemd = &self.systemd;
+        let (systemd, away) = (&self.systemd, &Mutex::new(None::<String>));
         let calls = jobs.into_iter().map(|(name, job, step)| async move {
             let systemd_name = name.systemd_name();
             if let Step::Start { again: true, .. } = step {
@@ -308,6 +330,11 @@ impl Agent {
                 if let Err(error) = systemd.reset_failed(&systemd_name).await {
                     debug!("{error}");
                 }
+            // Where one call had no answer, no other waits for its own.
+            let problem = away.lock().expect("no panic while it is held").clone();
+            if let Some(problem) = problem {
+                return (name, step, Err(SystemdError::Unavailable(problem)));
+            }
             }
             let answer = systemd.queue(&systemd_name, job).await;
             (name, step, answer)
@@ -315,6 +342,9 @@ impl Agent {
         let answers: Vec<_> = stream::iter(calls).buffer_unordered(MAX_CALLS).collect().await;
         for (name, step, answer) in answers {
             if matches!(step, Step::Stop(_)) {
+            if let Err(SystemdError::Unavailable(problem)) = &answer {
+                *away.lock().expect("no panic while it is held") = Some(problem.clone());
+            }
                 self.instances.of(&name).stop_refused =
                     matches!(answer, Err(SystemdError::Refused { .. }));
             }

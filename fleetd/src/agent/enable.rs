@@ -75,8 +75,16 @@ impl Agent {
         let names: Vec<UnitName> =
             written.iter().map(|written| written.instance.systemd_name()).collect();
         let mut answers = Vec::with_capacity(names.len());
+        let mut away: Option<String> = None;
         for chunk in names.chunks(ENABLED_AT_ONCE) {
-            match self.systemd.enable(chunk).await {
+            let answer = match &away {
+                Some(problem) => Err(SystemdError::Unavailable(problem.clone())),
+                None => self.systemd.enable(chunk).await,
+            };
+            if let Err(SystemdError::Unavailable(problem)) = &answer {
+                away = Some(problem.clone());
+            }
+            match answer {
                 Ok(()) => answers.extend(chunk.iter().map(|_| Ok(()))),
                 Err(error) if chunk.len() == 1 => answers.push(Err(error)),
                 Err(SystemdError::Unavailable(problem)) => {

@@ -11,16 +11,20 @@ use fleet_core::model::Assignment;
 use fleet_core::name::UnitName;
 use fleet_core::unit_file::UnitFile;
 use fleet_core::xfleet::Constraints;
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::Agent;
 use crate::keeper;
 use crate::machine::health::Health;
-use crate::systemd::{Job, Listed};
+use crate::systemd::{Job, Listed, Systemd, SystemdError};
 
 /// How often a keeper that is needed and not there is asked for, in milliseconds. Its start takes
 /// as long as the store is away.
 const ASK_PERIOD_MS: u64 = 10_000;
+
+/// How long systemd may take to queue a job for the keeper. What it was asked for it does later, too.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long fenced units wait here for the keeper before the leader may try another machine, in
 /// milliseconds: far longer than the lease of an earlier boot, which a keeper waits for.
@@ -105,9 +109,7 @@ impl Agent {
             None => {
                 if keeper.asked_ms.is_none_or(|asked| now_ms >= asked + ASK_PERIOD_MS) {
                     keeper.asked_ms = Some(now_ms);
-                    if let Err(error) =
-                        self.systemd.queue(&UnitName::trusted(keeper::UNIT), Job::Start).await
-                    {
+                    if let Err(error) = ask(&*self.systemd, Job::Start).await {
                         warn!("fenced units wait for their keeper: {error}");
                     }
                 }
@@ -144,8 +146,7 @@ impl Agent {
     /// fleetd, may be waiting for the store.
     pub async fn end_keeper(&mut self) {
         if self.keeper.is_some()
-            && let Err(error) =
-                self.systemd.queue(&UnitName::trusted(keeper::UNIT), Job::Stop).await
+            && let Err(error) = ask(&*self.systemd, Job::Stop).await
         {
             warn!(
                 "cannot end the keeper: {error}; fenced units start elsewhere when its lease has \
@@ -153,6 +154,14 @@ impl Agent {
             );
         }
     }
+}
+
+/// Queues a job for the keeper, and hears for a while whether systemd took it.
+async fn ask(systemd: &dyn Systemd, job: Job) -> Result<(), SystemdError> {
+    let name = UnitName::trusted(keeper::UNIT);
+    timeout(ANSWER, systemd.queue(&name, job)).await.unwrap_or_else(|_| {
+        Err(SystemdError::Unavailable(format!("no answer within {} s", ANSWER.as_secs())))
+    })
 }
 
 /// The text of a Quadlet unit for podman's generator: a fenced one hands its token on into the

@@ -236,6 +236,9 @@ impl Agent {
     }
 
     async fn pass(&mut self, now_ms: u64) -> Result<u64, SystemdError> {
+    /// Looks at the host, decides, and acts. It waits for nothing without a limit: each call to
+    /// systemd, the journal, podman and the store has one, and a call that had no answer is the last
+    /// of its kind in the pass.
         if !self.in_this_user_space {
             self.enter_user_space().await?;
         }
@@ -254,8 +257,7 @@ impl Agent {
             converged.steps.iter().any(|step| matches!(step, Step::Start { again: true, .. }));
         // Made before the steps are taken: it says what was seen, not what was asked for since.
         let report = self.report(&host, now_ms).await;
-        let free = MAX_STARTS.saturating_sub(self.systemd.jobs_in_flight());
-        let left_over = self.apply(converged.steps, free, now_ms).await;
+        let left_over = self.apply(converged.steps, now_ms).await;
         if idle && !left_over {
             self.tell_targets(now_ms).await;
         }

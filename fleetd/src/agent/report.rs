@@ -11,10 +11,19 @@ use super::Agent;
 use super::instance::Reason;
 use super::settling::Start;
 use crate::store::{Registration, StoreError};
+use crate::systemd::SystemdError;
 
 /// For how many failures a pass looks for systemd's own words: each look is a process. Those of a
 /// whole template fail alike.
 const LOOKS_A_PASS: usize = 3;
+
+/// What a pass may still ask about failures.
+struct Looks {
+    /// How often for systemd's own words.
+    words: usize,
+    /// Whether systemd does not answer: then nothing more is asked in this pass.
+    away: bool,
+}
 
 /// Two reports go out at once; after that one each half second.
 pub(super) const PERIOD_MS: u64 = 500;
@@ -68,7 +77,7 @@ impl Agent {
     /// What to say of the host. Asks systemd for the reason of each failure once.
     pub(super) async fn report(&mut self, host: &BTreeMap<UnitName, Seen>, now_ms: u64) -> Report {
         let mut instances = BTreeMap::new();
-        let mut looks = LOOKS_A_PASS;
+        let mut looks = Looks { words: LOOKS_A_PASS, away: false };
         for (name, seen) in host {
             let instance = self.instances.of(name);
             let mut status = converge::status(seen, instance.since_ms(now_ms));
@@ -101,9 +110,10 @@ impl Agent {
         Report { v: FORMAT, generation, instances, ..Report::default() }
     }
 
-    async fn explain(&mut self, name: &UnitName, status: &mut InstanceStatus, looks: &mut usize) {
+    async fn explain(&mut self, name: &UnitName, status: &mut InstanceStatus, looks: &mut Looks) {
         let instance = self.instances.of(name);
-        if status.active == "failed" && instance.outcome.is_none() && status.message.is_none() {
+        let asks = instance.outcome.is_none() && status.message.is_none() && !looks.away;
+        if status.active == "failed" && asks {
             match self.systemd.outcome(&name.systemd_name()).await {
                 Ok(outcome) => {
                     let code =
@@ -112,7 +122,10 @@ impl Agent {
                     info!(unit = %name, "{name} failed: {}{code}", outcome.result);
                     instance.outcome = Some(outcome);
                 }
-                Err(error) => debug!("{error}"),
+                Err(error) => {
+                    looks.away |= matches!(error, SystemdError::Unavailable(_));
+                    debug!("{error}");
+                }
             }
         }
         let end = instance.start.as_ref().and_then(Start::last_end);
@@ -120,8 +133,8 @@ impl Agent {
         if let Some(outcome) = instance.outcome.as_ref().or(end) {
             status.result.clone_from(&outcome.result);
             status.code = outcome.code;
-            if *looks > 0 && outcome.has_words() && instance.reason.is_none() {
-                *looks -= 1;
+            if looks.words > 0 && outcome.has_words() && instance.reason.is_none() {
+                looks.words -= 1;
                 let reason = self.systemd.reason(&name.systemd_name()).await;
                 reason.iter().for_each(|reason| info!(unit = %name, "{name}: {reason}"));
                 instance.reason = Some(Reason(reason));

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use fleet_core::converge::{self, Trouble};
-use fleet_core::model::{DesiredState, FORMAT, Machine, Placement, UnitRecord, Why};
+use fleet_core::model::{
+    DesiredState, FORMAT, InstanceStatus, Machine, Placement, UnitRecord, Why,
+};
 
 use super::*;
 use crate::store::embedded::EmbeddedKv;
@@ -20,6 +22,7 @@ mod leaving;
 mod report;
 mod rest;
 mod settling;
+mod steps;
 
 const OLD: &str = "[Service]\nExecStart=/bin/old\n";
 const NEW: &str = "[Service]\nExecStart=/bin/new\n";
@@ -34,12 +37,15 @@ struct Host {
 
 impl Host {
     async fn new() -> Host {
+        Host::with(SimSystemd::default()).await
+    }
+
+    async fn with(sim: SimSystemd) -> Host {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(
             Arc::new(EmbeddedKv::open(folder.path().join("store.redb")).await.unwrap()),
             "/fleet/",
         );
-        let sim = SimSystemd::default();
         let agent = Host::agent(folder.path().join("run"), &store, &sim);
         Host { folder, store, sim, agent, now_ms: 1_000 }
     }
@@ -86,17 +92,39 @@ impl Host {
 
     /// Assigns, and ticks until nothing is left to do.
     async fn run(&mut self, wanted: &[(&str, &Placement)]) {
-        let instances = wanted
-            .iter()
-            .map(|(name, placement)| (UnitName::parse(name).unwrap(), (*placement).clone()))
-            .collect();
-        self.agent.assignment = Some(Arc::new(Assignment { instances, ..Assignment::default() }));
+        self.assign(wanted);
         let mut jobs = self.sim.changes();
         for _ in 0..20 {
             self.now_ms += 10_000;
             self.agent.pass(self.now_ms).await.unwrap();
             jobs.wait_for(|_| self.sim.jobs_in_flight() == 0).await.unwrap();
         }
+    }
+
+    /// Assigns this, without a tick.
+    fn assign(&mut self, wanted: &[(&str, &Placement)]) {
+        let instances = wanted
+            .iter()
+            .map(|(name, placement)| (UnitName::parse(name).unwrap(), (*placement).clone()))
+            .collect();
+        self.agent.assignment = Some(Arc::new(Assignment { instances, ..Assignment::default() }));
+    }
+
+    /// As [`Host::run`], where jobs may hang.
+    async fn run_until_hanging(&mut self, wanted: &[(&str, &Placement)]) {
+        self.assign(wanted);
+        for _ in 0..20 {
+            self.now_ms += 10_000;
+            self.agent.pass(self.now_ms).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// What is reported of a unit.
+    async fn status(&mut self, name: &str) -> InstanceStatus {
+        let seen = self.agent.observe(self.now_ms).await.unwrap();
+        let report = self.agent.report(&seen, self.now_ms).await;
+        report.instances[&UnitName::parse(name).unwrap()].clone()
     }
 
     /// The files, one a word: `web@.service=new web@1.service=old`.

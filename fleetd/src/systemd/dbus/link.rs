@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use tokio::sync::{Mutex, Semaphore};
@@ -56,9 +56,16 @@ impl From<CallError> for SystemdError {
 pub(super) struct Link {
     bus: Bus,
     calls: Semaphore,
-    live: Mutex<Option<Live>>,
+    live: Mutex<Kept>,
     jobs: Arc<Jobs>,
     tally: Arc<Tally>,
+}
+
+#[derive(Default)]
+struct Kept {
+    live: Option<Live>,
+    /// When the last try to connect failed, and why: who has waited for it does not try again.
+    failed: Option<(Instant, String)>,
 }
 
 struct Live {
@@ -69,7 +76,7 @@ struct Live {
 
 impl Link {
     pub(super) fn new(bus: Bus, jobs: Arc<Jobs>, tally: Arc<Tally>) -> Link {
-        Link { bus, calls: Semaphore::new(MAX_CALLS), live: Mutex::new(None), jobs, tally }
+        Link { bus, calls: Semaphore::new(MAX_CALLS), live: Mutex::default(), jobs, tally }
     }
 
     /// Calls a method of the manager. `count` says which counter the call is for.
@@ -166,33 +173,42 @@ impl Link {
     }
 
     async fn connection(&self) -> Result<Connection, CallError> {
-        let mut live = self.live.lock().await;
-        if let Some(live) = &*live
+        let asked = Instant::now();
+        let mut kept = self.live.lock().await;
+        if let Some(live) = &kept.live
             && !live.connection.is_closed()
         {
             return Ok(live.connection.clone());
         }
-        *live = None;
+        if let Some((_, problem)) = kept.failed.as_ref().filter(|(at, _)| *at >= asked) {
+            return Err(CallError::Unavailable(problem.clone()));
+        }
+        kept.live = None;
         self.jobs.forget_all();
         let connecting = Live::connect(&self.bus, &self.jobs, &self.tally);
         let new = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(new) => new.map_err(judged)?,
-            Err(_) => return Err(CallError::Unavailable("the bus does not greet".to_string())),
+            Ok(new) => new.map_err(judged),
+            Err(_) => Err(CallError::Unavailable("the bus does not greet".to_string())),
         };
+        let new = new.inspect_err(|error| {
+            let (CallError::Unavailable(problem) | CallError::Refused(_, problem)) = error;
+            kept.failed = Some((Instant::now(), problem.clone()));
+        })?;
         self.tally.count(|c| c.connect += 1);
         self.jobs.wake();
         let connection = new.connection.clone();
-        *live = Some(new);
+        kept.live = Some(new);
         Ok(connection)
     }
 
     fn abandon(&self, connection: &Connection) {
-        if let Ok(mut live) = self.live.try_lock()
-            && live
+        if let Ok(mut kept) = self.live.try_lock()
+            && kept
+                .live
                 .as_ref()
                 .is_some_and(|live| live.connection.unique_name() == connection.unique_name())
         {
-            *live = None;
+            kept.live = None;
             self.jobs.forget_all();
         }
     }
