@@ -341,13 +341,14 @@ impl Agent {
         });
         let answers: Vec<_> = stream::iter(calls).buffer_unordered(MAX_CALLS).collect().await;
         for (name, step, answer) in answers {
-            if matches!(step, Step::Stop(_)) {
-            if let Err(SystemdError::Unavailable(problem)) = &answer {
-                *away.lock().expect("no panic while it is held") = Some(problem.clone());
-            }
-                self.instances.of(&name).stop_refused =
-                    matches!(answer, Err(SystemdError::Refused { .. }));
-            }
+            self.instances.of(&name).stop_refused = match (&step, &answer) {
+                (Step::Stop(_), Err(SystemdError::Refused { .. })) => true,
+                // It would run on here beside the one on another machine.
+                (Step::Restart { .. }, Err(SystemdError::Refused { problem, .. })) => {
+                    problem.contains(REFUSES_ALL)
+                }
+                _ => false,
+            };
             match answer {
                 Ok(()) => self.note(&name, step, now_ms),
                 Err(error) => {

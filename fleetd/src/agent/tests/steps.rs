@@ -51,3 +51,22 @@ async fn a_pass_leaves_what_takes_too_long_to_the_next_ones() {
     }
     assert_eq!(host.files(), "");
 }
+
+#[tokio::test]
+async fn a_new_text_whose_restart_systemd_refuses_is_told_and_moves_to_no_other_machine() {
+    let mut host = Host::new().await;
+    let text = |command: &str| {
+        format!("[Unit]\nRefuseManualStop=yes\n[Service]\nExecStart=/bin/{command}\n")
+    };
+    let web = host.text("web.service", 1, &text("old")).await;
+    host.run(&[("web.service", &web)]).await;
+    let web = host.text("web.service", 2, &text("new")).await;
+    host.run(&[("web.service", &web)]).await;
+    let status = host.status("web.service").await;
+    assert!(status.message.is_some_and(|said| said.contains("Operation refused")));
+    assert_eq!(
+        (status.active.as_str(), status.stop_refused, status.gave_up),
+        ("active", true, false),
+        "it runs on here, and would elsewhere, too"
+    );
+}
