@@ -242,7 +242,10 @@ impl Agent {
         if let Some(problem) =
             instance.refusal().filter(|_| self.instances.marker(instance).is_none())
         {
-            return Err(problem);
+            return Err(format!(
+                "{problem}. It was taken by an earlier version; destroy it, and submit it by another \
+                 name"
+            ));
         }
         let key = (unit.clone(), revision, hash.clone());
         let Some(text) = self.texts.0.get(&key).cloned() else {

@@ -83,6 +83,9 @@ impl Agent {
             let mut status = converge::status(seen, instance.since_ms(now_ms));
             status.stop_refused = instance.stop_refused && status.message.is_some();
             status.gave_up &= !status.stop_refused; // on no machine would it stop any sooner
+            if status.gave_up && instance.marker().is_none() && name.refusal().is_some() {
+                status.gave_up = false; // an earlier version took that name; no machine runs it now
+            }
             if status.active == "failed" || seen.trouble.failures > 0 {
                 self.explain(name, &mut status, &mut looks).await;
             } else {

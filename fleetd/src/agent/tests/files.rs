@@ -169,6 +169,11 @@ async fn a_name_that_stands_for_more_than_one_unit_or_is_too_long_is_written_now
         host.run(&[(name, &placement)]).await;
         let said = host.said().unwrap_or_default();
         assert!(said.contains(expected) && host.files().is_empty(), "{said}");
+        let status = host.status(name).await;
+        assert!(
+            status.restarts >= 5 && !status.gave_up,
+            "no other machine would run it: {status:?}"
+        );
         let notes = std::fs::read_dir(host.folder.path().join("run/units")).unwrap().count();
         assert_eq!(notes, 0, "nothing is left");
         host.run(&[]).await;
