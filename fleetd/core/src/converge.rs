@@ -77,6 +77,10 @@ pub struct Marker {
     /// Whether it is known to have ended by itself since its last start.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
+    /// Whether it was launched in an earlier start of user space, which a soft-reboot ended: what
+    /// is down was stopped by that, unless systemd itself has started it since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub earlier: bool,
     /// Whether its text binds it to other units (`BindsTo=`, `Requires=`, `Requisite=`): its start
     /// starts those, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

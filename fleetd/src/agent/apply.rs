@@ -288,6 +288,7 @@ impl Agent {
             starting: false,
             writing: false,
             ended: false,
+            earlier: false,
             bound: rendered.bound,
         };
         // Noted before it is done, so that no file is left that nobody knows, and none is taken for
@@ -374,8 +375,8 @@ impl Agent {
 
     fn note(&mut self, name: &UnitName, step: Step, now_ms: u64) {
         let Some(mut marker) = self.instances.marker(name).cloned() else { return };
-        (marker.outdated, marker.stopping, marker.starting, marker.ended) =
-            (false, false, false, false);
+        (marker.outdated, marker.stopping, marker.starting) = (false, false, false);
+        (marker.earlier, marker.ended) = (false, false);
         if let Step::Start { .. } | Step::Restart { .. } = step {
             self.note_start(name, matches!(step, Step::Restart { .. }));
         }

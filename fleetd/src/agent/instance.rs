@@ -135,8 +135,7 @@ impl Instances {
     }
 
     /// Notes which start of user space it is. Under another one than the markers are of, what was
-    /// launched and is down was stopped by a soft-reboot, which leaves the markers: it has not
-    /// ended. A marker of an older fleetd is of this one.
+    /// launched was so in an earlier one. A marker of an older fleetd is of this one.
     pub(super) fn enter_user_space(&mut self, stamp: u64) -> io::Result<()> {
         if self.notes.is_of_another_user_space(stamp)? {
             let launched: Vec<UnitName> = self
@@ -146,7 +145,7 @@ impl Instances {
                 .collect();
             for name in launched {
                 let Some(marker) = self.marker(&name).cloned() else { continue };
-                self.set_marker(&name, Marker { stopping: true, ..marker })?;
+                self.set_marker(&name, Marker { earlier: true, ..marker })?;
             }
         }
         self.notes.enter_user_space(stamp)

@@ -37,6 +37,7 @@ mod settling;
 mod templates;
 #[cfg(test)]
 mod tests;
+mod user_space;
 
 use assignment::{Newest, Shown, follow_assignment, remember};
 use fence::KeeperOfHost;
@@ -243,7 +244,8 @@ impl Agent {
             self.enter_user_space().await?;
         }
         let mut host = self.observe(now_ms).await?;
-        let look_soon = self.explain_rest(&mut host).await;
+        let look_soon =
+            self.look_back(&mut host).await | self.explain_rest(&mut host).await;
         self.listing_ms = clock::now_ms().saturating_sub(now_ms);
         let life = self.open_life(now_ms).await;
         if let Some(assignment) = self.assignment.as_ref().filter(|_| self.from_disk) {

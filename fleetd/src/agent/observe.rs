@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::converge::{Seen, SystemdState};
 use fleet_core::name::UnitName;
-use tracing::warn;
 
 use super::Agent;
 use crate::systemd::{Listed, SystemdError};
@@ -71,16 +70,6 @@ impl Agent {
         }
         self.take_failed_starts(&mut host, now_ms);
         Ok(host)
-    }
-
-    /// After a soft-reboot `/run` is as it was, and what ran is stopped, by nobody's wish.
-    pub(super) async fn enter_user_space(&mut self) -> Result<(), SystemdError> {
-        let stamp = self.systemd.user_space().await?;
-        match self.instances.enter_user_space(stamp) {
-            Ok(()) => self.in_this_user_space = true,
-            Err(error) => warn!("cannot note which start of user space it is: {error}"),
-        }
-        Ok(())
     }
 }
 

@@ -198,6 +198,7 @@ impl Agent {
         let settled = !marker.launched
             || marker.writing
             || marker.stopping
+            || marker.earlier
             || marker.ended
             || marker.fence.is_some();
         if settled || seen.trouble.message.is_some() {

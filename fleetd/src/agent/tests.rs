@@ -23,6 +23,7 @@ mod report;
 mod rest;
 mod settling;
 mod steps;
+mod user_space;
 
 const OLD: &str = "[Service]\nExecStart=/bin/old\n";
 const NEW: &str = "[Service]\nExecStart=/bin/new\n";

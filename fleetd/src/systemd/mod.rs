@@ -125,6 +125,11 @@ pub trait Systemd: Send + Sync + 'static {
     /// Names this start of user space: another after a soft-reboot, which leaves `/run` as it is.
     async fn user_space(&self) -> Result<u64, SystemdError>;
 
+    /// Whether a unit has left its rest in this start of user space, as far as systemd knows: of
+    /// what is at rest it remembers only what a loaded unit names, such as the target that wants
+    /// it. Loads the unit.
+    async fn has_run(&self, name: &UnitName) -> Result<bool, SystemdError>;
+
     /// How a unit that is at rest came to be so, by what systemd noted in the journal. No bus call.
     async fn rest(&self, name: &UnitName) -> Result<Rest, SystemdError>;
 

@@ -133,6 +133,11 @@ impl Systemd for HostSystemd {
         done
     }
 
+    async fn has_run(&self, name: &UnitName) -> Result<bool, SystemdError> {
+        self.link.fleetd.point().await;
+        self.inner.has_run(name).await
+    }
+
     fn take_failed_starts(&self) -> BTreeMap<UnitName, String> {
         self.inner.take_failed_starts()
     }

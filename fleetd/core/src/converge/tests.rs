@@ -69,6 +69,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         starting: false,
         writing: false,
         ended: false,
+        earlier: false,
         bound: false,
     };
     for word in words {

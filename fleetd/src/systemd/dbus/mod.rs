@@ -327,6 +327,16 @@ impl Systemd for DbusSystemd {
         Ok(self.link.manager_property("UserspaceTimestamp").await?)
     }
 
+    async fn has_run(&self, name: &UnitName) -> Result<bool, SystemdError> {
+        let path = unit_path(name);
+        let left =
+            self.link.get::<u64>(&path, UNIT, "InactiveExitTimestampMonotonic", |c| c.outcome += 1);
+        let begun = self.link.manager_property::<u64>("UserspaceTimestampMonotonic");
+        let (left, begun) = tokio::join!(left, begun);
+        // What systemd still knows from before a soft-reboot has older times.
+        Ok(left.map_err(|error| refused("describe", name, error))? >= begun?.max(1))
+    }
+
     async fn rest(&self, name: &UnitName) -> Result<Rest, SystemdError> {
         self.tally.count(|c| c.journal += 1);
         self.journal()

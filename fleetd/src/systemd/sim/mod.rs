@@ -460,6 +460,11 @@ impl Systemd for SimSystemd {
         Ok(self.manager().user_space)
     }
 
+    async fn has_run(&self, name: &UnitName) -> Result<bool, SystemdError> {
+        self.call(|c| c.outcome += 1).await?;
+        Ok(self.manager().has_run.contains(name))
+    }
+
     async fn rest(&self, name: &UnitName) -> Result<Rest, SystemdError> {
         self.tally.count(|c| c.journal += 1);
         Ok(self.manager().rest(name))

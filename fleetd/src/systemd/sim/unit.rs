@@ -74,6 +74,8 @@ pub(super) struct Manager {
     pub(super) refused: BTreeMap<UnitName, &'static str>,
     /// How units that ran came to be at rest, as the journal has it.
     pub(super) rests: BTreeMap<UnitName, Rest>,
+    /// What was started in this start of user space.
+    pub(super) has_run: BTreeSet<UnitName>,
     /// Which start of user space it is.
     pub(super) user_space: u64,
     /// The links on disk: who wants whom.
@@ -109,6 +111,7 @@ impl Manager {
             behaviours: BTreeMap::new(),
             refused: BTreeMap::new(),
             rests: BTreeMap::new(),
+            has_run: BTreeSet::new(),
             user_space: 1,
             links: BTreeMap::new(),
             timers: Vec::new(),
@@ -232,6 +235,7 @@ impl Manager {
         self.units.clear();
         self.timers.clear();
         self.user_space += 1;
+        self.has_run.clear();
     }
 
     /// `systemctl isolate`: all that runs is stopped but for `kept`.
@@ -254,6 +258,7 @@ impl Manager {
 
     pub(super) fn reboot(&mut self) {
         self.user_space += 1;
+        self.has_run.clear();
         self.rests.clear();
         for name in self.units.keys() {
             self.observer.iter().for_each(|observer| observer(name, "inactive", &[]));
@@ -349,6 +354,7 @@ impl Manager {
             return self.forget_if_idle(name);
         }
         self.rests.remove(name);
+        self.has_run.insert(name.clone());
         let now = Instant::now();
         if let Some((burst, window)) = unit.settings.start_limit {
             unit.starts.retain(|start| now - *start < window);
