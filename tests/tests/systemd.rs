@@ -710,6 +710,71 @@ async fn a_unit_that_ended_is_told_from_one_that_a_job_stopped(host: Host) {
     }
 }
 
+async fn a_unit_that_failed_is_told_from_one_that_failed_as_a_job_stopped_it(host: Host) {
+    let [fails, stubborn] = ["fleettest-fails.service", "fleettest-stubborn.service"].map(unit);
+    host.write(&fails, FAILS).await;
+    host.write(&stubborn, &format!("{RUNS}{STUBBORN}")).await;
+    host.queue(&fails, Job::Start).await;
+    host.until(&fails, "failed failed").await;
+    host.queue(&stubborn, Job::Start).await;
+    host.until(&stubborn, "active running").await;
+    host.queue(&stubborn, Job::Stop).await;
+    host.until(&stubborn, "failed failed").await;
+    assert_eq!(host.rest(&fails).await, Rest::Ended);
+    assert_eq!(host.rest(&stubborn).await, Rest::Stopped);
+    for name in [&fails, &stubborn] {
+        host.systemd.reset_failed(name).await.unwrap();
+        host.clear(name).await;
+    }
+}
+
+async fn what_isolate_stops_was_stopped_by_a_job_whatever_its_type(host: Host) {
+    let names = ["fleettest-iso.service", "fleettest-iso-once.service", "fleettest-iso.timer"];
+    let [runs, once, timer] = names.map(unit);
+    host.write(&runs, RUNS).await;
+    host.write(&once, RUNS_ONCE).await;
+    host.write(&timer, "[Timer]\nOnActiveSec=1h\n").await;
+    for (name, state) in
+        [(&runs, "active running"), (&once, "active exited"), (&timer, "active waiting")]
+    {
+        host.queue(name, Job::Start).await;
+        host.until(name, state).await;
+    }
+    match &host.sim {
+        Some(sim) => sim.isolate(&[]),
+        None => isolate(&host.root).await,
+    }
+    for name in [&runs, &once, &timer] {
+        host.until(name, "inactive dead").await;
+        assert_eq!(host.rest(name).await, Rest::Stopped, "{name}");
+        host.clear(name).await;
+    }
+}
+
+async fn what_has_run_in_this_user_space_is_known_while_a_loaded_unit_names_it(host: Host) {
+    let [target, ran, new] =
+        ["fleettest-has-run.target", "fleettest-has-run.service", "fleettest-new.service"]
+            .map(unit);
+    for name in [&ran, &new] {
+        host.write(name, "[Service]\nType=oneshot\nExecStart=/bin/true\n").await;
+    }
+    host.write(&target, &format!("[Unit]\nWants={ran}\n")).await;
+    assert!(!host.systemd.has_run(&ran).await.unwrap());
+    host.queue(&target, Job::Start).await;
+    host.until(&target, "active active").await;
+    host.until(&ran, "inactive dead").await;
+    let runs = tokio::time::timeout(PATIENCE, async {
+        while !host.systemd.has_run(&ran).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(runs.await.is_ok(), "it has run");
+    assert!(!host.systemd.has_run(&new).await.unwrap());
+    for name in [&target, &ran, &new] {
+        host.clear(name).await;
+    }
+}
+
 async fn what_a_start_does_to_other_units_is_known(host: Host) {
     let [one, main, stopped, fresh, rival] = [
         "fleettest-one.service",
@@ -847,6 +912,9 @@ both! {
     a_file_of_the_hosts_takes_a_name_over_at_the_next_reload
     a_start_that_came_to_nothing_is_told_in_systemds_word
     a_unit_that_ended_is_told_from_one_that_a_job_stopped
+    a_unit_that_failed_is_told_from_one_that_failed_as_a_job_stopped_it
+    what_isolate_stops_was_stopped_by_a_job_whatever_its_type
+    what_has_run_in_this_user_space_is_known_while_a_loaded_unit_names_it
     what_a_start_does_to_other_units_is_known
 }
 
@@ -973,6 +1041,17 @@ async fn kill_main(root: &str, name: &UnitName) {
     bus.call_method(Some(to), "/org/freedesktop/systemd1", Some(manager), "KillUnit", &arguments)
         .await
         .expect("it runs");
+}
+
+/// `systemctl isolate multi-user.target`.
+async fn isolate(root: &str) {
+    let address = bus(root);
+    let bus = zbus::connection::Builder::address(address.as_str()).unwrap().build().await.unwrap();
+    let (to, manager) = ("org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager");
+    let arguments = ("multi-user.target", "isolate");
+    bus.call_method(Some(to), "/org/freedesktop/systemd1", Some(manager), "StartUnit", &arguments)
+        .await
+        .expect("it may be isolated");
 }
 
 async fn reexecute(root: &str) {

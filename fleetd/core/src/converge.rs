@@ -52,6 +52,9 @@ pub struct Marker {
     pub fence: Option<FencedBy>,
     /// Whether its text says that it ends by itself (`Type=oneshot`).
     pub oneshot: bool,
+    /// Whether it stays up when its program has ended (`RemainAfterExit=`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remains: bool,
     /// Whether it was enabled, as its `[Install]` section says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enabled: bool,
@@ -74,13 +77,13 @@ pub struct Marker {
     /// there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub writing: bool,
-    /// Whether it is known to have ended by itself since its last start.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub ended: bool,
     /// Whether it was launched in an earlier start of user space, which a soft-reboot ended: what
     /// is down was stopped by that, unless systemd itself has started it since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub earlier: bool,
+    /// Whether it is known to have ended by itself since its last start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
     /// Whether its text binds it to other units (`BindsTo=`, `Requires=`, `Requisite=`): its start
     /// starts those, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -465,16 +468,16 @@ impl Sorted {
             return;
         }
         let ended = match phase {
-            Phase::Failed => true,
-            Phase::Down if seen.asking => false,
+            Phase::Down | Phase::Failed if seen.asking => false,
             // Its stop was nobody's wish. A oneshot that was up (`RemainAfterExit=`) comes back,
-            // too.
-            Phase::Down if seen.stopped.is_some() => {
+            // too. A program that takes its SIGTERM badly leaves its unit failed.
+            Phase::Down | Phase::Failed if seen.stopped.is_some() => {
                 match self.returning.get(&instance.systemd_name()).copied() {
                     Some(until_ms) => !self.waits_until(until_ms, now_ms),
                     None => false,
                 }
             }
+            Phase::Failed => true,
             Phase::Down => !marker.has_done_its_work(),
             Phase::Up | Phase::Activating | Phase::Moving => false,
         };
@@ -522,7 +525,7 @@ impl Marker {
     /// name may be done. Not a fenced one: systemd may have stopped it for the keeper's sake, which
     /// looks the same. A one-shot ends by itself, and so does what is no service: a timer that
     /// elapsed (`RemainAfterElapse=no`), a path or a target that was needed no longer.
-    fn has_done_its_work(&self) -> bool {
+    pub fn has_done_its_work(&self) -> bool {
         let runs_on = self.unit.systemd_name().suffix() == "service" && !self.oneshot;
         !(runs_on && (self.unit.is_template() || self.fence.is_some()))
     }
@@ -541,7 +544,8 @@ fn returning(assignment: &Assignment, host: &BTreeMap<UnitName, Seen>) -> BTreeM
     let mut stopped: BTreeMap<UnitName, (&Stopped, u64)> = BTreeMap::new();
     for (instance, placement) in &assignment.instances {
         let Some(seen) = host.get(instance) else { continue };
-        let down = placement.state == DesiredState::Launched && phase(seen) == Phase::Down;
+        let down = placement.state == DesiredState::Launched
+            && matches!(phase(seen), Phase::Down | Phase::Failed);
         if let Some(why) = seen.stopped.as_ref().filter(|why| down && why.rivals.is_empty()) {
             stopped.insert(instance.systemd_name(), (why, seen.trouble.not_before_ms));
         }

@@ -17,8 +17,8 @@ use super::enable::Written;
 use super::rest::AtRest;
 use crate::systemd::{Job, MAX_CALLS, MAX_JOBS, MAX_STARTS, SystemdError, TakenOver};
 
-/// How long a pass goes on with steps. One step may take seconds where podman's generator or systemd
-/// hangs; the rest is for the next pass, which sees what has happened meanwhile.
+/// How long a pass goes on with steps. One step may take seconds where podman's generator or
+/// systemd hangs. The rest is for the next pass, which sees what has happened meanwhile.
 const LONGEST_APPLY: Duration = Duration::from_secs(10);
 
 /// How many job slots stay free for the keeper, however many units hang.
@@ -280,6 +280,7 @@ impl Agent {
             // A text of another unit, or a new one, starts a new account of restarts.
             restart: old.as_ref().map_or(0, |old| old.restart),
             oneshot: rendered.oneshot,
+            remains: rendered.remains,
             fence,
             enabled: rendered.installs,
             shared: false,
@@ -287,8 +288,8 @@ impl Agent {
             stopping: false,
             starting: false,
             writing: false,
-            ended: false,
             earlier: false,
+            ended: false,
             bound: rendered.bound,
         };
         // Noted before it is done, so that no file is left that nobody knows, and none is taken for
@@ -329,18 +330,21 @@ impl Agent {
         let (systemd, away) = (&self.systemd, &Mutex::new(None::<String>));
         let calls = jobs.into_iter().map(|(name, job, step)| async move {
             let systemd_name = name.systemd_name();
-            if let Step::Start { again: true, .. } = step {
-                // Clears systemd's own start limit too: our pauses take over from it.
-                if let Err(error) = systemd.reset_failed(&systemd_name).await {
-                    debug!("{error}");
-                }
             // Where one call had no answer, no other waits for its own.
             let problem = away.lock().expect("no panic while it is held").clone();
             if let Some(problem) = problem {
                 return (name, step, Err(SystemdError::Unavailable(problem)));
             }
+            if let Step::Start { again: true, .. } = step {
+                // Clears systemd's own start limit too: our pauses take over from it.
+                if let Err(error) = systemd.reset_failed(&systemd_name).await {
+                    debug!("{error}");
+                }
             }
             let answer = systemd.queue(&systemd_name, job).await;
+            if let Err(SystemdError::Unavailable(problem)) = &answer {
+                *away.lock().expect("no panic while it is held") = Some(problem.clone());
+            }
             (name, step, answer)
         });
         let answers: Vec<_> = stream::iter(calls).buffer_unordered(MAX_CALLS).collect().await;

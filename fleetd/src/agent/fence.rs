@@ -23,7 +23,7 @@ use crate::systemd::{Job, Listed, Systemd, SystemdError};
 /// as long as the store is away.
 const ASK_PERIOD_MS: u64 = 10_000;
 
-/// How long systemd may take to queue a job for the keeper. What it was asked for it does later, too.
+/// How long systemd may take to queue a job for the keeper. It carries the job out later, too.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long fenced units wait here for the keeper before the leader may try another machine, in

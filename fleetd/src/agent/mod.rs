@@ -236,16 +236,16 @@ impl Agent {
         }
     }
 
-    async fn pass(&mut self, now_ms: u64) -> Result<u64, SystemdError> {
     /// Looks at the host, decides, and acts. It waits for nothing without a limit: each call to
-    /// systemd, the journal, podman and the store has one, and a call that had no answer is the last
-    /// of its kind in the pass.
+    /// systemd, the journal, podman and the store has one, and a call that had no answer is the
+    /// last of its kind in the pass.
+    async fn pass(&mut self, now_ms: u64) -> Result<u64, SystemdError> {
         if !self.in_this_user_space {
             self.enter_user_space().await?;
         }
         let mut host = self.observe(now_ms).await?;
         let look_soon =
-            self.look_back(&mut host).await | self.explain_rest(&mut host).await;
+            self.look_back(&mut host).await | self.explain_rest(&mut host, now_ms).await;
         self.listing_ms = clock::now_ms().saturating_sub(now_ms);
         let life = self.open_life(now_ms).await;
         if let Some(assignment) = self.assignment.as_ref().filter(|_| self.from_disk) {

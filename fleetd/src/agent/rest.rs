@@ -15,7 +15,7 @@ use tracing::{debug, info};
 
 use super::Agent;
 use super::instance::Instances;
-use crate::systemd::{Bonds, Listed, Rest, SystemdError};
+use crate::systemd::{Bonds, Listed, Rest, Systemd, SystemdError};
 
 /// How many units one pass asks about, and how many at once: each is a look into the journal.
 const ASKED_A_PASS: usize = 16;
@@ -41,6 +41,27 @@ pub(super) struct AtRest {
     unknown: u32,
     /// That its start was called off, and not by fleet: stopped, whatever was noted.
     canceled: bool,
+    /// That it failed by itself, and nobody stopped it.
+    failed: bool,
+    /// … and what a job has stopped of that which its next start would start, too.
+    held_by: Vec<UnitName>,
+}
+
+/// What is asked about a unit that is at rest.
+#[derive(Debug, Clone, Copy)]
+enum Question {
+    /// How it came to be so.
+    Why,
+    /// The same, where it is known that it was stopped.
+    Stopped,
+    /// What a job has stopped of that which its start would start.
+    Needs,
+}
+
+/// What is known of it then.
+enum Answer {
+    Rest(Rest, Option<Bonds>),
+    Needs(Vec<UnitName>),
 }
 
 /// What systemd last said of this host's units, as far as it tells of those at rest.
@@ -53,6 +74,13 @@ pub(super) struct Resting {
     /// Those that were not at rest: a one-shot that does its work is no more to be stopped than
     /// what is up.
     busy: BTreeSet<UnitName>,
+}
+
+impl AtRest {
+    /// What the next start of one that failed waits for.
+    fn holds(&self) -> Stopped {
+        Stopped { needs: self.held_by.clone(), rivals: Vec::new() }
+    }
 }
 
 impl Resting {
@@ -78,8 +106,11 @@ impl Resting {
 impl Instances {
     /// The units whose states tell whether a unit may start again.
     pub(super) fn bonds(&self) -> impl Iterator<Item = &UnitName> {
-        let stopped = self.values().filter_map(|instance| instance.rest.stopped.as_ref());
-        stopped.flat_map(|bonds| bonds.needs.iter().chain(&bonds.rivals))
+        self.values().map(|instance| &instance.rest).flat_map(|rest| {
+            let stopped = rest.stopped.iter();
+            let stopped = stopped.flat_map(|bonds| bonds.needs.iter().chain(&bonds.rivals));
+            stopped.chain(&rest.held_by)
+        })
     }
 }
 
@@ -112,36 +143,42 @@ impl Agent {
 
     /// Says of each launched unit that is at rest whether it was stopped, as far as that is known.
     /// Answers whether there is more to ask or to list soon.
-    pub(super) async fn explain_rest(&mut self, host: &mut BTreeMap<UnitName, Seen>) -> bool {
+    pub(super) async fn explain_rest(
+        &mut self,
+        host: &mut BTreeMap<UnitName, Seen>,
+        now_ms: u64,
+    ) -> bool {
         let mut asked = Vec::new();
         for (name, seen) in host.iter_mut() {
-            let unexplained = self.is_unexplained(name, seen);
-            let rest = &mut self.instances.of(name).rest;
-            if !unexplained {
+            let concerns = self.is_unexplained(name, seen);
+            let (resting, rest) = (&self.resting, &mut self.instances.of(name).rest);
+            if !concerns {
                 *rest = AtRest::default();
                 continue;
             }
-            match &rest.stopped {
-                Some(bonds) => seen.stopped = Some(self.resting.waits_for(bonds)),
-                None => {
-                    seen.asking = true;
-                    asked.push((name.clone(), rest.canceled));
+            rest.held_by.retain(|need| !resting.up.contains(need));
+            let question = match &rest.stopped {
+                Some(bonds) => {
+                    seen.stopped = Some(resting.waits_for(bonds));
+                    continue;
                 }
-            }
+                None if rest.failed && !rest.held_by.is_empty() => {
+                    seen.stopped = Some(rest.holds());
+                    continue;
+                }
+                None if rest.failed && now_ms < seen.trouble.not_before_ms => continue,
+                None if rest.failed => Question::Needs,
+                None if rest.canceled => Question::Stopped,
+                None => Question::Why,
+            };
+            seen.asking = true;
+            asked.push((name.clone(), question));
         }
         let more = asked.len() > ASKED_A_PASS;
         asked.truncate(ASKED_A_PASS);
-        let systemd = &self.systemd;
-        let looks = asked.into_iter().map(|(name, canceled)| async move {
-            let systemd_name = name.systemd_name();
-            let answer = async {
-                let rest =
-                    if canceled { Rest::Stopped } else { systemd.rest(&systemd_name).await? };
-                let bonds =
-                    if rest == Rest::Stopped { systemd.bonds(&systemd_name).await? } else { None };
-                Ok::<(Rest, Option<Bonds>), SystemdError>((rest, bonds))
-            };
-            let answer = answer.await;
+        let systemd = &*self.systemd;
+        let looks = asked.into_iter().map(|(name, question)| async move {
+            let answer = ask(systemd, &name.systemd_name(), question).await;
             (name, answer)
         });
         // In order, for the same order in each run of the simulator.
@@ -157,38 +194,62 @@ impl Agent {
         };
         let mut news = false;
         for (name, answer) in answers {
-            // Of what a start needs, the next listing shows how it is.
-            let settled =
-                matches!(answer, Ok((Rest::Ended | Rest::Unknown, _) | (Rest::Stopped, None)));
-            if let Some(seen) = host.get_mut(&name).filter(|_| settled) {
-                seen.asking = false;
-            }
             match answer {
-                Ok((Rest::Stopped, Some(bonds))) => {
-                    info!(unit = %name, "{name} was stopped, and not by fleet; it is started \
-                        again");
-                    self.instances.of(&name).rest.stopped = Some(bonds);
-                    news = true;
-                }
-                Ok((Rest::Unknown, _)) => {
-                    let rest = &mut self.instances.of(&name).rest;
-                    rest.unknown += 1;
-                    if rest.unknown >= ASKED_IN_VAIN {
-                        self.note_ended(&name);
+                Ok(answer) => {
+                    if let Some(seen) = host.get_mut(&name) {
+                        news |= self.take_answer(&name, seen, answer);
                     }
                 }
-                Ok((Rest::Ended | Rest::Stopped, _)) => self.note_ended(&name),
                 Err(error) => debug!("{error}"),
             }
         }
         news || more || late
     }
 
+    /// Notes how a unit came to be at rest. Answers whether to look again soon: the next listing
+    /// shows the state of what its start needs.
+    fn take_answer(&mut self, name: &UnitName, seen: &mut Seen, answer: Answer) -> bool {
+        let rest = &mut self.instances.of(name).rest;
+        let settled = match answer {
+            Answer::Rest(Rest::Stopped, Some(bonds)) => {
+                info!(unit = %name, "{name} was stopped, and not by fleet; it is started again");
+                rest.stopped = Some(bonds);
+                return true;
+            }
+            Answer::Needs(needs) => {
+                rest.held_by = needs;
+                seen.stopped = (!rest.held_by.is_empty()).then(|| rest.holds());
+                false
+            }
+            Answer::Rest(Rest::Unknown, _) => {
+                rest.unknown += 1;
+                if rest.unknown < ASKED_IN_VAIN && has_failed(seen) {
+                    return true; // not to start what somebody has stopped, it waits for the note
+                }
+                rest.unknown >= ASKED_IN_VAIN
+            }
+            Answer::Rest(Rest::Ended | Rest::Stopped, _) => true,
+        };
+        seen.asking = false;
+        if !settled {
+            return false;
+        }
+        if !has_failed(seen) {
+            self.note_ended(name);
+            return false;
+        }
+        rest.failed = true;
+        // What its start would start is asked about when that is due, which may be now.
+        seen.asking = true;
+        true
+    }
+
     /// Whether it is launched, down, and not known why. A replica is started again in any case; it
-    /// is asked about only if its start starts others.
+    /// is asked about only if its start starts others, or if it counts as done when it is down.
     fn is_unexplained(&mut self, name: &UnitName, seen: &Seen) -> bool {
         let Some(marker) = &seen.marker else { return false };
-        if !is_at_rest(seen) {
+        // What failed is started again, too, and that may start others.
+        if !is_at_rest(seen) && !(marker.bound && has_failed(seen)) {
             if marker.ended && seen.systemd.as_ref().is_some_and(|state| state.active == "active") {
                 let marker = marker.clone();
                 self.keep(name, Marker { ended: false, ..marker }); // a timer, or somebody, started it
@@ -208,7 +269,10 @@ impl Agent {
             self.assignment.as_ref().and_then(|assignment| assignment.instances.get(name));
         placement.is_some_and(|placement| {
             let wanted = placement.state == DesiredState::Launched && placement.hash == marker.hash;
-            wanted && placement.fence.is_none() && (marker.bound || !placement.is_replica())
+            // A replica of a one-shot that is down has run to its end, unless it was to stay up.
+            let done = marker.has_done_its_work() && (!marker.oneshot || marker.remains);
+            let asked = marker.bound || done || !placement.is_replica();
+            wanted && placement.fence.is_none() && asked
         })
     }
 
@@ -222,6 +286,32 @@ impl Agent {
 /// Whether it is down, and nothing is under way.
 fn is_at_rest(seen: &Seen) -> bool {
     seen.systemd.as_ref().is_none_or(|state| state.active == "inactive" && !state.job)
+}
+
+fn has_failed(seen: &Seen) -> bool {
+    seen.systemd.as_ref().is_some_and(|state| state.active == "failed" && !state.job)
+}
+
+async fn ask(
+    systemd: &dyn Systemd,
+    name: &UnitName,
+    question: Question,
+) -> Result<Answer, SystemdError> {
+    let rest = match question {
+        Question::Why => systemd.rest(name).await?,
+        Question::Stopped => Rest::Stopped,
+        Question::Needs => {
+            let mut stopped = Vec::new();
+            for need in systemd.bonds(name).await?.unwrap_or_default().needs {
+                if systemd.rest(&need).await? == Rest::Stopped {
+                    stopped.push(need);
+                }
+            }
+            return Ok(Answer::Needs(stopped));
+        }
+    };
+    let bonds = if rest == Rest::Stopped { systemd.bonds(name).await? } else { None };
+    Ok(Answer::Rest(rest, bonds))
 }
 
 /// What systemd's word for the end of a start means; the words are systemctl's.

@@ -20,6 +20,8 @@ pub(super) struct Rendered {
     text: String,
     file: UnitFile,
     pub(super) oneshot: bool,
+    /// Whether it stays up when its program has ended.
+    pub(super) remains: bool,
     /// Whether it has an `[Install]` section.
     pub(super) installs: bool,
     /// Whether its start starts other units, which it is bound to or requires.
@@ -60,7 +62,8 @@ impl Agent {
         let bound = ["BindsTo", "Requires", "Requisite"]
             .into_iter()
             .any(|key| file.last("Unit", key).is_some());
-        let rendered = Arc::new(Rendered { text, file, oneshot, installs, bound });
+        let remains = file.last("Service", "RemainAfterExit").is_some_and(is_yes);
+        let rendered = Arc::new(Rendered { text, file, oneshot, remains, installs, bound });
         self.rendered = Some((key.clone(), Arc::clone(&rendered)));
         Ok(rendered)
     }
@@ -165,6 +168,11 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// systemd's words for yes.
+fn is_yes(value: &str) -> bool {
+    ["1", "yes", "y", "true", "t", "on"].iter().any(|yes| value.trim().eq_ignore_ascii_case(yes))
 }
 
 /// Whether `unit` is the template that counts `instance`.

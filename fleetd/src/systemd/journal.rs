@@ -37,6 +37,8 @@ const STOPPING: &str = "de5b426a63be47a7b6ac3eaac82e2f6f";
 const STOPPED: &str = "9d1aaa27d60140bd96365438aad20286";
 /// "Deactivated successfully."
 const SUCCESS: &str = "7ad2d189f7e94e70a38c781354912448";
+/// "Failed with result '…'."
+const FAILURE: &str = "d9b373ed55a64feb8242e02dbe79a49c";
 
 /// Whose journal it is.
 pub(super) struct Journal<'a> {
@@ -73,7 +75,8 @@ impl Journal<'_> {
         // Only what systemd itself wrote: anybody may write these fields, but not those that begin
         // with an underscore.
         let writer = if self.user { "_SYSTEMD_USER_UNIT=init.scope" } else { "_PID=1" };
-        let notes = [STARTED, STOPPING, STOPPED, SUCCESS].map(|id| format!("MESSAGE_ID={id}"));
+        let notes =
+            [STARTED, STOPPING, STOPPED, SUCCESS, FAILURE].map(|id| format!("MESSAGE_ID={id}"));
         let mut args =
             vec!["--reverse", NOTES, "--output=json", "--output-fields=MESSAGE_ID", writer];
         args.extend(notes.iter().map(String::as_str));
@@ -119,7 +122,7 @@ fn read(lines: &str) -> Rest {
         match id.as_str() {
             STOPPING | STOPPED => return Rest::Stopped,
             // It ended, by itself if no stop is noted before that.
-            SUCCESS => rest = Rest::Ended,
+            SUCCESS | FAILURE => rest = Rest::Ended,
             _ => break,
         }
     }
@@ -141,6 +144,8 @@ mod tests {
     fn a_stop_is_told_from_an_end_by_what_systemd_noted_since_the_last_start() {
         assert_eq!(read(&notes(&[STARTED, SUCCESS])), Rest::Ended);
         assert_eq!(read(&notes(&[STARTED, STOPPING, SUCCESS, STOPPED])), Rest::Stopped);
+        assert_eq!(read(&notes(&[STARTED, FAILURE])), Rest::Ended);
+        assert_eq!(read(&notes(&[STARTED, STOPPING, FAILURE, STOPPED])), Rest::Stopped);
         // The last note may still be on its way.
         assert_eq!(read(&notes(&[STARTED, STOPPING, SUCCESS])), Rest::Stopped);
         assert_eq!(read(&notes(&[STOPPING, STOPPED, STARTED, SUCCESS])), Rest::Ended);

@@ -61,6 +61,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         launched: false,
         restart: 0,
         oneshot: false,
+        remains: false,
         fence: None,
         enabled: false,
         shared: false,
@@ -68,8 +69,8 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         stopping: false,
         starting: false,
         writing: false,
-        ended: false,
         earlier: false,
+        ended: false,
         bound: false,
     };
     for word in words {
@@ -293,6 +294,20 @@ fn a_sidekick_comes_back_when_what_it_is_bound_to_is_up_and_never_brings_that_ba
         "web.service: launched h1; h1 launched
          say.service: launched h1; h1 launched needs=web.service",
         expect![""],
+    );
+}
+
+#[test]
+fn a_sidekick_that_failed_as_it_was_stopped_waits_for_what_it_is_bound_to_as_well() {
+    check(
+        "web@1.service: loaded h1; h1
+         say@1.service: launched h1; h1 launched failed needs=web@1.service",
+        expect![""],
+    );
+    check(
+        "web@1.service: launched h1; h1 launched active
+         say@1.service: launched h1; h1 launched failed stopped",
+        expect!["Start { instance: say@1.service, restart: 0, again: true }"],
     );
 }
 

@@ -17,7 +17,7 @@ impl Host {
     async fn reported(&mut self, name: &str) -> String {
         self.now_ms += 10;
         let mut host = self.agent.observe(self.now_ms).await.unwrap();
-        self.agent.explain_rest(&mut host).await;
+        self.agent.explain_rest(&mut host, self.now_ms).await;
         let status = converge::status(&host[&Host::name(name)], 0);
         format!(
             "{}{}",
@@ -85,6 +85,99 @@ async fn a_sidekick_comes_back_with_its_main_unit_and_stays_down_while_that_is_w
     web.state = DesiredState::Launched;
     host.run(&[("web@1.service", &web), ("say@1.service", &say)]).await;
     assert_eq!(host.running(), both);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sidekick_that_takes_its_stop_badly_does_not_bring_back_what_a_user_stopped() {
+    let mut host = Host::new().await;
+    let mut web = host.text("web.service", 1, OLD).await;
+    let text = format!("{}TimeoutStopSec=1\n", bound_to("web.service"));
+    let say = host.text("say.service", 1, &text).await;
+    host.sim.stops_slowly(&Host::name("say.service"), Duration::from_secs(5));
+    host.run(&[("web.service", &web), ("say.service", &say)]).await;
+    web.state = DesiredState::Loaded;
+    host.run(&[("web.service", &web), ("say.service", &say)]).await;
+    assert_eq!(host.running(), "");
+    assert_eq!(
+        host.reported("say.service").await,
+        "failed: systemd stopped it; it is started again when web.service is up"
+    );
+    web.state = DesiredState::Launched;
+    host.run(&[("web.service", &web), ("say.service", &say)]).await;
+    assert_eq!(host.running(), "say.service web.service");
+}
+
+#[tokio::test]
+async fn a_sidekick_that_fails_does_not_bring_back_what_a_user_has_stopped_meanwhile() {
+    for binds in ["BindsTo", "Requires"] {
+        let mut host = Host::new().await;
+        let mut web = host.text("web.service", 1, OLD).await;
+        let say = bound_to("web.service").replace("BindsTo", binds);
+        let say = host.text("say.service", 1, &say).await;
+        host.run(&[("web.service", &web), ("say.service", &say)]).await;
+        host.sim.fail(&Host::name("say.service"), "exit-code", 1);
+        host.run(&[("web.service", &web), ("say.service", &say)]).await;
+        assert!(host.trouble("say.service").gave_up(), "{binds}: it is tried again and again");
+        assert_eq!(host.running(), "web.service");
+        web.state = DesiredState::Loaded;
+        host.run(&[("web.service", &web), ("say.service", &say)]).await;
+        assert_eq!(host.running(), "", "{binds}");
+        assert_eq!(
+            host.reported("say.service").await,
+            "failed: systemd stopped it; it is started again when web.service is up"
+        );
+        host.sim.heal(&Host::name("say.service"));
+        web.state = DesiredState::Launched;
+        host.run(&[("web.service", &web), ("say.service", &say)]).await;
+        assert_eq!(host.running(), "say.service web.service", "{binds}");
+    }
+}
+
+#[tokio::test]
+async fn a_unit_that_fails_with_what_it_needs_brings_that_back() {
+    let mut host = Host::new().await;
+    let mut helper = host.text("helper.service", 1, OLD).await;
+    helper.state = DesiredState::Loaded;
+    let app = host.text("app.service", 1, &bound_to("helper.service")).await;
+    host.run(&[("helper.service", &helper), ("app.service", &app)]).await;
+    assert_eq!(host.running(), "app.service helper.service", "as its dependency");
+    for name in ["app.service", "helper.service"] {
+        host.sim.fail(&Host::name(name), "signal", 9);
+        host.sim.heal(&Host::name(name));
+    }
+    host.go_on().await;
+    assert_eq!(host.running(), "app.service helper.service");
+}
+
+#[tokio::test]
+async fn replicas_that_are_to_stay_up_come_back_after_isolate_and_those_that_are_done_do_not() {
+    let mut host = Host::new().await;
+    let once = "[Service]\nType=oneshot\nExecStart=/bin/once\n";
+    let once = host.text("once@.service", 1, once).await;
+    let rules = "[Service]\nType=oneshot\nRemainAfterExit=true\nExecStart=/bin/rules\n";
+    let rules = host.text("rules@.service", 1, rules).await;
+    let timer = host.text("tick@.timer", 1, "[Timer]\nOnActiveSec=1h\n").await;
+    let mut tick =
+        host.text("tick@.service", 1, "[Service]\nType=oneshot\nExecStart=/bin/tick\n").await;
+    tick.state = DesiredState::Loaded;
+    let all = [
+        ("once@1.service", &once),
+        ("rules@1.service", &rules),
+        ("tick@1.timer", &timer),
+        ("tick@1.service", &tick),
+    ];
+    host.run(&all).await;
+    assert_eq!(host.running(), "rules@1.service tick@1.timer");
+    host.sim.isolate(&[]);
+    let starts = host.sim.counters().start;
+    host.go_on().await;
+    assert_eq!(host.running(), "rules@1.service tick@1.timer");
+    assert_eq!(host.sim.counters().start, starts + 2);
+    // A timer that has elapsed for good is done.
+    host.sim.exit(&Host::name("tick@1.timer"));
+    host.sim.heal(&Host::name("tick@1.timer"));
+    host.go_on().await;
+    assert_eq!(host.running(), "rules@1.service");
 }
 
 #[tokio::test]
@@ -157,27 +250,6 @@ async fn a_unit_that_was_stopped_for_one_that_conflicts_with_it_comes_back_when_
     host.systemctl(Job::Stop, "upkeep.service").await;
     host.go_on().await;
     assert_eq!(host.running(), "web.service");
-}
-
-#[tokio::test]
-async fn after_a_soft_reboot_what_was_launched_starts_again_though_run_is_as_it_was() {
-    let mut host = Host::new().await;
-    let (web, db) =
-        (host.text("web.service", 1, OLD).await, host.text("db@1.service", 1, OLD).await);
-    let mut spare = host.text("spare.service", 1, OLD).await;
-    spare.state = DesiredState::Loaded;
-    let all = [("web.service", &web), ("db@1.service", &db), ("spare.service", &spare)];
-    host.run(&all).await;
-    host.restart_fleetd();
-    host.run(&all).await;
-    assert_eq!(
-        (host.running().as_str(), host.sim.counters().start),
-        ("db@1.service web.service", 2)
-    );
-    host.sim.soft_reboot();
-    host.restart_fleetd();
-    host.run(&all).await;
-    assert_eq!(host.running(), "db@1.service web.service");
 }
 
 #[tokio::test]
