@@ -8,7 +8,7 @@
 //! another.
 //!
 //! The planner has floors. A file reads those below it and never one above
-//! (`tests/plan_floors.rs` checks it):
+//! (`plan/tests/floors.rs` checks it):
 //!
 //! | floor | files | what it does |
 //! |---|---|---|
@@ -18,7 +18,7 @@
 //! | rank | `rank.rs`, `rank/*` | which machine is best: nothing else scores machines |
 //! | judgement | `fit.rs`, `rules/*`, `budget.rs` | may it run there; may it be taken down |
 //! | facts | `board.rs`, `seat.rs`, `slot.rs` | who is where |
-//! | words | `answer.rs`, `misfit.rs`, `missing.rs`, `pending.rs` | what is asked and answered |
+//! | words | `answer.rs`, `misfit.rs`, `pending.rs` and others | what is asked and answered |
 
 use crate::model::Snapshot;
 

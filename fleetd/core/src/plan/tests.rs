@@ -10,6 +10,7 @@ mod beside;
 mod budget;
 mod fencing;
 mod fencing_lives;
+mod floors;
 mod moves;
 
 fn check(text: &str, expected: Expect) {
