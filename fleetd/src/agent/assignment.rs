@@ -138,6 +138,7 @@ async fn follow_once(
     let mut changes = store.watch_assignment(machine, revision).await?;
     loop {
         let batch = tokio::select! {
+            biased; // the same order in each run of the simulator
             batch = changes.recv() => batch,
             Ok(wanted) = wanted.wait_for(|wanted| *wanted > newest.borrow().as_of) => {
                 debug!("reading the assignment again: it is wanted as of revision {}", *wanted);

@@ -223,6 +223,7 @@ impl Session {
                 }
             }
             tokio::select! {
+                biased; // the same order in each run of the simulator
                 () = self.keep_alive(held.registration.lease, held.presence.ttl) => return,
                 _ = changes.changed() => {}
                 () = tokio::time::sleep(RETRY), if retry => {}
