@@ -1,0 +1,10 @@
+//! What users write, a unit file, and all that is read from one: its options, what its `[X-Fleet]`
+//! section demands, what contradicts itself, what is not taken.
+
+pub mod contradiction;
+pub mod count;
+pub mod file;
+pub mod intake;
+pub mod labels;
+pub mod max_unavailable;
+pub mod xfleet;
