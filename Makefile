@@ -81,7 +81,7 @@ soak: setup programs tests
 fuzz: packages
 	@bash tests/fuzz.sh $(FUZZ_SECONDS)
 
-# target/dist/man/*.[18]; target/dist/completions/fleetctl (bash), _fleetctl (zsh), fleetctl.fish.
+# target/dist/man/*.[158]; target/dist/completions/fleetctl (bash), _fleetctl (zsh), fleetctl.fish.
 man: packages
 	$(CARGO) run --quiet --package fleet-tests --bin man target/dist
 

@@ -76,6 +76,7 @@ fleetctl_package() {
     root=$work/fleetctl
     program fleetctl
     pages 'fleetctl*.1' man1
+    pages 'fleet-unit.5' man5
     put "$work/pages/completions/fleetctl" usr/share/bash-completion/completions
     put "$work/pages/completions/_fleetctl" usr/share/zsh/vendor-completions
     put "$work/pages/completions/fleetctl.fish" usr/share/fish/vendor_completions.d

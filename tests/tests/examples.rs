@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use expect_test::expect;
+use fleet_core::contradiction::contradiction;
 use fleet_core::model::{
     Capacity, DesiredState, FORMAT, Machine, Snapshot, Unit, UnitRecord, Unknown,
 };
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Change, plan};
+use fleet_core::unit::lint::lint;
 use fleet_core::unit_file::UnitFile;
-use fleet_core::xfleet;
 use fleet_tests::cluster::{Cluster, PATIENCE, scenario};
 use fleet_tests::lab::{Options, wait_for};
 
@@ -72,8 +73,8 @@ fn every_file_is_accepted_without_a_warning_and_begins_with_a_comment_that_teach
         UnitName::parse(name)?;
         let text = text_of(name)?;
         let file = UnitFile::parse(&text)?;
-        assert_eq!(xfleet::lint(&file), [], "{name}");
-        assert_eq!(xfleet::Constraints::from_file(&file).contradiction(), None, "{name}");
+        assert_eq!(lint(&file), [], "{name}");
+        assert_eq!(contradiction(&file), None, "{name}");
         let comment: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
         assert!(
             !comment.is_empty() && text.contains("\n[Unit]\nDescription="),

@@ -28,6 +28,10 @@ fn every_command_has_a_page_and_every_shell_its_script() -> anyhow::Result<()> {
             && page("fleetctl-stop.1")?.contains("FLEETCTL_TUNNEL")
     );
     anyhow::ensure!(page("fleet-keeper.8")?.contains("\\- Holds this machine"));
+    for option in fleet_core::xfleet::OPTIONS {
+        let entry = format!(".TP\n\\fB{}=\\fR\n", option.name);
+        anyhow::ensure!(page("fleet-unit.5")?.contains(&entry), "no {}=", option.name);
+    }
     for entry in std::fs::read_dir(&man)? {
         let name = entry?.file_name().into_string().map_err(|name| anyhow::anyhow!("{name:?}"))?;
         check(&name, &page(&name)?, |name| man.join(name).exists())?;

@@ -6,5 +6,6 @@ pub mod count;
 pub mod file;
 pub mod intake;
 pub mod labels;
+pub mod lint;
 pub mod max_unavailable;
 pub mod xfleet;

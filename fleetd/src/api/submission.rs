@@ -82,8 +82,9 @@ impl Submission {
                 options.iter().filter(|_| has_lines).map(ToString::to_string).collect();
             return Err(ApiError::invalid(problem).because(lines.join("; ")));
         }
-        if let Some(refusal) = intake::refusals(name, &file).first() {
-            return Err(ApiError::invalid(refusal.to_string()));
+        if let Some(refusal) = intake::refusals(name, &file).into_iter().next() {
+            let told = if has_lines { refusal.to_string() } else { refusal.problem };
+            return Err(ApiError::invalid(told));
         }
         let warnings: Vec<String> = xfleet::lint(&file).iter().map(ToString::to_string).collect();
         Ok(Submission {

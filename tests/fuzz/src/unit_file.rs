@@ -1,10 +1,12 @@
 //! Unit files and names: read without a panic, and what was read means the same when it is written
 //! out and read again.
 
+use fleet_core::contradiction::contradiction;
 use fleet_core::intake;
 use fleet_core::name::UnitName;
+use fleet_core::unit::lint::lint;
 use fleet_core::unit_file::UnitFile;
-use fleet_core::xfleet::{self, Constraints};
+use fleet_core::xfleet::Constraints;
 
 /// `data` is a unit's name, a NUL byte and its file; or a file alone.
 pub fn unit_file(data: &[u8]) {
@@ -54,8 +56,8 @@ fn check_file(text: &str) {
         "{:?}",
         file.lines
     );
-    for lint in xfleet::lint(&file) {
-        assert!(!lint.to_string().is_empty());
+    for note in lint(&file) {
+        assert!(!note.to_string().is_empty());
     }
     for name in ["a.service", "a.container"] {
         for refusal in intake::refusals(&UnitName::trusted(name), &file) {
@@ -63,7 +65,7 @@ fn check_file(text: &str) {
         }
     }
     let constraints = Constraints::from_file(&file);
-    let _ = constraints.contradiction();
+    let _ = contradiction(&file);
 
     // What old clients are given, and what the hash is of, is the same unit. But for a backslash at
     // a value's end (in fleet 1.0, too): written down, what follows would continue it.

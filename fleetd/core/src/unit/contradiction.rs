@@ -1,12 +1,12 @@
 //! Combinations of `[X-Fleet]` options that can never work: in fleet 1.0's words and order, with
 //! the lines that they stand on. And lists that are too long to be planned with.
 
-use crate::glob;
-use crate::max_unavailable::MaxUnavailable;
-use crate::unit_file::{UnitFile, UnitFileError, UnitOption};
-use crate::xfleet::{
-    Constraints, MAX_LABELS, MAX_PATTERNS, MAX_SPECIFIERS, MAX_VALUE_BYTES, SECTION, unquote,
+use super::xfleet::{
+    Constraints, Counts, FleetOption, List, MAX_SPECIFIERS, MAX_VALUE_BYTES, OPTIONS, SECTION,
+    unquote,
 };
+use crate::glob;
+use crate::unit_file::{UnitFile, UnitFileError, UnitOption};
 
 /// A longer value would hide what is said of it.
 const LONGEST_SHOWN: usize = 60;
@@ -26,7 +26,7 @@ pub fn contradiction(file: &UnitFile) -> Option<Contradiction> {
         return Some(found);
     }
     let wants = Constraints::from_file(file);
-    let (problem, parts) = clash(&wants)?;
+    let (problem, parts) = unreachable_peer(&wants).or_else(|| clash(file))?;
     let mut options: Vec<UnitFileError> = parts.iter().filter_map(|part| part.find(file)).collect();
     options.sort_by_key(|option| option.line);
     Some(Contradiction { problem, options })
@@ -37,21 +37,17 @@ pub fn contradiction(file: &UnitFile) -> Option<Contradiction> {
 fn too_long(file: &UnitFile) -> Option<Contradiction> {
     let options =
         || file.options.iter().zip(&file.lines).filter(|(option, _)| option.section == SECTION);
-    for (names, most, what) in [
-        (["Conflicts", "X-Conflicts"], MAX_PATTERNS, "patterns"),
-        (["Replaces", "Replaces"], MAX_PATTERNS, "patterns"),
-        (["MachineOf", "X-ConditionMachineOf"], MAX_PATTERNS, "units"),
-        (["MachineMetadata", "X-ConditionMachineMetadata"], MAX_LABELS, "labels"),
-    ] {
-        let hint = if what == "patterns" { "; one such as web-* stands for many" } else { "" };
+    for (row, List { most, of }) in OPTIONS.iter().filter_map(|row| Some((row, row.list?))) {
+        let hint = if of == "patterns" { "; one such as web-* stands for many" } else { "" };
         let mut count = 0;
-        for (option, &line) in options().filter(|(option, _)| names.contains(&option.name.as_str()))
+        for (option, &line) in
+            options().filter(|(option, _)| row.names().any(|name| option.name == name))
         {
             let values = unquote(&option.value);
             for value in values.iter().flat_map(|value| value.split_whitespace()) {
                 count += 1;
                 let excess = match () {
-                    () if count > most => format!("more than {most} {what}{hint}"),
+                    () if count > most => format!("more than {most} {of}{hint}"),
                     () if value.len() > MAX_VALUE_BYTES => {
                         format!("a value of {} bytes; the limit is {MAX_VALUE_BYTES}", value.len())
                     }
@@ -63,7 +59,7 @@ fn too_long(file: &UnitFile) -> Option<Contradiction> {
                 let at = UnitFileError { line, problem: format!("{}=…", option.name) };
                 let options = if line > 0 { vec![at] } else { Vec::new() };
                 return Some(Contradiction {
-                    problem: format!("{}= has {excess}", names[0]),
+                    problem: format!("{}= has {excess}", row.name),
                     options,
                 });
             }
@@ -72,79 +68,47 @@ fn too_long(file: &UnitFile) -> Option<Contradiction> {
     None
 }
 
-impl Constraints {
-    /// The combinations that can never work, in fleet 1.0's words and order; `None` when all is
-    /// well.
-    pub fn contradiction(&self) -> Option<String> {
-        clash(self).map(|(problem, _)| problem)
-    }
-}
-
-/// One side of a contradiction: an option by fleet 1.0's word for it, and which of its values.
+/// One side of a contradiction: an option, and which of its values.
 struct Part<'a> {
-    word: &'static str,
+    row: &'static FleetOption,
     value: Option<&'a str>,
 }
 
-fn clash(wants: &Constraints) -> Option<(String, Vec<Part<'_>>)> {
-    let whole = |word| Part { word, value: None };
-    if let Some(MaxUnavailable::Unreadable(text)) = &wants.max_unavailable {
-        let problem = format!(
-            "invalid MaxUnavailable {text:?}: expect a number from 1, or a percentage from 1% to \
-                100%"
-        );
-        return Some((problem, vec![whole("MaxUnavailable")]));
-    }
-    for (patterns, what, word) in
+/// A unit that must be on the machine, and may not be there.
+fn unreachable_peer(wants: &Constraints) -> Option<(String, Vec<Part<'_>>)> {
+    for (patterns, what, name) in
         [(&wants.conflicts, "conflict", "Conflicts"), (&wants.replaces, "replace", "Replaces")]
     {
         for peer in &wants.machine_of {
-            if let Some(pattern) = patterns.iter().find(|pattern| glob::matches(pattern, peer)) {
-                let problem = format!(
-                    "unresolvable requirements: peer \"{peer}\" matches {what} \"{pattern}\""
-                );
-                return Some((
-                    problem,
-                    vec![
-                        Part { word: "Peers", value: Some(peer) },
-                        Part { word, value: Some(pattern) },
-                    ],
-                ));
-            }
+            let Some(pattern) = patterns.iter().find(|pattern| glob::matches(pattern, peer)) else {
+                continue;
+            };
+            let part = |name: &str, value| Some(Part { row: FleetOption::named(name)?, value });
+            let parts = [part("MachineOf", Some(peer.as_str())), part(name, Some(pattern))];
+            return Some((
+                format!("unresolvable requirements: peer \"{peer}\" matches {what} \"{pattern}\""),
+                parts.into_iter().flatten().collect(),
+            ));
         }
     }
-    let has = |word: &str| match word {
-        "MachineID" => wants.machine_id.is_some(),
-        "Peers" => !wants.machine_of.is_empty(),
-        "Conflicts" => !wants.conflicts.is_empty(),
-        "Global" => wants.global,
-        _ => !wants.replaces.is_empty(),
-    };
-    let pairs = [
-        ("MachineID", "Peers"),
-        ("MachineID", "Conflicts"),
-        ("MachineID", "Global"),
-        ("MachineID", "Replaces"),
-        ("Global", "Peers"),
-        ("Global", "Replaces"),
-        ("Conflicts", "Replaces"),
-    ];
-    let (one, other) = pairs.into_iter().find(|(one, other)| has(one) && has(other))?;
-    Some((format!("{one} cannot be used with {other}"), vec![whole(one), whole(other)]))
+    None
+}
+
+/// The first two options that exclude each other.
+fn clash(file: &UnitFile) -> Option<(String, Vec<Part<'static>>)> {
+    let set: Vec<&'static FleetOption> = OPTIONS.iter().filter(|row| row.is_set(file)).collect();
+    let pairs = set.iter().flat_map(|row| row.excludes.iter().map(move |other| (*row, *other)));
+    let (one, other) = pairs
+        .filter_map(|(row, other)| Some((row, *set.iter().find(|row| row.name == other)?)))
+        .next()?;
+    let word = |row: &FleetOption| row.word.unwrap_or(row.name);
+    let parts = [one, other].map(|row| Part { row, value: None });
+    Some((format!("{} cannot be used with {}", word(one), word(other)), parts.into()))
 }
 
 impl Part<'_> {
     /// Where it stands: the line that counts, `Global=true`.
     fn find(&self, file: &UnitFile) -> Option<UnitFileError> {
-        // By which names the file may have it, the one that goes before the others first.
-        let names: &[&str] = match self.word {
-            "MachineID" => &["MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID"],
-            "Peers" => &["MachineOf", "X-ConditionMachineOf"],
-            "Conflicts" => &["Conflicts", "X-Conflicts"],
-            "Global" => &["Global"],
-            "Replaces" => &["Replaces"],
-            _ => &["MaxUnavailable"],
-        };
         let says = |option: &UnitOption| {
             let values = unquote(&option.value);
             let is = |value: &str| {
@@ -158,14 +122,14 @@ impl Part<'_> {
                 .zip(&file.lines)
                 .filter(|(option, line)| option.section == SECTION && **line > 0)
         };
-        let mut fitting = names
-            .iter()
-            .flat_map(|name| lines().filter(move |(o, _)| o.name == *name))
+        let mut fitting = self
+            .row
+            .names()
+            .flat_map(|name| lines().filter(move |(o, _)| o.name == name))
             .filter(|(o, _)| says(o));
-        let found = if matches!(self.word, "Global" | "MaxUnavailable") {
-            fitting.next_back()
-        } else {
-            fitting.next()
+        let found = match self.row.counts {
+            Counts::Last => fitting.last(),
+            _ => fitting.next(),
         };
         found.map(|(option, &line)| {
             let value = Some(option.value.as_str())
@@ -178,6 +142,49 @@ impl Part<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn contradictions_are_refused_in_fleets_words_and_order() {
+        for (section, expected) in [
+            (
+                "MachineOf=a.service\nConflicts=a.*",
+                "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\"",
+            ),
+            (
+                "MachineOf=a.service\nReplaces=a.*",
+                "unresolvable requirements: peer \"a.service\" matches replace \"a.*\"",
+            ),
+            (
+                "MachineID=x\nMachineOf=a.service\nConflicts=a.*",
+                "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\"",
+            ),
+            ("MachineID=x\nMachineOf=a.service", "MachineID cannot be used with Peers"),
+            ("MachineID=x\nConflicts=a.*", "MachineID cannot be used with Conflicts"),
+            ("MachineID=x\nGlobal=true", "MachineID cannot be used with Global"),
+            ("MachineID=x\nReplaces=a.*", "MachineID cannot be used with Replaces"),
+            ("Global=true\nMachineOf=a.service", "Global cannot be used with Peers"),
+            ("Global=true\nReplaces=a.*", "Global cannot be used with Replaces"),
+            ("Conflicts=a.*\nReplaces=b.*", "Conflicts cannot be used with Replaces"),
+            (
+                "MachineID=x\nMachineOf=a.service\nGlobal=true\nReplaces=b.*",
+                "MachineID cannot be used with Peers",
+            ),
+            ("Global=true\nConflicts=a.*\nReplaces=b.*", "Global cannot be used with Replaces"),
+            (
+                "X-ConditionMachineBootID=x\nX-Conflicts=a.*",
+                "MachineID cannot be used with Conflicts",
+            ),
+            ("MachineID=x\nMachineMetadata=a=b", ""),
+            ("Global=true\nMachineMetadata=a=b\nConflicts=a.*", ""),
+            ("MachineOf=a.service\nConflicts=b.*\nMachineMetadata=a=b", ""),
+            ("MachineOf=a.service\nReplaces=b.*", ""),
+            ("MachineOf=a.service\nConflicts=[", ""),
+        ] {
+            let file = UnitFile::parse(&format!("[X-Fleet]\n{section}\n")).unwrap();
+            let said = contradiction(&file).map(|found| found.problem).unwrap_or_default();
+            assert_eq!(said, expected, "{section}");
+        }
+    }
 
     #[test]
     fn each_contradiction_names_the_lines_that_count() {
@@ -208,11 +215,6 @@ mod tests {
                 "Conflicts=c.* b.*\nMachineOf=a.service\nMachineOf=b.service",
                 "unresolvable requirements: peer \"b.service\" matches conflict \"b.*\": line 2: \
                     Conflicts=c.* b.*, line 4: MachineOf=b.service",
-            ),
-            (
-                "MaxUnavailable=1\nMaxUnavailable=none",
-                "invalid MaxUnavailable \"none\": expect a number from 1, or a percentage from 1% \
-                    to 100%: line 3: MaxUnavailable=none",
             ),
         ] {
             let file = UnitFile::parse(&format!("[X-Fleet]\n{section}\n")).unwrap();

@@ -1,9 +1,96 @@
-//! What fleet does not take of a unit that is well-formed: one list of checks for the API, for
-//! imports and for `fleetctl`.
+//! Takes a unit's text in: the same checks in the same order for whoever submits, imports, rolls
+//! back or asks `fleetctl`.
+//!
+//! A rule that comes later must not lock anybody out of a text that is in the store already: such a
+//! text is taken as it is, with a warning. Whether it is in the store, byte for byte, the caller
+//! knows.
 
+use std::fmt;
+
+use super::contradiction::{Contradiction, contradiction};
+use super::lint::lint;
+use super::xfleet::{Constraints, OPTIONS, SECTION};
 use crate::fence;
 use crate::name::UnitName;
-use crate::unit_file::{UnitFile, UnitFileError, UnitOption, boolean};
+use crate::unit_file::{MAX_UNIT_BYTES, UnitFile, UnitFileError, UnitOption, boolean};
+
+/// A text that is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// What it says.
+    pub file: UnitFile,
+    /// What the user should know of it.
+    pub warnings: Vec<String>,
+}
+
+/// Why a text is not taken. As text: the problem with its line, then the options that are in each
+/// other's way with theirs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Refusal {
+    /// The line that is wrong, from 1; 0 when the name, the file as a whole or several lines are.
+    pub line: usize,
+    /// What is wrong, and what to do.
+    pub problem: String,
+    /// The options that are in each other's way, by line.
+    pub options: Vec<UnitFileError>,
+    /// Whether the file is over [`MAX_UNIT_BYTES`].
+    pub too_large: bool,
+}
+
+/// Takes the text of a unit called `name`, or says the first thing that is wrong with it.
+pub fn take(name: &UnitName, text: &str) -> Result<Taken, Refusal> {
+    let too_large = text.len() > MAX_UNIT_BYTES;
+    let of = |UnitFileError { line, problem }, too_large| Refusal {
+        line,
+        problem,
+        options: Vec::new(),
+        too_large,
+    };
+    let file = UnitFile::parse(text).map_err(|error| of(error, too_large))?;
+    if let Some(Contradiction { problem, options }) = contradiction(&file) {
+        return Err(Refusal { line: 0, problem, options, too_large: false });
+    }
+    if let Some(first) = refusals(name, &file).into_iter().next() {
+        return Err(of(first, false));
+    }
+    let warnings = lint(&file).iter().map(ToString::to_string).collect();
+    Ok(Taken { file, warnings })
+}
+
+/// Takes a text that the store holds already for this unit, whatever is wrong with it. What a new
+/// text would be refused for is a warning.
+pub fn take_stored(name: &UnitName, text: &str) -> Taken {
+    take(name, text).unwrap_or_else(|refusal| refusal.waived(text))
+}
+
+impl Refusal {
+    /// The refused `text`, taken because it is in the store already.
+    pub fn waived(&self, text: &str) -> Taken {
+        let file = UnitFile::parse_lenient(text);
+        let waived = format!("taken because it is stored already; a new text is refused: {self}");
+        let notes = lint(&file);
+        let warnings =
+            std::iter::once(waived).chain(notes.iter().map(ToString::to_string)).collect();
+        Taken { file, warnings }
+    }
+
+    /// The same of a file whose lines its sender does not know, since it came as options.
+    pub fn without_lines(self) -> Refusal {
+        Refusal { line: 0, options: Vec::new(), ..self }
+    }
+
+    /// The problem with its line, without the options.
+    pub fn headline(&self) -> String {
+        UnitFileError { line: self.line, problem: self.problem.clone() }.to_string()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.headline())?;
+        self.options.iter().try_for_each(|option| write!(f, "; {option}"))
+    }
+}
 
 /// Why a new unit of this name with this file is not taken, each with its line (0: the name or the
 /// file as a whole); empty when it is.
@@ -19,8 +106,25 @@ pub fn refusals(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
         found.extend(problem.map(|problem| UnitFileError { line, problem }));
     }
     found.extend(unstoppable(file));
+    found.extend(demands(name, file));
     found.extend(fence::refusals(name, file));
     found
+}
+
+/// What the options of `[X-Fleet]` say against themselves, each on its last line.
+fn demands(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
+    let wants = Constraints::from_file(file);
+    let given = |known: &str| {
+        let options = file.options.iter().zip(&file.lines);
+        let mut lines =
+            options.filter(|(option, _)| option.section == SECTION && option.name == known);
+        lines.next_back().map(|(_, line)| *line)
+    };
+    OPTIONS
+        .iter()
+        .filter_map(|row| Some((row.names().find_map(given)?, (row.refuse)(name, &wants)?)))
+        .map(|(line, problem)| UnitFileError { line, problem })
+        .collect()
 }
 
 /// `RefuseManualStop=`, whose last value counts: systemd would refuse every stop.
@@ -179,6 +283,42 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_taken_or_refused_for_the_first_thing_that_is_wrong_with_it() {
+        let name = UnitName::trusted("a.service");
+        let refused = |text: &str| take(&name, text).unwrap_err().to_string();
+        assert_eq!(refused("[Service]\nx\n").split(": ").next(), Some("line 2"));
+        assert_eq!(
+            refused("[X-Fleet]\nMachineID=x\nGlobal=true\nFence=maybe\n"),
+            "MachineID cannot be used with Global; line 2: MachineID=x; line 3: Global=true"
+        );
+        assert!(refused("[X-Fleet]\nFence=maybe\n").starts_with("line 2: Fence=maybe is neither"));
+        assert!(take(&name, &"x".repeat(MAX_UNIT_BYTES + 1)).unwrap_err().too_large);
+        let taken = take(&name, "[Service]\nExecStart=/a\n[X-Fleet]\nGlobal=y\n").unwrap();
+        assert!(taken.warnings[0].starts_with("line 4: Global=y counts as no"), "{taken:?}");
+    }
+
+    #[test]
+    fn a_text_that_is_stored_already_is_taken_and_what_is_wrong_is_a_warning() {
+        let many = format!("[X-Fleet]\n{}", "Conflicts=a\n".repeat(101));
+        for (name, text, warning) in [
+            ("app-.service", "[Service]\nExecStart=/a\n", "app-.service stands for every"),
+            ("a.service", "[Unit]\nRefuseManualStop=yes\n", "line 2: RefuseManualStop=yes"),
+            ("a.service", many.as_str(), "Conflicts= has more than 100 patterns"),
+            ("a.service", "[Service]\nA=b\rC=d\n", "line 2: a carriage return"),
+        ] {
+            let name = UnitName::trusted(name);
+            assert!(take(&name, text).is_err(), "{text}");
+            let Taken { file, warnings } = take_stored(&name, text);
+            assert_eq!(file, UnitFile::parse_lenient(text));
+            let said = "taken because it is stored already; a new text is refused: ";
+            assert!(warnings[0].starts_with(&format!("{said}{warning}")), "{warnings:?}");
+        }
+        assert!(
+            take_stored(&UnitName::trusted("a.service"), "[Service]\nA=b\n").warnings.is_empty()
+        );
+    }
+
+    #[test]
     fn a_relative_path_in_a_container_is_refused_with_its_line() {
         for (line, path) in [
             ("Volume=./conf:/conf", "./conf"),
@@ -264,6 +404,16 @@ mod tests {
             said.len() == 1 && said[0].starts_with("app-.service stands for every app-*.service"),
             "{said:?}"
         );
+    }
+
+    #[test]
+    fn a_value_that_its_option_cannot_take_is_refused_with_its_line() {
+        assert_eq!(
+            said("a.service", "[X-Fleet]\nMaxUnavailable=1\nMaxUnavailable=none\n"),
+            ["line 3: invalid MaxUnavailable \"none\": expect a number from 1, or a percentage \
+                    from 1% to 100%"]
+        );
+        assert!(said("a.service", "[X-Fleet]\nMaxUnavailable=none\nMaxUnavailable=\n").is_empty());
     }
 
     #[test]

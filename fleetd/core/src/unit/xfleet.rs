@@ -1,14 +1,19 @@
-//! The `[X-Fleet]` section: what a unit demands of its machine, with fleet 1.0's options, legacy
-//! names and refusals.
+//! The `[X-Fleet]` section: the table of its options, and what a unit's section demands of its
+//! machine.
+//!
+//! [`OPTIONS`] is the one list. What reads a section, warns of it, refuses it, expands specifiers
+//! in it and documents it goes by that table, so a new option is a row, a field of [`Constraints`],
+//! and whatever acts on the field.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::labels::Labels;
-use crate::max_unavailable::MaxUnavailable;
-use crate::name::{NameError, QUADLET_TYPES, UnitName};
-use crate::unit_file::{UnitFile, UnitFileError, UnitOption, boolean};
+use super::labels::Labels;
+pub use super::lint::lint;
+use super::max_unavailable::MaxUnavailable;
+use crate::name::{NameError, UnitName};
+use crate::unit_file::{UnitFile, UnitOption, boolean};
 
 /// The section that fleet reads; systemd passes over sections that start with `X-`.
 pub const SECTION: &str = "X-Fleet";
@@ -26,24 +31,7 @@ pub const MAX_VALUE_BYTES: usize = 512;
 /// The most specifiers of one value: each may stand for a whole name.
 pub const MAX_SPECIFIERS: usize = 8;
 
-/// Every option that the section may hold, legacy names last.
-const KNOWN: &[&str] = &[
-    "MachineID",
-    "MachineOf",
-    "MachineMetadata",
-    "Conflicts",
-    "Global",
-    "Replaces",
-    "Fence",
-    "MaxUnavailable",
-    "X-ConditionMachineID",
-    "X-ConditionMachineBootID",
-    "X-ConditionMachineOf",
-    "X-ConditionMachineMetadata",
-    "X-Conflicts",
-];
-
-/// What a unit demands of its machine.
+/// What a unit demands of its machine: what [`OPTIONS`] read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Constraints {
     /// The machine that it must run on, whole or short id.
@@ -66,80 +54,262 @@ pub struct Constraints {
     pub max_unavailable: Option<MaxUnavailable>,
 }
 
-impl Constraints {
-    /// Reads the section of a parsed file. What fleet 1.0 ignored (malformed metadata, bad
-    /// patterns) is ignored here; [`lint`] says so.
-    pub fn from_file(file: &UnitFile) -> Constraints {
-        let values = |names: &[&str]| -> Vec<String> {
-            file.options
-                .iter()
-                .filter(|o| o.section == SECTION && names.contains(&o.name.as_str()))
-                .flat_map(|o| unquote(&o.value))
-                .collect()
+/// One option of the section: a row of [`OPTIONS`].
+pub struct FleetOption {
+    /// Its name.
+    pub name: &'static str,
+    /// fleet 1.0's older names for it, the one that goes before the others first.
+    pub legacy: &'static [&'static str],
+    /// What it means, in one line for the man page.
+    pub about: &'static str,
+    /// Which of several values count.
+    pub counts: Counts,
+    /// How long its list may be; `None` for what is no list.
+    pub list: Option<List>,
+    /// The options that it cannot be used with. A pair is named once, in fleet 1.0's order.
+    pub excludes: &'static [&'static str],
+    /// fleet 1.0's word for it in a refusal, where that is not its name.
+    pub(super) word: Option<&'static str>,
+    /// Notes the values that count, at least one, in [`Constraints`]. What fleet 1.0 ignored is
+    /// ignored.
+    read: fn(&mut Constraints, &[String]),
+    /// Calls with each text of [`Constraints`] that specifiers are put into; `None` where they
+    /// stand for themselves.
+    texts: Option<Texts>,
+    /// Why one value, which is not empty, does not do what its writer may expect.
+    pub(super) note: fn(&str) -> Option<String>,
+    /// Why a new unit of this name that demands this is not taken. Asked where the option is given.
+    pub(super) refuse: fn(&UnitName, &Constraints) -> Option<String>,
+}
+
+/// Which of several values of an option count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    /// The first, by the name that goes before the others.
+    First,
+    /// The last.
+    Last,
+    /// All of them.
+    All,
+}
+
+/// The limit of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct List {
+    /// The most values.
+    pub most: usize,
+    /// What its values are: `patterns`.
+    pub of: &'static str,
+}
+
+type Texts = fn(&mut Constraints, &mut dyn FnMut(&mut String));
+
+/// Every option that the section may hold, in the order of the documentation.
+pub const OPTIONS: &[FleetOption] = &[
+    FleetOption {
+        name: "MachineID",
+        legacy: &["X-ConditionMachineID", "X-ConditionMachineBootID"],
+        about: "Run only on this machine, given by its whole id or the first 8 characters.",
+        counts: Counts::First,
+        excludes: &["MachineOf", "Conflicts", "Global", "Replaces"],
+        read: |wants, values| wants.machine_id = one(values),
+        texts: Some(|wants, each| wants.machine_id.iter_mut().for_each(each)),
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "MachineOf",
+        legacy: &["X-ConditionMachineOf"],
+        about: "Run only on the machine where this unit runs, and follow it when it moves.",
+        list: Some(List { most: MAX_PATTERNS, of: "units" }),
+        word: Some("Peers"),
+        read: |wants, values| wants.machine_of = filled(values),
+        texts: Some(|wants, each| wants.machine_of.iter_mut().for_each(each)),
+        note: no_unit,
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "MachineMetadata",
+        legacy: &["X-ConditionMachineMetadata"],
+        about: "Run only on machines with this label, key=value. All keys must be there; of several \
+            values of one key, any.",
+        list: Some(List { most: MAX_LABELS, of: "labels" }),
+        read: |wants, values| wants.metadata = labels(values),
+        texts: Some(each_label),
+        note: |pair| {
+            let problem = "is ignored: it is not of the form key=value";
+            metadata_pair(pair).is_none().then(|| format!("MachineMetadata \"{pair}\" {problem}"))
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "Global",
+        about: "Run one instance on every machine that fits.",
+        counts: Counts::Last,
+        excludes: &["MachineOf", "Replaces"],
+        read: |wants, values| wants.global = values.iter().any(|word| is_true(word)),
+        note: |word| {
+            let hint = "counts as no, as it did in fleet 1.0; write Global=true or Global=false";
+            let unclear = !is_true(word) && boolean(word) != Some(false);
+            unclear.then(|| format!("Global={word} {hint}"))
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "Conflicts",
+        legacy: &["X-Conflicts"],
+        about: "Do not run on a machine with a unit whose name matches this pattern (*, ?, [a-z]).",
+        list: Some(List { most: MAX_PATTERNS, of: "patterns" }),
+        excludes: &["Replaces"],
+        read: |wants, values| {
+            let words = values.iter().flat_map(|value| value.split_whitespace());
+            wants.conflicts = words.map(str::to_string).collect();
+        },
+        texts: Some(|wants, each| wants.conflicts.iter_mut().for_each(each)),
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "Replaces",
+        about: "Push units whose names match this pattern to other machines that fit them.",
+        list: Some(List { most: MAX_PATTERNS, of: "patterns" }),
+        read: |wants, values| wants.replaces = filled(values),
+        texts: Some(|wants, each| wants.replaces.iter_mut().for_each(each)),
+        note: |pattern| {
+            let hint = "is one pattern, spaces and all; put each into quotes, or on a line";
+            let spaced = pattern.contains(char::is_whitespace);
+            spaced.then(|| format!("Replaces \"{pattern}\" {hint}"))
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "Fence",
+        about: "Keep at most one copy alive, also when machines lose each other.",
+        counts: Counts::Last,
+        read: |wants, values| wants.fence = values.iter().any(|word| boolean(word) == Some(true)),
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "MaxUnavailable",
+        about: "How many instances a new text, a restart or a drain may take down at once: a number \
+            from 1, or a share of the wanted instances from 1% to 100%.",
+        counts: Counts::Last,
+        read: |wants, values| {
+            wants.max_unavailable = one(values).map(|text| MaxUnavailable::parse(&text));
+        },
+        refuse: |_, wants| match &wants.max_unavailable {
+            Some(MaxUnavailable::Unreadable(text)) => Some(format!(
+                "invalid MaxUnavailable {text:?}: expect a number from 1, or a percentage from 1% \
+                    to 100%"
+            )),
+            _ => None,
+        },
+        ..FleetOption::PLAIN
+    },
+];
+
+impl FleetOption {
+    /// What a row need not say.
+    const PLAIN: FleetOption = FleetOption {
+        name: "",
+        legacy: &[],
+        about: "",
+        counts: Counts::All,
+        list: None,
+        excludes: &[],
+        word: None,
+        read: |_, _| {},
+        texts: None,
+        note: |_| None,
+        refuse: |_, _| None,
+    };
+
+    /// The option that this is a name of, or an older one.
+    pub fn named(name: &str) -> Option<&'static FleetOption> {
+        OPTIONS.iter().find(|row| row.names().any(|known| known == name))
+    }
+
+    /// All its names, the one that goes before the others first.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.legacy.iter().copied())
+    }
+
+    /// Whether `%i` and the like are put into its values.
+    pub fn has_specifiers(&self) -> bool {
+        self.texts.is_some()
+    }
+
+    /// The values of it that count, of the options of the section.
+    fn values<'a>(&self, section: impl Iterator<Item = &'a UnitOption> + Clone) -> Vec<String> {
+        let under = |name: &'static str| {
+            let given = section.clone().filter(move |option| option.name == name);
+            given.flat_map(|option| unquote(&option.value))
         };
-        let mut metadata: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for pair in values(&["MachineMetadata", "X-ConditionMachineMetadata"]) {
-            if let Some((key, value)) = metadata_pair(&pair) {
-                metadata.entry(key.to_string()).or_default().insert(value.to_string());
-            }
-        }
-        let first_id = ["MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID"]
-            .iter()
-            .find_map(|name| values(&[name]).into_iter().next());
-        let split = |list: Vec<String>| {
-            list.iter().flat_map(|v| v.split_whitespace()).map(str::to_string).collect()
-        };
-        Constraints {
-            machine_id: first_id.filter(|id| !id.is_empty()),
-            machine_of: values(&["MachineOf", "X-ConditionMachineOf"])
-                .into_iter()
-                .filter(|v| !v.is_empty())
-                .collect(),
-            metadata: metadata.into(),
-            conflicts: split(values(&["Conflicts", "X-Conflicts"])),
-            global: is_global(&file.options),
-            replaces: values(&["Replaces"]).into_iter().filter(|v| !v.is_empty()).collect(),
-            fence: values(&["Fence"]).last().is_some_and(|v| boolean(v) == Some(true)),
-            max_unavailable: values(&["MaxUnavailable"])
-                .last()
-                .filter(|v| !v.is_empty())
-                .map(|v| MaxUnavailable::parse(v)),
+        let given = section.clone().filter(|option| self.names().any(|name| option.name == name));
+        let all = given.flat_map(|option| unquote(&option.value));
+        match self.counts {
+            Counts::First => self.names().find_map(|name| under(name).next()).into_iter().collect(),
+            Counts::Last => all.last().into_iter().collect(),
+            Counts::All => all.collect(),
         }
     }
 
-    /// The same constraints for one instance, with `%n`, `%N`, `%p` and `%i` put in. Cheap where
-    /// there are no specifiers.
-    pub fn expanded(&self, instance: &UnitName) -> Constraints {
-        let one = |text: &String| expand(text, instance);
-        Constraints {
-            machine_id: self.machine_id.as_ref().map(one),
-            machine_of: self.machine_of.iter().map(one).collect(),
-            metadata: match self.metadata.have_specifiers() {
-                true => self
-                    .metadata
-                    .iter()
-                    .map(|(k, vs)| (one(k), vs.iter().map(one).collect()))
-                    .collect::<BTreeMap<_, _>>()
-                    .into(),
-                false => self.metadata.clone(),
-            },
-            conflicts: self.conflicts.iter().map(one).collect(),
-            global: self.global,
-            replaces: self.replaces.iter().map(one).collect(),
-            fence: self.fence,
-            max_unavailable: self.max_unavailable.clone(),
+    /// Notes in `wants` what `section` says of this option.
+    fn apply<'a>(
+        &self,
+        section: impl Iterator<Item = &'a UnitOption> + Clone,
+        wants: &mut Constraints,
+    ) {
+        let values = self.values(section);
+        if !values.is_empty() {
+            (self.read)(wants, &values);
         }
+    }
+
+    /// Whether `file` demands anything by this option.
+    pub(super) fn is_set(&self, file: &UnitFile) -> bool {
+        let mut wants = Constraints::default();
+        self.apply(section(&file.options), &mut wants);
+        wants != Constraints::default()
+    }
+}
+
+impl Constraints {
+    /// Reads the section of a parsed file. What fleet 1.0 ignored (malformed metadata, bad
+    /// patterns) is ignored here; [`lint`](super::lint::lint) says so.
+    pub fn from_file(file: &UnitFile) -> Constraints {
+        let mut wants = Constraints::default();
+        if section(&file.options).next().is_some() {
+            OPTIONS.iter().for_each(|row| row.apply(section(&file.options), &mut wants));
+        }
+        wants
+    }
+
+    /// The same constraints for one instance, with `%n`, `%N`, `%p` and `%i` put in.
+    pub fn expanded(&self, instance: &UnitName) -> Constraints {
+        let mut expanded = self.clone();
+        expanded.each_text(&mut |text| {
+            if text.contains('%') {
+                *text = expand(text, instance);
+            }
+        });
+        expanded
     }
 
     /// Whether any value holds a specifier, so that instances differ.
     pub fn has_specifiers(&self) -> bool {
-        let any = |text: &String| text.contains('%');
-        self.machine_id.iter().any(any)
-            || self.machine_of.iter().any(any)
-            || self.metadata.have_specifiers()
-            || self.conflicts.iter().any(any)
-            || self.replaces.iter().any(any)
+        let mut found = false;
+        self.clone().each_text(&mut |text| found |= text.contains('%'));
+        found
     }
+
+    /// Calls with each text that specifiers are put into.
+    fn each_text(&mut self, each: &mut dyn FnMut(&mut String)) {
+        OPTIONS.iter().filter_map(|row| row.texts).for_each(|texts| texts(self, each));
+    }
+}
+
+/// The options of the section.
+fn section(options: &[UnitOption]) -> impl Iterator<Item = &UnitOption> + Clone {
+    options.iter().filter(|option| option.section == SECTION)
 }
 
 /// Whether these options make a unit run on every machine that fits; the last word counts.
@@ -152,89 +322,41 @@ pub fn is_global(options: &[UnitOption]) -> bool {
         .is_some_and(|value| is_true(&value))
 }
 
-/// What a user should know of a file before it is accepted: unknown options, values that do
-/// nothing, options where nobody looks for them.
-pub fn lint(file: &UnitFile) -> Vec<UnitFileError> {
-    let mut notes = file.passed_over.clone();
-    let mut known_section = true;
-    for (nth, (option, &line)) in file.options.iter().zip(&file.lines).enumerate() {
-        let first_of_section = nth == 0 || file.options[nth - 1].section != option.section;
-        let mut note = |problem: String| notes.push(UnitFileError { line, problem });
-        if first_of_section {
-            known_section = !looks_like_ours(&option.section);
-            if !known_section {
-                note(format!("[{}] is read by nobody; did you mean [{SECTION}]?", option.section));
-            }
-        }
-        match option.section.as_str() {
-            SECTION => own_option(option).into_iter().for_each(note),
-            "Container" => quadlet_reference(option).into_iter().for_each(note),
-            section if known_section && !section.starts_with("X-") && is_misplaced(option) => {
-                note(format!(
-                    "{}= in [{section}] is read by nobody; it belongs in [{SECTION}]",
-                    option.name
-                ));
-            }
-            _ => {}
-        }
-    }
-    if notes.len() > NOTES_SHOWN {
-        let more = notes.len() - NOTES_SHOWN;
-        notes.truncate(NOTES_SHOWN);
-        notes.push(UnitFileError { line: 0, problem: format!("... and {more} notes more") });
-    }
-    notes
+/// The one value that counts, if it says anything.
+fn one(values: &[String]) -> Option<String> {
+    values.first().filter(|value| !value.is_empty()).cloned()
 }
 
-/// How many notes [`lint`] makes.
-const NOTES_SHOWN: usize = 20;
+/// The values that say anything.
+fn filled(values: &[String]) -> Vec<String> {
+    values.iter().filter(|value| !value.is_empty()).cloned().collect()
+}
 
-/// What is to be said of an option of `[X-Fleet]`.
-fn own_option(option: &UnitOption) -> Vec<String> {
-    let name = option.name.as_str();
-    if !KNOWN.contains(&name) {
-        let nearest = KNOWN
-            .iter()
-            .take_while(|known| !known.starts_with("X-"))
-            .map(|known| (strsim::jaro_winkler(&known.to_lowercase(), &name.to_lowercase()), known))
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = nearest
-            .filter(|(score, _)| *score > 0.7)
-            .map_or(String::new(), |(_, known)| format!("; did you mean \"{known}\"?"));
-        return vec![format!("unrecognized requirement in [X-Fleet] section: \"{name}\"{hint}")];
+fn labels(pairs: &[String]) -> Labels {
+    let mut wanted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (key, value) in pairs.iter().filter_map(|pair| metadata_pair(pair)) {
+        wanted.entry(key.to_string()).or_default().insert(value.to_string());
     }
-    let values = unquote(&option.value).into_iter().filter(|value| !value.is_empty());
-    match name {
-        "Global" => values
-            .filter(|word| !is_true(word) && boolean(word) != Some(false))
-            .map(|word| {
-                format!(
-                    "Global={word} counts as no, as it did in fleet 1.0; write \
-                Global=true or Global=false"
-                )
-            })
-            .collect(),
-        "MachineMetadata" | "X-ConditionMachineMetadata" => values
-            .filter(|pair| metadata_pair(pair).is_none())
-            .map(|pair| {
-                format!(
-                    "MachineMetadata \"{pair}\" is ignored: it is not of the form \
-                key=value"
-                )
-            })
-            .collect(),
-        "MachineOf" | "X-ConditionMachineOf" => values.filter_map(|peer| no_unit(&peer)).collect(),
-        "Replaces" => values
-            .filter(|pattern| pattern.contains(char::is_whitespace))
-            .map(|pattern| {
-                format!(
-                    "Replaces \"{pattern}\" is one pattern, spaces and all; put \
-                each into quotes, or on a line"
-                )
-            })
-            .collect(),
-        _ => Vec::new(),
+    wanted.into()
+}
+
+/// Calls with each key and value. Labels without specifiers stay as they are: making them anew
+/// takes a checksum.
+fn each_label(wants: &mut Constraints, each: &mut dyn FnMut(&mut String)) {
+    if !wants.metadata.have_specifiers() {
+        return;
     }
+    let mut with = |text: &String| {
+        let mut text = text.clone();
+        each(&mut text);
+        text
+    };
+    let wanted: BTreeMap<String, BTreeSet<String>> = wants
+        .metadata
+        .iter()
+        .map(|(key, values)| (with(key), values.iter().map(&mut with).collect()))
+        .collect();
+    wants.metadata = wanted.into();
 }
 
 /// Why no unit can be called what `MachineOf=` says.
@@ -248,36 +370,6 @@ fn no_unit(peer: &str) -> Option<String> {
         _ => String::new(),
     };
     Some(format!("MachineOf \"{peer}\" is no unit: {problem}{hint}"))
-}
-
-/// Whether a section is [`SECTION`] but for its spelling.
-fn looks_like_ours(section: &str) -> bool {
-    let letters: String = section.chars().filter(char::is_ascii_alphabetic).collect();
-    section != SECTION && ["xfleet", "fleet"].contains(&letters.to_ascii_lowercase().as_str())
-}
-
-/// Whether an option of another section is fleet's and means nothing to systemd there.
-fn is_misplaced(option: &UnitOption) -> bool {
-    let systemds = option.name == "Conflicts" && option.section == "Unit";
-    KNOWN.contains(&option.name.as_str()) && !systemds
-}
-
-/// What is to be said of an option that names another Quadlet unit.
-fn quadlet_reference(option: &UnitOption) -> Option<String> {
-    let name = match option.name.as_str() {
-        "Image" | "Pod" => option.value.as_str(),
-        "Network" | "Volume" => {
-            option.value.split(':').next().filter(|source| !source.starts_with('/'))?
-        }
-        _ => return None,
-    };
-    let kind =
-        name.rsplit_once('.').map(|(_, kind)| kind).filter(|kind| QUADLET_TYPES.contains(kind))?;
-    let (option, value) = (&option.name, &option.value);
-    Some(format!(
-        "{option}={value} names a Quadlet unit; fleet does not take .{kind} yet, so podman does \
-            not find it"
-    ))
 }
 
 /// `key=value` with exactly one `=` and neither side empty.
@@ -401,6 +493,41 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_names_each_option_once_and_no_other() {
+        let page = include_str!("../../../../docs/unit-files.md");
+        let section = page.split("## [X-Fleet]\n").nth(1).unwrap().split("\n## ").next().unwrap();
+        let table =
+            section.split("| option | means |").nth(1).unwrap().split("\n\n").next().unwrap();
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('='));
+        let documented: Vec<&str> = rows.map(|(name, _)| name).collect();
+        let known: Vec<&str> = OPTIONS.iter().map(|row| row.name).collect();
+        assert_eq!(documented, known, "the table of docs/unit-files.md and that of xfleet.rs");
+        for row in OPTIONS {
+            for older in row.legacy {
+                assert!(section.contains(&format!("`{older}`")), "{older} of {}", row.name);
+            }
+            let excluded: Vec<String> =
+                row.excludes.iter().map(|other| format!("`{other}=`")).collect();
+            if let Some((last, others)) = excluded.split_last() {
+                let or = if others.is_empty() { "" } else { " or " };
+                let rule = format!("| `{}=` | {}{or}{last} |", row.name, others.join(", "));
+                assert!(section.contains(&rule), "{rule}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_option_has_names_of_its_own_a_line_of_its_own_and_excludes_what_there_is() {
+        let names: Vec<&str> = OPTIONS.iter().flat_map(FleetOption::names).collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+        for row in OPTIONS {
+            assert!(row.about.ends_with('.') && row.about.starts_with(char::is_uppercase));
+            let known = |name: &&str| FleetOption::named(name).is_some_and(|it| it.name == *name);
+            assert!(row.excludes.iter().all(known), "{:?}", row.excludes);
+        }
+    }
+
+    #[test]
     fn specifiers_are_put_in_for_each_instance() {
         let text = "MachineID=%i\nMachineOf=%n %N %p %i %H \
             %%\nMachineMetadata=%p=%i\nConflicts=%p@*.service\nReplaces=%N.*";
@@ -419,146 +546,5 @@ mod tests {
         ] {
             assert_eq!(said(&wants.expanded(&UnitName::trusted(instance))), expected);
         }
-    }
-
-    #[test]
-    fn contradictions_are_refused_in_fleets_words_and_order() {
-        for (section, expected) in [
-            (
-                "MachineOf=a.service\nConflicts=a.*",
-                "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\"",
-            ),
-            (
-                "MachineOf=a.service\nReplaces=a.*",
-                "unresolvable requirements: peer \"a.service\" matches replace \"a.*\"",
-            ),
-            (
-                "MachineID=x\nMachineOf=a.service\nConflicts=a.*",
-                "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\"",
-            ),
-            ("MachineID=x\nMachineOf=a.service", "MachineID cannot be used with Peers"),
-            ("MachineID=x\nConflicts=a.*", "MachineID cannot be used with Conflicts"),
-            ("MachineID=x\nGlobal=true", "MachineID cannot be used with Global"),
-            ("MachineID=x\nReplaces=a.*", "MachineID cannot be used with Replaces"),
-            ("Global=true\nMachineOf=a.service", "Global cannot be used with Peers"),
-            ("Global=true\nReplaces=a.*", "Global cannot be used with Replaces"),
-            ("Conflicts=a.*\nReplaces=b.*", "Conflicts cannot be used with Replaces"),
-            (
-                "MachineID=x\nMachineOf=a.service\nGlobal=true\nReplaces=b.*",
-                "MachineID cannot be used with Peers",
-            ),
-            ("Global=true\nConflicts=a.*\nReplaces=b.*", "Global cannot be used with Replaces"),
-            (
-                "X-ConditionMachineBootID=x\nX-Conflicts=a.*",
-                "MachineID cannot be used with Conflicts",
-            ),
-            ("MachineID=x\nMachineMetadata=a=b", ""),
-            ("Global=true\nMachineMetadata=a=b\nConflicts=a.*", ""),
-            ("MachineOf=a.service\nConflicts=b.*\nMachineMetadata=a=b", ""),
-            ("MachineOf=a.service\nReplaces=b.*", ""),
-            ("MachineOf=a.service\nConflicts=[", ""),
-        ] {
-            assert_eq!(
-                constraints(section).contradiction().unwrap_or_default(),
-                expected,
-                "{section}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_word_for_global_that_counts_as_no_is_named_with_its_line() {
-        let notes = lint(&file("Global=y\nGlobal=enable\nGlobal=no\nGlobal=\nGlobal=T"));
-        let said: Vec<String> = notes.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            said,
-            [
-                "line 2: Global=y counts as no, as it did in fleet 1.0; write Global=true or \
-                    Global=false",
-                "line 3: Global=enable counts as no, as it did in fleet 1.0; write Global=true or \
-                    Global=false"
-            ]
-        );
-    }
-
-    #[test]
-    fn what_stands_where_nobody_reads_it_is_named_with_its_line() {
-        let said = |text: &str| -> Vec<String> {
-            lint(&UnitFile::parse(text).unwrap()).iter().map(ToString::to_string).collect()
-        };
-        for section in ["X-fleet", "XFleet", "x_fleet", "Fleet", "X-Fleet "] {
-            assert_eq!(
-                said(&format!("[{section}]\nGlobal=true\nConflicts=a.*\n")),
-                [format!("line 2: [{section}] is read by nobody; did you mean [X-Fleet]?")]
-            );
-        }
-        assert_eq!(
-            said(
-                "[Unit]\nConflicts=a.service\n[Service]\nGlobal=true\nConflicts=a.service\n[X-Other]\nGlobal=true\n"
-            ),
-            [
-                "line 4: Global= in [Service] is read by nobody; it belongs in [X-Fleet]",
-                "line 5: Conflicts= in [Service] is read by nobody; it belongs in [X-Fleet]"
-            ]
-        );
-        assert_eq!(
-            said(&format!("[X-Fleet]\n{}", "Bogus=1\n".repeat(1_000))).len(),
-            NOTES_SHOWN + 1
-        );
-    }
-
-    #[test]
-    fn a_unit_that_cannot_be_there_is_named_with_its_line() {
-        let lines = "MachineOf=a.service \
-            b.service\nMachineOf=web\nMachineOf=web@%i\nMachineOf=\"a.service\" \"b\"\n\
-                     Replaces=a.* b.*\nMachineOf=%p@%i.service\nReplaces=\"a.*\" \
-                     \"b.*\"\nMachineOf=";
-        let notes: Vec<String> = lint(&file(lines)).iter().map(ToString::to_string).collect();
-        assert_eq!(
-            notes,
-            [
-                "line 2: MachineOf \"a.service b.service\" is no unit: invalid character ' ' in \
-                    unit name; put each name into quotes, or on a line of its own",
-                "line 3: MachineOf \"web\" is no unit: unit name must contain \".\"; did you mean \
-                    \"web.service\"?",
-                "line 4: MachineOf \"web@%i\" is no unit: unit name must contain \".\"; did you \
-                    mean \"web@%i.service\"?",
-                "line 5: MachineOf \"b\" is no unit: unit name must contain \".\"; did you mean \
-                    \"b.service\"?",
-                "line 6: Replaces \"a.* b.*\" is one pattern, spaces and all; put each into \
-                    quotes, or on a line",
-            ]
-        );
-    }
-
-    #[test]
-    fn quadlet_units_that_fleet_does_not_take_are_named_with_their_line() {
-        let file =
-            UnitFile::parse("[Container]\nImage=a.image\nNetwork=app.network:ip=10.0.0.2\nVolume=/a.volume:/b\nVolume=v:/b")
-                .unwrap();
-        let notes: Vec<String> = lint(&file).iter().map(ToString::to_string).collect();
-        assert_eq!(
-            notes,
-            [
-                "line 2: Image=a.image names a Quadlet unit; fleet does not take .image yet, so \
-                    podman does not find it",
-                "line 3: Network=app.network:ip=10.0.0.2 names a Quadlet unit; fleet does not \
-                    take .network yet, so podman does not find it",
-            ]
-        );
-    }
-
-    #[test]
-    fn an_unknown_option_names_the_nearest_known_one() {
-        let notes = lint(&file("Conflict=a\nBogus=1"));
-        assert_eq!(
-            notes[0].to_string(),
-            "line 2: unrecognized requirement in [X-Fleet] section: \"Conflict\"; did you mean \
-                \"Conflicts\"?"
-        );
-        assert_eq!(
-            notes[1].to_string(),
-            "line 3: unrecognized requirement in [X-Fleet] section: \"Bogus\""
-        );
     }
 }
