@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleet_core::transfer::{Export, ExportedUnit, FORMAT};
-use fleet_core::unit_file::{UnitFile, UnitOption};
+use fleet_core::unit_file::UnitFile;
 use fleet_core::wire::Unit;
 
 use crate::client::Client;
@@ -22,34 +22,16 @@ pub(crate) async fn read(context: &Context, url: &str) -> Result<Export, Error> 
 }
 
 fn unit(unit: Unit) -> Result<(String, ExportedUnit), Error> {
-    let text = text_of(&unit.name, unit.options)?;
+    // fleet 1.0 kept options, not texts.
+    let text = UnitFile::text_of(unit.options).map_err(|problem| {
+        let hint = "`fleetctl cat` of fleet 1.0 shows it; mend it there, or leave it out by \
+            destroying it there";
+        Error::failed(format!("{}: {problem}", unit.name)).hint(hint)
+    })?;
     Ok((
         unit.name,
         ExportedUnit { text, desired_state: unit.desired_state, ..ExportedUnit::default() },
     ))
-}
-
-/// fleet 1.0 kept options, not texts. Those that would read back as others (a newline in a value is
-/// an injected line) are refused.
-fn text_of(name: &str, options: Vec<UnitOption>) -> Result<String, Error> {
-    let sorted = |options: &[UnitOption]| {
-        let mut options = options.to_vec();
-        options.sort_by(|a, b| a.section.cmp(&b.section));
-        options
-    };
-    let file = UnitFile::from_options(options);
-    let text = file.normalised();
-    match sorted(&UnitFile::parse_lenient(&text).options) == sorted(&file.options) {
-        true => Ok(text),
-        false => Err(Error::failed(format!(
-            "{name} has an option that cannot be written as a line \
-            of a unit file"
-        ))
-        .hint(
-            "`fleetctl cat` of fleet 1.0 shows it; mend it there, or leave it out by \
-                destroying it there",
-        )),
-    }
 }
 
 #[cfg(test)]

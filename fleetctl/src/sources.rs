@@ -4,10 +4,9 @@
 use std::fs::File;
 use std::io::Read;
 
-use fleet_core::contradiction::{Contradiction, contradiction};
-use fleet_core::intake;
+use fleet_core::intake::{self, Refusal};
 use fleet_core::name::{NameError, UnitName};
-use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile, UnitFileError};
+use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
 use fleet_core::wire::Unit;
 use fleet_core::xfleet;
 
@@ -109,24 +108,24 @@ pub(crate) async fn find(
 /// A unit as it is submitted: the text as it stands, and its options for servers that know only
 /// these.
 pub(crate) fn unit_from_text(name: &UnitName, path: &str, text: String) -> Result<Unit, Error> {
-    let refused =
-        |problem: String| Error::worded(Kind::Failed, format!("Error creating units: {problem}"));
-    let file = UnitFile::parse(&text).map_err(|error| match error.line {
-        0 => refused(format!("{path}: {}", error.problem)),
-        line => refused(format!("{path}:{line}: {}", error.problem)),
-    })?;
-    if let Some(Contradiction { problem, options }) = contradiction(&file) {
-        // fleet 1.0's words first, as they were; it named neither file nor line.
-        return Err(options.iter().fold(refused(problem), |error, o| {
-            error.hint(format!("{path}:{}: {}", o.line, o.problem))
-        }));
-    }
-    if let Some(UnitFileError { line, problem }) = intake::refusals(name, &file).into_iter().next()
-    {
-        let place = if line > 0 { format!("{path}:{line}") } else { path.to_string() };
-        return Err(refused(format!("{place}: {problem}")));
-    }
-    Ok(Unit { name: name.to_string(), options: file.options, text: Some(text), ..Unit::default() })
+    let taken = intake::take(name, &text).map_err(|refusal| refused(path, refusal))?;
+    let options = taken.file.options;
+    Ok(Unit { name: name.to_string(), options, text: Some(text), ..Unit::default() })
+}
+
+/// What is wrong, where, and each option that is in the way of another: fleet 1.0's words first,
+/// which named neither file nor line.
+fn refused(path: &str, refusal: Refusal) -> Error {
+    let Refusal { line, problem, options, .. } = refusal;
+    let place = match line {
+        _ if !options.is_empty() => String::new(),
+        0 => format!("{path}: "),
+        line => format!("{path}:{line}: "),
+    };
+    let error = Error::worded(Kind::Failed, format!("Error creating units: {place}{problem}"));
+    options.iter().fold(error, |error, option| {
+        error.hint(format!("{path}:{}: {}", option.line, option.problem))
+    })
 }
 
 /// Reads a unit file; `None` if there is no such file.
@@ -210,6 +209,13 @@ fn compare(
             Source::Keep(Box::new(old))
         });
     };
+    // Nothing to check, whatever a new text would be refused for today.
+    if old.text.as_ref() == Some(&text) {
+        return Ok(match replace {
+            Some(_) => Source::Same { unit: Box::new(old), text: None },
+            None => Source::Keep(Box::new(old)),
+        });
+    }
     let new = match (unit_from_text(&argument.name, &path, text), replace) {
         (Ok(new), _) => new,
         (Err(error), Some(_)) => return Err(error),

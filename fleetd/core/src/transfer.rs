@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::contradiction::{Contradiction, contradiction};
 use crate::intake;
 use crate::model::{self, DesiredState, MAX_REPLICAS, Settings, UnitRecord, Unknown};
 use crate::name::{MachineId, UnitName};
-use crate::unit_file::UnitFile;
 use crate::view::Cluster;
-use crate::xfleet::{self, Constraints};
+use crate::xfleet::is_global;
 
 /// The format of an [`Export`].
 pub const FORMAT: u32 = 1;
@@ -143,7 +141,7 @@ pub fn import(
     let mut problems = twins(cluster, export);
     let mut import = Import::default();
     for (name, unit) in &export.units {
-        match check(name, unit) {
+        match check(name, unit, cluster) {
             Err(problem) => problems.push(format!("{name}: {problem}")),
             Ok(checked) => add_unit(&mut import, cluster, checked, unit, replace, now_ms),
         }
@@ -169,17 +167,14 @@ struct Checked {
     warnings: Vec<String>,
 }
 
-/// The same checks as for one submitted unit.
-fn check(name: &str, unit: &ExportedUnit) -> Result<Checked, String> {
+/// The same checks as for one submitted unit. A text that `cluster` holds for it stays taken.
+fn check(name: &str, unit: &ExportedUnit, cluster: &Cluster) -> Result<Checked, String> {
     let name = UnitName::parse(name).map_err(|problem| problem.to_string())?;
-    let file = UnitFile::parse(&unit.text).map_err(|problem| problem.to_string())?;
-    let constraints = Constraints::from_file(&file);
-    if let Some(Contradiction { problem, options }) = contradiction(&file) {
-        return Err(options.iter().fold(problem, |said, option| format!("{said}; {option}")));
-    }
-    if let Some(refusal) = intake::refusals(&name, &file).first() {
-        return Err(refusal.to_string());
-    }
+    let is_stored = cluster.records.get(&name).is_some_and(|old| old.text == unit.text);
+    let taken = match is_stored {
+        true => intake::take_stored(&name, &unit.text),
+        false => intake::take(&name, &unit.text).map_err(|refusal| refusal.to_string())?,
+    };
     let desired = match unit.desired_state.as_str() {
         "" => DesiredState::Inactive,
         word => DesiredState::parse(word).ok_or_else(|| {
@@ -190,7 +185,9 @@ fn check(name: &str, unit: &ExportedUnit) -> Result<Checked, String> {
         Some(_) if !name.is_template() => {
             return Err("only a template can have a count".to_string());
         }
-        Some(_) if constraints.global => return Err("it is Global, and has a count".to_string()),
+        Some(_) if is_global(&taken.file.options) => {
+            return Err("it is Global, and has a count".to_string());
+        }
         Some(count) if count > MAX_REPLICAS => {
             return Err(format!("{count} replicas; expect 0 to {MAX_REPLICAS}"));
         }
@@ -199,18 +196,19 @@ fn check(name: &str, unit: &ExportedUnit) -> Result<Checked, String> {
         }
         _ => {}
     }
-    let warnings = xfleet::lint(&file).iter().map(ToString::to_string).collect();
-    Ok(Checked { name, desired, warnings })
+    Ok(Checked { name, desired, warnings: taken.warnings })
 }
 
-/// Units that would run under one name in systemd: `web.container` and `web.service`.
+/// Units that would run under one name in systemd: `web.container` and `web.service`. Those that
+/// the cluster has both already are its own matter.
 fn twins(cluster: &Cluster, export: &Export) -> Vec<String> {
     let mut by_name: BTreeMap<UnitName, UnitName> =
         cluster.records.keys().map(|name| (name.systemd_name(), name.clone())).collect();
     let mut problems = Vec::new();
     for name in export.units.keys().filter_map(|name| UnitName::parse(name).ok()) {
         let known = by_name.insert(name.systemd_name(), name.clone());
-        if let Some(twin) = known.filter(|known| *known != name) {
+        let is_new = !cluster.records.contains_key(&name);
+        if let Some(twin) = known.filter(|known| is_new && *known != name) {
             problems
                 .push(format!("{name}: it and {twin} would both run as {}", name.systemd_name()));
         }
@@ -388,6 +386,35 @@ mod tests {
         // And a second time nothing is left to do.
         let again = super::import(&cluster, &settings, &out, false, 99).unwrap();
         assert_eq!((again.answer.changes.len(), again.answer.unchanged), (0, 3));
+    }
+
+    #[test]
+    fn a_text_that_the_cluster_has_already_is_taken_and_a_new_one_with_the_same_fault_is_not() {
+        let old = "[Unit]\nRefuseManualStop=yes\n[Service]\nExecStart=/bin/true\n";
+        let record = |name: &str| {
+            let record = serde_json::json!({
+                "v": 1, "name": name, "text": old, "revision": 1, "desired": "inactive", "created_ms": 0
+            });
+            serde_json::from_value::<UnitRecord>(record).unwrap()
+        };
+        let mut cluster = Cluster::default();
+        for name in ["a.service", "app-.service"] {
+            cluster.records.insert(UnitName::trusted(name), record(name).into());
+        }
+        let same = exported(&[
+            ("a.service", unit(old, "inactive", None)),
+            ("app-.service", unit(old, "launched", None)),
+        ]);
+        let import = take(&cluster, &same, true).unwrap();
+        assert_eq!(import.answer.unchanged, 1);
+        assert_eq!(lines(&import), ["replace app-.service: inactive → launched"]);
+        assert!(
+            import.answer.changes[0].warnings[0].starts_with("taken because it is stored already")
+        );
+        let longer = format!("{old}Restart=always\n");
+        let new = exported(&[("a.service", unit(&longer, "inactive", None))]);
+        let refused = take(&cluster, &new, true).unwrap_err();
+        assert!(refused.starts_with("a.service: line 2: RefuseManualStop=yes"), "{refused}");
     }
 
     #[test]

@@ -50,6 +50,15 @@ pub struct UnitFileError {
     pub problem: String,
 }
 
+/// An option that is no line of a unit file. Its text would read back as something else: a newline
+/// in a value is an injected line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "an option cannot be written as a line of a unit file: its section, name or value holds a \
+        newline or another character with a meaning of its own"
+)]
+pub struct Unwritable;
+
 impl UnitFile {
     /// Parses `text` strictly: the first line that systemd would not understand is the error.
     pub fn parse(text: &str) -> Result<UnitFile, UnitFileError> {
@@ -93,6 +102,21 @@ impl UnitFile {
     pub fn from_options(options: Vec<UnitOption>) -> UnitFile {
         let lines = vec![0; options.len()];
         UnitFile { options, lines, passed_over: Vec::new() }
+    }
+
+    /// The text of options as old clients and fleet 1.0 have them: in the normal form.
+    pub fn text_of(options: Vec<UnitOption>) -> Result<String, Unwritable> {
+        let file = UnitFile::from_options(options);
+        let text = file.normalised();
+        let by_section = |file: &UnitFile| {
+            let mut options = file.options.clone();
+            options.sort_by(|a, b| a.section.cmp(&b.section));
+            options
+        };
+        match by_section(&UnitFile::parse_lenient(&text)) == by_section(&file) {
+            true => Ok(text),
+            false => Err(Unwritable),
+        }
     }
 
     /// The values of `name` in `section`, in order, with systemd's rule that an empty value resets
@@ -369,6 +393,19 @@ mod tests {
             UnitFile::parse("# note\n[Service]\nExecStart=/bin/echo a \\\n  b\nRestart=always\n")
                 .unwrap();
         assert_eq!(file.lines, [3, 5]);
+    }
+
+    #[test]
+    fn options_are_written_as_a_text_unless_that_would_read_back_as_others() {
+        let option = |value: &str| UnitOption {
+            name: "A".to_string(),
+            section: "S".to_string(),
+            value: value.to_string(),
+        };
+        assert_eq!(UnitFile::text_of(vec![option("b")]), Ok("[S]\nA=b\n".to_string()));
+        for value in ["b\n[T]\nC=d", "b\nC=d", " b"] {
+            assert_eq!(UnitFile::text_of(vec![option(value)]), Err(Unwritable), "{value:?}");
+        }
     }
 
     #[test]
