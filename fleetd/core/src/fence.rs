@@ -16,7 +16,9 @@ use crate::name::{MachineId, UnitName};
 mod commands;
 mod rules;
 
-pub use rules::{StopTerms, refusals};
+pub use rules::refusals;
+
+pub use crate::unit::stop_terms::StopTerms;
 
 /// An answer to a renewal that took longer than this, in milliseconds, does not count: the guard's
 /// ping follows the sending of what it stands for by no more.

@@ -8,4 +8,5 @@ pub mod intake;
 pub mod labels;
 pub mod lint;
 pub mod max_unavailable;
+pub mod stop_terms;
 pub mod xfleet;
