@@ -1,0 +1,133 @@
+//! Machines: what they are, whether they take instances, which are missing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Availability;
+
+/// A machine in `GET /machines`. Fields below the line are ours.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Machine {
+    /// Its id.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// Its labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// Its address.
+    #[serde(rename = "primaryIP", skip_serializing_if = "String::is_empty")]
+    pub primary_ip: String,
+    // ---- additions to fleet 1.0 ----
+    /// Whether its engine leads.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leader: bool,
+    /// The version of its fleetd.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// How many instances are assigned to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances: Option<u32>,
+    /// Whether it takes instances; absent if it does.
+    #[serde(skip_serializing_if = "Availability::is_active")]
+    pub availability: Availability,
+    /// Processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// Main memory, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+}
+
+/// `GET /machines`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct MachinePage {
+    /// The machines, by id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<Machine>,
+    /// The token of the next page; empty on the last.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub next_page_token: String,
+    // ---- additions to fleet 1.0 ----
+    /// Set while so many machines are missing that their units are moved slowly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+}
+
+/// Whether a machine takes instances, and what an operator waits for who drains it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct MachineAvailability {
+    /// What is wanted of it.
+    pub availability: Availability,
+    /// What is assigned to it or still reported by it, by name, global units left out.
+    pub instances: Vec<Remaining>,
+}
+
+/// What an operator wants of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AvailabilityWish {
+    /// Whether it takes instances.
+    #[serde(deserialize_with = "known_availability")]
+    pub availability: Availability,
+}
+
+/// What is written is one of the words that are known.
+fn known_availability<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Availability, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    let unknown = || {
+        serde::de::Error::custom(format!(
+            "invalid availability {word:?}: expect active, cordoned, or draining"
+        ))
+    };
+    Availability::parse(&word).ok_or_else(unknown)
+}
+
+/// An instance on a machine, and why it is still there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Remaining {
+    /// The instance.
+    pub name: String,
+    /// Why it is still there, for people; empty if the machine is not drained.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// Whether it stays until its operator does something.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stuck: bool,
+}
+
+/// Machines that are missing, so many that their units are moved slowly: one machine is given up at
+/// a time.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Missing {
+    /// One sentence for people.
+    pub says: String,
+    /// Those that are still waited for, in the order in which they are given up.
+    pub waits: Vec<MissingMachine>,
+    /// In how many milliseconds the first of them is given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_in_ms: Option<u64>,
+}
+
+/// A machine that is missing and waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct MissingMachine {
+    /// Its id.
+    pub id: String,
+    /// How many instances are assigned to it.
+    pub instances: u32,
+}
