@@ -1,10 +1,17 @@
-//! What planning asks of every unit, in one place: a plan looks at ten thousand units, and waits
-//! for each line of memory that it touches.
+//! A unit as the planner needs it, and its gist: what planning asks of every unit, in one place. A
+//! plan looks at ten thousand units, and waits for each line of memory that it touches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::labels::Fingerprint;
-use crate::model::{DesiredState, MAX_REPLICAS, Unit};
+use crate::model::{DesiredState, MAX_REPLICAS, UnitRecord};
+use crate::name::UnitName;
+use crate::unit::stop_terms::StopTerms;
+use crate::unit_file::{ShortHash, UnitFile};
+use crate::xfleet::Constraints;
 
 /// What one entry of an assignment takes as JSON at most, in a group and a row of its own, beside
 /// its name, its unit's name and a follower's reason, in bytes: 90 of field names and punctuation,
@@ -16,6 +23,79 @@ const ENTRY_BYTES: usize = 160;
 /// What an entry of a fenced instance takes as JSON beside what others take, in bytes: field names,
 /// a token and a time. Longer lists of units that it starts after eat from the budget's reserve.
 pub(crate) const FENCE_BYTES: usize = 96;
+
+/// A unit as the planner needs it: its record without the text, and its constraints parsed once.
+/// Nobody changes one that was read.
+// In memory the fields keep their order: those that planning touches come first, side by side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
+#[repr(C)]
+pub struct Unit {
+    /// What follows from the rest, found once. It stands in no document.
+    #[serde(skip)]
+    pub(crate) gist: Gist,
+    /// Its name.
+    pub name: UnitName,
+    /// The number of its text.
+    pub revision: u64,
+    /// The short hash of its text, see [`UnitFile::short_hash`].
+    pub hash: ShortHash,
+    /// The whole hash of its text, for people.
+    pub full_hash: Arc<str>,
+    /// What the user wants of it.
+    pub desired: DesiredState,
+    /// The wanted count, for a scaled template.
+    pub replicas: Option<u32>,
+    /// Restarts asked for.
+    pub restart: u64,
+    /// Restarts asked for of single replicas.
+    pub restart_of: BTreeMap<UnitName, u64>,
+    /// What its `[X-Fleet]` section demands, specifiers unexpanded.
+    pub constraints: Constraints,
+    /// How long its stop may take and what waits for that: for fenced units, and those that a
+    /// fenced one's stop may wait for.
+    pub stop: Option<StopTerms>,
+}
+
+impl Unit {
+    /// Parses the text of `record` once, so that planning never does.
+    pub fn from_record(record: &UnitRecord) -> Unit {
+        let file = UnitFile::parse_lenient(&record.text);
+        let full_hash = file.hash();
+        let constraints = Constraints::from_file(&file);
+        let stop = Some(StopTerms::from_file(&record.name, &file));
+        let unit = Unit {
+            gist: Gist::default(),
+            name: record.name.clone(),
+            revision: record.revision,
+            hash: UnitFile::shorten(&full_hash).into(),
+            full_hash: full_hash.into(),
+            desired: record.desired,
+            replicas: record.replicas,
+            restart: record.restart,
+            restart_of: record.restart_of.clone(),
+            stop: stop.filter(|stop| constraints.fence || !stop.after.is_empty()),
+            constraints,
+        };
+        unit.with_gist()
+    }
+
+    /// The terms of its stop, if at most one copy of it may be alive.
+    pub fn fence(&self) -> Option<&StopTerms> {
+        self.stop.as_ref().filter(|_| self.constraints.fence && !self.constraints.global)
+    }
+
+    /// How often `instance` of this unit was asked to restart.
+    pub fn restarts_asked(&self, instance: &UnitName) -> u64 {
+        self.restart + self.restart_of.get(instance).copied().unwrap_or(0)
+    }
+
+    /// The unit with its gist found.
+    pub(crate) fn with_gist(mut self) -> Unit {
+        self.gist = Gist::of(&self);
+        self
+    }
+}
 
 /// The gist of one unit. It follows from the unit's other fields and stands in no document: it is
 /// found anew whenever a unit is read.
@@ -58,14 +138,6 @@ pub(crate) struct Traits {
     pub(crate) budgeted: bool,
     /// Whether a restart was ever asked for.
     pub(crate) restarts: bool,
-}
-
-impl Unit {
-    /// The unit with its gist found.
-    pub(crate) fn with_gist(mut self) -> Unit {
-        self.gist = Gist::of(&self);
-        self
-    }
 }
 
 impl Serialize for Unit {

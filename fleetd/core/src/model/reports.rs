@@ -1,0 +1,105 @@
+//! Reports: what each machine observed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Unknown, is_zero, is_zero_u32};
+use crate::name::UnitName;
+use crate::unit_file::ShortHash;
+
+/// `reports/<id>`: what one machine observed. Written by its agent, under its lease.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// The format, [`FORMAT`](super::FORMAT).
+    pub v: u32,
+    /// The generation of the assignment that this report has seen and acted on.
+    pub generation: u64,
+    /// Instance to what systemd says of it. In JSON as in an assignment.
+    #[serde(with = "crate::compact")]
+    pub instances: BTreeMap<UnitName, InstanceStatus>,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// What systemd says of one unit, in systemd's words.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct InstanceStatus {
+    /// `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
+    pub load: String,
+    /// `active`, `activating`, `deactivating`, `inactive`, `failed`.
+    pub active: String,
+    /// The unit type's own state: `running`, `exited`, `dead`, `listening`, `waiting`.
+    pub sub: String,
+    /// systemd's `Result` when it failed: `exit-code`, `signal`, `timeout`, `oom-kill`,
+    /// `start-limit-hit`; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub result: String,
+    /// The main process's exit status or signal number, where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// Why, in systemd's words from the journal, where it could not even run the program: what file
+    /// is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How often it was restarted since it last ran well, by the agent or by systemd (`Restart=`);
+    /// at most once a pause, however often systemd did it.
+    #[serde(default, skip_serializing_if = "is_zero_u32")]
+    pub restarts: u32,
+    /// Since when it is in this active state, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// The short hash of the text that it runs.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub hash: ShortHash,
+    /// Whether the agent has started it since it was placed (it may have ended since).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub launched: bool,
+    /// Whether it has ended, and is not started again: its work is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
+    /// How many of the restarts asked for the agent has carried out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restart: u64,
+    /// Whether it came up so lately that nobody knows yet whether it stays up: for 2 s after each
+    /// start, longer where the leader moved it because it failed. Agents before this field never
+    /// say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settling: bool,
+    /// When the agent starts it again, in milliseconds since 1970, while it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try_ms: Option<u64>,
+    /// Whether it is no longer assigned here: it is being stopped, or about to be forgotten.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
+    /// It was restarted up to the limit in vain: the leader may move it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gave_up: bool,
+    /// What went wrong outside systemd's states: a refused file, a failed call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Whether that is that systemd does not stop it: it runs on, whatever is wanted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop_refused: bool,
+}
+
+impl InstanceStatus {
+    /// Whether it runs as wanted.
+    pub fn is_active(&self) -> bool {
+        self.active == "active" || self.active == "reloading"
+    }
+
+    /// Whether its machine took none of it: nothing of it was started there, and the message says
+    /// why.
+    pub fn is_refused(&self) -> bool {
+        self.message.is_some()
+            && !self.launched
+            && ["inactive", "failed"].contains(&self.active.as_str())
+    }
+}
+
+fn is_empty(text: &str) -> bool {
+    text.is_empty()
+}
