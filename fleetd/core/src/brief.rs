@@ -15,6 +15,7 @@ use sha1::{Digest, Sha1};
 
 use crate::model::{DesiredState, UnitRecord, Unknown};
 use crate::name::UnitName;
+use crate::unit::family;
 use crate::unit_file::UnitFile;
 use crate::xfleet;
 
@@ -107,38 +108,13 @@ impl Brief {
 impl Briefs {
     /// All names that lists show: every record, and the replicas of scaled templates.
     pub fn names(&self) -> BTreeSet<UnitName> {
-        names(&self.0, |brief| brief.replicas)
+        family::names(&self.0, |brief| brief.replicas)
     }
 
     /// The unit that `name` follows from: itself, or the template whose replica it is.
     pub fn owner(&self, name: &UnitName) -> Option<(&UnitName, &Brief)> {
-        owner(&self.0, name, |brief| brief.replicas)
+        family::owner(&self.0, name, |brief| brief.replicas)
     }
-}
-
-/// The names of units, and of the replicas of those that are scaled.
-pub(crate) fn names<T>(
-    units: &BTreeMap<UnitName, T>,
-    replicas: impl Fn(&T) -> Option<u32>,
-) -> BTreeSet<UnitName> {
-    let mut names: BTreeSet<UnitName> = units.keys().cloned().collect();
-    for (name, unit) in units.iter().filter(|(name, _)| name.is_template()) {
-        names.extend((1..=replicas(unit).unwrap_or(0)).map(|number| name.replica(number)));
-    }
-    names
-}
-
-/// The unit called `name`, or the template whose replica that is.
-pub(crate) fn owner<'a, T>(
-    units: &'a BTreeMap<UnitName, T>,
-    name: &UnitName,
-    replicas: impl Fn(&T) -> Option<u32>,
-) -> Option<(&'a UnitName, &'a T)> {
-    units.get_key_value(name).or_else(|| {
-        let (template, unit) = units.get_key_value(&name.template()?)?;
-        let number = name.replica_number()?;
-        (number >= 1 && number <= replicas(unit).unwrap_or(0)).then_some((template, unit))
-    })
 }
 
 /// A record's unknown fields are not those of this page: nothing takes them for true but

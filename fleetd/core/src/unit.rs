@@ -3,6 +3,7 @@
 
 pub mod contradiction;
 pub mod count;
+pub mod family;
 pub mod file;
 pub mod intake;
 pub mod labels;

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::brief::{self, Brief};
+use crate::brief::Brief;
 use crate::model::{DesiredState, InstanceStatus, Leader, Placement, Snapshot, UnitRecord};
 use crate::name::{MachineId, UnitName};
 use crate::nowhere::Nowhere;
 use crate::plan::{Change, Plan, missing};
+use crate::unit::family;
 use crate::unit_file::UnitFile;
 use crate::wire;
 
@@ -43,7 +44,7 @@ pub type Places<'a> = BTreeMap<&'a UnitName, Vec<(&'a MachineId, &'a Placement)>
 impl Cluster {
     /// All names that lists show: every record, and the replicas of scaled templates.
     pub fn names(&self) -> BTreeSet<UnitName> {
-        brief::names(&self.records, |record| record.replicas)
+        family::names(&self.records, |record| record.replicas)
     }
 
     /// Where everything was placed.
@@ -59,7 +60,7 @@ impl Cluster {
 
     /// The record that `name` follows from: its own, or the template whose replica it is.
     pub fn owner(&self, name: &UnitName) -> Option<&Arc<UnitRecord>> {
-        brief::owner(&self.records, name, |record| record.replicas).map(|(_, record)| record)
+        family::owner(&self.records, name, |record| record.replicas).map(|(_, record)| record)
     }
 
     /// One unit as the API shows it; `None` if there is no such unit or replica.
