@@ -10,9 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use expect_test::expect;
 use fleet_core::contradiction::contradiction;
-use fleet_core::model::{
-    Capacity, DesiredState, FORMAT, Machine, Snapshot, Unit, UnitRecord, Unknown,
-};
+use fleet_core::model::{DesiredState, Machine, Snapshot, Unit, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Change, plan};
 use fleet_core::unit::lint::lint;
@@ -461,15 +459,8 @@ fn answer(
 fn machine(name: &str) -> Machine {
     let disk = if name == DB_HOST { "ssd" } else { "disk" };
     Machine {
-        v: FORMAT,
-        id: MachineId::new(name),
-        address: String::new(),
         metadata: BTreeMap::from([("disk".to_owned(), disk.to_owned())]),
-        capacity: Capacity::default(),
-        version: String::new(),
-        boot_id: String::new(),
-        api: None,
-        unknown: Unknown::new(),
+        ..Machine::new(MachineId::new(name), "")
     }
 }
 
@@ -480,16 +471,10 @@ fn record(name: &str, wanted: Wanted) -> Result<UnitRecord> {
         Wanted::Replicas(count) => (DesiredState::Launched, Some(count)),
     };
     Ok(UnitRecord {
-        v: FORMAT,
-        name: UnitName::parse(name)?,
-        text: text_of(name)?,
-        revision: 1,
         desired,
         replicas,
         created_ms: 1,
-        restart: 0,
-        restart_of: BTreeMap::new(),
-        unknown: Unknown::new(),
+        ..UnitRecord::new(UnitName::parse(name)?, text_of(name)?)
     })
 }
 

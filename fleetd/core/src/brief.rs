@@ -143,16 +143,11 @@ mod tests {
 
     fn record(text: &str) -> UnitRecord {
         UnitRecord {
-            v: 1,
-            name: UnitName::trusted("a.service"),
-            text: text.to_string(),
             revision: 3,
             desired: DesiredState::Launched,
-            replicas: None,
             created_ms: 1,
-            restart: 0,
-            restart_of: BTreeMap::new(),
             unknown: Unknown::from([("later".to_string(), 1.into())]),
+            ..UnitRecord::new(UnitName::trusted("a.service"), text)
         }
     }
 

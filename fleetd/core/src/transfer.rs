@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::intake;
 use crate::model::{self, DesiredState, MAX_REPLICAS, Settings, UnitRecord, Unknown};
 use crate::name::{MachineId, UnitName};
+use crate::unit::family::is_counted;
 use crate::view::Cluster;
 use crate::xfleet::is_global;
 
@@ -226,16 +227,11 @@ fn add_unit(
 ) {
     let Checked { name, desired, warnings } = checked;
     let new = UnitRecord {
-        v: model::FORMAT,
-        name: name.clone(),
-        text: unit.text.clone(),
-        revision: 1,
         desired,
         replicas: unit.replicas,
         created_ms: unit.created_ms.unwrap_or(now_ms),
-        restart: 0,
-        restart_of: BTreeMap::new(),
         unknown: unit.unknown.clone(),
+        ..UnitRecord::new(name.clone(), unit.text.clone())
     };
     let count =
         |replicas: Option<u32>| replicas.map_or("no".to_string(), |count| count.to_string());
@@ -273,9 +269,7 @@ fn add_unit(
     let mut record = UnitRecord { created_ms: old.created_ms, restart: old.restart, ..new };
     record.revision = old.revision + u64::from(new_text);
     record.restart_of.clone_from(&old.restart_of);
-    record.restart_of.retain(|instance, _| {
-        instance.replica_number().is_some_and(|n| n <= record.replicas.unwrap_or(0))
-    });
+    record.restart_of.retain(|instance, _| is_counted(instance, record.replicas));
     import.records.push((record, new_text));
 }
 
@@ -391,15 +385,9 @@ mod tests {
     #[test]
     fn a_text_that_the_cluster_has_already_is_taken_and_a_new_one_with_the_same_fault_is_not() {
         let old = "[Unit]\nRefuseManualStop=yes\n[Service]\nExecStart=/bin/true\n";
-        let record = |name: &str| {
-            let record = serde_json::json!({
-                "v": 1, "name": name, "text": old, "revision": 1, "desired": "inactive", "created_ms": 0
-            });
-            serde_json::from_value::<UnitRecord>(record).unwrap()
-        };
         let mut cluster = Cluster::default();
-        for name in ["a.service", "app-.service"] {
-            cluster.records.insert(UnitName::trusted(name), record(name).into());
+        for name in ["a.service", "app-.service"].map(UnitName::trusted) {
+            cluster.records.insert(name.clone(), UnitRecord::new(name, old).into());
         }
         let same = exported(&[
             ("a.service", unit(old, "inactive", None)),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
-use fleet_core::model::{Capacity, FORMAT, Machine};
+use fleet_core::model::{Capacity, Machine};
 use fleet_core::name::{MachineId, UnitName};
 use fleetd::agent::Agent;
 use fleetd::api::{self, Api};
@@ -389,16 +389,13 @@ impl Host {
             Default::default()
         };
         Machine {
-            v: FORMAT,
-            id: self.id.clone(),
-            address: format!("10.0.0.{}", self.number + 1),
             metadata: [(OWN_LABEL.to_string(), (self.number % 2).to_string())].into(),
             capacity: Capacity { cpus: 2, memory_bytes: 4 << 30 },
             version: if self.traits.later { "99.0.0" } else { env!("CARGO_PKG_VERSION") }
                 .to_string(),
             boot_id,
-            api: None,
             unknown,
+            ..Machine::new(self.id.clone(), format!("10.0.0.{}", self.number + 1))
         }
     }
 

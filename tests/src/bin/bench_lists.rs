@@ -181,14 +181,11 @@ fn id(number: usize) -> String {
 
 fn machine(number: usize) -> Machine {
     Machine {
-        v: FORMAT,
-        id: MachineId::new(id(number)),
-        address: format!("10.0.{}.{}", number / 200, number % 200 + 1),
         metadata: BTreeMap::from([("zone".to_string(), (number % 10).to_string())]),
-        capacity: Default::default(),
         version: env!("CARGO_PKG_VERSION").to_string(),
-        boot_id: String::new(),
-        api: None,
-        unknown: Default::default(),
+        ..Machine::new(
+            MachineId::new(id(number)),
+            format!("10.0.{}.{}", number / 200, number % 200 + 1),
+        )
     }
 }

@@ -15,7 +15,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fleet_core::model::{DesiredState, FORMAT, Machine, Snapshot, Unit, UnitRecord};
+use fleet_core::model::{DesiredState, Machine, Snapshot, Unit, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Plan, plan};
 use fleet_core::xfleet::MAX_PATTERNS;
@@ -194,17 +194,7 @@ fn cluster(machines: usize) -> Snapshot {
         if number % 3 == 0 {
             metadata.insert("disk".to_string(), "ssd".to_string());
         }
-        let machine = Machine {
-            v: FORMAT,
-            id: id.clone(),
-            address: String::new(),
-            metadata,
-            capacity: Default::default(),
-            version: String::new(),
-            boot_id: String::new(),
-            api: None,
-            unknown: BTreeMap::new(),
-        };
+        let machine = Machine { metadata, ..Machine::new(id.clone(), "") };
         snapshot.machines.insert(id, Arc::new(machine));
     }
     snapshot
@@ -212,16 +202,12 @@ fn cluster(machines: usize) -> Snapshot {
 
 fn add_unit(snapshot: &mut Snapshot, name: &str, replicas: Option<u32>, options: &str) {
     let record = UnitRecord {
-        v: FORMAT,
-        name: UnitName::parse(name).expect("a good name"),
-        text: format!("[Service]\nExecStart=/bin/sleep inf\n[X-Fleet]\n{options}\n"),
-        revision: 1,
         desired: DesiredState::Launched,
         replicas,
-        created_ms: 0,
-        restart: 0,
-        restart_of: BTreeMap::new(),
-        unknown: BTreeMap::new(),
+        ..UnitRecord::new(
+            UnitName::parse(name).expect("a good name"),
+            format!("[Service]\nExecStart=/bin/sleep inf\n[X-Fleet]\n{options}\n"),
+        )
     };
     snapshot.units.insert(record.name.clone(), Arc::new(Unit::from_record(&record)));
 }

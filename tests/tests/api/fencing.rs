@@ -80,16 +80,8 @@ impl Two {
 
     async fn submit(&self, name: &str, text: &str) {
         let record = UnitRecord {
-            v: FORMAT,
-            name: UnitName::trusted(name),
-            text: text.into(),
-            revision: 1,
             desired: DesiredState::Launched,
-            replicas: None,
-            created_ms: 0,
-            restart: 0,
-            restart_of: Default::default(),
-            unknown: Default::default(),
+            ..UnitRecord::new(UnitName::trusted(name), text)
         };
         self.store.put_unit(&record, None, true).await.unwrap();
     }

@@ -135,16 +135,10 @@ impl Cluster {
         let name = UnitName::trusted(name);
         let old = self.store.unit(&name).await.unwrap().0;
         let record = UnitRecord {
-            v: FORMAT,
-            name,
-            text: format!("[Service]\nExecStart=/bin/sleep 1d\n{text}"),
             revision: old.as_ref().map_or(1, |old| old.value.revision + 1),
             desired: DesiredState::Launched,
             replicas,
-            created_ms: 0,
-            restart: 0,
-            restart_of: Default::default(),
-            unknown: Default::default(),
+            ..UnitRecord::new(name, format!("[Service]\nExecStart=/bin/sleep 1d\n{text}"))
         };
         self.store.put_unit(&record, old.map(|old| old.revision), true).await.unwrap();
         self.plan().await;

@@ -99,16 +99,10 @@ impl Cluster {
         let old = self.store.unit(&name).await.unwrap().0;
         let new_text = old.as_ref().is_none_or(|old| old.value.text != text);
         let record = UnitRecord {
-            v: FORMAT,
-            name: name.clone(),
-            text: text.to_string(),
             revision: old.as_ref().map_or(0, |old| old.value.revision) + u64::from(new_text),
             desired: DesiredState::Launched,
             replicas,
-            created_ms: 0,
-            restart: 0,
-            restart_of: BTreeMap::new(),
-            unknown: Unknown::new(),
+            ..UnitRecord::new(name.clone(), text)
         };
         self.store.put_unit(&record, old.map(|old| old.revision), new_text).await.unwrap();
     }

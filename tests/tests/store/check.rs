@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use expect_test::expect;
-use fleet_core::model::{DesiredState, FORMAT, UnitRecord};
+use fleet_core::model::{DesiredState, UnitRecord};
 use fleet_core::name::UnitName;
 use fleetd::store::Store;
 use fleetd::store::embedded::EmbeddedKv;
@@ -13,16 +13,8 @@ use crate::put;
 
 async fn submit(store: &Store, name: &str, text: &str) {
     let record = UnitRecord {
-        v: FORMAT,
-        name: UnitName::trusted(name),
-        text: text.to_string(),
-        revision: 1,
         desired: DesiredState::Launched,
-        replicas: None,
-        created_ms: 0,
-        restart: 0,
-        restart_of: Default::default(),
-        unknown: Default::default(),
+        ..UnitRecord::new(UnitName::trusted(name), text)
     };
     store.put_unit(&record, None, true).await.unwrap();
 }

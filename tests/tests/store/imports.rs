@@ -1,6 +1,5 @@
 //! Imports are whole wherever their writer dies.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -46,16 +45,12 @@ fn dying(inner: Arc<dyn Kv>, deaths: usize, done: bool) -> Interposed {
 
 fn records(count: usize) -> Vec<(UnitRecord, bool)> {
     let record = |n: usize| UnitRecord {
-        v: FORMAT,
-        name: UnitName::trusted(format!("u{n:04}.service")),
-        text: format!("[Service]\nExecStart=/bin/echo {n}\n"),
-        revision: 1,
         desired: DesiredState::Launched,
-        replicas: None,
         created_ms: 1,
-        restart: 0,
-        restart_of: BTreeMap::new(),
-        unknown: BTreeMap::new(),
+        ..UnitRecord::new(
+            UnitName::trusted(format!("u{n:04}.service")),
+            format!("[Service]\nExecStart=/bin/echo {n}\n"),
+        )
     };
     (0..count).map(|n| (record(n), true)).collect()
 }

@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Unknown, is_zero};
+use super::{FORMAT, Unknown, is_zero};
 use crate::name::UnitName;
+use crate::unit::family::is_counted;
 
 /// What the user wants of a unit, in fleet's three words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -72,4 +73,28 @@ pub struct UnitRecord {
     /// What a later version wrote.
     #[serde(flatten, deserialize_with = "crate::brief::unknown")]
     pub unknown: Unknown,
+}
+
+impl UnitRecord {
+    /// One that was just submitted: its first text, on no machine.
+    pub fn new(name: UnitName, text: impl Into<String>) -> UnitRecord {
+        UnitRecord {
+            v: FORMAT,
+            name,
+            text: text.into(),
+            revision: 1,
+            desired: DesiredState::Inactive,
+            replicas: None,
+            created_ms: 0,
+            restart: 0,
+            restart_of: BTreeMap::new(),
+            unknown: Unknown::new(),
+        }
+    }
+
+    /// Sets the count. Restarts of replicas that it takes away are forgotten.
+    pub fn set_replicas(&mut self, replicas: u32) {
+        self.replicas = Some(replicas);
+        self.restart_of.retain(|instance, _| is_counted(instance, Some(replicas)));
+    }
 }

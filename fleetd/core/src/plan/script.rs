@@ -9,7 +9,7 @@ use super::{Change, Plan};
 use crate::fence::{Fenced, KeeperState, Off};
 use crate::model::{
     Assignment, Availability, DesiredState, FORMAT, InstanceStatus, Machine, Placement, Report,
-    Snapshot, Unit, UnitRecord, Unknown, Why,
+    Snapshot, Unit, UnitRecord, Why,
 };
 use crate::name::{MachineId, UnitName};
 
@@ -172,34 +172,15 @@ fn machine(rest: &str) -> Machine {
         .map(|pair| pair.split_once('=').unwrap())
         .map(|(k, v)| (k.to_string(), v.to_string()))
         .collect();
-    let (address, version, boot_id) = Default::default();
-    Machine {
-        v: FORMAT,
-        id,
-        address,
-        metadata,
-        capacity: Default::default(),
-        version,
-        boot_id,
-        api: None,
-        unknown: Unknown::new(),
-    }
+    Machine { metadata, ..Machine::new(id, "") }
 }
 
 fn unit(rest: &str) -> Unit {
     let mut options = rest.split('|').map(str::trim);
     let mut words = options.next().unwrap().split_whitespace();
     let mut record = UnitRecord {
-        v: FORMAT,
-        name: UnitName::parse(words.next().unwrap()).unwrap(),
-        text: String::new(),
-        revision: 1,
         desired: DesiredState::Launched,
-        replicas: None,
-        created_ms: 0,
-        restart: 0,
-        restart_of: Default::default(),
-        unknown: Unknown::new(),
+        ..UnitRecord::new(UnitName::parse(words.next().unwrap()).unwrap(), "")
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
