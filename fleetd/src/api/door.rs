@@ -24,6 +24,17 @@ pub(super) enum Door {
     Tls,
 }
 
+impl Door {
+    /// What stands before the `://` of a page that came in by it; a unix socket has none.
+    fn scheme(&self) -> &'static str {
+        match self {
+            Door::Unix => "unix",
+            Door::Plain(_) => "http",
+            Door::Tls => "https",
+        }
+    }
+}
+
 /// The names of this machine, besides its addresses. All of them may change while fleetd runs.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -72,11 +83,11 @@ fn refused(door: Option<&Door>, headers: &HeaderMap) -> Option<ApiError> {
             ),
         ));
     }
-    let origin = headers.get(header::ORIGIN)?;
-    let host = headers.get(header::HOST).filter(|_| !matches!(door, Some(Door::Unix)));
-    if host.is_some_and(|host| is_page_of(origin, host)) {
-        return None;
-    }
+    let host = headers.get(header::HOST);
+    let is_ours = |origin: &HeaderValue| {
+        host.is_some_and(|host| is_page_of(origin, host, door.map_or("", Door::scheme)))
+    };
+    let origin = headers.get_all(header::ORIGIN).iter().find(|origin| !is_ours(origin))?;
     let origin = origin.to_str().unwrap_or("?");
     Some(ApiError::new(
         StatusCode::FORBIDDEN,
@@ -95,12 +106,13 @@ fn is_ours(host: &HeaderValue, names: &Names) -> bool {
         || names.all().iter().any(|ours| ours.eq_ignore_ascii_case(name))
 }
 
-/// Whether an `Origin` is the place that the request went to.
-fn is_page_of(origin: &HeaderValue, host: &HeaderValue) -> bool {
-    let place =
-        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, place)| place);
-    let host = host.to_str().ok();
-    place.zip(host).is_some_and(|(place, host)| place.eq_ignore_ascii_case(host))
+/// Whether an `Origin` is the place that the request went to, by this scheme; by any if that is
+/// not known.
+fn is_page_of(origin: &HeaderValue, host: &HeaderValue, scheme: &str) -> bool {
+    let (Ok(origin), Ok(host)) = (origin.to_str(), host.to_str()) else { return false };
+    origin.split_once("://").is_some_and(|(page, place)| {
+        (scheme.is_empty() || page == scheme) && place.eq_ignore_ascii_case(host)
+    })
 }
 
 /// Refuses a write that a form of a web page may have sent: such a one says another type.
@@ -181,5 +193,8 @@ mod tests {
         assert_eq!(status(Some(&door), &[here, ("origin", "http://10.0.0.7:4100")]), 200);
         assert_eq!(status(Some(&Door::Tls), &[here, ("origin", "https://10.0.0.7:4100")]), 200);
         assert_eq!(status(Some(&Door::Unix), &[here, ("origin", "http://10.0.0.7:4100")]), 403);
+        assert_eq!(status(Some(&door), &[here, ("origin", "https://10.0.0.7:4100")]), 403);
+        let two = [here, ("origin", "http://10.0.0.7:4100"), ("origin", "http://evil.example")];
+        assert_eq!(status(Some(&door), &two), 403);
     }
 }
