@@ -87,7 +87,7 @@ impl Markers {
     /// Notes that from now on `machine`'s assignment says what of this stays.
     pub(super) fn belong_to(&mut self, machine: &MachineId) {
         let owner = self.folder.with_file_name(OWNER);
-        note(&owner, std::fs::write(&owner, format!("{machine}\n")));
+        note(&owner, files::write_in_memory(&owner, format!("{machine}\n").as_bytes()));
         self.of_another = false;
     }
 
@@ -103,9 +103,7 @@ impl Markers {
     /// Notes that from now on they are of this one.
     pub(super) fn enter_user_space(&self, stamp: u64) -> io::Result<()> {
         let path = self.folder.with_file_name(USER_SPACE);
-        let temporary = path.with_extension("new");
-        std::fs::write(&temporary, stamp.to_string())?;
-        std::fs::rename(&temporary, &path)
+        files::write_in_memory(&path, stamp.to_string().as_bytes())
     }
 
     pub(super) fn reload_is_due(&self) -> bool {

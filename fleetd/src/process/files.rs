@@ -59,11 +59,15 @@ pub fn create(path: &Path, mode: u32) -> io::Result<File> {
 }
 
 /// A folder that everybody may look into, with those above it. One of ours that was made under a
-/// narrow umask is opened, too.
+/// narrow umask is opened, too; one under a wide umask is closed to what others write.
 pub fn public_folder(path: &Path) -> io::Result<()> {
     make(path, PUBLIC_FOLDER)?;
     let found = fs::metadata(path)?;
-    if is_ours(&found) { set(path, &found, found.mode() | PUBLIC_FOLDER) } else { Ok(()) }
+    if is_ours(&found) {
+        set(path, &found, (found.mode() | PUBLIC_FOLDER) & !0o022)
+    } else {
+        Ok(())
+    }
 }
 
 /// A folder for its owner alone. One of ours that others may look into is closed, with the files in
@@ -159,6 +163,9 @@ mod tests {
         let modes = || [&public, &private, &file].map(|path| mode(path));
         assert_eq!(modes(), [0o755, 0o700, 0o600]);
         assert_eq!(mode(&root.path().join("c")), 0o755, "what lies above is no secret");
+        chmod(&public, 0o777);
+        public_folder(&public).unwrap();
+        assert_eq!(mode(&public), 0o755, "what others write there would be root's");
         chmod(&public, 0o700);
         chmod(&private, 0o755);
         chmod(&file, 0o644);
