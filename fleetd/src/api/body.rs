@@ -18,6 +18,10 @@ use super::Api;
 use super::error::ApiError;
 use super::guests::Source;
 
+/// How many values a body may hold. Each takes 100 bytes of memory or so, and may be two bytes of
+/// JSON. The largest import of real units holds some 200,000.
+const MAX_VALUES: usize = 1_000_000;
+
 /// Reads the whole body before its handler runs: within its limit, within a time that a slow
 /// sender cannot stretch, and within what all bodies together may take.
 pub(super) async fn take_in(
@@ -46,6 +50,10 @@ pub(super) async fn take_in(
     };
     let time = api.shared.limits.body_time(length);
     match tokio::time::timeout(time, to_bytes(body, limit)).await {
+        Ok(Ok(body)) if values(&body) > MAX_VALUES => {
+            let message = format!("the request holds more than {MAX_VALUES} JSON values");
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message).into_response()
+        }
         Ok(Ok(body)) => next.run(Request::from_parts(parts, Body::from(body))).await,
         Ok(Err(error)) if is_over_limit(&error) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
         Ok(Err(error)) => ApiError::invalid(format!("the body broke off: {error}")).into_response(),
@@ -54,6 +62,21 @@ pub(super) async fn take_in(
             ApiError::new(StatusCode::REQUEST_TIMEOUT, message).into_response()
         }
     }
+}
+
+/// How many values a JSON text holds at most: each but the first stands behind one of these.
+fn values(body: &[u8]) -> usize {
+    let (mut values, mut in_text, mut escaped) = (1, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            b',' | b'[' | b'{' if !in_text => values += 1,
+            _ => {}
+        }
+    }
+    values
 }
 
 fn is_over_limit(error: &axum::Error) -> bool {
@@ -254,6 +277,19 @@ mod tests {
         let options = written["options"][0].as_object().unwrap();
         for key in written.as_object().unwrap().keys().chain(options.keys()) {
             assert!(wire::Unit::KEYS.contains(&key.as_str()), "{key}");
+        }
+    }
+
+    #[test]
+    fn values_are_counted_and_what_stands_in_a_text_is_not() {
+        for (body, expected) in [
+            ("", 1),
+            ("0", 1),
+            (r#"{"text":"a,b[{\"c,"}"#, 2),
+            ("[0,0,[],{}]", 7),
+            (r#"{"a\\":1,"b":[2,3]}"#, 5),
+        ] {
+            assert_eq!(values(body.as_bytes()), expected, "{body}");
         }
     }
 

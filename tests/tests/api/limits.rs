@@ -2,6 +2,7 @@
 
 use fleet_core::transfer::MAX_IMPORT_BYTES;
 use fleet_core::wire::MAX_BODY_BYTES;
+use reqwest::Method;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -53,5 +54,24 @@ async fn a_body_over_its_limit_is_refused_with_the_limit_that_it_met() {
         // At the limit it is read, and is no JSON.
         let (status, body) = send(&server, request, limit).await;
         assert_eq!(status, "HTTP/1.1 400 Bad Request", "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_very_many_values_is_refused_before_it_is_read() {
+    let server = Server::start().await;
+    let numbers = format!("{{\"x\":[{}0]}}", "0,".repeat(1_000_000));
+    for (method, path) in [(Method::PUT, "units/a.service"), (Method::POST, "import?dryRun=true")] {
+        let request = fleet_tests::http()
+            .build()
+            .unwrap()
+            .request(method, format!("{}/fleet/v1/{path}", server.origin))
+            .header("content-type", "application/json")
+            .body(numbers.clone());
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 413, "{path}");
+        let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        let expected = "the request holds more than 1000000 JSON values";
+        assert_eq!(body["error"]["message"], expected);
     }
 }
