@@ -301,8 +301,9 @@ async fn ask(
         Question::Why => systemd.rest(name).await?,
         Question::Stopped => Rest::Stopped,
         Question::Needs => {
+            let needs = systemd.bonds(name).await?.unwrap_or_default().needs;
             let mut stopped = Vec::new();
-            for need in systemd.bonds(name).await?.unwrap_or_default().needs {
+            for need in without_unneeded(systemd, needs).await? {
                 if systemd.rest(&need).await? == Rest::Stopped {
                     stopped.push(need);
                 }
@@ -310,8 +311,26 @@ async fn ask(
             return Ok(Answer::Needs(stopped));
         }
     };
-    let bonds = if rest == Rest::Stopped { systemd.bonds(name).await? } else { None };
+    let mut bonds = if rest == Rest::Stopped { systemd.bonds(name).await? } else { None };
+    if let Some(bonds) = &mut bonds {
+        bonds.needs = without_unneeded(systemd, std::mem::take(&mut bonds.needs)).await?;
+    }
     Ok(Answer::Rest(rest, bonds))
+}
+
+/// Leaves out what systemd stops whenever nobody needs it (`StopWhenUnneeded=`): that was nobody's
+/// wish, and it comes back only with a unit that needs it.
+async fn without_unneeded(
+    systemd: &dyn Systemd,
+    needs: Vec<UnitName>,
+) -> Result<Vec<UnitName>, SystemdError> {
+    let mut kept = Vec::new();
+    for need in needs {
+        if systemd.bonds(&need).await?.is_some() {
+            kept.push(need);
+        }
+    }
+    Ok(kept)
 }
 
 /// What systemd's word for the end of a start means; the words are systemctl's.

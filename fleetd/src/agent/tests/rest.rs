@@ -150,6 +150,26 @@ async fn a_unit_that_fails_with_what_it_needs_brings_that_back() {
 }
 
 #[tokio::test]
+async fn what_systemd_stops_when_nobody_needs_it_comes_back_with_who_needs_it() {
+    let mut host = Host::new().await;
+    let helper = format!("[Unit]\nStopWhenUnneeded=yes\n{OLD}");
+    let mut helper = host.text("helper.service", 1, &helper).await;
+    helper.state = DesiredState::Loaded;
+    let app = host.text("app.service", 1, &bound_to("helper.service")).await;
+    let both = [("helper.service", &helper), ("app.service", &app)];
+    host.run(&both).await;
+    host.systemctl(Job::Stop, "app.service").await;
+    host.systemctl(Job::Stop, "helper.service").await; // as systemd does then
+    host.go_on().await;
+    assert_eq!(host.running(), "app.service helper.service");
+    host.sim.fail(&Host::name("app.service"), "exit-code", 1);
+    host.sim.heal(&Host::name("app.service"));
+    host.systemctl(Job::Stop, "helper.service").await;
+    host.go_on().await;
+    assert_eq!(host.running(), "app.service helper.service");
+}
+
+#[tokio::test]
 async fn replicas_that_are_to_stay_up_come_back_after_isolate_and_those_that_are_done_do_not() {
     let mut host = Host::new().await;
     let once = "[Service]\nType=oneshot\nExecStart=/bin/once\n";

@@ -178,18 +178,21 @@ impl Manager {
 
     /// What a start of a unit would do to others; of what is not loaded only by the unit's own
     /// word.
-    pub(super) fn bonds(&mut self, name: &UnitName) -> Bonds {
+    pub(super) fn bonds(&mut self, name: &UnitName) -> Option<Bonds> {
         self.load(name);
         let settings = self.units.get(name).map(|unit| unit.settings.clone());
         let (Some(settings), mut rivals) = (settings, self.rivals(name)) else {
-            return Bonds::default();
+            return Some(Bonds::default());
         };
         self.forget_if_idle(name);
+        if settings.goes_unneeded {
+            return None;
+        }
         let stopped = |other: &&UnitName| self.rests.get(*other) == Some(&Rest::Stopped);
         let required = settings.requires.iter().filter(stopped).cloned();
         let needs = settings.binds_to.iter().cloned().chain(required).collect();
         rivals.extend(settings.conflicts);
-        Bonds { needs, rivals }
+        Some(Bonds { needs, rivals })
     }
 
     /// A start that failed takes along the starts that wait for it.

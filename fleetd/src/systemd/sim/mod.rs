@@ -472,7 +472,7 @@ impl Systemd for SimSystemd {
 
     async fn bonds(&self, name: &UnitName) -> Result<Option<Bonds>, SystemdError> {
         self.call(|c| c.outcome += 1).await?;
-        Ok(Some(self.manager().bonds(name)))
+        Ok(self.manager().bonds(name))
     }
 
     fn jobs_in_flight(&self) -> usize {

@@ -19,6 +19,8 @@ pub(super) struct Settings {
     pub(super) dies: Option<(Duration, i32)>,
     /// `RefuseManualStop=`.
     pub(super) refuses_stop: bool,
+    /// `StopWhenUnneeded=`. Nothing stops for it here.
+    pub(super) goes_unneeded: bool,
     /// `no`, `always`, `on-failure`, `on-success`.
     pub(super) restart: String,
     pub(super) restart_after: Duration,
@@ -74,6 +76,7 @@ impl Settings {
             ),
             dies: last("Service", "ExecStart").and_then(dies),
             refuses_stop: last("Unit", "RefuseManualStop") == Some("yes"),
+            goes_unneeded: last("Unit", "StopWhenUnneeded") == Some("yes"),
             restart,
             restart_after: time("Service", "RestartSec", Duration::from_millis(100)),
             start_limit: (!window.is_zero() && burst > 0).then_some((burst, window)),
