@@ -28,7 +28,9 @@ use unit::Manager;
 
 mod bound;
 mod ends;
+mod files;
 mod process;
+mod reboot;
 mod settings;
 mod unit;
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::unit_file::UnitFile;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -41,12 +40,12 @@ pub(super) enum Then {
 pub(super) struct Unit {
     pub(super) settings: Settings,
     /// The text that its process was started with.
-    runs: String,
+    pub(super) runs: String,
     /// … and the environment.
-    environment: Vec<String>,
-    load: &'static str,
+    pub(super) environment: Vec<String>,
+    pub(super) load: &'static str,
     /// Whether systemd goes by a file of the host's own.
-    is_hosts: bool,
+    pub(super) is_hosts: bool,
     pub(super) active: &'static str,
     pub(super) sub: &'static str,
     pub(super) job: Option<(u32, Job)>,
@@ -55,11 +54,11 @@ pub(super) struct Unit {
     pub(super) invocation: u64,
     /// When its watchdog ends it.
     pub(super) watched_until: Option<Instant>,
-    starts: VecDeque<Instant>,
+    pub(super) starts: VecDeque<Instant>,
     /// The links as they were when it was loaded, or at the last reload.
-    wants: BTreeSet<UnitName>,
+    pub(super) wants: BTreeSet<UnitName>,
     /// Changes with each step; a timer of an older one does nothing.
-    epoch: u64,
+    pub(super) epoch: u64,
 }
 
 pub(super) struct Manager {
@@ -95,7 +94,7 @@ pub(super) struct Manager {
     /// Jobs whose turn has not come; also restarts by `Restart=`, which are no jobs.
     pub(super) waiting: BTreeMap<UnitName, Job>,
     pub(super) units: BTreeMap<UnitName, Unit>,
-    jobs: Arc<Jobs>,
+    pub(super) jobs: Arc<Jobs>,
     pub(super) last_job: u32,
     /// How often units were restarted by `Restart=`: to everybody else, jobs of others.
     pub(super) own_restarts: u64,
@@ -164,22 +163,6 @@ impl Manager {
         self.units.get(name).map_or_else(fresh, |unit| unit.outcome.clone())
     }
 
-    pub(super) fn reload(&mut self) {
-        let names: Vec<UnitName> = self.units.keys().cloned().collect();
-        for name in names {
-            let is_hosts = self.is_hosts(&name);
-            let settings = self.settings(&name);
-            let wants = self.links.get(&name).cloned().unwrap_or_default();
-            let Some(unit) = self.units.get_mut(&name) else { continue };
-            unit.wants = wants;
-            unit.is_hosts = is_hosts;
-            unit.load = settings.as_ref().map_or("not-found", |settings| settings.load);
-            if let Some(settings) = settings {
-                unit.settings = settings;
-            }
-        }
-    }
-
     pub(super) fn reset_failed(&mut self, name: &UnitName) {
         if let Some(unit) = self.units.get_mut(name) {
             unit.starts.clear();
@@ -191,86 +174,8 @@ impl Manager {
         self.forget_if_idle(name);
     }
 
-    /// Links a unit that fleet wrote, as its `[Install]` section says.
-    pub(super) fn enable(&mut self, name: &UnitName) -> Result<(), String> {
-        let Some((text, _)) = self.files.get(name) else {
-            return Err(format!("Unit {name} does not exist"));
-        };
-        let file = UnitFile::parse_lenient(text);
-        let mut aliases = file.values("Install", "Alias").flat_map(str::split_whitespace);
-        if let Some(alias) =
-            aliases.find(|alias| UnitName::trusted(*alias).suffix() != name.suffix())
-        {
-            return Err(format!("Cannot alias {name} as {alias}."));
-        }
-        let by = ["WantedBy", "RequiredBy"]
-            .into_iter()
-            .flat_map(|key| file.values("Install", key))
-            .flat_map(str::split_whitespace);
-        for target in by {
-            self.links.entry(UnitName::trusted(target)).or_default().insert(name.clone());
-        }
-        Ok(())
-    }
-
-    pub(super) fn disable(&mut self, name: &UnitName) {
-        self.links.retain(|_, wanted| {
-            wanted.remove(name);
-            !wanted.is_empty()
-        });
-    }
-
-    /// `systemctl soft-reboot`: all that runs is stopped, and systemd begins anew. `/run` stays,
-    /// with the files and links in it.
-    pub(super) fn soft_reboot(&mut self) {
-        let up: Vec<UnitName> =
-            self.units.keys().filter(|name| self.is_up(name)).cloned().collect();
-        for name in up {
-            self.clean_up(&name);
-            self.observer.iter().for_each(|observer| observer(&name, "inactive", &[]));
-            self.rests.insert(name, Rest::Stopped);
-        }
-        self.children.clear();
-        self.waiting.clear();
-        self.units.clear();
-        self.timers.clear();
-        self.user_space += 1;
-        self.has_run.clear();
-    }
-
-    /// `systemctl isolate`: all that runs is stopped but for `kept`.
-    pub(super) fn isolate(&mut self, kept: &[UnitName]) {
-        let up: Vec<UnitName> = self
-            .units
-            .keys()
-            .filter(|name| self.is_up(name) && !kept.contains(name))
-            .cloned()
-            .collect();
-        for name in up {
-            let _ = self.install(&name, Job::Stop); // it is loaded: nothing refuses
-        }
-        self.settle();
-    }
-
     pub(super) fn rest(&self, name: &UnitName) -> Rest {
         self.rests.get(name).copied().unwrap_or(Rest::Unknown)
-    }
-
-    pub(super) fn reboot(&mut self) {
-        self.user_space += 1;
-        self.has_run.clear();
-        self.rests.clear();
-        for name in self.units.keys() {
-            self.observer.iter().for_each(|observer| observer(name, "inactive", &[]));
-        }
-        self.children.values().for_each(Child::kill);
-        self.children.clear();
-        self.waiting.clear();
-        self.units.clear();
-        self.links.clear();
-        self.files.clear();
-        self.drop_ins.clear();
-        self.timers.clear();
     }
 
     /// Takes a job, and runs it unless it has to wait. `None`: there was nothing to stop.
@@ -502,72 +407,6 @@ impl Manager {
 
     pub(super) fn is_up(&self, name: &UnitName) -> bool {
         self.units.get(name).is_some_and(|unit| !matches!(unit.active, "inactive" | "failed"))
-    }
-
-    /// Loads the unit unless it is, and says how that went.
-    pub(super) fn load(&mut self, name: &UnitName) -> Option<&'static str> {
-        if let Some(unit) = self.units.get(name) {
-            return Some(unit.load);
-        }
-        let settings = self.settings(name)?;
-        let is_hosts = self.is_hosts(name);
-        let outcome = JobOutcome { result: "success".to_string(), ..JobOutcome::default() };
-        let (load, starts) = (settings.load, VecDeque::new());
-        let wants = self.links.get(name).cloned().unwrap_or_default();
-        let unit = Unit {
-            settings,
-            runs: String::new(),
-            environment: Vec::new(),
-            load,
-            is_hosts,
-            active: "inactive",
-            sub: "dead",
-            job: None,
-            outcome,
-            invocation: 0,
-            watched_until: None,
-            starts,
-            wants,
-            epoch: 0,
-        };
-        self.units.insert(name.clone(), unit);
-        Some(load)
-    }
-
-    fn settings(&self, name: &UnitName) -> Option<Settings> {
-        match (self.ours(name), self.hosts(name)) {
-            (Some((text, drop_in)), _) if !self.is_hosts(name) => {
-                Some(Settings::read(name, text, self.drop_ins.get(name).unwrap_or(drop_in)))
-            }
-            (_, Some((_, text))) => Some(Settings::read(name, text, "")),
-            _ => None,
-        }
-    }
-
-    fn ours(&self, name: &UnitName) -> Option<&(String, String)> {
-        [Some(name.clone()), name.template()].iter().flatten().find_map(|name| self.files.get(name))
-    }
-
-    fn hosts(&self, name: &UnitName) -> Option<&(String, String)> {
-        [Some(name.clone()), name.template()]
-            .iter()
-            .flatten()
-            .find_map(|name| self.host_files.get(name))
-    }
-
-    /// Whether the host's own file is the one that systemd would read.
-    fn is_hosts(&self, name: &UnitName) -> bool {
-        self.hosts(name)
-            .is_some_and(|(path, _)| path.starts_with("/etc/") || self.ours(name).is_none())
-    }
-
-    pub(super) fn taken_over(&self, name: &UnitName) -> Option<TakenOver> {
-        self.ours(name)?;
-        let (path, _) = self.hosts(name).filter(|_| self.is_hosts(name))?;
-        Some(TakenOver {
-            path: path.clone(),
-            in_force: self.units.get(name).is_none_or(|unit| unit.is_hosts),
-        })
     }
 }
 

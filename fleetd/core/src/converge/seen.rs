@@ -1,0 +1,188 @@
+//! A unit as it is on this host: what fleet noted of it, and what systemd says.
+
+use serde::{Deserialize, Serialize};
+
+use super::Trouble;
+use crate::name::UnitName;
+use crate::unit_file::ShortHash;
+
+/// What fleet knows of a unit that it wrote on this host; kept on disk beside the unit until the
+/// unit is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// The record that it comes from.
+    pub unit: UnitName,
+    /// The text's number.
+    pub revision: u64,
+    /// The text's short hash.
+    pub hash: ShortHash,
+    /// Whether it was started since it was written. A unit that ended by itself is not started
+    /// again.
+    pub launched: bool,
+    /// How many of the restarts asked for were carried out.
+    pub restart: u64,
+    /// What it was started under, if it is fenced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<FencedBy>,
+    /// Whether its text says that it ends by itself (`Type=oneshot`).
+    pub oneshot: bool,
+    /// Whether it stays up when its program has ended (`RemainAfterExit=`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remains: bool,
+    /// Whether it was enabled, as its `[Install]` section says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enabled: bool,
+    /// Whether it has no file of its own but runs its template's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
+    /// Whether an older text of it had been started when it was written, and was neither stopped
+    /// nor restarted since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
+    /// Whether its stop, or its start after a failure, was about to be asked for. If fleetd crashed
+    /// then, what is down did not end by itself: it was stopped, or its failure was cleared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopping: bool,
+    /// Whether its start was about to be asked for. If fleetd crashed then, what runs was started
+    /// by fleet, not by a socket or timer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub starting: bool,
+    /// Whether its files were about to be written: they are of this text, or of another, or not
+    /// there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub writing: bool,
+    /// Whether it was launched in an earlier start of user space, which a soft-reboot ended: what
+    /// is down was stopped by that, unless systemd itself has started it since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub earlier: bool,
+    /// Whether it is known to have ended by itself since its last start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
+    /// Whether its text binds it to other units (`BindsTo=`, `Requires=`, `Requisite=`): its start
+    /// starts those, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bound: bool,
+}
+
+/// What a fenced unit on a host is started under; both stand in its drop-in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FencedBy {
+    /// Its placement's token.
+    pub token: u64,
+    /// The life of the keeper. systemd starts it in no other one.
+    pub life: i64,
+}
+
+/// One unit of this host that fleet wrote or should write.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Seen {
+    /// What fleet knows of it; `None` if it wrote no such unit.
+    pub marker: Option<Marker>,
+    /// What systemd says; `None` if it has not loaded the unit, which then is inactive.
+    pub systemd: Option<SystemdState>,
+    /// Its restarts so far.
+    pub trouble: Trouble,
+    /// Whether it is up for too short a time to tell whether it stays up.
+    pub settling: bool,
+    /// That systemd stopped it though fleet had not asked, if it is down and this is known.
+    pub stopped: Option<Stopped>,
+    /// Whether it is down, and how that came about is about to be known.
+    pub asking: bool,
+}
+
+/// A unit that is down because systemd stopped it, though fleet had not asked for that: for another
+/// unit's sake (`BindsTo=`, `PartOf=`, `Conflicts=`), for a target that was isolated, or by hand.
+/// It has not done its work. Names are systemd's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stopped {
+    /// What it is bound to or requires and is not up: a start would start that, too.
+    pub needs: Vec<UnitName>,
+    /// What is up and conflicts with it: a start would stop that.
+    pub rivals: Vec<UnitName>,
+}
+
+impl Stopped {
+    /// What it waits for before it is started again, for the report.
+    pub(super) fn waits(&self) -> Option<String> {
+        if let Some(need) = self.needs.first() {
+            return Some(format!("systemd stopped it; it is started again when {need} is up"));
+        }
+        let rival = self.rivals.first()?;
+        Some(format!(
+            "systemd stopped it; it is started again when {rival}, which conflicts, is down"
+        ))
+    }
+}
+
+/// What systemd says of a loaded unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SystemdState {
+    /// `loaded`, `bad-setting`…
+    pub load: String,
+    /// `active`, `failed`…
+    pub active: String,
+    /// `running`, `dead`…
+    pub sub: String,
+    /// Whether a job for it is queued or running: then its state is on the move, and nothing is
+    /// asked on top.
+    pub job: bool,
+}
+
+impl Marker {
+    /// Whether a unit that is down after it was started is done, rather than down.
+    ///
+    /// A replica of a service that ended is not running, whatever its exit; a unit submitted by
+    /// name may be done. Not a fenced one: systemd may have stopped it for the keeper's sake, which
+    /// looks the same. A one-shot ends by itself, and so does what is no service: a timer that
+    /// elapsed (`RemainAfterElapse=no`), a path or a target that was needed no longer.
+    pub fn has_done_its_work(&self) -> bool {
+        let runs_on = self.unit.systemd_name().suffix() == "service" && !self.oneshot;
+        !(runs_on && (self.unit.is_template() || self.fence.is_some()))
+    }
+
+    /// Whether fleet asked for its start, or was about to.
+    pub fn asked_for(&self) -> bool {
+        self.launched || self.starting
+    }
+}
+
+/// Whether a start that fleet asked for is still queued or under way; it may never end. A stop
+/// takes its place.
+pub(super) fn hanging(seen: &Seen) -> bool {
+    let asked_for = seen.marker.as_ref().is_some_and(Marker::asked_for);
+    asked_for
+        && seen.systemd.as_ref().is_some_and(|state| state.job && state.active != "deactivating")
+}
+
+/// Whether it runs, or is on its way up, because fleet launched it.
+pub(super) fn running_by_us(seen: &Seen) -> bool {
+    let asked_for = seen.marker.as_ref().is_some_and(Marker::asked_for);
+    asked_for && (matches!(phase(seen), Phase::Up | Phase::Activating) || hanging(seen))
+}
+
+/// systemd's states by what they mean here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Runs, or is being reloaded.
+    Up,
+    /// On its way up, or between systemd's own restarts, with no job of ours.
+    Activating,
+    /// A job is under way, or it is stopping: wait.
+    Moving,
+    /// Not running, ended well or never started.
+    Down,
+    /// Not running, and systemd says failed, or could not read it.
+    Failed,
+}
+
+pub(super) fn phase(seen: &Seen) -> Phase {
+    let Some(state) = &seen.systemd else { return Phase::Down };
+    match state.active.as_str() {
+        _ if state.job => Phase::Moving,
+        "active" | "reloading" | "refreshing" => Phase::Up,
+        "activating" => Phase::Activating,
+        "deactivating" | "maintenance" => Phase::Moving,
+        "failed" => Phase::Failed,
+        _ => Phase::Down,
+    }
+}

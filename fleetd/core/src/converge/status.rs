@@ -1,0 +1,57 @@
+//! What an agent reports of an instance.
+
+use super::seen::{Phase, phase};
+use super::{Seen, SystemdState};
+use crate::model::InstanceStatus;
+
+/// What is said of an instance in the report.
+pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
+    let written = seen.marker.as_ref().filter(|marker| !marker.writing);
+    let state = seen.systemd.clone().unwrap_or_else(|| SystemdState {
+        load: if written.is_some() { "loaded" } else { "not-found" }.to_string(),
+        active: "inactive".to_string(),
+        sub: "dead".to_string(),
+        job: false,
+    });
+    // With a job queued the unit is on its way, whatever state it is still in: a start just asked
+    // for is not "ended".
+    let refused = seen.trouble.message.is_some() && seen.systemd.is_none();
+    let state = if refused {
+        SystemdState { active: "failed".to_string(), sub: "failed".to_string(), ..state }
+    } else {
+        state
+    };
+    let queued = state.job && ["inactive", "failed"].contains(&state.active.as_str());
+    // A job on a running unit is its stop or restart, not carried out yet: who counts what is up
+    // must not count on it.
+    let stopping = state.job && state.active == "active";
+    let state =
+        if stopping { SystemdState { active: "deactivating".to_string(), ..state } } else { state };
+    // What failed and has just been started again is on its way up until it has stayed up.
+    let again = seen.settling && seen.trouble.failures > 0 && state.active == "active";
+    let (active, sub) = ("activating".to_string(), "settling".to_string());
+    let state = if again { SystemdState { active, sub, ..state } } else { state };
+    let down = ["inactive", "failed"].contains(&state.active.as_str()) && !queued;
+    let ended = phase(seen) == Phase::Down
+        && !refused
+        && seen.stopped.is_none()
+        && !seen.asking
+        && written.is_some_and(|marker| marker.launched && marker.has_done_its_work());
+    let waits = down && !ended && seen.trouble.failures > 0;
+    InstanceStatus {
+        load: state.load,
+        active: if queued { "activating".to_string() } else { state.active },
+        sub: if queued { "queued".to_string() } else { state.sub },
+        since_ms,
+        hash: written.map(|marker| marker.hash.clone()).unwrap_or_default(),
+        launched: seen.marker.as_ref().is_some_and(|marker| marker.launched),
+        ended,
+        restart: seen.marker.as_ref().map_or(0, |marker| marker.restart),
+        restarts: seen.trouble.failures,
+        settling: seen.settling,
+        next_try_ms: waits.then_some(seen.trouble.not_before_ms),
+        gave_up: seen.trouble.gave_up(),
+        message: seen.trouble.message.clone().or_else(|| seen.stopped.as_ref()?.waits()),
+        ..InstanceStatus::default()
+    }
+}

@@ -1,0 +1,73 @@
+//! Failures of an instance: pauses, and when to give up.
+
+use crate::unit_file::ShortHash;
+
+/// How often the agent restarts a failing instance before it says that it gave up. It goes on
+/// trying after that.
+pub const RESTART_LIMIT: u32 = 5;
+
+/// The pause after the first restart of a failing instance, in milliseconds; doubles with each. The
+/// first restart is at once.
+pub const FIRST_PAUSE_MS: u64 = 1_000;
+
+/// The longest such pause, in milliseconds.
+pub const LONGEST_PAUSE_MS: u64 = 60_000;
+
+/// How long an instance must run for its failures to be forgotten, in milliseconds.
+pub const RAN_WELL_MS: u64 = 60_000;
+
+/// An instance's recent failures on this host. Lost with the agent: a new one is patient anew.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trouble {
+    /// Restarts, and steps that failed, since it last ran well.
+    pub failures: u32,
+    /// Not to be touched before, in milliseconds since 1970.
+    pub not_before_ms: u64,
+    /// What went wrong with a step, in systemd's or the file system's words.
+    pub message: Option<String>,
+    /// The short hash of the text that all of this is about.
+    pub text: ShortHash,
+}
+
+impl Trouble {
+    /// Counts one more restart or failed step.
+    pub fn again(&mut self, now_ms: u64, message: Option<String>) {
+        let pause = FIRST_PAUSE_MS.saturating_mul(1 << self.failures.min(20)).min(LONGEST_PAUSE_MS);
+        self.failures += 1;
+        self.not_before_ms = now_ms + pause;
+        self.message = message;
+    }
+
+    /// Counts a restart by systemd itself (`Restart=`) as one by the agent: at most one a pause,
+    /// however many there were.
+    pub fn restarted_by_systemd(&mut self, now_ms: u64) {
+        if now_ms >= self.not_before_ms {
+            self.again(now_ms, self.message.clone());
+        }
+    }
+
+    /// Forgets the failures of another text, which say nothing of this one; true if it was another.
+    pub fn keep_only_of(&mut self, text: &ShortHash) -> bool {
+        let other = self.text != *text;
+        if other {
+            *self = Trouble { text: text.clone(), ..Trouble::default() };
+        }
+        other
+    }
+
+    /// Whether the leader should try another machine.
+    pub fn gave_up(&self) -> bool {
+        self.failures >= RESTART_LIMIT
+    }
+
+    /// Forgets failures of an instance that has been running well since `since_ms`.
+    pub fn forget_if_well(&mut self, active: bool, since_ms: u64, now_ms: u64) {
+        if active
+            && self.failures > 0
+            && now_ms.saturating_sub(since_ms) >= RAN_WELL_MS
+            && now_ms >= self.not_before_ms
+        {
+            *self = Trouble { text: std::mem::take(&mut self.text), ..Trouble::default() };
+        }
+    }
+}
