@@ -74,7 +74,7 @@ impl Host {
         if let Some(sim) = &self.sim {
             match text {
                 FAILS => sim.fail(name, "exit-code", 3),
-                text if text.starts_with(SILENT) || text.starts_with(KEEPS) => {
+                text if text.contains("systemd-notify --ready") => {
                     sim.run_program(name, Arc::new(says_ready))
                 }
                 _ if text.ends_with(STUBBORN) => sim.stops_slowly(name, PATIENCE),
