@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleet_core::check::StoreCheck;
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::describe::{Operation, Resource};
 use super::error::ApiError;
+use super::query::Asked;
 use super::{Api, remote};
 
 /// What of the API is answered here.
@@ -54,14 +55,8 @@ pub(super) async fn check(State(api): State<Api>) -> Result<Json<StoreCheck>, Ap
 
 /// The leader has what it planned last, and whoever led has what it planned then; another machine's
 /// API asks them.
-pub(super) async fn snapshot(
-    State(api): State<Api>,
-    Query(query): Query<Vec<(String, String)>>,
-) -> Result<Response, ApiError> {
-    let value = |key: &str| {
-        query.iter().rev().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str())
-    };
-    let digest = value("plan");
+pub(super) async fn snapshot(State(api): State<Api>, asked: Asked) -> Result<Response, ApiError> {
+    let digest = asked.value("plan");
     if let Some(saved) = api.replays.find(digest) {
         return Ok(Json(&*saved).into_response());
     }
@@ -72,7 +67,7 @@ pub(super) async fn snapshot(
         ),
         None => "the leader has planned nothing yet".to_string(),
     };
-    if value("machine").is_some() {
+    if asked.value("machine").is_some() {
         return Err(ApiError::new(StatusCode::NOT_FOUND, not_here()));
     }
     let mirror = api.store().read_all().await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use fleet_core::event::Event;
@@ -21,6 +21,7 @@ use super::Api;
 use super::describe::{Operation, Resource};
 use super::error::ApiError;
 use super::guests::Source;
+use super::query::Asked;
 use crate::process::panics;
 use crate::store::kv::WatchEvent;
 use crate::store::{StoreError, StoredEvent};
@@ -63,20 +64,16 @@ pub(super) fn routes() -> Vec<Resource> {
 pub(super) async fn list(
     State(api): State<Api>,
     source: Source,
-    Query(query): Query<Vec<(String, String)>>,
+    asked: Asked,
 ) -> Result<Response, ApiError> {
-    let value = |key: &str| {
-        query.iter().rev().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str())
-    };
-    let unit = value("unit")
+    let unit = asked
+        .value("unit")
         .map(UnitName::parse)
         .transpose()
         .map_err(|error| ApiError::invalid(error.to_string()))?;
-    let wanted = Wanted { unit, machine: value("machine").map(str::to_string) };
-    let lines = value("lines").map(str::parse::<usize>).transpose();
-    let lines =
-        lines.map_err(|_| ApiError::invalid("lines must be a number"))?.unwrap_or(usize::MAX);
-    let follow = value("follow").is_some_and(|v| v == "true" || v == "1");
+    let wanted = Wanted { unit, machine: asked.value("machine").map(str::to_string) };
+    let lines = asked.number("lines")?.unwrap_or(usize::MAX);
+    let follow = asked.flag("follow");
     let (stored, revision) = api.store().events().await?;
     let last = stored.last().map(|stored| stored.id.clone()).unwrap_or_default();
     let mut events: Vec<Event> =

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use fleet_core::model::Snapshot;
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Held, Until};
@@ -17,6 +17,7 @@ use fleet_core::wire::{FenceWait, Fencing, FencingPage, KeeperLease, OwnFencing}
 
 use super::describe::{Operation, Resource};
 use super::error::ApiError;
+use super::query::Asked;
 use super::{Api, remote};
 use crate::keeper;
 use crate::process::clock;
@@ -54,15 +55,12 @@ pub(super) fn routes() -> Vec<Resource> {
 
 pub(super) async fn own(
     State(api): State<Api>,
-    Query(query): Query<Vec<(String, String)>>,
+    asked: Asked,
 ) -> Result<Json<OwnFencing>, ApiError> {
-    let value = |key: &str| {
-        query.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, value)| value.as_str())
-    };
-    if let Some(machine) = value("machine") {
+    if let Some(machine) = asked.value("machine") {
         remote::must_be_here(&api, machine)?;
     }
-    let unit = value("unit").map(UnitName::trusted);
+    let unit = asked.value("unit").map(UnitName::trusted);
     Ok(Json(known_here(&api, unit.as_ref())))
 }
 

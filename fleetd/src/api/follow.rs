@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -23,6 +23,7 @@ use super::copies::Follower;
 use super::describe::{self, Operation, Resource};
 use super::error::ApiError;
 use super::guests::Source;
+use super::query::Asked;
 use crate::process::panics;
 use crate::store::Mirror;
 
@@ -59,13 +60,9 @@ pub(super) fn routes() -> Vec<Resource> {
 pub(super) async fn follow(
     State(api): State<Api>,
     source: Source,
-    Query(query): Query<Vec<(String, String)>>,
+    asked: Asked,
 ) -> Result<Response, ApiError> {
-    let names = query
-        .iter()
-        .filter(|(key, _)| key == "unit")
-        .map(|(_, name)| UnitName::parse(name))
-        .collect::<Result<Vec<_>, _>>();
+    let names = asked.all("unit").map(UnitName::parse).collect::<Result<Vec<_>, _>>();
     let names = names.map_err(|error| ApiError::invalid(error.to_string()))?;
     if names.is_empty() || names.len() > MAX_UNITS {
         return Err(ApiError::invalid(format!(

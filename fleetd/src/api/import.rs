@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::handler::Handler;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,7 @@ use super::body::decode;
 use super::describe::{Operation, Resource};
 use super::door::json_only;
 use super::error::ApiError;
+use super::query::Asked;
 use crate::process::clock;
 use crate::process::panics;
 use crate::store::Mirror;
@@ -69,15 +70,12 @@ pub(super) async fn export(State(api): State<Api>) -> Result<Json<Export>, ApiEr
 
 pub(super) async fn import(
     State(api): State<Api>,
-    Query(query): Query<Vec<(String, String)>>,
+    asked: Asked,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
     json_only(&headers)?;
-    let flag = |name: &str| {
-        query.iter().any(|(key, value)| key == name && (value == "true" || value == "1"))
-    };
-    let (dry_run, replace) = (flag("dryRun"), flag("replace"));
+    let (dry_run, replace) = (asked.flag("dryRun"), asked.flag("replace"));
     let export: Export = decode(&body)?;
     if dry_run {
         let planned = plan(&api.store().read_all().await?, &export, replace)?;

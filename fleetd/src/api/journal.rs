@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::{MachineId, UnitName};
@@ -29,6 +29,7 @@ use super::describe::{self, Operation, Resource};
 use super::error::ApiError;
 use super::guests;
 use super::limits::MAX_LINE;
+use super::query::Asked;
 use super::remote::{self, Place, Reach};
 use crate::process::clock;
 use crate::process::panics;
@@ -145,15 +146,14 @@ pub(super) async fn journal(
     State(api): State<Api>,
     client: guests::Source,
     Path(name): Path<String>,
-    Query(query): Query<Vec<(String, String)>>,
+    asked: Asked,
 ) -> Result<Response, ApiError> {
-    let value = |key: &str| query.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
-    let wish = Arc::new(Wish::read(value)?);
+    let wish = Arc::new(Wish::read(&asked)?);
     let name = remote::parse(&name)?;
     // Of one client; other machines ask for one journal each.
     let mut place = None;
     let (sender, receiver) = mpsc::channel(16);
-    if let Some(machine) = value("machine") {
+    if let Some(machine) = asked.value("machine") {
         let place = remote::here(&api, name, machine)?;
         let source = Source::new(&api, client, place, &wish, String::new(), &sender);
         let first = source.open(wish.ago_ms).await?;
@@ -200,22 +200,17 @@ fn may_be_several(cluster: &Cluster, name: &UnitName) -> bool {
 }
 
 impl Wish {
-    fn read<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Result<Wish, ApiError> {
-        let number = |key: &str| {
-            value(key)
-                .map(|text| text.parse::<u32>().map_err(|_| format!("{key} must be a number")))
-        };
-        let flag = |key: &str| value(key).is_some_and(|v| v == "true" || v == "1");
-        let output = value("output").unwrap_or("short");
+    fn read(asked: &Asked) -> Result<Wish, ApiError> {
+        let output = asked.value("output").unwrap_or("short");
         if !OUTPUTS.contains(&output) {
             return Err(ApiError::invalid(format!("output must be one of {}", OUTPUTS.join(", "))));
         }
         Ok(Wish {
-            lines: number("lines").transpose().map_err(ApiError::invalid)?.unwrap_or(10),
-            follow: flag("follow"),
+            lines: asked.number("lines")?.unwrap_or(10),
+            follow: asked.flag("follow"),
             output: output.to_string(),
-            notes: flag("notes"),
-            ago_ms: number("agoMs").transpose().map_err(ApiError::invalid)?.map(u64::from),
+            notes: asked.flag("notes"),
+            ago_ms: asked.number::<u32>("agoMs")?.map(u64::from),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::MachineId;
@@ -19,6 +19,7 @@ use super::door::json_or_nothing;
 use super::error::ApiError;
 use super::page::Page;
 use super::page::paged;
+use super::query::Asked;
 use super::{Api, settings, written};
 use crate::process::clock;
 use crate::store::Part;
@@ -58,9 +59,9 @@ pub(super) fn routes() -> Vec<Resource> {
 
 pub(super) async fn list(
     State(api): State<Api>,
-    Query(query): Query<Vec<(String, String)>>,
+    asked: Asked,
 ) -> Result<Json<wire::MachinePage>, ApiError> {
-    let page = Page::of(&query)?;
+    let page = Page::of(&asked)?;
     let mirror = api.store().read(&[Part::Machines, Part::Assignments]).await?;
     let all = mirror.cluster().machines();
     let (machines, next_page_token) = page.cut(&all);

@@ -48,6 +48,7 @@ mod openapi;
 mod page;
 mod plans;
 mod process;
+mod query;
 mod remote;
 mod revisions;
 mod routes;

@@ -8,14 +8,10 @@ use serde_json::json;
 
 use super::describe::Operation;
 use super::error::ApiError;
+use super::query::Asked;
 
 /// The largest page that a client may ask for with `pageSize`.
 pub(super) const LARGEST_PAGE: usize = 10_000;
-
-/// Whether a request wants a list without what costs most: our own `brief`.
-pub(super) fn is_brief(query: &[(String, String)]) -> bool {
-    query.iter().any(|(key, value)| key == "brief" && (value == "true" || value == "1"))
-}
 
 /// A list that comes in pages.
 pub(super) fn paged(operation: Operation) -> Operation {
@@ -38,26 +34,18 @@ pub(super) struct Page {
 
 impl Page {
     /// Reads `nextPageToken` and our own `pageSize` from a request's query.
-    pub(super) fn of(query: &[(String, String)]) -> Result<Page, ApiError> {
-        let mut tokens =
-            query.iter().filter(|(key, _)| key == "nextPageToken").map(|(_, value)| value);
+    pub(super) fn of(asked: &Asked) -> Result<Page, ApiError> {
+        let mut tokens = asked.all("nextPageToken");
         let first = tokens.next();
         if tokens.next().is_some() {
             return Err(ApiError::invalid("too many values for page token"));
         }
-        let asked = query
-            .iter()
-            .rev()
-            .find(|(key, _)| key == "pageSize")
-            .map(|(_, value)| value.parse::<usize>());
-        let size = match asked {
+        let too_large =
+            || ApiError::invalid(format!("pageSize must be a number from 1 to {LARGEST_PAGE}"));
+        let size = match asked.number::<usize>("pageSize").map_err(|_| too_large())? {
             None => PAGE_ITEMS,
-            Some(Ok(size)) if (1..=LARGEST_PAGE).contains(&size) => size,
-            Some(_) => {
-                return Err(ApiError::invalid(format!(
-                    "pageSize must be a number from 1 to {LARGEST_PAGE}"
-                )));
-            }
+            Some(size) if (1..=LARGEST_PAGE).contains(&size) => size,
+            Some(_) => return Err(too_large()),
         };
         let number = match first.filter(|token| !token.is_empty()) {
             None => 1,
@@ -118,8 +106,7 @@ mod tests {
     use super::*;
 
     fn page(token: &str) -> Result<Page, String> {
-        Page::of(&[("nextPageToken".to_string(), token.to_string())])
-            .map_err(|error| format!("{error:?}"))
+        Page::of(&Asked::from([("nextPageToken", token)])).map_err(|error| format!("{error:?}"))
     }
 
     #[test]
@@ -144,9 +131,8 @@ mod tests {
         let items: Vec<u32> = (0..70_000).collect();
         let mut token = encode(1, 65_530);
         for expected in 65_529..70_000 {
-            let query = [("pageSize", "1"), ("nextPageToken", &token)]
-                .map(|(k, v)| (k.to_string(), v.to_string()));
-            let (page, next) = Page::of(&query).unwrap().cut(&items);
+            let asked = Asked::from([("pageSize", "1"), ("nextPageToken", &token)]);
+            let (page, next) = Page::of(&asked).unwrap().cut(&items);
             assert_eq!(page, [expected]);
             token = next;
         }

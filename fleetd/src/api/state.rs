@@ -3,11 +3,12 @@
 use super::Api;
 use super::describe::{Operation, Resource};
 use super::error::ApiError;
+use super::page::Page;
 use super::page::paged;
-use super::page::{Page, is_brief};
+use super::query::Asked;
 use crate::store::Part;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use fleet_core::wire;
 use serde_json::json;
 
@@ -54,15 +55,13 @@ pub(super) fn routes() -> Vec<Resource> {
 
 pub(super) async fn list(
     State(api): State<Api>,
-    Query(query): Query<Vec<(String, String)>>,
+    asked: Asked,
 ) -> Result<Json<wire::UnitStatePage>, ApiError> {
-    let page = Page::of(&query)?;
-    let wanted = |key: &str| {
-        query.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, value)| value.as_str())
-    };
-    let (machine, unit) = (wanted("machineID"), wanted("unitName"));
+    let page = Page::of(&asked)?;
+    let (machine, unit) = (asked.value("machineID"), asked.value("unitName"));
     // Reports carry the first digits of hashes; the whole ones take reading every unit.
-    let mirror = api.store().read(if is_brief(&query) { &[Part::Reports] } else { PARTS }).await?;
+    let mirror =
+        api.store().read(if asked.flag("brief") { &[Part::Reports] } else { PARTS }).await?;
     let all = mirror.cluster().states(|name, id| {
         machine.is_none_or(|machine| id.as_str() == machine)
             && unit.is_none_or(|unit| name.as_str() == unit)

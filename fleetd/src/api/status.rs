@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::{MachineId, UnitName};
@@ -15,6 +15,7 @@ use super::describe::{self, Operation, Resource};
 use super::error::ApiError;
 use super::guests::Source;
 use super::limits::MAX_STATUS;
+use super::query::Asked;
 use super::remote::{Place, Reach, all_places, ask, here, nowhere, parse, read};
 use super::{Api, fencing};
 
@@ -62,9 +63,9 @@ pub(super) async fn status(
     State(api): State<Api>,
     source: Source,
     Path(name): Path<String>,
-    Query(query): Query<Vec<(String, String)>>,
+    asked: Asked,
 ) -> Result<Response, ApiError> {
-    let machine = query.iter().find(|(key, _)| key == "machine").map(|(_, id)| id.as_str());
+    let machine = asked.value("machine");
     let (places, mut fenced) = match machine {
         Some(_) => (find(&api, &name, machine).await?, Vec::new()),
         None => {

@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fleet_core::count::{CountError, scaled};
@@ -16,8 +16,9 @@ use super::body::{decode, decode_as_go};
 use super::describe::{self, Operation, Resource, WRITTEN};
 use super::door::json_only;
 use super::error::ApiError;
+use super::page::Page;
 use super::page::paged;
-use super::page::{Page, is_brief};
+use super::query::Asked;
 use super::submission::{
     Failed, Submission, is_global, owner, refused_count, restart_all, set_replicas,
 };
@@ -97,11 +98,11 @@ pub(super) fn routes() -> Vec<Resource> {
 
 pub(super) async fn list(
     State(api): State<Api>,
-    Query(query): Query<Vec<(String, String)>>,
+    asked: Asked,
     headers: HeaderMap,
 ) -> Result<Json<wire::UnitPage>, ApiError> {
-    let page = Page::of(&query)?;
-    if is_brief(&query) {
+    let page = Page::of(&asked)?;
+    if asked.flag("brief") {
         return brief_list(&api, page).await;
     }
     let mirror = api.store().read(PARTS).await?;
