@@ -50,6 +50,7 @@ mod plans;
 mod process;
 mod query;
 mod remote;
+mod retry;
 mod revisions;
 mod routes;
 mod settings;

@@ -18,9 +18,10 @@ use super::body::decode;
 use super::describe::{Operation, Resource, WRITTEN};
 use super::door::json_only;
 use super::error::ApiError;
-use super::submission::{Failed, Submission};
-use super::units::{RETRIES, known};
-use crate::store::{Part, StoreError, Versioned};
+use super::retry::until_not_overtaken;
+use super::submission::Submission;
+use super::units::known;
+use crate::store::{Part, Versioned};
 
 /// What of the API is answered here.
 pub(super) fn routes() -> Vec<Resource> {
@@ -88,10 +89,8 @@ pub(super) async fn rollback(
     json_only(&headers)?;
     let wish: wire::Rollback = decode(&body)?;
     let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
-    for _ in 0..RETRIES {
-        let Some(old) = api.store().unit(&name).await?.0 else {
-            return Err(ApiError::no_such_unit());
-        };
+    let roll_back = || async {
+        let old = api.store().unit(&name).await?.0.ok_or_else(ApiError::no_such_unit)?;
         let (to, text) = target(&old.value, wish.revision, api.store().texts_of(&name).await?)?;
         let body = wire::Unit {
             text: Some(text),
@@ -106,18 +105,14 @@ pub(super) async fn rollback(
             to,
             revision: record.revision + 1,
         };
-        match submission.rewrite(api.store(), old).await {
-            Err(Failed::Store(StoreError::Conflict(_))) => {}
-            Err(Failed::Store(error)) => return Err(error.into()),
-            Err(Failed::Refused(error)) => return Err(error),
-            Ok((_, revision)) => {
-                let mut response = Json(answer).into_response();
-                super::note_written(response.headers_mut(), revision, &submission.warnings);
-                return Ok(response);
-            }
-        }
-    }
-    Err(StoreError::Conflict(format!("the unit {name}")).into())
+        let (_, revision) = submission.rewrite(api.store(), old).await?;
+        Ok((answer, revision, submission.warnings))
+    };
+    let (answer, revision, warnings) =
+        until_not_overtaken(&format!("the unit {name}"), roll_back).await?;
+    let mut response = Json(answer).into_response();
+    super::note_written(response.headers_mut(), revision, &warnings);
+    Ok(response)
 }
 
 /// The text to go back to, and its number.

@@ -7,10 +7,8 @@ use fleet_core::name::MachineId;
 
 use super::Api;
 use super::error::ApiError;
-use crate::store::{StoreError, Versioned};
-
-/// How often a write that somebody else overtook is tried again.
-const RETRIES: usize = 5;
+use super::retry::until_not_overtaken;
+use crate::store::Versioned;
 
 /// A machine that is there, or of which anything is left.
 pub(super) fn is_known(snapshot: &Snapshot, id: &MachineId) -> bool {
@@ -30,7 +28,7 @@ pub(super) async fn rewrite(
     id: &MachineId,
     change: impl Fn(&mut Settings),
 ) -> Result<i64, ApiError> {
-    for _ in 0..RETRIES {
+    let rewrite = || async {
         let old = api.store().settings(id).await?;
         let revision = old.as_ref().map(|old| old.revision);
         let mut settings = old.map_or_else(
@@ -38,10 +36,7 @@ pub(super) async fn rewrite(
             |Versioned { value, .. }| value,
         );
         change(&mut settings);
-        match api.store().put_settings(id, &settings, revision).await {
-            Err(StoreError::Conflict(_)) => {}
-            other => return Ok(other?),
-        }
-    }
-    Err(StoreError::Conflict(format!("the settings of {id}")).into())
+        Ok(api.store().put_settings(id, &settings, revision).await?)
+    };
+    until_not_overtaken(&format!("the settings of {id}"), rewrite).await
 }

@@ -37,6 +37,12 @@ impl From<StoreError> for Failed {
     }
 }
 
+impl From<ApiError> for Failed {
+    fn from(error: ApiError) -> Failed {
+        Failed::Refused(error)
+    }
+}
+
 impl Submission {
     pub(super) fn read(name: &UnitName, body: wire::Unit) -> Result<Submission, ApiError> {
         let desired = match body.desired_state.as_str() {

@@ -19,17 +19,15 @@ use super::error::ApiError;
 use super::page::Page;
 use super::page::paged;
 use super::query::Asked;
+use super::retry::until_not_overtaken;
 use super::submission::{
     Failed, Submission, is_global, owner, refused_count, restart_all, set_replicas,
 };
 use super::{Api, fleet1, written};
-use crate::store::{Part, StoreError, Versioned};
+use crate::store::{Part, Versioned};
 
 /// Assignments and reports say where units are, and how far.
 const PARTS: &[Part] = &[Part::Units, Part::Assignments, Part::Reports];
-
-/// How often a write that somebody else overtook is tried again.
-pub(super) const RETRIES: usize = 8;
 
 /// What of the API is answered here.
 pub(super) fn routes() -> Vec<Resource> {
@@ -176,20 +174,13 @@ pub(super) async fn submit(
             .is_some_and(|old| old.value.desired == DesiredState::Launched);
     submission.restarts =
         is_fleet1 && submission.desired == Some(DesiredState::Launched) && restarts.end(&name);
-    for _ in 0..RETRIES {
-        match submission.write(api.store(), &name).await {
-            Err(Failed::Store(StoreError::Conflict(_))) => {}
-            Err(Failed::Store(error)) => return Err(error.into()),
-            Err(Failed::Refused(error)) => return Err(error),
-            Ok((status, revision)) => {
-                if begins_restart {
-                    restarts.begin(&name);
-                }
-                return Ok(written(status, revision, &submission.warnings));
-            }
-        }
+    let what = format!("the unit {name}");
+    let (status, revision) =
+        until_not_overtaken(&what, || submission.write(api.store(), &name)).await?;
+    if begins_restart {
+        restarts.begin(&name);
     }
-    Err(StoreError::Conflict(format!("the unit {name}")).into())
+    Ok(written(status, revision, &submission.warnings))
 }
 
 pub(super) async fn destroy(
@@ -203,23 +194,21 @@ pub(super) async fn destroy(
             .map(|revision| written(StatusCode::NO_CONTENT, revision, &[]))
             .ok_or_else(ApiError::no_such_unit);
     };
-    for _ in 0..RETRIES {
+    let destroy = || async {
         // A record that cannot be read can be destroyed, too: that is the way out.
-        let Some(old) = api.store().unit_revision(&name).await? else {
-            return Err(match owner(api.store(), &name).await? {
-                Some(template) => ApiError::conflict(format!(
-                    "{name} is a replica of {}; scale that down, or destroy it",
-                    template.value.name
-                )),
-                None => ApiError::no_such_unit(),
-            });
-        };
-        match api.store().delete_unit(&name, old).await {
-            Err(StoreError::Conflict(_)) => {}
-            other => return Ok(written(StatusCode::NO_CONTENT, other?, &[])),
+        if let Some(old) = api.store().unit_revision(&name).await? {
+            return Ok(api.store().delete_unit(&name, old).await?);
         }
-    }
-    Err(StoreError::Conflict(format!("the unit {name}")).into())
+        Err(Failed::Refused(match owner(api.store(), &name).await? {
+            Some(template) => ApiError::conflict(format!(
+                "{name} is a replica of {}; scale that down, or destroy it",
+                template.value.name
+            )),
+            None => ApiError::no_such_unit(),
+        }))
+    };
+    let revision = until_not_overtaken(&format!("the unit {name}"), destroy).await?;
+    Ok(written(StatusCode::NO_CONTENT, revision, &[]))
 }
 
 pub(super) async fn scale(
@@ -234,11 +223,9 @@ pub(super) async fn scale(
     if !name.is_template() {
         return Err(refused_count(CountError::NoTemplate(name)));
     }
-    for _ in 0..RETRIES {
-        let Some(Versioned { value: mut record, revision }) = api.store().unit(&name).await?.0
-        else {
-            return Err(ApiError::no_such_unit());
-        };
+    let set = || async {
+        let old = api.store().unit(&name).await?.0.ok_or_else(ApiError::no_such_unit)?;
+        let Versioned { value: mut record, revision } = old;
         let before = record.replicas.unwrap_or(0);
         let replicas =
             scaled(&name, is_global(&record.text), before, &scale).map_err(refused_count)?;
@@ -246,17 +233,13 @@ pub(super) async fn scale(
         if record.desired == DesiredState::Inactive {
             record.desired = DesiredState::Launched;
         }
-        match api.store().put_unit(&record, Some(revision), false).await {
-            Err(StoreError::Conflict(_)) => {}
-            Err(error) => return Err(error.into()),
-            Ok(revision) => {
-                let mut response = Json(wire::Scaled { name, before, replicas }).into_response();
-                response.headers_mut().insert(wire::REVISION_HEADER, revision.into());
-                return Ok(response);
-            }
-        }
-    }
-    Err(StoreError::Conflict(format!("the unit {name}")).into())
+        Ok((before, replicas, api.store().put_unit(&record, Some(revision), false).await?))
+    };
+    let (before, replicas, revision) =
+        until_not_overtaken(&format!("the unit {name}"), set).await?;
+    let mut response = Json(wire::Scaled { name, before, replicas }).into_response();
+    response.headers_mut().insert(wire::REVISION_HEADER, revision.into());
+    Ok(response)
 }
 
 pub(super) async fn restart(
@@ -270,28 +253,24 @@ pub(super) async fn restart(
         let wire::Restart {} = decode(&body)?;
     }
     let name = known(&name)?;
-    for _ in 0..RETRIES {
-        let Some(Versioned { value: mut record, revision }) = owner(api.store(), &name).await?
-        else {
-            return Err(ApiError::no_such_unit());
-        };
+    let restart = || async {
+        let old = owner(api.store(), &name).await?.ok_or_else(ApiError::no_such_unit)?;
+        let Versioned { value: mut record, revision } = old;
         if record.desired != DesiredState::Launched {
-            return Err(ApiError::conflict(format!(
+            return Err(Failed::Refused(ApiError::conflict(format!(
                 "unable to restart unit {name} in state {}",
                 record.desired
-            )));
+            ))));
         }
         if record.name == name {
             restart_all(&mut record);
         } else {
             *record.restart_of.entry(name.clone()).or_default() += 1;
         }
-        match api.store().put_unit(&record, Some(revision), false).await {
-            Err(StoreError::Conflict(_)) => {}
-            other => return Ok(written(StatusCode::ACCEPTED, other?, &[])),
-        }
-    }
-    Err(StoreError::Conflict(format!("the unit {name}")).into())
+        Ok(api.store().put_unit(&record, Some(revision), false).await?)
+    };
+    let revision = until_not_overtaken(&format!("the unit {name}"), restart).await?;
+    Ok(written(StatusCode::ACCEPTED, revision, &[]))
 }
 
 /// A name that a unit may have. There is none under any other.
