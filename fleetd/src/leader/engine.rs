@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use fleet_core::fence::Silence;
 use fleet_core::model::{FORMAT, Snapshot};
-use fleet_core::name::{MachineId, UnitName};
-use fleet_core::plan::{Change, Plan};
+use fleet_core::name::MachineId;
 use fleet_core::replay::Saved;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -54,9 +53,6 @@ const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// A plan that takes longer than this is worth a word: placements wait for it, leases do not.
 const SLOW_PLAN: Duration = Duration::from_secs(1);
-
-/// How many changes of one plan are logged one by one; the rest is counted.
-const LOGGED_CHANGES: usize = 20;
 
 /// Plans for the cluster while its machine leads.
 pub struct Engine {
@@ -262,10 +258,13 @@ impl Engine {
         now_ms: u64,
     ) -> Result<(Option<i64>, Option<u64>), StoreError> {
         if let Some((key, problem)) = mirror.corrupt().iter().next() {
-            error!(
+            let problem = format!(
                 "not planning while the document {key} cannot be read: {problem}; repair or \
                     delete it with etcdctl"
             );
+            if let Some(problem) = memory.trouble.fresh(problem) {
+                error!("{problem}");
+            }
             return Ok((None, None));
         }
         for (key, problem) in
@@ -297,7 +296,6 @@ impl Engine {
             snapshot,
         });
         self.replays.planned(saved.clone(), &plan.held);
-        memory.say_what_waits(&plan);
         let waits_for_settling =
             !saved.snapshot.settling.is_empty() || (!sure && !plan.unplaced.is_empty());
         let wake_for_settling =
@@ -309,7 +307,6 @@ impl Engine {
         if revision.is_some() {
             self.replays.committed(saved);
             self.metrics.committed(&plan);
-            log(&plan);
         }
         Ok((revision, wake_at_ms))
     }
@@ -322,10 +319,8 @@ pub struct Memory {
     silence: Silence,
     /// Machines that are there only because etcd gave their leases more time.
     overdue: Overdue,
-    /// The fenced instances that wait, so that each is said once.
-    waiting: BTreeSet<(UnitName, MachineId)>,
-    /// Whether it was said that moves are slow.
-    slowed: bool,
+    /// Why nothing is planned, said once a minute.
+    trouble: Repeated,
     /// The longest plan that was said.
     longest: Duration,
     /// The documents that are passed over, so that each is said once.
@@ -359,23 +354,6 @@ impl Memory {
             snapshot.units.len(),
             snapshot.machines.len()
         );
-    }
-
-    fn say_what_waits(&mut self, plan: &Plan) {
-        if let Some(slowed) = plan.slowed.as_ref().filter(|_| !self.slowed) {
-            warn!("{slowed}");
-        }
-        self.slowed = plan.slowed.is_some();
-        let waiting: BTreeSet<_> =
-            plan.held.iter().map(|held| (held.instance.clone(), held.machine.clone())).collect();
-        let new = plan
-            .held
-            .iter()
-            .filter(|held| !self.waiting.contains(&(held.instance.clone(), held.machine.clone())));
-        for held in new.take(LOGGED_CHANGES) {
-            info!(unit = %held.instance, machine = %held.machine, "{}: {held}", held.instance);
-        }
-        self.waiting = waiting;
     }
 }
 
@@ -414,35 +392,4 @@ fn is_any_absent(snapshot: &Snapshot) -> bool {
     let is_absent =
         |id: &MachineId| !snapshot.machines.contains_key(id) && !snapshot.left.contains(id);
     snapshot.assignments.keys().any(is_absent)
-}
-
-fn log(plan: &Plan) {
-    for change in plan.changes.iter().take(LOGGED_CHANGES) {
-        match change {
-            Change::Place { instance, machine, why } => {
-                info!(unit = %instance, machine = %machine, "placed {instance} on {}: \
-                    {why}", machine.short())
-            }
-            Change::Retire { instance, machine, why } => {
-                info!(unit = %instance, machine = %machine, "took {instance} off {}: \
-                    {why}", machine.short())
-            }
-            Change::Update { instance, machine } => {
-                info!(unit = %instance, machine = %machine, "updated {instance} \
-                    on {}", machine.short())
-            }
-        }
-    }
-    if plan.changes.len() > LOGGED_CHANGES {
-        info!("… and {} changes more", plan.changes.len() - LOGGED_CHANGES);
-    }
-    for unplaced in &plan.unplaced {
-        let reasons: Vec<String> = unplaced
-            .misfits
-            .iter()
-            .map(|(misfit, machines)| format!("{machines} × {misfit}"))
-            .collect();
-        warn!(unit = %unplaced.unit, "no machine can run {} of \
-            {}: {}", unplaced.instances.len(), unplaced.unit, reasons.join("; "));
-    }
 }

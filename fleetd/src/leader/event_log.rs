@@ -9,6 +9,7 @@ use fleet_core::name::MachineId;
 use fleet_core::nowhere::Nowhere;
 use fleet_core::plan::Plan;
 use fleet_core::replay::Saved;
+use tracing::{info, warn};
 
 use crate::store::{Mirror, Store, StoreError, StoredEvent, Term};
 
@@ -20,6 +21,9 @@ pub const MAX_BYTES: usize = 4 << 20;
 
 /// How many events are dropped at once, so that one transaction in a hundred trims.
 const TRIMMED: usize = 100;
+
+/// How many items of one event are logged; the rest is counted.
+const LOGGED_ITEMS: usize = 20;
 
 /// The number of the event that ends a term; sorts behind all others of the term.
 const LAST: u64 = 999_999_999;
@@ -175,6 +179,7 @@ impl EventLog {
     }
 
     fn written(&mut self, event: &Event, told: Option<News>) {
+        log(event);
         self.kept.push_back((event.id.clone(), size(event)));
         self.bytes += size(event);
         self.next += 1;
@@ -182,6 +187,20 @@ impl EventLog {
             self.news = told;
             self.opening = None;
         }
+    }
+}
+
+/// The event's items, as `fleetctl events` shows them, for this machine's journal.
+fn log(event: &Event) {
+    for item in event.items.iter().take(LOGGED_ITEMS) {
+        let machine = item.machine.as_ref().map_or("", |machine| machine.as_str());
+        match item.what {
+            What::Lost | What::GaveUp | What::Nowhere | What::Slowed => warn!(machine, "{item}"),
+            _ => info!(machine, "{item}"),
+        }
+    }
+    if event.items.len() > LOGGED_ITEMS {
+        info!("… and {} more, in `fleetctl events`", event.items.len() - LOGGED_ITEMS);
     }
 }
 
