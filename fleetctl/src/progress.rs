@@ -103,6 +103,7 @@ pub(crate) fn describe(instance: &InstanceProgress, led: bool) -> String {
     if instance.machine.is_none() && instance.wanted {
         return match instance.misfits.first() {
             Some(misfit) => format!("no machine fits: {}", misfit.reason),
+            None if !instance.waits.is_empty() => instance.waits.clone(),
             None if led => "waiting for a machine".to_string(),
             None => "waiting for a leader".to_string(),
         };
@@ -117,8 +118,13 @@ pub(crate) fn describe(instance: &InstanceProgress, led: bool) -> String {
             let leaving = if instance.wanted { "" } else { ", to be stopped" };
             let next = status.next_try_ms.and_then(until).filter(|_| instance.wanted);
             let next = next.map_or_else(String::new, |wait| format!(", next try in {wait}"));
-            format!("{} ({}{restarts}{next}{leaving})", status.active, status.sub)
+            let waits = if instance.waits.is_empty() { "" } else { ": " };
+            format!(
+                "{} ({}{restarts}{next}{leaving}){waits}{}",
+                status.active, status.sub, instance.waits
+            )
         }
+        None if !instance.waits.is_empty() => instance.waits.clone(),
         None if instance.wanted => "placed, the machine has not reported it yet".to_string(),
         None => "waiting for the machine to let it go".to_string(),
     }
@@ -204,6 +210,9 @@ mod tests {
             "web@1.service  -  waiting for a leader"
         );
         assert_eq!(shown(vec![], true), "web@.service  -  waiting for the leader's decision");
+        let mut waits = instance("web@1.service", None);
+        waits.waits = "waiting for machine b".to_string();
+        assert_eq!(shown(vec![waits], true), "web@1.service  -  waiting for machine b");
         let mut misfit = instance("web@1.service", None);
         misfit.misfits = vec![MisfitCount { reason: "lacks region=eu".to_string(), machines: 2 }];
         assert_eq!(shown(vec![misfit], true), "web@1.service  -  no machine fits: lacks region=eu");

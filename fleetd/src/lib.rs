@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod api;
 pub mod config;
+pub mod copy;
 pub mod daemon;
 pub mod keeper;
 pub mod leader;

@@ -24,7 +24,7 @@ mod gist;
 pub mod glob;
 pub mod model;
 pub mod name;
-pub mod nowhere;
+pub mod outlook;
 pub mod plan;
 pub mod printable;
 pub mod replay;

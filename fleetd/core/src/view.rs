@@ -6,8 +6,7 @@ use std::sync::Arc;
 use crate::brief::Brief;
 use crate::model::{DesiredState, InstanceStatus, Leader, Placement, Snapshot, UnitRecord};
 use crate::name::{MachineId, UnitName};
-use crate::nowhere::Nowhere;
-use crate::plan::{Change, Plan, missing};
+use crate::outlook::Outlook;
 use crate::unit::family;
 use crate::unit_file::UnitFile;
 use crate::wire;
@@ -23,8 +22,12 @@ pub struct Cluster {
     pub leader: Option<Leader>,
     /// In which term: the revision that created the leader key.
     pub term: i64,
-    /// What the leader, or the one before it, found no machine for.
-    pub nowhere: Option<Nowhere>,
+    /// What the leader's last plan says, or that of the one before it.
+    pub outlook: Option<Outlook>,
+    /// At which revision each unit's record was written last.
+    pub units_written: BTreeMap<UnitName, i64>,
+    /// At which revision what an operator set for a machine was written last.
+    pub settings_written: BTreeMap<MachineId, i64>,
 }
 
 /// One line of a machine's report.
@@ -192,9 +195,21 @@ impl Cluster {
         self.snapshot.machines.iter().map(machine).collect()
     }
 
-    /// The machines that are missing, while they are so many that their units are moved slowly.
+    /// The present leader's word; `None` while nobody leads, or before it has planned.
+    pub fn leaders_word(&self) -> Option<&Outlook> {
+        self.outlook.as_ref().filter(|outlook| self.leader.is_some() && outlook.term == self.term)
+    }
+
+    /// Whether a leader has planned, and written, what was asked up to this revision. What it
+    /// decided then stands in the assignments, also when it leads no longer.
+    pub fn is_planned(&self, revision: i64) -> bool {
+        self.outlook.as_ref().is_some_and(|outlook| outlook.planned >= revision)
+    }
+
+    /// The machines that are missing, while they are so many that their units are moved slowly, by
+    /// the leader's word.
     pub fn missing(&self, now_ms: u64) -> Option<wire::Missing> {
-        let slowed = missing(&self.snapshot, now_ms)?;
+        let slowed = self.leaders_word()?.slowed.as_ref()?;
         let machine = |id: &MachineId| wire::MissingMachine {
             id: id.to_string(),
             instances: self
@@ -204,39 +219,45 @@ impl Cluster {
                 .map_or(0, |assignment| assignment.instances.len() as u32),
         };
         Some(wire::Missing {
-            says: slowed.to_string(),
+            says: slowed.says.clone(),
             waits: slowed.waits.iter().map(machine).collect(),
             next_in_ms: (!slowed.waits.is_empty()).then(|| slowed.next_ms.saturating_sub(now_ms)),
         })
     }
 
-    /// How far the units called `names` are; `plan` is what planning this very snapshot gives.
-    pub fn progress(&self, plan: &Plan, names: &[UnitName]) -> wire::Progress {
+    /// How far the units called `names` are, by what stands in the store and the leader's word.
+    pub fn progress(&self, names: &[UnitName]) -> wire::Progress {
         wire::Progress {
             revision: self.snapshot.revision,
             leader: self.leader.as_ref().map(|leader| leader.machine.clone()),
-            units: names.iter().map(|name| self.unit_progress(plan, name)).collect(),
+            units: names.iter().map(|name| self.unit_progress(name)).collect(),
         }
     }
 
-    fn unit_progress(&self, plan: &Plan, name: &UnitName) -> wire::UnitProgress {
+    fn unit_progress(&self, name: &UnitName) -> wire::UnitProgress {
         let record = self.owner(name);
+        let unit = record.and_then(|record| self.snapshot.units.get(&record.name));
         let scaled = name.is_template();
-        let concerns =
-            |instance: &UnitName, unit: &UnitName| instance == name || (scaled && unit == name);
-        // What the leader has yet to change is not done, however well it runs.
-        let waiting = plan.rolling.iter().flat_map(|rolling| &rolling.waiting);
-        let planned: BTreeSet<&UnitName> =
-            plan.changes.iter().map(Change::instance).chain(waiting).collect();
+        // What the leader has not looked at yet, or has yet to change, is not done, however well
+        // it runs.
+        let written = record.and_then(|record| self.units_written.get(&record.name));
+        let planned = record.is_none() || written.is_some_and(|at| self.is_planned(*at));
         let mut instances: Vec<wire::InstanceProgress> = Vec::new();
         for (id, assignment) in &self.snapshot.assignments {
-            for (instance, placement) in
-                assignment.instances.iter().filter(|(i, p)| concerns(i, &p.unit))
-            {
+            let of_it = |i: &UnitName, p: &Placement| i == name || (scaled && p.unit == *name);
+            for (instance, placement) in assignment.instances.iter().filter(|(i, p)| of_it(i, p)) {
                 let mut progress =
                     self.placed_progress(id, instance, placement, assignment.generation);
-                progress.done &= !planned.contains(instance);
-                progress.acknowledged &= !planned.contains(instance);
+                let rolling =
+                    self.outlook.as_ref().is_some_and(|outlook| outlook.is_rolling(instance));
+                let old = unit.is_none_or(|unit| unit.hash != placement.hash);
+                progress.done &= planned && !rolling && !old;
+                progress.acknowledged &= planned && !rolling;
+                if !progress.done
+                    && let Some(waits) = self.leaders_word().and_then(|word| word.waits(instance))
+                {
+                    progress.waits = waits.to_string();
+                }
                 instances.push(progress);
             }
         }
@@ -263,65 +284,68 @@ impl Cluster {
                 }
             }
         }
-        for unplaced in &plan.unplaced {
-            for instance in unplaced.instances.iter().filter(|i| concerns(i, &unplaced.unit)) {
-                // The leader knows more than stands in the store, and may be about to place it.
-                let said =
-                    unplaced.misfits.iter().filter(|_| self.leader_found_no_machine(instance));
-                let misfits = said.map(|(m, machines)| wire::MisfitCount {
-                    reason: m.to_string(),
-                    machines: *machines,
-                });
+        let placed: BTreeSet<&UnitName> = assigned.iter().map(|(instance, _)| instance).collect();
+        let global = unit.is_some_and(|unit| unit.constraints.global);
+        for instance in self.wanted(name) {
+            let misfits = self.misfits(&instance);
+            // One that runs an older text stays where it is while the new one fits nowhere. How
+            // many a global unit should have is the leader's to know.
+            let is_there = global || placed.contains(&instance);
+            if !misfits.is_empty() || !is_there {
                 instances.push(wire::InstanceProgress {
                     name: instance.to_string(),
                     wanted: true,
-                    misfits: misfits.collect(),
+                    waits: self.waits(&instance, planned),
+                    misfits,
                     ..wire::InstanceProgress::default()
                 });
-            }
-        }
-        for held in plan.held.iter().filter(|held| {
-            concerns(&held.instance, &held.instance.template().unwrap_or(held.instance.clone()))
-        }) {
-            let waits = wire::MisfitCount { reason: held.to_string(), machines: 1 };
-            let on_lost_machine = |i: &&mut wire::InstanceProgress| {
-                i.name == held.instance.as_str() && i.machine.as_ref() == Some(&held.machine)
-            };
-            match instances.iter_mut().find(on_lost_machine) {
-                Some(instance) => instance.misfits.push(waits),
-                None => instances.push(wire::InstanceProgress {
-                    name: held.instance.to_string(),
-                    wanted: true,
-                    misfits: vec![waits],
-                    ..wire::InstanceProgress::default()
-                }),
             }
         }
         instances.sort_by(|a, b| {
             natural(&a.name).cmp(&natural(&b.name)).then_with(|| a.machine.cmp(&b.machine))
         });
-        let planned =
-            planned.iter().any(|i| *i == name || (scaled && i.template().as_ref() == Some(name)));
         wire::UnitProgress {
             name: name.to_string(),
             exists: record.is_some(),
             desired_state: record.map(|record| record.desired.to_string()).unwrap_or_default(),
-            global: self.snapshot.units.get(name).is_some_and(|unit| unit.constraints.global),
+            global,
             replicas: record
                 .filter(|record| record.name == *name)
                 .and_then(|record| record.replicas),
-            done: !planned && instances.iter().all(|instance| instance.done),
+            done: planned && instances.iter().all(|instance| instance.done),
             instances,
         }
     }
 
-    /// Whether the present leader has planned the instance, and no machine fits.
-    fn leader_found_no_machine(&self, instance: &UnitName) -> bool {
-        let said = self
-            .nowhere
-            .as_ref()
-            .filter(|nowhere| self.leader.is_some() && nowhere.term == self.term);
-        said.is_some_and(|nowhere| nowhere.holds(instance))
+    /// The instances of a unit that should be on a machine: of a template its replicas, without
+    /// those that are units of their own.
+    fn wanted(&self, name: &UnitName) -> Vec<UnitName> {
+        let active = |record: &&Arc<UnitRecord>| record.desired != DesiredState::Inactive;
+        let Some(record) = self.owner(name).filter(active) else { return Vec::new() };
+        if !name.is_template() {
+            return vec![name.clone()];
+        }
+        let replicas = (1..=record.replicas.unwrap_or(0)).map(|number| name.replica(number));
+        replicas.filter(|replica| !self.records.contains_key(replica)).collect()
+    }
+
+    /// Why no machine can run the instance, if the present leader has found none.
+    fn misfits(&self, instance: &UnitName) -> Vec<wire::MisfitCount> {
+        let word = self.leaders_word().and_then(|outlook| outlook.misfits(instance));
+        word.map(<[_]>::to_vec).unwrap_or_default()
+    }
+
+    /// What an instance without a machine waits for, if it can be said.
+    fn waits(&self, instance: &UnitName, planned: bool) -> String {
+        let Some(outlook) = self.leaders_word() else { return String::new() };
+        match outlook.waits(instance) {
+            Some(waits) => waits.to_string(),
+            None if !planned => "waiting for the leader's decision".to_string(),
+            None if outlook.settling => {
+                "waiting for machines that are absent and may be about to return".to_string()
+            }
+            None => String::new(),
+        }
     }
 
     fn placed_progress(
@@ -351,6 +375,7 @@ impl Cluster {
             done: status.is_some_and(|status| reached(placement, status)),
             status: status.cloned(),
             misfits: Vec::new(),
+            waits: String::new(),
         }
     }
 
@@ -471,7 +496,12 @@ mod tests {
         let mut cluster = Cluster::default();
         cluster.snapshot.assignments.insert(machine.clone(), Arc::new(assignment));
         cluster.snapshot.reports.insert(machine, Arc::new(report));
-        cluster.progress(&Plan::default(), &[name]).units[0].instances[0].clone()
+        // The unit itself, as the leader has planned it.
+        submit(&mut cluster, &name, 5);
+        let unit = cluster.snapshot.units.get_mut(&name).map(Arc::make_mut).unwrap();
+        unit.hash = "1253888".into();
+        cluster.outlook = Some(Outlook { planned: 5, ..Outlook::default() });
+        cluster.progress(&[name]).units[0].instances[0].clone()
     }
 
     #[test]
@@ -553,6 +583,18 @@ mod tests {
         );
     }
 
+    /// Submits a launched unit without a text, at this revision.
+    fn submit(cluster: &mut Cluster, name: &UnitName, revision: i64) {
+        let record = serde_json::json!({
+            "v": 1, "name": name, "text": "", "revision": 1, "desired": "launched", "created_ms": 0,
+        });
+        let record: UnitRecord = serde_json::from_value(record).unwrap();
+        let unit = crate::model::Unit::from_record(&record);
+        cluster.snapshot.units.entry(name.clone()).or_insert_with(|| Arc::new(unit));
+        cluster.records.insert(name.clone(), Arc::new(record));
+        cluster.units_written.insert(name.clone(), revision);
+    }
+
     #[test]
     fn that_no_machine_fits_is_said_only_after_the_leader() {
         let mut cluster = Cluster {
@@ -560,24 +602,44 @@ mod tests {
             ..Cluster::default()
         };
         let name = UnitName::trusted("db.service");
-        let record = serde_json::json!({"v": 1, "name": name, "text": "", "revision": 1, "desired": "launched", "created_ms": 0});
-        cluster.records.insert(name.clone(), Arc::new(serde_json::from_value(record).unwrap()));
+        submit(&mut cluster, &name, 50);
         let plan = plan(&cluster.snapshot);
         let said = |cluster: &Cluster| {
-            let progress = cluster.progress(&plan, std::slice::from_ref(&name));
-            let instance = &progress.units[0].instances[0];
+            let progress = cluster.progress(std::slice::from_ref(&name));
+            let instance = progress.units[0].instances[0].clone();
             assert!(instance.wanted && instance.machine.is_none() && !instance.done);
-            !instance.misfits.is_empty()
+            (!instance.misfits.is_empty(), instance.waits)
         };
-        assert!(!said(&cluster), "nobody leads");
+        let outlook =
+            |term, planned, settling| Some(Outlook::of(&plan, term, planned, settling, None));
+        assert_eq!(said(&cluster), (false, String::new()), "nobody leads");
         (cluster.term, cluster.leader) =
             (7, Some(Leader { v: 1, machine: MachineId::new("a"), since_ms: 0 }));
-        assert!(!said(&cluster), "the leader has not said so");
-        cluster.nowhere = Some(Nowhere::of(&plan, 6));
-        assert!(!said(&cluster), "another leader said so");
-        cluster.nowhere = Some(Nowhere::of(&plan, 7));
-        assert!(said(&cluster));
+        assert_eq!(said(&cluster), (false, String::new()), "the leader has not said so");
+        cluster.outlook = outlook(6, 100, false);
+        assert_eq!(said(&cluster), (false, String::new()), "another leader said so");
+        cluster.outlook = Some(Outlook { term: 7, planned: 49, ..Outlook::default() });
+        assert_eq!(said(&cluster), (false, "waiting for the leader's decision".to_string()));
+        cluster.outlook = outlook(7, 100, true);
+        assert!(!said(&cluster).0 && said(&cluster).1.contains("may be about to return"));
+        cluster.outlook = outlook(7, 100, false);
+        assert_eq!(said(&cluster), (true, String::new()));
         cluster.leader = None;
-        assert!(!said(&cluster), "it leads no longer");
+        assert_eq!(said(&cluster), (false, String::new()), "it leads no longer");
+    }
+
+    #[test]
+    fn what_the_leader_has_yet_to_plan_is_not_done_and_what_another_planned_is() {
+        let name = UnitName::trusted("all.service");
+        let seen = snapshot("machine a\nmachine b\nunit all.service | Global=true");
+        let mut cluster = Cluster { snapshot: seen, ..Cluster::default() };
+        submit(&mut cluster, &name, 50);
+        let done = |cluster: &Cluster| cluster.progress(std::slice::from_ref(&name)).units[0].done;
+        assert!(!done(&cluster), "a global unit that is nowhere yet");
+        cluster.outlook = Some(Outlook { term: 3, planned: 50, ..Outlook::default() });
+        assert!(done(&cluster), "it should be nowhere, whoever leads by now");
+        cluster.records.remove(&name);
+        cluster.outlook = None;
+        assert!(done(&cluster), "it is gone");
     }
 }

@@ -1,7 +1,7 @@
 //! `/machines/<id>/availability`: cordon, drain and open a machine again, and see what is still on
 //! it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,9 +9,8 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use fleet_core::model::{Availability, Snapshot, Unit};
+use fleet_core::model::{Availability, Unit};
 use fleet_core::name::{MachineId, UnitName};
-use fleet_core::plan::{Change, Plan};
 use fleet_core::view::Cluster;
 use fleet_core::wire;
 use fleet_core::wire::{AvailabilityWish, MachineAvailability, Remaining};
@@ -61,19 +60,23 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<MachineAvailability>, ApiError> {
     let id = MachineId::parse(&id).ok_or_else(|| no_such_machine(&id))?;
-    let mirror = api.store().read_all().await?;
+    // Whoever has just set it reads what was set.
+    let set_at = api.store().settings(&id).await?.map_or(0, |settings| settings.revision);
+    let mut reader = api.shared.copies.reader();
+    let mirror = reader.when(|mirror| mirror.cluster().snapshot.revision >= set_at).await?;
+    let mirror = match is_known(&mirror.cluster().snapshot, &id) {
+        true => mirror,
+        // It may have come this very moment.
+        false => Arc::new(api.store().read(&[Part::Machines, Part::Assignments]).await?),
+    };
     if !is_known(&mirror.cluster().snapshot, &id) {
         return Err(no_such_machine(&id));
     }
     let availability = mirror.cluster().snapshot.availability.get(&id).copied().unwrap_or_default();
-    let plan = match availability {
-        Availability::Draining => Some(api.shared.plans.of(mirror.cluster()).await),
-        Availability::Active | Availability::Cordoned => None,
-    };
     // With many units this takes a while.
     let work = move || MachineAvailability {
         availability,
-        instances: remaining(mirror.cluster(), plan.as_deref(), &id),
+        instances: remaining(mirror.cluster(), availability, &id),
     };
     let told = panics::contained_work(work).await;
     told.map(Json).map_err(|problem| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem))
@@ -96,8 +99,8 @@ pub(super) async fn set(
     Ok(written(StatusCode::NO_CONTENT, revision, &[]))
 }
 
-/// What of the machine is no global unit, with the reason why it is still there.
-fn remaining(cluster: &Cluster, plan: Option<&Plan>, id: &MachineId) -> Vec<Remaining> {
+/// What of the machine is no global unit, and, if it is drained, why it is still there.
+fn remaining(cluster: &Cluster, availability: Availability, id: &MachineId) -> Vec<Remaining> {
     let snapshot = &cluster.snapshot;
     let global = |name: &&UnitName| {
         owner(cluster, name).is_some_and(|unit| unit.constraints.global && !unit.name.is_template())
@@ -109,10 +112,11 @@ fn remaining(cluster: &Cluster, plan: Option<&Plan>, id: &MachineId) -> Vec<Rema
     let off = assignment.into_iter().flat_map(|assignment| assignment.off.keys());
     let reported = snapshot.reports.get(id).into_iter().flat_map(|report| report.instances.keys());
     let names: BTreeSet<&UnitName> = assigned.chain(off).chain(reported).collect();
-    let reasons = plan.map(|plan| Reasons::of(snapshot, plan, id));
     let one = |name: &UnitName| {
-        let (why, stuck) =
-            reasons.as_ref().map_or((String::new(), false), |reasons| reasons.why(cluster, name));
+        let (why, stuck) = match availability {
+            Availability::Draining => why_there(cluster, id, name),
+            Availability::Active | Availability::Cordoned => (String::new(), false),
+        };
         Remaining { name: name.to_string(), why, stuck }
     };
     names.into_iter().filter(|name| !global(name)).map(one).collect()
@@ -123,55 +127,39 @@ fn owner<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a Arc<Unit>> {
     cluster.owner(name).and_then(|record| cluster.snapshot.units.get(&record.name))
 }
 
-/// Why instances are still on a machine that is drained, by the plan of this very moment.
-struct Reasons {
-    assigned: BTreeSet<UnitName>,
-    moves: BTreeSet<UnitName>,
-    /// What waits, and for what.
-    waits: BTreeMap<UnitName, String>,
-}
-
-impl Reasons {
-    fn of(snapshot: &Snapshot, plan: &Plan, id: &MachineId) -> Reasons {
-        let assigned = snapshot
+/// Why an instance is still on a machine that is drained, by the leader's word, and whether it
+/// stays until its operator does something.
+fn why_there(cluster: &Cluster, id: &MachineId, name: &UnitName) -> (String, bool) {
+    let assigned = |name: &str| {
+        cluster
+            .snapshot
             .assignments
             .get(id)
-            .into_iter()
-            .flat_map(|assignment| assignment.instances.keys());
-        let moves = plan.changes.iter().filter_map(|change| match change {
-            Change::Retire { instance, machine, .. } if machine == id => Some(instance.clone()),
-            _ => None,
-        });
-        let held = plan.held.iter().map(|held| (held.instance.clone(), held.to_string()));
-        let rolling = plan.rolling.iter().flat_map(|rolling| {
-            rolling.waiting.iter().map(|name| (name.clone(), rolling.to_string()))
-        });
-        Reasons {
-            assigned: assigned.cloned().collect(),
-            moves: moves.collect(),
-            waits: rolling.chain(held).collect(),
-        }
+            .is_some_and(|assignment| assignment.instances.contains_key(name))
+    };
+    let Some(word) = cluster.leaders_word() else {
+        return ("nobody leads at the moment, so nothing is moved".to_string(), false);
+    };
+    if let Some(waits) = word.waits(name) {
+        return (waits.to_string(), false);
     }
-
-    /// The reason, and whether it stays until its operator does something.
-    fn why(&self, cluster: &Cluster, name: &UnitName) -> (String, bool) {
-        if let Some(waits) = self.waits.get(name) {
-            return (waits.clone(), false);
-        }
-        if !self.assigned.contains(name) {
-            return ("it is being stopped".to_string(), false);
-        }
-        if self.moves.contains(name) {
-            return ("it is about to move".to_string(), false);
-        }
-        let beside = owner(cluster, name)
-            .map(|unit| unit.constraints.expanded(name).machine_of)
-            .unwrap_or_default();
-        match beside.iter().find(|main| {
-            self.moves.contains(main.as_str()) || self.waits.contains_key(main.as_str())
-        }) {
-            Some(main) => (format!("it goes where {main} goes, which waits"), false),
-            None => ("no other machine can take it".to_string(), true),
-        }
+    if !assigned(name.as_str()) {
+        return ("it is being stopped".to_string(), false);
+    }
+    let set_at = cluster.settings_written.get(id).copied().unwrap_or(0);
+    if !cluster.is_planned(set_at) {
+        return ("the leader is about to move it".to_string(), false);
+    }
+    if word.settling {
+        let why = "no other machine can take it; machines that are absent may be about to return";
+        return (why.to_string(), false);
+    }
+    let beside = owner(cluster, name)
+        .map(|unit| unit.constraints.expanded(name).machine_of)
+        .unwrap_or_default();
+    let waits = |main: &&String| word.waits(&UnitName::trusted(main.as_str())).is_some();
+    match beside.iter().find(waits) {
+        Some(main) => (format!("it goes where {main} goes, which waits"), false),
+        None => ("no other machine can take it".to_string(), true),
     }
 }

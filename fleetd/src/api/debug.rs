@@ -14,6 +14,7 @@ use super::describe::{Operation, Resource};
 use super::error::ApiError;
 use super::query::Asked;
 use super::{Api, remote};
+use crate::store::Part;
 
 /// What of the API is answered here.
 pub(super) fn routes() -> Vec<Resource> {
@@ -70,7 +71,7 @@ pub(super) async fn snapshot(State(api): State<Api>, asked: Asked) -> Result<Res
     if asked.value("machine").is_some() {
         return Err(ApiError::new(StatusCode::NOT_FOUND, not_here()));
     }
-    let mirror = api.store().read_all().await?;
+    let mirror = api.store().read(&[Part::Machines]).await?;
     let cluster = mirror.cluster();
     let leader = cluster.leader.as_ref().map(|leader| &leader.machine);
     let others = cluster

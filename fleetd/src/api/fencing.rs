@@ -10,6 +10,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use fleet_core::model::Snapshot;
 use fleet_core::name::{MachineId, UnitName};
+use fleet_core::outlook;
 use fleet_core::plan::{Held, Until};
 use fleet_core::view::Cluster;
 use fleet_core::wire;
@@ -69,7 +70,7 @@ pub(super) async fn show(
     Path(name): Path<String>,
 ) -> Result<Json<FencingPage>, ApiError> {
     let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
-    let mirror = api.store().read_all().await?;
+    let (_, mirror) = api.newest(std::slice::from_ref(&name)).await?;
     if mirror.cluster().owner(&name).is_none() {
         return Err(ApiError::no_such_unit());
     }
@@ -133,7 +134,8 @@ fn placed(snapshot: &Snapshot, name: &UnitName) -> Vec<Fencing> {
     all
 }
 
-/// What the leader says of those that wait; without it what the store says, which has no times.
+/// What the leader says of those that wait; where it does not answer, what it has written down,
+/// which has no times.
 async fn waits(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<FenceWait> {
     let leader = cluster.leader.as_ref().map(|leader| &leader.machine);
     let asked = match leader {
@@ -144,9 +146,15 @@ async fn waits(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<FenceWait> 
     if let Some(OwnFencing { leads: true, waits, .. }) = asked {
         return waits;
     }
-    let plan = api.shared.plans.of(cluster).await;
-    let held = plan.held.iter().filter(|held| concerns(held, Some(name)));
-    held.map(|held| FenceWait { until_ms: None, left_ms: None, ..waiting(held, 0) }).collect()
+    let held = cluster.leaders_word().into_iter().flat_map(|outlook| &outlook.held);
+    let wait = |held: &outlook::Held| FenceWait {
+        name: held.instance.to_string(),
+        machine_id: held.machine.to_string(),
+        why: held.says.clone(),
+        until_ms: None,
+        left_ms: None,
+    };
+    held.filter(|held| concerns(&held.instance, Some(name))).map(wait).collect()
 }
 
 /// The leases that the machines of `placed` hold, each machine asked once, all at the same time.
@@ -207,7 +215,7 @@ fn known_here(api: &Api, unit: Option<&UnitName>) -> OwnFencing {
     });
     let planned = api.replays.held();
     let now_ms = clock::now_ms();
-    let held = planned.iter().flatten().filter(|held| concerns(held, unit));
+    let held = planned.iter().flatten().filter(|held| concerns(&held.instance, unit));
     let waits = held.map(|held| waiting(held, now_ms)).collect();
     OwnFencing {
         machine_id: api.shared.machine.to_string(),
@@ -217,10 +225,8 @@ fn known_here(api: &Api, unit: Option<&UnitName>) -> OwnFencing {
     }
 }
 
-fn concerns(held: &Held, unit: Option<&UnitName>) -> bool {
-    unit.is_none_or(|unit| {
-        held.instance == *unit || held.instance.template().as_ref() == Some(unit)
-    })
+fn concerns(instance: &UnitName, unit: Option<&UnitName>) -> bool {
+    unit.is_none_or(|unit| instance == unit || instance.template().as_ref() == Some(unit))
 }
 
 fn waiting(held: &Held, now_ms: u64) -> FenceWait {

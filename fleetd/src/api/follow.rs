@@ -1,5 +1,4 @@
-//! `/follow`: how far units are, one JSON line at once and one at each change, from a watch that
-//! lives as long as the request.
+//! `/follow`: how far units are, one JSON line at once and one at each change of the live copy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +12,17 @@ use fleet_core::name::UnitName;
 use fleet_core::wire::Progress;
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
 use super::budget::Share;
-use super::copies::Follower;
 use super::describe::{self, Operation, Resource};
 use super::error::ApiError;
 use super::guests::Source;
 use super::query::Asked;
+use crate::copy::Reader;
 use crate::process::panics;
 use crate::store::Mirror;
 
@@ -71,58 +70,42 @@ pub(super) async fn follow(
     }
     let place = api.shared.budgets.follower(source)?;
     let turn = api.shared.budgets.beginner(source).await?;
-    // The first read is answered as an error if it fails; a later break is mended silently.
-    let mirror = api.store().read_all().await?;
+    // The first line is not older than the request. A store that is away is an error of the
+    // request; later outages are waited out.
+    let (mut reader, mirror) = api.newest(&names).await?;
     let (lines, body) = mpsc::channel(4);
     panics::spawn_contained(async move {
         let _place = place;
-        let mut first = Some((mirror, Some(turn)));
-        let mut last = None;
-        while !lines.is_closed() {
-            let (read, turn) = match first.take() {
-                Some((mirror, turn)) => (Ok(mirror), turn),
-                None => (api.store().read_all().await, None),
-            };
-            if let Ok(mirror) = read {
-                stream(&api, mirror, turn, &names, &lines, &mut last).await;
-            }
-            sleep(Duration::from_millis(300)).await;
-        }
+        stream(mirror, Some(turn), &names, &lines, &mut reader).await;
     });
     let body =
         Body::from_stream(ReceiverStream::new(body).map(Ok::<Bytes, std::convert::Infallible>));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
-/// Sends lines until the client goes or there is nothing to follow any more. The client's own copy
-/// is for the first line, which must not be older than its request; all share one from then on.
+/// Sends lines until the client goes.
 async fn stream(
-    api: &Api,
-    mirror: Mirror,
+    mut mirror: Arc<Mirror>,
     mut turn: Option<Share>,
     names: &[UnitName],
     lines: &mpsc::Sender<Bytes>,
-    last: &mut Option<Progress>,
+    reader: &mut Reader,
 ) {
-    let live = api.shared.copies.live(api.store());
-    let mut follower = Follower::since(live, mirror.cluster().snapshot.revision);
-    let mut mirror = Arc::new(mirror);
+    let mut last: Option<Progress> = None;
     let mut paid_until = Instant::now() - PACE * BURST;
     loop {
-        let plan = api.shared.plans.of(mirror.cluster()).await;
-        let progress = mirror.cluster().progress(&plan, names);
-        let known = mirror.importing()
-            || last
-                .as_ref()
-                .is_some_and(|last| last.units == progress.units && last.leader == progress.leader);
-        drop((mirror, plan, turn.take())); // while it waits it keeps nothing
+        let progress = mirror.cluster().progress(names);
+        let known = last
+            .as_ref()
+            .is_some_and(|last| last.units == progress.units && last.leader == progress.leader);
+        drop((mirror, turn.take())); // while it waits it keeps nothing
         if !known {
             let mut line = serde_json::to_vec(&progress).unwrap_or_default();
             line.push(b'\n');
             if lines.send(line.into()).await.is_err() {
                 return;
             }
-            *last = Some(progress);
+            last = Some(progress);
             paid_until = paid_until.max(Instant::now() - PACE * BURST) + PACE;
             tokio::select! {
                 () = lines.closed() => return,
@@ -131,9 +114,9 @@ async fn stream(
         }
         mirror = tokio::select! {
             () = lines.closed() => return,
-            next = follower.next() => match next {
+            next = reader.next() => match next {
                 Some(mirror) => mirror,
-                None => return,
+                None => return, // the client follows again
             },
         };
     }

@@ -31,9 +31,10 @@ use super::guests;
 use super::limits::MAX_LINE;
 use super::query::Asked;
 use super::remote::{self, Place, Reach};
+use crate::copy::Reader;
 use crate::process::clock;
 use crate::process::panics;
-use crate::store::{Mirror, StoreError};
+use crate::store::Mirror;
 
 /// journalctl's formats; a word outside this list is refused, so no option can be slipped in.
 pub(super) const OUTPUTS: &[&str] = &[
@@ -160,8 +161,7 @@ pub(super) async fn journal(
         panics::spawn_contained(source.run(Some(first)));
     } else {
         place = Some(api.shared.budgets.journal(client)?);
-        let mirror = api.store().read_all().await?;
-        let places = remote::all_places(&api, mirror.cluster(), &name)?;
+        let (reader, mirror, places) = remote::located(&api, &name).await?;
         let labelled = places.len() > 1 || (wish.follow && may_be_several(mirror.cluster(), &name));
         let mut follow = Follow {
             api: api.clone(),
@@ -184,7 +184,7 @@ pub(super) async fn journal(
             _ => places.into_iter().for_each(|place| follow.spawn(follow.source(place), None)),
         }
         if wish.follow {
-            panics::spawn_contained(follow.run(mirror));
+            panics::spawn_contained(follow.run(reader, mirror));
         }
     }
     let body = Body::from_stream(ReceiverStream::new(receiver).map(move |line| {
@@ -244,37 +244,20 @@ impl Follow {
     }
 
     /// Goes where the unit goes, until the client goes or the unit is destroyed.
-    async fn run(mut self, mirror: Mirror) {
-        let mut mirror = Some(mirror);
-        while !self.sender.is_closed() {
-            let read = match mirror.take() {
-                Some(mirror) => Ok(mirror),
-                None => self.api.store().read_all().await,
-            };
-            if let Ok(mirror) = read
-                && let Ok(()) = self.watch(mirror).await
-            {
-                return;
-            }
-            sleep(AGAIN).await;
-        }
-    }
-
-    async fn watch(&mut self, mut mirror: Mirror) -> Result<(), StoreError> {
-        let mut changes = self.api.store().watch_all(mirror.cluster().snapshot.revision).await?;
-        let ended = || StoreError::Unavailable("the watch ended".to_string());
-        loop {
-            if !mirror.importing() && !self.look(mirror.cluster()).await {
-                return Ok(());
-            }
+    async fn run(mut self, mut reader: Reader, mut mirror: Arc<Mirror>) {
+        while self.look(mirror.cluster()).await {
+            drop(mirror); // while it waits it keeps nothing
             tokio::select! {
-                () = self.sender.closed() => return Ok(()),
-                batch = changes.recv() => mirror.apply(batch.ok_or_else(ended)??),
+                () = self.sender.closed() => return,
+                () = sleep(PACE) => {}
             }
-            sleep(PACE).await;
-            while let Ok(batch) = changes.try_recv() {
-                mirror.apply(batch?);
-            }
+            mirror = tokio::select! {
+                () = self.sender.closed() => return,
+                next = reader.next() => match next {
+                    Some(mirror) => mirror,
+                    None => return,
+                },
+            };
         }
     }
 

@@ -1,9 +1,10 @@
 //! The HTTP API: fleet 1.0's v1 resources and our additions, on a unix socket and, if configured,
 //! TCP.
 //!
-//! **Architecture invariant:** HTTP to store and back. A read is one range at one revision, a
-//! follow is a watch for as long as it is asked for; nothing is kept. `plan` is called only to show
-//! what it would do.
+//! **Architecture invariant:** HTTP to store and back. A list is one range at one revision. Whoever
+//! follows something, or asks for one unit again and again, reads the live copy (`copy.rs`), which
+//! ends a minute after its last reader. Nothing is planned here: what is said of the leader's plans
+//! is the leader's word, which stands in the store (`fleet_core::outlook`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,21 +14,21 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use fleet_core::name::MachineId;
+use fleet_core::name::{MachineId, UnitName};
 use fleet_core::transfer::MAX_IMPORT_BYTES;
 use fleet_core::wire;
 use fleet_tls::{Files, TlsError};
 use tokio::sync::watch;
 
+use crate::copy::{Copies, Reader};
 use crate::leader::replays::Replays;
 use crate::machine::session::Standing;
 use crate::process::panics;
-use crate::store::Store;
+use crate::store::{Mirror, Store};
 
 mod availability;
 mod body;
 mod budget;
-mod copies;
 mod debug;
 mod describe;
 mod discovery;
@@ -46,7 +47,6 @@ mod listen;
 mod machines;
 mod openapi;
 mod page;
-mod plans;
 mod process;
 mod query;
 mod remote;
@@ -79,7 +79,6 @@ struct Shared {
     store: Store,
     machine: MachineId,
     peers: remote::Peers,
-    plans: plans::Plans,
     /// Whether the units are a user's.
     user: bool,
     /// Where the guard of this machine's fenced units says how it stands.
@@ -91,8 +90,8 @@ struct Shared {
     limits: Limits,
     guests: Arc<guests::Guests>,
     budgets: limits::Budgets,
-    /// What all followers share.
-    copies: copies::Copies,
+    /// The live copy that all who follow anything share.
+    copies: Copies,
     /// What this machine may be asked for as, over plain HTTP.
     names: Arc<door::Names>,
     /// Restarts of fleet 1.0's client.
@@ -108,16 +107,15 @@ impl Api {
     ) -> Api {
         let limits = Limits::default();
         let shared = Shared {
+            copies: Copies::new(store.clone()),
             store,
             machine,
             peers: remote::Peers::new(),
-            plans: plans::Plans::default(),
             user: false,
             guard_dir: None,
             metrics: Box::new(metrics),
             guests: guests::Guests::new(&limits),
             budgets: limits::Budgets::new(&limits),
-            copies: copies::Copies::default(),
             limits,
             names: Arc::default(),
             restarts: fleet1::Restarts::default(),
@@ -182,6 +180,22 @@ impl Api {
 
     fn store(&self) -> &Store {
         &self.shared.store
+    }
+
+    /// The live copy as it is: at most a moment behind the store. To say that there is no such
+    /// thing takes [`Api::newest`].
+    async fn copy(&self) -> Result<(Reader, Arc<Mirror>), ApiError> {
+        let mut reader = self.shared.copies.reader();
+        let mirror = reader.now().await?;
+        Ok((reader, mirror))
+    }
+
+    /// The live copy as soon as it shows these units as they stand in the store now.
+    async fn newest(&self, units: &[UnitName]) -> Result<(Reader, Arc<Mirror>), ApiError> {
+        let standing = self.store().standing_of(units).await?;
+        let mut reader = self.shared.copies.reader();
+        let mirror = reader.when(|mirror| standing.is_in(mirror)).await?;
+        Ok((reader, mirror))
     }
 }
 

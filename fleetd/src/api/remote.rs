@@ -1,5 +1,6 @@
 //! How other machines' APIs are asked, and which of them run a unit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -13,6 +14,8 @@ use tracing::warn;
 use super::Api;
 use super::error::ApiError;
 use super::limits::MAX_ANSWER;
+use crate::copy::Reader;
+use crate::store::Mirror;
 
 /// How long another machine may take for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -184,6 +187,23 @@ pub(super) fn must_be_here(api: &Api, machine: &str) -> Result<(), ApiError> {
 
 pub(super) fn parse(name: &str) -> Result<UnitName, ApiError> {
     UnitName::parse(name).map_err(|error| ApiError::invalid(error.to_string()))
+}
+
+/// Where the instances of a unit are, by the live copy. That it is nowhere, or that there is no
+/// such unit, is said only of what stands in the store now.
+pub(super) async fn located(
+    api: &Api,
+    name: &UnitName,
+) -> Result<(Reader, Arc<Mirror>, Vec<Place>), ApiError> {
+    let (reader, mirror) = api.copy().await?;
+    if let Ok(places) = all_places(api, mirror.cluster(), name)
+        && !places.is_empty()
+    {
+        return Ok((reader, mirror, places));
+    }
+    let (reader, mirror) = api.newest(std::slice::from_ref(name)).await?;
+    let places = all_places(api, mirror.cluster(), name)?;
+    Ok((reader, mirror, places))
 }
 
 /// Where the instances of a unit are, not more than one request may ask for; perhaps nowhere.

@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::guests::Source;
 use super::limits::MAX_STATUS;
 use super::query::Asked;
-use super::remote::{Place, Reach, all_places, ask, here, nowhere, parse, read};
+use super::remote::{Place, Reach, ask, here, located, nowhere, parse, read};
 use super::{Api, fencing};
 
 /// How long `systemctl status` may take: less than another machine waits for it.
@@ -67,11 +67,10 @@ pub(super) async fn status(
 ) -> Result<Response, ApiError> {
     let machine = asked.value("machine");
     let (places, mut fenced) = match machine {
-        Some(_) => (find(&api, &name, machine).await?, Vec::new()),
+        Some(machine) => (vec![here(&api, parse(&name)?, machine)?], Vec::new()),
         None => {
             let name = parse(&name)?;
-            let mirror = api.store().read_all().await?;
-            let places = all_places(&api, mirror.cluster(), &name)?;
+            let (_, mirror, places) = located(&api, &name).await?;
             let fenced = fencing::of(&api, mirror.cluster(), &name).await;
             if places.is_empty() {
                 return Err(nowhere(&name, &fenced));
@@ -245,15 +244,4 @@ async fn local_status(
     let output = tokio::time::timeout(STATUS_TIMEOUT, run).await;
     let output = output.map_err(|_| failed("it did not answer in 7 s".to_string()))?;
     output.map_err(|error: std::io::Error| failed(error.to_string()))
-}
-
-/// Where the instances of `name` are. With `machine` (as one fleetd asks another) it must be this
-/// one.
-async fn find(api: &Api, name: &str, machine: Option<&str>) -> Result<Vec<Place>, ApiError> {
-    let name = parse(name)?;
-    if let Some(machine) = machine {
-        return Ok(vec![here(api, name, machine)?]);
-    }
-    let places = all_places(api, api.store().read_all().await?.cluster(), &name)?;
-    if places.is_empty() { Err(nowhere(&name, &[])) } else { Ok(places) }
 }

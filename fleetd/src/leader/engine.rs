@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use fleet_core::fence::Silence;
 use fleet_core::model::{FORMAT, Snapshot};
 use fleet_core::name::MachineId;
 use fleet_core::replay::Saved;
@@ -18,8 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
+use crate::copy::Following;
 use crate::leader::election;
 use crate::leader::event_log::{self, EventLog};
+use crate::leader::outlook::{Knowledge, Seen};
 use crate::leader::overdue;
 use crate::leader::overdue::Overdue;
 use crate::leader::planner::{Planned, Planner};
@@ -30,7 +31,6 @@ use crate::metrics::Metrics;
 use crate::process::clock;
 use crate::process::panics;
 use crate::process::repeated::Repeated;
-use crate::store::kv::WatchStream;
 use crate::store::{Mirror, Store, StoreError, Term};
 
 /// How often the leader looks again when nothing happens: a safety net, since every change wakes
@@ -210,18 +210,17 @@ impl Engine {
         memory: &mut Memory,
         overdue: &mut watch::Receiver<Overdue>,
     ) -> Result<(), StoreError> {
-        let mut mirror = self.store.read_all().await?;
-        let mut events = EventLog::open(&self.store, term, &self.machine, &mirror).await?;
-        let mut changes = self.store.watch_all(mirror.cluster().snapshot.revision).await?;
+        let mut copy = Following::begin(&self.store).await?;
+        let mut events = EventLog::open(&self.store, term, &self.machine, copy.mirror()).await?;
         let mut committed = 0;
         loop {
             let mut next_ms = clock::now_ms() + PERIOD_MS;
-            memory.overdue.clone_from(&overdue.borrow_and_update());
+            memory.knowledge.overdue.clone_from(&overdue.borrow_and_update());
             // Until our own last commit has come round, the copy is older than what we know:
             // planning it would only conflict.
-            if mirror.cluster().snapshot.revision >= committed {
+            if copy.mirror().cluster().snapshot.revision >= committed {
                 let begin = Instant::now();
-                let ticked = self.tick(&mut events, &mirror, memory, clock::now_ms()).await;
+                let ticked = self.tick(&mut events, copy.mirror(), memory, clock::now_ms()).await;
                 self.metrics.ticks.fetch_add(1, Relaxed);
                 self.metrics.tick_failures.fetch_add(u64::from(ticked.is_err()), Relaxed);
                 self.metrics.tick_us.fetch_add(begin.elapsed().as_micros() as u64, Relaxed);
@@ -242,7 +241,7 @@ impl Engine {
             let pause = Duration::from_millis(next_ms.saturating_sub(clock::now_ms()));
             tokio::select! {
                 biased;
-                followed = timeout(pause, follow(&mut mirror, &mut changes)) => followed.unwrap_or(Ok(()))?,
+                followed = timeout(pause, copy.next_to_plan()) => followed.unwrap_or(Ok(()))?,
                 _ = overdue.changed() => {}
             }
         }
@@ -276,15 +275,8 @@ impl Engine {
             // Whoever decided it may have died since. Half of it is nothing to plan for.
             return Ok((Some(self.store.finish_import().await?), None));
         }
-        let mut snapshot = mirror.cluster().snapshot.clone();
-        snapshot.now_ms = now_ms;
-        memory.without_overdue(&mut snapshot, mirror);
-        memory.silence.note(&mut snapshot);
-        let settled_at_ms = self.health.settled_at_ms(self.settle);
-        let settling = settled_at_ms.is_none_or(|at| now_ms < at);
-        snapshot.settling = if settling { absent_machines(&snapshot) } else { BTreeSet::new() };
-        // What fits nowhere may fit a machine that is about to return, be it one that runs nothing.
-        let sure = !(settling && is_any_absent(&snapshot));
+        let Seen { snapshot, settling, settled_at_ms } =
+            memory.knowledge.look(mirror, &self.health, self.settle, now_ms);
         let Planned { snapshot, plan, digest, took } = self.planner.plan(snapshot).await;
         memory.say_how_slow(&snapshot, took);
         let saved = Arc::new(Saved {
@@ -296,12 +288,10 @@ impl Engine {
             snapshot,
         });
         self.replays.planned(saved.clone(), &plan.held);
-        let waits_for_settling =
-            !saved.snapshot.settling.is_empty() || (!sure && !plan.unplaced.is_empty());
-        let wake_for_settling =
-            waits_for_settling.then(|| settled_at_ms.unwrap_or(now_ms + UNSETTLED_MS));
+        // Also where nothing waits: who looks at a drain is told when it is over.
+        let wake_for_settling = settling.then(|| settled_at_ms.unwrap_or(now_ms + UNSETTLED_MS));
         let wake_at_ms = [plan.wake_at_ms, wake_for_settling].into_iter().flatten().min();
-        let committed = events.commit(mirror, &saved, &plan, sure).await;
+        let committed = events.commit(mirror, &saved, &plan, settling).await;
         self.metrics.commit_failures.fetch_add(u64::from(committed.is_err()), Relaxed);
         let revision = committed?;
         if revision.is_some() {
@@ -315,10 +305,8 @@ impl Engine {
 /// What a leader remembers from tick to tick, and no successor takes over.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// For how long each keeper has been away.
-    silence: Silence,
-    /// Machines that are there only because etcd gave their leases more time.
-    overdue: Overdue,
+    /// What it plans beside what stands in the store.
+    knowledge: Knowledge,
     /// Why nothing is planned, said once a minute.
     trouble: Repeated,
     /// The longest plan that was said.
@@ -328,18 +316,6 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Takes overdue machines out of what is planned, as if their leases had ended.
-    fn without_overdue(&self, snapshot: &mut Snapshot, mirror: &Mirror) {
-        for (id, _) in self
-            .overdue
-            .iter()
-            .filter(|(id, created)| mirror.machines_created().get(*id) == Some(created))
-        {
-            snapshot.machines.remove(id);
-            snapshot.reports.remove(id);
-        }
-    }
-
     /// Says once that plans are slow, and again when one takes twice as long.
     fn say_how_slow(&mut self, snapshot: &Snapshot, took: Duration) {
         if took < SLOW_PLAN || took < 2 * self.longest {
@@ -362,34 +338,4 @@ async fn when(standing: &mut watch::Receiver<Standing>, wanted: impl Fn(Standing
     if standing.wait_for(|standing| wanted(*standing)).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-/// Applies what has changed: waits for the first batch, takes along all that are there.
-async fn follow(mirror: &mut Mirror, changes: &mut WatchStream) -> Result<(), StoreError> {
-    let ended = || StoreError::Unavailable("the watch ended".to_string());
-    mirror.apply(changes.recv().await.ok_or_else(ended)??);
-    while let Ok(batch) = changes.try_recv() {
-        mirror.apply(batch?);
-    }
-    Ok(())
-}
-
-/// Machines that should run something, are not there, and did not say goodbye.
-fn absent_machines(snapshot: &Snapshot) -> BTreeSet<MachineId> {
-    let assigned = snapshot
-        .assignments
-        .iter()
-        .filter(|(_, assignment)| !assignment.instances.is_empty() || !assignment.off.is_empty());
-    assigned
-        .map(|(id, _)| id)
-        .filter(|id| !snapshot.machines.contains_key(*id) && !snapshot.left.contains(*id))
-        .cloned()
-        .collect()
-}
-
-/// Whether a machine that was ever assigned anything is not there, and did not say goodbye.
-fn is_any_absent(snapshot: &Snapshot) -> bool {
-    let is_absent =
-        |id: &MachineId| !snapshot.machines.contains_key(id) && !snapshot.left.contains(id);
-    snapshot.assignments.keys().any(is_absent)
 }

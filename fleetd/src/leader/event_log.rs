@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use fleet_core::event::{Event, Item, News, What, decisions};
 use fleet_core::model::Snapshot;
 use fleet_core::name::MachineId;
-use fleet_core::nowhere::Nowhere;
+use fleet_core::outlook::Outlook;
 use fleet_core::plan::Plan;
 use fleet_core::replay::Saved;
 use tracing::{info, warn};
@@ -25,6 +25,9 @@ const TRIMMED: usize = 100;
 /// How many items of one event are logged; the rest is counted.
 const LOGGED_ITEMS: usize = 20;
 
+/// The largest outlook that is written together with other documents, in bytes.
+const SMALL_OUTLOOK: usize = 32 << 10;
+
 /// The number of the event that ends a term; sorts behind all others of the term.
 const LAST: u64 = 999_999_999;
 
@@ -41,8 +44,8 @@ pub struct EventLog {
     /// That this machine leads, until it is told.
     opening: Option<Item>,
     news: News,
-    /// What this term's leader wrote that no machine can run; none if it wrote nothing yet.
-    nowhere: Option<Nowhere>,
+    /// What this term's leader has told those who wait; none if it told nothing yet.
+    outlook: Option<Outlook>,
 }
 
 impl EventLog {
@@ -64,8 +67,8 @@ impl EventLog {
         let kept: VecDeque<_> =
             stored.iter().map(|StoredEvent { id, bytes, .. }| (id.clone(), *bytes)).collect();
         let bytes = kept.iter().map(|(_, bytes)| bytes).sum();
-        let nowhere =
-            mirror.cluster().nowhere.clone().filter(|nowhere| nowhere.term == term.create_revision);
+        let outlook =
+            mirror.cluster().outlook.clone().filter(|outlook| outlook.term == term.create_revision);
         Ok(EventLog {
             store: store.clone(),
             term,
@@ -75,7 +78,7 @@ impl EventLog {
             next,
             opening,
             news,
-            nowhere,
+            outlook,
         })
     }
 
@@ -85,26 +88,30 @@ impl EventLog {
     }
 
     /// Writes the documents of a plan, in as few transactions as the limits allow, each with its
-    /// event; what else is new goes with the first, or alone if nothing changes. Answers with the
-    /// revision of the last document; a conflict means to look again.
+    /// event; what else is new goes with the first, or alone if nothing changes. What the plan says
+    /// to those who wait goes with the last, if it is another than before, or they have asked for
+    /// something since. Answers with the revision of the last document; a conflict means to look
+    /// again.
     ///
-    /// Unless `sure`, nothing is said of what newly fits nowhere: machines may be about to return.
+    /// While absent machines get time to return (`settling`), nothing is said of what newly fits
+    /// nowhere.
     pub async fn commit(
         &mut self,
         mirror: &Mirror,
         saved: &Saved,
         plan: &Plan,
-        sure: bool,
+        settling: bool,
     ) -> Result<Option<i64>, StoreError> {
         let snapshot = &saved.snapshot;
         let (news, told) =
-            self.news.look(snapshot, plan, mirror.machines_created(), &snapshot.left, sure);
+            self.news.look(snapshot, plan, mirror.machines_created(), &snapshot.left, !settling);
         let mut told = Some(told);
         let mut items: Vec<Item> = self.opening.iter().cloned().chain(news).collect();
         let digest = if plan.documents.is_empty() { "" } else { &saved.plan };
         let mut decided = decisions(plan, snapshot);
         let store = self.store.clone();
         let mut commit = store.begin_commit(self.term, mirror, plan);
+        let mut outlook = self.next_outlook(mirror, plan, snapshot.revision, settling);
         let mut last = None;
         while let Some(batch) = commit.next_batch()? {
             items.extend(
@@ -112,36 +119,42 @@ impl EventLog {
             );
             let event = self.event(snapshot, digest, std::mem::take(&mut items));
             self.make_room(&event).await?;
-            last = Some(commit.write(batch, Some(&event)).await?);
+            let with = outlook.take_if(|outlook| commit.is_last() && is_small(outlook));
+            last = Some(commit.write(batch, Some(&event), with.as_ref()).await?);
             self.written(&event, told.take());
+            self.outlook = with.or(self.outlook.take());
         }
         if !items.is_empty() {
             let event = self.event(snapshot, digest, items);
             self.make_room(&event).await?;
-            self.store.put_event(self.term, &event).await?;
+            let with = outlook.take_if(|outlook| is_small(outlook));
+            self.store.tell(self.term, Some(&event), with.as_ref()).await?;
             self.written(&event, told.take());
+            self.outlook = with.or(self.outlook.take());
         } else if let Some(told) = told {
             self.news = told; // nothing was worth a word, but what is known may have changed
         }
-        self.write_nowhere(plan, sure).await?;
+        if outlook.is_some() {
+            self.store.tell(self.term, None, outlook.as_ref()).await?;
+            self.outlook = outlook;
+        }
         Ok(last)
     }
 
-    /// Writes what no machine can run, if that is another than before.
-    async fn write_nowhere(&mut self, plan: &Plan, sure: bool) -> Result<(), StoreError> {
-        let mut now = Nowhere::of(plan, self.term.create_revision);
-        if !sure {
-            now = self.nowhere.clone().unwrap_or_default().as_far_as(&now);
-        }
-        let before = self.nowhere.as_ref();
-        let same = before.map_or(now.units.is_empty(), |before| {
-            (&before.units, before.left_out) == (&now.units, now.left_out)
-        });
-        if !same {
-            self.store.put_nowhere(self.term, &now).await?;
-            self.nowhere = Some(now);
-        }
-        Ok(())
+    /// What the plan says to those who wait, if it must be written.
+    fn next_outlook(
+        &self,
+        mirror: &Mirror,
+        plan: &Plan,
+        planned: i64,
+        settling: bool,
+    ) -> Option<Outlook> {
+        let term = self.term.create_revision;
+        let now = Outlook::of(plan, term, planned, settling, self.outlook.as_ref());
+        let told = self.outlook.as_ref();
+        let is_told =
+            told.is_some_and(|told| told.says_the_same(&now) && told.planned >= mirror.asked());
+        (!is_told).then_some(now)
     }
 
     fn event(&self, snapshot: &Snapshot, digest: &str, items: Vec<Item>) -> Event {
@@ -204,6 +217,11 @@ fn log(event: &Event) {
     }
 }
 
+/// Whether it goes with documents and an event into one transaction.
+fn is_small(outlook: &Outlook) -> bool {
+    serde_json::to_vec(outlook).is_ok_and(|text| text.len() <= SMALL_OUTLOOK)
+}
+
 /// Tells that a term ends by itself.
 pub async fn resign(
     store: &Store,
@@ -220,7 +238,7 @@ pub async fn resign(
         revision: term.create_revision, // it looked at nothing
         ..Event::new(vec![item])
     };
-    store.put_event(term, &event).await.map(drop)
+    store.tell(term, Some(&event), None).await.map(drop)
 }
 
 /// Names sort by time: terms by the revision that began them, then by number.

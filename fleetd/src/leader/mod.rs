@@ -4,6 +4,7 @@
 pub mod election;
 pub mod engine;
 pub mod event_log;
+pub mod outlook;
 pub mod overdue;
 pub mod planner;
 pub mod replays;

@@ -7,7 +7,7 @@ use std::vec;
 use fleet_core::event::Event;
 use fleet_core::model::{Assignment, MAX_DOCUMENT_BYTES};
 use fleet_core::name::MachineId;
-use fleet_core::nowhere::Nowhere;
+use fleet_core::outlook::Outlook;
 use fleet_core::plan::Plan;
 
 use super::kv::{Change, Compare};
@@ -51,14 +51,29 @@ impl Store {
         Commit { store: self, term, mirror, plan, rest, fenced_commit: mirror.fenced_commit() }
     }
 
-    /// Writes what the leader found no machine for, if the term still leads.
-    pub async fn put_nowhere(&self, term: Term, nowhere: &Nowhere) -> Result<i64, StoreError> {
+    /// Writes an event, what the leader's last plan says, or both, if the term still leads.
+    pub async fn tell(
+        &self,
+        term: Term,
+        event: Option<&Event>,
+        outlook: Option<&Outlook>,
+    ) -> Result<i64, StoreError> {
         let fence = Compare::CreateRevision(self.keys.leader(), term.create_revision);
-        self.apply(&[fence], &[put(&self.keys.nowhere(), nowhere, None)?], "the leader key").await
+        self.apply(&[fence], &self.told(event, outlook)?, "the leader key").await
     }
 
-    /// Writes the documents of a plan and what it found no machine for, without an event. Answers
-    /// with the last document's revision.
+    fn told(
+        &self,
+        event: Option<&Event>,
+        outlook: Option<&Outlook>,
+    ) -> Result<Vec<Change>, StoreError> {
+        let event = event.map(|event| put(&self.keys.event(&event.id), event, None));
+        let outlook = outlook.map(|outlook| put(&self.keys.outlook(), outlook, None));
+        event.into_iter().chain(outlook).collect()
+    }
+
+    /// Writes the documents of a plan and what it says, without an event. Answers with the last
+    /// document's revision.
     pub async fn commit(
         &self,
         term: Term,
@@ -68,10 +83,15 @@ impl Store {
         let mut commit = self.begin_commit(term, mirror, plan);
         let mut last = None;
         while let Some(batch) = commit.next_batch()? {
-            last = Some(commit.write(batch, None).await?);
+            last = Some(commit.write(batch, None, None).await?);
         }
-        if !plan.unplaced.is_empty() || mirror.cluster().nowhere.is_some() {
-            self.put_nowhere(term, &Nowhere::of(plan, term.create_revision)).await?;
+        let planned = mirror.cluster().snapshot.revision;
+        let outlook = Outlook::of(plan, term.create_revision, planned, false, None);
+        let there = mirror.cluster().outlook.as_ref();
+        if !there
+            .is_some_and(|there| there.says_the_same(&outlook) && there.planned >= mirror.asked())
+        {
+            self.tell(term, None, Some(&outlook)).await?;
         }
         Ok(last)
     }
@@ -112,16 +132,21 @@ impl<'a> Commit<'a> {
         Ok((!machines.is_empty()).then_some(CommitBatch { machines, batch }))
     }
 
-    /// Applies it, with an event if there is one. Answers with the revision.
+    /// Whether no transaction is left after the one that was asked for last.
+    pub fn is_last(&mut self) -> bool {
+        self.rest.peek().is_none()
+    }
+
+    /// Applies it, with an event and with what the plan says, if there are. Answers with the
+    /// revision.
     pub async fn write(
         &mut self,
         batch: CommitBatch<'_>,
         event: Option<&Event>,
+        outlook: Option<&Outlook>,
     ) -> Result<i64, StoreError> {
         let mut batch = batch.batch;
-        if let Some(event) = event {
-            batch.changes.push(put(&self.store.keys.event(&event.id), event, None)?);
-        }
+        batch.changes.extend(self.store.told(event, outlook)?);
         let revision = self
             .store
             .apply(&batch.compares, &batch.changes, "the leader key or an assignment")

@@ -39,17 +39,6 @@ impl Store {
         }
     }
 
-    /// Writes an event alone, if the term still leads.
-    pub async fn put_event(&self, term: Term, event: &Event) -> Result<i64, StoreError> {
-        let fence = Compare::CreateRevision(self.keys.leader(), term.create_revision);
-        self.apply(
-            &[fence],
-            &[super::put(&self.keys.event(&event.id), event, None)?],
-            "the leader key",
-        )
-        .await
-    }
-
     /// Removes events, if the term still leads.
     pub async fn delete_events(&self, term: Term, ids: &[String]) -> Result<(), StoreError> {
         let fence = Compare::CreateRevision(self.keys.leader(), term.create_revision);

@@ -16,7 +16,7 @@ pub(super) struct Keys {
 pub enum Part {
     /// The units' records.
     Units,
-    /// The machines, what was set for them, who left, and who leads.
+    /// The machines, what was set for them, who left, who leads, and what the leader says.
     Machines,
     /// What each machine should run.
     Assignments,
@@ -38,7 +38,7 @@ pub(super) enum Key {
     Fence(MachineId),
     FencedCommits,
     Leader,
-    Nowhere,
+    Outlook,
     Import,
     /// A document of ours under a name that is none, or an id that is none: nobody reads it.
     Misnamed(&'static str, String),
@@ -131,9 +131,9 @@ impl Keys {
         format!("{}leader", self.root)
     }
 
-    /// What the leader found no machine for.
-    pub(super) fn nowhere(&self) -> String {
-        format!("{}nowhere", self.root)
+    /// What the leader's last plan says.
+    pub(super) fn outlook(&self) -> String {
+        format!("{}outlook", self.root)
     }
 
     /// The lock of an import.
@@ -158,7 +158,7 @@ impl Keys {
     pub(super) fn part(&self, part: Part) -> Vec<String> {
         let folders: &[&str] = match part {
             Part::Units => &["units/"],
-            Part::Machines => &["machines/", "settings/", "left/", "leader"],
+            Part::Machines => &["machines/", "settings/", "left/", "leader", "outlook"],
             Part::Assignments => &["assignments/"],
             Part::Reports => &["reports/"],
         };
@@ -194,7 +194,7 @@ impl Keys {
             Some(("fences", id)) => of("fences", id, Key::Fence),
             None if path == "fenced-commits" => Some(Key::FencedCommits),
             None if path == "leader" => Some(Key::Leader),
-            None if path == "nowhere" => Some(Key::Nowhere),
+            None if path == "outlook" => Some(Key::Outlook),
             None if path == "import" => Some(Key::Import),
             _ => None,
         }

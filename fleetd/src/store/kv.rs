@@ -202,7 +202,7 @@ pub enum WatchEvent {
 pub type WatchStream = tokio::sync::mpsc::Receiver<Result<WatchBatch, StoreError>>;
 
 /// What went wrong, by what the caller may do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Nobody answered in time. A write may have been applied. Try again later.
     #[error("the store cannot be reached: {0}")]

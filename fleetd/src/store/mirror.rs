@@ -1,5 +1,4 @@
-//! A copy of everything under the root, brought up to date by a watch. Only the leader keeps one; a
-//! read builds one and drops it.
+//! Everything under the root at one revision, which a watch can bring up to date (`copy.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +29,11 @@ pub struct Mirror {
     assignment_revisions: BTreeMap<MachineId, i64>,
     /// The revision of the last commit that placed anything fenced.
     fenced_commit: Option<i64>,
+    /// The newest write by users that it has seen: of a unit's record, or of what was set for a
+    /// machine.
+    asked: i64,
+    /// The revision of the last change of anything but the leader's own word.
+    changed: i64,
     /// Documents that cannot be read, with what is wrong. While there are any, nobody should plan.
     corrupt: BTreeMap<String, String>,
     /// Documents that nobody reads, since their keys name no unit and no machine.
@@ -47,6 +51,8 @@ impl Mirror {
             machines_created: BTreeMap::new(),
             assignment_revisions: BTreeMap::new(),
             fenced_commit: None,
+            asked: 0,
+            changed: range.revision,
             corrupt: BTreeMap::new(),
             misnamed: BTreeMap::new(),
         };
@@ -59,10 +65,18 @@ impl Mirror {
 
     /// Takes one revision's changes.
     pub fn apply(&mut self, batch: WatchBatch) {
+        let outlook = self.keys.outlook();
+        let is_word = |event: &WatchEvent| match event {
+            WatchEvent::Put(kv) => kv.key == outlook,
+            WatchEvent::Delete(key) => *key == outlook,
+        };
+        if !batch.events.iter().all(is_word) {
+            self.changed = batch.revision;
+        }
         for event in batch.events {
             match event {
                 WatchEvent::Put(kv) => self.put(kv),
-                WatchEvent::Delete(key) => self.delete(&key),
+                WatchEvent::Delete(key) => self.delete(&key, batch.revision),
             }
         }
         self.cluster.snapshot.revision = batch.revision;
@@ -87,6 +101,18 @@ impl Mirror {
     /// The revision of the last commit that placed anything fenced; `None` if there was none.
     pub fn fenced_commit(&self) -> Option<i64> {
         self.fenced_commit
+    }
+
+    /// The revision of the newest write by users that it has seen; the leader says once it has
+    /// planned that ([`Outlook::planned`](fleet_core::outlook::Outlook)).
+    pub fn asked(&self) -> i64 {
+        self.asked
+    }
+
+    /// The revision of the last change that it has seen of anything but the leader's own word,
+    /// which is nothing to plan for.
+    pub fn changed(&self) -> i64 {
+        self.changed
     }
 
     /// Documents that cannot be read, and why.
@@ -117,6 +143,9 @@ impl Mirror {
 
     fn put(&mut self, kv: KeyValue) {
         let Some(key) = self.keys.read(&kv.key) else { return };
+        if let Key::Unit(_) | Key::Settings(_) = &key {
+            self.asked = self.asked.max(kv.mod_revision);
+        }
         let read = match key {
             Key::Misnamed(_, problem) => {
                 self.misnamed.insert(kv.key, problem);
@@ -127,6 +156,7 @@ impl Mirror {
                     .snapshot
                     .units
                     .insert(name.clone(), Arc::new(Unit::from_record(&record)));
+                self.cluster.units_written.insert(name.clone(), kv.mod_revision);
                 self.cluster.records.insert(name, Arc::new(record));
             }),
             Key::Settings(id) => parse(&kv.value).map(|settings: Settings| {
@@ -135,6 +165,7 @@ impl Mirror {
                     other => self.cluster.snapshot.availability.insert(id.clone(), other),
                 };
                 self.settings.insert(id.clone(), settings);
+                self.cluster.settings_written.insert(id.clone(), kv.mod_revision);
                 self.merge(&id);
             }),
             Key::Machine(id) => parse(&kv.value).map(|machine| {
@@ -170,8 +201,8 @@ impl Mirror {
             }),
             // Only for those who wait, who wait on where it cannot be read; the leader writes it
             // again when it changes.
-            Key::Nowhere => {
-                self.cluster.nowhere = parse(&kv.value).ok();
+            Key::Outlook => {
+                self.cluster.outlook = parse(&kv.value).ok();
                 Ok(())
             }
             Key::Import => import::is_decided(&kv.value).map(|decided| self.importing = decided),
@@ -182,15 +213,19 @@ impl Mirror {
         };
     }
 
-    fn delete(&mut self, key: &str) {
+    fn delete(&mut self, key: &str, revision: i64) {
         self.corrupt.remove(key);
         match self.keys.read(key) {
             Some(Key::Unit(name)) => {
+                self.asked = self.asked.max(revision);
                 self.cluster.snapshot.units.remove(&name);
+                self.cluster.units_written.remove(&name);
                 self.cluster.records.remove(&name);
             }
             Some(Key::Settings(id)) => {
+                self.asked = self.asked.max(revision);
                 self.settings.remove(&id);
+                self.cluster.settings_written.remove(&id);
                 self.cluster.snapshot.availability.remove(&id);
                 self.merge(&id);
             }
@@ -216,7 +251,7 @@ impl Mirror {
             }
             Some(Key::FencedCommits) => self.fenced_commit = None,
             Some(Key::Leader) => self.cluster.leader = None,
-            Some(Key::Nowhere) => self.cluster.nowhere = None,
+            Some(Key::Outlook) => self.cluster.outlook = None,
             Some(Key::Import) => self.importing = false,
             Some(Key::Misnamed(..)) => drop(self.misnamed.remove(key)),
             Some(Key::Rival(_)) | None => {}

@@ -4,6 +4,7 @@
 //! **Architecture invariant:** nothing here knows what a good placement is, or what systemd is;
 //! nothing outside knows a key.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,26 @@ pub enum Seat {
     /// Somebody wrote the key at this revision without having been elected: it is under no lease,
     /// so it would stay for ever.
     Usurped(i64),
+}
+
+/// When units were written last, and which ones there were not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnitsStanding {
+    /// The newest write of those that there are.
+    written: i64,
+    /// Those that there are not, each with the revision at which it was looked for.
+    absent: Vec<(UnitName, i64)>,
+}
+
+impl UnitsStanding {
+    /// Whether the mirror shows all these units as they were then, or later.
+    pub fn is_in(&self, mirror: &Mirror) -> bool {
+        let cluster = mirror.cluster();
+        let is_gone = |(name, looked): &(UnitName, i64)| {
+            cluster.units_written.get(name).is_none_or(|written| written > looked)
+        };
+        cluster.snapshot.revision >= self.written && self.absent.iter().all(is_gone)
+    }
 }
 
 /// Proof of having been elected: the fencing token that every write of a leader carries.
@@ -178,6 +199,25 @@ impl Store {
     /// The revision of a unit's record, which need not be readable; `None` if there is none.
     pub async fn unit_revision(&self, name: &UnitName) -> Result<Option<i64>, StoreError> {
         Ok(self.kv.get(&self.keys.unit(name)).await?.0.map(|kv| kv.mod_revision))
+    }
+
+    /// When each of these units was written last, or, of a replica without a record, its template:
+    /// what a [`Mirror`] must hold that is to show them as new as they are now.
+    pub async fn standing_of(&self, units: &[UnitName]) -> Result<UnitsStanding, StoreError> {
+        let templates = units.iter().filter_map(UnitName::template);
+        let names: BTreeSet<UnitName> = units.iter().cloned().chain(templates).collect();
+        let mut standing = UnitsStanding::default();
+        for chunk in names.into_iter().collect::<Vec<_>>().chunks(MAX_TXN_OPS) {
+            let keys: Vec<String> = chunk.iter().map(|name| self.keys.unit(name)).collect();
+            let (found, revision) = self.kv.get_many(&keys).await?;
+            for (name, kv) in chunk.iter().zip(found) {
+                match kv {
+                    Some(kv) => standing.written = standing.written.max(kv.mod_revision),
+                    None => standing.absent.push((name.clone(), revision)),
+                }
+            }
+        }
+        Ok(standing)
     }
 
     /// Writes a unit's record, if it still is as `old` says (`None`: absent), and with `new_text`

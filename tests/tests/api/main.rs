@@ -12,6 +12,7 @@ mod limits;
 mod odd_files;
 mod server;
 mod standing;
+mod waiting;
 
 use fleet_core::model::Machine;
 use fleet_core::name::MachineId;

@@ -103,18 +103,23 @@ async fn who_waits_is_told_that_no_machine_fits_when_machines_have_had_their_tim
         )
         .await;
     let told = cluster.events().await.len();
-    let said = async || {
-        let mirror = cluster.mirror().await;
-        let seen = mirror.cluster();
-        let progress = seen.progress(&plan(&seen.snapshot), &[UnitName::trusted("ssd.service")]);
+    let instance = async || {
+        let progress =
+            cluster.mirror().await.cluster().progress(&[UnitName::trusted("ssd.service")]);
         let instance = progress.units[0].instances[0].clone();
         assert!(instance.wanted && !instance.done);
-        instance.misfits.into_iter().map(|misfit| misfit.reason).collect::<Vec<_>>()
+        instance
+    };
+    let said = async || {
+        let misfits = instance().await.misfits.into_iter();
+        misfits.map(|misfit| misfit.reason).collect::<Vec<_>>()
     };
     assert_eq!(said().await, [""; 0], "the leader has not looked");
     let settle = std::mem::replace(&mut leader.engine.settle, Duration::from_secs(3600));
     leader.tick_at(&cluster, clock::now_ms()).await.unwrap();
     assert_eq!(said().await, [""; 0], "machine bb may be about to return");
+    let waits = instance().await.waits;
+    assert!(waits.contains("absent and may be about to return"), "{waits}");
     assert!(!cluster.told(told).await.contains("no machine"), "{}", cluster.told(told).await);
     leader.engine.settle = settle;
     leader.tick(&cluster).await.unwrap();

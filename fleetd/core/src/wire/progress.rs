@@ -71,6 +71,10 @@ pub struct InstanceProgress {
     /// it can be placed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub misfits: Vec<MisfitCount>,
+    /// What it waits for while it has no machine and may get one, for people; empty if that is not
+    /// known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub waits: String,
 }
 
 /// A reason, and for how many machines it holds.

@@ -1,0 +1,324 @@
+//! What the leader's last plan says to those who wait. The leader writes it down, so that every
+//! machine's API tells the leader's word and plans nothing of its own.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Gathered, Numbers};
+use crate::model::{FORMAT, Unknown, is_zero};
+use crate::name::{MachineId, UnitName};
+use crate::plan::Plan;
+use crate::wire::MisfitCount;
+
+/// The largest such document, in bytes. What is left out is waited for, without a word why.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// What an entry takes beside its texts: keys, quotes, brackets and commas.
+const ENTRY_BYTES: usize = 96;
+
+/// `outlook`: what waits, what fits no machine, and why. Written by the leader, when it changes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outlook {
+    /// The format, [`FORMAT`].
+    pub v: u32,
+    /// In which term: the revision that created the leader key.
+    pub term: i64,
+    /// The leader has planned, and written, everything that was asked up to this revision.
+    pub planned: i64,
+    /// Whether absent machines get time to return. Until it is over nothing is said to fit no
+    /// machine: what does not fit now may fit one of those.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settling: bool,
+    /// What fits no machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nowhere: Vec<Nowhere>,
+    /// What waits for its unit's budget.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rolling: Vec<Rolling>,
+    /// Fenced instances that wait for the end of another copy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Held>,
+    /// Set while so many machines are missing that what they ran is moved slowly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowed: Option<Slowed>,
+    /// How many entries did not fit into the document.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// Instances that fit no machine for the same reasons.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Nowhere {
+    /// The instances.
+    pub units: Instances,
+    /// Each reason with the number of machines that it holds for, most machines first.
+    pub why: Vec<MisfitCount>,
+}
+
+/// Instances of one unit that wait for its budget.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rolling {
+    /// The instances.
+    pub units: Instances,
+    /// What they wait for, for people.
+    pub says: String,
+}
+
+/// A fenced instance that waits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// The instance.
+    pub instance: UnitName,
+    /// Where another copy of it may be alive.
+    pub machine: MachineId,
+    /// What it waits for, for people.
+    pub says: String,
+}
+
+/// Machines that are given up one at a time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Slowed {
+    /// For people.
+    pub says: String,
+    /// Those that are not given up yet, in the order in which they will be.
+    pub waits: Vec<MachineId>,
+    /// When the first of them is given up, in milliseconds since 1970.
+    pub next_ms: u64,
+}
+
+/// Instances by name: replicas by their template with their numbers, all others by their own name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Instances(BTreeMap<UnitName, Numbers>);
+
+impl Instances {
+    fn of<'a>(instances: impl IntoIterator<Item = &'a UnitName>) -> Instances {
+        let mut gathered = Gathered::default();
+        instances.into_iter().for_each(|instance| gathered.add(instance));
+        Instances(gathered.into_units())
+    }
+
+    /// Whether the instance is one of them.
+    pub fn holds(&self, instance: &UnitName) -> bool {
+        match (instance.template(), instance.replica_number()) {
+            (Some(template), Some(number)) => {
+                self.0.get(&template).is_some_and(|numbers| numbers.contains(number))
+            }
+            _ => self.0.contains_key(instance),
+        }
+    }
+
+    /// Keeps those that are also among `others`.
+    fn retain(&mut self, others: &[&Instances]) {
+        self.0.retain(|unit, numbers| {
+            let mut there = others.iter().filter_map(|others| others.0.get(unit));
+            if numbers.is_empty() {
+                return there.next().is_some();
+            }
+            let still: Vec<&Numbers> = there.collect();
+            *numbers = numbers
+                .iter()
+                .filter(|number| still.iter().any(|still| still.contains(*number)))
+                .collect();
+            !numbers.is_empty()
+        });
+    }
+}
+
+impl Outlook {
+    /// What a plan of that term, of a snapshot at the revision `planned`, says. While absent
+    /// machines get time to return (`settling`), nothing fits no machine that did not before, in
+    /// this term: `before` is what was written then.
+    pub fn of(
+        plan: &Plan,
+        term: i64,
+        planned: i64,
+        settling: bool,
+        before: Option<&Outlook>,
+    ) -> Outlook {
+        let mut outlook = Outlook { v: FORMAT, term, planned, settling, ..Outlook::default() };
+        let mut room = Room { bytes: MAX_BYTES, left_out: 0 };
+        for held in &plan.held {
+            let held = Held {
+                instance: held.instance.clone(),
+                machine: held.machine.clone(),
+                says: held.to_string(),
+            };
+            let bytes = 2 * held.instance.as_str().len() + held.says.len();
+            if room.has(bytes) {
+                outlook.held.push(held);
+            }
+        }
+        for rolling in &plan.rolling {
+            let rolling =
+                Rolling { units: Instances::of(&rolling.waiting), says: rolling.to_string() };
+            let instances: usize =
+                rolling.units.0.iter().map(|(unit, numbers)| bytes(unit, numbers)).sum();
+            if room.has(instances + rolling.says.len()) {
+                outlook.rolling.push(rolling);
+            }
+        }
+        outlook.slowed = plan.slowed.as_ref().map(|slowed| Slowed {
+            says: slowed.to_string(),
+            waits: slowed.waits.clone(),
+            next_ms: slowed.next_ms,
+        });
+        for mut nowhere in nowhere(plan) {
+            if settling {
+                let before = before.map_or(&[][..], |before| &before.nowhere);
+                nowhere.units.retain(&before.iter().map(|one| &one.units).collect::<Vec<_>>());
+            }
+            let why: usize = nowhere.why.iter().map(|why| why.reason.len() + 32).sum();
+            room.bytes = room.bytes.saturating_sub(why + ENTRY_BYTES);
+            nowhere.units.0.retain(|unit, numbers| room.has(bytes(unit, numbers)));
+            if !nowhere.units.0.is_empty() {
+                outlook.nowhere.push(nowhere);
+            }
+        }
+        outlook.left_out = room.left_out;
+        outlook
+    }
+
+    /// Whether it says the same, whatever has been planned since.
+    pub fn says_the_same(&self, other: &Outlook) -> bool {
+        let Outlook { term, settling, nowhere, rolling, held, slowed, left_out, .. } = self;
+        (term, settling, nowhere) == (&other.term, &other.settling, &other.nowhere)
+            && (rolling, held, slowed) == (&other.rolling, &other.held, &other.slowed)
+            && *left_out == other.left_out
+    }
+
+    /// Why no machine can run the instance, if none can.
+    pub fn misfits(&self, instance: &UnitName) -> Option<&[MisfitCount]> {
+        let holds = |nowhere: &&Nowhere| nowhere.units.holds(instance);
+        self.nowhere.iter().find(holds).map(|nowhere| &nowhere.why[..])
+    }
+
+    /// What the instance waits for before it is changed or moved: its unit's budget, or the end of
+    /// another copy.
+    pub fn waits(&self, instance: &UnitName) -> Option<&str> {
+        let rolling = self.rolling.iter().find(|rolling| rolling.units.holds(instance));
+        let held = || self.held.iter().find(|held| held.instance == *instance);
+        rolling.map(|rolling| &rolling.says[..]).or_else(|| held().map(|held| &held.says[..]))
+    }
+
+    /// Whether the instance waits for its unit's budget.
+    pub fn is_rolling(&self, instance: &UnitName) -> bool {
+        self.rolling.iter().any(|rolling| rolling.units.holds(instance))
+    }
+}
+
+/// What fits no machine, gathered by the reasons for it.
+fn nowhere(plan: &Plan) -> Vec<Nowhere> {
+    let mut all: Vec<(Vec<MisfitCount>, Vec<&UnitName>)> = Vec::new();
+    let mut known: BTreeMap<String, usize> = BTreeMap::new();
+    for unplaced in &plan.unplaced {
+        let counted = unplaced.misfits.iter().map(|(misfit, machines)| MisfitCount {
+            reason: misfit.to_string(),
+            machines: *machines,
+        });
+        let why: Vec<MisfitCount> = counted.collect();
+        let text: String =
+            why.iter().map(|why| format!("{} {}\n", why.machines, why.reason)).collect();
+        let at = *known.entry(text).or_insert_with(|| {
+            all.push((why, Vec::new()));
+            all.len() - 1
+        });
+        all[at].1.extend(&unplaced.instances);
+    }
+    let gathered = |(why, instances): (Vec<MisfitCount>, Vec<&UnitName>)| Nowhere {
+        units: Instances::of(instances),
+        why,
+    };
+    all.into_iter().map(gathered).collect()
+}
+
+/// How much of the document is left.
+struct Room {
+    bytes: usize,
+    left_out: u64,
+}
+
+impl Room {
+    /// Takes the room of an entry, if there is enough.
+    fn has(&mut self, bytes: usize) -> bool {
+        match self.bytes.checked_sub(bytes + ENTRY_BYTES) {
+            Some(rest) => self.bytes = rest,
+            None => self.left_out += 1,
+        }
+        self.left_out == 0
+    }
+}
+
+fn bytes(unit: &UnitName, numbers: &Numbers) -> usize {
+    2 * unit.as_str().len() + numbers.to_string().len() // a backslash takes two bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::script::snapshot;
+    use crate::plan::{Unplaced, plan};
+
+    fn fit_nowhere(instances: &[&str]) -> Plan {
+        let unplaced = |name: &&str| Unplaced {
+            unit: UnitName::trusted(*name),
+            instances: vec![UnitName::trusted(*name)],
+            misfits: Vec::new(),
+        };
+        Plan { unplaced: instances.iter().map(unplaced).collect(), ..Plan::default() }
+    }
+
+    fn held(outlook: &Outlook, names: &[&str]) -> Vec<bool> {
+        names.iter().map(|name| outlook.misfits(&UnitName::trusted(*name)).is_some()).collect()
+    }
+
+    #[test]
+    fn while_machines_may_return_only_what_fitted_nowhere_before_fits_nowhere() {
+        let before = fit_nowhere(&["web@1.service", "web@2.service", "db.service", "old.service"]);
+        let before = Outlook::of(&before, 7, 1, false, None);
+        let read: Outlook = serde_json::from_value(serde_json::to_value(&before).unwrap()).unwrap();
+        assert_eq!(read, before);
+        let later = fit_nowhere(&["web@2.service", "web@3.service", "db.service", "new.service"]);
+        let names =
+            ["web@1.service", "web@2.service", "web@3.service", "db.service", "new.service"];
+        let now = Outlook::of(&later, 7, 2, true, Some(&before));
+        assert_eq!(held(&now, &names), [false, true, false, true, false]);
+        let now = Outlook::of(&later, 7, 2, true, None);
+        assert_eq!(held(&now, &names), [false; 5]);
+        let now = Outlook::of(&later, 7, 2, false, Some(&before));
+        assert_eq!(held(&now, &names), [false, true, true, true, true]);
+    }
+
+    #[test]
+    fn ten_thousand_long_names_fill_no_document() {
+        let names: Vec<String> =
+            (0..10_000).map(|n| format!("{n}-{}.service", "x".repeat(200))).collect();
+        let plan = fit_nowhere(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let outlook = Outlook::of(&plan, 7, 1, false, None);
+        assert!(serde_json::to_vec(&outlook).unwrap().len() <= MAX_BYTES + 400);
+        let named: usize = outlook.nowhere.iter().map(|nowhere| nowhere.units.0.len()).sum();
+        assert!(named > 0);
+        assert_eq!(named as u64 + outlook.left_out, 10_000);
+    }
+
+    #[test]
+    fn replicas_that_fit_nowhere_for_the_same_reasons_are_one_entry_with_these_reasons() {
+        let seen = snapshot(
+            "machine a\nmachine b\nunit web@.service x3 | MachineMetadata=disk=ssd\n\
+             unit db.service | MachineMetadata=disk=ssd",
+        );
+        let outlook = Outlook::of(&plan(&seen), 7, 1, false, None);
+        let [nowhere] = &outlook.nowhere[..] else { panic!("{outlook:?}") };
+        assert_eq!(
+            serde_json::to_value(nowhere).unwrap(),
+            serde_json::json!({
+                "units": {"db.service": "", "web@.service": "1-3"},
+                "why": [{"reason": "lacks the metadata disk=ssd", "machines": 2}],
+            })
+        );
+    }
+}
