@@ -9,9 +9,9 @@ use fleet_core::name::UnitName;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
     AvailabilityWish, EXIT_STATUS_HEADER, ErrorBody, ErrorDetail, EventPage, Fencing, FencingPage,
-    Machine, MachineAvailability, MachinePage, Missing, PROBLEM_HEADER, REVISION_HEADER, Restart,
-    RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage, UnitState, UnitStatePage,
-    Version, WARNING_HEADER,
+    Machine, MachineAvailability, MachinePage, Missing, PROBLEM_HEADER, Restart, RevisionPage,
+    Rollback, RolledBack, Scale, Scaled, Unit, UnitPage, UnitState, UnitStatePage, Version,
+    WARNING_HEADER,
 };
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
@@ -101,8 +101,6 @@ impl ClientError {
 /// What a write answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Written {
-    /// The store's revision with the write in it.
-    pub(crate) revision: i64,
     /// What the user should know of it.
     pub(crate) warnings: Vec<String>,
 }
@@ -350,18 +348,9 @@ impl Client {
             .await
     }
 
-    /// A stream of `Progress` lines, the first not older than `revision`.
-    pub(crate) async fn follow(
-        &self,
-        units: &[String],
-        revision: i64,
-    ) -> Result<Response, ClientError> {
-        let revision = revision.to_string();
-        let query: Vec<(&str, &str)> = units
-            .iter()
-            .map(|unit| ("unit", unit.as_str()))
-            .chain([("revision", revision.as_str())])
-            .collect();
+    /// A stream of `Progress` lines, the first not older than the request.
+    pub(crate) async fn follow(&self, units: &[String]) -> Result<Response, ClientError> {
+        let query: Vec<(&str, &str)> = units.iter().map(|unit| ("unit", unit.as_str())).collect();
         self.send::<()>(Method::GET, &["follow"], &query, None).await
     }
 
@@ -640,11 +629,7 @@ async fn collect(mut answer: Response) -> Result<Vec<u8>, ClientError> {
 }
 
 fn written(headers: &HeaderMap) -> Written {
-    let warnings = self::headers(headers, WARNING_HEADER);
-    Written {
-        revision: header(headers, REVISION_HEADER).and_then(|text| text.parse().ok()).unwrap_or(0),
-        warnings,
-    }
+    Written { warnings: self::headers(headers, WARNING_HEADER) }
 }
 
 /// All values of a header.

@@ -83,12 +83,11 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Waits until all of `targets` are as asked, following from `revision`, the newest of the writes.
+/// Waits until all of `targets` are as asked.
 pub(crate) async fn until_done(
     client: &Client,
     output: &Output,
     targets: Vec<Target>,
-    revision: i64,
     args: &WaitArgs,
 ) -> Result<(), Error> {
     if targets.is_empty() {
@@ -102,7 +101,7 @@ pub(crate) async fn until_done(
             biased;
             _ = tokio::signal::ctrl_c() => Err(watch.interrupted()),
             () = at(deadline) => if watch.is_done() { Ok(()) } else { Err(watch.timed_out()) },
-            ended = follow_until_settled(client, output, &mut watch, &mut live, revision) => ended,
+            ended = follow_until_settled(client, output, &mut watch, &mut live) => ended,
         };
         live.clear();
         if ended.is_err() {
@@ -120,11 +119,10 @@ async fn follow_until_settled(
     output: &Output,
     watch: &mut Watch,
     live: &mut Live,
-    revision: i64,
 ) -> Result<(), Error> {
     let mut pause = FIRST_PAUSE;
     loop {
-        follow(client, output, watch, live, revision).await?;
+        follow(client, output, watch, live).await?;
         let Some(due) = watch.settling.look_at(Instant::now()) else { return Ok(()) };
         live.clear();
         tokio::time::sleep_until(due).await;
@@ -188,7 +186,6 @@ async fn follow(
     output: &Output,
     watch: &mut Watch,
     live: &mut Live,
-    revision: i64,
 ) -> Result<(), Error> {
     let units = watch.units();
     let observe = |progress: Option<Progress>| {
@@ -200,7 +197,7 @@ async fn follow(
         live.draw(&lines(watch.last()));
         Ok(None)
     };
-    read_lines(client, &units, revision, observe).await
+    read_lines(client, &units, observe).await
 }
 
 /// How far a unit is now.
@@ -210,7 +207,7 @@ pub(crate) async fn look(client: &Client, unit: &str) -> Result<UnitProgress, Er
     };
     let units = [unit.to_string()];
     tokio::select! {
-        found = read_lines(client, &units, 0, first) => found,
+        found = read_lines(client, &units, first) => found,
         () = tokio::time::sleep(LOOK) => Err(Error::failed(format!("fleetd does not say how far \
             {unit} is"))),
     }
@@ -221,13 +218,12 @@ pub(crate) async fn look(client: &Client, unit: &str) -> Result<UnitProgress, Er
 async fn read_lines<T>(
     client: &Client,
     units: &[String],
-    revision: i64,
     mut take: impl FnMut(Option<Progress>) -> Result<Option<T>, Error>,
 ) -> Result<T, Error> {
     let mut pause = FIRST_PAUSE;
     let mut told = false;
     loop {
-        let broken = match client.follow(units, revision).await {
+        let broken = match client.follow(units).await {
             Ok(mut answer) => {
                 let mut buffer = Vec::new();
                 loop {

@@ -69,14 +69,11 @@ pub(crate) async fn run(
         );
     }
     let mut targets = Vec::new();
-    let mut revision = 0;
     for source in super::order::in_order(sources) {
-        let (written, target) = apply(context, verb, source, wait.blocks()).await?;
-        revision = revision.max(written.revision);
-        targets.extend(target);
+        targets.extend(apply(context, verb, source, wait.blocks()).await?);
     }
     if wait.blocks() {
-        until_done(&context.client, &context.output, targets, revision, wait).await?;
+        until_done(&context.client, &context.output, targets, wait).await?;
     }
     context.output.all_results()?;
     Ok(0)
@@ -88,7 +85,7 @@ async fn apply(
     verb: Verb,
     source: Source,
     blocks: bool,
-) -> Result<(Written, Option<Target>), Error> {
+) -> Result<Option<Target>, Error> {
     let output = &context.output;
     let (known, body) = match source {
         Source::Keep(unit) => (Some(unit), None),
@@ -105,7 +102,6 @@ async fn apply(
         Source::Replace { old, new } => (Some(old), Some(new)),
         Source::Create(new) => (None, Some(new)),
     };
-    let mut written = Written::default();
     // One write both creates a unit and asks for its state: less to do for everybody, and no moment
     // in between.
     let creates = body.is_some();
@@ -117,7 +113,7 @@ async fn apply(
             if new.desired_state.is_empty() && known.is_some() {
                 new.desired_state = "inactive".to_string();
             }
-            written = context.client.put_unit(&new).await.map_err(|error| {
+            let written = context.client.put_unit(&new).await.map_err(|error| {
                 Error::request(
                     &format!("Error creating units: failed creating unit {}", new.name),
                     error,
@@ -141,16 +137,16 @@ async fn apply(
         (Some(unit), None) => (**unit).clone(),
         (None, None) => unreachable!("a source has a unit or a file"),
     };
-    let Some((goal, state)) = verb.goal() else { return Ok((written, None)) };
+    let Some((goal, state)) = verb.goal() else { return Ok(None) };
     if !creates {
         if current.desired_state == state {
             return match verb {
                 Verb::Start => start_again(context, &current, blocks).await,
                 // It is as asked, or on its way: nothing is news, but a failure is.
-                Verb::Submit | Verb::Load => Ok((written, Some(Target::quiet(current.name, goal)))),
+                Verb::Submit | Verb::Load => Ok(Some(Target::quiet(current.name, goal))),
             };
         }
-        written =
+        let written =
             context.client.set_desired(&current.name, state).await.map_err(|error| {
                 Error::request(&format!("Error {}ing units", verb.word()), error)
             })?;
@@ -159,7 +155,7 @@ async fn apply(
     let target = announced(context, verb.word(), &current, goal, blocks).await?;
     // What ran before runs no worse until it is known that the new text stays up.
     let stays_up = replaces && known.is_some_and(|old| old.desired_state == state);
-    Ok((written, Some(Target { stays_up, ..target })))
+    Ok(Some(Target { stays_up, ..target }))
 }
 
 /// A unit that is wanted launched already: what of it runs or is on its way is left alone, what has
@@ -168,7 +164,7 @@ async fn start_again(
     context: &Context,
     unit: &Unit,
     blocks: bool,
-) -> Result<(Written, Option<Target>), Error> {
+) -> Result<Option<Target>, Error> {
     let name = &unit.name;
     let progress = look(&context.client, name).await?;
     let wanted: Vec<&InstanceProgress> =
@@ -192,17 +188,14 @@ async fn start_again(
     } else {
         ended.clone()
     };
-    let mut revision = 0;
     for instance in &asked {
         let failed = |error| Error::request(&format!("Error starting unit {instance}"), error);
         let written = context.client.restart(instance).await.map_err(failed)?;
         tell_warnings(instance, &written);
-        revision = revision.max(written.revision);
     }
-    let written = Written { revision, warnings: Vec::new() };
     if asked.is_empty() {
         // It is as asked, or on its way: nothing is news, but a failure is.
-        return Ok((written, Some(quiet)));
+        return Ok(Some(quiet));
     }
     if is_global(unit) || !blocks {
         triggered(context, "start", unit)?;
@@ -212,7 +205,7 @@ async fn start_again(
     } else {
         Target::telling(name, Goal::Launched, ended.into_iter().map(str::to_string))
     };
-    Ok((written, Some(target)))
+    Ok(Some(target))
 }
 
 /// Whether an instance was started and runs no longer.

@@ -77,7 +77,6 @@ pub(super) async fn run(
     }
     let (goal, state) = verb.goal();
     let mut targets = Vec::new();
-    let mut revision = 0;
     let mut done = Vec::new();
     // All are checked before any is changed.
     let mut open = Vec::new();
@@ -93,7 +92,6 @@ pub(super) async fn run(
             .await
             .map_err(|error| Error::request(&format!("Error {} units", verb.doing()), error))?;
         tell_warnings(&unit.name, &written);
-        revision = revision.max(written.revision);
         let mut target = announced(context, verb.word(), unit, goal, wait.blocks()).await?;
         target.nowhere_will_do = verb == Verb::Stop;
         targets.push(target);
@@ -102,7 +100,7 @@ pub(super) async fn run(
         }
     }
     if wait.blocks() {
-        until_done(&context.client, &context.output, targets, revision, wait).await?;
+        until_done(&context.client, &context.output, targets, wait).await?;
     }
     context.output.all_results()?;
     // Go's way to print a list.

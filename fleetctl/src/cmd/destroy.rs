@@ -30,7 +30,6 @@ pub(crate) async fn run(context: &Context, args: DestroyArgs) -> Result<u8, Erro
         return Ok(0);
     }
     let mut targets = Vec::new();
-    let mut revision = 0;
     for unit in find(context, &args.units).await? {
         let written = match context.client.destroy(&unit.name).await {
             Ok(written) => written,
@@ -39,7 +38,6 @@ pub(crate) async fn run(context: &Context, args: DestroyArgs) -> Result<u8, Erro
             Err(error) => return Err(Error::request("Error destroying units", error)),
         };
         tell_warnings(&unit.name, &written);
-        revision = revision.max(written.revision);
         if let Some(template) = taken_back(context, &unit.name).await? {
             let line = format!("Removed {}'s own record; {template} counts it again", unit.name);
             context.output.result(&line, Outcome::nowhere(&unit.name, "counted"))?;
@@ -54,7 +52,7 @@ pub(crate) async fn run(context: &Context, args: DestroyArgs) -> Result<u8, Erro
             )?;
         }
     }
-    until_done(&context.client, &context.output, targets, revision, &args.wait).await?;
+    until_done(&context.client, &context.output, targets, &args.wait).await?;
     context.output.all_results()?;
     Ok(0)
 }

@@ -29,7 +29,6 @@ pub(crate) async fn run(context: &Context, args: RestartArgs) -> Result<u8, Erro
         return Ok(0);
     }
     let mut targets = Vec::new();
-    let mut revision = 0;
     let mut restarted = Vec::new();
     let arguments = Argument::parse_all(&args.units)?;
     for argument in &arguments {
@@ -57,7 +56,6 @@ pub(crate) async fn run(context: &Context, args: RestartArgs) -> Result<u8, Erro
         let written = asked
             .map_err(|error| Error::request(&format!("Error restarting unit {name}"), error))?;
         tell_warnings(name, &written);
-        revision = revision.max(written.revision);
         let global = is_global(&unit);
         if global || !args.wait.blocks() {
             triggered(context, "restart", &unit)?;
@@ -70,7 +68,7 @@ pub(crate) async fn run(context: &Context, args: RestartArgs) -> Result<u8, Erro
         restarted.push(unit.name);
     }
     if args.wait.blocks() {
-        until_done(&context.client, &context.output, targets, revision, &args.wait).await?;
+        until_done(&context.client, &context.output, targets, &args.wait).await?;
         restarted.iter().for_each(|name| note(&format!("Unit({name}) was restarted.")));
     }
     context.output.all_results()?;

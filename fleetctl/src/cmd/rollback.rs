@@ -71,7 +71,6 @@ pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<u8, Err
         false => Target::telling(name.as_str(), goal, instances(context, &unit).await?),
     };
     let target = Target { stays_up: true, ..target };
-    until_done(&context.client, &context.output, vec![target], written.revision, &args.wait)
-        .await?;
+    until_done(&context.client, &context.output, vec![target], &args.wait).await?;
     Ok(0)
 }

@@ -43,12 +43,10 @@ pub(crate) async fn run(context: &Context, args: ScaleArgs) -> Result<u8, Error>
         found.push(find(context, argument).await?);
     }
     let mut targets = Vec::new();
-    let mut revision = 0;
     let mut all_scaled = Vec::new();
     for (argument, unit) in arguments.iter().zip(found) {
         let (scaled, written) = scale(context, argument, &unit).await?;
         tell_warnings(scaled.name.as_str(), &written);
-        revision = revision.max(written.revision);
         if !context.output.is_json() {
             context.output.text(&format!(
                 "Unit {} scaled from {} to {}\n",
@@ -63,7 +61,7 @@ pub(crate) async fn run(context: &Context, args: ScaleArgs) -> Result<u8, Error>
         context.output.document(&all_scaled)?;
     }
     if args.wait.blocks() {
-        until_done(&context.client, &context.output, targets, revision, &args.wait).await?;
+        until_done(&context.client, &context.output, targets, &args.wait).await?;
     }
     Ok(0)
 }
