@@ -132,10 +132,17 @@ pub(crate) enum Found {
 
 /// Reads it in the text of one machine, or of several.
 pub(crate) fn found(text: &str) -> Found {
-    let states = || text.lines().filter_map(|line| line.trim_start().strip_prefix("Active: "));
+    let of = |what| text.lines().filter_map(move |line| line.trim_start().strip_prefix(what));
+    let states = || of("Active: ");
+    // Of a busy machine: systemd's own process, `9 ((x))`, which becomes the program later.
+    let is_no_program_yet = |pid: &str| {
+        let name = pid.split_once(' ').map_or("", |(_, name)| name);
+        name.starts_with("((") || name.starts_with("(systemd-executo")
+    };
     match () {
         () if states().any(|state| state.starts_with("failed")) => Found::Failed,
         () if states().any(|state| state.starts_with("activating")) => Found::Starts,
+        () if of("Main PID: ").any(is_no_program_yet) => Found::Starts,
         () => Found::Well,
     }
 }
@@ -181,6 +188,15 @@ mod tests {
         assert_eq!(of("failed (Result: exit-code)"), Found::Failed);
         assert_eq!(found("  Active: active\n\n  Active: failed (Result: signal)\n"), Found::Failed);
         assert_eq!(found(""), Found::Well);
+        let runs = "Active: active (running) since Wed; 9ms ago\n Main PID: 9 ";
+        for (process, expected) in [
+            ("(sleep)", Found::Well),
+            ("((sleep))", Found::Starts),
+            ("(systemd-executo)", Found::Starts),
+            ("(code=exited, status=0/SUCCESS)", Found::Well),
+        ] {
+            assert_eq!(found(&format!("{runs}{process}\n")), expected, "{process}");
+        }
     }
 
     #[test]

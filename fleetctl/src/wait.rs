@@ -32,7 +32,10 @@ const LOOK: Duration = Duration::from_secs(10);
 /// reason to wait.
 const LOOKS: Duration = Duration::from_secs(2);
 
-/// systemctl's exit status for a unit that does not run.
+/// systemctl's exit status for a unit that runs.
+const UP: u8 = 0;
+
+/// The same for one that does not run.
 const DOWN: u8 = 3;
 
 /// The options of all commands that wait.
@@ -128,10 +131,13 @@ async fn follow_until_settled(
         tokio::time::sleep_until(due).await;
         let Looked { starting, unseen } = look_once_more(client, &watch.settling).await?;
         if starting.is_empty() {
-            let reported = watch.settling.reported_at(Instant::now());
-            let Some(reported) = reported.filter(|_| unseen) else { return Ok(()) };
+            if !unseen {
+                return Ok(());
+            }
             // Its machine's own report says so by then, and what is followed shows it.
-            tokio::time::sleep_until(reported).await;
+            if let Some(reported) = watch.settling.reported_at(Instant::now()) {
+                tokio::time::sleep_until(reported).await;
+            }
             continue;
         }
         // The lines say so within a second.
@@ -161,7 +167,7 @@ async fn look_once_more(client: &Client, settling: &Settling) -> Result<Looked, 
                 continue;
             };
             looked.unseen |= !problems.is_empty();
-            if code != DOWN {
+            if code != UP && code != DOWN {
                 continue;
             }
             let text = answer.text().await.unwrap_or_default();
