@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use fleet_core::converge::{self, Trouble};
-use fleet_core::model::{
-    DesiredState, FORMAT, InstanceStatus, Machine, Placement, UnitRecord, Why,
-};
+use fleet_core::model::{DesiredState, InstanceStatus, Machine, Placement, UnitRecord, Why};
 
 use super::*;
 use crate::store::embedded::EmbeddedKv;
@@ -63,16 +61,9 @@ impl Host {
     async fn text(&self, unit: &str, revision: u64, text: &str) -> Placement {
         let name = UnitName::parse(unit).unwrap();
         let record = UnitRecord {
-            v: FORMAT,
-            name: name.clone(),
-            text: text.to_string(),
             revision,
             desired: DesiredState::Launched,
-            replicas: None,
-            created_ms: 0,
-            restart: 0,
-            restart_of: BTreeMap::new(),
-            unknown: BTreeMap::new(),
+            ..UnitRecord::new(name.clone(), text)
         };
         let old = self.store.unit(&name).await.unwrap().0.map(|old| old.revision);
         self.store.put_unit(&record, old, true).await.unwrap();
