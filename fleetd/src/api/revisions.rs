@@ -92,12 +92,7 @@ pub(super) async fn rollback(
     let roll_back = || async {
         let old = api.store().unit(&name).await?.0.ok_or_else(ApiError::no_such_unit)?;
         let (to, text) = target(&old.value, wish.revision, api.store().texts_of(&name).await?)?;
-        let body = wire::Unit {
-            text: Some(text),
-            desired_state: old.value.desired.to_string(),
-            ..wire::Unit::default()
-        };
-        let submission = Submission::read(&name, body)?; // today's rules may refuse what was fine then
+        let submission = Submission::back_to(&name, text, old.value.desired);
         let Versioned { value: record, .. } = &old;
         let answer = wire::RolledBack {
             name: name.to_string(),

@@ -1,12 +1,12 @@
 //! What `PUT /units/<name>` takes: a body, checked, and how it becomes a unit's record.
 
 use axum::http::StatusCode;
-use fleet_core::contradiction::{Contradiction, contradiction};
 use fleet_core::count::{CountError, scaled};
-use fleet_core::intake;
-use fleet_core::model::{DesiredState, FORMAT, UnitRecord};
+use fleet_core::intake::{self, Refusal, Taken};
+use fleet_core::model::{DesiredState, UnitRecord};
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile, UnitOption};
+use fleet_core::unit::family::is_counted;
+use fleet_core::unit_file::UnitFile;
 use fleet_core::wire;
 use fleet_core::xfleet;
 
@@ -18,6 +18,8 @@ use crate::store::{Store, StoreError, Versioned};
 pub(super) struct Submission {
     pub(super) text: Option<String>,
     hash: String,
+    /// Why the text is not taken, unless the store holds it already.
+    refusal: Option<Refusal>,
     pub(super) desired: Option<DesiredState>,
     /// The count, for a template.
     replicas: Option<u32>,
@@ -63,44 +65,62 @@ impl Submission {
         let text = match body.text {
             Some(text) => Some(text),
             None if body.options.is_empty() => None,
-            None => Some(text_of(body.options)?),
+            None => {
+                let text = UnitFile::text_of(body.options);
+                Some(text.map_err(|problem| ApiError::invalid(problem.to_string()))?)
+            }
         };
         let Some(text) = text else {
             return Ok(Submission {
                 text: None,
                 hash: String::new(),
+                refusal: None,
                 desired,
                 replicas,
                 restarts: false,
                 warnings: Vec::new(),
             });
         };
-        let file = UnitFile::parse(&text).map_err(|error| {
-            let status = if text.len() > MAX_UNIT_BYTES {
-                StatusCode::PAYLOAD_TOO_LARGE
-            } else {
-                StatusCode::BAD_REQUEST
-            };
-            ApiError::new(status, error.to_string())
-        })?;
-        if let Some(Contradiction { problem, options }) = contradiction(&file) {
-            let lines: Vec<String> =
-                options.iter().filter(|_| has_lines).map(ToString::to_string).collect();
-            return Err(ApiError::invalid(problem).because(lines.join("; ")));
-        }
-        if let Some(refusal) = intake::refusals(name, &file).into_iter().next() {
-            let told = if has_lines { refusal.to_string() } else { refusal.problem };
-            return Err(ApiError::invalid(told));
-        }
-        let warnings: Vec<String> = xfleet::lint(&file).iter().map(ToString::to_string).collect();
+        let (Taken { file, warnings }, refusal) = match intake::take(name, &text) {
+            Ok(taken) => (taken, None),
+            Err(refusal) if has_lines => (refusal.waived(&text), Some(refusal)),
+            Err(refusal) => (refusal.waived(&text), Some(refusal.without_lines())),
+        };
         Ok(Submission {
             hash: file.hash(),
             text: Some(text),
+            refusal,
             desired,
             replicas,
             restarts: false,
             warnings,
         })
+    }
+
+    /// What goes back to a text that the store holds, whatever a new one is refused for.
+    pub(super) fn back_to(name: &UnitName, text: String, desired: DesiredState) -> Submission {
+        let Taken { file, warnings } = intake::take_stored(name, &text);
+        Submission {
+            hash: file.hash(),
+            text: Some(text),
+            refusal: None,
+            desired: Some(desired),
+            replicas: None,
+            restarts: false,
+            warnings,
+        }
+    }
+
+    /// Refuses a text that is not taken, unless it is `stored`.
+    fn admit(&self, stored: Option<&str>) -> Result<(), Failed> {
+        let (Some(refusal), Some(text)) = (&self.refusal, &self.text) else { return Ok(()) };
+        // What came as options has the normal form.
+        let is_stored =
+            |stored: &str| stored == text || UnitFile::parse_lenient(stored).normalised() == *text;
+        match stored.is_some_and(is_stored) {
+            true => Ok(()),
+            false => Err(Failed::Refused(refused(refusal))),
+        }
     }
 
     pub(super) async fn write(
@@ -112,6 +132,12 @@ impl Submission {
         match store.unit(name).await?.0 {
             Some(old) => self.rewrite(store, old).await,
             None => {
+                // An instance may have its template's text, if the name is one that is taken.
+                let template = match name.template().filter(|_| self.refusal.is_some()) {
+                    Some(template) if name.refusal().is_none() => store.unit(&template).await?.0,
+                    _ => None,
+                };
+                self.admit(template.as_ref().map(|template| template.value.text.as_str()))?;
                 if let Some(twin) = quadlet_twin(name)
                     && store.unit(&twin).await?.0.is_some()
                 {
@@ -147,16 +173,10 @@ impl Submission {
                     return refused(refused_count(CountError::Global(name.clone())));
                 }
                 let record = UnitRecord {
-                    v: FORMAT,
-                    name: name.clone(),
-                    text,
-                    revision: 1,
                     desired,
                     replicas: self.replicas,
                     created_ms: clock::now_ms(),
-                    restart: 0,
-                    restart_of: Default::default(),
-                    unknown: Default::default(),
+                    ..UnitRecord::new(name.clone(), text)
                 };
                 Ok((StatusCode::CREATED, store.put_unit(&record, None, true).await?))
             }
@@ -169,6 +189,7 @@ impl Submission {
         old: Versioned<UnitRecord>,
     ) -> Result<(StatusCode, i64), Failed> {
         let Versioned { value: mut record, revision } = old;
+        self.admit(Some(&record.text))?;
         let scales = self.replicas.is_some() && self.replicas != record.replicas;
         if let Some(replicas) = self.replicas {
             set_replicas(&mut record, replicas);
@@ -230,13 +251,9 @@ pub(super) async fn owner(
     if let Some(own) = store.unit(name).await?.0 {
         return Ok(Some(own));
     }
-    let (Some(template), Some(number)) = (name.template(), name.replica_number()) else {
-        return Ok(None);
-    };
+    let Some(template) = name.template() else { return Ok(None) };
     let template = store.unit(&template).await?.0;
-    Ok(template.filter(|template| {
-        template.value.replicas.is_some_and(|replicas| number >= 1 && number <= replicas)
-    }))
+    Ok(template.filter(|template| is_counted(name, template.value.replicas)))
 }
 
 async fn replica_text(store: &Store, name: &UnitName) -> Result<Option<String>, StoreError> {
@@ -253,6 +270,16 @@ fn quadlet_twin(name: &UnitName) -> Option<UnitName> {
     }
 }
 
+/// A refused text: fleet 1.0's words first, then the lines of what is in each other's way.
+fn refused(refusal: &Refusal) -> ApiError {
+    let status = match refusal.too_large {
+        true => StatusCode::PAYLOAD_TOO_LARGE,
+        false => StatusCode::BAD_REQUEST,
+    };
+    let lines: Vec<String> = refusal.options.iter().map(ToString::to_string).collect();
+    ApiError::new(status, refusal.headline()).because(lines.join("; "))
+}
+
 fn cannot_activate(name: &UnitName) -> ApiError {
     ApiError::invalid(format!("cannot activate template {:?}", name.as_str()))
 }
@@ -267,28 +294,5 @@ pub(super) fn is_global(text: &str) -> bool {
 
 /// Sets the count. Restarts of replicas that it takes away are forgotten.
 pub(super) fn set_replicas(record: &mut UnitRecord, replicas: u32) {
-    record.replicas = Some(replicas);
-    record
-        .restart_of
-        .retain(|instance, _| instance.replica_number().is_some_and(|number| number <= replicas));
-}
-
-/// Writes options as a unit file, refusing those that would read back as something else: a newline
-/// in a value is an injected line.
-fn text_of(options: Vec<UnitOption>) -> Result<String, ApiError> {
-    let file = UnitFile::from_options(options);
-    let text = file.normalised();
-    let back = UnitFile::parse_lenient(&text);
-    let grouped = |file: &UnitFile| {
-        let mut options = file.options.clone();
-        options.sort_by(|a, b| a.section.cmp(&b.section));
-        options
-    };
-    match grouped(&back) == grouped(&file) {
-        true => Ok(text),
-        false => Err(ApiError::invalid(
-            "an option cannot be written as a line of a unit file: its section, name or value \
-                holds a newline or another character with a meaning of its own",
-        )),
-    }
+    record.set_replicas(replicas);
 }

@@ -1,6 +1,8 @@
 //! Unit files as other systems make them, and what an editor left in them: kept to the byte, the
 //! same unit to fleet.
 
+use fleet_core::model::UnitRecord;
+use fleet_core::name::UnitName;
 use serde_json::{Value, json};
 
 use super::server::Server;
@@ -98,4 +100,54 @@ async fn long_lines_are_taken_and_nul_bytes_are_not() {
     let options =
         json!({"options": [{"section": "Service", "name": "ExecStart", "value": "/bin/tr\0ue"}]});
     assert_eq!(put(&server, "bad.service", options).await.0, 400);
+}
+
+/// A later version refuses what an earlier one took.
+#[tokio::test]
+async fn a_text_that_is_stored_already_is_taken_again_and_a_new_one_with_its_fault_is_refused() {
+    const OLD: &str = "# by hand\n[Unit]\nRefuseManualStop=yes\n[Service]\nExecStart=/bin/a\n";
+    const FAULT: &str = "RefuseManualStop=yes: systemd would refuse every stop";
+    let server = Server::start().await;
+    for name in ["a.service", "w@.service", "app-.service"].map(UnitName::trusted) {
+        server.store.put_unit(&UnitRecord::new(name, OLD), None, true).await.unwrap();
+    }
+    let launched = json!({"text": OLD, "desiredState": "launched"});
+    let options = json!({"desiredState": "loaded", "options": [
+        {"section": "Unit", "name": "RefuseManualStop", "value": "yes"},
+        {"section": "Service", "name": "ExecStart", "value": "/bin/a"},
+    ]});
+    let changed = json!({"text": OLD.replace("/bin/a", "/bin/b")});
+    let message = |body: &Value| body["error"]["message"].as_str().unwrap_or_default().to_string();
+    for (name, body, status, said) in [
+        ("a.service", &options, 204, ""),
+        ("a.service", &launched, 204, ""),
+        ("app-.service", &launched, 204, ""),
+        ("w@1.service", &launched, 201, ""), // its template's text
+        ("a.service", &changed, 400, "line 3: "),
+        ("app-.service", &changed, 400, "app-.service stands for every"),
+        ("b.service", &launched, 400, "line 3: "),
+        ("b.service", &options, 400, FAULT),
+    ] {
+        let (got, answer) = put(&server, name, body.clone()).await;
+        assert_eq!(got, status, "{name} {body}: {answer}");
+        assert!(message(&answer).starts_with(said), "{name} {body}: {answer}");
+    }
+    assert_eq!(get(&server, "a.service").await["desiredState"], "launched");
+
+    let good = json!({"text": OLD.replace("RefuseManualStop=yes", "After=b.service")});
+    assert_eq!(put(&server, "a.service", good).await.0, 201);
+    let rolled = fleet_tests::http()
+        .build()
+        .unwrap()
+        .post(format!("{}/fleet/v1/units/a.service/rollback", server.origin))
+        .json(&json!({}))
+        .send()
+        .await
+        .unwrap();
+    let warning = rolled.headers().get("x-fleet-warning").map(|it| it.to_str().unwrap().to_owned());
+    assert_eq!(rolled.status(), 200);
+    let expected =
+        format!("taken because it is stored already; a new text is refused: line 3: {FAULT}");
+    assert!(warning.as_ref().is_some_and(|it| it.starts_with(&expected)), "{warning:?}");
+    assert_eq!(get(&server, "a.service").await["text"], OLD);
 }
