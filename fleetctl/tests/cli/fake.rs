@@ -18,9 +18,10 @@ use fleet_core::event::Event;
 use fleet_core::model::InstanceStatus;
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::replay::Saved;
+use fleet_core::unit::lint::lint;
 use fleet_core::unit_file::UnitFile;
 use fleet_core::wire::*;
-use fleet_core::xfleet::{Constraints, lint};
+use fleet_core::xfleet::Constraints;
 
 /// The cluster's state; tests look into it and change it.
 #[derive(Default)]

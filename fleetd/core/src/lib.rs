@@ -1,13 +1,12 @@
 //! The pure part of fleet: no clock, disk, network, randomness or logging; text and values in,
 //! values out.
 //!
-//! Read in this order: [`name`] and [`model`] are the nouns, [`unit_file`] and [`xfleet`] parse
-//! what users write, [`contradiction`] says which units no machine can take, [`intake`] what else
-//! is not taken, [`plan`] decides for the cluster,
-//! [`converge`] for one host, [`fence`] says when a fenced copy has surely ended, [`event`] tells
-//! what was decided, [`wire`] holds the HTTP bodies, [`transfer`] a whole cluster as one document,
-//! [`brief`] what lists show of a unit, [`address`] what a machine may be reached at, [`printable`]
-//! what a terminal may be shown.
+//! Read in this order: [`name`] and [`model`] are the nouns, [`unit`] is all that is read from a
+//! unit file (its parser [`unit_file`], its demands [`xfleet`], what is refused [`intake`]),
+//! [`plan`] decides for the cluster, [`converge`] for one host, [`fence`] says when a fenced copy
+//! has surely ended, [`event`] tells what was decided, [`wire`] holds the HTTP bodies, [`transfer`]
+//! a whole cluster as one document, [`brief`] what lists show of a unit, [`address`] what a machine
+//! may be reached at, [`printable`] what a terminal may be shown.
 //!
 //! **Architecture invariant:** nothing here can fail for an outside reason, and the same input
 //! gives the same bytes. `clippy.toml` beside this crate bans the clock, the disk, the environment

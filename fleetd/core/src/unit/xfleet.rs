@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::labels::Labels;
-pub use super::lint::lint;
 use super::max_unavailable::MaxUnavailable;
 use crate::name::{NameError, UnitName};
 use crate::unit_file::{UnitFile, UnitOption, boolean};
