@@ -130,6 +130,8 @@ pub(crate) struct Traits {
     pub(crate) follows: bool,
     /// Whether it declares conflicts.
     pub(crate) declares: bool,
+    /// Whether few of its template's instances may share a machine (`MaxPerMachine=`).
+    pub(crate) limited: bool,
     /// Whether it pushes others off (`Replaces=`).
     pub(crate) replaces: bool,
     /// Whether at most one copy of it may be alive, see [`Unit::fence`].
@@ -180,6 +182,7 @@ impl Gist {
                 pinned: constraints.machine_id.is_some(),
                 follows: !constraints.machine_of.is_empty(),
                 declares: !constraints.conflicts.is_empty(),
+                limited: constraints.max_per_machine.is_some(),
                 replaces: !constraints.replaces.is_empty(),
                 fenced: unit.fence().is_some(),
                 budgeted: constraints.max_unavailable.is_some(),

@@ -31,8 +31,8 @@ pub(super) struct Board<'a> {
     placed: Vec<u32>,
     /// By unit number: the numbers of a scaled template that have a record of their own.
     own_records: BTreeMap<usize, BTreeSet<u32>>,
-    /// Whether any unit has conflicts: if not, nobody keeps lists of what is where.
-    any_conflicts: bool,
+    /// Whether any unit asks what else is on its machine: if not, nobody keeps lists of that.
+    any_lists: bool,
     /// Whether any unit replaces others.
     pub(super) any_replaces: bool,
 }
@@ -47,7 +47,7 @@ impl<'a> Board<'a> {
             .collect();
         let mut units: Vec<UnitSeat> = Vec::with_capacity(snapshot.units.len());
         let (mut seats, mut own_records) = (0, BTreeMap::new());
-        let (mut any_conflicts, mut any_replaces) = (false, false);
+        let (mut any_lists, mut any_replaces) = (false, false);
         let all: Vec<&Unit> = snapshot.units.values().map(|unit| &**unit).collect();
         for some in all.chunks(AHEAD) {
             // As in `fetch`: the misses of these short reads are waited for side by side, those of
@@ -56,7 +56,7 @@ impl<'a> Board<'a> {
             for unit in some {
                 let mut seat = UnitSeat::new(unit, slots.len(), seats);
                 seats += seat.seats as usize;
-                any_conflicts |= seat.declares && seat.seats > 0;
+                any_lists |= (seat.declares || seat.limited) && seat.seats > 0;
                 any_replaces |= seat.replaces;
                 if let Some(replicas) = seat.find_own_records(snapshot) {
                     own_records.insert(units.len(), replicas);
@@ -70,7 +70,7 @@ impl<'a> Board<'a> {
             units,
             placed: vec![NOWHERE; seats],
             own_records,
-            any_conflicts,
+            any_lists,
             any_replaces,
         }
     }
@@ -143,7 +143,7 @@ impl<'a> Board<'a> {
         let each = missing.div_ceil(self.slots.len().max(1));
         for slot in &mut self.slots {
             slot.edits.reserve(each + each / 4);
-            if self.any_conflicts {
+            if self.any_lists {
                 slot.here.reserve(each + each / 4);
             }
         }
@@ -168,7 +168,7 @@ impl<'a> Board<'a> {
         if slot.measured.get() == 0 {
             slot.bytes.set(slot.bytes.get() + unit.entry_bytes(instance));
         }
-        if self.any_conflicts {
+        if self.any_lists {
             let at = slot.find(number).unwrap_or_else(|at| {
                 let said =
                     || (!unit.specifiers).then_some(unit.unit.constraints.conflicts.as_slice());

@@ -17,6 +17,8 @@ pub enum Misfit {
     Lacks(String, BTreeSet<String>),
     /// A unit on the machine conflicts with it, or the other way round.
     Conflict(UnitName),
+    /// So many instances of its template are there, and `MaxPerMachine=` allows no more.
+    Enough(u32),
     /// `MachineOf=` names a unit that runs elsewhere, or nowhere.
     NotBeside(String),
     /// The machine's assignment is at its size limit.
@@ -38,6 +40,9 @@ impl fmt::Display for Misfit {
                 write!(f, "lacks the metadata {key}={}", values.join(" or "))
             }
             Misfit::Conflict(other) => write!(f, "conflicts with {other}, which is there"),
+            Misfit::Enough(most) => {
+                write!(f, "has as many instances of it as MaxPerMachine={most} allows")
+            }
             Misfit::NotBeside(unit) => write!(f, "MachineOf={unit}, which is not there"),
             Misfit::Full => f.write_str("holds as many instances as one assignment can"),
             Misfit::Cordoned => f.write_str("is cordoned or drained"),

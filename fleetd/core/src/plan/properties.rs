@@ -45,6 +45,10 @@ const UNITS: &[&str] = &[
     "side@.service xN | MachineOf=web@%i.service | MaxUnavailable=1",
     "db.service restart=2 | MaxUnavailable=1 | Replaces=pin.service",
     "agent.service restart=1 | Global=true | MaxUnavailable=2",
+    "web2@.service xN | MaxPerMachine=1",
+    "web2@1.service | MaxPerMachine=2",
+    "side@.service xN rev=2 | MachineOf=web@%i.service | MaxPerMachine=1 | MaxUnavailable=1",
+    "z2.service | Conflicts=web2@3.service",
 ];
 
 const INSTANCES: &[&str] = &[
@@ -169,6 +173,18 @@ fn faults(snapshot: &Snapshot) -> Vec<String> {
                 .filter(|peer| !assignment.instances.contains_key(peer.as_str()))
             {
                 faults.push(format!("{name} on {id} without {peer}"));
+            }
+            if let Some(most) = wants.max_per_machine {
+                let alike = |other: &&UnitName| {
+                    other.template() == name.template()
+                        && !waits(snapshot, id, other)
+                        && owner(snapshot, other)
+                            .is_some_and(|unit| unit.constraints.max_per_machine.is_some())
+                };
+                let there = assignment.instances.keys().filter(alike).count();
+                if there > most as usize {
+                    faults.push(format!("{there} such as {name} on {id}"));
+                }
             }
             let hits = |other: &&UnitName| {
                 *other != name

@@ -16,6 +16,7 @@ mod beside;
 pub(super) mod conflicts;
 mod labels;
 mod machine_id;
+mod per_machine;
 mod room;
 
 /// The rules that ask the machine alone, the cheapest first. The same machine always gets the same
@@ -36,6 +37,7 @@ pub(super) fn of_the_machine<'w>(
 pub(super) fn of_the_board(board: &Board, it: &Candidate, machine: u32) -> Option<Misfit> {
     beside::check(board, it, machine)
         .or_else(|| room::check(board, it, machine))
+        .or_else(|| per_machine::check(board, it, machine))
         .or_else(|| conflicts::check(board, it, machine))
 }
 

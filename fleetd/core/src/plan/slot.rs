@@ -21,7 +21,7 @@ pub(super) struct Slot<'a> {
     /// What it took when it was measured last; 0 if it never was. Since then all that its present
     /// document holds is in `bytes`.
     pub(super) measured: Cell<usize>,
-    /// What is here, in the order of unit numbers; kept only if any unit has conflicts.
+    /// What is here, in the order of unit numbers; kept only if any unit asks.
     pub(super) here: Vec<Here>,
     /// No unit here has a higher number. Asked before the list itself, which lies elsewhere in
     /// memory.

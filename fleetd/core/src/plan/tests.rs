@@ -13,7 +13,7 @@ mod fencing_lives;
 mod floors;
 mod moves;
 
-fn check(text: &str, expected: Expect) {
+pub(super) fn check(text: &str, expected: Expect) {
     let before = snapshot(text);
     let planned = plan(&before);
     expected.assert_eq(&print(&planned));

@@ -414,6 +414,30 @@ mod tests {
                     from 1% to 100%"]
         );
         assert!(said("a.service", "[X-Fleet]\nMaxUnavailable=none\nMaxUnavailable=\n").is_empty());
+        for (name, section, expected) in [
+            ("a@.service", "MaxPerMachine=2", ""),
+            ("a@x.service", "MaxPerMachine=2", ""),
+            ("a@.service", "MaxPerMachine=2\nMaxPerMachine=", ""),
+            (
+                "a.service",
+                "MaxPerMachine=2",
+                "line 2: MaxPerMachine counts the instances of a template, and a.service is none; \
+                    leave it out",
+            ),
+            (
+                "a@.service",
+                "MaxPerMachine=+2",
+                "line 2: invalid MaxPerMachine: expect a number from 1",
+            ),
+            (
+                "a@.service",
+                "MaxPerMachine=0",
+                "line 2: invalid MaxPerMachine: expect a number from 1",
+            ),
+        ] {
+            let found = said(name, &format!("[X-Fleet]\n{section}\n"));
+            assert_eq!(found.join("; "), expected, "{name} {section}");
+        }
     }
 
     #[test]

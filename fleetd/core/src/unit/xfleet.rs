@@ -51,6 +51,10 @@ pub struct Constraints {
     /// once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<MaxUnavailable>,
+    /// How many instances of its template one machine may run; none: as many as there are. 0 for
+    /// what is no such number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_per_machine: Option<u32>,
 }
 
 /// One option of the section: a row of [`OPTIONS`].
@@ -198,6 +202,26 @@ pub const OPTIONS: &[FleetOption] = &[
             Some(MaxUnavailable::Unreadable(text)) => Some(format!(
                 "invalid MaxUnavailable {text:?}: expect a number from 1, or a percentage from 1% \
                     to 100%"
+            )),
+            _ => None,
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "MaxPerMachine",
+        about: "Run at most so many instances of this template on one machine: a number from 1.",
+        counts: Counts::Last,
+        excludes: &["Global"],
+        read: |wants, values| {
+            // `parse` would take a plus.
+            let digits = |text: &String| text.bytes().all(|byte| byte.is_ascii_digit());
+            let number = |text: String| Some(text).filter(digits)?.parse().ok();
+            wants.max_per_machine = one(values).map(|text| number(text).unwrap_or(0));
+        },
+        refuse: |name, wants| match wants.max_per_machine {
+            Some(0) => Some("invalid MaxPerMachine: expect a number from 1".to_string()),
+            Some(_) if !name.is_template() && name.template().is_none() => Some(format!(
+                "MaxPerMachine counts the instances of a template, and {name} is none; leave it out"
             )),
             _ => None,
         },
