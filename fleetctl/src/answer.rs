@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::FileType;
 
-use crate::output::{Span, say};
+use crate::screen::{Span, say};
 
 /// Tells this program that ssh asks, and where the answer comes from.
 const FROM: &str = "FLEETCTL_ANSWER_FROM";

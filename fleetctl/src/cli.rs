@@ -2,21 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
-use std::path::PathBuf;
 
-use clap::builder::{FalseyValueParser, Resettable};
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
-use fleet_tls::Files;
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 use crate::cmd::Command;
-use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind};
+use crate::options::Globals;
 use crate::output::warn;
 use crate::ssh::SshArgs;
-
-/// Where fleetd listens unless told otherwise; fleet 1.0's /var/run/fleet.sock is the same place.
-const DEFAULT_ENDPOINT: &str = "unix:///run/fleet.sock";
 
 /// The help without a command.
 const HELP: &str =
@@ -24,7 +19,11 @@ const HELP: &str =
 
 /// Controls a fleet of machines as if it were one systemd
 #[derive(Debug, Parser)]
-#[command(name = "fleetctl", version = concat!("version v", env!("CARGO_PKG_VERSION")), disable_version_flag = true)]
+#[command(
+    name = "fleetctl",
+    version = concat!("version v", env!("CARGO_PKG_VERSION")),
+    disable_version_flag = true
+)]
 #[command(infer_subcommands = true, max_term_width = 100, subcommand_help_heading = "Commands")]
 // As in fleet 1.0, the last of a flag that is given twice wins, and the help names the version.
 #[command(args_override_self = true, help_template = HELP)]
@@ -37,85 +36,6 @@ pub(crate) struct Cli {
     pub(crate) retired: Retired,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// Options of every command.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Global options")]
-pub(crate) struct Globals {
-    /// Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT; several with
-    /// commas are tried in turn
-    #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", default_value = DEFAULT_ENDPOINT, hide_env_values = true, value_name = "URL")]
-    pub(crate) endpoint: String,
-    /// For https: the CA that fleetd's certificate must be from [default: those that this machine
-    /// trusts]
-    #[arg(
-        long,
-        global = true,
-        env = "FLEETCTL_CA_FILE",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    pub(crate) ca_file: Option<PathBuf>,
-    /// For https: your certificate
-    #[arg(
-        long,
-        global = true,
-        env = "FLEETCTL_CERT_FILE",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    pub(crate) cert_file: Option<PathBuf>,
-    /// For https: its key
-    #[arg(
-        long,
-        global = true,
-        env = "FLEETCTL_KEY_FILE",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    pub(crate) key_file: Option<PathBuf>,
-    /// Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
-    #[arg(long, global = true)]
-    pub(crate) user: bool,
-    /// Print data as JSON: one document, of journal and events --follow one a line
-    #[arg(long, global = true, env = "FLEETCTL_JSON", hide_env_values = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
-    pub(crate) json: bool,
-    /// Say on stderr what is asked of fleetd and how long it takes
-    #[arg(long, global = true, env = "FLEETCTL_DEBUG", hide_env_values = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
-    pub(crate) debug: bool,
-    /// Print the version
-    #[arg(short = 'v', long, action = ArgAction::Version)]
-    version: Option<bool>,
-    /// fleet 1.0's word for --help
-    #[arg(long = "h", global = true, hide = true, action = ArgAction::HelpShort)]
-    h: Option<bool>,
-}
-
-impl Globals {
-    /// Where fleetd listens, of this user or of the machine.
-    pub(crate) fn endpoints(&self) -> Result<Vec<Endpoint>, Error> {
-        if !self.user || self.endpoint != DEFAULT_ENDPOINT {
-            return Endpoint::parse_list(&self.endpoint);
-        }
-        let folder = std::env::var("XDG_RUNTIME_DIR").map_err(|_| {
-            Error::failed("--user: XDG_RUNTIME_DIR is not set, so there is no fleetd of this user")
-                .hint("log in as that user, or name the socket with --endpoint")
-        })?;
-        Endpoint::parse_list(&format!("unix://{folder}/fleet.sock"))
-    }
-
-    /// The certificates for https; an empty text is none.
-    pub(crate) fn tls(&self) -> Files {
-        let given =
-            |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
-        Files { ca: given(&self.ca_file), cert: given(&self.cert_file), key: given(&self.key_file) }
-    }
-
-    /// The same for another fleetd.
-    pub(crate) fn at(&self, endpoint: &str) -> Globals {
-        Globals { endpoint: endpoint.to_string(), user: false, ..self.clone() }
-    }
 }
 
 /// fleet 1.0's options that do nothing any more. Scripts pass them, so they are taken with a
@@ -134,9 +54,24 @@ pub(crate) struct Retired {
     etcd_certfile: Option<String>,
     #[arg(long, global = true, hide = true, env = "FLEETCTL_ETCD_KEYFILE")]
     etcd_keyfile: Option<String>,
-    #[arg(long, global = true, hide = true, env = "FLEETCTL_EXPERIMENTAL_API", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        env = "FLEETCTL_EXPERIMENTAL_API",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
     experimental_api: Option<String>,
-    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
     sign: Option<String>,
 }
 

@@ -2,6 +2,7 @@
 //! machines from the cluster.
 
 use std::ffi::OsStr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{ArgMatches, FromArgMatches};
@@ -10,17 +11,24 @@ use clap_complete::env::CompleteEnv;
 use fleet_core::name::UnitName;
 use fleet_core::printable;
 
-use crate::cli::{self, Globals};
 use crate::client::{Client, ClientError};
+use crate::options::Globals;
 use crate::ssh::SshArgs;
 
 /// How long a TAB may take: whoever waits longer types the name.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Answers a shell that asks what fits, and ends the process then. The scripts of the packages set
-/// `COMPLETE`.
-pub(crate) fn serve_shell() {
-    CompleteEnv::with_factory(cli::definition).bin("fleetctl").complete();
+/// What a user may type.
+type Definition = fn() -> clap::Command;
+
+/// The one that [`serve_shell`] was handed. A completer is called without an argument of ours.
+static DEFINITION: OnceLock<Definition> = OnceLock::new();
+
+/// Answers a shell that asks what fits `definition`, and ends the process then. The scripts of the
+/// packages set `COMPLETE`.
+pub(crate) fn serve_shell(definition: Definition) {
+    let definition = DEFINITION.get_or_init(|| definition);
+    CompleteEnv::with_factory(definition).bin("fleetctl").complete();
 }
 
 /// The units that the cluster has.
@@ -125,6 +133,6 @@ fn ask(question: impl AsyncFn(&Client) -> Result<Vec<String>, ClientError>) -> V
 fn options_so_far() -> Option<(Globals, SshArgs)> {
     let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
     let matches: ArgMatches =
-        cli::definition().ignore_errors(true).try_get_matches_from(words).ok()?;
+        DEFINITION.get()?().ignore_errors(true).try_get_matches_from(words).ok()?;
     Some((Globals::from_arg_matches(&matches).ok()?, SshArgs::from_arg_matches(&matches).ok()?))
 }

@@ -7,7 +7,7 @@ use fleet_core::unit_file::UnitFile;
 use fleet_core::wire::Unit;
 
 use crate::client::Client;
-use crate::cmd::Context;
+use crate::context::Context;
 use crate::error::Error;
 
 /// All units with their desired states. fleet 1.0 does not tell which labels of machines were set

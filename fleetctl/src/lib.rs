@@ -1,37 +1,51 @@
 //! fleetctl: asks a fleetd over HTTP, waits until it is so, and prints what fleet 1.0 printed.
 //!
-//! Read in this order: `cli` is what a user may type, `cmd` has one file a command, `sources` finds
-//! unit files, `wait` follows the cluster until it is as asked, `watch` judges what it sees,
-//! `settle` whether what came up stays up, `client` speaks HTTP, `output` and `table` print,
-//! `error` has the exit codes and hints, `complete` serves shells, `ssh` and `tunnel` run the
-//! system's ssh, `answer` its question about a new host. What is absent: fleetctl never talks to
-//! the store or to systemd.
+//! Read in this order:
+//!
+//! - `cli` is what a user may type, `options` what every command takes; `cmd` has a file a command.
+//! - `context` is what a command works with; `sources` finds unit files.
+//! - `wait` follows the cluster until every `target` is as asked; `watch` judges what it sees,
+//!   `settle` whether what came up stays up, `progress` draws what is still missing.
+//! - `client` speaks HTTP; its `hints` say what to do about a request that failed.
+//! - `screen`, `output` and `table` print; `error` has the exit codes.
+//! - `complete` serves shells; `ssh` and `tunnel` run the system's ssh, and `answer` answers its
+//!   question about a new host.
+//!
+//! What is absent: fleetctl never talks to the store or to systemd. No file imports one that imports
+//! it, in however many steps (`tests/cli/layers.rs`).
 
 mod answer;
 mod cli;
 mod client;
 mod cmd;
 mod complete;
+mod context;
 mod endpoint;
 mod error;
 mod fleet1;
 mod folder;
 mod names;
+mod options;
 mod output;
 mod progress;
+mod screen;
 mod settle;
 mod sources;
 mod ssh;
 mod table;
+mod target;
 mod tunnel;
 mod wait;
 mod watch;
 
 use std::process::ExitCode;
 
+use cli::Cli;
+use error::Error;
+
 /// Runs fleetctl with the process's arguments; gives its exit code.
 pub fn main() -> ExitCode {
-    complete::serve_shell();
+    complete::serve_shell(cli::definition);
     if let Some(code) = answer::serve() {
         return code;
     }
@@ -43,13 +57,16 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(problem) => {
-            return ExitCode::from(
-                error::Error::failed(format!("cannot start: {problem}")).print(),
-            );
+            return ExitCode::from(Error::failed(format!("cannot start: {problem}")).print());
         }
     };
-    let code = runtime.block_on(cmd::run(cli)).unwrap_or_else(|error| error.print());
+    let code = runtime.block_on(run(cli)).unwrap_or_else(|error| error.print());
     ExitCode::from(code)
+}
+
+async fn run(cli: Cli) -> Result<u8, Error> {
+    cli.retired.check()?;
+    cmd::run(cli.command, cli.globals, cli.ssh).await
 }
 
 /// All commands and options, for man pages and completions.

@@ -4,6 +4,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fleet_core::model::InstanceStatus;
 use fleet_core::printable;
 use fleet_core::wire::{InstanceProgress, Progress};
 
@@ -130,6 +131,19 @@ pub(crate) fn describe(instance: &InstanceProgress, led: bool) -> String {
     }
 }
 
+/// `: exit-code, status 203`; without what systemd said where it did not fail, and empty where
+/// nobody gave a reason.
+pub(crate) fn reasons(status: &InstanceStatus, failed: bool) -> String {
+    let mut reasons: Vec<String> = Vec::new();
+    if failed && !status.result.is_empty() {
+        reasons.push(status.result.clone());
+    }
+    reasons.extend(status.code.filter(|_| failed).map(|code| format!("status {code}")));
+    reasons.extend(status.message.clone());
+    reasons.extend(status.reason.clone().filter(|_| failed));
+    if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) }
+}
+
 /// How long it is to a time in milliseconds since 1970, by this machine's clock; `None` once it has
 /// passed.
 pub(crate) fn until(time_ms: u64) -> Option<String> {
@@ -153,7 +167,6 @@ fn write(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::model::InstanceStatus;
     use fleet_core::name::MachineId;
     use fleet_core::wire::{MisfitCount, UnitProgress};
 

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::output::machine_legend;
-use crate::watch::{Goal, Target, reasons};
+use crate::progress::reasons;
+use crate::target::{Goal, Target};
 
 /// How long after an instance was first seen up it is looked at once more: a program that cannot
 /// start has failed by then.

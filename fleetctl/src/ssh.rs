@@ -13,7 +13,8 @@ use tempfile::NamedTempFile;
 
 use crate::answer;
 use crate::error::{Error, Kind};
-use crate::output::{Output, say_bytes};
+use crate::output::Output;
+use crate::screen::say_bytes;
 
 /// ssh's own exit status when it could not connect, or lost the connection.
 pub(crate) const SSH_FAILED: i32 = 255;
@@ -43,7 +44,16 @@ pub(crate) struct SshArgs {
     )]
     ssh_username: String,
     /// How long a connection may take, in seconds
-    #[arg(long, global = true, hide_short_help = true, env = "FLEETCTL_SSH_TIMEOUT", hide_env_values = true, value_name = "SECONDS", default_value_t = 10.0, value_parser = timeout)]
+    #[arg(
+        long,
+        global = true,
+        hide_short_help = true,
+        env = "FLEETCTL_SSH_TIMEOUT",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value_t = 10.0,
+        value_parser = timeout
+    )]
     ssh_timeout: f64,
     /// Where the keys of known hosts are kept; not used without --strict-host-key-checking
     #[arg(
@@ -56,8 +66,19 @@ pub(crate) struct SshArgs {
     )]
     known_hosts_file: PathBuf,
     /// Check each host's key: ask about a new host, refuse one whose key changed
-    #[arg(long, global = true, hide_short_help = true, env = "FLEETCTL_STRICT_HOST_KEY_CHECKING", hide_env_values = true, value_name = "BOOL",
-          num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(
+        long,
+        global = true,
+        hide_short_help = true,
+        env = "FLEETCTL_STRICT_HOST_KEY_CHECKING",
+        hide_env_values = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "true",
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
     strict_host_key_checking: bool,
 }
 

@@ -2,7 +2,7 @@
 //! tabs still work.
 
 use crate::error::{Error, Kind};
-use crate::output::{Screen, Span};
+use crate::screen::{Screen, Span};
 
 /// The width of a tab stop, in characters.
 const TAB: usize = 8;

@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::output::{Output, note};
 use crate::progress::{Live, lines};
 use crate::settle::{Found, Settling, found};
-use crate::watch::{Target, Watch};
+use crate::target::Target;
+use crate::watch::Watch;
 
 /// How long one of fleet 1.0's attempts took, in seconds.
 const ATTEMPT_SECONDS: u64 = 2;
@@ -300,7 +301,7 @@ pub(crate) async fn at(deadline: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::Goal;
+    use crate::target::Goal;
 
     fn args(no_block: bool, block_attempts: i64, timeout: f64) -> WaitArgs {
         WaitArgs { no_block, block_attempts, timeout }

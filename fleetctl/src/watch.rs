@@ -1,8 +1,6 @@
 //! Judges one line of progress after another: what arrived, what left, what can never be, and
 //! whether all is done.
 
-use std::collections::BTreeSet;
-
 use fleet_core::model::InstanceStatus;
 use fleet_core::name::UnitName;
 use fleet_core::wire::{InstanceProgress, Progress, UnitProgress};
@@ -10,81 +8,12 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
 use crate::output::{Outcome, Output, machine_legend};
-use crate::progress::lines;
+use crate::progress::{lines, reasons};
 use crate::settle::Settling;
+use crate::target::{Goal, Target};
 
 /// How many names an error lists before it only counts.
 const NAMES_SHOWN: usize = 3;
-
-/// What a unit shall become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Goal {
-    /// On no machine.
-    Inactive,
-    /// On a machine, not running.
-    Loaded,
-    /// Running.
-    Launched,
-    /// Forgotten.
-    Destroyed,
-}
-
-impl Goal {
-    fn word(self) -> &'static str {
-        match self {
-            Goal::Inactive => "inactive",
-            Goal::Loaded => "loaded",
-            Goal::Launched => "launched",
-            Goal::Destroyed => "destroyed",
-        }
-    }
-}
-
-/// One unit to wait for, and what of it to tell the user.
-#[derive(Debug, Clone)]
-pub(crate) struct Target {
-    /// The unit or template.
-    pub(crate) unit: String,
-    /// What it shall become.
-    pub(crate) goal: Goal,
-    /// The instances whose arrival is news.
-    pub(crate) arriving: BTreeSet<String>,
-    /// The instances whose leaving is news.
-    pub(crate) leaving: BTreeSet<String>,
-    /// Whether it has to have stayed up for a while, by its machines' word: a new text took the
-    /// place of one that ran.
-    pub(crate) stays_up: bool,
-    /// Whether an instance without a machine, or one that its machine refuses, is as asked: to stop
-    /// what runs nowhere.
-    pub(crate) nowhere_will_do: bool,
-}
-
-impl Target {
-    /// Waits without a word.
-    pub(crate) fn quiet(unit: impl Into<String>, goal: Goal) -> Target {
-        let (arriving, leaving) = (BTreeSet::new(), BTreeSet::new());
-        Target {
-            unit: unit.into(),
-            goal,
-            arriving,
-            leaving,
-            stays_up: false,
-            nowhere_will_do: false,
-        }
-    }
-
-    /// Waits, and tells of `instances`.
-    pub(crate) fn telling(
-        unit: impl Into<String>,
-        goal: Goal,
-        instances: impl IntoIterator<Item = String>,
-    ) -> Target {
-        let mut target = Target::quiet(unit, goal);
-        let told = if goal == Goal::Inactive { &mut target.leaving } else { &mut target.arriving };
-        told.extend(instances);
-        target
-    }
-}
 
 /// The units waited for, and the newest that is known of them.
 #[derive(Debug)]
@@ -176,7 +105,8 @@ impl Watch {
         let word = |target: &Target| format!("{} {}", target.unit, target.goal.word());
         let mut missing: Vec<String> = self.missing().map(word).collect();
         if missing.is_empty() {
-            missing = self.targets.iter().map(word).collect(); // up, and about to be looked at once more
+            // All are up, and about to be looked at once more.
+            missing = self.targets.iter().map(word).collect();
         }
         Error::worded(
             Kind::Interrupted,
@@ -368,19 +298,6 @@ fn failure(instance: &InstanceProgress, goal: Goal) -> Option<Error> {
     let why = reasons(status, failed);
     let error = Error::failed(format!("{} failed{machine}{why}", instance.name));
     Some(error.hint(format!("fleetctl journal {}", instance.name)))
-}
-
-/// `: exit-code, status 203`; without what systemd said where it did not fail, and empty where
-/// nobody gave a reason.
-pub(crate) fn reasons(status: &InstanceStatus, failed: bool) -> String {
-    let mut reasons: Vec<String> = Vec::new();
-    if failed && !status.result.is_empty() {
-        reasons.push(status.result.clone());
-    }
-    reasons.extend(status.code.filter(|_| failed).map(|code| format!("status {code}")));
-    reasons.extend(status.message.clone());
-    reasons.extend(status.reason.clone().filter(|_| failed));
-    if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) }
 }
 
 fn shorten(names: &[String]) -> String {

@@ -7,14 +7,14 @@ use fleet_core::model::InstanceStatus;
 use fleet_core::name::UnitName;
 use fleet_core::wire::{InstanceProgress, Unit};
 
-use super::Context;
 use crate::client::Written;
+use crate::context::Context;
 use crate::error::Error;
 use crate::names::Argument;
 use crate::output::{Outcome, note, warn};
 use crate::sources::{self, Replaceable, Source, is_global};
+use crate::target::{Goal, Target};
 use crate::wait::{WaitArgs, look, until_done};
-use crate::watch::{Goal, Target};
 
 /// Which of the three it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

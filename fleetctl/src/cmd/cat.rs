@@ -4,8 +4,8 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 use fleet_core::unit_file::UnitFile;
 
-use super::{Context, did_you_mean};
 use crate::complete;
+use crate::context::{Context, did_you_mean};
 use crate::error::{Error, Kind};
 use crate::names::Argument;
 

@@ -4,14 +4,14 @@
 use fleet_core::name::UnitName;
 use fleet_core::wire::Unit;
 
-use super::Context;
 use super::activate::{announced, tell_warnings};
+use crate::context::Context;
 use crate::error::{Error, Kind};
 use crate::names::Argument;
 use crate::output::note;
 use crate::sources::is_global;
+use crate::target::Goal;
 use crate::wait::{WaitArgs, until_done};
-use crate::watch::Goal;
 
 /// Which of the two it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

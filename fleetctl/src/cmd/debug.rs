@@ -6,8 +6,8 @@ use clap::{Args, Subcommand, ValueHint};
 use fleet_core::event;
 use fleet_core::replay::Saved;
 
-use super::Context;
 use crate::client::ClientError;
+use crate::context::Context;
 use crate::error::Error;
 use crate::folder;
 use crate::output::{Output, note};

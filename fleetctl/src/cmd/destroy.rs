@@ -6,12 +6,12 @@ use fleet_core::name::UnitName;
 
 use super::activate::tell_warnings;
 use super::deactivate::find;
-use super::{Context, no_units};
 use crate::complete;
+use crate::context::{Context, no_units};
 use crate::error::Error;
 use crate::output::Outcome;
+use crate::target::{Goal, Target};
 use crate::wait::{WaitArgs, until_done};
-use crate::watch::{Goal, Target};
 
 /// Stop units everywhere and forget their files
 ///

@@ -9,8 +9,8 @@ use fleet_core::model::Availability;
 use fleet_core::wire::{Machine, Remaining};
 use tokio::time::{Instant, sleep};
 
-use super::{Context, machine_starting};
 use crate::complete;
+use crate::context::{Context, machine_starting};
 use crate::error::{Error, Kind};
 use crate::output::{machine_legend, note};
 use crate::wait::{WaitArgs, at};
@@ -51,7 +51,11 @@ pub(crate) struct UncordonArgs {
 #[derive(Debug, Args)]
 struct MachinesArgs {
     /// The machines, by their ids or the beginnings of them
-    #[arg(value_name = "MACHINE", required = true, add = ArgValueCompleter::new(complete::machines))]
+    #[arg(
+        value_name = "MACHINE",
+        required = true,
+        add = ArgValueCompleter::new(complete::machines)
+    )]
     machines: Vec<String>,
 }
 

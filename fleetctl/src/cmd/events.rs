@@ -5,9 +5,9 @@ use clap_complete::ArgValueCompleter;
 use fleet_core::event::Event;
 use fleet_core::time::utc;
 
-use super::Context;
 use crate::client::innermost;
 use crate::complete;
+use crate::context::Context;
 use crate::error::Error;
 use crate::names::Argument;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::Context;
+use crate::context::Context;
 use crate::error::Error;
 use crate::output::note;
 use crate::{fleet1, folder};

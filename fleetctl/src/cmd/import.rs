@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::Context;
 use crate::client::ClientError;
+use crate::context::Context;
 use crate::error::Error;
 use crate::output::{note, warn};
 use crate::{fleet1, folder};
@@ -19,7 +19,12 @@ use crate::{fleet1, folder};
 #[group(skip)]
 pub(crate) struct ImportArgs {
     /// A folder that `fleetctl export` wrote
-    #[arg(value_name = "FOLDER", value_hint = ValueHint::DirPath, required_unless_present = "from_fleet1", conflicts_with = "from_fleet1")]
+    #[arg(
+        value_name = "FOLDER",
+        value_hint = ValueHint::DirPath,
+        required_unless_present = "from_fleet1",
+        conflicts_with = "from_fleet1"
+    )]
     folder: Option<PathBuf>,
     /// Read a fleet 1.0 that listens there: unix:///PATH, http://HOST:PORT, https://HOST:PORT
     #[arg(long, value_name = "URL")]

@@ -6,9 +6,9 @@ use fleet_core::name::UnitName;
 use fleet_core::wire::NOTE_MARK;
 
 use super::remote::{self, OverSsh};
-use super::{Context, did_you_mean};
 use crate::client::{ClientError, first_known, innermost};
 use crate::complete;
+use crate::context::{Context, did_you_mean};
 use crate::error::{Error, Kind};
 use crate::names::Argument;
 use crate::output::{machine_legend, note};

@@ -5,8 +5,9 @@ use fleet_core::model::Availability;
 use fleet_core::wire::{Machine, Missing, MissingMachine};
 use serde::Serialize;
 
-use super::{Context, ListArgs};
+use crate::context::Context;
 use crate::error::Error;
+use crate::options::ListArgs;
 use crate::output::{machine_legend, note, warn};
 use crate::table::{Cell, Column, pick, render};
 

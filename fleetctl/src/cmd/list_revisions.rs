@@ -4,11 +4,12 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 use fleet_core::wire::Revision;
 
-use super::{Context, ListArgs, did_you_mean};
 use crate::client::first_known;
 use crate::complete;
+use crate::context::{Context, did_you_mean};
 use crate::error::{Error, Kind};
 use crate::names::Argument;
+use crate::options::ListArgs;
 use crate::table::{Column, pick, render};
 
 /// List the texts that a unit has had since it was submitted, newest first

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use clap::Args;
 use fleet_core::wire::Unit;
 
-use super::{Context, ListArgs};
+use crate::context::Context;
 use crate::error::Error;
+use crate::options::ListArgs;
 use crate::output::{machine_legend, warn};
 use crate::sources::{hash, is_global};
 use crate::table::{Cell, Column, pick, render};

@@ -32,26 +32,14 @@ mod unload;
 mod verify;
 mod version;
 
-use clap::{Args, Subcommand};
-use fleet_core::name::UnitName;
-use fleet_core::wire::{Machine, Unit};
+use clap::Subcommand;
 
-use crate::cli::{Cli, Globals};
 use crate::client::Client;
+use crate::context::Context;
 use crate::error::Error;
-use crate::output::{Output, note};
+use crate::options::Globals;
+use crate::output::Output;
 use crate::ssh::SshArgs;
-
-/// What a command works with.
-#[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) client: Client,
-    pub(crate) output: Output,
-    /// The options of every command.
-    pub(crate) globals: Globals,
-    /// How to reach machines over ssh, for the commands that do.
-    pub(crate) ssh: SshArgs,
-}
 
 /// All commands, in the order of a unit's life. The aliases are prefixes that fit a newer command
 /// too, and mean what they meant to fleet 1.0.
@@ -93,22 +81,10 @@ pub(crate) enum Command {
     Verify(verify::VerifyArgs),
 }
 
-/// The options of all lists.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ListArgs {
-    /// Do not shorten ids and hashes
-    #[arg(long, short = 'l', alias = "l")]
-    pub(crate) full: bool,
-    /// Do not print the column names
-    #[arg(long)]
-    pub(crate) no_legend: bool,
-}
-
 /// Runs the command; gives the exit code.
-pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
-    cli.retired.check()?;
-    let output = Output::new(cli.globals.json);
-    match cli.command {
+pub(crate) async fn run(command: Command, globals: Globals, ssh: SshArgs) -> Result<u8, Error> {
+    let output = Output::new(globals.json);
+    match command {
         // These ask no fleetd, so they need no tunnel to one.
         Command::FdForward(args) => return fd_forward::run(args).await,
         Command::Verify(args) => return verify::run(args),
@@ -118,9 +94,9 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
         Command::Version(_) if !output.is_json() => return version::own(&output),
         _ => {}
     }
-    let client = Client::connect(&cli.globals, &cli.ssh).await?;
-    let context = Context { client, output, globals: cli.globals, ssh: cli.ssh };
-    let ended = match cli.command {
+    let client = Client::connect(&globals, &ssh).await?;
+    let context = Context { client, output, globals, ssh };
+    let ended = match command {
         Command::Submit(args) => submit::run(&context, args).await,
         Command::Load(args) => load::run(&context, args).await,
         Command::Start(args) => start::run(&context, args).await,
@@ -155,44 +131,4 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
         context.output.finish_results()?;
     }
     ended
-}
-
-/// The machine whose id starts so, if there is one; the error says that there are several.
-fn machine_starting<'a>(
-    machines: &'a [Machine],
-    word: &str,
-) -> Result<Option<&'a Machine>, String> {
-    let mut fitting =
-        machines.iter().filter(|machine| !word.is_empty() && machine.id.starts_with(word));
-    match (fitting.next(), fitting.next()) {
-        (Some(_), Some(_)) => Err(format!("several machines start with {word}")),
-        (one, _) => Ok(one),
-    }
-}
-
-/// The names that a user may have meant: `web@.service` for `web.service`. For an error's hint
-/// only, so it may fail quietly.
-async fn did_you_mean(client: &Client, error: Error, name: &UnitName) -> Error {
-    let same_prefix = |unit: &Unit| {
-        UnitName::trusted(unit.name.as_str()).prefix() == name.prefix()
-            && unit.name != name.as_str()
-    };
-    let near: Vec<String> = match client.brief_units().await {
-        Ok(units) => units.into_iter().filter(same_prefix).map(|unit| unit.name).take(3).collect(),
-        Err(_) => Vec::new(),
-    };
-    if near.is_empty() {
-        error.hint("`fleetctl list-unit-files` shows what the cluster has")
-    } else {
-        error.hint(format!("did you mean {}?", near.join(", ")))
-    }
-}
-
-/// As in fleet 1.0, no units are nothing to do: `fleetctl stop $(…)` must not fail where the list
-/// is empty.
-fn no_units(units: &[String]) -> bool {
-    if units.is_empty() {
-        note("No units given");
-    }
-    units.is_empty()
 }

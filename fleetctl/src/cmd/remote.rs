@@ -4,7 +4,7 @@ use clap::Args;
 use fleet_core::name::UnitName;
 use fleet_core::wire::UnitState;
 
-use super::{Context, did_you_mean};
+use crate::context::{Context, did_you_mean};
 use crate::error::{Error, Kind};
 use crate::names::Argument;
 use crate::ssh::{Host, quoted};

@@ -5,14 +5,14 @@ use clap_complete::ArgValueCompleter;
 
 use super::activate::{instances, tell_warnings, triggered};
 use super::deactivate::is_inactive;
-use super::{Context, no_units};
 use crate::complete;
+use crate::context::{Context, no_units};
 use crate::error::{Error, Kind};
 use crate::names::Argument;
 use crate::output::note;
 use crate::sources::{self, Source, is_global};
+use crate::target::{Goal, Target};
 use crate::wait::{WaitArgs, until_done};
-use crate::watch::{Goal, Target};
 
 /// Restart units where they are, and wait until they run again
 #[derive(Debug, Args)]

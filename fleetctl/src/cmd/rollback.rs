@@ -5,14 +5,14 @@ use clap_complete::ArgValueCompleter;
 
 use super::activate::{instances, tell_warnings};
 use super::deactivate::is_inactive;
-use super::{Context, did_you_mean};
 use crate::client::first_known;
 use crate::complete;
+use crate::context::{Context, did_you_mean};
 use crate::error::{Error, Kind};
 use crate::names::Argument;
 use crate::sources::is_global;
+use crate::target::{Goal, Target};
 use crate::wait::{WaitArgs, until_done};
-use crate::watch::{Goal, Target};
 
 /// Give a unit an earlier text again, and wait until it runs
 ///

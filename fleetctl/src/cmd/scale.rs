@@ -6,15 +6,15 @@ use fleet_core::count::scaled;
 use fleet_core::name::UnitName;
 use fleet_core::wire::{Scaled, Unit};
 
-use super::Context;
 use super::activate::{replicas, tell_warnings};
 use crate::client::Written;
 use crate::complete;
+use crate::context::Context;
 use crate::error::{Error, Kind};
 use crate::names::ScaleArgument;
 use crate::sources;
+use crate::target::{Goal, Target};
 use crate::wait::{WaitArgs, until_done};
-use crate::watch::{Goal, Target};
 
 /// Keep so many instances of a template running
 ///

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
-use super::{Context, machine_starting, remote};
+use super::remote;
 use crate::complete;
+use crate::context::{Context, machine_starting};
 use crate::error::{Error, Kind};
 use crate::names::Argument;
 use crate::ssh::Host;
@@ -22,7 +23,12 @@ pub(crate) struct SshCommandArgs {
     #[arg(long, value_name = "ID", add = ArgValueCompleter::new(complete::machines))]
     machine: Option<String>,
     /// The machine that runs this unit
-    #[arg(long, value_name = "UNIT", conflicts_with = "machine", add = ArgValueCompleter::new(complete::units))]
+    #[arg(
+        long,
+        value_name = "UNIT",
+        conflicts_with = "machine",
+        add = ArgValueCompleter::new(complete::units)
+    )]
     unit: Option<String>,
     #[command(flatten)]
     port: SshPort,
@@ -30,7 +36,12 @@ pub(crate) struct SshCommandArgs {
     #[arg(long, short = 'A', alias = "A")]
     forward_agent: bool,
     /// A machine or unit, unless an option names one; then the command
-    #[arg(value_name = "X | COMMAND", trailing_var_arg = true, allow_hyphen_values = true, add = ArgValueCompleter::new(complete::machines_and_units))]
+    #[arg(
+        value_name = "X | COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        add = ArgValueCompleter::new(complete::machines_and_units)
+    )]
     words: Vec<String>,
 }
 
@@ -38,7 +49,12 @@ pub(crate) struct SshCommandArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SshPort {
     /// The TCP port of the machines' ssh
-    #[arg(long, value_name = "N", default_value_t = 22, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 22,
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
     pub(crate) ssh_port: u16,
 }
 

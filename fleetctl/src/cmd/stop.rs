@@ -4,8 +4,8 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use super::deactivate::{self, Verb};
-use super::{Context, no_units};
 use crate::complete;
+use crate::context::{Context, no_units};
 use crate::error::Error;
 use crate::wait::WaitArgs;
 

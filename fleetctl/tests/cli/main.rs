@@ -7,6 +7,7 @@ mod drain;
 mod fake;
 mod golden;
 mod help;
+mod layers;
 mod lists;
 mod rollback;
 mod scale;
