@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use expect_test::expect;
 use fleet_core::check::{Problem, StoreCheck};
-use fleet_core::event::{Event, Item, What};
-use fleet_core::model::{FORMAT, Machine, Snapshot, Unit, Unknown};
+use fleet_core::event::{Event, Item, Reason, What};
+use fleet_core::model::{FORMAT, Machine, Snapshot, Unit, Unknown, Why};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::replay::Saved;
 use fleet_core::wire::{FenceWait, Fencing, KeeperLease, Missing, MissingMachine};
@@ -22,7 +22,7 @@ fn told(session: &Session) {
         what: What::Placed,
         machine: Some(MachineId::new(machine)),
         units: BTreeMap::from([(UnitName::trusted("web@.service"), numbers.parse().unwrap())]),
-        why: "fewest units of the machines that fit".to_string(),
+        reason: Some(Reason::Placed { why: Why::Fewest }),
     };
     let event = |at_ms: u64, items: Vec<Item>| Event {
         id: format!("0000000000000007-{at_ms:09}"),
@@ -34,11 +34,14 @@ fn told(session: &Session) {
         ..Event::new(items)
     };
     session.fake.cluster().events = vec![
-        event(1, vec![Item::of_machine(What::Leads, MachineId::new(A), "the first to do so")]),
+        event(1, vec![Item::of_machine(What::Leads, MachineId::new(A), Reason::First)]),
         event(2, vec![placed(A, "1-99/2"), placed(B, "2-100/2")]),
         Event {
             left_out: 3,
-            ..event(3, vec![Item::of_machine(What::Lost, MachineId::new(B), "it ran 50 units")])
+            ..event(
+                3,
+                vec![Item::of_machine(What::Lost, MachineId::new(B), Reason::Ran { units: 50 })],
+            )
         },
     ];
 }
@@ -92,10 +95,11 @@ fn events_are_lines_with_reasons_picked_by_unit_and_machine() {
 fn events_in_json_are_one_list_and_followed_one_a_line() {
     let session = Session::of_three();
     told(&session);
-    let said = session.transcript(
-        "events --json -n 1
-        events -f -n 2
-        events -f -n 1 --json",
+    let said = format!(
+        "{}\n{}\n{}",
+        session.run("events --json -n 1"),
+        session.follow("events -f -n 2", 4),
+        session.follow("events -f -n 1 --json", 1)
     );
     expect![[r#"
         $ fleetctl events --json -n 1

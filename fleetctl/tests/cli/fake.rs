@@ -55,6 +55,8 @@ pub(crate) struct Cluster {
     pub(crate) problem: Option<String>,
     /// What else systemd and the journal say of each unit.
     pub(crate) says: Option<String>,
+    /// Since when all units are in their state, in milliseconds since 1970.
+    pub(crate) since_ms: Option<u64>,
     /// Told of each follow.
     pub(crate) on_follow: Option<std::sync::mpsc::Sender<()>>,
     /// What the leaders told.
@@ -449,6 +451,7 @@ async fn state_list(State(fake): Cl, Query(query): Query<BTreeMap<String, String
                 systemd_sub_state: status.sub,
                 result: status.result,
                 code: status.code,
+                since_ms: cluster.since_ms,
                 ..UnitState::default()
             });
         }
@@ -654,7 +657,11 @@ async fn events(State(fake): Cl, Query(query): Query<BTreeMap<String, String>>) 
                 .iter()
                 .map(|event| format!("{}\n", serde_json::to_string(event).expect("JSON")))
                 .collect();
-            lines.concat().into_response()
+            let lines = lines.concat();
+            let lines = Ok::<Bytes, std::convert::Infallible>(Bytes::from(lines));
+            let forever = futures_util::stream::pending();
+            let first = futures_util::stream::iter([lines]);
+            Body::from_stream(futures_util::StreamExt::chain(first, forever)).into_response()
         }
     }
 }

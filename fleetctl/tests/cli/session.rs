@@ -1,8 +1,9 @@
 //! Runs the built fleetctl against a fake fleetd, and shows what it printed the way the transcripts
 //! of fleet 1.0 do.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::fake::Fake;
 
@@ -81,6 +82,18 @@ impl Session {
             output.status.code().unwrap_or(-1)
         );
         text.replace(&self.dir.path().display().to_string(), "DIR")
+    }
+
+    /// What a command that never ends prints, until it has printed so many lines.
+    pub(crate) fn follow(&self, arguments: &str, lines: usize) -> String {
+        let mut command = self.command(arguments);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("fleetctl runs");
+        let printed = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let printed: Vec<String> = printed.take(lines).map(|line| line.expect("text")).collect();
+        child.kill().expect("it runs still");
+        child.wait().expect("it has ended");
+        format!("$ fleetctl {arguments}\n{}\n", printed.join("\n"))
     }
 
     /// Runs one command a line.

@@ -17,12 +17,14 @@ use crate::plan::Plan;
 mod decisions;
 mod news;
 mod numbers;
+mod reason;
 #[cfg(test)]
 mod tests;
 
 pub use decisions::decisions;
 pub use news::News;
 pub use numbers::Numbers;
+pub use reason::{Difference, Reason};
 
 /// The largest event, in bytes: a thousand of the largest are still a store's backup that can be
 /// read by a person.
@@ -74,9 +76,14 @@ pub struct Item {
     /// Of which units: replicas by their template with their numbers, all others by their own name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub units: BTreeMap<UnitName, Numbers>,
-    /// Why, for people.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub why: String,
+    /// Why. Events of older versions have a text, under the name `why`.
+    #[serde(
+        default,
+        alias = "why",
+        deserialize_with = "reason::read",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub reason: Option<Reason>,
 }
 
 /// What was done or seen.
@@ -171,8 +178,9 @@ impl Event {
 
 impl Item {
     /// Something that concerns a machine and no unit.
-    pub fn of_machine(what: What, machine: MachineId, why: impl Into<String>) -> Item {
-        Item { what, machine: Some(machine), units: BTreeMap::new(), why: why.into() }
+    pub fn of_machine(what: What, machine: MachineId, reason: impl Into<Reason>) -> Item {
+        let reason = Some(reason.into());
+        Item { what, machine: Some(machine), units: BTreeMap::new(), reason }
     }
 
     /// Whether it tells of `unit`: of a template all its replicas, of a replica that one.
@@ -219,7 +227,11 @@ impl fmt::Display for Item {
                 write!(f, "something that this version does not know, of {machine} {units}")?
             }
         }
-        if self.why.is_empty() { Ok(()) } else { write!(f, ": {}", self.why) }
+        // An update of which nobody knows what changed, a machine without an address.
+        match self.reason.as_ref().map(Reason::to_string).filter(|reason| !reason.is_empty()) {
+            Some(reason) => write!(f, ": {reason}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -35,7 +35,8 @@ pub const WARNING_HEADER: &str = "x-fleet-warning";
 /// lacks what is there.
 pub const PROBLEM_HEADER: &str = "x-fleet-problem";
 
-/// The first byte of a line of a journal that is no line of it, but says what went wrong.
+/// The first byte of a line of a journal that is no line of it, but says what went wrong. A line of
+/// the journal that begins with this byte is sent with it twice, to those who asked for notes.
 pub const NOTE_MARK: u8 = 0;
 
 /// The largest request body, in bytes: a unit at its limit, escaped as JSON.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use fleet_core::event::{Event, Item, News, What, decisions};
+use fleet_core::event::{Event, Item, News, Reason, What, decisions};
 use fleet_core::model::Snapshot;
 use fleet_core::name::MachineId;
 use fleet_core::outlook::Outlook;
@@ -229,7 +229,7 @@ pub async fn resign(
     leader: &MachineId,
     now_ms: u64,
 ) -> Result<(), StoreError> {
-    let item = Item::of_machine(What::Resigned, leader.clone(), "it stops");
+    let item = Item::of_machine(What::Resigned, leader.clone(), Reason::Stops);
     let event = Event {
         id: id(term, LAST),
         at_ms: now_ms,
@@ -251,14 +251,10 @@ fn number(id: &str) -> Option<u64> {
 }
 
 /// How the last term ended, as far as the last event says.
-fn after(last: Option<&Event>) -> String {
-    match last {
-        None => "the first to do so".to_string(),
-        Some(event) if event.items.iter().any(|item| item.what == What::Resigned) => {
-            format!("after machine {}", event.leader.short())
-        }
-        Some(event) => format!("after machine {}, which fell silent", event.leader.short()),
-    }
+fn after(last: Option<&Event>) -> Reason {
+    let Some(event) = last else { return Reason::First };
+    let resigned = event.items.iter().any(|item| item.what == What::Resigned);
+    Reason::After { machine: event.leader.clone(), silent: !resigned }
 }
 
 /// At most what it takes in the store: the key's prefix is the operator's choice, but short.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Event, Gathered, Item, Numbers, What};
+use super::{Event, Gathered, Item, Numbers, Reason, What};
 use crate::model::{Report, Snapshot};
 use crate::name::{MachineId, UnitName};
 use crate::plan::{Plan, Unplaced};
@@ -27,7 +27,7 @@ pub struct News {
     /// Whether so many machines are missing that their units are moved slowly.
     slowed: bool,
     /// What fits nowhere: how many instances, and why.
-    nowhere: BTreeMap<UnitName, (usize, String)>,
+    nowhere: BTreeMap<UnitName, (usize, Reason)>,
 }
 
 impl News {
@@ -96,10 +96,11 @@ impl News {
             }
             (What::Slowed | What::UsualSpeed, _) => self.slowed = item.what == What::Slowed,
             (What::Nowhere, _) => {
+                let reason = item.reason.clone().unwrap_or(Reason::Other);
                 self.nowhere.extend(
                     item.units
                         .iter()
-                        .map(|(unit, n)| (unit.clone(), (n.len().max(1), item.why.clone()))),
+                        .map(|(unit, n)| (unit.clone(), (n.len().max(1), reason.clone()))),
                 );
             }
             _ => {}
@@ -107,10 +108,10 @@ impl News {
     }
 
     fn slowed(&self, plan: &Plan, items: &mut Vec<Item>) -> bool {
-        let item = |what, why| Item { what, machine: None, units: BTreeMap::new(), why };
+        let item = |what, reason| Item { what, machine: None, units: BTreeMap::new(), reason };
         match &plan.slowed {
-            Some(slowed) if !self.slowed => items.push(item(What::Slowed, slowed.to_string())),
-            None if self.slowed => items.push(item(What::UsualSpeed, String::new())),
+            Some(slowed) if !self.slowed => items.push(item(What::Slowed, Some(slowed.into()))),
+            None if self.slowed => items.push(item(What::UsualSpeed, None)),
             _ => {}
         }
         plan.slowed.is_some()
@@ -132,13 +133,13 @@ impl News {
             match self.machines.get(id) {
                 Some((What::Registered, known)) if *known == created => {}
                 Some((What::Settling, _)) => {
-                    items.push(Item::of_machine(What::Registered, id.clone(), "it is back"))
+                    items.push(Item::of_machine(What::Registered, id.clone(), Reason::Back))
                 }
-                _ => items.push(Item::of_machine(
-                    What::Registered,
-                    id.clone(),
-                    machine.address.clone(),
-                )),
+                _ => {
+                    let address = machine.address.clone();
+                    let reason = Reason::Address { address };
+                    items.push(Item::of_machine(What::Registered, id.clone(), reason));
+                }
             }
             now.insert(id.clone(), (What::Registered, created));
         }
@@ -159,12 +160,8 @@ impl News {
             };
             // A machine that left and is called lost later has not done anything new.
             if before != what && !(before == What::Left && assigned(id) == 0) {
-                let why = match assigned(id) {
-                    0 => "it ran nothing".to_string(),
-                    1 => "it ran 1 unit".to_string(),
-                    n => format!("it ran {n} units"),
-                };
-                items.push(Item::of_machine(what, id.clone(), why));
+                let reason = Reason::Ran { units: assigned(id) };
+                items.push(Item::of_machine(what, id.clone(), reason));
             }
             now.insert(id.clone(), (what, known));
         }
@@ -186,32 +183,18 @@ impl News {
                 }
                 continue;
             }
-            let mut fresh: BTreeMap<String, Gathered> = BTreeMap::new();
+            let mut fresh: BTreeMap<Reason, Gathered> = BTreeMap::new();
             for (instance, status) in report.instances.iter().filter(|(_, status)| status.gave_up) {
                 now.entry(machine.clone()).or_default().insert(instance.clone());
                 if !before.contains(instance) {
-                    let after = format!("after {} restarts", status.restarts);
-                    let reason = status
-                        .reason
-                        .as_ref()
-                        .map_or_else(String::new, |reason| format!(": {reason}"));
-                    // A step that was refused has no result, but words of its own.
-                    let why = match (&status.message, status.code) {
-                        (Some(message), _) if status.result.is_empty() => {
-                            format!("{message}; tried {} times", status.restarts)
-                        }
-                        (None, _) if status.result.is_empty() => format!("it failed again {after}"),
-                        (_, Some(code)) => format!("{} ({code}) {after}{reason}", status.result),
-                        (_, None) => format!("{} {after}{reason}", status.result),
-                    };
-                    fresh.entry(why).or_default().add(instance);
+                    fresh.entry(Reason::failed(status)).or_default().add(instance);
                 }
             }
-            let item = |(why, units): (String, Gathered)| Item {
+            let item = |(reason, units): (Reason, Gathered)| Item {
                 what: What::GaveUp,
                 machine: Some(machine.clone()),
                 units: units.into_units(),
-                why,
+                reason: Some(reason),
             };
             items.extend(fresh.into_iter().map(item));
         }
@@ -219,20 +202,20 @@ impl News {
     }
 
     fn held(&self, plan: &Plan, items: &mut Vec<Item>) -> BTreeSet<(MachineId, UnitName)> {
-        let mut fresh: BTreeMap<(&MachineId, String), Gathered> = BTreeMap::new();
+        let mut fresh: BTreeMap<(&MachineId, Reason), Gathered> = BTreeMap::new();
         let mut now = BTreeSet::new();
         for held in &plan.held {
             let key = (held.machine.clone(), held.instance.clone());
             if !self.waiting.contains(&key) {
-                fresh.entry((&held.machine, held.to_string())).or_default().add(&held.instance);
+                fresh.entry((&held.machine, held.into())).or_default().add(&held.instance);
             }
             now.insert(key);
         }
-        let item = |((machine, why), units): ((&MachineId, String), Gathered)| Item {
+        let item = |((machine, reason), units): ((&MachineId, Reason), Gathered)| Item {
             what: What::Waits,
             machine: Some(machine.clone()),
             units: units.into_units(),
-            why,
+            reason: Some(reason),
         };
         items.extend(fresh.into_iter().map(item));
         now
@@ -242,21 +225,23 @@ impl News {
     fn rolling(&self, plan: &Plan, items: &mut Vec<Item>) -> BTreeSet<UnitName> {
         for rolling in plan.rolling.iter().filter(|rolling| !self.rolling.contains(&rolling.unit)) {
             let units = BTreeMap::from([(rolling.unit.clone(), Numbers::default())]);
-            items.push(Item {
-                what: What::Rolling,
-                machine: None,
-                units,
-                why: rolling.to_string(),
-            });
+            let reason = Some(rolling.into());
+            items.push(Item { what: What::Rolling, machine: None, units, reason });
         }
         plan.rolling.iter().map(|rolling| rolling.unit.clone()).collect()
     }
 
-    fn misfits(&self, plan: &Plan, items: &mut Vec<Item>) -> BTreeMap<UnitName, (usize, String)> {
+    fn misfits(&self, plan: &Plan, items: &mut Vec<Item>) -> BTreeMap<UnitName, (usize, Reason)> {
         let mut now = BTreeMap::new();
         for unplaced in &plan.unplaced {
-            let misfit = (unplaced.instances.len(), reasons(unplaced));
-            if self.nowhere.get(&unplaced.unit) != Some(&misfit) {
+            let misfit = (unplaced.instances.len(), Reason::from(unplaced));
+            let told = self.nowhere.get(&unplaced.unit);
+            // An older version told the words alone.
+            let same = |(count, reason): &(usize, Reason)| match reason {
+                Reason::Said { text } => *count == misfit.0 && *text == misfit.1.to_string(),
+                reason => (*count, reason) == (misfit.0, &misfit.1),
+            };
+            if !told.is_some_and(same) {
                 items.push(nowhere(unplaced));
             }
             now.insert(unplaced.unit.clone(), misfit);
@@ -278,12 +263,6 @@ fn instances(item: &Item) -> Vec<UnitName> {
 pub(super) fn nowhere(unplaced: &Unplaced) -> Item {
     let mut units = Gathered::default();
     unplaced.instances.iter().for_each(|instance| units.add(instance));
-    Item { what: What::Nowhere, machine: None, units: units.into_units(), why: reasons(unplaced) }
-}
-
-/// The reasons without the counts of machines: a machine more that does not suit is no news.
-fn reasons(unplaced: &Unplaced) -> String {
-    let reasons: BTreeSet<String> =
-        unplaced.misfits.iter().map(|(misfit, _)| misfit.to_string()).collect();
-    reasons.into_iter().collect::<Vec<_>>().join("; ")
+    let reason = Some(unplaced.into());
+    Item { what: What::Nowhere, machine: None, units: units.into_units(), reason }
 }

@@ -330,6 +330,66 @@ fn what_a_later_version_writes_is_read_and_kept() {
 }
 
 #[test]
+fn a_reason_is_data_and_that_of_an_older_or_later_version_is_read() {
+    let item = |reason: &str| -> Item {
+        let text = format!(r#"{{"what":"took-off","machine":"b",{reason}}}"#);
+        serde_json::from_str(&text).unwrap()
+    };
+    let said = |reason: &str| item(reason).to_string();
+    assert_eq!(said(r#""why":"the machine was lost""#), "took  off b: the machine was lost");
+    assert_eq!(said(r#""why":"""#), "took  off b");
+    let lacks = r#""reason":{"kind":"removed","why":{"unfit":{"lacks":["disk",["ssd"]]}}}"#;
+    assert_eq!(said(lacks), "took  off b: the machine lacks the metadata disk=ssd");
+    let later = "took  off b: for a reason that this version does not know";
+    assert_eq!(said(r#""reason":{"kind":"removed","why":{"too-dear":5}}"#), later);
+    assert_eq!(said(r#""reason":{"kind":"stars"}"#), later);
+    let written = serde_json::to_value(item(lacks)).unwrap();
+    assert_eq!(written["reason"]["why"]["unfit"]["lacks"][0], "disk");
+    assert!(written.get("why").is_none());
+}
+
+#[test]
+fn every_reason_is_written_and_read_back_and_says_the_same() {
+    let mut leader = Leader::new();
+    let on = "on a: web@1.service web@2.service db.service";
+    let units = "unit web@.service x3 rev=2\nunit db.service restart=1\nunit eu.service | \
+        MachineMetadata=disk=ssd";
+    for text in [
+        "machine a\nmachine b".to_string(),
+        format!("machine a\nsettling b\n{units}\n{on}\ngave-up a: web@1.service"),
+        format!("machine a\nmachine b\n{units}\n{on}"),
+        format!("machine b\n{units}\n{on}"),
+    ] {
+        leader.looks(&text);
+        let snapshot = snapshot(&text);
+        let decided = decisions(&plan(&snapshot), &snapshot);
+        leader.events.push(Event::new(decided.into_values().flatten().collect()));
+    }
+    let mut kinds = BTreeSet::new();
+    for item in leader.events.iter().flat_map(|event| &event.items) {
+        let value = serde_json::to_value(item).unwrap();
+        kinds.extend(value["reason"]["kind"].as_str().map(str::to_string));
+        let read: Item = serde_json::from_value(value).unwrap();
+        assert_eq!((&read, read.to_string()), (item, item.to_string()));
+    }
+    let expected = ["address", "back", "changed", "failed", "misfits", "placed", "ran", "removed"];
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn what_fits_nowhere_is_not_told_again_after_an_update_from_a_version_that_told_words() {
+    let mut leader = Leader::new();
+    let text = "machine a\nunit db.service | MachineMetadata=disk=ssd";
+    let told = leader.looks(text);
+    assert!(told.contains("no machine can run db.service: lacks the metadata disk=ssd"), "{told}");
+    for item in leader.events.iter_mut().flat_map(|event| &mut event.items) {
+        item.reason = item.reason.as_ref().map(|reason| reason.to_string().into());
+    }
+    leader.is_replaced();
+    assert_eq!(leader.looks(text), "");
+}
+
+#[test]
 fn a_snapshot_read_again_gives_the_same_plan() {
     let before = snapshot(
         "machine a r=1\nmachine b\nunit web@.service x3 | MachineMetadata=r=1\nunit db.service | \

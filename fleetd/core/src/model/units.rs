@@ -11,6 +11,7 @@ use crate::unit::family::is_counted;
 
 /// What the user wants of a unit, in fleet's three words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DesiredState {
     /// Known to the cluster, on no machine.

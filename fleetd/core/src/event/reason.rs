@@ -1,0 +1,297 @@
+//! Why something was done or seen: data up to the screen. Its [`Display`](fmt::Display) is the only
+//! place where the reason of an event becomes English.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::model::{DesiredState, InstanceStatus, Placement, Why};
+use crate::name::{MachineId, UnitName};
+use crate::plan::{Held, Misfit, Missing, Retired, Rolling, Unplaced, Until};
+
+/// Why something was done or seen.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Reason {
+    /// Nobody led before.
+    First,
+    /// Another machine led before.
+    After {
+        /// Which.
+        machine: MachineId,
+        /// Whether it fell silent rather than resigned.
+        silent: bool,
+    },
+    /// fleetd stops there.
+    Stops,
+    /// A machine came that was not known.
+    Address {
+        /// Its address.
+        address: String,
+    },
+    /// A machine is back that was waited for.
+    Back,
+    /// What is assigned to a machine that went away.
+    Ran {
+        /// How many units.
+        units: usize,
+    },
+    /// Why units were taken off.
+    Removed {
+        /// The reason.
+        why: Retired,
+    },
+    /// Why units were placed there.
+    Placed {
+        /// The reason.
+        why: Why,
+    },
+    /// What of units that stay has changed.
+    Changed {
+        /// The changes.
+        changes: Vec<Difference>,
+    },
+    /// How units failed that were restarted in vain.
+    Failed {
+        /// systemd's `Result`: `exit-code`, `timeout`…
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        result: String,
+        /// The exit status or signal of the main process.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<i32>,
+        /// How often they were restarted.
+        restarts: u32,
+        /// The words of a step that was refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+        /// systemd's own words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        said: Option<String>,
+    },
+    /// Why no machine can run units.
+    Misfits {
+        /// The reasons, without the machines: one more that does not suit is no news.
+        misfits: BTreeSet<Misfit>,
+    },
+    /// What fenced units wait for.
+    Fenced {
+        /// Where another copy may be alive.
+        machine: MachineId,
+        /// What ends the wait.
+        until: Until,
+    },
+    /// What `MaxUnavailable=` lets happen for now.
+    Rolling {
+        /// How many instances are still to be changed.
+        waiting: usize,
+        /// How many are unavailable.
+        unavailable: usize,
+        /// How many are wanted.
+        wanted: usize,
+        /// How many may be unavailable; none if the budget is that of what runs beside it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        most: Option<usize>,
+    },
+    /// So many machines are missing that moves are slowed.
+    Slowed {
+        /// How many are missing.
+        missing: usize,
+        /// How many are there.
+        there: usize,
+    },
+    /// Words, of a version that wrote no data.
+    Said {
+        /// The words.
+        text: String,
+    },
+    /// Something that a later version knows.
+    Other,
+}
+
+/// What of an instance that stays has changed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum Difference {
+    /// It follows from another unit.
+    Unit {
+        /// Which now.
+        to: UnitName,
+    },
+    /// It is to be in another state.
+    State {
+        /// The state before.
+        from: DesiredState,
+        /// The state now.
+        to: DesiredState,
+    },
+    /// A restart was asked for.
+    Restart,
+    /// It runs another revision of its unit's file.
+    Text {
+        /// The revision before.
+        from: u64,
+        /// The revision now.
+        to: u64,
+    },
+}
+
+impl Reason {
+    /// What an instance's placement says differently now.
+    pub(super) fn changed(old: &Placement, new: &Placement) -> Reason {
+        let mut changes = Vec::new();
+        if old.unit != new.unit {
+            changes.push(Difference::Unit { to: new.unit.clone() });
+        }
+        if (old.revision, &old.hash) != (new.revision, &new.hash) {
+            changes.push(Difference::Text { from: old.revision, to: new.revision });
+        }
+        if old.state != new.state {
+            changes.push(Difference::State { from: old.state, to: new.state });
+        }
+        if old.restart != new.restart {
+            changes.push(Difference::Restart);
+        }
+        Reason::Changed { changes }
+    }
+
+    /// How an instance failed that was restarted in vain.
+    pub(super) fn failed(status: &InstanceStatus) -> Reason {
+        Reason::Failed {
+            result: status.result.clone(),
+            code: status.code,
+            restarts: status.restarts,
+            message: status.message.clone(),
+            said: status.reason.clone(),
+        }
+    }
+}
+
+impl From<&Held> for Reason {
+    fn from(held: &Held) -> Reason {
+        Reason::Fenced { machine: held.machine.clone(), until: held.until }
+    }
+}
+
+impl From<&Rolling> for Reason {
+    fn from(rolling: &Rolling) -> Reason {
+        let Rolling { waiting, unavailable, wanted, most, .. } = rolling;
+        let (unavailable, wanted, most) = (*unavailable, *wanted, *most);
+        Reason::Rolling { waiting: waiting.len(), unavailable, wanted, most }
+    }
+}
+
+impl From<&Missing> for Reason {
+    fn from(missing: &Missing) -> Reason {
+        Reason::Slowed { missing: missing.missing, there: missing.there }
+    }
+}
+
+impl From<&Unplaced> for Reason {
+    fn from(unplaced: &Unplaced) -> Reason {
+        let misfits = unplaced.misfits.iter().map(|(misfit, _)| misfit.clone()).collect();
+        Reason::Misfits { misfits }
+    }
+}
+
+impl From<&str> for Reason {
+    fn from(text: &str) -> Reason {
+        Reason::Said { text: text.to_string() }
+    }
+}
+
+impl From<String> for Reason {
+    fn from(text: String) -> Reason {
+        Reason::Said { text }
+    }
+}
+
+/// Reads a reason. A text is of a version that wrote no data; what cannot be read is of a later
+/// one, and must not make the event unreadable.
+pub(super) fn read<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Reason>, D::Error> {
+    let read = match Option::<serde_json::Value>::deserialize(source)? {
+        None => None,
+        Some(serde_json::Value::String(text)) => {
+            (!text.is_empty()).then_some(Reason::Said { text })
+        }
+        Some(data) => Some(Reason::deserialize(data).unwrap_or(Reason::Other)),
+    };
+    Ok(read)
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::First => f.write_str("the first to do so"),
+            Reason::After { machine, silent } => {
+                let silent = if *silent { ", which fell silent" } else { "" };
+                write!(f, "after machine {}{silent}", machine.short())
+            }
+            Reason::Stops => f.write_str("it stops"),
+            Reason::Address { address } => f.write_str(address),
+            Reason::Back => f.write_str("it is back"),
+            Reason::Ran { units: 0 } => f.write_str("it ran nothing"),
+            Reason::Ran { units: 1 } => f.write_str("it ran 1 unit"),
+            Reason::Ran { units } => write!(f, "it ran {units} units"),
+            Reason::Removed { why } => write!(f, "{why}"),
+            Reason::Placed { why } => write!(f, "{why}"),
+            Reason::Changed { changes } => {
+                for (n, change) in changes.iter().enumerate() {
+                    f.write_str(if n > 0 { ", " } else { "" })?;
+                    write!(f, "{change}")?;
+                }
+                Ok(())
+            }
+            Reason::Failed { result, code, restarts, message, said } => {
+                // A step that was refused has no result, but words of its own.
+                match (message, code) {
+                    (Some(message), _) if result.is_empty() => {
+                        return write!(f, "{message}; tried {restarts} times");
+                    }
+                    _ if result.is_empty() => f.write_str("it failed again")?,
+                    (_, Some(code)) => write!(f, "{result} ({code})")?,
+                    (_, None) => f.write_str(result)?,
+                }
+                write!(f, " after {restarts} restarts")?;
+                match said.as_ref().filter(|_| !result.is_empty()) {
+                    Some(said) => write!(f, ": {said}"),
+                    None => Ok(()),
+                }
+            }
+            Reason::Misfits { misfits } => {
+                // By their words: the order in which they were always told.
+                let words: BTreeSet<String> = misfits.iter().map(Misfit::to_string).collect();
+                f.write_str(&words.into_iter().collect::<Vec<_>>().join("; "))
+            }
+            Reason::Fenced { machine, until } => {
+                let (machine, until) = (machine.clone(), *until);
+                write!(f, "{}", Held { instance: UnitName::trusted(""), machine, until })
+            }
+            Reason::Rolling { waiting, unavailable, wanted, most } => {
+                let unit = UnitName::trusted("");
+                let waiting = vec![unit.clone(); *waiting];
+                let (unavailable, wanted, most) = (*unavailable, *wanted, *most);
+                write!(f, "{}", Rolling { unit, waiting, unavailable, wanted, most })
+            }
+            Reason::Slowed { missing, there } => {
+                let (missing, there) = (*missing, *there);
+                write!(f, "{}", Missing { missing, there, waits: Vec::new(), next_ms: 0 })
+            }
+            Reason::Said { text } => f.write_str(text),
+            Reason::Other => f.write_str("for a reason that this version does not know"),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Difference::Unit { to } => write!(f, "follows from {to} now"),
+            Difference::Text { from, to } => write!(f, "text {from} to {to}"),
+            Difference::State { from, to } => write!(f, "{from} to {to}"),
+            Difference::Restart => f.write_str("restart asked for"),
+        }
+    }
+}
