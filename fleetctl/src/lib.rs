@@ -2,11 +2,13 @@
 //!
 //! Read in this order:
 //!
-//! - `cli` is what a user may type, `options` what every command takes; `cmd` has a file a command.
+//! - `cli` is what a user may type, `options` what every command takes; `cmd` has a file a command; `help`
+//!   puts their texts in order.
 //! - `context` is what a command works with; `sources` finds unit files.
 //! - `wait` follows the cluster until every `target` is as asked; `watch` judges what it sees,
 //!   `settle` whether what came up stays up, `progress` draws what is still missing.
-//! - `client` speaks HTTP; its `hints` say what to do about a request that failed.
+//! - `client` speaks HTTP; its `hints` say what to do about a request that failed. Followers cut
+//!   what comes into `lines`, and `retry` when it breaks.
 //! - `screen`, `output` and `table` print; `error` has the exit codes.
 //! - `complete` serves shells; `ssh` and `tunnel` run the system's ssh, and `answer` answers its
 //!   question about a new host.
@@ -24,10 +26,12 @@ mod endpoint;
 mod error;
 mod fleet1;
 mod folder;
+mod lines;
 mod names;
 mod options;
 mod output;
 mod progress;
+mod retry;
 mod screen;
 mod settle;
 mod sources;

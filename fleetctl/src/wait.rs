@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 use crate::client::{Client, innermost};
 use crate::error::Error;
-use crate::output::{Output, note};
+use crate::output::Output;
 use crate::progress::{Live, lines};
+use crate::retry::{FIRST_PAUSE, LONGEST_PAUSE, Retry};
 use crate::settle::{Found, Settling, found};
 use crate::target::Target;
 use crate::watch::Watch;
@@ -20,11 +21,8 @@ const ATTEMPT_SECONDS: u64 = 2;
 /// How many bytes of unit names one request asks for: HTTP servers take URLs of some 64 KiB.
 const MAX_QUERY_BYTES: usize = 30_000;
 
-/// The pause before following again after the connection broke; doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-/// fleetd restarts within a few seconds; asking more rarely would only be late.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest line of progress, in bytes: one of 100,000 instances has some 40 MB.
+const MAX_LINE: usize = 256 * 1024 * 1024;
 
 /// How long one look at a unit may take; longer than a fleetd that restarts is away.
 const LOOK: Duration = Duration::from_secs(10);
@@ -42,10 +40,10 @@ const DOWN: u8 = 3;
 /// The options of all commands that wait.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WaitArgs {
-    /// Do not wait until it is done
+    /// Do not wait until the units are as asked
     #[arg(long)]
     pub(crate) no_block: bool,
-    /// Give up waiting after N times two seconds; 0 leaves it to --timeout
+    /// Stop waiting after N times 2 seconds; 0 means --timeout
     #[arg(
         long,
         value_name = "N",
@@ -54,7 +52,7 @@ pub(crate) struct WaitArgs {
         hide_default_value = true
     )]
     pub(crate) block_attempts: i64,
-    /// Give up waiting after so many seconds; 0 waits for ever
+    /// Stop waiting after this many seconds; 0 waits forever
     #[arg(long, value_name = "SECONDS", default_value_t = 300.0, value_parser = seconds)]
     pub(crate) timeout: f64,
 }
@@ -215,20 +213,19 @@ pub(crate) async fn look(client: &Client, unit: &str) -> Result<UnitProgress, Er
     let units = [unit.to_string()];
     tokio::select! {
         found = read_lines(client, &units, first) => found,
-        () = tokio::time::sleep(LOOK) => Err(Error::failed(format!("fleetd does not say how far \
-            {unit} is"))),
+        () = tokio::time::sleep(LOOK) => Err(Error::failed(format!("fleetd does not report \
+            the state of {unit}"))),
     }
 }
 
 /// Gives `take` each newest line of a follow until it has what it wants, and follows again when the
-/// connection breaks: fleetd may be restarting. `None` says that it broke, once.
+/// connection breaks. `None` says that it broke.
 async fn read_lines<T>(
     client: &Client,
     units: &[String],
     mut take: impl FnMut(Option<Progress>) -> Result<Option<T>, Error>,
 ) -> Result<T, Error> {
-    let mut pause = FIRST_PAUSE;
-    let mut told = false;
+    let mut retry = Retry::new();
     loop {
         let broken = match client.follow(units).await {
             Ok(mut answer) => {
@@ -236,27 +233,29 @@ async fn read_lines<T>(
                 loop {
                     let chunk = match answer.chunk().await {
                         Ok(Some(chunk)) => chunk,
-                        Ok(None) => break "fleetd ended it".to_string(),
+                        Ok(None) => break "fleetd closed the connection".to_string(),
                         Err(problem) => break innermost(&problem),
                     };
-                    pause = FIRST_PAUSE;
+                    retry.works();
                     buffer.extend_from_slice(&chunk);
-                    let Some(progress) = newest(&mut buffer)? else { continue };
-                    if let Some(taken) = take(Some(progress))? {
-                        return Ok(taken);
+                    if let Some(progress) = newest(&mut buffer)? {
+                        if let Some(taken) = take(Some(progress))? {
+                            return Ok(taken);
+                        }
+                    } else if buffer.len() > MAX_LINE {
+                        return Err(Error::failed(format!(
+                            "fleetd sent a line of progress without an end: {MAX_LINE} bytes so far"
+                        )));
                     }
                 }
             }
             Err(error) if error.is_passing() => error.to_string(),
             Err(error) => return Err(Error::request("Error waiting for units", error)),
         };
-        if !told {
+        if retry.is_news() {
             take(None)?;
-            note(&format!("The connection to fleetd broke ({broken}); trying again."));
-            told = true;
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        retry.pause(&broken).await;
     }
 }
 
@@ -268,7 +267,7 @@ fn newest(buffer: &mut Vec<u8>) -> Result<Option<Progress>, Error> {
     let whole = std::mem::replace(buffer, rest);
     match whole.split(|byte| *byte == b'\n').rfind(|line| !line.trim_ascii().is_empty()) {
         Some(line) => serde_json::from_slice(line).map(Some).map_err(|problem| {
-            Error::failed(format!("fleetd sent a line of progress that makes no sense: {problem}"))
+            Error::failed(format!("fleetd sent progress that cannot be read: {problem}"))
         }),
         None => Ok(None),
     }

@@ -43,6 +43,11 @@ impl ClientError {
         }
     }
 
+    /// Whether fleetd serves as many as it can at once.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self, ClientError::Api { code: 429, .. })
+    }
+
     /// Whether asking again may help.
     pub(crate) fn is_passing(&self) -> bool {
         !matches!(self, ClientError::Api { code, .. } if *code < 500 && *code != 429)

@@ -10,21 +10,26 @@ use crate::client::{ClientError, first_known, innermost};
 use crate::complete;
 use crate::context::{Context, did_you_mean};
 use crate::error::{Error, Kind};
+use crate::lines::{Lines, Piece};
 use crate::names::Argument;
 use crate::output::{machine_legend, note};
 
-/// Print a unit's log, from whichever machines run it
+/// So many bytes of a line are kept until it ends; of a longer one the parts are printed as they
+/// come.
+const MAX_KEPT: usize = 64 * 1024;
+
+/// Print a unit's log from all machines that run it
 ///
-/// With --follow it goes on where the unit goes, and when a machine is back that did not answer.
+/// --follow follows the unit to other machines, and resumes when a machine answers again.
 #[derive(Debug, Args)]
 pub(crate) struct JournalArgs {
     /// The unit; of a template or a global unit all instances
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     units: Vec<String>,
-    /// Go on printing as lines are written
+    /// Keep printing new lines
     #[arg(long, short = 'f', alias = "f")]
     follow: bool,
-    /// How many of the newest lines to begin with
+    /// How many of the newest lines to print first
     #[arg(long, short = 'n', default_value_t = 10, value_name = "N")]
     lines: u32,
     /// journalctl's output format: short, short-iso, cat, json…
@@ -32,7 +37,7 @@ pub(crate) struct JournalArgs {
     output: String,
     #[command(flatten)]
     ssh: OverSsh,
-    /// Read the journal as root, over ssh; fleetd does anyway
+    /// With --ssh-port: read the journal as root
     #[arg(long)]
     sudo: bool,
 }
@@ -71,22 +76,21 @@ pub(crate) async fn run(context: &Context, args: JournalArgs) -> Result<u8, Erro
             return Err(Error::request(&format!("Error retrieving journal of {name}"), error));
         }
     };
-    let mut rest = Vec::new();
+    let mut journal = Journal { lines: Lines::new(MAX_KEPT), goes_on: args.follow, in_line: false };
     let mut code = 0;
     loop {
         match answer.chunk().await {
             Ok(Some(chunk)) => {
-                rest.extend_from_slice(&chunk);
-                if print(context, &mut rest, args.follow)? {
+                if journal.print(context, &chunk)? {
                     code = Kind::Failed.code();
                 }
             }
             // It ends only after a note that says why.
             Ok(None) if args.follow && code == 0 => {
-                return Err(broke_off(&name, "fleetd ended it"));
+                return Err(broke_off(&name, "fleetd closed the connection"));
             }
             Ok(None) => {
-                context.output.bytes(&rest)?;
+                context.output.bytes(&journal.lines.rest())?;
                 return Ok(code);
             }
             Err(problem) => return Err(broke_off(&name, &innermost(&problem))),
@@ -95,33 +99,63 @@ pub(crate) async fn run(context: &Context, args: JournalArgs) -> Result<u8, Erro
 }
 
 fn broke_off(name: &UnitName, problem: &str) -> Error {
-    Error::failed(format!("the journal of {name} broke off: {problem}"))
+    Error::failed(format!("the journal of {name} ended early: {problem}"))
 }
 
-/// Prints all whole lines: those of the journal on stdout, on stderr what is none but says what
-/// went wrong. True if any did.
-fn print(context: &Context, rest: &mut Vec<u8>, goes_on: bool) -> Result<bool, Error> {
-    let Some(end) = rest.iter().rposition(|&byte| byte == b'\n') else { return Ok(false) };
-    let lines = rest.drain(..=end).collect::<Vec<u8>>();
-    if !lines.contains(&NOTE_MARK) {
-        context.output.bytes(&lines)?;
-        return Ok(false);
-    }
-    let mut wrong = false;
-    for line in lines.split_inclusive(|&byte| byte == b'\n') {
-        match line.strip_prefix(&[NOTE_MARK]) {
-            Some(said) => {
-                let said = String::from_utf8_lossy(said);
-                match goes_on {
-                    true => note(said.trim_end()),
-                    false => _ = Error::failed(said.trim_end()).print(),
+/// The journal as fleetd sends it: its lines, and notes of what went wrong between them.
+struct Journal {
+    lines: Lines,
+    /// Whether it is followed, and goes on after a note.
+    goes_on: bool,
+    /// Whether a part of a line was printed whose rest is to come.
+    in_line: bool,
+}
+
+impl Journal {
+    /// Prints what came: lines of the journal on stdout, on stderr what is none but says what went
+    /// wrong. True if anything did.
+    fn print(&mut self, context: &Context, chunk: &[u8]) -> Result<bool, Error> {
+        self.lines.push(chunk);
+        let mut wrong = false;
+        // Lines are written together: one write a line would be slow.
+        let mut text = Vec::new();
+        while let Some(piece) = self.lines.next() {
+            let (begins, bytes) = match piece {
+                Piece::Line(bytes) => (!std::mem::take(&mut self.in_line), bytes),
+                Piece::Part(bytes) => (!std::mem::replace(&mut self.in_line, true), bytes),
+            };
+            match read(&bytes).filter(|_| begins) {
+                Some(Meaning::Note(said)) => {
+                    context.output.bytes(&std::mem::take(&mut text))?;
+                    match self.goes_on {
+                        true => note(said.trim_end()),
+                        false => _ = Error::failed(said.trim_end()).print(),
+                    }
+                    wrong = true;
                 }
-                wrong = true;
+                Some(Meaning::Line(line)) => text.extend_from_slice(line),
+                None => text.extend_from_slice(&bytes),
             }
-            None => context.output.bytes(line)?,
         }
+        context.output.bytes(&text)?;
+        Ok(wrong)
     }
-    Ok(wrong)
+}
+
+/// What a line that begins with [`NOTE_MARK`] means.
+enum Meaning<'a> {
+    /// fleetd says what went wrong.
+    Note(String),
+    /// A line of the journal that begins so, marked once more by fleetd.
+    Line(&'a [u8]),
+}
+
+fn read(line: &[u8]) -> Option<Meaning<'_>> {
+    let rest = line.strip_prefix(&[NOTE_MARK])?;
+    Some(match rest.first() {
+        Some(&NOTE_MARK) => Meaning::Line(rest),
+        _ => Meaning::Note(String::from_utf8_lossy(rest).into_owned()),
+    })
 }
 
 async fn over_ssh(

@@ -256,12 +256,12 @@ fn the_journals_options_reach_fleetd() {
 
         $ fleetctl journal -f -n 5 -o cat glob
         out| Nov 22 21:33:16 host glob.service: hello
-        err| Error: the journal of glob.service broke off: fleetd ended it
+        err| Error: the journal of glob.service broke off: fleetd closed the connection
         rc=1
 
         $ fleetctl journal --f --lines=7 --output short-iso --sudo glob
         out| Nov 22 21:33:16 host glob.service: hello
-        err| Error: the journal of glob.service broke off: fleetd ended it
+        err| Error: the journal of glob.service broke off: fleetd closed the connection
         rc=1
 
         $ fleetctl journal hello
@@ -281,4 +281,21 @@ fn the_journals_options_reach_fleetd() {
         lines=7&follow=true&output=short-iso&notes=true
         lines=10&follow=false&output=short&notes=true"#]]
     .assert_eq(&session.fake.cluster().journals.join("\n"));
+}
+
+#[test]
+fn a_line_of_a_journal_that_begins_like_a_note_is_none_and_one_without_an_end_is_printed() {
+    let session = busy();
+    let endless = "x".repeat(1 << 20);
+    session.fake.cluster().says = Some(format!("\0\0unit glob was destroyed\n{endless}"));
+    let output = session.command("journal glob").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let expected =
+        format!("Nov 22 21:33:16 host glob.service: hello\n\0unit glob was destroyed\n{endless}");
+    assert!(printed == expected, "{} bytes", printed.len());
+    assert!(output.stderr.is_empty() && output.status.success(), "{output:?}");
+    session.fake.cluster().says = None;
+    session.fake.cluster().problem = Some("machine a1a1a1a1 does not answer".to_string());
+    let said = session.run("journal glob");
+    assert!(said.contains("err| Error: machine a1a1a1a1 does not answer"), "{said}");
 }

@@ -5,6 +5,7 @@ mod complete;
 mod decisions;
 mod drain;
 mod fake;
+mod follow;
 mod golden;
 mod help;
 mod layers;

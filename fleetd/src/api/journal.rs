@@ -475,12 +475,8 @@ impl Source {
                 known.drain(..=at);
                 continue;
             }
-            let labelled = if self.label.is_empty() {
-                line.clone()
-            } else {
-                [self.label.as_bytes(), &line].concat().into()
-            };
-            if self.sender.send(Ok(labelled)).await.is_err() {
+            let sent = as_sent(&self.label, self.wish.notes, &line);
+            if self.sender.send(Ok(sent)).await.is_err() {
                 return None;
             }
             self.remember(line);
@@ -507,6 +503,16 @@ impl Source {
 
     async fn note(&self, text: &str) {
         note(&self.wish, &self.sender, text).await;
+    }
+}
+
+/// A line with its label. One that begins like a note is marked once more where notes are asked
+/// for, so that it is none.
+fn as_sent(label: &str, notes: bool, line: &Bytes) -> Bytes {
+    match label {
+        "" if notes && line.first() == Some(&NOTE_MARK) => [&[NOTE_MARK], &**line].concat().into(),
+        "" => line.clone(),
+        label => [label.as_bytes(), line].concat().into(),
     }
 }
 
@@ -591,6 +597,17 @@ mod tests {
     async fn lines(parts: Vec<Vec<u8>>) -> Vec<Bytes> {
         let parts = stream::iter(parts.into_iter().map(|part| Ok(Bytes::from(part))));
         in_lines(parts).map(Result::unwrap).collect().await
+    }
+
+    #[test]
+    fn a_line_that_begins_like_a_note_is_marked_once_more() {
+        let sent = |label: &str, notes, line: &'static [u8]| {
+            as_sent(label, notes, &Bytes::from_static(line)).to_vec()
+        };
+        assert_eq!(sent("", true, b"\0unit a was destroyed\n"), b"\0\0unit a was destroyed\n");
+        assert_eq!(sent("", false, b"\0x\n"), b"\0x\n");
+        assert_eq!(sent("a m: ", true, b"\0x\n"), b"a m: \0x\n");
+        assert_eq!(sent("", true, b"x\n"), b"x\n");
     }
 
     #[tokio::test]
