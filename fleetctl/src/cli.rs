@@ -7,26 +7,24 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
-use crate::cmd::Command;
+use crate::cmd::{Command, GROUPS};
 use crate::error::{Error, Kind};
+use crate::help::with_help;
 use crate::options::Globals;
 use crate::output::warn;
 use crate::ssh::SshArgs;
 
-/// The help without a command.
-const HELP: &str =
-    "{about-with-newline}{name} {version}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
-
-/// Controls a fleet of machines as if it were one systemd
+/// Runs systemd units on a cluster of machines
 #[derive(Debug, Parser)]
 #[command(
     name = "fleetctl",
     version = concat!("version v", env!("CARGO_PKG_VERSION")),
-    disable_version_flag = true
+    disable_version_flag = true,
+    infer_subcommands = true,
+    max_term_width = 100,
+    // As in fleet 1.0, the last of a flag that is given twice wins.
+    args_override_self = true
 )]
-#[command(infer_subcommands = true, max_term_width = 100, subcommand_help_heading = "Commands")]
-// As in fleet 1.0, the last of a flag that is given twice wins, and the help names the version.
-#[command(args_override_self = true, help_template = HELP)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) globals: Globals,
@@ -100,7 +98,7 @@ impl Retired {
             ("sign", &self.sign),
         ];
         for (name, _) in given.iter().filter(|(_, value)| value.is_some()) {
-            warn(&format!("--{name} does nothing any more"));
+            warn(&format!("--{name} no longer has any effect"));
         }
         Ok(())
     }
@@ -121,6 +119,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Sto
     if args.len() < 2 {
         args = vec!["fleetctl".into(), "--help".into()];
     }
+    let definition = with_help(definition, GROUPS);
     let matches = definition.try_get_matches_from(args).map_err(Stop)?;
     Cli::from_arg_matches(&matches).map_err(Stop)
 }
@@ -213,11 +212,11 @@ impl Stop {
                 text(ContextKind::InvalidSubcommand)
             )),
             ErrorKind::MissingSubcommand => {
-                Error::usage("no command is given\nRun 'fleetctl --help' for usage.")
+                Error::usage("no command given\nRun 'fleetctl --help' for usage.")
             }
             ErrorKind::UnknownArgument if !text(ContextKind::InvalidArg).starts_with('-') => {
                 Error::usage(format!(
-                    "there is nothing to do with {:?} here\nRun 'fleetctl COMMAND --help' for \
+                    "unexpected argument {:?}\nRun 'fleetctl COMMAND --help' for \
                         usage.",
                     text(ContextKind::InvalidArg)
                 ))

@@ -564,7 +564,7 @@ async fn decode<T: DeserializeOwned>(answer: Response) -> Result<T, ClientError>
     let body = collect(answer).await?;
     serde_json::from_slice(&body).map_err(|problem| ClientError::Garbled {
         request,
-        problem: format!("the answer is not what fleetd sends: {problem}"),
+        problem: format!("the answer is not one of fleetd's: {problem}"),
     })
 }
 

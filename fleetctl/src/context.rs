@@ -28,7 +28,7 @@ pub(crate) fn machine_starting<'a>(
     let mut fitting =
         machines.iter().filter(|machine| !word.is_empty() && machine.id.starts_with(word));
     match (fitting.next(), fitting.next()) {
-        (Some(_), Some(_)) => Err(format!("several machines start with {word}")),
+        (Some(_), Some(_)) => Err(format!("several machine IDs start with {word}")),
         (one, _) => Ok(one),
     }
 }

@@ -52,7 +52,7 @@ impl Endpoint {
                     )));
                 }
                 if path.is_empty() {
-                    return Err(refused("the endpoint names no socket")
+                    return Err(refused("the endpoint has no socket path")
                         .hint("write unix:///run/fleet.sock"));
                 }
                 Ok(Endpoint::Unix(PathBuf::from(path)))

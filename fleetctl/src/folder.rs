@@ -25,8 +25,8 @@ pub(crate) fn write(folder: &Path, export: &Export) -> Result<(), Error> {
     // Whoever answered could name any file of this machine.
     for name in export.units.keys() {
         UnitName::parse(name).map_err(|problem| {
-            Error::failed(format!("fleetd names a unit {name:?}: {problem}; nothing is written"))
-                .hint("`fleetctl store check` says what else is wrong with its store")
+            Error::failed(format!("fleetd names a unit {name:?}: {problem}; nothing was written"))
+                .hint("`fleetctl store check` lists everything wrong with its store")
         })?;
     }
     let parent = match folder.parent() {
@@ -125,7 +125,7 @@ fn read_plain(path: &Path, limit: usize) -> Result<String, Error> {
     if !metadata.is_file() {
         return Err(cannot_read(
             path,
-            "it is no plain file; an exported folder has folders and plain files only",
+            "it is not a regular file; an exported folder has only folders and regular files",
         ));
     }
     if metadata.len() > limit as u64 {

@@ -2,8 +2,8 @@
 //!
 //! Read in this order:
 //!
-//! - `cli` is what a user may type, `options` what every command takes; `cmd` has a file a command; `help`
-//!   puts their texts in order.
+//! - `cli` is what a user may type, `options` what every command takes; `cmd` has a file a command,
+//!   `help` puts their texts in order.
 //! - `context` is what a command works with; `sources` finds unit files.
 //! - `wait` follows the cluster until every `target` is as asked; `watch` judges what it sees,
 //!   `settle` whether what came up stays up, `progress` draws what is still missing.
@@ -13,12 +13,13 @@
 //! - `complete` serves shells; `ssh` and `tunnel` run the system's ssh, and `answer` answers its
 //!   question about a new host.
 //!
-//! What is absent: fleetctl never talks to the store or to systemd. No file imports one that imports
-//! it, in however many steps (`tests/cli/layers.rs`).
+//! What is absent: fleetctl never talks to the store or to systemd. No file imports one that
+//! imports it, in however many steps (`tests/cli/layers.rs`).
 
 mod answer;
 mod cli;
 mod client;
+mod clock;
 mod cmd;
 mod complete;
 mod context;
@@ -26,6 +27,7 @@ mod endpoint;
 mod error;
 mod fleet1;
 mod folder;
+mod help;
 mod lines;
 mod names;
 mod options;
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(stop) => return ExitCode::from(stop.print()),
     };
+    screen::set_colours(cli.globals.color);
     // One thread is enough for one user's questions, and starts faster than a pool.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

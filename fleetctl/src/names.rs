@@ -144,7 +144,7 @@ impl ScaleArgument {
         };
         match candidates.iter().find(|name| !name.is_template()) {
             Some(name) => Err(wrong(&format!(
-                "cannot be scaled: {name} is not a template, a template is named like web@.service"
+                "cannot be scaled: {name} is not a template; templates are named like web@.service"
             ))),
             None => Ok(ScaleArgument { templates: candidates, count }),
         }

@@ -8,6 +8,7 @@ use fleet_tls::Files;
 
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::screen::Colours;
 
 /// Where fleetd listens unless told otherwise; fleet 1.0's /var/run/fleet.sock is the same place.
 const DEFAULT_ENDPOINT: &str = "unix:///run/fleet.sock";
@@ -16,8 +17,10 @@ const DEFAULT_ENDPOINT: &str = "unix:///run/fleet.sock";
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
-    /// Where fleetd listens: unix:///PATH, https://HOST:PORT or http://HOST:PORT; several with
-    /// commas are tried in turn
+    /// Where fleetd listens
+    ///
+    /// unix:///PATH, https://HOST:PORT or http://HOST:PORT. Of several, separated by commas, the
+    /// first that answers is asked.
     #[arg(
         long,
         global = true,
@@ -27,8 +30,9 @@ pub(crate) struct Globals {
         value_name = "URL"
     )]
     pub(crate) endpoint: String,
-    /// For https: the CA that fleetd's certificate must be from [default: those that this machine
-    /// trusts]
+    /// CA certificates that fleetd's must be signed by
+    ///
+    /// For https. Without it, those that this machine trusts.
     #[arg(
         long,
         global = true,
@@ -37,7 +41,7 @@ pub(crate) struct Globals {
         value_name = "FILE"
     )]
     pub(crate) ca_file: Option<PathBuf>,
-    /// For https: your certificate
+    /// Your certificate, for https
     #[arg(
         long,
         global = true,
@@ -46,7 +50,7 @@ pub(crate) struct Globals {
         value_name = "FILE"
     )]
     pub(crate) cert_file: Option<PathBuf>,
-    /// For https: its key
+    /// The key of your certificate
     #[arg(
         long,
         global = true,
@@ -55,10 +59,14 @@ pub(crate) struct Globals {
         value_name = "FILE"
     )]
     pub(crate) key_file: Option<PathBuf>,
-    /// Talk to your own fleetd (fleetd --user), unless --endpoint says otherwise
+    /// Ask your own fleetd (fleetd --user)
+    ///
+    /// --endpoint, if given, names another one.
     #[arg(long, global = true)]
     pub(crate) user: bool,
-    /// Print data as JSON: one document, of journal and events --follow one a line
+    /// Print data as JSON
+    ///
+    /// One document; `journal` and `events --follow` print one a line.
     #[arg(
         long,
         global = true,
@@ -68,7 +76,22 @@ pub(crate) struct Globals {
         action = ArgAction::SetTrue
     )]
     pub(crate) json: bool,
-    /// Say on stderr what is asked of fleetd and how long it takes
+    /// Colour and align: auto, always, never
+    ///
+    /// auto does so on a terminal, unless NO_COLOR is set or TERM is dumb. always writes as for a
+    /// terminal into pipes and files too.
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_COLOR",
+        hide_env_values = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t = Colours::Auto,
+        hide_possible_values = true
+    )]
+    pub(crate) color: Colours,
+    /// Print on stderr each request and how long it took
     #[arg(
         long,
         global = true,
@@ -115,7 +138,7 @@ impl Globals {
 /// The options of all lists.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ListArgs {
-    /// Do not shorten ids and hashes
+    /// Do not shorten IDs and hashes
     #[arg(long, short = 'l', alias = "l")]
     pub(crate) full: bool,
     /// Do not print the column names

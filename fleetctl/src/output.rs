@@ -4,7 +4,9 @@
 use std::cell::RefCell;
 use std::io::Write;
 
+use fleet_core::model::InstanceStatus;
 use fleet_core::printable;
+use fleet_core::wire::MisfitCount;
 use serde::Serialize;
 
 use crate::error::Error;
@@ -29,7 +31,8 @@ pub(crate) struct Outcome {
     /// The unit or instance.
     pub(crate) unit: String,
     /// `inactive`, `loaded`, `launched`, `destroyed`, `triggered`, `unchanged`; `counted` is a
-    /// replica that its template counts again.
+    /// replica that its template counts again. Where the wait ended without success: `failed`,
+    /// `nowhere` if no machine can run it, else `waiting`.
     pub(crate) state: String,
     /// Where, if it is anywhere.
     #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
@@ -37,6 +40,12 @@ pub(crate) struct Outcome {
     /// That machine's address.
     #[serde(rename = "primaryIP", skip_serializing_if = "String::is_empty")]
     pub(crate) primary_ip: String,
+    /// Why no machine can run it, or what it waits for, each with how many machines it holds for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) reasons: Vec<MisfitCount>,
+    /// What its machine reports of it, where the wait ended without success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<InstanceStatus>,
 }
 
 impl Output {

@@ -2,12 +2,12 @@
 //! stderr.
 
 use std::io::{IsTerminal, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use fleet_core::model::InstanceStatus;
 use fleet_core::printable;
 use fleet_core::wire::{InstanceProgress, Progress};
 
+use crate::clock::until;
 use crate::output::machine_legend;
 
 /// Rows and columns assumed of a terminal that does not tell.
@@ -126,8 +126,8 @@ pub(crate) fn describe(instance: &InstanceProgress, led: bool) -> String {
             )
         }
         None if !instance.waits.is_empty() => instance.waits.clone(),
-        None if instance.wanted => "placed, the machine has not reported it yet".to_string(),
-        None => "waiting for the machine to let it go".to_string(),
+        None if instance.wanted => "placed; the machine has not reported it yet".to_string(),
+        None => "waiting for the machine to stop it".to_string(),
     }
 }
 
@@ -142,15 +142,6 @@ pub(crate) fn reasons(status: &InstanceStatus, failed: bool) -> String {
     reasons.extend(status.message.clone());
     reasons.extend(status.reason.clone().filter(|_| failed));
     if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) }
-}
-
-/// How long it is to a time in milliseconds since 1970, by this machine's clock; `None` once it has
-/// passed.
-pub(crate) fn until(time_ms: u64) -> Option<String> {
-    let now_ms =
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let left_ms = time_ms.checked_sub(now_ms).filter(|left_ms| *left_ms > 0)?;
-    Some(format!("{} s", left_ms.div_ceil(1_000)))
 }
 
 fn size() -> (usize, usize) {
@@ -208,7 +199,7 @@ mod tests {
         assert_eq!(
             shown(vec![done, starting, leaving], true),
             "web@3.service   4dbc7f3b.../10.0.0.3  activating (start)\nweb@10.service  \
-                4dbc7f3b.../10.0.0.3  waiting for the machine to let it go"
+                4dbc7f3b.../10.0.0.3  waiting for the machine to stop it"
         );
     }
 

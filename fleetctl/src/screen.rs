@@ -4,8 +4,30 @@
 //! terminal obeys. A pipe or a file gets every byte as it is.
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 
+use clap::ValueEnum;
 use fleet_core::printable;
+
+/// What `--color` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Colours {
+    /// On a terminal, unless `NO_COLOR` is set or the terminal is `dumb`.
+    #[default]
+    Auto,
+    /// As on a terminal, wherever it goes.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+/// What this run was asked for.
+static COLOURS: OnceLock<Colours> = OnceLock::new();
+
+/// Sets what `--color` asks for; the first call counts.
+pub(crate) fn set_colours(colours: Colours) {
+    COLOURS.get_or_init(|| colours);
+}
 
 /// What a stream leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,11 +46,20 @@ pub(crate) struct Span {
 }
 
 impl Screen {
-    /// What `stream` leads to; `NO_COLOR` keeps colours away.
+    /// What `stream` leads to.
     pub(crate) fn of(stream: &impl IsTerminal) -> Screen {
         let terminal = stream.is_terminal();
-        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Screen { terminal, colour }
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        match COLOURS.get().copied().unwrap_or_default() {
+            Colours::Never => Screen { terminal, colour: false },
+            // Who reads it in the end has a terminal, as with `less -R`.
+            Colours::Always => Screen { terminal: true, colour: true },
+            Colours::Auto => {
+                let refused =
+                    set("NO_COLOR").is_some() || set("TERM").is_some_and(|term| term == "dumb");
+                Screen { terminal, colour: terminal && !refused }
+            }
+        }
     }
 
     /// The text as it may be written there. Only colours of ours reach a terminal.

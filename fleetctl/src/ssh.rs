@@ -23,7 +23,7 @@ pub(crate) const SSH_FAILED: i32 = 255;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Options for ssh")]
 pub(crate) struct SshArgs {
-    /// Reach fleetd through an ssh connection to this host
+    /// Reach fleetd over ssh through this host
     #[arg(
         long,
         global = true,
@@ -43,7 +43,7 @@ pub(crate) struct SshArgs {
         default_value = "core"
     )]
     ssh_username: String,
-    /// How long a connection may take, in seconds
+    /// Seconds that connecting may take
     #[arg(
         long,
         global = true,
@@ -55,7 +55,9 @@ pub(crate) struct SshArgs {
         value_parser = timeout
     )]
     ssh_timeout: f64,
-    /// Where the keys of known hosts are kept; not used without --strict-host-key-checking
+    /// File of known hosts
+    ///
+    /// Not used with --strict-host-key-checking=false.
     #[arg(
         long,
         global = true,
@@ -65,7 +67,9 @@ pub(crate) struct SshArgs {
         default_value = "~/.fleetctl/known_hosts"
     )]
     known_hosts_file: PathBuf,
-    /// Check each host's key: ask about a new host, refuse one whose key changed
+    /// Check each host's key
+    ///
+    /// Asks about a new host, and refuses one whose key has changed.
     #[arg(
         long,
         global = true,
@@ -117,7 +121,7 @@ impl Host {
             Some(port) if good(name) && user.as_deref().is_none_or(good) => {
                 Ok(Host { user, name: name.to_string(), port })
             }
-            _ => Err(Error::usage(format!("{text:?} is no host for ssh"))
+            _ => Err(Error::usage(format!("{text:?} is not a host for ssh"))
                 .hint("write HOST, HOST:PORT or USER@HOST:PORT")),
         }
     }
@@ -132,9 +136,9 @@ impl Host {
                     "set public_ip in its configuration, and run `systemctl reload fleetd` there",
                 )),
             false => Err(Error::failed(format!(
-                "{address:?} is no address of a machine, so ssh is not run"
+                "{address:?} is not a machine's address, so ssh was not run"
             ))
-            .hint("who set it? See public_ip in that machine's configuration")),
+            .hint("check public_ip in that machine's configuration, and who set it")),
         }
     }
 }
@@ -290,8 +294,8 @@ impl Connection {
                 in {line}"
             ))
             .hint(format!(
-                "if that machine was set up anew: ssh-keygen -f {file} -R '{name}', then connect \
-                    again; else somebody listens in"
+                "if that machine was reinstalled: ssh-keygen -f {file} -R '{name}', then connect \
+                    again; otherwise somebody may be intercepting the connection"
             ));
         }
         let last = self.last_words().unwrap_or_else(|| "it said nothing".to_string());
@@ -306,7 +310,7 @@ impl Connection {
         }
         if said.contains("Permission denied") {
             return error.hint(
-                "is the key in the agent (ssh-add -l), and the user right (--ssh-username)?",
+                "check that the key is in the agent (ssh-add -l) and the user is right (--ssh-username)",
             );
         }
         error

@@ -1,5 +1,6 @@
-//! Tables as fleet 1.0 printed them: Go's tabwriter with tabs of 8, so that scripts which split on
-//! tabs still work.
+//! Tables. In a pipe and without a legend they are as fleet 1.0 printed them: Go's tabwriter with
+//! tabs of 8, so that scripts which split on tabs still work. On a terminal columns are aligned
+//! with spaces, states have colours, and ages stand beside them.
 
 use crate::error::{Error, Kind};
 use crate::screen::{Screen, Span};
@@ -9,6 +10,15 @@ const TAB: usize = 8;
 
 /// The least space after a cell, in characters.
 const PADDING: usize = 1;
+
+/// The space between two columns on a terminal, in characters.
+const GAP: usize = 2;
+
+/// The colour of column names on a terminal: bold.
+const BOLD: &str = "1";
+
+/// The colour of ages on a terminal: dim.
+const DIM: &str = "2";
 
 /// A cell's meaning, shown as a colour on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +49,8 @@ impl Tone {
 pub(crate) struct Cell {
     text: String,
     tone: Tone,
+    /// How long it has been so, for terminals: `3m`.
+    age: Option<String>,
 }
 
 impl Cell {
@@ -50,7 +62,17 @@ impl Cell {
             "failed" => Tone::Bad,
             _ => Tone::Plain,
         };
-        Cell { tone, ..Cell::from(text) }
+        Cell::from(text).toned(tone)
+    }
+
+    /// The cell with a meaning.
+    pub(crate) fn toned(self, tone: Tone) -> Cell {
+        Cell { tone, ..self }
+    }
+
+    /// The cell with how long it has been so, where that is known.
+    pub(crate) fn aged(self, age: Option<String>) -> Cell {
+        Cell { age, ..self }
     }
 }
 
@@ -60,7 +82,7 @@ impl<T: Into<String>> From<T> for Cell {
         let text = text.into();
         let text =
             if text.is_empty() { "-".to_string() } else { text.replace(['\t', '\n', '\r'], " ") };
-        Cell { text, tone: Tone::Plain }
+        Cell { text, ..Cell::default() }
     }
 }
 
@@ -95,15 +117,51 @@ pub(crate) fn render<Row>(
     legend: bool,
     screen: Screen,
 ) -> Vec<Span> {
-    let header = columns.iter().map(|(name, _)| Cell::from(name.to_uppercase())).collect();
+    let header = || columns.iter().map(|(name, _)| Cell::from(name.to_uppercase())).collect();
     let body = rows.iter().map(|row| columns.iter().map(|(_, show)| show(row, full)).collect());
-    let lines: Vec<Vec<Cell>> = legend.then_some(header).into_iter().chain(body).collect();
-    align(&lines, screen)
+    match legend && screen.terminal {
+        true => align_with_spaces(header(), &body.collect::<Vec<_>>(), screen),
+        false => {
+            let lines = legend.then(header).into_iter().chain(body).collect::<Vec<_>>();
+            align_with_tabs(&lines, screen)
+        }
+    }
+}
+
+/// For people: each column as wide as its widest cell.
+fn align_with_spaces(header: Vec<Cell>, body: &[Vec<Cell>], screen: Screen) -> Vec<Span> {
+    let width_of = |cell: &Cell| {
+        let age = cell.age.as_ref().map_or(0, |age| 1 + age.chars().count());
+        screen.shown(&cell.text).chars().count() + age
+    };
+    let mut widths: Vec<usize> = header.iter().map(width_of).collect();
+    for line in body {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = width_of(cell).max(*width);
+        }
+    }
+    let mut spans = Vec::new();
+    let mut add = |line: &[Cell], colour: Option<&'static str>| {
+        for (i, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            let colour = colour.or(cell.tone.colour());
+            spans.push(Span { text: cell.text.clone(), colour });
+            if let Some(age) = &cell.age {
+                spans.extend([Span::from(" "), Span::coloured(age.as_str(), DIM)]);
+            }
+            if i + 1 < line.len() {
+                spans.push(Span::from(" ".repeat(width - width_of(cell) + GAP)));
+            }
+        }
+        spans.push(Span::from("\n"));
+    };
+    add(&header, Some(BOLD));
+    body.iter().for_each(|line| add(line, None));
+    spans
 }
 
 /// Pads every cell but a line's last with tabs, to the next multiple of [`TAB`] after the column's
 /// widest.
-fn align(lines: &[Vec<Cell>], screen: Screen) -> Vec<Span> {
+fn align_with_tabs(lines: &[Vec<Cell>], screen: Screen) -> Vec<Span> {
     let width_of = |cell: &Cell| screen.shown(&cell.text).chars().count();
     let mut widths: Vec<usize> = Vec::new();
     for line in lines {
@@ -118,7 +176,7 @@ fn align(lines: &[Vec<Cell>], screen: Screen) -> Vec<Span> {
     let mut spans = Vec::new();
     for line in lines {
         for (i, (cell, width)) in line.iter().zip(&widths).enumerate() {
-            spans.push(Span { text: cell.text.clone(), colour: cell.tone.colour() });
+            spans.push(Span::from(cell.text.as_str()));
             if i + 1 < line.len() {
                 let tabs = (width - width_of(cell)).div_ceil(TAB);
                 spans.push(Span::from("\t".repeat(tabs)));
@@ -136,7 +194,7 @@ mod tests {
     fn aligned(lines: &[&[&str]]) -> String {
         let cells: Vec<Vec<Cell>> =
             lines.iter().map(|line| line.iter().map(|text| Cell::from(*text)).collect()).collect();
-        Screen::default().render(&align(&cells, Screen::default()))
+        Screen::default().render(&align_with_tabs(&cells, Screen::default()))
     }
 
     #[test]
@@ -172,21 +230,51 @@ mod tests {
         assert_eq!(aligned(&[&["", "a\tb\nc"]]), "-\ta b c\n");
     }
 
+    /// A table of states on a terminal, or in a pipe.
+    fn states(rows: &[(&str, &str)], legend: bool, screen: Screen) -> String {
+        let columns: Vec<Column<(&str, &str)>> = vec![
+            ("unit", Box::new(|(name, _), _| (*name).into())),
+            ("active", Box::new(|(_, state), _| Cell::state(state).aged(Some("3m".to_string())))),
+            ("sub", Box::new(|_, _| "x".into())),
+        ];
+        let columns: Vec<&Column<_>> = columns.iter().collect();
+        screen.render(&render(&columns, rows, false, legend, screen))
+    }
+
+    const TERMINAL: Screen = Screen { terminal: true, colour: true };
+
     #[test]
-    fn colours_do_not_move_columns() {
-        let screen = Screen { terminal: true, colour: true };
-        let line = vec![Cell::state("failed"), Cell::from("x")];
-        assert_eq!(screen.render(&align(&[line], screen)), "\x1b[31mfailed\x1b[0m\tx\n");
+    fn on_a_terminal_columns_are_as_wide_as_their_widest_cell() {
+        let rows = [("a.service", "active"), ("a-much-longer-name.service", "inactive")];
+        assert_eq!(
+            states(&rows, true, Screen { colour: false, ..TERMINAL }),
+            "UNIT                        ACTIVE       SUB\n\
+             a.service                   active 3m    x\n\
+             a-much-longer-name.service  inactive 3m  x\n"
+        );
+        assert_eq!(
+            states(&rows[..1], true, TERMINAL),
+            "\x1b[1mUNIT\x1b[0m       \x1b[1mACTIVE\x1b[0m     \x1b[1mSUB\x1b[0m\n\
+             a.service  \x1b[32mactive\x1b[0m \x1b[2m3m\x1b[0m  x\n"
+        );
+    }
+
+    #[test]
+    fn in_a_pipe_and_without_a_legend_it_is_the_table_of_fleet_1_0() {
+        let rows = [("a.service", "active")];
+        let piped = "UNIT\t\tACTIVE\tSUB\na.service\tactive\tx\n";
+        assert_eq!(states(&rows, true, Screen::default()), piped);
+        assert_eq!(states(&rows, false, Screen::default()), "a.service\tactive\tx\n");
+        assert_eq!(states(&rows, false, TERMINAL), "a.service\tactive\tx\n");
     }
 
     #[test]
     fn what_a_terminal_obeys_is_shown_there_and_does_not_move_columns() {
-        let lines = [
-            vec![Cell::from("a\x1b[31m"), Cell::from("x")],
-            vec![Cell::from("a"), Cell::from("y")],
-        ];
-        let on = |screen: Screen| screen.render(&align(&lines, screen));
-        assert_eq!(on(Screen { terminal: true, colour: true }), "a\\x1b[31m\tx\na\t\ty\n");
-        assert_eq!(on(Screen::default()), "a\x1b[31m\tx\na\ty\n");
+        let rows = [("a\x1b[31m", "failed"), ("a", "failed")];
+        assert_eq!(
+            states(&rows, true, Screen { colour: false, ..TERMINAL }),
+            "UNIT       ACTIVE     SUB\na\\x1b[31m  failed 3m  x\na          failed 3m  x\n"
+        );
+        assert_eq!(states(&rows[..1], false, Screen::default()), "a\x1b[31m\tfailed\tx\n");
     }
 }

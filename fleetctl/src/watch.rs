@@ -67,8 +67,17 @@ impl Watch {
     }
 
     /// Tells what is done and was not told yet, since something before it is not: nothing more will
-    /// come.
+    /// come. With `--json` also what is not done, and why.
     pub(crate) fn tell_rest(&mut self, output: &Output) -> Result<(), Error> {
+        if output.is_json() {
+            for target in self.missing() {
+                let unit = self.last.units.iter().find(|unit| unit.name == target.unit);
+                let instances = unit.into_iter().flat_map(|unit| &unit.instances);
+                for instance in instances.filter(|instance| !instance.done) {
+                    output.result("", not_done(instance, target.goal))?;
+                }
+            }
+        }
         for target in self.targets.iter_mut().filter(|target| target.goal == Goal::Destroyed) {
             let unit = self.last.units.iter().find(|unit| unit.name == target.unit);
             if let Some(unit) = unit.filter(|unit| is_done(target, unit)) {
@@ -95,7 +104,7 @@ impl Watch {
         }
         message.extend(lines(&self.last).into_iter().map(|line| format!("  {line}")));
         Error::worded(Kind::TimedOut, message.join("\n")).hint(
-            "the cluster goes on with it; `fleetctl list-units` shows how far it is, \
+            "the cluster continues with it; `fleetctl list-units` shows how far it is, \
                 --timeout=SECONDS waits longer",
         )
     }
@@ -110,7 +119,10 @@ impl Watch {
         }
         Error::worded(
             Kind::Interrupted,
-            format!("Interrupted. The cluster goes on with what was asked: {}", shorten(&missing)),
+            format!(
+                "Interrupted. The cluster continues with what was asked: {}",
+                shorten(&missing)
+            ),
         )
     }
 
@@ -161,7 +173,7 @@ fn tell(target: &mut Target, unit: &UnitProgress, output: &Output) -> Result<boo
         && unit.desired_state != word
     {
         let message = format!(
-            "{} is wanted {} by now: somebody else changed it",
+            "the desired state of {} is {} now: somebody else changed it",
             target.unit, unit.desired_state
         );
         return Err(Error::failed(message));
@@ -257,7 +269,7 @@ fn no_machine(unit: &UnitProgress) -> Option<Error> {
         error = error.hint(format!("{} {machines}: {}", misfit.machines, misfit.reason));
     }
     Some(error.hint(format!(
-        "{} stays submitted and is placed once a machine fits; `fleetctl destroy {}` gives it up",
+        "{} stays submitted and is placed when a machine fits; `fleetctl destroy {}` removes it",
         unit.name, unit.name
     )))
 }
@@ -272,9 +284,9 @@ fn stuck(instance: &InstanceProgress) -> Option<Error> {
         .map_or_else(String::new, |id| machine_legend(id.as_str(), "", false));
     let why = reasons(status, false);
     let systemd_name = UnitName::trusted(&*instance.name).systemd_name();
-    let error = Error::failed(format!("{} runs on, on {machine}{why}", instance.name));
+    let error = Error::failed(format!("{} still runs on {machine}{why}", instance.name));
     Some(error.hint(format!(
-        "fleet tries again each minute; on that machine, `systemctl kill {systemd_name}` ends it"
+        "fleet retries every minute; `systemctl kill {systemd_name}` on that machine ends it"
     )))
 }
 
@@ -298,6 +310,24 @@ fn failure(instance: &InstanceProgress, goal: Goal) -> Option<Error> {
     let why = reasons(status, failed);
     let error = Error::failed(format!("{} failed{machine}{why}", instance.name));
     Some(error.hint(format!("fleetctl journal {}", instance.name)))
+}
+
+/// An instance that is not as asked when the wait ends.
+fn not_done(instance: &InstanceProgress, goal: Goal) -> Outcome {
+    let nowhere = instance.wanted && instance.machine.is_none() && !instance.misfits.is_empty();
+    let state = match () {
+        () if nowhere => "nowhere",
+        () if failure(instance, goal).is_some() => "failed",
+        () => "waiting",
+    };
+    let machine = instance.machine.as_ref();
+    Outcome {
+        machine_id: machine.map_or_else(String::new, ToString::to_string),
+        primary_ip: instance.address.clone(),
+        reasons: instance.misfits.clone(),
+        status: instance.status.clone(),
+        ..Outcome::nowhere(&instance.name, state)
+    }
 }
 
 fn shorten(names: &[String]) -> String {

@@ -41,13 +41,13 @@ fn with_hint(made: Error, error: &ClientError) -> Error {
                 --endpoint=http://HOST:PORT,http://HOST2:PORT"
                 .to_string(),
         },
-        ClientError::Silent { .. } => "fleetd took the request and says nothing; see `journalctl \
-            -u fleetd` on that machine, or name another with --endpoint"
+        ClientError::Silent { .. } => "fleetd accepted the request but does not answer; see \
+            `journalctl -u fleetd` on that machine, or name another with --endpoint"
             .to_string(),
-        ClientError::Api { code: 503, .. } => "fleetd cannot reach its store; what runs keeps \
-            running. Is etcd healthy?"
+        ClientError::Api { code: 503, .. } => "fleetd cannot reach its store; running units \
+            keep running. Is etcd healthy?"
             .to_string(),
-        ClientError::Api { code: 429, .. } => "nothing was done; try again, or name another \
+        ClientError::Api { code: 429, .. } => "nothing was changed; try again, or name another \
             machine with --endpoint"
             .to_string(),
         ClientError::Api { code: 400, message }
@@ -67,8 +67,8 @@ fn with_hint(made: Error, error: &ClientError) -> Error {
             prohibited: open failed",
             ) =>
         {
-            "the host's sshd forbids to forward that: allow it (AllowTcpForwarding, PermitOpen), \
-                or name its socket with --endpoint"
+            "the host's sshd does not allow this forwarding: change AllowTcpForwarding or \
+                PermitOpen there, or name its socket with --endpoint"
                 .to_string()
         }
         ClientError::Garbled { problem, .. }
@@ -77,9 +77,9 @@ fn with_hint(made: Error, error: &ClientError) -> Error {
             open failed",
             ) =>
         {
-            "the socket is not there, or not for that user (--ssh-username), or the host's sshd \
-                does not forward sockets (AllowStreamLocalForwarding), which does not matter once \
-                fleetctl is installed there"
+            "the socket does not exist, or that user (--ssh-username) may not use it, or the \
+                host's sshd forwards no sockets (AllowStreamLocalForwarding); with fleetctl \
+                installed there that is not needed"
                 .to_string()
         }
         ClientError::Garbled { .. } => "is that a fleetd? `fleetctl version --json` shows both \

@@ -297,7 +297,7 @@ pub(super) async fn replicas(
     if !own.is_empty() {
         let said: Vec<String> =
             own.iter().map(|(_, unit)| format!("{} ({})", unit.name, unit.desired_state)).collect();
-        note(&format!("Left as they are, with a record of their own: {}", said.join(", ")));
+        note(&format!("Not changed, because they have records of their own: {}", said.join(", ")));
     }
     let own: BTreeSet<u32> = own.into_iter().map(|(number, _)| number).collect();
     Ok((from..=to)

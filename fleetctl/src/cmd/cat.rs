@@ -9,7 +9,7 @@ use crate::context::{Context, did_you_mean};
 use crate::error::{Error, Kind};
 use crate::names::Argument;
 
-/// Print a unit's file as it was submitted
+/// Print a unit's file as submitted
 #[derive(Debug, Args)]
 pub(crate) struct CatArgs {
     /// The unit

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::folder;
 use crate::output::{Output, note};
 
-/// Save what the leader planned, and plan it again
+/// Save the leader's last plan, and replay it
 #[derive(Debug, Args)]
 pub(crate) struct DebugArgs {
     #[command(subcommand)]
@@ -21,11 +21,11 @@ pub(crate) struct DebugArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DebugCommand {
-    /// Save everything that the leader's last plan saw
+    /// Save the snapshot that the leader's last plan was made from
     ///
     /// Names, labels, placements and reports; no unit's text.
     Snapshot(SnapshotArgs),
-    /// Plan a saved snapshot again, and say whether that is what the leader planned
+    /// Plan a saved snapshot again, and compare with the leader's plan
     ///
     /// Asks no fleetd. With --json it prints the plan, byte for byte as the leader's was.
     Replay(ReplayArgs),
@@ -33,11 +33,10 @@ pub(crate) enum DebugCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct SnapshotArgs {
-    /// The file to write; without one it is printed
+    /// The file to write [default: stdout]
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
-    /// Another plan than the last, as events name it in --json; machines that led keep their last
-    /// ones
+    /// The plan with this digest, from `fleetctl events --json`; leaders keep their last plans
     #[arg(long, value_name = "DIGEST")]
     plan: Option<String>,
 }
@@ -70,7 +69,7 @@ async fn snapshot(context: &Context, args: SnapshotArgs) -> Result<u8, Error> {
                 Error::failed(format!("cannot write {}: {error}", file.display()))
             })?;
             note(&format!(
-                "Saved the snapshot in {}; `fleetctl debug replay` plans it again.",
+                "Saved the snapshot in {}; `fleetctl debug replay` replays it.",
                 file.display()
             ));
         }
@@ -83,7 +82,7 @@ pub(crate) fn replay(output: &Output, args: ReplayArgs) -> Result<u8, Error> {
     let text = std::fs::read(&args.file)
         .map_err(|error| Error::failed(format!("cannot read {file}: {error}")))?;
     let saved: Saved = serde_json::from_slice(&text).map_err(|error| {
-        Error::failed(format!("{file} is no snapshot of this version: {error}"))
+        Error::failed(format!("{file} is not a snapshot that this version can read: {error}"))
             .hint("`fleetctl debug snapshot FILE` writes one")
     })?;
     let plan = saved.replay();

@@ -13,9 +13,9 @@ use crate::output::Outcome;
 use crate::target::{Goal, Target};
 use crate::wait::{WaitArgs, until_done};
 
-/// Stop units everywhere and forget their files
+/// Stop units and delete them from the cluster
 ///
-/// A replica that has a record of its own only loses that: its template counts it again.
+/// A replica with a record of its own loses only that record: its template counts it again.
 #[derive(Debug, Args)]
 pub(crate) struct DestroyArgs {
     /// The units; a scaled template goes with all its instances

@@ -21,11 +21,11 @@ const LOOK_PERIOD: Duration = Duration::from_millis(500);
 /// How many instances an error lists before it only counts.
 const LISTED: usize = 10;
 
-/// Move everything off machines that can run elsewhere, and let nothing new onto them
+/// Move units off machines, and place nothing new on them
 ///
-/// Instances of a unit with MaxUnavailable= move a few at a time. Global units stay, and so does
-/// what no other machine can take; `fleetctl uncordon` lets the machine take instances again, but
-/// moves nothing back.
+/// Instances of a unit with MaxUnavailable= move a few at a time. Global units stay, as do units
+/// that no other machine can run. `fleetctl uncordon` lets the machine take units again, but moves
+/// nothing back.
 #[derive(Debug, Args)]
 pub(crate) struct DrainArgs {
     #[command(flatten)]
@@ -34,14 +34,14 @@ pub(crate) struct DrainArgs {
     wait: WaitArgs,
 }
 
-/// Let nothing new onto machines; what they have stays
+/// Place nothing new on machines; their units stay
 #[derive(Debug, Args)]
 pub(crate) struct CordonArgs {
     #[command(flatten)]
     machines: MachinesArgs,
 }
 
-/// Let machines that were cordoned or drained take instances again
+/// Let cordoned or drained machines take units again
 #[derive(Debug, Args)]
 pub(crate) struct UncordonArgs {
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub(crate) struct UncordonArgs {
 
 #[derive(Debug, Args)]
 struct MachinesArgs {
-    /// The machines, by their ids or the beginnings of them
+    /// The machines, by ID or the beginning of it
     #[arg(
         value_name = "MACHINE",
         required = true,
@@ -106,7 +106,7 @@ async fn emptied(
         match context.client.availability(&machine.id).await {
             Ok(now) if now.availability != Availability::Draining => {
                 let message = format!(
-                    "machine {} is {} by now: somebody else changed it",
+                    "machine {} is {} now: somebody else changed it",
                     legend(machine),
                     now.availability.as_str()
                 );
@@ -148,8 +148,8 @@ fn timed_out(machine: &Machine, left: &[Remaining]) -> Error {
         message.push_str(&format!("\n  and {} more", left.len() - LISTED));
     }
     Error::worded(Kind::TimedOut, message).hint(
-        "the drain goes on; `fleetctl uncordon` ends it, `fleetctl stop` or `unload` takes off \
-            what no other machine can run",
+        "the drain continues; `fleetctl uncordon` cancels it. `fleetctl stop` or `unload` \
+            removes units that no other machine can run",
     )
 }
 
@@ -193,12 +193,12 @@ fn legend(machine: &Machine) -> String {
 fn find(all: &[Machine], word: &str) -> Result<Machine, Error> {
     match machine_starting(all, word) {
         Ok(Some(machine)) => Ok(machine.clone()),
-        Err(several) => Err(Error::failed(several).hint("write more of its id")),
+        Err(several) => Err(Error::failed(several).hint("write more of the ID")),
         Ok(None) if word.len() == 32 => Ok(Machine { id: word.to_string(), ..Machine::default() }),
         Ok(None) => Err(Error::worded(Kind::Failed, format!("No machine starts with {word:?}"))
             .hint(
-                "`fleetctl list-machines` shows those that are there; one that is away needs \
-                its whole id",
+                "`fleetctl list-machines` lists the machines that are up; name one that is down \
+                by its whole ID",
             )),
     }
 }

@@ -10,7 +10,9 @@ use crate::error::Error;
 use crate::output::note;
 use crate::{fleet1, folder};
 
-/// Write the cluster's units and settings into a folder: a backup, or the way to another store
+/// Write the cluster's units and settings to a folder
+///
+/// The folder is a backup, or the way to another store.
 ///
 /// The folder gets units/ with a file a unit, and fleet.json with what is wanted of each and what
 /// was set for machines.
@@ -19,7 +21,7 @@ pub(crate) struct ExportArgs {
     /// The folder, new or empty
     #[arg(value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     folder: PathBuf,
-    /// Read a fleet 1.0 that listens there
+    /// Read from a fleet 1.0 at this URL
     #[arg(long, value_name = "URL")]
     from_fleet1: Option<String>,
 }

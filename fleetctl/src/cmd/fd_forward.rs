@@ -15,7 +15,9 @@ use crate::error::{Error, Kind};
 /// tunnel whose other end has gone would stay for ever.
 const LAST_ANSWER: Duration = Duration::from_secs(10);
 
-/// Join stdin and stdout to a unix socket; fleet 1.0's --tunnel runs this on the other host
+/// Connect stdin and stdout to a unix socket
+///
+/// fleet 1.0's --tunnel runs this on the other host.
 #[derive(Debug, Args)]
 pub(crate) struct FdForwardArgs {
     /// The socket

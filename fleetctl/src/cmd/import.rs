@@ -11,10 +11,12 @@ use crate::error::Error;
 use crate::output::{note, warn};
 use crate::{fleet1, folder};
 
-/// Take the units and settings of an exported cluster, or of a running fleet 1.0: all or nothing
+/// Take over an exported cluster or a running fleet 1.0
 ///
-/// Without --yes it only says what would change. What the cluster has and the import does not name
-/// stays as it is.
+/// All units and settings are taken, or none.
+///
+/// Without --yes it only shows what would change. Units that the import does not name stay as they
+/// are.
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(crate) struct ImportArgs {
@@ -26,16 +28,16 @@ pub(crate) struct ImportArgs {
         conflicts_with = "from_fleet1"
     )]
     folder: Option<PathBuf>,
-    /// Read a fleet 1.0 that listens there: unix:///PATH, http://HOST:PORT, https://HOST:PORT
+    /// Read from a fleet 1.0 at this URL: unix:///PATH, http://HOST:PORT, https://HOST:PORT
     #[arg(long, value_name = "URL")]
     from_fleet1: Option<String>,
-    /// Replace units that the cluster has and that differ
+    /// Replace units of the cluster that differ
     #[arg(long)]
     replace: bool,
-    /// Do it
+    /// Import; without this, nothing changes
     #[arg(long, short = 'y')]
     yes: bool,
-    /// Only say what would change, which is what happens without --yes
+    /// Only show what would change; the default
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
 }

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::options::ListArgs;
 use crate::output::{machine_legend, note, warn};
-use crate::table::{Cell, Column, pick, render};
+use crate::table::{Cell, Column, Tone, pick, render};
 
 /// How many machines that are waited for are named; the rest is counted.
 const NAMED: usize = 10;
@@ -19,7 +19,7 @@ const NAMED: usize = 10;
 pub(crate) struct ListMachinesArgs {
     #[command(flatten)]
     list: ListArgs,
-    /// The columns, of: machine, ip, metadata, leader, version, instances, availability
+    /// The columns: machine, ip, metadata, leader, version, instances, availability
     #[arg(long, default_value = "machine,ip,metadata", value_name = "NAMES")]
     fields: String,
 }
@@ -77,18 +77,16 @@ fn say_who_is_waited_for(missing: &Missing, full: bool) {
     }
     match missing.next_in_ms {
         Some(ms) if !names.is_empty() => {
-            note(&format!("Waited for: {names}; the first is given up in {} s", ms.div_ceil(1000)))
+            note(&format!("Waiting for {names}; gives up the first in {} s", ms.div_ceil(1000)))
         }
-        _ => note(
-            "All of them are given up; others that go missing within ten minutes are waited for.",
-        ),
+        _ => note("All of them are given up. Waits for others that go missing within 10 minutes."),
     }
 }
 
 /// Also beside the list: its columns are fleet 1.0's.
 fn say_who_takes_nothing(machines: &[Machine], full: bool) {
     for (availability, what) in
-        [(Availability::Cordoned, "cordoned"), (Availability::Draining, "drained")]
+        [(Availability::Cordoned, "Cordoned"), (Availability::Draining, "Drained")]
     {
         let mut names: Vec<String> = machines
             .iter()
@@ -101,7 +99,7 @@ fn say_who_takes_nothing(machines: &[Machine], full: bool) {
         let more = names.len().saturating_sub(NAMED);
         names.truncate(NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        note(&format!("Takes nothing new, being {what}: {}{more}", names.join(", ")));
+        note(&format!("{what}, so nothing new is placed there: {}{more}", names.join(", ")));
     }
 }
 
@@ -111,7 +109,7 @@ fn columns() -> Vec<Column<'static, Machine>> {
         ("ip", Box::new(|machine, _| machine.primary_ip.as_str().into())),
         ("metadata", Box::new(|machine, _| metadata(machine))),
         ("leader", Box::new(|machine, _| machine.leader.to_string().into())),
-        ("availability", Box::new(|machine, _| machine.availability.as_str().into())),
+        ("availability", Box::new(|machine, _| availability(machine.availability))),
         ("version", Box::new(|machine, _| machine.version.as_str().into())),
         (
             "instances",
@@ -120,6 +118,11 @@ fn columns() -> Vec<Column<'static, Machine>> {
             }),
         ),
     ]
+}
+
+fn availability(availability: Availability) -> Cell {
+    let tone = if availability.is_active() { Tone::Good } else { Tone::Busy };
+    Cell::from(availability.as_str()).toned(tone)
 }
 
 fn metadata(machine: &Machine) -> Cell {

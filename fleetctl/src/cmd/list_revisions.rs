@@ -12,7 +12,7 @@ use crate::names::Argument;
 use crate::options::ListArgs;
 use crate::table::{Column, pick, render};
 
-/// List the texts that a unit has had since it was submitted, newest first
+/// List the revisions of a unit's file, newest first
 #[derive(Debug, Args)]
 pub(crate) struct ListRevisionsArgs {
     /// The unit or template
@@ -20,7 +20,7 @@ pub(crate) struct ListRevisionsArgs {
     unit: String,
     #[command(flatten)]
     list: ListArgs,
-    /// The columns, of: revision, hash, current, instances
+    /// The columns: revision, hash, current, instances
     #[arg(long, default_value = "revision,hash,current,instances", value_name = "NAMES")]
     fields: String,
 }

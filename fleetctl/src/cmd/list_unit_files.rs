@@ -10,14 +10,14 @@ use crate::error::Error;
 use crate::options::ListArgs;
 use crate::output::{machine_legend, warn};
 use crate::sources::{hash, is_global};
-use crate::table::{Cell, Column, pick, render};
+use crate::table::{Cell, Column, Tone, pick, render};
 
-/// List every unit that the cluster has, and what is wanted of it
+/// List units in the cluster and their desired states
 #[derive(Debug, Args)]
 pub(crate) struct ListUnitFilesArgs {
     #[command(flatten)]
     list: ListArgs,
-    /// The columns, of: unit, hash, dstate, state, target, global, desc, replicas, revision, why
+    /// The columns: unit, hash, dstate, state, target, global, desc, replicas, revision, why
     #[arg(long, default_value = "unit,hash,dstate,state,target", value_name = "NAMES")]
     fields: String,
 }
@@ -68,14 +68,7 @@ fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, Unit>> {
         ),
         ("dstate", Box::new(|unit, _| unit.desired_state.as_str().into())),
         // fleet never knew a state of global units: it differs from machine to machine.
-        (
-            "state",
-            Box::new(
-                |unit, _| {
-                    if is_global(unit) { "".into() } else { unit.current_state.as_str().into() }
-                },
-            ),
-        ),
+        ("state", Box::new(|unit, _| if is_global(unit) { "".into() } else { state(unit) })),
         (
             "target",
             Box::new(
@@ -96,6 +89,16 @@ fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, Unit>> {
             }),
         ),
     ]
+}
+
+/// As it should be if it runs, on its way if it is not as wanted.
+fn state(unit: &Unit) -> Cell {
+    let tone = match unit.current_state.as_str() {
+        state if state != unit.desired_state => Tone::Busy,
+        "launched" => Tone::Good,
+        _ => Tone::Plain,
+    };
+    Cell::from(unit.current_state.as_str()).toned(tone)
 }
 
 fn target(unit: &Unit, addresses: &HashMap<String, String>, full: bool) -> Cell {

@@ -5,19 +5,19 @@ use std::collections::HashMap;
 use clap::Args;
 use fleet_core::wire::UnitState;
 
+use crate::clock::{age, until};
 use crate::context::Context;
 use crate::error::Error;
 use crate::options::ListArgs;
 use crate::output::machine_legend;
-use crate::progress::until;
 use crate::table::{Cell, Column, pick, render};
 
-/// List what systemd says of every unit on every machine
+/// List units and their state in systemd on each machine
 #[derive(Debug, Args)]
 pub(crate) struct ListUnitsArgs {
     #[command(flatten)]
     list: ListArgs,
-    /// The columns, of: unit, load, active, sub, machine, hash, result, restarts, next, message
+    /// The columns: unit, load, active, sub, machine, hash, result, restarts, next, message
     #[arg(long, default_value = "unit,machine,active,sub", value_name = "NAMES")]
     fields: String,
 }
@@ -56,7 +56,12 @@ fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, UnitState>> {
     vec![
         ("unit", Box::new(|state, _| state.name.as_str().into())),
         ("load", Box::new(|state, _| state.systemd_load_state.as_str().into())),
-        ("active", Box::new(|state, _| Cell::state(&state.systemd_active_state))),
+        (
+            "active",
+            Box::new(|state, _| {
+                Cell::state(&state.systemd_active_state).aged(state.since_ms.map(age))
+            }),
+        ),
         ("sub", Box::new(|state, _| state.systemd_sub_state.as_str().into())),
         (
             "machine",

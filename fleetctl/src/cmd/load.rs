@@ -9,7 +9,7 @@ use crate::context::{Context, no_units};
 use crate::error::Error;
 use crate::wait::WaitArgs;
 
-/// Place units on machines without running them
+/// Place units on machines without starting them
 ///
 /// A unit that runs is stopped, and stays on its machine.
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ pub(crate) struct LoadArgs {
     /// The units, or their files
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units_and_files))]
     units: Vec<String>,
-    /// Replace a unit that the cluster has, if its local file differs
+    /// Replace the cluster's unit if its local file differs
     #[arg(long)]
     replace: bool,
     #[command(flatten)]

@@ -37,6 +37,7 @@ use clap::Subcommand;
 use crate::client::Client;
 use crate::context::Context;
 use crate::error::Error;
+use crate::help::Group;
 use crate::options::Globals;
 use crate::output::Output;
 use crate::ssh::SshArgs;
@@ -80,6 +81,19 @@ pub(crate) enum Command {
     #[command(hide = true)]
     Verify(verify::VerifyArgs),
 }
+
+/// The commands as `fleetctl --help` lists them.
+pub(crate) const GROUPS: &[Group] = &[
+    ("Run units", &["start", "scale", "restart", "stop"]),
+    (
+        "Look at units",
+        &["status", "journal", "cat", "list-units", "list-unit-files", "list-revisions", "events"],
+    ),
+    ("Change units", &["submit", "load", "rollback", "unload", "destroy"]),
+    ("Machines", &["list-machines", "drain", "cordon", "uncordon", "ssh"]),
+    ("Cluster", &["export", "import", "store"]),
+    ("Tools", &["debug", "version", "fd-forward", "help"]),
+];
 
 /// Runs the command; gives the exit code.
 pub(crate) async fn run(command: Command, globals: Globals, ssh: SshArgs) -> Result<u8, Error> {

@@ -12,7 +12,7 @@ use crate::ssh::{Host, quoted};
 /// The option that asks for it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OverSsh {
-    /// Ask the machines over ssh, on this TCP port, rather than through fleetd
+    /// Ask the machines over ssh on this TCP port, not through fleetd
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) ssh_port: Option<u16>,
 }

@@ -14,7 +14,7 @@ use crate::sources::{self, Source, is_global};
 use crate::target::{Goal, Target};
 use crate::wait::{WaitArgs, until_done};
 
-/// Restart units where they are, and wait until they run again
+/// Restart units where they are, and wait until they run
 #[derive(Debug, Args)]
 pub(crate) struct RestartArgs {
     /// The units; of a template all instances, of a global unit on every machine

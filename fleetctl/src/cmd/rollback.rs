@@ -14,17 +14,16 @@ use crate::sources::is_global;
 use crate::target::{Goal, Target};
 use crate::wait::{WaitArgs, until_done};
 
-/// Give a unit an earlier text again, and wait until it runs
+/// Return a unit to an earlier revision, and wait until it runs
 ///
-/// The text becomes a new revision; what is wanted of the unit, its count too, stays. Instances
-/// change as MaxUnavailable= of that text permits; those that are down change at once.
+/// The file becomes a new revision. The unit's desired state and count stay. Instances change as
+/// MaxUnavailable= of that file permits; those that are down change at once.
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArgs {
     /// The unit or template
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     unit: String,
-    /// The revision whose text it gets, see `fleetctl list-revisions`; the last one that differs if
-    /// not given
+    /// The revision to return to, see `fleetctl list-revisions` [default: the last that differs]
     #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
     to: Option<u64>,
     #[command(flatten)]

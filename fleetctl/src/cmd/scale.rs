@@ -16,10 +16,10 @@ use crate::sources;
 use crate::target::{Goal, Target};
 use crate::wait::{WaitArgs, until_done};
 
-/// Keep so many instances of a template running
+/// Set how many instances of a template run
 ///
-/// `web=5` means five instances of web@.service, `web=+2` two more than now, `web=-1` one fewer. A
-/// template that the cluster does not have is submitted from this directory first.
+/// `web=5` means five instances of web@.service, `web=+2` two more than now, `web=-1` one fewer.
+/// Submits a template from this directory that the cluster does not have.
 #[derive(Debug, Args)]
 pub(crate) struct ScaleArgs {
     /// Templates and their counts

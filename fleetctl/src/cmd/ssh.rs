@@ -13,13 +13,13 @@ use crate::error::{Error, Kind};
 use crate::names::Argument;
 use crate::ssh::Host;
 
-/// Log in to a machine of the cluster, or run a command there
+/// Log in to a machine, or run a command there
 ///
-/// X is a machine's id or the beginning of it, or a unit: the machine that runs it. Exits with the
+/// X is a machine's ID or the beginning of it, or a unit: the machine that runs it. Exits with the
 /// status of the command.
 #[derive(Debug, Args)]
 pub(crate) struct SshCommandArgs {
-    /// The machine with this id, or the beginning of it
+    /// The machine with this ID, or the beginning of it
     #[arg(long, value_name = "ID", add = ArgValueCompleter::new(complete::machines))]
     machine: Option<String>,
     /// The machine that runs this unit
@@ -32,7 +32,7 @@ pub(crate) struct SshCommandArgs {
     unit: Option<String>,
     #[command(flatten)]
     port: SshPort,
-    /// Forward the agent, so that the machine can use its keys
+    /// Forward the ssh agent
     #[arg(long, short = 'A', alias = "A")]
     forward_agent: bool,
     /// A machine or unit, unless an option names one; then the command
@@ -101,7 +101,7 @@ async fn machine_address(context: &Context, wanted: &str) -> Result<Option<Strin
         .map_err(|error| Error::request("Unable to proceed", error))?;
     match machine_starting(&machines, wanted) {
         Ok(machine) => Ok(machine.map(|machine| machine.primary_ip.clone())),
-        Err(several) => Err(unable(&several).hint("write more of its id")),
+        Err(several) => Err(unable(&several).hint("write more of the ID")),
     }
 }
 

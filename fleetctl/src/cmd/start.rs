@@ -9,16 +9,15 @@ use crate::context::{Context, no_units};
 use crate::error::Error;
 use crate::wait::WaitArgs;
 
-/// Run units, and wait until they do
+/// Start units, and wait until they run
 ///
-/// Units that the cluster does not have are submitted first. A unit that runs already is left
-/// alone.
+/// Submits units that the cluster does not have. A unit that already runs is not restarted.
 #[derive(Debug, Args)]
 pub(crate) struct StartArgs {
     /// The units, or their files
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units_and_files))]
     units: Vec<String>,
-    /// Replace a unit that the cluster has, if its local file differs
+    /// Replace the cluster's unit if its local file differs
     #[arg(long)]
     replace: bool,
     #[command(flatten)]

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind};
 use crate::names::Argument;
 use crate::output::warn;
 
-/// Show what systemd says of units, on every machine that runs them
+/// Show systemd's status of units on the machines that run them
 ///
 /// Exits with the status of the remote systemctl: 3 means that the unit does not run.
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error
             Ok((mut answer, code, problems)) => {
                 while let Some(chunk) = answer.chunk().await.map_err(|problem| {
                     Error::failed(format!(
-                        "the status of {name} broke off: {}",
+                        "the status of {name} ended early: {}",
                         innermost(&problem)
                     ))
                 })? {

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use crate::context::Context;
 use crate::error::Error;
 
-/// Look after the store
+/// Check the store
 #[derive(Debug, Args)]
 pub(crate) struct StoreArgs {
     #[command(subcommand)]
@@ -14,10 +14,10 @@ pub(crate) struct StoreArgs {
 
 #[derive(Debug, Subcommand)]
 enum StoreCommand {
-    /// Read every document in the store, and say what is wrong with it and what to do
+    /// Check every document in the store, and say what to do about bad ones
     ///
-    /// Exits with 1 if a document needs a person. The embedded store of a stopped fleetd: `fleetd
-    /// --check-store`.
+    /// Exits with 1 if a document needs repair by hand. `fleetd --check-store` checks the embedded
+    /// store of a stopped fleetd.
     Check,
 }
 

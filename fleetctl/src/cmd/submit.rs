@@ -11,14 +11,14 @@ use crate::wait::WaitArgs;
 
 /// Hand unit files to the cluster without running them
 ///
-/// Each unit's file is looked up in the cluster, then on this machine; web@1.service also takes the
-/// file web@.service.
+/// Looks for each file in the cluster, then on this machine; for web@1.service also for the file
+/// web@.service.
 #[derive(Debug, Args)]
 pub(crate) struct SubmitArgs {
     /// The unit files
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units_and_files))]
     units: Vec<String>,
-    /// Replace a unit that the cluster has, if its file differs and it is inactive
+    /// Replace the cluster's unit if its file differs and it is inactive
     #[arg(long)]
     replace: bool,
     /// Taken from fleet 1.0; there is nothing to wait for

@@ -9,7 +9,9 @@ use crate::context::{Context, no_units};
 use crate::error::Error;
 use crate::wait::WaitArgs;
 
-/// Stop units and take them off their machines; the cluster keeps their files
+/// Stop units and take them off their machines
+///
+/// The cluster keeps their files.
 #[derive(Debug, Args)]
 pub(crate) struct UnloadArgs {
     /// The units; of a scaled template all instances

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::output::Output;
 
-/// Print the version; with --json also that of fleetd
+/// Print the version; with --json also fleetd's
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {}
 

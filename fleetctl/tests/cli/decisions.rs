@@ -64,7 +64,7 @@ fn events_are_lines_with_reasons_picked_by_unit_and_machine() {
         out| 2026-11-24T15:40:02Z placed web@{1-99/2}.service on a1a1a1a1: fewest units of the machines that fit
         out| 2026-11-24T15:40:02Z placed web@{2-100/2}.service on b2b2b2b2: fewest units of the machines that fit
         out| 2026-11-24T15:40:03Z machine b2b2b2b2 was lost: it ran 50 units
-        out| 2026-11-24T15:40:03Z … and 3 lines more, which did not fit into one event
+        out| 2026-11-24T15:40:03Z … and 3 more lines, which did not fit into one event
         rc=0
 
         $ fleetctl events --unit web@4
@@ -78,7 +78,7 @@ fn events_are_lines_with_reasons_picked_by_unit_and_machine() {
 
         $ fleetctl events -n 1
         out| 2026-11-24T15:40:03Z machine b2b2b2b2 was lost: it ran 50 units
-        out| 2026-11-24T15:40:03Z … and 3 lines more, which did not fit into one event
+        out| 2026-11-24T15:40:03Z … and 3 more lines, which did not fit into one event
         rc=0
 
         $ fleetctl events --unit nosuch
@@ -116,7 +116,10 @@ fn events_in_json_are_one_list_and_followed_one_a_line() {
         out|       {
         out|         "what": "lost",
         out|         "machine": "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2",
-        out|         "why": "it ran 50 units"
+        out|         "reason": {
+        out|           "kind": "ran",
+        out|           "units": 50
+        out|         }
         out|       }
         out|     ],
         out|     "left_out": 3
@@ -125,17 +128,13 @@ fn events_in_json_are_one_list_and_followed_one_a_line() {
         rc=0
 
         $ fleetctl events -f -n 2
-        out| 2026-11-24T15:40:02Z placed web@{1-99/2}.service on a1a1a1a1: fewest units of the machines that fit
-        out| 2026-11-24T15:40:02Z placed web@{2-100/2}.service on b2b2b2b2: fewest units of the machines that fit
-        out| 2026-11-24T15:40:03Z machine b2b2b2b2 was lost: it ran 50 units
-        out| 2026-11-24T15:40:03Z … and 3 lines more, which did not fit into one event
-        err| Error: the events broke off: fleetd closed the connection
-        rc=1
+        2026-11-24T15:40:02Z placed web@{1-99/2}.service on a1a1a1a1: fewest units of the machines that fit
+        2026-11-24T15:40:02Z placed web@{2-100/2}.service on b2b2b2b2: fewest units of the machines that fit
+        2026-11-24T15:40:03Z machine b2b2b2b2 was lost: it ran 50 units
+        2026-11-24T15:40:03Z … and 3 more lines, which did not fit into one event
 
         $ fleetctl events -f -n 1 --json
-        out| {"v":1,"id":"0000000000000007-000000003","at_ms":1795534803000,"leader":"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1","term":7,"revision":40,"plan":"0123456789ab","items":[{"what":"lost","machine":"b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2","why":"it ran 50 units"}],"left_out":3}
-        err| Error: the events broke off: fleetd closed the connection
-        rc=1
+        {"v":1,"id":"0000000000000007-000000003","at_ms":1795534803000,"leader":"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1","term":7,"revision":40,"plan":"0123456789ab","items":[{"what":"lost","machine":"b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2","reason":{"kind":"ran","units":50}}],"left_out":3}
     "#]].assert_eq(&said);
 }
 
@@ -194,7 +193,7 @@ fn a_saved_snapshot_is_planned_again() {
     let said = said.replace(&digest, "DIGEST").replace(env!("CARGO_PKG_VERSION"), "VERSION");
     expect![[r#"
         $ fleetctl debug snapshot now.json
-        err| Saved the snapshot in now.json; `fleetctl debug replay` plans it again.
+        err| Saved the snapshot in now.json; `fleetctl debug replay` replays it.
         rc=0
 
         $ fleetctl debug replay now.json
@@ -204,7 +203,7 @@ fn a_saved_snapshot_is_planned_again() {
         rc=0
 
         $ fleetctl debug snapshot --plan DIGEST named.json
-        err| Saved the snapshot in named.json; `fleetctl debug replay` plans it again.
+        err| Saved the snapshot in named.json; `fleetctl debug replay` replays it.
         rc=0
 
         $ fleetctl debug snapshot --plan 000000000000 gone.json
@@ -220,7 +219,7 @@ fn a_saved_snapshot_is_planned_again() {
         rc=1
 
         $ fleetctl debug replay none.json
-        err| Error: none.json is no snapshot of this version: missing field `v` at line 1 column 2
+        err| Error: none.json is not a snapshot that this version can read: missing field `v` at line 1 column 2
         err| Hint: `fleetctl debug snapshot FILE` writes one
         rc=1
 
@@ -306,7 +305,7 @@ fn missing_machines_are_told_beside_the_list_and_marked_in_json() {
         out| b2b2b2b2...	10.0.0.2	region=us
         out| c3c3c3c3...	10.0.0.3	-
         err| WARNING: 4 machines are missing and 3 are there: their units are moved slowly, one machine each 30 s, in case it is the network
-        err| Waited for: d4d4d4d4... (5 units), e5e5e5e5... (1 unit); the first is given up in 12 s
+        err| Waiting for d4d4d4d4... (5 units), e5e5e5e5... (1 unit); gives up the first in 12 s
         rc=0
     "#]]
     .assert_eq(&session.run("list-machines"));

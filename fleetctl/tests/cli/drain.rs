@@ -32,14 +32,14 @@ fn a_drain_is_done_when_fleetd_says_so_and_a_look_that_fails_says_nothing() {
         out| a1a1a1a1...	10.0.0.1	region=us
         out| b2b2b2b2...	10.0.0.2	region=us
         out| c3c3c3c3...	10.0.0.3	-
-        err| Takes nothing new, being drained: a1a1a1a1...
+        err| Drained, so nothing new is placed there: a1a1a1a1...
         rc=0
 
         $ fleetctl list-machines --fields=machine,availability --no-legend
         out| a1a1a1a1...	draining
         out| b2b2b2b2...	active
         out| c3c3c3c3...	active
-        err| Takes nothing new, being drained: a1a1a1a1...
+        err| Drained, so nothing new is placed there: a1a1a1a1...
         rc=0
 
         $ fleetctl uncordon a1
@@ -73,7 +73,7 @@ fn what_stays_for_good_is_named_at_once_and_when_time_is_up() {
         err| Timed out draining machine b2b2b2b2.../10.0.0.2: 2 instances are still there
         err|   pin.service: no other machine can take it
         err|   web@1.service: 1 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so
-        err| Hint: the drain goes on; `fleetctl uncordon` ends it, `fleetctl stop` or `unload` takes off what no other machine can run
+        err| Hint: the drain continues; `fleetctl uncordon` cancels it. `fleetctl stop` or `unload` removes units that no other machine can run
         rc=3
     "#]].assert_eq(&said);
     session.fake.cluster().remaining = [None].into();
@@ -82,7 +82,7 @@ fn what_stays_for_good_is_named_at_once_and_when_time_is_up() {
         $ fleetctl drain --timeout=0.2 c3
         out| Machine c3c3c3c3.../10.0.0.3 draining
         err| Timed out draining machine c3c3c3c3.../10.0.0.3: fleetd did not say what is still there
-        err| Hint: the drain goes on; `fleetctl uncordon` ends it, `fleetctl stop` or `unload` takes off what no other machine can run
+        err| Hint: the drain continues; `fleetctl uncordon` cancels it. `fleetctl stop` or `unload` removes units that no other machine can run
         rc=3
     "#]].assert_eq(&said);
 }
@@ -105,14 +105,14 @@ fn machines_are_named_by_the_beginning_of_their_ids_all_of_them_before_any_is_ch
         err| Error: the following required arguments were not provided:
         err|   <MACHINE>...
         err| 
-        err| Usage: fleetctl cordon --endpoint <URL> <MACHINE>...
+        err| Usage: fleetctl cordon <MACHINE>...
         err| 
         err| For more information, try '--help'.
         rc=2
 
         $ fleetctl cordon a1 nosuch
         err| No machine starts with "nosuch"
-        err| Hint: `fleetctl list-machines` shows those that are there; one that is away needs its whole id
+        err| Hint: `fleetctl list-machines` lists the machines that are up; name one that is down by its whole ID
         rc=1
 
         $ fleetctl cordon 0123456789abcdef0123456789abcdef
@@ -144,8 +144,8 @@ fn machines_are_named_by_the_beginning_of_their_ids_all_of_them_before_any_is_ch
         out| a1a1a1a1...	cordoned
         out| b2b2b2b2...	cordoned
         out| c3c3c3c3...	draining
-        err| Takes nothing new, being cordoned: a1a1a1a1..., b2b2b2b2...
-        err| Takes nothing new, being drained: c3c3c3c3...
+        err| Cordoned, so nothing new is placed there: a1a1a1a1..., b2b2b2b2...
+        err| Drained, so nothing new is placed there: c3c3c3c3...
         rc=0
     "#]]
     .assert_eq(&said);

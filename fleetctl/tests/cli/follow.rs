@@ -47,6 +47,7 @@ fn event(number: u64) -> String {
     let reason = Reason::Said { text: format!("number {number}") };
     let event = Event {
         id: format!("0000000000000007-{number:09}"),
+        leader: MachineId::new("a"),
         ..Event::new(vec![Item::of_machine(What::Leads, MachineId::new("a"), reason)])
     };
     format!("{}\n", serde_json::to_string(&event).expect("JSON"))

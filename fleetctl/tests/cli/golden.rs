@@ -564,7 +564,7 @@ fn a_version_and_endpoints_that_cannot_be() {
         rc=1
 
         $ fleetctl --tunnel=10.0.0.1:x stop hello
-        err| Error: "10.0.0.1:x" is no host for ssh
+        err| Error: "10.0.0.1:x" is not a host for ssh
         err| Hint: write HOST, HOST:PORT or USER@HOST:PORT
         rc=2
     "#]].assert_eq(&said);
@@ -589,25 +589,25 @@ fn retired_options_are_taken_with_a_warning() {
     expect![[r#"
         $ fleetctl --driver=API --experimental-api --etcd-key-prefix /x --request-timeout=3 --strict-host-key-checking=false list-units
         out| UNIT	MACHINE	ACTIVE	SUB
-        err| WARNING: --driver does nothing any more
-        err| WARNING: --etcd-key-prefix does nothing any more
-        err| WARNING: --request-timeout does nothing any more
-        err| WARNING: --experimental-api does nothing any more
+        err| WARNING: --driver no longer has any effect
+        err| WARNING: --etcd-key-prefix no longer has any effect
+        err| WARNING: --request-timeout no longer has any effect
+        err| WARNING: --experimental-api no longer has any effect
         rc=0
 
         $ fleetctl list-units --no-legend=true --full=false
         rc=0
 
         $ fleetctl submit --sign
-        err| WARNING: --sign does nothing any more
+        err| WARNING: --sign no longer has any effect
         err| No units given
         rc=0
 
         $ fleetctl --request-timeout=1.0 --etcd-cafile=x --etcd-certfile=x --etcd-keyfile=x list-units --no-legend
-        err| WARNING: --request-timeout does nothing any more
-        err| WARNING: --etcd-cafile does nothing any more
-        err| WARNING: --etcd-certfile does nothing any more
-        err| WARNING: --etcd-keyfile does nothing any more
+        err| WARNING: --request-timeout no longer has any effect
+        err| WARNING: --etcd-cafile no longer has any effect
+        err| WARNING: --etcd-certfile no longer has any effect
+        err| WARNING: --etcd-keyfile no longer has any effect
         rc=0
 
         $ fleetctl status --no-block

@@ -91,7 +91,7 @@ fn a_rollback_waits_for_the_earlier_text_and_revisions_are_a_list() {
         err| Error: the following required arguments were not provided:
         err|   <UNIT>
         err| 
-        err| Usage: fleetctl rollback --endpoint <URL> <UNIT>
+        err| Usage: fleetctl rollback <UNIT>
         err| 
         err| For more information, try '--help'.
         rc=2

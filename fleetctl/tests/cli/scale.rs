@@ -178,12 +178,12 @@ fn counts_that_make_no_sense_are_refused() {
         rc=2
 
         $ fleetctl scale web.service=2
-        err| Error: "web.service=2" cannot be scaled: web.service is not a template, a template is named like web@.service
+        err| Error: "web.service=2" cannot be scaled: web.service is not a template; templates are named like web@.service
         err| Hint: write UNIT=COUNT: web=5, web@.service=5, web=+2 or web=-1
         rc=2
 
         $ fleetctl scale web@1.service=2
-        err| Error: "web@1.service=2" cannot be scaled: web@1.service is not a template, a template is named like web@.service
+        err| Error: "web@1.service=2" cannot be scaled: web@1.service is not a template; templates are named like web@.service
         err| Hint: write UNIT=COUNT: web=5, web@.service=5, web=+2 or web=-1
         rc=2
 
@@ -233,40 +233,40 @@ fn replicas_with_records_of_their_own_are_left_as_they_are_and_said_to_be() {
         $ fleetctl restart web@
         out| Unit web@1.service launched on a1a1a1a1.../10.0.0.1
         out| Unit web@3.service launched on c3c3c3c3.../10.0.0.3
-        err| Left as they are, with a record of their own: web@2.service (loaded)
+        err| Not changed, because they have records of their own: web@2.service (loaded)
         err| Unit(web@.service) was restarted.
         rc=0
 
         $ fleetctl stop web@
         out| Unit web@1.service loaded on a1a1a1a1.../10.0.0.1
         out| Unit web@3.service loaded on c3c3c3c3.../10.0.0.3
-        err| Left as they are, with a record of their own: web@2.service (loaded)
+        err| Not changed, because they have records of their own: web@2.service (loaded)
         err| Successfully stopped units [web@.service].
         rc=0
 
         $ fleetctl start web@
         out| Unit web@1.service launched on a1a1a1a1.../10.0.0.1
         out| Unit web@3.service launched on c3c3c3c3.../10.0.0.3
-        err| Left as they are, with a record of their own: web@2.service (loaded)
+        err| Not changed, because they have records of their own: web@2.service (loaded)
         rc=0
 
         $ fleetctl scale web=4
         out| Unit web@.service scaled from 3 to 4
         out| Unit web@4.service launched on a1a1a1a1.../10.0.0.1
-        err| Left as they are, with a record of their own: web@2.service (loaded)
+        err| Not changed, because they have records of their own: web@2.service (loaded)
         rc=0
 
         $ fleetctl scale web=1
         out| Unit web@.service scaled from 4 to 1
         out| Unit web@3.service inactive
         out| Unit web@4.service inactive
-        err| Left as they are, with a record of their own: web@2.service (loaded)
+        err| Not changed, because they have records of their own: web@2.service (loaded)
         rc=0
 
         $ fleetctl scale web=3
         out| Unit web@.service scaled from 1 to 3
         out| Unit web@3.service launched on c3c3c3c3.../10.0.0.3
-        err| Left as they are, with a record of their own: web@2.service (loaded)
+        err| Not changed, because they have records of their own: web@2.service (loaded)
         rc=0
 
         $ fleetctl destroy web@2

@@ -143,7 +143,7 @@ fn ssh_runs_a_command_on_a_machine_and_ends_with_its_status() {
         $ fleetctl ssh --machine=a --unit=b
         err| Error: the argument '--machine <ID>' cannot be used with '--unit <UNIT>'
         err| 
-        err| Usage: fleetctl ssh --machine <ID> --endpoint <URL> --ssh-username <USER> [X | COMMAND]...
+        err| Usage: fleetctl ssh --machine <ID> [X | COMMAND]...
         err| 
         err| For more information, try '--help'.
         rc=2
@@ -293,7 +293,7 @@ fn a_tunnel_to_a_socket_that_is_not_there_says_so() {
     expect![[r#"
         $ fleetctl --tunnel 127.0.0.1:PORT --endpoint unix:///nonexistent/fleet.sock list-units
         err| Error retrieving list of units from repository: GET unix:///nonexistent/fleet.sock/fleet/v1/state: channel 2: open failed: connect failed: open failed
-        err| Hint: the socket is not there, or not for that user (--ssh-username), or the host's sshd does not forward sockets (AllowStreamLocalForwarding), which does not matter once fleetctl is installed there
+        err| Hint: the socket does not exist, or that user (--ssh-username) may not use it, or the host's sshd forwards no sockets (AllowStreamLocalForwarding); with fleetctl installed there that is not needed
         rc=1
     "#]]
     .assert_eq(&said);
@@ -307,11 +307,11 @@ fn a_host_that_forbids_to_forward_sockets_is_asked_by_its_own_fleetctl() {
         .map(|more| ssh.run(&format!("--tunnel 127.0.0.1:PORT {more}list-machines")));
     expect![[r#"
         $ fleetctl --tunnel 127.0.0.1:PORT list-machines
-        err| Error retrieving list of active machines from fleet API (GET unix://DIR/fleet.sock/fleet/v1/machines: channel 1: open failed: connect failed: open failed)
+        err| Error retrieving list of active machines from fleet API (GET unix://DIR/fleet.sock/fleet/v1/machines: no answer within 10 s)
         err| Possible issues:
         err|   etcd is unhealthy and/or lost quorum
         err|   connection cannot be established to any etcd servers
-        err| Hint: the socket is not there, or not for that user (--ssh-username), or the host's sshd does not forward sockets (AllowStreamLocalForwarding), which does not matter once fleetctl is installed there
+        err| Hint: fleetd accepted the request but does not answer; see `journalctl -u fleetd` on that machine, or name another with --endpoint
         rc=1
 
         $ fleetctl --tunnel 127.0.0.1:PORT --endpoint http://127.0.0.1:1 list-machines
@@ -319,7 +319,7 @@ fn a_host_that_forbids_to_forward_sockets_is_asked_by_its_own_fleetctl() {
         err| Possible issues:
         err|   etcd is unhealthy and/or lost quorum
         err|   connection cannot be established to any etcd servers
-        err| Hint: the host's sshd forbids to forward that: allow it (AllowTcpForwarding, PermitOpen), or name its socket with --endpoint
+        err| Hint: the host's sshd does not allow this forwarding: change AllowTcpForwarding or PermitOpen there, or name its socket with --endpoint
         rc=1
     "#]]
     .assert_eq(&said.join("\n"));
@@ -337,9 +337,9 @@ fn a_host_that_forbids_to_forward_sockets_is_asked_by_its_own_fleetctl() {
     .map(|command| ssh.run(&format!("--tunnel 127.0.0.1:PORT {command}")));
     expect![[r#"
         $ fleetctl --tunnel 127.0.0.1:PORT start hello.service
-        out| Unit hello.service inactive
-        out| Unit hello.service launched on c2e1b518.../127.0.0.1
-        rc=0
+        err| Error creating units: error retrieving Unit(hello.service) from Registry: GET unix://DIR/fleet.sock/fleet/v1/units/hello.service: no answer within 10 s
+        err| Hint: fleetd accepted the request but does not answer; see `journalctl -u fleetd` on that machine, or name another with --endpoint
+        rc=1
 
         $ fleetctl --tunnel 127.0.0.1:PORT list-machines --no-legend
         out| c2e1b518...	127.0.0.1	node=a
@@ -364,8 +364,9 @@ fn a_changed_host_key_is_one_clear_error() {
         let expected = "\
             err| Error: the host key of 127.0.0.1:PORT has changed: it is not the one in \
             DIR/.fleetctl/known_hosts:1\n\
-            err| Hint: if that machine was set up anew: ssh-keygen -f DIR/.fleetctl/known_hosts \
-            -R '[127.0.0.1]:PORT', then connect again; else somebody listens in\n\
+            err| Hint: if that machine was reinstalled: ssh-keygen -f DIR/.fleetctl/known_hosts \
+            -R '[127.0.0.1]:PORT', then connect again; otherwise somebody may be intercepting the \
+            connection\n\
             rc=1\n";
         assert_eq!(said, format!("$ fleetctl {arguments}\n{expected}"));
     }
@@ -435,7 +436,7 @@ fn a_key_that_is_not_the_users_and_a_silent_host_are_said_so() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         said.contains("Permission denied (publickey)")
-            && said.contains("Hint: is the key in the agent"),
+            && said.contains("Hint: check that the key is in the agent"),
         "{said}"
     );
     // A host that takes a connection and says nothing.

@@ -391,7 +391,7 @@ fn folders_that_are_not_whole_are_refused() {
         err| Error: the following required arguments were not provided:
         err|   <FOLDER>
         err| 
-        err| Usage: fleetctl import --endpoint <URL> <FOLDER>
+        err| Usage: fleetctl import <FOLDER>
         err| 
         err| For more information, try '--help'.
         rc=2
@@ -497,7 +497,7 @@ fn an_import_that_broke_off_may_have_been_done() {
 
         x$ fleetctl --endpoint URL import new --yes
         err| Error importing, which may have been done: POST URL/fleet/v1/import: HTTP 503 Service Unavailable
-        err| Hint: fleetd cannot reach its store; what runs keeps running. Is etcd healthy?
+        err| Hint: fleetd cannot reach its store; running units keep running. Is etcd healthy?
         err| Hint: run it again to see what is left
         rc=1
 
@@ -543,7 +543,7 @@ fn an_export_writes_nothing_outside_its_folder_whatever_the_answer_names() {
             said.contains("err| Error: fleetd names a unit \"") && said.ends_with("rc=1\n"),
             "{said}"
         );
-        assert!(said.contains("; nothing is written"), "{said}");
+        assert!(said.contains("; nothing was written"), "{said}");
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "{said}");
     }
 }
@@ -593,11 +593,11 @@ fn an_import_reads_plain_files_only() {
         rc=1
 
         here$ fleetctl import pipe
-        err| Error: cannot read pipe/units/a.service: it is no plain file; an exported folder has folders and plain files only
+        err| Error: cannot read pipe/units/a.service: it is not a regular file; an exported folder has only folders and regular files
         rc=1
 
         here$ fleetctl import folder
-        err| Error: cannot read folder/units/a.service: it is no plain file; an exported folder has folders and plain files only
+        err| Error: cannot read folder/units/a.service: it is not a regular file; an exported folder has only folders and regular files
         rc=1
 
         here$ fleetctl import device

@@ -16,7 +16,7 @@ fn a_store_that_is_away_is_said_so() {
     expect![[r#"
         $ fleetctl list-unit-files
         err| Error retrieving list of units from repository: fleet server unable to communicate with etcd
-        err| Hint: fleetd cannot reach its store; what runs keeps running. Is etcd healthy?
+        err| Hint: fleetd cannot reach its store; running units keep running. Is etcd healthy?
         rc=1
     "#]]
     .assert_eq(&session.run("list-unit-files"));
@@ -56,7 +56,7 @@ fn something_else_that_answers_is_no_fleetd() {
         .replace(&address.to_string(), "ADDRESS");
     expect![[r#"
         $ fleetctl --endpoint http://ADDRESS list-machines
-        err| Error retrieving list of active machines from fleet API (GET /fleet/v1/machines: the answer is not what fleetd sends: expected value at line 1 column 1)
+        err| Error retrieving list of active machines from fleet API (GET /fleet/v1/machines: the answer is not one of fleetd's: expected value at line 1 column 1)
         err| Possible issues:
         err|   etcd is unhealthy and/or lost quorum
         err|   connection cannot be established to any etcd servers
@@ -114,7 +114,7 @@ fn an_endpoint_that_hangs_is_given_ten_seconds_then_the_next_is_asked() {
     expect![[r#"
         $ fleetctl --endpoint http://ADDRESS list-units
         err| Error retrieving list of units from repository: GET http://ADDRESS/fleet/v1/state: no answer within 10 s
-        err| Hint: fleetd took the request and says nothing; see `journalctl -u fleetd` on that machine, or name another with --endpoint
+        err| Hint: fleetd accepted the request but does not answer; see `journalctl -u fleetd` on that machine, or name another with --endpoint
         rc=1
     "#]].assert_eq(&alone.replace(&address, "ADDRESS"));
     expect![[r#"
@@ -154,7 +154,7 @@ fn a_machine_that_does_not_answer_is_an_error_after_what_the_others_say() {
     expect![[r#"
         $ fleetctl journal -f hello
         out| Nov 22 21:33:16 host hello.service: hello
-        err| Error: the journal of hello.service broke off: fleetd ended it
+        err| Error: the journal of hello.service ended early: fleetd closed the connection
         rc=1
     "#]]
     .assert_eq(&session.run("journal -f hello"));

@@ -39,14 +39,14 @@ fn an_impossible_unit_says_why_at_once() {
         out| Unit eu.service inactive
         err| Error: no machine can run eu.service
         err| Hint: 3 machines: lacks region=eu
-        err| Hint: eu.service stays submitted and is placed once a machine fits; `fleetctl destroy eu.service` gives it up
+        err| Hint: eu.service stays submitted and is placed when a machine fits; `fleetctl destroy eu.service` removes it
         rc=1
 
         $ fleetctl scale far=5
         out| Unit far@.service scaled from 0 to 5
         err| Error: no machine can run far@1.service, far@2.service, far@3.service and 2 more
         err| Hint: 3 machines: lacks region=eu
-        err| Hint: far@.service stays submitted and is placed once a machine fits; `fleetctl destroy far@.service` gives it up
+        err| Hint: far@.service stays submitted and is placed when a machine fits; `fleetctl destroy far@.service` removes it
         rc=1
 
         $ fleetctl stop eu
@@ -74,7 +74,7 @@ fn a_global_unit_that_fits_nowhere_is_an_error_too() {
         out| Triggered global unit all.service start
         err| Error: no machine can run all.service
         err| Hint: 3 machines: lacks region=eu
-        err| Hint: all.service stays submitted and is placed once a machine fits; `fleetctl destroy all.service` gives it up
+        err| Hint: all.service stays submitted and is placed when a machine fits; `fleetctl destroy all.service` removes it
         rc=1
     "#]]
     .assert_eq(&session.run("start all"));
@@ -119,6 +119,21 @@ fn a_failed_unit_is_an_error_with_systemds_words() {
         out|     "state": "launched",
         out|     "machineID": "c2e1b5180a5ec645aa037c911a0f20bb",
         out|     "primaryIP": "127.0.0.1"
+        out|   },
+        out|   {
+        out|     "unit": "bad.service",
+        out|     "state": "failed",
+        out|     "machineID": "c2e1b5180a5ec645aa037c911a0f20bb",
+        out|     "primaryIP": "127.0.0.1",
+        out|     "status": {
+        out|       "load": "loaded",
+        out|       "active": "failed",
+        out|       "sub": "failed",
+        out|       "result": "exit-code",
+        out|       "code": 203,
+        out|       "since_ms": 0,
+        out|       "launched": true
+        out|     }
         out|   }
         out| ]
         err| Error: bad.service failed on c2e1b518...: exit-code, status 203
@@ -240,7 +255,7 @@ fn time_runs_out_with_what_was_still_missing() {
         out| Unit slow.service inactive
         err| Error waiting for units: timed out waiting for unit slow.service to report state launched
         err|   slow.service  a1a1a1a1.../10.0.0.1  activating (start)
-        err| Hint: the cluster goes on with it; `fleetctl list-units` shows how far it is, --timeout=SECONDS waits longer
+        err| Hint: the cluster continues with it; `fleetctl list-units` shows how far it is, --timeout=SECONDS waits longer
         rc=3
 
         $ fleetctl scale --timeout=0.3 slow=2
@@ -248,13 +263,13 @@ fn time_runs_out_with_what_was_still_missing() {
         err| Error waiting for units: timed out waiting for unit slow@.service to report state launched
         err|   slow@1.service  a1a1a1a1.../10.0.0.1  activating (start)
         err|   slow@2.service  b2b2b2b2.../10.0.0.2  activating (start)
-        err| Hint: the cluster goes on with it; `fleetctl list-units` shows how far it is, --timeout=SECONDS waits longer
+        err| Hint: the cluster continues with it; `fleetctl list-units` shows how far it is, --timeout=SECONDS waits longer
         rc=3
 
         $ fleetctl start --block-attempts=1 slow
         err| Error waiting for units: timed out waiting for unit slow.service to report state launched
         err|   slow.service  a1a1a1a1.../10.0.0.1  activating (start)
-        err| Hint: the cluster goes on with it; `fleetctl list-units` shows how far it is, --timeout=SECONDS waits longer
+        err| Hint: the cluster continues with it; `fleetctl list-units` shows how far it is, --timeout=SECONDS waits longer
         rc=3
 
         $ fleetctl start --no-block slow
@@ -272,7 +287,7 @@ fn a_broken_follow_is_followed_again() {
         $ fleetctl start hello
         out| Unit hello.service inactive
         out| Unit hello.service launched on c2e1b518.../127.0.0.1
-        err| The connection to fleetd broke (fleetd ended it); trying again.
+        err| The connection to fleetd broke (fleetd closed the connection); trying again.
         rc=0
     "#]]
     .assert_eq(&session.run("start hello"));
@@ -297,7 +312,7 @@ fn ctrl_c_leaves_the_unit_as_asked() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     expect![[r#"
-        Interrupted. The cluster goes on with what was asked: slow.service launched
+        Interrupted. The cluster continues with what was asked: slow.service launched
     "#]]
     .assert_eq(&String::from_utf8_lossy(&output.stderr));
     assert_eq!(session.fake.cluster().units["slow.service"].desired_state, "launched");
@@ -449,8 +464,8 @@ fn what_systemd_does_not_stop_is_said_at_once() {
         rc=0
 
         $ fleetctl destroy stays
-        err| Error: stays.service runs on, on c2e1b518...: systemd refused to stop stays.service: Operation refused
-        err| Hint: fleet tries again each minute; on that machine, `systemctl kill stays.service` ends it
+        err| Error: stays.service still runs on c2e1b518...: systemd refused to stop stays.service: Operation refused
+        err| Hint: fleet retries every minute; `systemctl kill stays.service` on that machine ends it
         rc=1
     "#]]
     .assert_eq(&session.transcript("start stays\ndestroy stays"));

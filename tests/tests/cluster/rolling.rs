@@ -167,10 +167,7 @@ fn a_drain_goes_one_by_one_and_a_cordon_keeps_what_is_there(cluster: &Cluster) -
     let said = cluster.fleetctl("h2", &["list-machines"])?;
     ensure!(
         said.out.lines().count() == 4
-            && said.err.contains(
-                "Takes nothing new, being \
-        drained"
-            ),
+            && said.err.contains("Drained, so nothing new is placed there: "),
         "{said:?}"
     );
     cluster.submit("more@.service", crate::SLEEPER)?;
