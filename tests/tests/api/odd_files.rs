@@ -116,10 +116,10 @@ async fn a_text_that_is_stored_already_is_taken_again_and_a_new_one_with_its_fau
         {"section": "Unit", "name": "RefuseManualStop", "value": "yes"},
         {"section": "Service", "name": "ExecStart", "value": "/bin/a"},
     ]});
+    let template = json!({"desiredState": "inactive", "options": options["options"]});
     let changed = json!({"text": OLD.replace("/bin/a", "/bin/b")});
     let message = |body: &Value| body["error"]["message"].as_str().unwrap_or_default().to_string();
     for (name, body, status, said) in [
-        ("a.service", &options, 204, ""),
         ("a.service", &launched, 204, ""),
         ("app-.service", &launched, 204, ""),
         ("w@1.service", &launched, 201, ""), // its template's text
@@ -127,6 +127,7 @@ async fn a_text_that_is_stored_already_is_taken_again_and_a_new_one_with_its_fau
         ("app-.service", &changed, 400, "app-.service stands for every"),
         ("b.service", &launched, 400, "line 3: "),
         ("b.service", &options, 400, FAULT),
+        ("w@.service", &template, 204, ""), // its options, without the comment
     ] {
         let (got, answer) = put(&server, name, body.clone()).await;
         assert_eq!(got, status, "{name} {body}: {answer}");
