@@ -13,6 +13,12 @@ use crate::error::Error;
 use crate::screen::Span;
 pub(crate) use crate::screen::{Screen, note, warn};
 
+/// `1 unit`, `2 units`.
+pub(crate) fn counted(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
 /// Where a command prints. It is the only writer of stdout.
 #[derive(Debug)]
 pub(crate) struct Output {

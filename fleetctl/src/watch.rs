@@ -7,7 +7,7 @@ use fleet_core::wire::{InstanceProgress, Progress, UnitProgress};
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
-use crate::output::{Outcome, Output, machine_legend};
+use crate::output::{Outcome, Output, counted, machine_legend};
 use crate::progress::{lines, reasons};
 use crate::settle::Settling;
 use crate::target::{Goal, Target};
@@ -265,8 +265,7 @@ fn no_machine(unit: &UnitProgress) -> Option<Error> {
     let names: Vec<String> = misfits.iter().map(|instance| instance.name.clone()).collect();
     let mut error = Error::failed(format!("no machine can run {}", shorten(&names)));
     for misfit in &first.misfits {
-        let machines = if misfit.machines == 1 { "machine" } else { "machines" };
-        error = error.hint(format!("{} {machines}: {}", misfit.machines, misfit.reason));
+        error = error.hint(format!("{}: {}", counted(misfit.machines, "machine"), misfit.reason));
     }
     Some(error.hint(format!(
         "{} stays submitted and is placed when a machine fits; `fleetctl destroy {}` removes it",

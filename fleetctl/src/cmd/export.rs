@@ -7,7 +7,7 @@ use clap::{Args, ValueHint};
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::output::note;
+use crate::output::{counted, note};
 use crate::{fleet1, folder};
 
 /// Write the cluster's units and settings to a folder
@@ -39,9 +39,10 @@ pub(crate) async fn run(context: &Context, args: ExportArgs) -> Result<u8, Error
     if context.output.is_json() {
         context.output.document(&export)?;
     }
-    let (units, machines) = (export.units.len(), export.machines.len());
     note(&format!(
-        "Exported {units} units and the settings of {machines} machines into {}.",
+        "Exported {} and the settings of {} into {}.",
+        counted(export.units.len(), "unit"),
+        counted(export.machines.len(), "machine"),
         args.folder.display()
     ));
     Ok(0)

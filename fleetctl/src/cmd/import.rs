@@ -8,7 +8,7 @@ use clap::{Args, ValueHint};
 use crate::client::ClientError;
 use crate::context::Context;
 use crate::error::Error;
-use crate::output::{note, warn};
+use crate::output::{counted, note, warn};
 use crate::{fleet1, folder};
 
 /// Take over an exported cluster or a running fleet 1.0
@@ -88,11 +88,11 @@ pub(crate) async fn run(context: &Context, args: ImportArgs) -> Result<u8, Error
         let message = format!("{differ} from what the cluster has; nothing was changed");
         return Err(Error::failed(message).hint("--replace takes the imported ones"));
     }
-    let (changes, same) = (answer.changes.len(), answer.unchanged);
+    let (changes, same) = (counted(answer.changes.len(), "change"), answer.unchanged);
     match go {
-        true => note(&format!("Imported: {changes} changes, {same} unchanged.")),
+        true => note(&format!("Imported: {changes}, {same} unchanged.")),
         false => note(&format!(
-            "Would import: {changes} changes, {same} unchanged. Nothing was changed; --yes does it."
+            "Would import: {changes}, {same} unchanged. Nothing was changed; --yes does it."
         )),
     }
     Ok(0)
