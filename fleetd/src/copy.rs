@@ -331,7 +331,7 @@ mod tests {
         options.request_timeout = Duration::from_millis(200);
         let kv = crate::store::etcd::EtcdKv::connect(options).unwrap();
         let copies = Copies::new(Store::new(Arc::new(kv), "/fleet/"));
-        let error = copies.reader().now().await.err().expect("no store");
+        let Err(error) = copies.reader().now().await else { panic!("there is no store") };
         assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
     }
 }

@@ -249,7 +249,8 @@ impl Agent {
     fn is_unexplained(&mut self, name: &UnitName, seen: &Seen) -> bool {
         let Some(marker) = &seen.marker else { return false };
         // What failed is started again, too, and that may start others.
-        if !is_at_rest(seen) && !(marker.bound && has_failed(seen)) {
+        let starts_others = marker.bound && has_failed(seen);
+        if !is_at_rest(seen) && !starts_others {
             if marker.ended && seen.systemd.as_ref().is_some_and(|state| state.active == "active") {
                 let marker = marker.clone();
                 self.keep(name, Marker { ended: false, ..marker }); // a timer, or somebody, started it

@@ -61,7 +61,7 @@ mod tests {
         assert_eq!((asked.value("c"), asked.flag("c"), asked.value("d")), (None, false, None));
         assert_eq!(asked.all("a").collect::<Vec<_>>(), ["1", "true", ""]);
         assert_eq!(asked.number::<u32>("c").ok(), Some(None));
-        let error = asked.number::<u32>("b").err().expect("x is none");
+        let Err(error) = asked.number::<u32>("b") else { panic!("x is none") };
         assert_eq!(error.message(), "b must be a number");
     }
 }

@@ -46,7 +46,7 @@ mod tests {
             .await
         };
         assert_eq!(run(ATTEMPTS - 1, || Ok(7)).await.ok(), Some(7));
-        let error = run(usize::MAX, || Ok(7)).await.err().expect("it gives up");
+        let Err(error) = run(usize::MAX, || Ok(7)).await else { panic!("it gives up") };
         assert!(error.message().contains("the unit x"), "{}", error.message());
         assert_eq!(tries.get(), ATTEMPTS);
         let refused = run(0, || Err(Failed::Refused(ApiError::conflict("no")))).await;
