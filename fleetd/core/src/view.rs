@@ -26,6 +26,9 @@ pub struct Cluster {
     pub outlook: Option<Outlook>,
     /// At which revision each unit's record was written last.
     pub units_written: BTreeMap<UnitName, i64>,
+    /// At which revision users wrote anything last: a unit, or what is set for a machine. The leader
+    /// says once it has planned that ([`Outlook::planned`]).
+    pub asked: i64,
     /// At which revision what an operator set for a machine was written last.
     pub settings_written: BTreeMap<MachineId, i64>,
 }
@@ -329,9 +332,12 @@ impl Cluster {
         replicas.filter(|replica| !self.records.contains_key(replica)).collect()
     }
 
-    /// Why no machine can run the instance, if the present leader has found none.
+    /// Why no machine can run the instance, if the present leader has found none. What it found
+    /// before the last write of a user says nothing: the peer that the instance needs may have come
+    /// since, or a machine may have been uncordoned.
     fn misfits(&self, instance: &UnitName) -> Vec<wire::MisfitCount> {
-        let word = self.leaders_word().and_then(|outlook| outlook.misfits(instance));
+        let word = self.leaders_word().filter(|outlook| outlook.planned >= self.asked);
+        let word = word.and_then(|outlook| outlook.misfits(instance));
         word.map(<[_]>::to_vec).unwrap_or_default()
     }
 
@@ -624,6 +630,10 @@ mod tests {
         assert!(!said(&cluster).0 && said(&cluster).1.contains("may be about to return"));
         cluster.outlook = outlook(7, 100, false);
         assert_eq!(said(&cluster), (true, String::new()));
+        cluster.asked = 101;
+        assert!(!said(&cluster).0, "what it needs may have been submitted since");
+        cluster.asked = 100;
+        assert!(said(&cluster).0);
         cluster.leader = None;
         assert_eq!(said(&cluster), (false, String::new()), "it leads no longer");
     }

@@ -29,9 +29,6 @@ pub struct Mirror {
     assignment_revisions: BTreeMap<MachineId, i64>,
     /// The revision of the last commit that placed anything fenced.
     fenced_commit: Option<i64>,
-    /// The newest write by users that it has seen: of a unit's record, or of what was set for a
-    /// machine.
-    asked: i64,
     /// The revision of the last change of anything but the leader's own word.
     changed: i64,
     /// Documents that cannot be read, with what is wrong. While there are any, nobody should plan.
@@ -51,7 +48,6 @@ impl Mirror {
             machines_created: BTreeMap::new(),
             assignment_revisions: BTreeMap::new(),
             fenced_commit: None,
-            asked: 0,
             changed: range.revision,
             corrupt: BTreeMap::new(),
             misnamed: BTreeMap::new(),
@@ -106,7 +102,7 @@ impl Mirror {
     /// The revision of the newest write by users that it has seen; the leader says once it has
     /// planned that ([`Outlook::planned`](fleet_core::outlook::Outlook)).
     pub fn asked(&self) -> i64 {
-        self.asked
+        self.cluster.asked
     }
 
     /// The revision of the last change that it has seen of anything but the leader's own word,
@@ -144,7 +140,7 @@ impl Mirror {
     fn put(&mut self, kv: KeyValue) {
         let Some(key) = self.keys.read(&kv.key) else { return };
         if let Key::Unit(_) | Key::Settings(_) = &key {
-            self.asked = self.asked.max(kv.mod_revision);
+            self.cluster.asked = self.cluster.asked.max(kv.mod_revision);
         }
         let read = match key {
             Key::Misnamed(_, problem) => {
@@ -217,13 +213,13 @@ impl Mirror {
         self.corrupt.remove(key);
         match self.keys.read(key) {
             Some(Key::Unit(name)) => {
-                self.asked = self.asked.max(revision);
+                self.cluster.asked = self.cluster.asked.max(revision);
                 self.cluster.snapshot.units.remove(&name);
                 self.cluster.units_written.remove(&name);
                 self.cluster.records.remove(&name);
             }
             Some(Key::Settings(id)) => {
-                self.asked = self.asked.max(revision);
+                self.cluster.asked = self.cluster.asked.max(revision);
                 self.settings.remove(&id);
                 self.cluster.settings_written.remove(&id);
                 self.cluster.snapshot.availability.remove(&id);
