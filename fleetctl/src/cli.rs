@@ -216,8 +216,7 @@ impl Stop {
             }
             ErrorKind::UnknownArgument if !text(ContextKind::InvalidArg).starts_with('-') => {
                 Error::usage(format!(
-                    "unexpected argument {:?}\nRun 'fleetctl COMMAND --help' for \
-                        usage.",
+                    "unexpected argument {:?}\nRun 'fleetctl COMMAND --help' for usage.",
                     text(ContextKind::InvalidArg)
                 ))
             }

@@ -290,8 +290,7 @@ impl Connection {
                 },
             );
             return Error::failed(format!(
-                "the host key of {host} has changed: it is not the one \
-                in {line}"
+                "the host key of {host} has changed: it is not the one in {line}"
             ))
             .hint(format!(
                 "if that machine was reinstalled: ssh-keygen -f {file} -R '{name}', then connect \

@@ -213,8 +213,8 @@ pub(crate) async fn look(client: &Client, unit: &str) -> Result<UnitProgress, Er
     let units = [unit.to_string()];
     tokio::select! {
         found = read_lines(client, &units, first) => found,
-        () = tokio::time::sleep(LOOK) => Err(Error::failed(format!("fleetd does not report \
-            the state of {unit}"))),
+        () = tokio::time::sleep(LOOK) => Err(Error::failed(format!("fleetd does not report the \
+            state of {unit}"))),
     }
 }
 

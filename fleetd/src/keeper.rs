@@ -282,9 +282,8 @@ impl Keeper {
                     let now = match error {
                         StoreError::Conflict(_) => {
                             "the lease of this machine's last boot has not run out yet; waiting \
-                                for that. If this goes on, another \
-                             machine has this one's /etc/machine-id: the journal of fleetd says \
-                             what to do"
+                            for that. If this goes on, another machine has this one's \
+                            /etc/machine-id: the journal of fleetd says what to do"
                                 .to_string()
                         }
                         error => format!("no lease yet: {error}; what is fenced waits"),

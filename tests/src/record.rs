@@ -54,8 +54,8 @@ impl Life {
 pub fn recorder(service_lines: &str, sections: &str) -> String {
     format!(
         "[Unit]\nDescription=Writes down when it \
-            lives\n\n[Service]\nTimeoutStopSec=5\n{service_lines}\
-         ExecStart=/bin/sh -c '{}'\n\n{sections}",
+        lives\n\n[Service]\nTimeoutStopSec=5\n{service_lines}ExecStart=/bin/sh -c \
+        '{}'\n\n{sections}",
         script()
     )
 }

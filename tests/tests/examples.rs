@@ -76,8 +76,7 @@ fn every_file_is_accepted_without_a_warning_and_begins_with_a_comment_that_teach
         let comment: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
         assert!(
             !comment.is_empty() && text.contains("\n[Unit]\nDescription="),
-            "{name} has no \
-            comment, or no description"
+            "{name} has no comment, or no description"
         );
     }
     Ok(())
@@ -116,13 +115,8 @@ fn all_together_find_their_machines() -> Result<()> {
 
 #[test]
 fn every_example_does_what_its_comment_says() -> Result<()> {
-    let labels = BTreeMap::from([(
-        DB_HOST.to_owned(),
-        format!(
-            "metadata = \
-        \"disk=ssd,host={DB_HOST}\""
-        ),
-    )]);
+    let labels =
+        BTreeMap::from([(DB_HOST.to_owned(), format!("metadata = \"disk=ssd,host={DB_HOST}\""))]);
     let options = Options {
         name: "test-examples".to_owned(),
         hosts: 3,
@@ -158,10 +152,7 @@ fn replicas_answer_each_on_its_own_port(cluster: &Cluster) -> Result<()> {
             cluster,
             &host,
             &format!(":{}/", 8100 + number),
-            &format!(
-                "Hello from {name} on \
-            {host}"
-            ),
+            &format!("Hello from {name} on {host}"),
         )?;
     }
     typed(cluster, "web@.service", "fleetctl scale web=-3")?;
@@ -175,8 +166,7 @@ fn a_sidekick_lives_beside_its_main_unit_and_dies_with_it(cluster: &Cluster) -> 
         let host = host_of(cluster, &format!("web@{number}.service"))?;
         ensure!(
             host_of(cluster, &format!("web-announce@{number}.service"))? == host,
-            "sidekick \
-            {number} is not on {host}"
+            "sidekick {number} is not on {host}"
         );
         let address = wait_for("the address", PATIENCE, || {
             cluster.lab.sh(&host, &format!("cat /run/web-announce-{number}/address"))
@@ -210,8 +200,7 @@ fn a_sidekick_lives_beside_its_main_unit_and_dies_with_it(cluster: &Cluster) -> 
     )?;
     ensure!(
         cluster.lab.sh(&host, "ls -d /run/web-announce-3").is_err(),
-        "the address of web@3 is \
-        still announced"
+        "the address of web@3 is still announced"
     );
     Ok(())
 }
@@ -255,13 +244,7 @@ fn the_database_is_where_its_disk_is(cluster: &Cluster) -> Result<()> {
     let etcdctl = format!("etcdctl --endpoints=http://{DB_HOST}:2479");
     cluster.lab.sh("h1", &format!("{etcdctl} put greeting hello"))?;
     ensure!(
-        cluster.lab.sh(
-            "h3",
-            &format!(
-                "{etcdctl} get --print-value-only \
-        greeting"
-            )
-        )? == "hello"
+        cluster.lab.sh("h3", &format!("{etcdctl} get --print-value-only greeting"))? == "hello"
     );
     cluster.lab.sh(DB_HOST, "test -d /var/lib/db/etcd").map(drop)
 }
@@ -283,12 +266,10 @@ fn the_first_connection_starts_the_containers(cluster: &Cluster) -> Result<()> {
     let host = host_of(cluster, "echo.socket")?;
     ensure!(
         cluster.running(&["echo*.service"])?.is_empty(),
-        "the echo service runs before \
-        anybody has connected"
+        "the echo service runs before anybody has connected"
     );
     let talk = format!(
-        "exec 3<>/dev/tcp/{}/7007 && echo 'hello there' >&3 && timeout 30 head -n 1 \
-            <&3",
+        "exec 3<>/dev/tcp/{}/7007 && echo 'hello there' >&3 && timeout 30 head -n 1 <&3",
         cluster.lab.address(&host)?
     );
     for _ in 0..2 {
@@ -296,8 +277,7 @@ fn the_first_connection_starts_the_containers(cluster: &Cluster) -> Result<()> {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(
             said == "hello there\n",
-            "the echo is \
-            {said:?}; {}",
+            "the echo is {said:?}; {}",
             String::from_utf8_lossy(&output.stderr)
         );
     }
@@ -326,16 +306,14 @@ fn what_comes_in_is_worked_on(cluster: &Cluster) -> Result<()> {
         cluster.lab.sh(
             &host,
             &format!(
-                "echo {name} > /var/spool/.{name} && mv /var/spool/.{name} \
-            /var/spool/inbox/{name}"
+                "echo {name} > /var/spool/.{name} && mv /var/spool/.{name} /var/spool/inbox/{name}"
             ),
         )?;
         wait_for("the file to be worked on", PATIENCE, || {
             cluster.lab.sh(
                 &host,
                 &format!(
-                    "grep ' {name}$' /var/lib/inbox/ledger && test ! -e \
-                /var/spool/inbox/{name}"
+                    "grep ' {name}$' /var/lib/inbox/ledger && test ! -e /var/spool/inbox/{name}"
                 ),
             )
         })?;
@@ -348,8 +326,8 @@ fn the_scratch_space_is_mounted(cluster: &Cluster) -> Result<()> {
     for host in cluster.hosts() {
         cluster.lab.sh(
             &host,
-            "grep '^tmpfs /srv/scratch tmpfs .*size=65536k' /proc/mounts && \
-            touch /srv/scratch/file",
+            "grep '^tmpfs /srv/scratch tmpfs .*size=65536k' /proc/mounts && touch \
+            /srv/scratch/file",
         )?;
     }
     Ok(())
@@ -370,8 +348,7 @@ fn destroyed_nothing_is_left(cluster: &Cluster) -> Result<()> {
             (
                 "unit files",
                 format!(
-                    "cd /run/systemd/system && ls -d {} 2>/dev/null || \
-                true",
+                    "cd /run/systemd/system && ls -d {} 2>/dev/null || true",
                     patterns.replace('\'', "")
                 ),
             ),
@@ -395,8 +372,7 @@ fn destroyed_nothing_is_left(cluster: &Cluster) -> Result<()> {
 fn typed(cluster: &Cluster, file: &str, command: &str) -> Result<String> {
     ensure!(
         command_in(&text_of(file)?, command),
-        "the comment of {file} does not teach \
-        `{command}`"
+        "the comment of {file} does not teach `{command}`"
     );
     cluster.lab.sh("h1", &format!("cd /root/units && {command}"))
 }

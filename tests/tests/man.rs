@@ -62,15 +62,11 @@ fn check(name: &str, text: &str, exists: impl Fn(&str) -> bool) -> anyhow::Resul
         let (head, about) = entry.split_once('\n').unwrap_or((entry, ""));
         anyhow::ensure!(
             about.starts_with(|c: char| c.is_alphabetic()),
-            "{name} says nothing of \
-            {head}: {about}"
+            "{name} says nothing of {head}: {about}"
         );
     }
     anyhow::ensure!(
-        text.contains(
-            ".SH \"SEE \
-        ALSO\"\nfleet"
-        ) && !text.contains("vversion"),
+        text.contains(".SH \"SEE ALSO\"\nfleet") && !text.contains("vversion"),
         "{name}: {text}"
     );
     Ok(())

@@ -55,10 +55,8 @@ impl Host {
     async fn real(root: &str) -> Host {
         let options =
             Options { bus: Bus::Address(bus(root)), root: root.into(), ..Options::default() };
-        let real = Arc::new(DbusSystemd::connect(options).await.expect(
-            "the host's systemd \
-            answers",
-        ));
+        let real =
+            Arc::new(DbusSystemd::connect(options).await.expect("the host's systemd answers"));
         Host { systemd: real.clone(), sim: None, real: Some(real), root: root.to_string() }
     }
 
@@ -227,21 +225,9 @@ async fn a_changed_text_is_used_only_after_a_reload(host: Host) {
 async fn a_name_can_be_used_again_with_another_text(host: Host) {
     let name = unit("fleettest-again.service");
     for (text, state) in [
-        (
-            RUNS,
-            "active \
-            running",
-        ),
-        (
-            FAILS,
-            "failed \
-            failed",
-        ),
-        (
-            RUNS_ONCE,
-            "active \
-            exited",
-        ),
+        (RUNS, "active running"),
+        (FAILS, "failed failed"),
+        (RUNS_ONCE, "active exited"),
         (RUNS, "active running"),
     ] {
         host.write(&name, text).await;
@@ -459,10 +445,10 @@ async fn a_loaded_target_heeds_an_enabled_unit_after_a_reload(host: Host) {
 
 async fn a_unit_without_a_file_cannot_be_enabled(host: Host) {
     let missing = unit("fleettest-nofile.service");
-    assert!(problem(host.systemd.enable(&[missing]).await).starts_with(
-        "systemd refused to enable \
-            fleettest-nofile.service: Unit "
-    ));
+    assert!(
+        problem(host.systemd.enable(&[missing]).await)
+            .starts_with("systemd refused to enable fleettest-nofile.service: Unit ")
+    );
 }
 
 async fn one_call_enables_many_and_one_that_is_refused_leaves_the_others_to_be_asked_for(
@@ -625,16 +611,14 @@ async fn what_restarts_by_itself_is_counted_takes_along_what_is_bound_and_brings
     });
     assert!(
         noticed.await.is_ok(),
-        "the restart, which is a job of systemd's own, is never \
-        noticed"
+        "the restart, which is a job of systemd's own, is never noticed"
     );
     host.queue(&keeper, Job::Restart).await;
     host.until(&keeper, "active running").await;
     assert_eq!(
         host.systemd.restarts(&keeper).await.unwrap(),
         0,
-        "a job's start counts from \
-        nought"
+        "a job's start counts from nought"
     );
     for name in [&bound, &keeper] {
         host.clear(name).await;
@@ -787,10 +771,8 @@ async fn what_a_start_does_to_other_units_is_known(host: Host) {
     for name in [&main, &stopped, &fresh, &rival] {
         host.write(name, RUNS).await;
     }
-    let text = format!(
-        "[Unit]\nBindsTo={main}\nRequires={stopped} \
-        {fresh}\nConflicts={rival}\n{RUNS}"
-    );
+    let text =
+        format!("[Unit]\nBindsTo={main}\nRequires={stopped} {fresh}\nConflicts={rival}\n{RUNS}");
     host.write(&one, &text).await;
     host.queue(&stopped, Job::Start).await;
     host.until(&stopped, "active running").await;
@@ -816,8 +798,8 @@ async fn a_stop_that_a_unit_refuses_is_told_in_systemds_words_and_it_runs_on(hos
         let said = problem(host.systemd.queue(&name, job).await);
         assert!(
             said.contains(
-                "Operation refused, unit fleettest-stays.service may be requested \
-            by dependency only"
+                "Operation refused, unit fleettest-stays.service may be requested by dependency \
+                only"
             ),
             "{said}"
         );
@@ -859,8 +841,7 @@ async fn odd_files_run(host: Host) {
     host.write(
         &name,
         &format!(
-            "\u{feff}# by hand\r\n[Service]\r\n{long}\r\nExecStart=/bin/sleep \
-        \\\r\n  infinity"
+            "\u{feff}# by hand\r\n[Service]\r\n{long}\r\nExecStart=/bin/sleep \\\r\n  infinity"
         ),
     )
     .await;
@@ -998,8 +979,7 @@ async fn calls_work_again_after_the_bus_or_systemd_went_away(root: &str, host: H
         assert_eq!(
             host.systemd.user_space().await.unwrap(),
             user_space,
-            "{broken_by} begins no \
-            user space"
+            "{broken_by} begins no user space"
         );
         eprintln!("after {broken_by}: {:?}", host.counters());
     }

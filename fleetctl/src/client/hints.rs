@@ -28,10 +28,9 @@ impl Error {
 fn with_hint(made: Error, error: &ClientError) -> Error {
     let hint = match error {
         ClientError::Unreachable { endpoint, source, .. } => match io_kind(source) {
-            Some(std::io::ErrorKind::PermissionDenied) => format!(
-                "only root may use {endpoint}; \
-                try sudo, or another --endpoint"
-            ),
+            Some(std::io::ErrorKind::PermissionDenied) => {
+                format!("only root may use {endpoint}; try sudo, or another --endpoint")
+            }
             _ if endpoint.starts_with("unix:") => {
                 "is fleetd running on this machine? See `systemctl status fleetd`, or name \
                     another machine with --endpoint=http://HOST:PORT"
@@ -44,17 +43,14 @@ fn with_hint(made: Error, error: &ClientError) -> Error {
         ClientError::Silent { .. } => "fleetd accepted the request but does not answer; see \
             `journalctl -u fleetd` on that machine, or name another with --endpoint"
             .to_string(),
-        ClientError::Api { code: 503, .. } => "fleetd cannot reach its store; running units \
-            keep running. Is etcd healthy?"
+        ClientError::Api { code: 503, .. } => "fleetd cannot reach its store; running units keep \
+            running. Is etcd healthy?"
             .to_string(),
         ClientError::Api { code: 429, .. } => "nothing was changed; try again, or name another \
             machine with --endpoint"
             .to_string(),
         ClientError::Api { code: 400, message }
-            if message.starts_with(
-                "cannot activate \
-            template",
-            ) =>
+            if message.starts_with("cannot activate template") =>
         {
             "a template runs as instances: `fleetctl scale web=3` keeps three, `fleetctl start \
                 web@1` starts one"
@@ -62,20 +58,14 @@ fn with_hint(made: Error, error: &ClientError) -> Error {
         }
         // ssh's words for what a tunnel did not reach; of sockets it says no more than this.
         ClientError::Garbled { problem, .. }
-            if problem.ends_with(
-                "open failed: administratively \
-            prohibited: open failed",
-            ) =>
+            if problem.ends_with("open failed: administratively prohibited: open failed") =>
         {
             "the host's sshd does not allow this forwarding: change AllowTcpForwarding or \
                 PermitOpen there, or name its socket with --endpoint"
                 .to_string()
         }
         ClientError::Garbled { problem, .. }
-            if problem.ends_with(
-                "open failed: connect failed: \
-            open failed",
-            ) =>
+            if problem.ends_with("open failed: connect failed: open failed") =>
         {
             "the socket does not exist, or that user (--ssh-username) may not use it, or the \
                 host's sshd forwards no sockets (AllowStreamLocalForwarding); with fleetctl \

@@ -445,8 +445,7 @@ fn each_command_has_help() {
 fn a_prefix_means_what_it_meant_to_fleet_1_0() {
     let session = Session::new();
     let old = "cat destroy fd-forward help journal list-machines list-unit-files list-units load \
-        restart ssh start status stop submit unload \
-               verify version";
+        restart ssh start status stop submit unload verify version";
     let old: Vec<&str> = old.split_whitespace().collect();
     for command in old.iter().filter(|command| **command != "help") {
         for prefix in (1..command.len()).map(|length| &command[..length]) {

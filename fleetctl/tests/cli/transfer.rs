@@ -105,15 +105,11 @@ fn fleet1(units: usize) -> String {
         };
         let unit = |n: usize| {
             format!(
-                "{{\"currentState\":\"inactive\",\"desiredState\":\"{}\",\"machineID\":\"c2e1b5180a5ec645aa037c911a0f20bb\",\"name\":\"u{n:03}.service\",\
-                 \
-                 \
-                 \
-                 \
-                 \
-                 \
-                 \"options\":[{{\"name\":\"ExecStart\",\"section\":\"Service\",\"value\":\"/bin/sleep {n}\"}},\
-                 {{\"name\":\"Conflicts\",\"section\":\"X-Fleet\",\"value\":\"u*.service\"}}]}}",
+                "{{\"currentState\":\"inactive\",\"desiredState\":\"{}\",\
+                 \"machineID\":\"c2e1b5180a5ec645aa037c911a0f20bb\",\"name\":\"u{n:03}.service\",\
+                 \"options\":[{{\"name\":\"ExecStart\",\"section\":\"Service\",\
+                 \"value\":\"/bin/sleep {n}\"}},{{\"name\":\"Conflicts\",\
+                 \"section\":\"X-Fleet\",\"value\":\"u*.service\"}}]}}",
                 if n.is_multiple_of(2) { "launched" } else { "loaded" }
             )
         };

@@ -33,8 +33,7 @@ pub(super) fn routes() -> Vec<Resource> {
                 show,
                 Operation::new(
                     "getMachineAvailability",
-                    "Whether a machine takes instances, and \
-                    what is still on it.",
+                    "Whether a machine takes instances, and what is still on it.",
                 )
                 .gives::<wire::MachineAvailability>("That.")
                 .errors([400, 404]),
@@ -43,8 +42,7 @@ pub(super) fn routes() -> Vec<Resource> {
                 set,
                 Operation::new(
                     "setMachineAvailability",
-                    "Cordons or drains a machine, or has it \
-                    take instances again.",
+                    "Cordons or drains a machine, or has it take instances again.",
                 )
                 .takes::<wire::AvailabilityWish>()
                 .example(json!({"availability": "active"}))

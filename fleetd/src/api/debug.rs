@@ -21,29 +21,22 @@ pub(super) fn routes() -> Vec<Resource> {
     vec![
         Resource::at("/store/check").get(
             check,
-            Operation::new(
-                "checkStore",
-                "Reads every document, and says what is \
-                wrong.",
-            )
-            .gives::<StoreCheck>("What was found."),
+            Operation::new("checkStore", "Reads every document, and says what is wrong.")
+                .gives::<StoreCheck>("What was found."),
         ),
         Resource::at("/debug/snapshot").get(
             snapshot,
             Operation::new(
                 "getSnapshot",
-                "Everything that the leader's last plan saw, and the \
-                plan's digest.",
+                "Everything that the leader's last plan saw, and the plan's digest.",
             )
             .query(
                 "plan",
-                "The digest of another plan, as events name it; the leader keeps \
-                    the last few.",
+                "The digest of another plan, as events name it; the leader keeps the last few.",
             )
             .query("machine", "The machine that is asked, as one fleetd asks another.")
             .gives::<Value>(
-                "The snapshot, for `fleetctl debug replay`; its form is this \
-                    version's own.",
+                "The snapshot, for `fleetctl debug replay`; its form is this version's own.",
             )
             .errors([404, 502]),
         ),

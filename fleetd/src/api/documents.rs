@@ -32,8 +32,7 @@ pub(super) fn routes() -> Vec<Resource> {
                 discovery,
                 Operation::new(
                     "getDiscovery",
-                    "fleet 1.0's part of this API, in Google's \
-                    discovery format.",
+                    "fleet 1.0's part of this API, in Google's discovery format.",
                 )
                 .without_store()
                 .gives::<Value>("The discovery document."),

@@ -45,8 +45,7 @@ pub(super) fn routes() -> Vec<Resource> {
                 .query("machine", "Only what concerns this machine, by its whole or short id.")
                 .query_of(
                     "lines",
-                    "Only so many of the \
-                    newest.",
+                    "Only so many of the newest.",
                     json!({"type": "integer", "minimum": 0}),
                 )
                 .query_of(

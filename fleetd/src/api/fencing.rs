@@ -34,8 +34,7 @@ pub(super) fn routes() -> Vec<Resource> {
                     leader waits for.",
             )
             .gives::<wire::FencingPage>(
-                "One entry an instance and machine; none if the unit is \
-                not fenced.",
+                "One entry an instance and machine; none if the unit is not fenced.",
             )
             .errors([400, 404]),
         ),

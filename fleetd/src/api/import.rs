@@ -32,8 +32,7 @@ pub(super) fn routes() -> Vec<Resource> {
             export,
             Operation::new(
                 "exportCluster",
-                "Units with what is wanted of them, and machines' \
-                settings, all of one revision.",
+                "Units with what is wanted of them, and machines' settings, all of one revision.",
             )
             .gives::<transfer::Export>("The cluster, but for what runs where."),
         ),
@@ -42,8 +41,7 @@ pub(super) fn routes() -> Vec<Resource> {
             Operation::new("importCluster", "Takes an exported cluster, all of it or nothing.")
                 .query_of(
                     "dryRun",
-                    "Only say what would \
-                    change.",
+                    "Only say what would change.",
                     json!({"type": "boolean", "default": false}),
                 )
                 .query_of(
@@ -55,8 +53,7 @@ pub(super) fn routes() -> Vec<Resource> {
                 .gives::<transfer::Imported>("What changes.")
                 .headers(&[(
                     wire::REVISION_HEADER,
-                    "The store's revision of the last write; \
-                    absent on a dry run.",
+                    "The store's revision of the last write; absent on a dry run.",
                 )])
                 .errors([409, 415]),
         ),

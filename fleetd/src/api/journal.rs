@@ -99,8 +99,7 @@ pub(super) fn routes() -> Vec<Resource> {
             journal,
             Operation::new(
                 "getUnitJournal",
-                "The unit's journal, from the machines that run it, \
-                as one stream.",
+                "The unit's journal, from the machines that run it, as one stream.",
             )
             .query_of(
                 "lines",
@@ -131,12 +130,8 @@ pub(super) fn routes() -> Vec<Resource> {
             .query("machine", "The machine that is asked, as one fleetd asks another.")
             .answers(
                 StatusCode::OK,
-                "Lines of the \
-                    journal.",
-                describe::Body::Other(
-                    "text/plain; \
-                    charset=utf-8",
-                ),
+                "Lines of the journal.",
+                describe::Body::Other("text/plain; charset=utf-8"),
             )
             .errors([400, 404, 409, 421, 429, 502]),
         ),

@@ -883,8 +883,7 @@ mod tests {
             (format!("{restart}\r\nContent-Type: text/plain"), 415),
             (
                 format!(
-                    "{restart}\r\nContent-Type: application/json\r\nOrigin: \
-                http://evil.example"
+                    "{restart}\r\nContent-Type: application/json\r\nOrigin: http://evil.example"
                 ),
                 403,
             ),
@@ -975,8 +974,7 @@ mod tests {
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let get = "GET /fleet/v1/units/a.service HTTP/1.1\r\nHost: x\r\n\
-                   Connection: close\r\n\r\n";
+        let get = "GET /fleet/v1/units/a.service HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let mut said = String::new();
         for (ask, status) in [(put.as_str(), "201"), (get, "200")] {
             let mut stream = UnixStream::connect(&socket).await.unwrap();

@@ -166,20 +166,16 @@ fn decode(body: &[u8]) -> Result<Operations, ApiError> {
         value => serde_json::from_value(value),
     });
     read.map_err(|error| match other {
-        _ if error.is_eof() => ApiError::invalid(if body.is_empty() {
-            "EOF"
-        } else {
-            "unexpected \
-            EOF"
-        }),
+        _ if error.is_eof() => {
+            ApiError::invalid(if body.is_empty() { "EOF" } else { "unexpected EOF" })
+        }
         "" => ApiError::invalid(format!(
             "unable to decode body: {error}; expected \
                 [{{\"op\":\"add\",\"path\":\"/<id>/metadata/<key>\",\"value\":\"x\"}}]"
         )),
         // fleet 1.0's words, its programming language's type and all: its clients may know them.
         other => ApiError::invalid(format!(
-            "json: cannot unmarshal {other} into Go value of type \
-            []api.machineMetadataOp"
+            "json: cannot unmarshal {other} into Go value of type []api.machineMetadataOp"
         )),
     })
 }

@@ -14,13 +14,9 @@ pub(super) fn routes() -> Vec<Resource> {
     vec![
         Resource::at("/version").get(
             version,
-            Operation::new(
-                "getVersion",
-                "fleetd's \
-                version.",
-            )
-            .without_store()
-            .gives::<wire::Version>("The version."),
+            Operation::new("getVersion", "fleetd's version.")
+                .without_store()
+                .gives::<wire::Version>("The version."),
         ),
     ]
 }

@@ -266,8 +266,8 @@ pub(super) async fn ask(
         Reach::Here | Reach::Closed => {
             let problem = format!(
                 "{} runs on machine {}, whose API cannot be reached from here; set listen = \
-                    [\"https://ADDRESS:PORT\"] in its \
-                 configuration, or ask it over ssh: fleetctl {what} --ssh-port=22",
+                [\"https://ADDRESS:PORT\"] in its configuration, or ask it over ssh: fleetctl \
+                {what} --ssh-port=22",
                 place.instance, place.machine
             );
             Err(ApiError::new(StatusCode::BAD_GATEWAY, problem))

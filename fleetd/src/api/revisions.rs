@@ -30,8 +30,7 @@ pub(super) fn routes() -> Vec<Resource> {
             list,
             Operation::new(
                 "listUnitRevisions",
-                "The texts that a unit has had since it was \
-                submitted, newest first.",
+                "The texts that a unit has had since it was submitted, newest first.",
             )
             .gives::<wire::RevisionPage>("The texts, by number and hash.")
             .errors([400, 404]),
@@ -40,8 +39,7 @@ pub(super) fn routes() -> Vec<Resource> {
             rollback,
             Operation::new(
                 "rollbackUnit",
-                "Gives a unit an earlier text again, as a new \
-                revision; its desired state stays.",
+                "Gives a unit an earlier text again, as a new revision; its desired state stays.",
             )
             .takes::<wire::Rollback>()
             .example(json!({}))

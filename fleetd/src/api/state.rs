@@ -22,15 +22,13 @@ pub(super) fn routes() -> Vec<Resource> {
             list,
             paged(Operation::new(
                 "listUnitStates",
-                "What systemd says of each unit on each \
-                machine.",
+                "What systemd says of each unit on each machine.",
             ))
             .query("machineID", "Only of this machine.")
             .query("unitName", "Only of this unit.")
             .query_of(
                 "brief",
-                "Whether the first digits of hashes will \
-                    do.",
+                "Whether the first digits of hashes will do.",
                 json!({"type": "boolean", "default": false}),
             )
             .gives::<wire::UnitStatePage>("A page of states, by unit, then machine.")
@@ -40,12 +38,10 @@ pub(super) fn routes() -> Vec<Resource> {
             show,
             Operation::new(
                 "getUnitState",
-                "What systemd says of one unit, on the first machine \
-                that reports it.",
+                "What systemd says of one unit, on the first machine that reports it.",
             )
             .gives::<wire::UnitState>(
-                "The state; one with a name alone where no machine \
-                    reports any.",
+                "The state; one with a name alone where no machine reports any.",
             )
             .errors([400])
             .discovered_as("UnitState", "Get"),

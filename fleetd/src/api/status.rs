@@ -29,29 +29,23 @@ pub(super) fn routes() -> Vec<Resource> {
             status,
             Operation::new(
                 "getUnitStatus",
-                "What `systemctl status` says, from the machines that \
-                run the unit.",
+                "What `systemctl status` says, from the machines that run the unit.",
             )
             .query("machine", "The machine that is asked, as one fleetd asks another.")
             .answers(
                 StatusCode::OK,
-                "systemctl's \
-                    words.",
-                describe::Body::Other(
-                    "text/plain; \
-                    charset=utf-8",
-                ),
+                "systemctl's words.",
+                describe::Body::Other("text/plain; charset=utf-8"),
             )
             .headers(&[
                 (
                     wire::EXIT_STATUS_HEADER,
-                    "systemctl's exit status; the highest where it was \
-                        asked several times, 1 if a machine did not answer.",
+                    "systemctl's exit status; the highest where it was asked several times, 1 if a \
+                    machine did not answer.",
                 ),
                 (
                     wire::PROBLEM_HEADER,
-                    "A machine that did not answer, and why; the answer \
-                        lacks what it runs.",
+                    "A machine that did not answer, and why; the answer lacks what it runs.",
                 ),
             ])
             .errors([400, 404, 409, 421, 429, 502]),

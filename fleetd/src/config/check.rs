@@ -42,8 +42,8 @@ pub(super) fn check_names(entries: &[Entry], lenient: bool, findings: &mut Findi
                 .push(format!("{place}: {key} does nothing any more: {why}; remove it"));
         } else if key == "verbosity" {
             findings.warnings.push(format!(
-                "{place}: verbosity is fleet 1.0's word; write log = \
-                    \"info,fleetd=debug\" or log = \"info\""
+                "{place}: verbosity is fleet 1.0's word; write log = \"info,fleetd=debug\" or log \
+                = \"info\""
             ));
         } else if !OPTIONS.contains(&key.as_str()) {
             let hint = match nearest(key) {
@@ -251,8 +251,8 @@ impl Reader<'_> {
         if !tls.is_empty() && !secure {
             self.warn(
                 "etcd_servers",
-                "none is https://, so the etcd_cafile, etcd_certfile and \
-                etcd_keyfile are of no use",
+                "none is https://, so the etcd_cafile, etcd_certfile and etcd_keyfile are of no \
+                use",
             );
         } else if let Some(problem) = secure.then(|| fleet_tls::client(tls).err()).flatten() {
             self.tls_error("etcd_cafile", "etcd_certfile", tls, problem);
@@ -322,9 +322,8 @@ impl Reader<'_> {
                     "listen",
                     format_args!(
                         "{open}: plain HTTP lets {who} run anything as root here; use the unix \
-                            socket \
-                         alone, or https with tls_cafile, tls_certfile and tls_keyfile, or set \
-                         insecure = true if they all may"
+                        socket alone, or https with tls_cafile, tls_certfile and tls_keyfile, or \
+                        set insecure = true if they all may"
                     ),
                 );
             } else if tls.ca.is_none() {
@@ -332,9 +331,8 @@ impl Reader<'_> {
                     "listen",
                     format_args!(
                         "{open} without tls_cafile asks nobody for a certificate, so {who} can run \
-                         anything as root here; name the CA of those who may, or set insecure = \
-                         true \
-                         if they all may"
+                        anything as root here; name the CA of those who may, or set insecure = \
+                        true if they all may"
                     ),
                 );
             }

@@ -324,8 +324,8 @@ impl Memory {
         self.longest = took;
         warn!(
             "a plan took {:.1} s, and new placements wait so long: {} units on {} machines. Many \
-                Conflicts= and Replaces= \
-             patterns cost most; docs/performance.md says what a plan costs",
+            Conflicts= and Replaces= patterns cost most; docs/performance.md says what a plan \
+            costs",
             took.as_secs_f64(),
             snapshot.units.len(),
             snapshot.machines.len()

@@ -59,21 +59,18 @@ fn sentence(error: &rustls::Error, files: &Files) -> String {
                     its key"
                     .to_string()
             }
-            Alert::CertificateExpired => format!(
-                "it refuses {ours}: expired, by its clock; \
-                renew it"
-            ),
+            Alert::CertificateExpired => {
+                format!("it refuses {ours}: expired, by its clock; renew it")
+            }
             Alert::UnknownCA => format!(
-                "it refuses {ours}: from a CA that it does not know; use \
-                one of the cluster's CA"
+                "it refuses {ours}: from a CA that it does not know; use one of the cluster's CA"
             ),
             Alert::BadCertificate
             | Alert::CertificateUnknown
             | Alert::UnsupportedCertificate
             | Alert::DecryptError => {
                 format!(
-                    "it refuses {ours} ({alert:?}); is it one for clients, of the cluster's \
-                    CA?"
+                    "it refuses {ours} ({alert:?}); is it one for clients, of the cluster's CA?"
                 )
             }
             Alert::CertificateRevoked => format!("it refuses {ours}: revoked; use another"),
@@ -90,11 +87,9 @@ fn sentence(error: &rustls::Error, files: &Files) -> String {
 fn certificate(problem: &CertificateError, ca: &str) -> String {
     use CertificateError as Bad;
     match problem {
-        Bad::ExpiredContext { not_after, .. } => format!(
-            "its certificate expired on {}; renew it \
-            there",
-            date(*not_after)
-        ),
+        Bad::ExpiredContext { not_after, .. } => {
+            format!("its certificate expired on {}; renew it there", date(*not_after))
+        }
         Bad::Expired => "its certificate has expired; renew it there".to_string(),
         Bad::NotValidYetContext { not_before, .. } => {
             format!("its certificate is not valid before {}; compare the clocks", date(*not_before))
@@ -110,15 +105,13 @@ fn certificate(problem: &CertificateError, ca: &str) -> String {
             };
             let presented: Vec<&str> = presented.iter().map(|name| words(name)).collect();
             let presented = if presented.is_empty() {
-                "no name at \
-                all"
-                .to_string()
+                "no name at all".to_string()
             } else {
                 presented.join(", ")
             };
             format!(
-                "its certificate is for {presented}, not for {expected}; use a name that it \
-                has, or issue it for this one"
+                "its certificate is for {presented}, not for {expected}; use a name that it has, \
+                or issue it for this one"
             )
         }
         Bad::NotValidForName => {

@@ -34,8 +34,7 @@ async fn the_discovery_document_names_fleet_1_0s_methods_and_types() {
             let verb = method["httpMethod"].as_str().unwrap();
             let path = method["path"].as_str().unwrap();
             methods.push(format!(
-                "{resource}.{name} {verb} {path} \
-                {} {}",
+                "{resource}.{name} {verb} {path} {} {}",
                 of("request"),
                 of("response")
             ));

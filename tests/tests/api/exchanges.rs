@@ -111,8 +111,7 @@ async fn all_are_answered(script: &str) {
             && let Err(problem) = check(&client, &server.origin, &exchange).await
         {
             wrong.push(format!(
-                "{} {} {}\n    \
-                {problem}",
+                "{} {} {}\n    {problem}",
                 exchange.method, exchange.path, exchange.body
             ));
         }

@@ -139,9 +139,7 @@ async fn the_machine_that_holds_the_lease_is_asked_until_when() {
     let none = two.fencing("lone.service").await;
     assert!(
         none.fencing[0].lease.is_none()
-            && none.fencing[0].unknown
-                == "its keeper holds none \
-        at the moment",
+            && none.fencing[0].unknown == "its keeper holds none at the moment",
         "{none:?}"
     );
     let state = two.keeper_says(Duration::from_secs(6));
@@ -158,13 +156,8 @@ async fn the_machine_that_holds_the_lease_is_asked_until_when() {
     );
     let said = fenced.to_string();
     assert!(
-        said.contains(
-            "machine bbbbbbbb holds its lease \
-        until 20"
-        ) && said.ends_with(
-            "s), and \
-        renews it"
-        ),
+        said.contains("machine bbbbbbbb holds its lease until 20")
+            && said.ends_with("s), and renews it"),
         "{said}"
     );
     assert_eq!(two.fencing("free.service").await, FencingPage::default());
@@ -187,8 +180,7 @@ async fn the_leader_says_for_whom_it_waits_and_until_when() {
     let most = wait_ms(WATCHDOG_MS, 10_000) - 5_000;
     assert!(
         wait.left_ms.is_some_and(|left| left <= most && left > most - 2_000),
-        "{wait:?}, at \
-        most {most} ms"
+        "{wait:?}, at most {most} ms"
     );
     assert_eq!((wait.machine_id.as_str(), &fenced.lease), ("bbbbbbbb", &None));
     let said = fenced.to_string();
@@ -200,10 +192,7 @@ async fn the_leader_says_for_whom_it_waits_and_until_when() {
     assert_eq!(refused.status(), 409);
     let body = refused.text().await.unwrap();
     assert!(
-        body.contains(&format!(
-            "lone.service is on no machine; lone.service: \
-        {why}"
-        )),
+        body.contains(&format!("lone.service is on no machine; lone.service: {why}")),
         "{body}"
     );
     let own: OwnFencing = two.get("fencing?unit=lone.service").await.json().await.unwrap();

@@ -17,10 +17,8 @@ impl Lines {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 return serde_json::from_slice(&line).expect("a line of progress");
             }
-            self.buffer.extend(self.answer.chunk().await.expect("a connection").expect(
-                "another \
-                line",
-            ));
+            self.buffer
+                .extend(self.answer.chunk().await.expect("a connection").expect("another line"));
         }
     }
 
@@ -52,11 +50,7 @@ async fn that_no_machine_fits_is_told_once_the_leader_has_planned_it() {
     server.plan().await;
     lines
         .until(|instance| {
-            instance.misfits.iter().any(|misfit| {
-                misfit.reason
-                    == "lacks the \
-        metadata disk=ssd"
-            })
+            instance.misfits.iter().any(|misfit| misfit.reason == "lacks the metadata disk=ssd")
         })
         .await;
 }

@@ -198,10 +198,7 @@ async fn a_machine_that_does_not_answer_hides_no_other_ones_status() {
         headers.get_all(PROBLEM_HEADER).iter().map(|value| value.to_str().unwrap()).collect();
     let [problem] = problems[..] else { panic!("{problems:?}") };
     assert!(
-        problem.contains(
-            "machine cccccccc at http://127.0.0.1:9 did not \
-        answer: "
-        ),
+        problem.contains("machine cccccccc at http://127.0.0.1:9 did not answer: "),
         "{problem}"
     );
     assert_eq!(
@@ -223,8 +220,7 @@ async fn a_machine_that_does_not_answer_hides_no_other_ones_journal() {
     assert_eq!(line, "web@1.service bbbbbbbb: hello");
     assert!(
         note.starts_with(
-            "\0the journal of web@2.service on machine cccccccc: machine \
-        cccccccc at "
+            "\0the journal of web@2.service on machine cccccccc: machine cccccccc at "
         ),
         "{note:?}"
     );
@@ -269,10 +265,7 @@ async fn a_followed_journal_that_breaks_off_goes_on_after_the_last_line() {
     assert_eq!(lines, ["one", "two", "two", "three", "four"]);
     let [broke, back] = notes[..] else { panic!("{notes:?}") };
     assert!(
-        broke.starts_with(
-            "\0the journal of lone.service on machine bbbbbbbb broke \
-        off: "
-        ),
+        broke.starts_with("\0the journal of lone.service on machine bbbbbbbb broke off: "),
         "{broke:?}"
     );
     assert_eq!(back, "\0machine bbbbbbbb answers again");
@@ -331,8 +324,8 @@ async fn status_and_journal_say_why_a_machine_refuses_a_unit() {
     let journal = cluster.get("units/app.container/journal?notes=true").await.text().await.unwrap();
     assert_eq!(
         journal,
-        "\0app.container is not started on machine bbbbbbbb: line 3: unsupported \
-        key line 4: another\n"
+        "\0app.container is not started on machine bbbbbbbb: line 3: unsupported key line 4: \
+        another\n"
     );
 }
 
@@ -345,10 +338,7 @@ async fn a_machine_without_an_api_for_others_can_be_asked_over_ssh() {
         assert_eq!(answer.status(), 502);
         let said = answer.text().await.unwrap();
         assert!(
-            said.contains(&format!(
-                "or ask it over ssh: fleetctl {what} \
-            --ssh-port=22"
-            )),
+            said.contains(&format!("or ask it over ssh: fleetctl {what} --ssh-port=22")),
             "{said}"
         );
     }
@@ -362,10 +352,7 @@ async fn a_machine_that_never_ends_its_answer_is_cut_short() {
     b.says([Answer::Endless, Answer::Endless]);
     let status = cluster.get("units/lone.service/status").await.text().await.unwrap();
     assert!(
-        status.ends_with(
-            "x\n[cut: this status is longer than 256 \
-        KiB]\n"
-        ),
+        status.ends_with("x\n[cut: this status is longer than 256 KiB]\n"),
         "{} bytes",
         status.len()
     );

@@ -9,8 +9,7 @@ use super::server::Server;
 
 /// The file of fleet 1.0's transcripts, and the hash that it printed.
 const HELLO: &str = "[Unit]\nDescription=Hello World\n\n[Service]\nExecStart=/bin/bash -c \"while \
-    true; do echo \
-        Hello, World!; sleep 2; done\"\n";
+    true; do echo Hello, World!; sleep 2; done\"\n";
 const HASH: &str = "12538882634ecdba3dc6ddab70473ebc073de4e7";
 
 async fn put(server: &Server, name: &str, body: Value) -> (u16, Value) {
@@ -90,11 +89,7 @@ async fn long_lines_are_taken_and_nul_bytes_are_not() {
         let (status, body) = put(&server, "bad.service", json!({"text": bad})).await;
         assert_eq!(
             (status, body["error"]["message"].as_str().unwrap()),
-            (
-                400,
-                "line 2: a NUL \
-            byte: this is not a text file"
-            )
+            (400, "line 2: a NUL byte: this is not a text file")
         );
     }
     let options =

@@ -46,10 +46,8 @@ impl Server {
         let lease = store.grant(TTL).await.expect("a lease");
         let registration = store.register(&machine, lease).await.expect("registered");
         let leader = Leader { v: FORMAT, machine: id.clone(), since_ms: 0 };
-        let term = store.campaign(&leader, lease).await.expect("an election").expect(
-            "nobody else \
-            leads",
-        );
+        let term =
+            store.campaign(&leader, lease).await.expect("an election").expect("nobody else leads");
         let api = Api::new(store.clone(), id, || "# no counters\n".to_string());
         let origin = crate::serve(around(router(api))).await;
         Server { origin, store, registration, term, _folder: folder }

@@ -35,19 +35,10 @@ async fn a_fleetd_whose_machine_id_is_taken_answers_503_in_fleet_1_0s_words_and_
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(
             (status, body["error"]["message"].as_str()),
-            (
-                503,
-                Some(
-                    "fleet server unable \
-            to communicate with etcd"
-                )
-            )
+            (503, Some("fleet server unable to communicate with etcd"))
         );
         assert!(
-            body["error"]["detail"].as_str().unwrap().contains(
-                "this machine's \
-            id m"
-            ),
+            body["error"]["detail"].as_str().unwrap().contains("this machine's id m"),
             "{body}"
         );
     }

@@ -73,8 +73,7 @@ fn bad_unit_files_over_the_api(cluster: &Cluster, before: &str) -> Result<()> {
     }
     let options = r#"{"desiredState":"inactive","options":[{"section":"Service","name":"ExecStart","value":"/bin/true\nUser=root"}]}"#;
     put(cluster, "units/bad.service", options)?.is_refused(
-        "a newline in a \
-        value",
+        "a newline in a value",
         &[400],
         &["newline"],
     )?;
@@ -111,8 +110,7 @@ fn bad_unit_files_with_fleetctl(cluster: &Cluster, before: &str) -> Result<()> {
         let said = cluster.fleetctl("h1", &["start", &path])?;
         ensure!(
             said.code == 1 && said.err.contains(&name) && said.err.contains(says),
-            "{name}: \
-            {said:?}"
+            "{name}: {said:?}"
         );
         // One error, and hints at most.
         let errors = said
@@ -192,8 +190,7 @@ fn bad_requests(cluster: &Cluster, before: &str) -> Result<()> {
         put(cluster, "units/web@.service/replicas", body)?.is_refused(
             body,
             &[400],
-            &["decode \
-            body"],
+            &["decode body"],
         )?;
         // There a list is what is wanted.
         if !body.starts_with('[') {
@@ -207,19 +204,8 @@ fn bad_requests(cluster: &Cluster, before: &str) -> Result<()> {
     let huge = " ".repeat(6 * 1024 * 1024);
     put(cluster, "units/bad.service", &huge)?.is_refused("a huge body", &[413], &["1 MiB"])?;
     let text = r#"{"desiredState":"inactive","text":"[Service]\nExecStart=/bin/true\n"}"#;
-    call(
-        cluster,
-        &[
-            "-X",
-            "PUT",
-            "-H",
-            "Content-Type: \
-        text/plain",
-        ],
-        "units/bad.service",
-        text,
-    )?
-    .is_refused("another type", &[415], &["application/json"])?;
+    call(cluster, &["-X", "PUT", "-H", "Content-Type: text/plain"], "units/bad.service", text)?
+        .is_refused("another type", &[415], &["application/json"])?;
     for token in ["garbage!", "EwBMLg==", "ZAAAAA==", "AAAA"] {
         for resource in ["units", "state"] {
             get(cluster, &format!("{resource}?nextPageToken={token}"))?.is_refused(
@@ -232,14 +218,12 @@ fn bad_requests(cluster: &Cluster, before: &str) -> Result<()> {
     get(cluster, "units?pageSize=-1")?.is_refused("a page size", &[400], &["pageSize"])?;
     get(cluster, "units/absent.service")?.is_refused("an absent unit", &[404], &["not exist"])?;
     call(cluster, &["-X", "DELETE"], "units/absent.service", "")?.is_refused(
-        "an absent \
-        unit",
+        "an absent unit",
         &[404],
         &["not exist"],
     )?;
     call(cluster, &["-X", "POST", "-H", JSON], "units", "{}")?.is_refused(
-        "another \
-        method",
+        "another method",
         &[405],
         &["GET"],
     )?;
@@ -258,14 +242,9 @@ fn unknown_keys_are_warned_of_with_the_nearest_known_one(cluster: &Cluster) -> R
     )?;
     let said = cluster.fleetctl("h1", &["submit", &path])?;
     ensure!(said.code == 0 && said.out == "Unit typo.service inactive\n", "{said:?}");
-    for words in [
-        "line 8",
-        "did you mean \
-        \"MachineMetadata\"?",
-        "line 9",
-        "did you mean \
-        \"Conflicts\"?",
-    ] {
+    for words in
+        ["line 8", "did you mean \"MachineMetadata\"?", "line 9", "did you mean \"Conflicts\"?"]
+    {
         ensure!(said.err.contains(words), "{words} is not in {said:?}");
     }
     Ok(())
@@ -280,13 +259,8 @@ struct Answer {
 impl Answer {
     fn is_refused(&self, what: &str, statuses: &[u16], says: &[&str]) -> Result<()> {
         ensure!(statuses.contains(&self.status), "{what}: status {}, {}", self.status, self.body);
-        let error: ErrorBody = serde_json::from_str(&self.body).with_context(|| {
-            format!(
-                "{what}: the body is \
-                {:?}",
-                self.body
-            )
-        })?;
+        let error: ErrorBody = serde_json::from_str(&self.body)
+            .with_context(|| format!("{what}: the body is {:?}", self.body))?;
         // The sentence, and what it does not say where it is fleet 1.0's.
         let message = [Some(error.error.message), error.error.detail]
             .into_iter()
@@ -336,12 +310,8 @@ fn call(cluster: &Cluster, args: &[&str], resource: &str, body: &str) -> Result<
     }
     command.arg(format!("http://{}:4100/fleet/v1/{resource}", cluster.lab.address("h1")?));
     let said = Said::from(command.output()?);
-    let (body, status) = said.out.rsplit_once('\n').with_context(|| {
-        format!(
-            "{resource}: \
-        {said:?}"
-        )
-    })?;
+    let (body, status) =
+        said.out.rsplit_once('\n').with_context(|| format!("{resource}: {said:?}"))?;
     Ok(Answer { status: status.parse()?, body: body.to_owned() })
 }
 

@@ -59,14 +59,11 @@ fn a_tcp_socket_that_systemd_holds_refuses_nobody_while_fleetd_restarts() -> Res
         cluster.write("h1", "/etc/systemd/system/fleetd-tcp.socket", &socket)?;
         cluster.lab.sh(
             "h1",
-            "systemctl daemon-reload && systemctl enable fleetd-tcp.socket && \
-            systemctl restart fleetd",
-        )?;
-        let active = cluster.lab.sh(
-            "h1",
-            "systemctl is-active fleetd-tcp.socket fleetd.socket \
+            "systemctl daemon-reload && systemctl enable fleetd-tcp.socket && systemctl restart \
             fleetd",
         )?;
+        let active =
+            cluster.lab.sh("h1", "systemctl is-active fleetd-tcp.socket fleetd.socket fleetd")?;
         ensure!(active.split_whitespace().all(|state| state == "active"), "{active}");
         let asked = format!(
             "for i in $(seq 3); do systemctl restart fleetd; touch /run/restarted-$i; done &
@@ -77,8 +74,7 @@ fn a_tcp_socket_that_systemd_holds_refuses_nobody_while_fleetd_restarts() -> Res
         let words: Vec<&str> = answers.split_whitespace().collect();
         ensure!(
             words.len() == 2 && words[1] == "200",
-            "how often which status (000: refused): \
-            {answers}"
+            "how often which status (000: refused): {answers}"
         );
         ensure!(cluster.running(ALL)? == before, "a restart changed what runs");
         Ok(())
@@ -119,11 +115,7 @@ fn fleetctl_gets_in_with_a_certificate_and_not_without(cluster: &Cluster) -> Res
     ensure!(with.code == 0 && with.out.contains("here I am"), "{with:?}");
     let without = cluster.fleetctl("h1", &[&endpoint, files[0], "list-machines"])?;
     ensure!(
-        without.code == 1
-            && without.err.contains(
-                "lets nobody in without a client \
-        certificate"
-            ),
+        without.code == 1 && without.err.contains("lets nobody in without a client certificate"),
         "{without:?}"
     );
     Ok(())
@@ -145,18 +137,14 @@ fn a_stranger_s_certificate_is_refused_by_both_until_it_is_replaced(
         Ok(said)
     })?;
     ensure!(
-        said.err.contains(
-            "it refuses /etc/fleet/machine.pem: from a CA that it does not \
-        know"
-        ),
+        said.err.contains("it refuses /etc/fleet/machine.pem: from a CA that it does not know"),
         "{said:?}"
     );
     let address = cluster.lab.address("h1")?;
     let logged = cluster.lab.sh("h2", "journalctl -u fleetd -o cat --grep refused")?;
     ensure!(
         logged.contains(&format!(
-            "refused {address}: its certificate is not from a CA in \
-        /etc/fleet/ca.pem"
+            "refused {address}: its certificate is not from a CA in /etc/fleet/ca.pem"
         )),
         "{logged}"
     );
@@ -170,31 +158,23 @@ fn a_stranger_s_certificate_is_refused_by_both_until_it_is_replaced(
 fn a_reload_changes_what_it_can_and_touches_no_unit() -> Result<()> {
     let mut options = lab("reload", 2);
     // fleet 1.0's file on one host, and its folder for units, which is none of systemd's.
-    options.host_config_extra.insert(
-        "h2".into(),
-        "units_directory = \
-        \"/run/fleet/units/\"\n"
-            .into(),
-    );
+    options
+        .host_config_extra
+        .insert("h2".into(), "units_directory = \"/run/fleet/units/\"\n".into());
     scenario(&options, |cluster| {
         cluster.submit("web@.service", SLEEPER)?;
         cluster.ctl(&["scale", "web=4"])?;
         let before = cluster.running(ALL)?;
-        let texts = cluster.lab.sh(
-            "h2",
-            "ls /run/fleet/units; readlink \
-            /run/systemd/system/web@*.service",
-        )?;
+        let texts = cluster
+            .lab
+            .sh("h2", "ls /run/fleet/units; readlink /run/systemd/system/web@*.service")?;
         ensure!(texts.contains("web@") && texts.contains("/run/fleet/units/web@"), "{texts}");
         // As fleet 1.0's units were.
         let enabled = cluster.lab.sh("h2", "systemctl is-enabled web@.service || true")?;
         ensure!(enabled.trim() == "linked-runtime", "{enabled}");
 
-        let listening = cluster.lab.sh(
-            "h2",
-            "systemctl show -P MainPID fleetd; stat -c %i \
-            /run/fleet.sock",
-        )?;
+        let listening =
+            cluster.lab.sh("h2", "systemctl show -P MainPID fleetd; stat -c %i /run/fleet.sock")?;
         let legacy = "# fleet 1.0\nmetadata=\"region=eu\"\ntoken_limit=100\n";
         cluster.write("h2", "/etc/fleet/fleet.conf", legacy)?;
         let lab_s_own = "sed -i '/^metadata/d' /etc/fleet/fleetd.conf.d/10-lab.toml";
@@ -217,10 +197,7 @@ fn a_reload_changes_what_it_can_and_touches_no_unit() -> Result<()> {
         })?;
         let log = cluster.lab.sh("h2", "journalctl -u fleetd -o cat")?;
         ensure!(
-            log.contains(
-                "/etc/fleet/fleet.conf:3: token_limit does nothing any \
-            more"
-            ),
+            log.contains("/etc/fleet/fleet.conf:3: token_limit does nothing any more"),
             "{log}"
         );
         ensure!(log.contains("data_dir cannot change while fleetd runs"), "{log}");
@@ -229,16 +206,14 @@ fn a_reload_changes_what_it_can_and_touches_no_unit() -> Result<()> {
         cluster.write(
             "h2",
             "/etc/fleet/fleetd.conf.d/40-typo.toml",
-            "# one\nmetdata = \
-            \"region=us\"\n",
+            "# one\nmetdata = \"region=us\"\n",
         )?;
         cluster.lab.sh("h2", "systemctl reload fleetd")?;
         wait_for("the typo to be named", PATIENCE, || {
             let log = cluster.lab.sh("h2", "journalctl -u fleetd -o cat")?;
             ensure!(
                 log.contains(
-                    "40-typo.toml:2: there is no option \"metdata\"; did you mean \
-                metadata?"
+                    "40-typo.toml:2: there is no option \"metdata\"; did you mean metadata?"
                 ),
                 "{log}"
             );
@@ -256,11 +231,8 @@ fn a_reload_changes_what_it_can_and_touches_no_unit() -> Result<()> {
         // It never was away, so nothing moved; nobody listens anew.
         cluster.nothing_happens(ALL, &before, LEADER_LEASE * 2)?;
         ensure!(
-            cluster.lab.sh(
-                "h2",
-                "systemctl show -P MainPID fleetd; stat -c %i \
-            /run/fleet.sock"
-            )? == listening
+            cluster.lab.sh("h2", "systemctl show -P MainPID fleetd; stat -c %i /run/fleet.sock")?
+                == listening
         );
         Ok(())
     })
@@ -272,14 +244,12 @@ fn a_user_s_own_fleetd_runs_units_without_root() -> Result<()> {
     scenario(&options, |cluster| {
         cluster.lab.sh(
             "h1",
-            "useradd --create-home --uid 1000 --groups systemd-journal u && \
-            loginctl enable-linger u",
+            "useradd --create-home --uid 1000 --groups systemd-journal u && loginctl enable-linger \
+            u",
         )?;
         let as_user = |script: &str| {
-            let words = format!(
-                "runuser -u u -- env XDG_RUNTIME_DIR=/run/user/1000 sh -c \
-                '{script}'"
-            );
+            let words =
+                format!("runuser -u u -- env XDG_RUNTIME_DIR=/run/user/1000 sh -c '{script}'");
             cluster.lab.sh("h1", &words)
         };
         wait_for("the user's systemd", PATIENCE, || as_user("systemctl --user start fleetd"))?;
@@ -289,8 +259,7 @@ fn a_user_s_own_fleetd_runs_units_without_root() -> Result<()> {
         )?;
         as_user("fleetctl --user submit ~/units/web@.service && fleetctl --user scale web=2")?;
         let running = as_user(
-            "systemctl --user show -P ActiveState web@1.service web@2.service; \
-            ps -u u -o args=",
+            "systemctl --user show -P ActiveState web@1.service web@2.service; ps -u u -o args=",
         )?;
         ensure!(
             running.matches("active").count() == 2
@@ -308,8 +277,7 @@ fn a_user_s_own_fleetd_runs_units_without_root() -> Result<()> {
         let left = as_user("ps -u u -o args=; ls $XDG_RUNTIME_DIR/systemd/user")?;
         ensure!(
             !left.contains("sleep infinity") && !left.contains("web@"),
-            "stopping fleetd is a \
-            leave: {left}"
+            "stopping fleetd is a leave: {left}"
         );
         Ok(())
     })

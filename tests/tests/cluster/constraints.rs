@@ -64,8 +64,7 @@ fn a_pinned_unit_runs_on_its_machine(cluster: &Cluster) -> Result<()> {
         cluster.start(&name, &with(&format!("MachineID={id}")))?;
         ensure!(
             places(cluster, &name)? == set(&[host]),
-            "{name} is on \
-            {:?}",
+            "{name} is on {:?}",
             places(cluster, &name)?
         );
     }
@@ -90,10 +89,7 @@ fn units_that_conflict_are_kept_apart(cluster: &Cluster) -> Result<()> {
     let said = cluster.fleetctl("h1", &["scale", "alone=4"])?;
     ensure!(
         said.code == 1
-            && said.err.contains(
-                "no machine can run \
-            alone@4.service"
-            )
+            && said.err.contains("no machine can run alone@4.service")
             && said.err.contains("conflicts with alone@"),
         "{said:?}"
     );
@@ -131,10 +127,7 @@ fn what_fits_no_machine_is_said_at_once(cluster: &Cluster) -> Result<()> {
     let said = cluster.fleetctl("h1", &["start", "--timeout=300", &path])?;
     ensure!(said.code == 1, "{said:?}");
     ensure!(
-        said.err.contains(
-            "no machine can run \
-        nowhere.service"
-        ) && said.err.contains("region=mars"),
+        said.err.contains("no machine can run nowhere.service") && said.err.contains("region=mars"),
         "{said:?}"
     );
     cluster.ctl(&["destroy", "nowhere.service"]).map(drop)
@@ -146,8 +139,7 @@ fn a_companion_follows_its_unit(cluster: &Cluster) -> Result<()> {
     let first = places(cluster, "main.service")?;
     ensure!(
         places(cluster, "sidekick.service")? == first,
-        "{first:?}, \
-        {:?}",
+        "{first:?}, {:?}",
         places(cluster, "sidekick.service")?
     );
     let host = first.iter().next().context("a machine")?;

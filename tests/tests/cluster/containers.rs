@@ -55,26 +55,16 @@ fn each_host_has_its_own_containers(cluster: &Cluster) -> Result<()> {
         let listed = cluster.lab.sh(&host, "podman ps --all --format '{{.Names}}' | sort")?;
         ensure!(
             listed.lines().eq(expected.iter().map(String::as_str)),
-            "{host} runs {expected:?} \
-            and lists {listed:?}"
+            "{host} runs {expected:?} and lists {listed:?}"
         );
     }
     Ok(())
 }
 
 fn a_container_whose_process_is_killed_is_back_at_once(cluster: &Cluster) -> Result<()> {
-    for (number, victim) in [
-        (
-            1,
-            "the container's own \
-        process",
-        ),
-        (
-            2,
-            "podman's monitor, the \
-        unit's MainPID",
-        ),
-    ] {
+    for (number, victim) in
+        [(1, "the container's own process"), (2, "podman's monitor, the unit's MainPID")]
+    {
         let unit = format!("web@{number}.service");
         let host = host_of(cluster, &unit)?;
         let before = cluster.running_on(&host, &[&unit])?[&unit];
@@ -87,14 +77,14 @@ fn a_container_whose_process_is_killed_is_back_at_once(cluster: &Cluster) -> Res
         // systemd's own Restart= does it; a container takes about a second to start.
         within(&format!("{unit} to run anew after {victim} was killed"), NOISE * 3, since, || {
             let state = cluster.lab.sh(&host, &format!("systemctl is-active {unit} || true"))?;
-            let now = cluster.running_on(&host, &[&unit])?.get(&unit).copied().context(
-                "it is not \
-                active",
-            )?;
+            let now = cluster
+                .running_on(&host, &[&unit])?
+                .get(&unit)
+                .copied()
+                .context("it is not active")?;
             ensure!(
                 state == "active" && now != 0 && now != before,
-                "it is {state} with pid \
-                {now}, before {before}"
+                "it is {state} with pid {now}, before {before}"
             );
             Ok(())
         })?;

@@ -15,11 +15,7 @@ fn what_was_decided_is_told_on_every_machine_and_planned_again() -> Result<()> {
         cluster.ctl(&["scale", "web=4"])?;
         let told = cluster.ctl(&["events", "--unit", "web@1"])?;
         ensure!(
-            told.contains("placed")
-                && told.contains(
-                    "fewest units of the machines that \
-            fit"
-                ),
+            told.contains("placed") && told.contains("fewest units of the machines that fit"),
             "{told}"
         );
         for host in cluster.hosts() {
@@ -63,10 +59,8 @@ fn the_last_plan_is_planned_again(cluster: &Cluster, host: &str) -> Result<()> {
     run(&["debug", "snapshot", "--plan", &digest, "/root/named.json"])?;
     let said = run(&["debug", "replay", "/root/named.json"])?;
     ensure!(
-        said.err.contains(
-            "The same plan as the leader's at \
-        revision"
-        ) && said.err.contains(&digest),
+        said.err.contains("The same plan as the leader's at revision")
+            && said.err.contains(&digest),
         "{said:?}"
     );
     ensure!(said.out.contains("web@"), "{said:?}");

@@ -50,9 +50,7 @@ fn a_document_cannot_be_read(cluster: &Cluster, before: &Running) -> Result<()> 
         let kv = EmbeddedKv::open(&file).await?;
         let half = Change::Put {
             key: "/fleet/units/two.service".into(),
-            value: b"half a \
-            docu"
-                .into(),
+            value: b"half a docu".into(),
             lease: None,
         };
         kv.txn(&[], &[half]).await?;
@@ -67,10 +65,7 @@ fn a_document_cannot_be_read(cluster: &Cluster, before: &Running) -> Result<()> 
         ensure!(
             said.code == 1
                 && said.out.contains(bad)
-                && said.out.contains(
-                    "1 document needs a \
-            person"
-                ),
+                && said.out.contains("1 document needs a person"),
             "{said:?}"
         );
     }
@@ -88,20 +83,13 @@ fn the_file_is_damaged(cluster: &Cluster, before: &Running) -> Result<()> {
     std::fs::write(&file, &sound[..sound.len() / 2])?;
     // What is wrong, with what, and what to do: asked, and in the journal of a fleetd that does not
     // start.
-    let parts = [
-        "/var/lib/fleet/store.redb",
-        "damaged",
-        "restore a \
-        copy",
-        "move it away to start \
-        empty",
-    ];
+    let parts =
+        ["/var/lib/fleet/store.redb", "damaged", "restore a copy", "move it away to start empty"];
     let said = Said::from(cluster.lab.exec("h1", &["fleetd", "--check-store"])?);
     ensure!(said.code == 1 && parts.iter().all(|part| said.err.contains(part)), "{said:?}");
     cluster.lab.sh(
         "h1",
-        "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; ! \
-        systemctl start fleetd",
+        "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; ! systemctl start fleetd",
     )?;
     let journal = cluster.lab.sh("h1", "journalctl --no-pager --unit=fleetd --lines=20")?;
     ensure!(parts.iter().all(|part| journal.contains(part)), "{journal}");
@@ -127,8 +115,7 @@ fn without_fleetd(cluster: &Cluster) -> Result<PathBuf> {
 fn with_fleetd(cluster: &Cluster) -> Result<()> {
     cluster.lab.sh(
         "h1",
-        "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; \
-        systemctl start fleetd",
+        "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; systemctl start fleetd",
     )?;
     cluster.wait_until_ready()
 }
@@ -141,8 +128,7 @@ fn a_second_fleetd_is_refused(cluster: &Cluster, before: &Running) -> Result<()>
     ensure!(second.status.code() == Some(1), "{}: {said}", second.status);
     ensure!(
         said.contains("/var/lib/fleet") && said.to_lowercase().contains("another"),
-        "it does \
-        not say why: {said}"
+        "it does not say why: {said}"
     );
     // With a store of its own it still must not take the first one's socket.
     let script = "mkdir -p /tmp/second && FLEET_DATA_DIR=/tmp/second FLEET_RUN_DIR=/tmp/second \

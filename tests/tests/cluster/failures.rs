@@ -30,13 +30,7 @@ fn fleetctl_says_so_of_a_service_that_was_up_for_a_moment(cluster: &Cluster) -> 
     let said = cluster.fleetctl("h1", &["start", &path])?;
     ensure!(said.code == 1, "{said:?}");
     ensure!(
-        said.err.contains(
-            "brief.service failed \
-        on "
-        ) && said.err.contains(
-            "exit-code, \
-        status 7"
-        ),
+        said.err.contains("brief.service failed on ") && said.err.contains("exit-code, status 7"),
         "{said:?}"
     );
     cluster.ctl(&["destroy", "brief.service"])?;
@@ -48,13 +42,7 @@ fn fleetctl_says_why_it_failed_and_ends_with_1(cluster: &Cluster) -> Result<()> 
     let said = cluster.fleetctl("h1", &["start", &path])?;
     ensure!(said.code == 1, "{said:?}");
     ensure!(
-        said.err.contains(
-            "broken.service failed \
-        on "
-        ) && said.err.contains(
-            "exit-code, \
-        status 7"
-        ),
+        said.err.contains("broken.service failed on ") && said.err.contains("exit-code, status 7"),
         "{said:?}"
     );
     ensure!(said.err.contains("fleetctl journal broken.service"), "{said:?}");
@@ -91,11 +79,8 @@ fn after_its_limit_it_moves_to_the_other_machine(cluster: &Cluster, first: &str)
     ensure!(why.starts_with("failed again and again on machine"), "it is there because: {why}");
     // The old machine forgets it.
     wait_for("the first machine to have no trace of it", PATIENCE, || {
-        let load = cluster.lab.sh(
-            first,
-            "systemctl show --property=LoadState --value \
-            broken.service",
-        )?;
+        let load =
+            cluster.lab.sh(first, "systemctl show --property=LoadState --value broken.service")?;
         ensure!(load == "not-found", "it is {load}");
         Ok(())
     })
@@ -110,8 +95,7 @@ fn the_pauses_between_its_tries_grew(cluster: &Cluster, first: &str) -> Result<(
     // 0.8 s.
     ensure!(
         pauses[1..].windows(2).all(|pair| pair[1] > pair[0]),
-        "the pauses in seconds: \
-        {pauses:?}"
+        "the pauses in seconds: {pauses:?}"
     );
     Ok(())
 }
@@ -120,8 +104,7 @@ fn a_unit_killed_by_a_signal_says_so(cluster: &Cluster) -> Result<()> {
     cluster.ctl(&["destroy", "broken.service"])?;
     let path = cluster.write_unit(
         "killed.service",
-        "[Service]\nType=notify\nExecStart=/bin/sh -c \
-        'kill -SEGV $$$$'\n",
+        "[Service]\nType=notify\nExecStart=/bin/sh -c 'kill -SEGV $$$$'\n",
     )?;
     let said = cluster.fleetctl("h1", &["start", &path])?;
     ensure!(said.code == 1, "{said:?}");

@@ -51,22 +51,14 @@ fn a_guard_that_dies_or_hangs_takes_its_units_along_and_neither_fleetd_nor_the_k
 
         // Nor what happens to the keeper: the next one goes on with its lease.
         let upgrade = "cp /usr/bin/fleet-keeper /usr/bin/next && mv /usr/bin/next \
-            /usr/bin/fleet-keeper && \
-                systemctl restart fleet-keeper";
+            /usr/bin/fleet-keeper && systemctl restart fleet-keeper";
         for fate in [
             upgrade,
-            "systemctl kill --signal=KILL \
-            fleet-keeper",
-            "systemctl kill \
-            --signal=STOP fleet-keeper",
+            "systemctl kill --signal=KILL fleet-keeper",
+            "systemctl kill --signal=STOP fleet-keeper",
         ] {
-            let pid = || {
-                cluster.lab.sh(
-                    host,
-                    "systemctl show --property=MainPID --value \
-                fleet-keeper",
-                )
-            };
+            let pid =
+                || cluster.lab.sh(host, "systemctl show --property=MainPID --value fleet-keeper");
             let before = pid()?;
             cluster.lab.sh(host, fate)?;
             lives_on(cluster, &first, 2 * WATCHDOG).context(fate)?;
@@ -110,14 +102,12 @@ fn a_machine_that_is_cut_off_or_lost_has_ended_its_copy_before_another_begins() 
         status_names_who_is_waited_for(cluster, &first)?;
         let second = lives(cluster, "lone.service", restored())?;
         eprintln!(
-            "cut off: the fenced unit lived elsewhere after \
-            {:.1} s",
+            "cut off: the fenced unit lived elsewhere after {:.1} s",
             cut.elapsed().as_secs_f64()
         );
         ensure!(
             second.host != first.host && second.token > first.token,
-            "{first:?} became \
-            {second:?}"
+            "{first:?} became {second:?}"
         );
         cluster.lab.heal(&first.host)?;
         cluster.wait_until_ready()?;
@@ -128,14 +118,12 @@ fn a_machine_that_is_cut_off_or_lost_has_ended_its_copy_before_another_begins() 
         let lost = Instant::now();
         let third = lives(cluster, "lone.service", restored())?;
         eprintln!(
-            "power loss: the fenced unit lived elsewhere after \
-            {:.1} s",
+            "power loss: the fenced unit lived elsewhere after {:.1} s",
             lost.elapsed().as_secs_f64()
         );
         ensure!(
             third.host == first.host && third.token > second.token,
-            "{second:?} became \
-            {third:?}"
+            "{second:?} became {third:?}"
         );
         cluster.lab.boot(&second.host)?;
         cluster.wait_until_ready()?;
@@ -197,20 +185,14 @@ fn a_machine_that_boots_without_the_store_starts_what_is_not_fenced_and_nothing_
 fn status_names_the_holder(cluster: &Cluster, life: &Life) -> Result<()> {
     let id = cluster.lab.machine_id(&life.host)?;
     let line = format!(
-        "    Fencing: token {}; machine {} holds its lease \
-        until ",
+        "    Fencing: token {}; machine {} holds its lease until ",
         life.token.context("a token")?,
         &id[..8]
     );
     for host in cluster.hosts() {
         let said = cluster.fleetctl(&host, &["status", "lone.service"])?;
         ensure!(
-            said.code == 0
-                && said.out.contains(&line)
-                && said.out.contains(
-                    " s), and renews \
-            it\n"
-                ),
+            said.code == 0 && said.out.contains(&line) && said.out.contains(" s), and renews it\n"),
             "{said:?}"
         );
     }
@@ -228,8 +210,7 @@ fn status_names_the_holder(cluster: &Cluster, life: &Life) -> Result<()> {
 fn status_names_who_is_waited_for(cluster: &Cluster, life: &Life) -> Result<()> {
     let id = cluster.lab.machine_id(&life.host)?;
     let waits = format!(
-        "fenced: waits until its copy on the lost machine {} has surely ended, \
-        about 20",
+        "fenced: waits until its copy on the lost machine {} has surely ended, about 20",
         &id[..8]
     );
     wait_for("the wait in the status", AGENT_LEASE + LEADER_LEASE + NOISE, || {

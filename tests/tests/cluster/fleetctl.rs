@@ -13,8 +13,7 @@ use crate::{SLEEPER, lab};
 
 /// What the golden session runs, with another shell.
 const HELLO: &str = "[Unit]\nDescription=Hello World\n\n[Service]\nExecStart=/bin/sh -c \"while \
-    true; do echo \
-        Hello, World!; sleep 1; done\"\n";
+    true; do echo Hello, World!; sleep 1; done\"\n";
 
 #[test]
 fn a_session_of_fleet_1_0_reads_as_it_did_and_new_commands_work() -> Result<()> {
@@ -49,28 +48,22 @@ const SESSION: &[(&str, &str, &str, i32)] = &[
     ("start hello.service", "Unit hello.service launched on HERE\n", "", 0),
     ("start hello.service", "", "", 0),
     (
-        "list-units --no-legend \
-        --fields=unit,load,active,sub",
+        "list-units --no-legend --fields=unit,load,active,sub",
         "hello.service\tloaded\tactive\trunning\n",
         "",
         0,
     ),
     (
         "stop hello",
-        "Unit hello.service loaded on \
-        HERE\n",
-        "Successfully stopped units \
-        [hello.service].\n",
+        "Unit hello.service loaded on HERE\n",
+        "Successfully stopped units [hello.service].\n",
         0,
     ),
     ("stop hello", "", "Successfully stopped units [].\n", 0),
     (
-        "unload \
-        hello",
-        "Unit hello.service \
-        inactive\n",
-        "Successfully unloaded units \
-        [hello.service].\n",
+        "unload hello",
+        "Unit hello.service inactive\n",
+        "Successfully unloaded units [hello.service].\n",
         0,
     ),
     ("unload hello", "", "Successfully unloaded units [].\n", 0),
@@ -120,24 +113,14 @@ fn status_and_journal_come_from_whichever_machine_runs_it(cluster: &Cluster) -> 
         for unit in ["on-h1", "on-h2"] {
             let status = cluster.fleetctl(asked, &["status", unit])?;
             ensure!(
-                status.code == 0
-                    && status.out.contains(
-                        "Active: active \
-                (running)"
-                    ),
-                "{unit} \
-                from {asked}: {status:?}"
+                status.code == 0 && status.out.contains("Active: active (running)"),
+                "{unit} from {asked}: {status:?}"
             );
             wait_for("the unit's words in its journal", PATIENCE, || {
                 let journal = cluster.fleetctl(asked, &["journal", "--lines=5", unit])?;
                 ensure!(
-                    journal.code == 0
-                        && journal.out.contains(
-                            "Hello, \
-                    World!"
-                        ),
-                    "{unit} from \
-                    {asked}: {journal:?}"
+                    journal.code == 0 && journal.out.contains("Hello, World!"),
+                    "{unit} from {asked}: {journal:?}"
                 );
                 ensure!(journal.out.lines().count() <= 5, "{journal:?}");
                 Ok(())
@@ -212,13 +195,8 @@ fn restart_changes_the_pid_everywhere(cluster: &Cluster) -> Result<()> {
 fn everything_that_prints_data_has_json(cluster: &Cluster) -> Result<()> {
     let json = |args: &[&str]| -> Result<Value> {
         let text = cluster.ctl(&[&["--json"], args].concat())?;
-        serde_json::from_str(&text).with_context(|| {
-            format!(
-                "`fleetctl --json {}` printed \
-            {text}",
-                args.join(" ")
-            )
-        })
+        serde_json::from_str(&text)
+            .with_context(|| format!("`fleetctl --json {}` printed {text}", args.join(" ")))
     };
     let count = |value: &Value| value.as_array().map_or(0, Vec::len);
     let machines = json(&["list-machines"])?;
@@ -261,10 +239,9 @@ fn waiting_can_be_left_out_and_ends_in_time(cluster: &Cluster) -> Result<()> {
     let said = cluster.fleetctl("h1", &["start", "--timeout=2", "slow.service"])?;
     ensure!(
         said.code == 3
-            && said.err.contains(
-                "timed out waiting for unit slow.service to \
-        report state launched"
-            ),
+            && said
+                .err
+                .contains("timed out waiting for unit slow.service to report state launched"),
         "{said:?}"
     );
     ensure!(start.elapsed() < Duration::from_secs(15), "it took {:?}", start.elapsed());

@@ -31,8 +31,8 @@ fn a_killed_leader_is_replaced_within_its_lease(cluster: &Cluster) -> Result<()>
     // Masked, so that it does not come back at once; its units go on without it.
     cluster.lab.sh(
         &leader,
-        "systemctl mask --runtime --quiet fleetd; systemctl kill \
-        --kill-whom=main --signal=KILL fleetd",
+        "systemctl mask --runtime --quiet fleetd; systemctl kill --kill-whom=main --signal=KILL \
+        fleetd",
     )?;
     let since = Instant::now();
     let asker = other_than(cluster, &leader);
@@ -48,8 +48,7 @@ fn a_killed_leader_is_replaced_within_its_lease(cluster: &Cluster) -> Result<()>
     ensure!(cluster.leader_by(&asker)? != leader);
     cluster.lab.sh(
         &leader,
-        "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; \
-        systemctl start fleetd",
+        "rm /run/systemd/system/fleetd.service; systemctl daemon-reload; systemctl start fleetd",
     )?;
     cluster.wait_until_ready()
 }
@@ -106,11 +105,9 @@ fn a_hung_leader_that_wakes_up_is_fenced(cluster: &Cluster) -> Result<()> {
 /// Each instance of web, as often as it is assigned; fails if any is assigned twice.
 fn placed(cluster: &Cluster) -> Result<Vec<String>> {
     let mut all = Vec::new();
-    let text = cluster.lab.sh(
-        "h1",
-        "ETCDCTL_API=3 etcdctl get --prefix /fleet/assignments/ \
-        --print-value-only",
-    )?;
+    let text = cluster
+        .lab
+        .sh("h1", "ETCDCTL_API=3 etcdctl get --prefix /fleet/assignments/ --print-value-only")?;
     for line in text.lines().filter(|line| !line.is_empty()) {
         let document: Assignment = serde_json::from_str(line)?;
         all.extend(document.instances.keys().map(ToString::to_string));
@@ -124,11 +121,8 @@ fn placed(cluster: &Cluster) -> Result<Vec<String>> {
 
 /// Each assignment's key and how often it was written.
 fn assignments(cluster: &Cluster) -> Result<BTreeMap<String, u64>> {
-    let text = cluster.lab.sh(
-        "h1",
-        "ETCDCTL_API=3 etcdctl get --prefix /fleet/assignments/ -w \
-        json",
-    )?;
+    let text =
+        cluster.lab.sh("h1", "ETCDCTL_API=3 etcdctl get --prefix /fleet/assignments/ -w json")?;
     let answer: Value = serde_json::from_str(&text)?;
     let all = answer["kvs"].as_array().context("kvs")?.iter();
     all.map(|kv| {

@@ -41,8 +41,7 @@ fn a_leave_starts_no_second_copy_of_what_stops_slowly_and_without_the_store_it_s
         cluster.lab.sh(&host, "systemctl stop --no-block fleetd")?;
         let other = the_host_of(cluster, "slow.service", &|other| other != host)?;
         eprintln!(
-            "a unit that takes 3 s to stop ran elsewhere {:.1} s after the leave \
-            began",
+            "a unit that takes 3 s to stop ran elsewhere {:.1} s after the leave began",
             since.elapsed().as_secs_f64()
         );
         let lives = record::lives(&cluster.lab)?;
@@ -67,27 +66,21 @@ fn a_leave_without_the_store(cluster: &Cluster, host: &str) -> Result<()> {
     ensure!(before.len() == 1, "{before:?}");
     cluster.lab.sh("h1", "systemctl stop etcd")?;
     let state = || {
-        cluster.lab.sh(
-            host,
-            "systemctl show --property=ActiveState --value \
-        fleet-keeper fleet-guard",
-        )
+        cluster
+            .lab
+            .sh(host, "systemctl show --property=ActiveState --value fleet-keeper fleet-guard")
     };
     wait_for("the keeper to wait for the store", PATIENCE, || {
         let (state, fenced) = (state()?, cluster.running_on(host, &["fenced.service"])?);
         ensure!(
             state.split_whitespace().eq(["active", "active"]) && fenced.is_empty(),
-            "{state}, \
-            {fenced:?}"
+            "{state}, {fenced:?}"
         );
         Ok(())
     })?;
     // It tried all the time, and said so once for each thing that was wrong.
-    let warned = cluster.lab.sh(
-        host,
-        "journalctl -u fleet-keeper --output=cat --grep='runs on \
-        for'",
-    )?;
+    let warned =
+        cluster.lab.sh(host, "journalctl -u fleet-keeper --output=cat --grep='runs on for'")?;
     ensure!((1..=3).contains(&warned.lines().count()), "{warned}");
     let since = Instant::now();
     cluster.lab.sh(host, "systemctl stop fleetd.socket fleetd")?;

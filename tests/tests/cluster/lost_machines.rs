@@ -45,8 +45,7 @@ fn a_machine_that_is_cut_off_goes_on_and_stops_what_has_moved_when_it_is_back() 
         runs_elsewhere(cluster, &before, "h3", lost, &["h3"])?;
         ensure!(
             cluster.running_on("h3", WEB)? == there,
-            "h3 stopped or restarted something while \
-            it was alone"
+            "h3 stopped or restarted something while it was alone"
         );
         cluster.lab.heal("h3")?;
         let after = cluster.wait_for_exactly(WEB, &replicas("web", 6), PATIENCE)?;
@@ -78,24 +77,21 @@ fn when_most_machines_vanish_at_once_they_are_given_up_one_after_the_other_and_t
             }
         };
         let first = within(
-            "the first machine's instances to run \
-            on h1",
+            "the first machine's instances to run on h1",
             AGENT_LEASE + TAKEN_OVER + NOISE,
             lost,
             at_least(4),
         )?;
         let first_moved = Instant::now();
         let said = within(
-            "the list to say who is \
-            missing",
+            "the list to say who is missing",
             AGENT_LEASE + TAKEN_OVER + NOISE,
             lost,
             || {
                 let said = cluster.fleetctl("h1", &["list-machines"])?;
                 ensure!(
                     said.err.contains(
-                        "2 machines are missing and 1 is there: their units are \
-                moved slowly"
+                        "2 machines are missing and 1 is there: their units are moved slowly"
                     ),
                     "{said:?}"
                 );
@@ -110,24 +106,21 @@ fn when_most_machines_vanish_at_once_they_are_given_up_one_after_the_other_and_t
         // The other one's are not lost meanwhile: their time comes.
         ensure!(first.len() == 4, "{first:?}");
         within(
-            "the second machine's instances to run \
-            on h1",
+            "the second machine's instances to run on h1",
             ONE_EACH + AGENT_LEASE + TAKEN_OVER + NOISE,
             lost,
             at_least(6),
         )?;
         ensure!(
             first_moved.elapsed() + NOISE > ONE_EACH,
-            "they moved after \
-            {:?}",
+            "they moved after {:?}",
             first_moved.elapsed()
         );
         let moved = cluster.running(WEB)?;
         for ((unit, host), pid) in before.iter().filter(|((_, host), _)| host == "h1") {
             ensure!(
                 moved.get(&(unit.clone(), host.clone())) == Some(pid),
-                "{unit} on {host} had \
-                pid {pid}: {moved:?}"
+                "{unit} on {host} had pid {pid}: {moved:?}"
             );
         }
         for host in ["h2", "h3"] {
@@ -170,8 +163,7 @@ fn runs_elsewhere(
     aside: &[&str],
 ) -> Result<()> {
     let after = within(
-        "the lost instances to run \
-        elsewhere",
+        "the lost instances to run elsewhere",
         AGENT_LEASE + TAKEN_OVER + NOISE,
         since,
         || {
@@ -184,8 +176,7 @@ fn runs_elsewhere(
     for ((unit, host), pid) in before.iter().filter(|((_, host), _)| host != lost) {
         ensure!(
             after.get(&(unit.clone(), host.clone())) == Some(pid),
-            "{unit} on {host} had pid \
-            {pid}: {after:?}"
+            "{unit} on {host} had pid {pid}: {after:?}"
         );
     }
     Ok(())

@@ -68,8 +68,7 @@ fn fleet_still_works(cluster: &Cluster) -> Result<()> {
     ensure!(after.len() == before.len() + 1, "{after:?}");
     ensure!(
         before.iter().all(|(key, pid)| after.get(key) == Some(pid)),
-        "{before:?} became \
-        {after:?}"
+        "{before:?} became {after:?}"
     );
     Ok(())
 }

@@ -93,11 +93,9 @@ fn what_dies_meanwhile_is_restarted(cluster: &Cluster, before: Running) -> Resul
 
 fn one_member_may_die(cluster: &Cluster, before: &Running) -> Result<()> {
     for host in ["h1", "h2", "h3"] {
-        cluster.lab.sh(
-            host,
-            "systemctl mask --runtime --quiet etcd; systemctl kill --signal=KILL \
-            etcd",
-        )?;
+        cluster
+            .lab
+            .sh(host, "systemctl mask --runtime --quiet etcd; systemctl kill --signal=KILL etcd")?;
         // From the very machine whose own member is dead.
         wait_for("fleetctl to work with two of three members", PATIENCE, || {
             let said = cluster.fleetctl(host, &["list-machines", "--no-legend"])?;
@@ -114,8 +112,7 @@ fn one_member_may_die(cluster: &Cluster, before: &Running) -> Result<()> {
         // is back.
         cluster.lab.sh(
             host,
-            "rm /run/systemd/system/etcd.service; systemctl daemon-reload; \
-            systemctl start etcd",
+            "rm /run/systemd/system/etcd.service; systemctl daemon-reload; systemctl start etcd",
         )?;
         wait_for("the member to be back", PATIENCE, || {
             let health = cluster

@@ -27,8 +27,7 @@ fn three_machines_register_and_exactly_one_leads(cluster: &Cluster) -> Result<()
         ensure!(machines.len() == 3, "{host} sees {machines:?}");
         ensure!(
             machines.iter().filter(|machine| machine.leader).count() == 1,
-            "{host} sees \
-            {machines:?}"
+            "{host} sees {machines:?}"
         );
     }
     let table = cluster.ctl(&["list-machines", "--full"])?;
@@ -54,11 +53,7 @@ fn five_instances_spread_2_2_1(cluster: &Cluster) -> Result<()> {
     let said = cluster.ctl(&["scale", "web=5"])?;
     ensure!(
         said.lines()
-            .filter(|line| line.starts_with("Unit web@")
-                && line.contains(
-                    " launched \
-        on "
-                ))
+            .filter(|line| line.starts_with("Unit web@") && line.contains(" launched on "))
             .count()
             == 5,
         "{said}"
@@ -98,8 +93,7 @@ fn more_instances_fill_the_gaps_and_leave_the_others_alone(cluster: &Cluster) ->
     ensure!(spread(&after) == [2, 2, 2], "{after:?}");
     ensure!(
         before.iter().all(|(key, pid)| after.get(key) == Some(pid)),
-        "{before:?} became \
-        {after:?}"
+        "{before:?} became {after:?}"
     );
     Ok(())
 }
@@ -108,13 +102,8 @@ fn counts_can_be_relative_and_several(cluster: &Cluster) -> Result<()> {
     cluster.submit("api@.service", SLEEPER)?;
     let said = cluster.ctl(&["scale", "web=-3", "api=+4"])?;
     ensure!(
-        said.contains(
-            "Unit web@.service scaled from 6 \
-            to 3"
-        ) && said.contains(
-            "Unit api@.service \
-            scaled from 0 to 4"
-        ),
+        said.contains("Unit web@.service scaled from 6 to 3")
+            && said.contains("Unit api@.service scaled from 0 to 4"),
         "{said}"
     );
     cluster.wait_for_exactly(
@@ -129,13 +118,8 @@ fn counts_can_be_relative_and_several(cluster: &Cluster) -> Result<()> {
 
 fn each_template_has_a_slice_of_its_own(cluster: &Cluster) -> Result<()> {
     for ((unit, host), _) in cluster.running(&["web@*.service", "api@*.service"])? {
-        let slice = cluster.lab.sh(
-            &host,
-            &format!(
-                "systemctl show --property=Slice --value \
-            {unit}"
-            ),
-        )?;
+        let slice =
+            cluster.lab.sh(&host, &format!("systemctl show --property=Slice --value {unit}"))?;
         let expected = format!("fleet-{}.slice", unit.split('@').next().unwrap_or_default());
         ensure!(slice == expected, "{unit} is in {slice}");
     }
@@ -145,11 +129,9 @@ fn each_template_has_a_slice_of_its_own(cluster: &Cluster) -> Result<()> {
 fn a_count_of_zero_leaves_nothing(cluster: &Cluster) -> Result<()> {
     cluster.ctl(&["scale", "web=0", "api=0"])?;
     ensure!(cluster.running(&["web@*.service", "api@*.service"])?.is_empty());
-    let left = cluster.lab.sh(
-        "h1",
-        "ls /run/systemd/system /run/fleet/units | grep -E \
-        'web@|api@' || true",
-    )?;
+    let left = cluster
+        .lab
+        .sh("h1", "ls /run/systemd/system /run/fleet/units | grep -E 'web@|api@' || true")?;
     ensure!(left.is_empty(), "left on h1: {left}");
     Ok(())
 }

@@ -152,11 +152,7 @@ fn a_drain_goes_one_by_one_and_a_cordon_keeps_what_is_there(cluster: &Cluster) -
         })?;
         let said = cluster.fleetctl("h2", &["drain", "--timeout=1", &pinned[..8]])?;
         ensure!(
-            said.code == 3
-                && said.err.contains(
-                    "pin.service: no other machine can \
-            take it"
-                ),
+            said.code == 3 && said.err.contains("pin.service: no other machine can take it"),
             "{said:?}"
         );
         cluster.ctl(&["unload", "pin.service"])?;
@@ -174,8 +170,7 @@ fn a_drain_goes_one_by_one_and_a_cordon_keeps_what_is_there(cluster: &Cluster) -
     cluster.ctl(&["scale", "more=6"])?;
     ensure!(
         cluster.running_on("h1", &["more@*.service"])?.is_empty(),
-        "placed on a drained \
-        machine"
+        "placed on a drained machine"
     );
     cluster.ctl(&["uncordon", pinned])?;
     cluster.ctl(&["scale", "more=9"])?;
@@ -185,8 +180,7 @@ fn a_drain_goes_one_by_one_and_a_cordon_keeps_what_is_there(cluster: &Cluster) -
     cluster.ctl(&["scale", "more=12"])?;
     ensure!(
         cluster.running_on("h1", &["more@*.service"])? == there,
-        "a cordon moved something, \
-        or kept nothing off"
+        "a cordon moved something, or kept nothing off"
     );
     cluster.ctl(&["uncordon", pinned]).map(drop)
 }

@@ -50,8 +50,7 @@ fn changed_texts_need_one_reload_for_all(cluster: &Cluster) -> Result<()> {
         // came in two parts.
         ensure!(
             (1..=2).contains(&(after - before)),
-            "{host} reloaded {} times for ten changed \
-            units",
+            "{host} reloaded {} times for ten changed units",
             after - before
         );
     }
@@ -78,8 +77,7 @@ fn an_idle_cluster_writes_nothing(cluster: &Cluster) -> Result<()> {
         if now != revision {
             ensure!(
                 Instant::now() < settled,
-                "etcd went from revision {revision} to {now} while \
-                nothing happened"
+                "etcd went from revision {revision} to {now} while nothing happened"
             );
             (revision, since) = (now, Instant::now());
         }

@@ -56,10 +56,7 @@ fn a_oneshot_runs_once_and_is_not_repeated(cluster: &Cluster) -> Result<()> {
 fn a_scaled_oneshot_has_arrived_when_it_has_ended(cluster: &Cluster) -> Result<()> {
     cluster.submit(
         "job@.service",
-        &on_h2(
-            "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo %i \
-        >> /tmp/jobs'\n",
-        ),
+        &on_h2("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo %i >> /tmp/jobs'\n"),
     )?;
     // Each of these waits for the end, and had waited for ever.
     cluster.ctl(&["scale", "job=2"])?;
@@ -74,23 +71,20 @@ fn a_scaled_oneshot_has_arrived_when_it_has_ended(cluster: &Cluster) -> Result<(
 fn a_socket_starts_its_service_when_somebody_connects(cluster: &Cluster) -> Result<()> {
     // systemd's own proxy takes the socket over; where it leads does not matter here.
     let main = on_h2(
-        "[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd \
-        --exit-idle-time=60 127.0.0.1:9\n",
+        "[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd --exit-idle-time=60 \
+        127.0.0.1:9\n",
     );
     let path = cluster.write_unit("door.service", &main)?;
     cluster.ctl(&["load", &path])?;
     cluster.start("door.socket", &on_h2("[Socket]\nListenStream=7000\n"))?;
     ensure!(
-        state_of(cluster, "door.socket")?
-            == "active \
-        listening",
+        state_of(cluster, "door.socket")? == "active listening",
         "{}",
         state_of(cluster, "door.socket")?
     );
     ensure!(
         !cluster.running_on("h2", &["door.service"])?.contains_key("door.service"),
-        "it runs \
-        before anybody connected"
+        "it runs before anybody connected"
     );
     let address = cluster.lab.address("h2")?.to_owned();
     // Nobody answers behind the proxy; that it was started is what counts.
@@ -103,10 +97,8 @@ fn a_socket_starts_its_service_when_somebody_connects(cluster: &Cluster) -> Resu
 }
 
 fn a_timer_starts_its_service(cluster: &Cluster) -> Result<()> {
-    let service = on_h2(
-        "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo tick >> \
-        /tmp/ticks'\n",
-    );
+    let service =
+        on_h2("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo tick >> /tmp/ticks'\n");
     let path = cluster.write_unit("tick.service", &service)?;
     cluster.ctl(&["load", &path])?;
     cluster.start(
@@ -124,10 +116,7 @@ fn a_timer_starts_its_service(cluster: &Cluster) -> Result<()> {
 fn a_scaled_timer_that_does_not_remain_fires_once(cluster: &Cluster) -> Result<()> {
     let path = cluster.write_unit(
         "once.service",
-        &on_h2(
-            "[Service]\nType=oneshot\nExecStart=/bin/sh -c \
-            'echo once >> /tmp/once'\n",
-        ),
+        &on_h2("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo once >> /tmp/once'\n"),
     )?;
     cluster.ctl(&["load", &path])?;
     let timer =
@@ -152,16 +141,13 @@ fn a_scaled_timer_that_does_not_remain_fires_once(cluster: &Cluster) -> Result<(
 
 fn a_path_starts_its_service(cluster: &Cluster) -> Result<()> {
     let service = on_h2(
-        "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'rm /tmp/inbox && echo \
-        came >> /tmp/came'\n",
+        "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'rm /tmp/inbox && echo came >> /tmp/came'\n",
     );
     let path = cluster.write_unit("inbox.service", &service)?;
     cluster.ctl(&["load", &path])?;
     cluster.start("inbox.path", &on_h2("[Path]\nPathExists=/tmp/inbox\n"))?;
     ensure!(
-        state_of(cluster, "inbox.path")?
-            == "active \
-        waiting",
+        state_of(cluster, "inbox.path")? == "active waiting",
         "{}",
         state_of(cluster, "inbox.path")?
     );
@@ -176,17 +162,13 @@ fn a_path_starts_its_service(cluster: &Cluster) -> Result<()> {
 fn a_target_brings_nothing_else(cluster: &Cluster) -> Result<()> {
     cluster.start("stage.target", &on_h2("[Unit]\nDescription=A stage\n"))?;
     ensure!(
-        state_of(cluster, "stage.target")?
-            == "active \
-        active",
+        state_of(cluster, "stage.target")? == "active active",
         "{}",
         state_of(cluster, "stage.target")?
     );
     cluster.ctl(&["stop", "stage.target"])?;
     ensure!(
-        state_of(cluster, "stage.target")?
-            == "inactive \
-        dead",
+        state_of(cluster, "stage.target")? == "inactive dead",
         "{}",
         state_of(cluster, "stage.target")?
     );
@@ -213,11 +195,7 @@ fn an_installed_unit_is_enabled_while_it_is_loaded(cluster: &Cluster) -> Result<
             .write_unit("greedy.service", &on_h2(&format!("{SLEEPER}\n[Install]\n{line}\n")))?;
         let said = cluster.fleetctl("h1", &["start", &path])?;
         ensure!(
-            said.code == 1
-                && said.err.contains(&format!(
-                    "{line}: this machine \
-            has a"
-                )),
+            said.code == 1 && said.err.contains(&format!("{line}: this machine has a")),
             "{said:?}"
         );
         cluster.ctl(&["destroy", "greedy.service"])?;
@@ -228,8 +206,7 @@ fn an_installed_unit_is_enabled_while_it_is_loaded(cluster: &Cluster) -> Result<
     wait_for("the link to go", PATIENCE, || {
         let left = cluster.lab.sh(
             "h2",
-            "ls -d /run/systemd/system/night* \
-            /run/systemd/system/*/night* 2>/dev/null || true",
+            "ls -d /run/systemd/system/night* /run/systemd/system/*/night* 2>/dev/null || true",
         )?;
         ensure!(left.is_empty(), "{left}");
         Ok(())
@@ -266,10 +243,8 @@ fn an_instance_can_be_started_by_name(cluster: &Cluster) -> Result<()> {
     cluster.ctl(&["submit", &template])?;
     let said = cluster.ctl(&["start", "named@blue.service", "named@green"])?;
     ensure!(
-        said.contains(
-            "Unit named@blue.service \
-            launched on"
-        ) && said.contains("Unit named@green.service launched on"),
+        said.contains("Unit named@blue.service launched on")
+            && said.contains("Unit named@green.service launched on"),
         "{said}"
     );
     ensure!(cluster.ctl(&["journal", "--output=cat", "named@blue"])?.contains("I am blue"));
@@ -286,9 +261,7 @@ fn a_path_and_its_service_start_in_one_command(cluster: &Cluster) -> Result<()> 
     let service = cluster.write_unit("post.service", service)?;
     cluster.ctl(&["start", &path, &service])?;
     ensure!(
-        state_of(cluster, "post.path")?
-            == "active \
-        waiting",
+        state_of(cluster, "post.path")? == "active waiting",
         "{}",
         state_of(cluster, "post.path")?
     );
@@ -305,11 +278,7 @@ fn a_start_that_a_dependency_keeps_from_happening_fails_and_is_tried_again(
     let app = cluster.write_unit("app.service", &on_h2(&app))?;
     let said = cluster.fleetctl("h1", &["start", &app])?;
     ensure!(
-        said.code == 1
-            && said.err.contains(
-                "a dependency job failed \
-        (dependency)"
-            ),
+        said.code == 1 && said.err.contains("a dependency job failed (dependency)"),
         "{said:?}"
     );
     cluster.lab.sh("h2", "touch /tmp/mended")?;
@@ -348,19 +317,15 @@ fn a_sidekick_comes_back_with_its_main_unit(cluster: &Cluster) -> Result<()> {
             .into_iter()
             .find(|state| state.name == "call.service")
             .context("its state")?;
-        let waits = state.message.as_deref().is_some_and(|message| {
-            message.contains(
-                "again when \
-            main.service is up",
-            )
-        });
+        let waits = state
+            .message
+            .as_deref()
+            .is_some_and(|message| message.contains("again when main.service is up"));
         ensure!(state.systemd_active_state == "inactive" && waits, "{state:?}");
         Ok(())
     })?;
     ensure!(
-        state_of(cluster, "main.service")?
-            == "inactive \
-        dead",
+        state_of(cluster, "main.service")? == "inactive dead",
         "{}",
         state_of(cluster, "main.service")?
     );
@@ -377,10 +342,7 @@ fn what_isolate_stops_comes_back(cluster: &Cluster) -> Result<()> {
     let (up, ended) = (&["main.service", "call.service"], &["ended.service"]);
     cluster.start(
         "ended.service",
-        &on_h2(
-            "[Service]\nExecStart=/bin/sh -c 'echo ran >> \
-        /tmp/ended'\n",
-        ),
+        &on_h2("[Service]\nExecStart=/bin/sh -c 'echo ran >> /tmp/ended'\n"),
     )?;
     let before = cluster.running_on("h2", up)?;
     cluster.lab.sh("h2", "systemctl isolate multi-user.target")?;
@@ -409,21 +371,13 @@ fn a_unit_of_the_hosts_own_is_refused_and_never_overwritten(cluster: &Cluster) -
         let path = cluster.write_unit(name, &on_h2(SLEEPER))?;
         let said = cluster.fleetctl("h1", &["start", &path])?;
         ensure!(
-            said.code == 1
-                && said.err.contains(
-                    "of its \
-            own"
-                )
-                && said.err.contains(place),
+            said.code == 1 && said.err.contains("of its own") && said.err.contains(place),
             "{said:?}"
         );
         let state =
             cluster.states()?.into_iter().find(|state| state.name == name).context("its state")?;
         ensure!(
-            state.message.as_deref().is_some_and(|message| message.contains(
-                "of its \
-            own"
-            )),
+            state.message.as_deref().is_some_and(|message| message.contains("of its own")),
             "{state:?}"
         );
         // Taking it away again must not take away the host's.
@@ -447,8 +401,7 @@ fn a_name_that_the_host_takes_over_later_is_left_to_it(cluster: &Cluster) -> Res
     cluster.write(
         "h2",
         "/etc/systemd/system/later.service",
-        "[Service]\nExecStart=/bin/sleep \
-        54321\n",
+        "[Service]\nExecStart=/bin/sleep 54321\n",
     )?;
     cluster.lab.sh("h2", "systemctl daemon-reload; systemctl restart later.service")?;
     let before = cluster.running_on("h2", &["later.service"])?;
@@ -456,11 +409,7 @@ fn a_name_that_the_host_takes_over_later_is_left_to_it(cluster: &Cluster) -> Res
         cluster.write_unit("later.service", &on_h2("[Service]\nExecStart=/bin/sleep 1d\n"))?;
     let said = cluster.fleetctl("h1", &["start", "--replace", &path])?;
     ensure!(
-        said.code == 1
-            && said.err.contains(
-                "of its own \
-        (/etc/systemd/system/later.service)"
-            ),
+        said.code == 1 && said.err.contains("of its own (/etc/systemd/system/later.service)"),
         "{said:?}"
     );
     cluster.ctl(&["destroy", "later.service"])?;
@@ -482,8 +431,7 @@ fn what_systemd_cannot_run_is_told_in_its_own_words(cluster: &Cluster) -> Result
         ("ExecStart=/no/such", "/no/such: No such file or directory"),
         (
             "EnvironmentFile=/no/such\nExecStart=/bin/true",
-            "Failed to load environment files: No \
-            such file or directory",
+            "Failed to load environment files: No such file or directory",
         ),
     ] {
         for kind in ["simple", "exec"] {
@@ -518,21 +466,16 @@ fn what_fleet_keeps_is_roots_alone_and_unit_files_are_for_all_whatever_the_umask
         '[Service]\\nUMask=0077\\n' > /etc/systemd/system/fleetd.service.d/umask.conf";
     // As an older fleetd left it.
     let old = "chmod -R u=rwX,go=rX /var/lib/fleet; chmod 755 /var/lib/fleet";
-    cluster.lab.sh(
-        "h2",
-        &format!(
-            "{umask}; {old}; systemctl daemon-reload; systemctl restart \
-        fleetd"
-        ),
-    )?;
+    cluster
+        .lab
+        .sh("h2", &format!("{umask}; {old}; systemctl daemon-reload; systemctl restart fleetd"))?;
     cluster.wait_until_ready()?;
     cluster.start("seen.service", &on_h2(SLEEPER))?;
     let open = cluster.lab.sh("h2", "find /var/lib/fleet -perm /077")?;
     ensure!(open.is_empty(), "others may read {open}");
     let modes = cluster.lab.sh(
         "h2",
-        "cd /run/systemd/system && stat -c %a seen.service \
-        seen.service.d seen.service.d/*",
+        "cd /run/systemd/system && stat -c %a seen.service seen.service.d seen.service.d/*",
     )?;
     ensure!(modes == "644\n755\n644", "{modes}");
     cluster.ctl(&["destroy", "seen.service"])?;
@@ -557,17 +500,13 @@ fn a_unit_that_systemd_does_not_stop_is_told_and_holds_up_no_leave(
     let said = cluster.fleetctl("h1", &["destroy", "stays.service"])?;
     ensure!(
         said.code == 1
-            && said.err.contains(
-                "Operation \
-        refused"
-            )
+            && said.err.contains("Operation refused")
             && said.err.contains("systemctl kill"),
         "{said:?}"
     );
     ensure!(
         cluster.ctl(&["list-units"])?.contains("stays.service"),
-        "it is in the list until it \
-        has stopped"
+        "it is in the list until it has stopped"
     );
     let since = std::time::Instant::now();
     cluster.lab.sh("h2", "systemctl stop fleetd.socket fleetd")?;
@@ -576,8 +515,8 @@ fn a_unit_that_systemd_does_not_stop_is_told_and_holds_up_no_leave(
     ensure!(log.contains("1 unit runs on here"), "{log}");
     cluster.lab.sh(
         "h2",
-        "rm -r /etc/systemd/system/stays.service.d; systemctl daemon-reload; systemctl \
-            start fleetd.socket fleetd",
+        "rm -r /etc/systemd/system/stays.service.d; systemctl daemon-reload; systemctl start \
+        fleetd.socket fleetd",
     )?;
     cluster.wait_until_ready()?;
     cluster.start("next.service", &on_h2(SLEEPER))?;

@@ -41,10 +41,7 @@ async fn old_events_go_when_there_are_too_many() {
     }
     let told = cluster.told(0).await;
     assert!(
-        told.ends_with(
-            "placed web@1.service on a: fewest units of the machines that \
-        fit"
-        ),
+        told.ends_with("placed web@1.service on a: fewest units of the machines that fit"),
         "{told}"
     );
     assert!(cluster.events().await.len() > MAX_EVENTS / 2);

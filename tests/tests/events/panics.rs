@@ -31,8 +31,7 @@ async fn an_engine_that_panicked_leads_again() {
     while cluster.mirror().await.cluster().snapshot.assignments.is_empty() {
         assert!(
             begin.elapsed() < Duration::from_secs(60),
-            "nothing was placed; panics: \
-            {metrics:?}"
+            "nothing was placed; panics: {metrics:?}"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

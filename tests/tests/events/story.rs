@@ -71,8 +71,7 @@ async fn a_clusters_story_is_told_with_reasons_and_once() {
     assert!(events.iter().all(|event| event.left_out == 0 && event.term > 0));
     assert!(
         events.is_sorted_by_key(|event| (event.term, event.id.clone())),
-        "they are named in \
-        order"
+        "they are named in order"
     );
     assert!(
         events

@@ -62,23 +62,18 @@ async fn a_plan_that_takes_longer_than_the_leaders_lease_loses_no_lease() {
     let running = tokio::spawn(engine.run(stop.clone()));
     until("somebody leads", async || cluster.mirror().await.cluster().leader.is_some()).await;
     let term = cluster.mirror().await.cluster().term;
-    until(
-        "the lease is renewed while the plan takes \
-        long",
-        async || renewals.load(SeqCst) >= RENEWALS,
-    )
+    until("the lease is renewed while the plan takes long", async || {
+        renewals.load(SeqCst) >= RENEWALS
+    })
     .await;
     assert!(
         cluster.mirror().await.cluster().snapshot.assignments.is_empty(),
-        "the plan was not \
-        held up"
+        "the plan was not held up"
     );
     drop(go);
-    until(
-        "the unit is \
-        placed",
-        async || !cluster.mirror().await.cluster().snapshot.assignments.is_empty(),
-    )
+    until("the unit is placed", async || {
+        !cluster.mirror().await.cluster().snapshot.assignments.is_empty()
+    })
     .await;
     assert_eq!(cluster.mirror().await.cluster().term, term, "the same leader in the same term");
     stop.cancel();
@@ -98,8 +93,7 @@ async fn who_waits_is_told_that_no_machine_fits_when_machines_have_had_their_tim
         .submit(
             "ssd.service",
             None,
-            "[Service]\nExecStart=/bin/sleep \
-        1d\n[X-Fleet]\nMachineMetadata=disk=ssd\n",
+            "[Service]\nExecStart=/bin/sleep 1d\n[X-Fleet]\nMachineMetadata=disk=ssd\n",
         )
         .await;
     let told = cluster.events().await.len();
@@ -125,10 +119,7 @@ async fn who_waits_is_told_that_no_machine_fits_when_machines_have_had_their_tim
     leader.tick(&cluster).await.unwrap();
     assert_eq!(said().await, ["lacks the metadata disk=ssd"]);
     assert!(
-        cluster.told(told).await.contains(
-            "no machine can run \
-        ssd.service"
-        ),
+        cluster.told(told).await.contains("no machine can run ssd.service"),
         "{}",
         cluster.told(told).await
     );

@@ -24,50 +24,18 @@ fn no_workload_notices_what_happens_to_fleetd_the_bus_or_systemd() -> Result<()>
             everywhere(cluster, "systemctl kill --kill-whom=main -s KILL fleetd")
         })?;
         trial.unnoticed("a leader and an agent that hang", a_leader_and_an_agent_hang)?;
-        trial.unnoticed(
-            "a restart of \
-            D-Bus",
-            |cluster| {
-                everywhere(
-                    cluster,
-                    "systemctl restart \
-            dbus.service",
-                )
-            },
-        )?;
-        trial.unnoticed(
-            "a restart of \
-            journald",
-            |cluster| {
-                everywhere(
-                    cluster,
-                    "systemctl restart \
-            systemd-journald.service",
-                )
-            },
-        )?;
-        trial.unnoticed(
-            "a re-execution of \
-            systemd",
-            |cluster| {
-                everywhere(
-                    cluster,
-                    "systemctl \
-            daemon-reexec",
-                )
-            },
-        )?;
-        trial.unnoticed(
-            "a restart of every \
-            keeper",
-            |cluster| {
-                everywhere(
-                    cluster,
-                    "systemctl \
-            restart fleet-keeper",
-                )
-            },
-        )?;
+        trial.unnoticed("a restart of D-Bus", |cluster| {
+            everywhere(cluster, "systemctl restart dbus.service")
+        })?;
+        trial.unnoticed("a restart of journald", |cluster| {
+            everywhere(cluster, "systemctl restart systemd-journald.service")
+        })?;
+        trial.unnoticed("a re-execution of systemd", |cluster| {
+            everywhere(cluster, "systemctl daemon-reexec")
+        })?;
+        trial.unnoticed("a restart of every keeper", |cluster| {
+            everywhere(cluster, "systemctl restart fleet-keeper")
+        })?;
         trial.unnoticed("kill -9 of every keeper", |cluster| {
             everywhere(cluster, "systemctl kill --kill-whom=main -s KILL fleet-keeper")
         })?;
@@ -75,11 +43,9 @@ fn no_workload_notices_what_happens_to_fleetd_the_bus_or_systemd() -> Result<()>
         trial.unnoticed_by_the_unfenced("kill -9 of every guard", |cluster| {
             everywhere(cluster, "systemctl kill --kill-whom=main -s KILL fleet-guard")
         })?;
-        trial.unnoticed_by_the_unfenced(
-            "guards that \
-            hang",
-            |cluster| all_hang(cluster, "fleet-guard"),
-        )?;
+        trial.unnoticed_by_the_unfenced("guards that hang", |cluster| {
+            all_hang(cluster, "fleet-guard")
+        })?;
         goes_on(&trial)
     })
 }
@@ -175,20 +141,15 @@ fn pid(cluster: &Cluster, host: &str, service: &str) -> Result<String> {
 
 /// Nobody waits for a real etcd to fill up: the alarm is what counts, and any member may raise it.
 fn etcd_is_full(cluster: &Cluster) -> Result<()> {
-    let status: Value = serde_json::from_str(&cluster.lab.sh(
-        "h1",
-        "ETCDCTL_API=3 etcdctl \
-        endpoint status -w json",
-    )?)?;
+    let status: Value = serde_json::from_str(
+        &cluster.lab.sh("h1", "ETCDCTL_API=3 etcdctl endpoint status -w json")?,
+    )?;
     let member = status[0]["Status"]["header"]["member_id"].as_u64().context("the member's id")?;
     let raise =
         format!("{{\"action\":\"ACTIVATE\",\"memberID\":\"{member}\",\"alarm\":\"NOSPACE\"}}");
     cluster.lab.sh(
         "h1",
-        &format!(
-            "curl -sS --fail -d '{raise}' \
-        http://127.0.0.1:2379/v3/maintenance/alarm"
-        ),
+        &format!("curl -sS --fail -d '{raise}' http://127.0.0.1:2379/v3/maintenance/alarm"),
     )?;
     let said = cluster.fleetctl("h1", &["scale", "--no-block", "web=1"])?;
     ensure!(said.code == 1 && said.err.contains("NOSPACE"), "{said:?}");
@@ -210,10 +171,9 @@ fn two_members_are_away(cluster: &Cluster) -> Result<()> {
 /// How long the store is away: `FLEET_TEST_OUTAGE_S`, by default longer than all leases.
 fn outage() -> Result<Duration> {
     match std::env::var("FLEET_TEST_OUTAGE_S") {
-        Ok(seconds) => Ok(Duration::from_secs(seconds.parse().context(
-            "FLEET_TEST_OUTAGE_S, in \
-            seconds",
-        )?)),
+        Ok(seconds) => {
+            Ok(Duration::from_secs(seconds.parse().context("FLEET_TEST_OUTAGE_S, in seconds")?))
+        }
         Err(_) => Ok(LONG),
     }
 }

@@ -36,8 +36,7 @@ fn is_cut(
         here.into_iter().partition(|life| is_fenced(life));
     anyhow::ensure!(
         !fenced.is_empty() && !unfenced.is_empty(),
-        "nothing to see on {host}: \
-        {before:?}"
+        "nothing to see on {host}: {before:?}"
     );
     cut(trial.cluster)?;
     trial.wait_for_end(fenced.iter().copied()).context(what.to_owned())?;
@@ -51,8 +50,7 @@ fn is_cut(
     let now = trial.alive()?;
     let stopped = fenced.iter().filter(|life| !now.iter().any(|other| other.is(life))).count();
     eprintln!(
-        "{what}: of {} fenced units elsewhere {stopped} were stopped with the \
-        store",
+        "{what}: of {} fenced units elsewhere {stopped} were stopped with the store",
         fenced.len()
     );
     trial.judge(what)?;

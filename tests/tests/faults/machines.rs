@@ -25,10 +25,11 @@ fn the_count_is_back_after_any_machine_is_lost_and_nothing_runs_twice_when_it_re
         for (lost, leader_dies) in [(&follower, true), (&leader, false)] {
             cluster.lead_store_from(lost)?;
             let before = trial.alive()?;
-            let witness = cluster.hosts().into_iter().find(|host| host != lost).context(
-                "a host \
-                that stays",
-            )?;
+            let witness = cluster
+                .hosts()
+                .into_iter()
+                .find(|host| host != lost)
+                .context("a host that stays")?;
             let term = cluster.store_term(&witness)?;
             let begin = Instant::now();
             cluster.lab.kill(lost)?;
@@ -39,13 +40,11 @@ fn the_count_is_back_after_any_machine_is_lost_and_nothing_runs_twice_when_it_re
                 // busy machine, the lease itself may be what ends first (decision 18, "Costs"); the
                 // count was back in time all the same.
                 elections => eprintln!(
-                    "{lost} lost: etcd held {elections} elections, so nobody \
-                    need be overdue"
+                    "{lost} lost: etcd held {elections} elections, so nobody need be overdue"
                 ),
             }
             eprintln!(
-                "{lost} lost: the unfenced count was back after \
-                {:.1} s",
+                "{lost} lost: the unfenced count was back after {:.1} s",
                 begin.elapsed().as_secs_f64()
             );
             if leader_dies {
@@ -88,8 +87,7 @@ fn without_the_stores_majority_the_third_machine_goes_on_and_a_boot_starts_what_
         cluster.lab.kill("h3")?;
         cluster.lab.boot("h3")?;
         let booted = fleet_tests::lab::wait_for(
-            "what is not fenced to start without a \
-            store",
+            "what is not fenced to start without a store",
             PATIENCE,
             || {
                 let alive = trial.alive()?;

@@ -65,8 +65,7 @@ impl Trial<'_> {
         let alive = trial.wait_for_count(PATIENCE)?;
         ensure!(
             alive.iter().all(|life| life.token.is_some() == is_fenced(life)),
-            "who has a \
-            token? {alive:?}"
+            "who has a token? {alive:?}"
         );
         Ok(trial)
     }
@@ -83,11 +82,7 @@ impl Trial<'_> {
         fault(self.cluster).with_context(|| what.to_owned())?;
         self.cluster.wait_until_ready()?;
         self.quiet(&before).with_context(|| {
-            format!(
-                "{what}, which began {:.1} s \
-            ago",
-                begin.elapsed().as_secs_f64()
-            )
+            format!("{what}, which began {:.1} s ago", begin.elapsed().as_secs_f64())
         })?;
         self.none_paused(&before, start).with_context(|| what.to_owned())?;
         self.judge(what)
@@ -218,14 +213,12 @@ impl Trial<'_> {
         lives.retain(is_fenced);
         ensure!(
             record::overlaps(&lives).is_empty(),
-            "{what}: two copies at once: \
-            {:?}",
+            "{what}: two copies at once: {:?}",
             record::overlaps(&lives)
         );
         ensure!(
             record::lower_tokens(&lives).is_empty(),
-            "{what}: \
-            {:?}",
+            "{what}: {:?}",
             record::lower_tokens(&lives)
         );
         eprintln!("{what}: {} lives of fenced units so far, none beside another", lives.len());

@@ -33,10 +33,7 @@ fn while_machines_are_upgraded_one_by_one_nothing_stops_and_either_version_leads
                 let handed = cluster.lab.hand(host, program, &programs.join(program))?;
                 cluster.lab.sh(
                     host,
-                    &format!(
-                        "cp {handed} /usr/bin/next && mv /usr/bin/next \
-                    /usr/bin/{program}"
-                    ),
+                    &format!("cp {handed} /usr/bin/next && mv /usr/bin/next /usr/bin/{program}"),
                 )?;
             }
             cluster.lab.sh(host, "systemctl restart fleetd fleet-keeper")?;
@@ -46,11 +43,9 @@ fn while_machines_are_upgraded_one_by_one_nothing_stops_and_either_version_leads
                     a_later_version_writes(
                         cluster,
                         if *version == new {
-                            "while the new one \
-                            leads"
+                            "while the new one leads"
                         } else {
-                            "while the old \
-                            one leads"
+                            "while the old one leads"
                         },
                     )?;
                 }

@@ -110,8 +110,7 @@ impl Fleetd {
             }
             assert!(
                 Instant::now() < deadline,
-                "{what}: the last answer is \
-                {said:?}; {}",
+                "{what}: the last answer is {said:?}; {}",
                 self.log()
             );
             tokio::time::sleep(LOOK).await;

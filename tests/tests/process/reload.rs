@@ -31,8 +31,7 @@ async fn a_new_password_for_etcd_is_taken() {
 
     let config = |password: &str| {
         format!(
-            "etcd_servers = [{:?}]\netcd_username = \"fleet\"\netcd_password = \
-            \"{password}\"\n",
+            "etcd_servers = [{:?}]\netcd_username = \"fleet\"\netcd_password = \"{password}\"\n",
             etcd.url()
         )
     };
@@ -46,11 +45,8 @@ async fn a_new_password_for_etcd_is_taken() {
     fleetd.reload(&config("second"));
     fleetd.until("etcd takes the new password", |said| *said == Ok(vec![true])).await;
     assert!(fleetd.log().contains(RELOADED), "{}", fleetd.log());
-    let words = format!(
-        "Reloading configuration \
-        from {}",
-        fleetd.path().join("fleetd.conf").display()
-    );
+    let words =
+        format!("Reloading configuration from {}", fleetd.path().join("fleetd.conf").display());
     assert!(fleetd.log().contains(&words), "{}", fleetd.log());
 }
 

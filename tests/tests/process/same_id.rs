@@ -13,10 +13,8 @@ async fn a_second_fleetd_with_the_id_of_one_that_lives_is_refused_and_both_say_s
     let second = Fleetd::start(tempfile::tempdir().unwrap(), &config);
     let refused = |said: &Result<Vec<bool>, String>| {
         let words = [
-            "fleet server unable to communicate with \
-            etcd",
-            "another fleetd has this \
-            machine's id",
+            "fleet server unable to communicate with etcd",
+            "another fleetd has this machine's id",
         ];
         said.as_ref().is_err_and(|problem| words.iter().all(|words| problem.contains(words)))
     };

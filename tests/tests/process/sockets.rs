@@ -48,8 +48,7 @@ async fn a_socket_on_loopback_is_for_every_user_of_the_machine_so_it_must_be_ins
         .unwrap();
     assert_eq!(answer.status(), 200, "{}", fleetd.log());
     let warned = format!(
-        "listening on http://{address}, insecure: every user and every program \
-        of this machine"
+        "listening on http://{address}, insecure: every user and every program of this machine"
     );
     assert!(fleetd.log().contains(&warned), "{}", fleetd.log());
 }
@@ -73,11 +72,7 @@ async fn a_socket_that_others_reach_is_refused_unless_it_is_named_or_insecure_on
     assert_eq!(answer.status(), 200, "{}", fleetd.log());
     // It is this machine's API for the others, too.
     fleetd
-        .until_said(&format!(
-            "other machines reach the API at \
-        http://10.0.0.7:{}",
-            address.port()
-        ))
+        .until_said(&format!("other machines reach the API at http://10.0.0.7:{}", address.port()))
         .await;
 }
 
@@ -134,8 +129,7 @@ async fn a_socket_that_listen_names_with_https_asks_for_certificates() {
     assert_eq!(
         fleetd.log().matches("listening on").count(),
         1,
-        "it is not bound \
-        twice: {}",
+        "it is not bound twice: {}",
         fleetd.log()
     );
 }

@@ -126,16 +126,7 @@ async fn a_machine_s_address_that_is_none_is_named_and_not_taken() {
     let said: Vec<&str> = addresses.clone().map(|problem| problem.problem.as_str()).collect();
     assert_eq!(
         said,
-        [
-            format!(
-                "\"-oProxyCommand=x\" \
-        {counts}"
-            ),
-            format!(
-                "\"http://u@h:1/\" \
-        {counts}"
-            )
-        ]
+        [format!("\"-oProxyCommand=x\" {counts}"), format!("\"http://u@h:1/\" {counts}")]
     );
     assert!(addresses.clone().all(|problem| !problem.harms), "the machine is there all the same");
     let mirror = store.read_all().await.unwrap();

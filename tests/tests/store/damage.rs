@@ -61,8 +61,7 @@ impl Sample {
                 for part in [
                     path.display().to_string().as_str(),
                     "damaged",
-                    "restore a \
-                    copy",
+                    "restore a copy",
                     "move it away to start empty",
                 ] {
                     assert!(text.contains(part), "{how}: {text}");
@@ -107,11 +106,7 @@ async fn a_file_cut_short_anywhere_is_refused_or_whole() {
             let opened = sample
                 .opens(
                     &sample.sound[..length],
-                    &format!(
-                        "cut at {length} \
-                of {}",
-                        sample.sound.len()
-                    ),
+                    &format!("cut at {length} of {}", sample.sound.len()),
                 )
                 .await;
             refused += usize::from(!opened);
@@ -130,17 +125,8 @@ async fn a_block_that_is_zero_or_noise_anywhere_is_refused_or_does_no_harm() {
                 let mut damaged = sample.sound.clone();
                 let end = (start + BLOCK).min(damaged.len());
                 damaged[start..end].fill(fill);
-                refused += usize::from(
-                    !sample
-                        .opens(
-                            &damaged,
-                            &format!(
-                                "{kind} from \
-                    {start}"
-                            ),
-                        )
-                        .await,
-                );
+                refused +=
+                    usize::from(!sample.opens(&damaged, &format!("{kind} from {start}")).await);
             }
         }
         assert!(refused > 30, "{refused}");
@@ -169,17 +155,8 @@ async fn a_block_that_was_torn_between_old_and_new_is_refused_or_does_no_harm() 
                 refused += usize::from(!sample.opens(&damaged, &format!("torn at {cut}")).await);
                 let mut damaged = sample.sound.clone();
                 damaged[start..cut].copy_from_slice(&sample.earlier[start..cut]);
-                refused += usize::from(
-                    !sample
-                        .opens(
-                            &damaged,
-                            &format!(
-                                "torn before \
-                    {cut}"
-                            ),
-                        )
-                        .await,
-                );
+                refused +=
+                    usize::from(!sample.opens(&damaged, &format!("torn before {cut}")).await);
             }
         }
         assert!(refused > 0);
@@ -204,8 +181,7 @@ fn a_full_disk_refuses_by_name_and_the_file_opens_with_every_acknowledged_write(
     let folder = tempfile::tempdir().unwrap();
     // A disk of its own, in a mount namespace that ends with the child.
     let script = format!(
-        "mount -t tmpfs -o size=3m tmpfs '{}' && exec \"$0\" \
-        \"$@\"",
+        "mount -t tmpfs -o size=3m tmpfs '{}' && exec \"$0\" \"$@\"",
         folder.path().display()
     );
     let output = Command::new("unshare")
@@ -227,10 +203,8 @@ fn a_full_disk_refuses_by_name_and_the_file_opens_with_every_acknowledged_write(
 #[ignore = "the child of \
     a_full_disk_refuses_by_name_and_the_file_opens_with_every_acknowledged_write"]
 async fn child_on_a_disk_that_gets_full() {
-    let folder = PathBuf::from(std::env::var_os(CHILD_FOLDER).expect(
-        "run by the test, not by \
-        hand",
-    ));
+    let folder =
+        PathBuf::from(std::env::var_os(CHILD_FOLDER).expect("run by the test, not by hand"));
     let path = folder.join("store");
     for round in 0..3 {
         let mut acknowledged = BTreeMap::new();
@@ -245,10 +219,8 @@ async fn child_on_a_disk_that_gets_full() {
         };
         for part in [
             path.display().to_string().as_str(),
-            "No space left on \
-            device",
-            "look at the \
-            disk, then restart fleetd",
+            "No space left on device",
+            "look at the disk, then restart fleetd",
         ] {
             assert!(refused.contains(part), "{refused}");
         }
@@ -256,12 +228,8 @@ async fn child_on_a_disk_that_gets_full() {
         assert!(kv.range("").await.unwrap().kvs.len() >= acknowledged.len());
         kv.close().await;
         // A person makes room; there was a whole file beside it.
-        let kv = EmbeddedKv::open(&path).await.unwrap_or_else(|error| {
-            panic!(
-                "round {round}: \
-            {error}"
-            )
-        });
+        let kv =
+            EmbeddedKv::open(&path).await.unwrap_or_else(|error| panic!("round {round}: {error}"));
         let stored: BTreeMap<String, Vec<u8>> =
             kv.range("").await.unwrap().kvs.into_iter().map(|kv| (kv.key, kv.value)).collect();
         assert!(

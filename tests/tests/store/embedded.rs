@@ -112,11 +112,7 @@ async fn a_second_opener_is_refused() {
     let first = open(&path).await;
     let problem = EmbeddedKv::open(&path).await.err().unwrap().to_string();
     assert!(
-        problem.contains(&format!(
-            "{} is in use by another \
-        fleetd",
-            path.display()
-        )),
+        problem.contains(&format!("{} is in use by another fleetd", path.display())),
         "{problem}"
     );
     first.close().await;
@@ -131,11 +127,7 @@ async fn a_file_that_is_no_store_is_refused_and_left_alone() {
         std::fs::write(&path, &garbage).unwrap();
         let problem = EmbeddedKv::open(&path).await.err().unwrap().to_string();
         assert!(
-            problem.contains(&format!(
-                "{} is not a fleet store, or is \
-            damaged",
-                path.display()
-            )),
+            problem.contains(&format!("{} is not a fleet store, or is damaged", path.display())),
             "{problem}"
         );
         assert_eq!(std::fs::read(&path).unwrap(), garbage);

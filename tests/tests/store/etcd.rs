@@ -86,8 +86,7 @@ async fn an_etcd_that_hangs_is_unavailable_in_time_and_found_again() {
     assert_unavailable(kv.keep_alive(lease).await);
     assert!(
         asked.elapsed() < Duration::from_secs(6),
-        "two calls of 2 s took \
-        {:?}",
+        "two calls of 2 s took {:?}",
         asked.elapsed()
     );
     assert_unavailable(next(&mut watch).await);

@@ -102,14 +102,12 @@ async fn what_a_machine_left_is_given_up_once_its_keeper_or_the_leader_says_so(
     store.leave(&id, registration).await.unwrap();
     assert!(
         !store.is_given_up(&id, None).await.unwrap(),
-        "what is fenced may still be ending \
-        there"
+        "what is fenced may still be ending there"
     );
     assert!(!store.is_given_up(&id, Some(life - 1)).await.unwrap());
     assert!(
         store.is_given_up(&id, Some(life)).await.unwrap(),
-        "it is this host's own keeper that \
-        has the place"
+        "it is this host's own keeper that has the place"
     );
     store.release_keeper(&id, life, &fence(), keepers).await.unwrap();
     assert!(store.is_given_up(&id, None).await.unwrap());
@@ -153,8 +151,7 @@ async fn a_guarded_document_is_written_only_while_the_keeper_stays_away(store: S
     assert_eq!(
         seen.cluster().snapshot.assignments.len(),
         0,
-        "what builds on a guarded document \
-        is not written before it"
+        "what builds on a guarded document is not written before it"
     );
     let life = seen.cluster().snapshot.keepers["a"].life;
     plan.guards.insert(MachineId::new("a"), life);

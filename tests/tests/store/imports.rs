@@ -130,8 +130,7 @@ async fn nobody_else_writes_units_while_an_import_has_the_lock(store: Store, p: 
     assert!(conflict(typed.put_settings(&MachineId::new("m1"), &Settings::default(), None).await));
     assert!(
         matches!(typed.lock_units().await, Err(StoreError::Conflict(_))),
-        "one import at a \
-        time"
+        "one import at a time"
     );
     typed.unlock_units(lock).await.expect("unlocked");
     let revision = typed.put_unit(&record, None, true).await.expect("a write");

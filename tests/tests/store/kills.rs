@@ -76,8 +76,7 @@ fn kill_again_and_again(path: &Path, file: u32) -> u64 {
                     // One more may have been under way, and on the disk before it was acknowledged.
                     assert!(
                         value == known || value == known + 1,
-                        "round {round}: {key} is \
-                        {value}, acknowledged was {known}"
+                        "round {round}: {key} is {value}, acknowledged was {known}"
                     );
                     acknowledged.insert(key.to_string(), value);
                 }

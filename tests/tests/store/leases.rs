@@ -78,8 +78,7 @@ async fn a_lease_tells_its_time_and_what_is_left_of_it(store: Store, key: String
             // too long.
             assert!(
                 time.left >= granted.saturating_sub(renewed.elapsed()),
-                "{time:?} after \
-                {:?}",
+                "{time:?} after {:?}",
                 renewed.elapsed()
             );
             assert!(

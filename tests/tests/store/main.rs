@@ -96,14 +96,8 @@ pub(crate) async fn now(store: &Store) -> i64 {
 pub(crate) async fn next(watch: &mut WatchStream) -> Result<WatchBatch, StoreError> {
     timeout(PATIENCE, watch.recv())
         .await
-        .expect(
-            "nothing came from the \
-        watch",
-        )
-        .expect(
-            "the watch \
-        ended without an error",
-        )
+        .expect("nothing came from the watch")
+        .expect("the watch ended without an error")
 }
 
 /// A batch as text: `7: +a=x -b`.

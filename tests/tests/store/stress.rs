@@ -49,8 +49,7 @@ async fn a_full_etcd_is_said_by_name_costs_no_lease_and_works_again_after_disarm
         let kept = kv.range("fill-").await.unwrap().kvs.len();
         assert!(
             (written..=written + 1).contains(&kept),
-            "{written} were acknowledged and {kept} \
-            are there"
+            "{written} were acknowledged and {kept} are there"
         );
         let mut watch = kv.watch("", last).await.unwrap();
         next(&mut watch).await.unwrap();
@@ -120,8 +119,7 @@ async fn a_slow_leader_is_waited_for_and_a_late_answer_is_never_taken_for_a_fail
         assert_eq!(
             direct.get("a").await.unwrap().0.unwrap().value,
             b"2",
-            "it was applied all the \
-            same"
+            "it was applied all the same"
         );
         // Whoever looks again sees it, and the same write cannot be applied twice.
         slow.delay(Duration::ZERO);
@@ -173,15 +171,13 @@ async fn ten_thousand_keys_of_somebody_else_are_neither_read_nor_watched_and_slo
         assert!(after.corrupt().is_empty());
         assert!(
             timeout(Duration::from_millis(200), watch.recv()).await.is_err(),
-            "a stranger's \
-            key came from the watch"
+            "a stranger's key came from the watch"
         );
         assert!(store.check().await.unwrap().problems.is_empty());
         let with_strangers = quickest_read(&store).await;
         assert!(
             with_strangers < 3 * quickest + Duration::from_millis(5),
-            "{quickest:?} before, \
-            {with_strangers:?} now"
+            "{quickest:?} before, {with_strangers:?} now"
         );
     }
 }
@@ -223,8 +219,7 @@ async fn a_token_that_ran_out_is_renewed_without_a_failed_call() {
         for call in 0..5 {
             assert!(
                 timeout(3 * TTL, watch.recv()).await.is_err(),
-                "the watch ended, or somebody \
-                wrote"
+                "the watch ended, or somebody wrote"
             );
             match call {
                 0 => assert!(kv.keep_alive(lease).await.unwrap()),

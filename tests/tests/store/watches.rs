@@ -25,15 +25,8 @@ async fn a_watch_sees_each_revision_in_one_batch(store: Store, p: String) {
     apply(&store, &[delete(&b)]).await; // changes nothing
     apply(&store, &[delete(&a)]).await;
     for expected in [
-        format!(
-            "{start}: +{a}=1 \
-        +{b}=1"
-        ),
-        format!(
-            "{}: +{a}=2 \
-        -{b}",
-            start + 1
-        ),
+        format!("{start}: +{a}=1 +{b}=1"),
+        format!("{}: +{a}=2 -{b}", start + 1),
         format!("{}: -{a}", start + 2),
     ] {
         assert_eq!(text(&next(&mut watch).await.unwrap()), expected);
@@ -133,8 +126,7 @@ async fn compaction_under_a_slow_reader_loses_nothing(store: Store, p: String) {
             Ok(batch) => {
                 assert!(
                     batch.revision == revision + 1,
-                    "a gap after \
-                    {revision}: {}",
+                    "a gap after {revision}: {}",
                     batch.revision
                 );
                 revision = batch.revision;

@@ -165,8 +165,7 @@ async fn a_server_with_another_name_or_an_old_certificate_is_refused() {
     fixture.good.issue("server", &["127.0.0.1"], Lifetime::Expired).unwrap();
     assert_eq!(
         fixture.refusal(&ours).await,
-        "its certificate expired on 2001-02-03; renew it \
-        there"
+        "its certificate expired on 2001-02-03; renew it there"
     );
 }
 
@@ -176,11 +175,7 @@ async fn plain_http_on_the_tls_port_and_tls_on_a_plain_one_are_told_apart() {
     let (code, said) =
         fixture.fleetctl(&fixture.url.replace("https", "http"), &Files::default()).await;
     assert!(
-        code == 1
-            && said.contains(
-                "this address speaks TLS; write https:// instead of \
-        http://"
-            ),
+        code == 1 && said.contains("this address speaks TLS; write https:// instead of http://"),
         "{said}"
     );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -228,11 +223,7 @@ async fn files_that_are_missing_are_named_by_fleetctl() {
     let (code, said) = fixture.fleetctl(&fixture.url, &missing).await;
     assert_eq!(
         (code, said.as_str()),
-        (
-            1,
-            "Error: DIR/missing.key: no such file; put it there, or \
-        name another\n"
-        )
+        (1, "Error: DIR/missing.key: no such file; put it there, or name another\n")
     );
     let (_, said) =
         fixture.fleetctl(&format!("unix://{}/none.sock", fixture.path().display()), &ours).await;

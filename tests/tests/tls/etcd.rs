@@ -100,16 +100,12 @@ async fn an_etcd_with_another_name_or_an_old_certificate_is_refused() {
     fixture.good.issue("etcd", &["10.9.9.9", "db"], Lifetime::Good).unwrap();
     let said = fixture.refusal(&kv).await;
     let expected = "ETCD: its certificate is for 10.9.9.9, db, not for 127.0.0.1; use a name that \
-        it has, or \
-            issue it for this one";
+        it has, or issue it for this one";
     assert!(said.ends_with(expected), "{said}");
     fixture.good.issue("etcd", &["127.0.0.1"], Lifetime::Expired).unwrap();
     let said = fixture.refusal(&kv).await;
     assert!(
-        said.ends_with(
-            "ETCD: its certificate expired on 2001-02-03; renew it \
-        there"
-        ),
+        said.ends_with("ETCD: its certificate expired on 2001-02-03; renew it there"),
         "{said}"
     );
 }
@@ -127,18 +123,15 @@ async fn files_that_will_not_do_are_named_before_anything_is_sent() {
     let cases = [
         (
             Files { key: b.key, ..a.clone() },
-            "DIR/b.key is not the key of DIR/a.pem; name the two \
-            that were made together",
+            "DIR/b.key is not the key of DIR/a.pem; name the two that were made together",
         ),
         (
             Files { key: None, ..a.clone() },
-            "DIR/a.pem: a certificate without its key; name the \
-            key file, too",
+            "DIR/a.pem: a certificate without its key; name the key file, too",
         ),
         (
             Files { cert: None, ..a.clone() },
-            "DIR/a.key: a key without its certificate; name the \
-            certificate file, too",
+            "DIR/a.key: a key without its certificate; name the certificate file, too",
         ),
         (
             Files { cert: empty.clone(), ..a.clone() },
@@ -147,8 +140,7 @@ async fn files_that_will_not_do_are_named_before_anything_is_sent() {
         (Files { key: a.cert.clone(), ..a.clone() }, "DIR/a.pem: there is no private key in it"),
         (
             Files { ca: Some("/nowhere.pem".into()), ..a.clone() },
-            "/nowhere.pem: no such file; put \
-            it there, or name another",
+            "/nowhere.pem: no such file; put it there, or name another",
         ),
     ];
     for (tls, expected) in cases {

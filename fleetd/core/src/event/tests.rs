@@ -233,8 +233,8 @@ fn a_fenced_unit_that_waits_is_told_once() {
     let told = leader.looks(cluster);
     assert!(
         told.contains(
-            "db.service waits for its copy on b: fenced: waits until its copy on the \
-            lost machine b has surely ended"
+            "db.service waits for its copy on b: fenced: waits until its copy on the lost machine \
+            b has surely ended"
         ),
         "{told}"
     );

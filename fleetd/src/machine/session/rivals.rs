@@ -24,8 +24,7 @@ const REMEDY: &str = "If that host is a copy of this one, or this one of it, giv
 pub(super) fn refusal(id: &MachineId, address: &str) -> String {
     format!(
         "another fleetd has this machine's id {id} and is alive, at {address}. This one is \
-            refused: it starts and stops nothing until the other \
-         one is gone. {REMEDY}"
+        refused: it starts and stops nothing until the other one is gone. {REMEDY}"
     )
 }
 

@@ -65,8 +65,7 @@ fn container(runs: usize, _: &mut Toll) -> Result<Vec<f64>> {
         let text = recorder("Delegate=yes\n", "").replace(
             "ExecStart=/bin/sh",
             "ExecStart=/usr/bin/podman run --rm --replace --name=%p-%i --cgroups=split \
-                --network=host -v /var/lib/records:/var/lib/records \
-             localhost/busybox:latest /bin/sh",
+            --network=host -v /var/lib/records:/var/lib/records localhost/busybox:latest /bin/sh",
         );
         cluster.submit("box@.service", &text)?;
         cluster.ctl(&["scale", &format!("box={COUNT}")])?;
