@@ -9,7 +9,7 @@ use anyhow::Context;
 use fleet_core::check::StoreCheck;
 use fleet_core::name::UnitName;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -55,6 +55,7 @@ const OWN_UNIT: &str = "fleetd.service";
 
 /// Runs until SIGTERM or SIGINT. `source` is where the settings came from, for SIGHUP.
 pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
+    let wishes = Wishes::new()?;
     let notifier = Notifier::from_environment();
     let limits = api::Limits::for_descriptors(descriptors::raise());
     make_folders(&settings)?;
@@ -148,7 +149,7 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     let address = AddressWatch::of(&settings, &presence);
     let mut reloadable =
         Reloadable { settings, source, presence, address, api, server_tls, etcd, engine };
-    let signal = serve_signals(&mut reloadable, &agent).await?;
+    let signal = serve_signals(wishes, &mut reloadable, &agent).await?;
     let _ = notifier.say(&[NotifyState::Stopping]);
     let leaving = signal == "SIGTERM" && own_job_is_stop(&bus).await;
     info!(
@@ -241,15 +242,29 @@ fn open_etcd(
     Ok(Some(Arc::new(EtcdKv::connect(options)?)))
 }
 
+/// Signals that would end a process which does not listen for them. One that comes while fleetd
+/// starts is heard when it has started.
+struct Wishes {
+    hangup: Signal,
+    dump: Signal,
+}
+
+impl Wishes {
+    fn new() -> anyhow::Result<Wishes> {
+        let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        let dump = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
+        Ok(Wishes { hangup, dump })
+    }
+}
+
 /// Does what signals ask for until one of them asks for the end.
 async fn serve_signals(
+    Wishes { mut hangup, mut dump }: Wishes,
     reloadable: &mut Reloadable,
     agent: &Mutex<Agent>,
 ) -> anyhow::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let mut dump = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok("SIGTERM"),

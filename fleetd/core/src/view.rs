@@ -26,8 +26,8 @@ pub struct Cluster {
     pub outlook: Option<Outlook>,
     /// At which revision each unit's record was written last.
     pub units_written: BTreeMap<UnitName, i64>,
-    /// At which revision users wrote anything last: a unit, or what is set for a machine. The leader
-    /// says once it has planned that ([`Outlook::planned`]).
+    /// At which revision users wrote anything last: a unit, or what is set for a machine. The
+    /// leader says once it has planned that ([`Outlook::planned`]).
     pub asked: i64,
     /// At which revision what an operator set for a machine was written last.
     pub settings_written: BTreeMap<MachineId, i64>,
