@@ -1,8 +1,8 @@
 //! The pure part of fleet: no clock, disk, network, randomness or logging; text and values in,
 //! values out.
 //!
-//! Read in this order: [`name`] and [`model`] are the nouns, [`unit`] is all that is read from a
-//! unit file (its parser [`unit_file`], its demands [`xfleet`], what is refused [`intake`]),
+//! Read in this order: [`name`] and [`model`] are the nouns, [`mod@unit`] is all that is read from
+//! a unit file (its parser [`unit_file`], its demands [`xfleet`], what is refused [`intake`]),
 //! [`plan`] decides for the cluster, [`converge`] for one host, [`fence`] says when a fenced copy
 //! has surely ended, [`event`] tells what was decided, [`wire`] holds the HTTP bodies, [`transfer`]
 //! a whole cluster as one document, [`brief`] what lists show of a unit, [`address`] what a machine

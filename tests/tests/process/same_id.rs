@@ -23,7 +23,7 @@ async fn a_second_fleetd_with_the_id_of_one_that_lives_is_refused_and_both_say_s
         let log = fleetd.log();
         log.lines().any(|line| line.contains(words) && line.contains("systemd-machine-id-setup"))
     };
-    assert!(told(&second, "This one is refused"), "{}", second.log());
+    second.until("it says so", |_| told(&second, "This one is refused")).await;
     first.until("the first one says so", |_| told(&first, "was refused; this one goes on")).await;
     assert_eq!(first.leads().await, Ok(vec![true]));
     drop(second);
