@@ -115,6 +115,24 @@ fn a_machine_that_refused_one_name_waits_while_another_holds_fewer_siblings() {
 }
 
 #[test]
+fn a_machine_that_refused_one_name_comes_before_those_that_hold_more_siblings() {
+    check(
+        "machine a
+         machine b
+         machine c
+         unit db.service | Conflicts=web@1.service
+         unit load.service
+         unit web@.service x4
+         on a: db.service load.service
+         on b: web@3.service
+         on c: web@4.service",
+        expect![[r#"
+            + web@1.service on b: fewest units of the machines that fit
+            + web@2.service on a: fewest units of the machines that fit"#]],
+    );
+}
+
+#[test]
 fn equal_machines_are_taken_by_id() {
     check(
         "machine b\nmachine a\nunit one.service",

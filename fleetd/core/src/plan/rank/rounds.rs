@@ -76,6 +76,10 @@ impl Rounds {
                 break Err(refused_once.is_empty());
             }
         };
+        let on = |machine: &u32| self.siblings.get(machine).copied().unwrap_or(0);
+        if let Some(fewest) = refused_once.iter().map(on).min() {
+            self.go_back(fewest);
+        }
         for machine in refused_once {
             match self.siblings.get(&machine) {
                 Some(siblings) if *siblings > self.level => self.aside.insert(machine),
@@ -83,6 +87,22 @@ impl Rounds {
             }
         }
         found
+    }
+
+    /// Returns to an earlier round: a machine that holds fewer siblings was refused for one name
+    /// only, and comes before all that hold more.
+    fn go_back(&mut self, level: u32) {
+        if level >= self.level {
+            return;
+        }
+        self.level = level;
+        let later = self.siblings.iter().filter(|(_, siblings)| **siblings > level);
+        let open: Vec<u32> =
+            later.map(|(machine, _)| *machine).filter(|m| self.open.contains(*m)).collect();
+        for machine in open {
+            self.open.remove(machine);
+            self.aside.insert(machine);
+        }
     }
 
     /// Begins the next round, with those machines that wait aside and hold the fewest siblings;
