@@ -59,10 +59,8 @@ impl Argument {
         if base.is_empty() {
             return Err(NameError::Empty);
         }
-        let untyped = matches!(
-            UnitName::parse(base),
-            Err(NameError::NoSuffix | NameError::UnknownType(_) | NameError::NotYet(_))
-        );
+        let untyped =
+            matches!(UnitName::parse(base), Err(NameError::NoSuffix | NameError::UnknownType(_)));
         let path = if untyped { format!("{text}.service") } else { text.to_string() };
         let name = UnitName::parse(path.rsplit('/').next().unwrap_or(&path))?;
         let container =
@@ -133,13 +131,11 @@ impl ScaleArgument {
         let stem = unit.strip_suffix('@').unwrap_or(unit);
         let candidates = match UnitName::parse(unit) {
             Ok(name) => vec![name],
-            Err(NameError::NoSuffix | NameError::UnknownType(_) | NameError::NotYet(_)) => {
-                ["service", "container"]
-                    .iter()
-                    .map(|suffix| UnitName::parse(&format!("{stem}@.{suffix}")))
-                    .collect::<Result<_, _>>()
-                    .map_err(|problem| wrong(&format!("names no unit: {problem}")))?
-            }
+            Err(NameError::NoSuffix | NameError::UnknownType(_)) => ["service", "container"]
+                .iter()
+                .map(|suffix| UnitName::parse(&format!("{stem}@.{suffix}")))
+                .collect::<Result<_, _>>()
+                .map_err(|problem| wrong(&format!("names no unit: {problem}")))?,
             Err(problem) => return Err(wrong(&format!("names no unit: {problem}"))),
         };
         match candidates.iter().find(|name| !name.is_template()) {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 
 use fleet_core::intake::{self, Refusal};
-use fleet_core::name::{NameError, UnitName};
+use fleet_core::name::UnitName;
 use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
 use fleet_core::wire::Unit;
 use fleet_core::xfleet;
@@ -88,15 +88,6 @@ pub(crate) async fn find(
         if let Some(found) = file(name, &beside(path, &template))? {
             return Ok(found);
         }
-    }
-    if let Err(problem @ NameError::NotYet(_)) = UnitName::parse(name.stem()) {
-        let error = Error::worded(
-            Kind::Failed,
-            format!("Error creating units: {}: {problem}", name.stem()),
-        );
-        return Err(error.hint(format!(
-            "there is no {name} either, in the cluster or as {path} in this directory"
-        )));
     }
     let message =
         format!("Error creating units: unable to find Unit({name}) in Registry or on filesystem");

@@ -160,6 +160,8 @@ impl Gist {
         let template = unit.name.is_template();
         let wanted = match unit.desired {
             DesiredState::Inactive => 0,
+            // The agents bring it to where something names it.
+            _ if unit.name.is_shared() => 0,
             _ if template => unit.replicas.unwrap_or(0).min(MAX_REPLICAS),
             _ => 1,
         };

@@ -20,15 +20,21 @@ const REPLICA_DIGITS: usize = 7;
 /// The longest machine id that is read, in bytes. systemd's have 32.
 const MAX_MACHINE_ID_BYTES: usize = 128;
 
-/// What may follow the last dot. `container` is a Quadlet unit: systemd knows it as a service (see
+/// What may follow the last dot. Quadlet units are services to systemd (see
 /// [`UnitName::systemd_name`]).
 pub const SUFFIXES: &[&str] = &[
+    "artifact",
     "automount",
+    "build",
     "busname",
     "container",
     "device",
+    "image",
+    "kube",
     "mount",
+    "network",
     "path",
+    "pod",
     "scope",
     "service",
     "slice",
@@ -37,11 +43,25 @@ pub const SUFFIXES: &[&str] = &[
     "swap",
     "target",
     "timer",
+    "volume",
 ];
 
-/// Types of Quadlet that fleet does not take.
-pub const QUADLET_TYPES: &[&str] =
-    &["artifact", "build", "image", "kube", "network", "pod", "volume"];
+/// The types of Quadlet units, each with what podman's generator puts behind the stem of the
+/// service that it makes.
+const QUADLET_TYPES: &[(&str, &str)] = &[
+    ("artifact", "-artifact"),
+    ("build", "-build"),
+    ("container", ""),
+    ("image", "-image"),
+    ("kube", ""),
+    ("network", "-network"),
+    ("pod", "-pod"),
+    ("volume", "-volume"),
+];
+
+/// The types of Quadlet units that run by themselves. The others are on a machine for those that
+/// name them.
+const RUNNABLE_QUADLET_TYPES: &[&str] = &["container", "kube", "pod"];
 
 /// Units that are not anybody's to write. Those of systemd are always there and cannot be stopped,
 /// or hold all that runs on a machine; those of fleet hold all that fleet runs.
@@ -60,7 +80,21 @@ const RESERVED: &[&str] = &[
 ];
 
 /// The types that may be templates.
-const TEMPLATE_SUFFIXES: &[&str] = &["container", "path", "service", "socket", "target", "timer"];
+const TEMPLATE_SUFFIXES: &[&str] = &[
+    "artifact",
+    "build",
+    "container",
+    "image",
+    "kube",
+    "network",
+    "path",
+    "pod",
+    "service",
+    "socket",
+    "target",
+    "timer",
+    "volume",
+];
 
 /// The name of a unit, template or instance: `db.service`, `web@.service`, `web@3.service`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -91,9 +125,6 @@ pub enum NameError {
     /// The type suffix is empty.
     #[error("unit name cannot end in \".\"")]
     EmptySuffix,
-    /// A type of Quadlet other than `container`.
-    #[error("Quadlet units of type \".{0}\" are not taken yet, only .container")]
-    NotYet(String),
     /// The type is not one of systemd's.
     #[error("invalid unit type: \"{0}\"")]
     UnknownType(String),
@@ -124,9 +155,6 @@ impl UnitName {
         let (stem, suffix) = (&text[..dot], &text[dot + 1..]);
         if suffix.is_empty() {
             return Err(NameError::EmptySuffix);
-        }
-        if QUADLET_TYPES.contains(&suffix) {
-            return Err(NameError::NotYet(suffix.to_string()));
         }
         if !SUFFIXES.contains(&suffix) {
             return Err(NameError::UnknownType(suffix.to_string()));
@@ -247,17 +275,44 @@ impl UnitName {
         UnitName(format!("{}@{number}.{suffix}", self.prefix()).into())
     }
 
-    /// The name that systemd knows the unit by: a Quadlet `web.container` runs as `web.service`.
+    /// The name that systemd knows the unit by: a Quadlet `web.container` runs as `web.service`,
+    /// `app.network` as `app-network.service`, `app@1.pod` as `app@1-pod.service`.
     pub fn systemd_name(&self) -> UnitName {
-        match self.suffix() {
-            "container" => UnitName(format!("{}.service", self.stem()).into()),
-            _ => self.clone(),
+        match self.quadlet_ending() {
+            None => self.clone(),
+            Some(ending) => UnitName(format!("{}{ending}.service", self.stem()).into()),
         }
     }
 
     /// Whether podman's Quadlet generator turns this unit into a service.
     pub fn is_quadlet(&self) -> bool {
-        self.suffix() == "container"
+        self.quadlet_ending().is_some()
+    }
+
+    /// Whether it is never placed for itself, but is on every machine that runs something which
+    /// names it: a network, volume, image, build or artifact of Quadlet.
+    pub fn is_shared(&self) -> bool {
+        self.is_quadlet() && !RUNNABLE_QUADLET_TYPES.contains(&self.suffix())
+    }
+
+    /// The other names under which a unit would be the same service to systemd: `web.container` and
+    /// `web.kube` for `web.service`.
+    pub fn twins(&self) -> Vec<UnitName> {
+        let service = self.systemd_name();
+        if service.suffix() != "service" {
+            return Vec::new();
+        }
+        let quadlets = QUADLET_TYPES.iter().filter_map(|(kind, ending)| {
+            let stem = service.stem().strip_suffix(ending).filter(|stem| !stem.is_empty())?;
+            Some(UnitName(format!("{stem}.{kind}").into()))
+        });
+        let all = std::iter::once(service.clone()).chain(quadlets);
+        all.filter(|name| name != self).collect()
+    }
+
+    fn quadlet_ending(&self) -> Option<&'static str> {
+        let suffix = self.suffix();
+        QUADLET_TYPES.iter().find(|(kind, _)| *kind == suffix).map(|(_, ending)| *ending)
     }
 }
 
@@ -389,7 +444,6 @@ mod tests {
             ("a.", "unit name cannot end in \".\""),
             ("a.foo", "invalid unit type: \"foo\""),
             ("a.Service", "invalid unit type: \"Service\""),
-            ("a.network", "Quadlet units of type \".network\" are not taken yet, only .container"),
             ("x@1.mount", "invalid unit type for template: \"mount\""),
             ("x y@1.mount", "invalid unit type for template: \"mount\""),
             ("a b.service", "invalid character ' ' in unit name"),
@@ -415,10 +469,13 @@ mod tests {
         };
         assert_eq!(
             types("").join(" "),
-            "automount busname container device mount path scope service slice snapshot socket \
-                swap target timer"
+            "artifact automount build busname container device image kube mount network path pod \
+                scope service slice snapshot socket swap target timer volume"
         );
-        assert_eq!(types("@").join(" "), "container path service socket target timer");
+        assert_eq!(
+            types("@").join(" "),
+            "artifact build container image kube network path pod service socket target timer volume"
+        );
     }
 
     #[test]
@@ -530,5 +587,32 @@ mod tests {
         assert_eq!(UnitName::trusted("web@.service").replica(12).as_str(), "web@12.service");
         assert_eq!(UnitName::trusted("a.b@x.y.service").prefix(), "a.b");
         assert_eq!(UnitName::trusted("web@2.container").systemd_name().as_str(), "web@2.service");
+    }
+
+    #[test]
+    fn quadlet_units_run_as_the_services_that_podman_makes_of_them() {
+        for (name, service, shared) in [
+            ("web.container", "web.service", false),
+            ("k.kube", "k.service", false),
+            ("app.pod", "app-pod.service", false),
+            ("app@2.pod", "app@2-pod.service", false),
+            ("app.network", "app-network.service", true),
+            ("data.volume", "data-volume.service", true),
+            ("x.image", "x-image.service", true),
+            ("y.build", "y-build.service", true),
+            ("z.artifact", "z-artifact.service", true),
+            ("db.service", "db.service", false),
+        ] {
+            let name = UnitName::parse(name).unwrap();
+            assert_eq!((name.systemd_name().as_str(), name.is_shared()), (service, shared));
+        }
+        let twins = |name: &str| -> String {
+            let twins = UnitName::trusted(name).twins();
+            twins.iter().map(UnitName::as_str).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(twins("web.service"), "web.container web.kube");
+        assert_eq!(twins("web@1.kube"), "web@1.service web@1.container");
+        assert_eq!(twins("app.pod"), "app-pod.service app-pod.container app-pod.kube");
+        assert_eq!(twins("a.timer"), "");
     }
 }

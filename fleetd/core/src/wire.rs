@@ -5,11 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 
+mod apps;
 mod fencing;
 mod machines;
 mod progress;
 mod units;
 
+pub use apps::{
+    App, AppFiles, AppPage, AppPlan, AppRemoved, FilePlan, InstanceOn, UnitPlan, Unplaced,
+};
 pub use fencing::{FenceWait, Fencing, FencingPage, KeeperLease, OwnFencing};
 pub use machines::{
     AvailabilityWish, Machine, MachineAvailability, MachinePage, Missing, MissingMachine, Remaining,

@@ -138,13 +138,13 @@ impl Submission {
                     _ => None,
                 };
                 self.admit(template.as_ref().map(|template| template.value.text.as_str()))?;
-                if let Some(twin) = quadlet_twin(name)
-                    && store.unit(&twin).await?.0.is_some()
-                {
-                    return refused(ApiError::conflict(format!(
-                        "{name} and {twin} would both run as {}",
-                        name.systemd_name()
-                    )));
+                for twin in name.twins() {
+                    if store.unit(&twin).await?.0.is_some() {
+                        return refused(ApiError::conflict(format!(
+                            "{name} and {twin} would both run as {}",
+                            name.systemd_name()
+                        )));
+                    }
                 }
                 let (text, desired) = match (&self.text, self.desired) {
                     (Some(text), desired) => (text.clone(), desired.unwrap_or_default()),
@@ -258,16 +258,6 @@ pub(super) async fn owner(
 
 async fn replica_text(store: &Store, name: &UnitName) -> Result<Option<String>, StoreError> {
     Ok(owner(store, name).await?.map(|template| template.value.text))
-}
-
-/// The unit that systemd would know by the same name: `web.service` for `web.container`, and the
-/// other way round.
-fn quadlet_twin(name: &UnitName) -> Option<UnitName> {
-    match name.suffix() {
-        "container" => Some(name.systemd_name()),
-        "service" => Some(UnitName::trusted(format!("{}.container", name.stem()))),
-        _ => None,
-    }
 }
 
 /// A refused text: fleet 1.0's words first, then the lines of what is in each other's way.

@@ -1,5 +1,6 @@
 //! Where each document lies. Nothing outside the store knows a key.
 
+use fleet_core::app::{AppName, Checksum};
 use fleet_core::name::{MachineId, UnitName};
 
 /// The keys under one prefix.
@@ -9,6 +10,7 @@ pub(super) struct Keys {
     texts: String,
     stage: String,
     events: String,
+    blobs: String,
 }
 
 /// A part of what is under the root, for those who need no more.
@@ -57,6 +59,7 @@ impl Keys {
             texts: format!("/{name}.revisions/"),
             stage: format!("/{name}.import"),
             events: format!("/{name}.events/"),
+            blobs: format!("/{name}.blobs/"),
         }
     }
 
@@ -89,6 +92,15 @@ impl Keys {
 
     pub(super) fn event(&self, id: &str) -> String {
         format!("{}{id}", self.events)
+    }
+
+    /// Where what comes with an application's units is kept, by checksum.
+    pub(super) fn blobs_of(&self, app: &AppName) -> String {
+        format!("{}{app}/", self.blobs)
+    }
+
+    pub(super) fn blob(&self, app: &AppName, sum: &Checksum) -> String {
+        format!("{}{sum}", self.blobs_of(app))
     }
 
     pub(super) fn settings(&self, machine: &MachineId) -> String {

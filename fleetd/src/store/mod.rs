@@ -16,6 +16,7 @@ use fleet_core::name::{MachineId, UnitName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+mod blobs;
 mod check;
 mod commit;
 pub mod counted;

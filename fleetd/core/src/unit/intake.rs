@@ -10,6 +10,7 @@ use std::fmt;
 use super::contradiction::{Contradiction, contradiction};
 use super::lint::lint;
 use super::xfleet::{Constraints, OPTIONS, SECTION};
+use crate::app::BundleRef;
 use crate::fence;
 use crate::name::UnitName;
 use crate::unit_file::{MAX_UNIT_BYTES, UnitFile, UnitFileError, UnitOption, boolean};
@@ -97,10 +98,11 @@ impl fmt::Display for Refusal {
 pub fn refusals(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
     let whole = name.refusal().map(|problem| UnitFileError { line: 0, problem });
     let mut found: Vec<UnitFileError> = whole.into_iter().collect();
+    let alone = BundleRef::of(file).is_none();
     for (option, &line) in file.options.iter().zip(&file.lines) {
         let problem = match option.section.as_str() {
             "Install" => unknown_target(name, option),
-            "Container" if name.is_quadlet() => quadlet(option),
+            "Container" if name.is_quadlet() && alone => quadlet(option),
             _ => None,
         };
         found.extend(problem.map(|problem| UnitFileError { line, problem }));

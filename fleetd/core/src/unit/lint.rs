@@ -2,7 +2,8 @@
 //! nothing, options where nobody looks for them.
 
 use super::xfleet::{FleetOption, OPTIONS, SECTION, unquote};
-use crate::name::QUADLET_TYPES;
+use crate::app::BundleRef;
+use crate::name::UnitName;
 use crate::unit_file::{UnitFile, UnitFileError, UnitOption};
 
 /// How many notes [`lint`] makes.
@@ -12,6 +13,7 @@ const NOTES_SHOWN: usize = 20;
 pub fn lint(file: &UnitFile) -> Vec<UnitFileError> {
     let mut notes = file.passed_over.clone();
     let mut known_section = true;
+    let alone = BundleRef::of(file).is_none();
     for (nth, (option, &line)) in file.options.iter().zip(&file.lines).enumerate() {
         let first_of_section = nth == 0 || file.options[nth - 1].section != option.section;
         let mut note = |problem: String| notes.push(UnitFileError { line, problem });
@@ -23,7 +25,7 @@ pub fn lint(file: &UnitFile) -> Vec<UnitFileError> {
         }
         match option.section.as_str() {
             SECTION => own_option(option).into_iter().for_each(note),
-            "Container" => quadlet_reference(option).into_iter().for_each(note),
+            "Container" if alone => quadlet_reference(option).into_iter().for_each(note),
             section if known_section && !section.starts_with("X-") && is_misplaced(option) => {
                 note(format!(
                     "{}= in [{section}] is read by nobody; it belongs in [{SECTION}]",
@@ -83,12 +85,11 @@ fn quadlet_reference(option: &UnitOption) -> Option<String> {
         }
         _ => return None,
     };
-    let kind =
-        name.rsplit_once('.').map(|(_, kind)| kind).filter(|kind| QUADLET_TYPES.contains(kind))?;
+    UnitName::parse(name).ok().filter(UnitName::is_quadlet)?;
     let (option, value) = (&option.name, &option.value);
     Some(format!(
-        "{option}={value} names a Quadlet unit; fleet does not take .{kind} yet, so podman does \
-            not find it"
+        "{option}={value} names a Quadlet unit, which comes only with the folder of both: use \
+            fleetctl apply"
     ))
 }
 
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn quadlet_units_that_fleet_does_not_take_are_named_with_their_line() {
+    fn quadlet_units_that_do_not_come_along_are_named_with_their_line() {
         let file =
             UnitFile::parse("[Container]\nImage=a.image\nNetwork=app.network:ip=10.0.0.2\nVolume=/a.volume:/b\nVolume=v:/b")
                 .unwrap();
@@ -174,10 +175,10 @@ mod tests {
         assert_eq!(
             notes,
             [
-                "line 2: Image=a.image names a Quadlet unit; fleet does not take .image yet, so \
-                    podman does not find it",
-                "line 3: Network=app.network:ip=10.0.0.2 names a Quadlet unit; fleet does not \
-                    take .network yet, so podman does not find it",
+                "line 2: Image=a.image names a Quadlet unit, which comes only with the \
+                    folder of both: use fleetctl apply",
+                "line 3: Network=app.network:ip=10.0.0.2 names a Quadlet unit, which \
+                    comes only with the folder of both: use fleetctl apply",
             ]
         );
     }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::labels::Labels;
 use super::max_unavailable::MaxUnavailable;
+use crate::app::BundleRef;
+use crate::model::MAX_REPLICAS;
 use crate::name::{NameError, UnitName};
 use crate::unit_file::{UnitFile, UnitOption, boolean};
 
@@ -55,6 +57,13 @@ pub struct Constraints {
     /// what is no such number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_per_machine: Option<u32>,
+    /// How many instances of this template `fleetctl apply` makes run; `u32::MAX` for what is no
+    /// such number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// What comes with it, see [`BundleRef`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
 }
 
 /// One option of the section: a row of [`OPTIONS`].
@@ -213,10 +222,7 @@ pub const OPTIONS: &[FleetOption] = &[
         counts: Counts::Last,
         excludes: &["Global"],
         read: |wants, values| {
-            // `parse` would take a plus.
-            let digits = |text: &String| text.bytes().all(|byte| byte.is_ascii_digit());
-            let number = |text: String| Some(text).filter(digits)?.parse().ok();
-            wants.max_per_machine = one(values).map(|text| number(text).unwrap_or(0));
+            wants.max_per_machine = one(values).map(|text| whole_number(&text).unwrap_or(0));
         },
         refuse: |name, wants| match wants.max_per_machine {
             Some(0) => Some("invalid MaxPerMachine: expect a number from 1".to_string()),
@@ -224,6 +230,38 @@ pub const OPTIONS: &[FleetOption] = &[
                 "MaxPerMachine counts the instances of a template, and {name} is none; leave it out"
             )),
             _ => None,
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "Replicas",
+        about: "How many instances of this template fleetctl apply makes run.",
+        counts: Counts::Last,
+        excludes: &["Global"],
+        read: |wants, values| {
+            wants.replicas = one(values).map(|text| whole_number(&text).unwrap_or(u32::MAX));
+        },
+        refuse: |name, wants| match wants.replicas {
+            Some(count) if count > MAX_REPLICAS => {
+                Some(format!("invalid Replicas: expect a number from 0 to {MAX_REPLICAS}"))
+            }
+            Some(_) if !name.is_template() => Some(format!(
+                "Replicas counts the instances of a template, and {name} is none; leave it out"
+            )),
+            _ => None,
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "Bundle",
+        about: "The files and Quadlet units that come with it. Written by fleetctl apply.",
+        counts: Counts::Last,
+        read: |wants, values| wants.bundle = one(values),
+        refuse: |_, wants| {
+            let bundle = wants.bundle.as_deref().filter(|text| BundleRef::parse(text).is_none())?;
+            Some(format!(
+                "Bundle={bundle}: fleetctl apply writes this line; leave it out and apply the folder"
+            ))
         },
         ..FleetOption::PLAIN
     },
@@ -343,6 +381,11 @@ pub fn is_global(options: &[UnitOption]) -> bool {
         .filter_map(|option| unquote(&option.value).pop())
         .next()
         .is_some_and(|value| is_true(&value))
+}
+
+/// A number without a sign: `parse` would take a plus.
+fn whole_number(text: &str) -> Option<u32> {
+    Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
 
 /// The one value that counts, if it says anything.
