@@ -87,8 +87,8 @@ pub struct Application {
     pub revision: u64,
     /// Its units, Quadlet files of all kinds included. No unit belongs to two applications.
     pub units: BTreeSet<UnitName>,
-    /// What `Replicas=` said in the files of its templates: a count that was set by hand since holds
-    /// until the file's number changes.
+    /// What `Replicas=` said in the files of its templates: a count that was set by hand since
+    /// holds until the file's number changes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub replicas: BTreeMap<UnitName, u32>,
     /// Its other files, by their paths in the folder.
