@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::io::Write;
 
+use fleet_core::event::Reason;
 use fleet_core::model::InstanceStatus;
 use fleet_core::printable;
 use fleet_core::wire::MisfitCount;
@@ -46,9 +47,15 @@ pub(crate) struct Outcome {
     /// That machine's address.
     #[serde(rename = "primaryIP", skip_serializing_if = "String::is_empty")]
     pub(crate) primary_ip: String,
-    /// Why no machine can run it, or what it waits for, each with how many machines it holds for.
+    /// Why no machine can run it, each with how many machines it holds for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) reasons: Vec<MisfitCount>,
+    /// What it waits for, for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) waits: String,
+    /// The same as data.
+    #[serde(rename = "waitsFor", skip_serializing_if = "Option::is_none")]
+    pub(crate) waits_for: Option<Reason>,
     /// What its machine reports of it, where the wait ended without success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<InstanceStatus>,

@@ -159,6 +159,7 @@ fn write(text: &str) {
 #[cfg(test)]
 mod tests {
     use fleet_core::name::MachineId;
+    use fleet_core::plan::Misfit;
     use fleet_core::wire::{MisfitCount, UnitProgress};
 
     use super::*;
@@ -218,8 +219,11 @@ mod tests {
         waits.waits = "waiting for machine b".to_string();
         assert_eq!(shown(vec![waits], true), "web@1.service  -  waiting for machine b");
         let mut misfit = instance("web@1.service", None);
-        misfit.misfits = vec![MisfitCount { reason: "lacks region=eu".to_string(), machines: 2 }];
-        assert_eq!(shown(vec![misfit], true), "web@1.service  -  no machine fits: lacks region=eu");
+        misfit.misfits = vec![MisfitCount::new(&Misfit::Cordoned, 2)];
+        assert_eq!(
+            shown(vec![misfit], true),
+            "web@1.service  -  no machine fits: is cordoned or drained"
+        );
     }
 
     #[test]

@@ -324,6 +324,8 @@ fn not_done(instance: &InstanceProgress, goal: Goal) -> Outcome {
         machine_id: machine.map_or_else(String::new, ToString::to_string),
         primary_ip: instance.address.clone(),
         reasons: instance.misfits.clone(),
+        waits: instance.waits.clone(),
+        waits_for: instance.waits_for.clone(),
         status: instance.status.clone(),
         ..Outcome::nowhere(&instance.name, state)
     }

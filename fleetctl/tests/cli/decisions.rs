@@ -296,8 +296,13 @@ fn missing_machines_are_told_beside_the_list_and_marked_in_json() {
         machine("d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4", 5),
         machine("e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5", 1),
     ];
-    session.fake.cluster().missing =
-        Some(Missing { says: says.to_string(), waits, next_in_ms: Some(11_200) });
+    session.fake.cluster().missing = Some(Missing {
+        says: says.to_string(),
+        missing: 4,
+        there: 3,
+        waits,
+        next_in_ms: Some(11_200),
+    });
     expect![[r#"
         $ fleetctl list-machines
         out| MACHINE		IP		METADATA

@@ -6,7 +6,7 @@ use fleet_core::wire::Remaining;
 use crate::session::Session;
 
 fn left(name: &str, why: &str, stuck: bool) -> Remaining {
-    Remaining { name: name.to_string(), why: why.to_string(), stuck }
+    Remaining { name: name.to_string(), why: why.to_string(), stays: None, stuck }
 }
 
 #[test]

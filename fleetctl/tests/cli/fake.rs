@@ -17,6 +17,7 @@ use fleet_core::check::StoreCheck;
 use fleet_core::event::Event;
 use fleet_core::model::InstanceStatus;
 use fleet_core::name::{MachineId, UnitName};
+use fleet_core::plan::Misfit;
 use fleet_core::replay::Saved;
 use fleet_core::unit::lint::lint;
 use fleet_core::unit_file::UnitFile;
@@ -254,10 +255,8 @@ impl Cluster {
         let wanted_active = unit.desired_state == "launched";
         let instances = self.instances(unit).into_iter().map(|(name, machine)| {
             let status = machine.map(|_| self.status_of_instance(unit, &name, later));
-            let misfit = MisfitCount {
-                reason: "lacks region=eu".to_string(),
-                machines: self.machines.len(),
-            };
+            let misfit = Misfit::Lacks { key: "region".into(), values: ["eu".into()].into() };
+            let misfit = MisfitCount::new(&misfit, self.machines.len());
             InstanceProgress {
                 name,
                 wanted: true,

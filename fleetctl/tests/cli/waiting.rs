@@ -38,14 +38,14 @@ fn an_impossible_unit_says_why_at_once() {
         $ fleetctl start --block-attempts=1 eu
         out| Unit eu.service inactive
         err| Error: no machine can run eu.service
-        err| Hint: 3 machines: lacks region=eu
+        err| Hint: 3 machines: lacks the metadata region=eu
         err| Hint: eu.service stays submitted and is placed when a machine fits; `fleetctl destroy eu.service` removes it
         rc=1
 
         $ fleetctl scale far=5
         out| Unit far@.service scaled from 0 to 5
         err| Error: no machine can run far@1.service, far@2.service, far@3.service and 2 more
-        err| Hint: 3 machines: lacks region=eu
+        err| Hint: 3 machines: lacks the metadata region=eu
         err| Hint: far@.service stays submitted and is placed when a machine fits; `fleetctl destroy far@.service` removes it
         rc=1
 
@@ -73,7 +73,7 @@ fn a_global_unit_that_fits_nowhere_is_an_error_too() {
         out| Unit all.service 
         out| Triggered global unit all.service start
         err| Error: no machine can run all.service
-        err| Hint: 3 machines: lacks region=eu
+        err| Hint: 3 machines: lacks the metadata region=eu
         err| Hint: all.service stays submitted and is placed when a machine fits; `fleetctl destroy all.service` removes it
         rc=1
     "#]]

@@ -17,7 +17,7 @@ use crate::plan::Plan;
 mod decisions;
 mod news;
 mod numbers;
-mod reason;
+pub(crate) mod reason;
 #[cfg(test)]
 mod tests;
 

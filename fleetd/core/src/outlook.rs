@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Gathered, Numbers};
+use crate::event::{Gathered, Numbers, Reason, reason};
 use crate::model::{FORMAT, Unknown, is_zero};
 use crate::name::{MachineId, UnitName};
 use crate::plan::Plan;
@@ -64,8 +64,11 @@ pub struct Nowhere {
 pub struct Rolling {
     /// The instances.
     pub units: Instances,
-    /// What they wait for, for people.
+    /// What they wait for, in words: all that an older version reads.
     pub says: String,
+    /// The same as data.
+    #[serde(default, deserialize_with = "reason::read", skip_serializing_if = "Option::is_none")]
+    pub why: Option<Reason>,
 }
 
 /// A fenced instance that waits.
@@ -75,8 +78,11 @@ pub struct Held {
     pub instance: UnitName,
     /// Where another copy of it may be alive.
     pub machine: MachineId,
-    /// What it waits for, for people.
+    /// What it waits for, in words: all that an older version reads.
     pub says: String,
+    /// The same as data.
+    #[serde(default, deserialize_with = "reason::read", skip_serializing_if = "Option::is_none")]
+    pub why: Option<Reason>,
 }
 
 /// Machines that are given up one at a time.
@@ -84,6 +90,12 @@ pub struct Held {
 pub struct Slowed {
     /// For people.
     pub says: String,
+    /// How many machines are missing that should run something.
+    #[serde(default)]
+    pub missing: usize,
+    /// How many are there.
+    #[serde(default)]
+    pub there: usize,
     /// Those that are not given up yet, in the order in which they will be.
     pub waits: Vec<MachineId>,
     /// When the first of them is given up, in milliseconds since 1970.
@@ -129,6 +141,20 @@ impl Instances {
     }
 }
 
+impl Rolling {
+    /// What they wait for; words alone if an older version wrote it.
+    pub fn reason(&self) -> Reason {
+        self.why.clone().unwrap_or_else(|| self.says[..].into())
+    }
+}
+
+impl Held {
+    /// What it waits for; words alone if an older version wrote it.
+    pub fn reason(&self) -> Reason {
+        self.why.clone().unwrap_or_else(|| self.says[..].into())
+    }
+}
+
 impl Outlook {
     /// What a plan of that term, of a snapshot at the revision `planned`, says. While absent
     /// machines get time to return (`settling`), nothing fits no machine that did not before, in
@@ -143,27 +169,33 @@ impl Outlook {
         let mut outlook = Outlook { v: FORMAT, term, planned, settling, ..Outlook::default() };
         let mut room = Room { bytes: MAX_BYTES, left_out: 0 };
         for held in &plan.held {
+            let why = Reason::from(held);
+            let said = why.to_string();
+            let bytes = 2 * held.instance.as_str().len() + said.len() + bytes_of(&why);
             let held = Held {
                 instance: held.instance.clone(),
                 machine: held.machine.clone(),
-                says: held.to_string(),
+                says: said,
+                why: Some(why),
             };
-            let bytes = 2 * held.instance.as_str().len() + held.says.len();
             if room.has(bytes) {
                 outlook.held.push(held);
             }
         }
         for rolling in &plan.rolling {
-            let rolling =
-                Rolling { units: Instances::of(&rolling.waiting), says: rolling.to_string() };
+            let why = Reason::from(rolling);
+            let (says, data) = (why.to_string(), bytes_of(&why));
+            let rolling = Rolling { units: Instances::of(&rolling.waiting), says, why: Some(why) };
             let instances: usize =
                 rolling.units.0.iter().map(|(unit, numbers)| bytes(unit, numbers)).sum();
-            if room.has(instances + rolling.says.len()) {
+            if room.has(instances + rolling.says.len() + data) {
                 outlook.rolling.push(rolling);
             }
         }
         outlook.slowed = plan.slowed.as_ref().map(|slowed| Slowed {
             says: slowed.to_string(),
+            missing: slowed.missing,
+            there: slowed.there,
             waits: slowed.waits.clone(),
             next_ms: slowed.next_ms,
         });
@@ -172,7 +204,7 @@ impl Outlook {
                 let before = before.map_or(&[][..], |before| &before.nowhere);
                 nowhere.units.retain(&before.iter().map(|one| &one.units).collect::<Vec<_>>());
             }
-            let why: usize = nowhere.why.iter().map(|why| why.reason.len() + 32).sum();
+            let why: usize = nowhere.why.iter().map(bytes_of).sum();
             room.bytes = room.bytes.saturating_sub(why + ENTRY_BYTES);
             nowhere.units.0.retain(|unit, numbers| room.has(bytes(unit, numbers)));
             if !nowhere.units.0.is_empty() {
@@ -199,10 +231,10 @@ impl Outlook {
 
     /// What the instance waits for before it is changed or moved: its unit's budget, or the end of
     /// another copy.
-    pub fn waits(&self, instance: &UnitName) -> Option<&str> {
+    pub fn waits(&self, instance: &UnitName) -> Option<Reason> {
         let rolling = self.rolling.iter().find(|rolling| rolling.units.holds(instance));
         let held = || self.held.iter().find(|held| held.instance == *instance);
-        rolling.map(|rolling| &rolling.says[..]).or_else(|| held().map(|held| &held.says[..]))
+        rolling.map(Rolling::reason).or_else(|| held().map(Held::reason))
     }
 
     /// Whether the instance waits for its unit's budget.
@@ -216,10 +248,8 @@ fn nowhere(plan: &Plan) -> Vec<Nowhere> {
     let mut all: Vec<(Vec<MisfitCount>, Vec<&UnitName>)> = Vec::new();
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
     for unplaced in &plan.unplaced {
-        let counted = unplaced.misfits.iter().map(|(misfit, machines)| MisfitCount {
-            reason: misfit.to_string(),
-            machines: *machines,
-        });
+        let counted = unplaced.misfits.iter();
+        let counted = counted.map(|(misfit, machines)| MisfitCount::new(misfit, *machines));
         let why: Vec<MisfitCount> = counted.collect();
         let text: String =
             why.iter().map(|why| format!("{} {}\n", why.machines, why.reason)).collect();
@@ -251,6 +281,12 @@ impl Room {
         }
         self.left_out == 0
     }
+}
+
+/// How much room it takes as JSON.
+fn bytes_of(value: &impl Serialize) -> usize {
+    // Nothing of a reason can fail to be written.
+    serde_json::to_string(value).map_or(0, |text| text.len())
 }
 
 fn bytes(unit: &UnitName, numbers: &Numbers) -> usize {
@@ -317,8 +353,29 @@ mod tests {
             serde_json::to_value(nowhere).unwrap(),
             serde_json::json!({
                 "units": {"db.service": "", "web@.service": "1-3"},
-                "why": [{"reason": "lacks the metadata disk=ssd", "machines": 2}],
+                "why": [{
+                    "reason": "lacks the metadata disk=ssd", "machines": 2,
+                    "kind": "lacks", "key": "disk", "values": ["ssd"],
+                }],
             })
         );
+    }
+
+    #[test]
+    fn what_waits_for_its_budget_is_told_as_data_and_by_an_older_leader_in_words() {
+        let seen = snapshot(
+            "machine a\nunit web@.service x2 rev=2 | MaxUnavailable=1\n\
+             on a: web@1.service/rev=1 web@2.service/rev=1\nruns a: web@1.service web@2.service",
+        );
+        let outlook = Outlook::of(&plan(&seen), 7, 1, false, None);
+        let waits = |outlook: &Outlook| outlook.waits(&UnitName::trusted("web@2.service")).unwrap();
+        let reason = Reason::Rolling { waiting: 1, unavailable: 1, wanted: 2, most: Some(1) };
+        assert_eq!(waits(&outlook), reason);
+        let mut written = serde_json::to_value(&outlook).unwrap();
+        let read: Outlook = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(read, outlook);
+        written["rolling"][0].as_object_mut().unwrap().remove("why");
+        let older: Outlook = serde_json::from_value(written).unwrap();
+        assert_eq!(waits(&older), Reason::Said { text: reason.to_string() });
     }
 }

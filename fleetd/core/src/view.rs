@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::brief::Brief;
+use crate::event::Reason;
 use crate::model::{DesiredState, InstanceStatus, Leader, Placement, Snapshot, UnitRecord};
 use crate::name::{MachineId, UnitName};
 use crate::outlook::Outlook;
@@ -223,6 +224,8 @@ impl Cluster {
         };
         Some(wire::Missing {
             says: slowed.says.clone(),
+            missing: slowed.missing,
+            there: slowed.there,
             waits: slowed.waits.iter().map(machine).collect(),
             next_in_ms: (!slowed.waits.is_empty()).then(|| slowed.next_ms.saturating_sub(now_ms)),
         })
@@ -259,7 +262,7 @@ impl Cluster {
                 if !progress.done
                     && let Some(waits) = self.leaders_word().and_then(|word| word.waits(instance))
                 {
-                    progress.waits = waits.to_string();
+                    progress.wait_for(Some(waits));
                 }
                 instances.push(progress);
             }
@@ -295,13 +298,14 @@ impl Cluster {
             // many a global unit should have is the leader's to know.
             let is_there = global || placed.contains(&instance);
             if !misfits.is_empty() || !is_there {
-                instances.push(wire::InstanceProgress {
+                let mut progress = wire::InstanceProgress {
                     name: instance.to_string(),
                     wanted: true,
-                    waits: self.waits(&instance, planned),
                     misfits,
                     ..wire::InstanceProgress::default()
-                });
+                };
+                progress.wait_for(self.waits(&instance, planned));
+                instances.push(progress);
             }
         }
         instances.sort_by(|a, b| {
@@ -342,15 +346,12 @@ impl Cluster {
     }
 
     /// What an instance without a machine waits for, if it can be said.
-    fn waits(&self, instance: &UnitName, planned: bool) -> String {
-        let Some(outlook) = self.leaders_word() else { return String::new() };
+    fn waits(&self, instance: &UnitName, planned: bool) -> Option<Reason> {
+        let outlook = self.leaders_word()?;
         match outlook.waits(instance) {
-            Some(waits) => waits.to_string(),
-            None if !planned => "waiting for the leader's decision".to_string(),
-            None if outlook.settling => {
-                "waiting for machines that are absent and may be about to return".to_string()
-            }
-            None => String::new(),
+            None if !planned => Some(Reason::Undecided),
+            None if outlook.settling => Some(Reason::Returning),
+            waits => waits,
         }
     }
 
@@ -380,8 +381,7 @@ impl Cluster {
             acknowledged,
             done: status.is_some_and(|status| reached(placement, status)),
             status: status.cloned(),
-            misfits: Vec::new(),
-            waits: String::new(),
+            ..wire::InstanceProgress::default()
         }
     }
 
@@ -628,6 +628,8 @@ mod tests {
         assert_eq!(said(&cluster), (false, "waiting for the leader's decision".to_string()));
         cluster.outlook = outlook(7, 100, true);
         assert!(!said(&cluster).0 && said(&cluster).1.contains("may be about to return"));
+        let progress = cluster.progress(std::slice::from_ref(&name));
+        assert_eq!(progress.units[0].instances[0].waits_for, Some(Reason::Returning));
         cluster.outlook = outlook(7, 100, false);
         assert_eq!(said(&cluster), (true, String::new()));
         cluster.asked = 101;

@@ -13,7 +13,7 @@ use fleet_core::model::{Availability, Unit};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::view::Cluster;
 use fleet_core::wire;
-use fleet_core::wire::{AvailabilityWish, MachineAvailability, Remaining};
+use fleet_core::wire::{AvailabilityWish, MachineAvailability, Remaining, Stays};
 use serde_json::json;
 
 use super::body::decode;
@@ -111,11 +111,8 @@ fn remaining(cluster: &Cluster, availability: Availability, id: &MachineId) -> V
     let reported = snapshot.reports.get(id).into_iter().flat_map(|report| report.instances.keys());
     let names: BTreeSet<&UnitName> = assigned.chain(off).chain(reported).collect();
     let one = |name: &UnitName| {
-        let (why, stuck) = match availability {
-            Availability::Draining => why_there(cluster, id, name),
-            Availability::Active | Availability::Cordoned => (String::new(), false),
-        };
-        Remaining { name: name.to_string(), why, stuck }
+        let drained = availability == Availability::Draining;
+        Remaining::new(name, drained.then(|| stays(cluster, id, name)))
     };
     names.into_iter().filter(|name| !global(name)).map(one).collect()
 }
@@ -125,9 +122,8 @@ fn owner<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a Arc<Unit>> {
     cluster.owner(name).and_then(|record| cluster.snapshot.units.get(&record.name))
 }
 
-/// Why an instance is still on a machine that is drained, by the leader's word, and whether it
-/// stays until its operator does something.
-fn why_there(cluster: &Cluster, id: &MachineId, name: &UnitName) -> (String, bool) {
+/// Why an instance is still on a machine that is drained, by the leader's word.
+fn stays(cluster: &Cluster, id: &MachineId, name: &UnitName) -> Stays {
     let assigned = |name: &str| {
         cluster
             .snapshot
@@ -135,29 +131,26 @@ fn why_there(cluster: &Cluster, id: &MachineId, name: &UnitName) -> (String, boo
             .get(id)
             .is_some_and(|assignment| assignment.instances.contains_key(name))
     };
-    let Some(word) = cluster.leaders_word() else {
-        return ("nobody leads at the moment, so nothing is moved".to_string(), false);
-    };
-    if let Some(waits) = word.waits(name) {
-        return (waits.to_string(), false);
+    let Some(word) = cluster.leaders_word() else { return Stays::NoLeader };
+    if let Some(waits_for) = word.waits(name) {
+        return Stays::Waits { waits_for };
     }
     if !assigned(name.as_str()) {
-        return ("it is being stopped".to_string(), false);
+        return Stays::Stopping;
     }
     let set_at = cluster.settings_written.get(id).copied().unwrap_or(0);
     if !cluster.is_planned(set_at) {
-        return ("the leader is about to move it".to_string(), false);
+        return Stays::Undecided;
     }
     if word.settling {
-        let why = "no other machine can take it; machines that are absent may be about to return";
-        return (why.to_string(), false);
+        return Stays::Returning;
     }
     let beside = owner(cluster, name)
         .map(|unit| unit.constraints.expanded(name).machine_of)
         .unwrap_or_default();
     let waits = |main: &&String| word.waits(&UnitName::trusted(main.as_str())).is_some();
     match beside.iter().find(waits) {
-        Some(main) => (format!("it goes where {main} goes, which waits"), false),
-        None => ("no other machine can take it".to_string(), true),
+        Some(main) => Stays::Beside { unit: main.clone() },
+        None => Stays::Nowhere,
     }
 }

@@ -150,6 +150,7 @@ async fn waits(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<FenceWait> 
         name: held.instance.to_string(),
         machine_id: held.machine.to_string(),
         why: held.says.clone(),
+        waits_for: Some(held.reason()),
         until_ms: None,
         left_ms: None,
     };
@@ -237,6 +238,7 @@ fn waiting(held: &Held, now_ms: u64) -> FenceWait {
         name: held.instance.to_string(),
         machine_id: held.machine.to_string(),
         why: held.to_string(),
+        waits_for: Some(held.into()),
         until_ms,
         left_ms: until_ms.map(|at| at.saturating_sub(now_ms)),
     }

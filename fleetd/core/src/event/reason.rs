@@ -1,5 +1,5 @@
-//! Why something was done or seen: data up to the screen. Its [`Display`](fmt::Display) is the only
-//! place where the reason of an event becomes English.
+//! Why something was done or seen, and what is waited for: data up to the screen. Its
+//! [`Display`](fmt::Display) is the only place where that becomes English.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::model::{DesiredState, InstanceStatus, Placement, Why};
 use crate::name::{MachineId, UnitName};
 use crate::plan::{Held, Misfit, Missing, Retired, Rolling, Unplaced, Until};
 
-/// Why something was done or seen.
+/// Why something was done or seen, or what is waited for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -101,6 +101,10 @@ pub enum Reason {
         /// How many are there.
         there: usize,
     },
+    /// What waits for the leader, which has yet to plan it.
+    Undecided,
+    /// What waits for machines that are absent, and that get time to return.
+    Returning,
     /// Words, of a version that wrote no data.
     Said {
         /// The words.
@@ -210,7 +214,7 @@ impl From<String> for Reason {
 
 /// Reads a reason. A text is of a version that wrote no data; what cannot be read is of a later
 /// one, and must not make the event unreadable.
-pub(super) fn read<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Reason>, D::Error> {
+pub(crate) fn read<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Reason>, D::Error> {
     let read = match Option::<serde_json::Value>::deserialize(source)? {
         None => None,
         Some(serde_json::Value::String(text)) => {
@@ -278,6 +282,10 @@ impl fmt::Display for Reason {
             Reason::Slowed { missing, there } => {
                 let (missing, there) = (*missing, *there);
                 write!(f, "{}", Missing { missing, there, waits: Vec::new(), next_ms: 0 })
+            }
+            Reason::Undecided => f.write_str("waiting for the leader's decision"),
+            Reason::Returning => {
+                f.write_str("waiting for machines that are absent and may be about to return")
             }
             Reason::Said { text } => f.write_str(text),
             Reason::Other => f.write_str("for a reason that this version does not know"),

@@ -338,13 +338,13 @@ fn a_reason_is_data_and_that_of_an_older_or_later_version_is_read() {
     let said = |reason: &str| item(reason).to_string();
     assert_eq!(said(r#""why":"the machine was lost""#), "took  off b: the machine was lost");
     assert_eq!(said(r#""why":"""#), "took  off b");
-    let lacks = r#""reason":{"kind":"removed","why":{"unfit":{"lacks":["disk",["ssd"]]}}}"#;
+    let lacks = r#""reason":{"kind":"removed","why":{"unfit":{"kind":"lacks","key":"disk","values":["ssd"]}}}"#;
     assert_eq!(said(lacks), "took  off b: the machine lacks the metadata disk=ssd");
     let later = "took  off b: for a reason that this version does not know";
     assert_eq!(said(r#""reason":{"kind":"removed","why":{"too-dear":5}}"#), later);
     assert_eq!(said(r#""reason":{"kind":"stars"}"#), later);
     let written = serde_json::to_value(item(lacks)).unwrap();
-    assert_eq!(written["reason"]["why"]["unfit"]["lacks"][0], "disk");
+    assert_eq!(written["reason"]["why"]["unfit"]["key"], "disk");
     assert!(written.get("why").is_none());
 }
 

@@ -41,7 +41,7 @@ pub(super) fn crowded(board: &Board, candidate: &Candidate, machine: u32) -> Opt
 /// were placed.
 pub(super) fn is_of_all(board: &Board, number: usize, misfit: &Misfit) -> bool {
     match misfit {
-        Misfit::Conflict(other) => rules::conflicts::refuses_all(board, number, other),
+        Misfit::Conflict { unit } => rules::conflicts::refuses_all(board, number, unit),
         _ => true,
     }
 }
@@ -86,7 +86,7 @@ pub(super) fn with_crowded(
     for found in crowded {
         // A hundred machines, each with another replica in the way, are one reason.
         let found = match found {
-            Misfit::Conflict(other) => Misfit::Conflict(board.unit_of(other)),
+            Misfit::Conflict { unit } => Misfit::Conflict { unit: board.unit_of(unit) },
             found => found,
         };
         *reasons.entry(found).or_default() += 1;

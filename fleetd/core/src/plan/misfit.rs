@@ -10,18 +10,35 @@ use crate::name::UnitName;
 /// Why a machine cannot take an instance.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Misfit {
     /// `MachineID=` names another machine.
-    OtherMachine(String),
-    /// `MachineMetadata=` wants one of these values of this key.
-    Lacks(String, BTreeSet<String>),
+    OtherMachine {
+        /// The id that it names.
+        id: String,
+    },
+    /// `MachineMetadata=` wants one of some values of a key.
+    Lacks {
+        /// The key.
+        key: String,
+        /// The values, one of which would do.
+        values: BTreeSet<String>,
+    },
     /// A unit on the machine conflicts with it, or the other way round.
-    Conflict(UnitName),
+    Conflict {
+        /// The unit there.
+        unit: UnitName,
+    },
     /// So many instances of its template are there, and `MaxPerMachine=` allows no more.
-    Enough(u32),
+    Enough {
+        /// How many it allows.
+        most: u32,
+    },
     /// `MachineOf=` names a unit that runs elsewhere, or nowhere.
-    NotBeside(String),
+    NotBeside {
+        /// That unit.
+        unit: String,
+    },
     /// The machine's assignment is at its size limit.
     Full,
     /// An operator cordoned or drains it.
@@ -35,16 +52,16 @@ pub enum Misfit {
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Misfit::OtherMachine(id) => write!(f, "MachineID={id} names another machine"),
-            Misfit::Lacks(key, values) => {
+            Misfit::OtherMachine { id } => write!(f, "MachineID={id} names another machine"),
+            Misfit::Lacks { key, values } => {
                 let values: Vec<&str> = values.iter().map(String::as_str).collect();
                 write!(f, "lacks the metadata {key}={}", values.join(" or "))
             }
-            Misfit::Conflict(other) => write!(f, "conflicts with {other}, which is there"),
-            Misfit::Enough(most) => {
+            Misfit::Conflict { unit } => write!(f, "conflicts with {unit}, which is there"),
+            Misfit::Enough { most } => {
                 write!(f, "has as many instances of it as MaxPerMachine={most} allows")
             }
-            Misfit::NotBeside(unit) => write!(f, "MachineOf={unit}, which is not there"),
+            Misfit::NotBeside { unit } => write!(f, "MachineOf={unit}, which is not there"),
             Misfit::Full => f.write_str("holds as many instances as one assignment can"),
             Misfit::Cordoned => f.write_str("is cordoned or drained"),
             Misfit::Circle => f.write_str("MachineOf goes round in a circle"),
@@ -66,8 +83,10 @@ pub(super) enum Unsuited<'a> {
 impl From<Unsuited<'_>> for Misfit {
     fn from(unsuited: Unsuited<'_>) -> Misfit {
         match unsuited {
-            Unsuited::OtherMachine(id) => Misfit::OtherMachine(id.to_string()),
-            Unsuited::Lacks(key, values) => Misfit::Lacks(key.to_string(), values.clone()),
+            Unsuited::OtherMachine(id) => Misfit::OtherMachine { id: id.to_string() },
+            Unsuited::Lacks(key, values) => {
+                Misfit::Lacks { key: key.to_string(), values: values.clone() }
+            }
         }
     }
 }

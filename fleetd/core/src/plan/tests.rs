@@ -251,8 +251,8 @@ fn labels_taken_away_move_the_unit() {
         "machine a\nmachine b disk=ssd\nunit db.service | MachineMetadata=disk=ssd\non a: \
             db.service",
         expect![[r#"
-        - db.service off a: Unfit(Lacks("disk", {"ssd"}))
-        + db.service on b: machine a fits no longer"#]],
+            - db.service off a: Unfit(Lacks { key: "disk", values: {"ssd"} })
+            + db.service on b: machine a fits no longer"#]],
     );
 }
 

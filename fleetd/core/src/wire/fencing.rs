@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::{Reason, reason};
 use crate::name::MachineId;
 use crate::time::utc;
 
@@ -73,6 +74,9 @@ pub struct FenceWait {
     pub machine_id: String,
     /// One sentence for people.
     pub why: String,
+    /// The same as data.
+    #[serde(deserialize_with = "reason::read", skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<Reason>,
     /// When that copy has surely ended, if nothing changes, in milliseconds since 1970 by the
     /// leader's clock; none if nobody can say.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,10 +1,13 @@
 //! Machines: what they are, whether they take instances, which are missing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::Reason;
 use crate::model::Availability;
+use crate::name::UnitName;
 
 /// A machine in `GET /machines`. Fields below the line are ours.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -101,9 +104,65 @@ pub struct Remaining {
     /// Why it is still there, for people; empty if the machine is not drained.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,
+    /// The same as data: its `kind` and the fields of that kind. None also if it is of a kind that
+    /// a later version knows.
+    #[serde(flatten)]
+    pub stays: Option<Stays>,
     /// Whether it stays until its operator does something.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stuck: bool,
+}
+
+impl Remaining {
+    /// An instance that is there, and why if the machine is drained.
+    pub fn new(name: &UnitName, stays: Option<Stays>) -> Remaining {
+        let why = stays.as_ref().map(Stays::to_string).unwrap_or_default();
+        let stuck = stays == Some(Stays::Nowhere);
+        Remaining { name: name.to_string(), why, stays, stuck }
+    }
+}
+
+/// Why an instance is still on a machine that is drained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Stays {
+    /// Nobody leads, so nothing is moved.
+    NoLeader,
+    /// It waits for its turn, or for the end of another copy.
+    Waits {
+        /// What it waits for.
+        waits_for: Reason,
+    },
+    /// It is being stopped.
+    Stopping,
+    /// The leader has yet to move it.
+    Undecided,
+    /// No other machine can take it, and absent machines may be about to return.
+    Returning,
+    /// It goes where another unit goes, which waits.
+    Beside {
+        /// That unit.
+        unit: String,
+    },
+    /// No other machine can take it.
+    Nowhere,
+}
+
+impl fmt::Display for Stays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stays::NoLeader => f.write_str("nobody leads at the moment, so nothing is moved"),
+            Stays::Waits { waits_for } => write!(f, "{waits_for}"),
+            Stays::Stopping => f.write_str("it is being stopped"),
+            Stays::Undecided => f.write_str("the leader is about to move it"),
+            Stays::Returning => f.write_str(
+                "no other machine can take it; machines that are absent may be about to return",
+            ),
+            Stays::Beside { unit } => write!(f, "it goes where {unit} goes, which waits"),
+            Stays::Nowhere => f.write_str("no other machine can take it"),
+        }
+    }
 }
 
 /// Machines that are missing, so many that their units are moved slowly: one machine is given up at
@@ -114,6 +173,11 @@ pub struct Remaining {
 pub struct Missing {
     /// One sentence for people.
     pub says: String,
+    /// How many machines are missing that should run something, those that were given up lately
+    /// included.
+    pub missing: usize,
+    /// How many machines are there.
+    pub there: usize,
     /// Those that are still waited for, in the order in which they are given up.
     pub waits: Vec<MissingMachine>,
     /// In how many milliseconds the first of them is given up.

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::{Reason, reason};
 use crate::model::{InstanceStatus, Why};
 use crate::name::MachineId;
+use crate::plan::Misfit;
 
 /// One line of `GET /follow?unit=a.service&unit=web@.service`: how far the units are. The stream
 /// sends one at once, and one at each change; each is whole. It never ends by itself.
@@ -71,18 +73,73 @@ pub struct InstanceProgress {
     /// it can be placed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub misfits: Vec<MisfitCount>,
-    /// What it waits for while it has no machine and may get one, for people; empty if that is not
-    /// known.
+    /// What it waits for while it has no machine and may get one, or before it is changed, for
+    /// people; empty if that is not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub waits: String,
+    /// The same as data.
+    #[serde(deserialize_with = "reason::read", skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<Reason>,
 }
 
 /// A reason, and for how many machines it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MisfitCount {
-    /// `lacks region=eu`.
+    /// `lacks the metadata region=eu`, for people.
     pub reason: String,
     /// How many machines.
     pub machines: usize,
+    /// The reason as data: its `kind` and the fields of that kind. None from an older version, and
+    /// if it is of a kind that a later version knows.
+    #[serde(flatten)]
+    pub misfit: Option<Misfit>,
+}
+
+impl MisfitCount {
+    /// A reason that holds for so many machines.
+    pub fn new(misfit: &Misfit, machines: usize) -> MisfitCount {
+        MisfitCount { reason: misfit.to_string(), machines, misfit: Some(misfit.clone()) }
+    }
+}
+
+impl InstanceProgress {
+    /// Notes what it waits for, as data and for people.
+    pub fn wait_for(&mut self, reason: Option<Reason>) {
+        self.waits = reason.as_ref().map(Reason::to_string).unwrap_or_default();
+        self.waits_for = reason;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json, to_value};
+
+    use super::*;
+
+    #[test]
+    fn why_no_machine_fits_is_a_sentence_and_data() {
+        let values = ["nvme", "ssd"].map(str::to_string).into();
+        let counted = MisfitCount::new(&Misfit::Lacks { key: "disk".to_string(), values }, 2);
+        let written = json!({
+            "reason": "lacks the metadata disk=nvme or ssd", "machines": 2,
+            "kind": "lacks", "key": "disk", "values": ["nvme", "ssd"],
+        });
+        assert_eq!(to_value(&counted).unwrap(), written);
+        assert_eq!(from_value::<MisfitCount>(written).unwrap(), counted);
+        let none = MisfitCount::new(&Misfit::NoMachines, 0);
+        assert_eq!(from_value::<MisfitCount>(to_value(&none).unwrap()).unwrap(), none);
+    }
+
+    #[test]
+    fn a_reason_of_an_older_or_later_version_is_its_sentence() {
+        let read = |written: Value| from_value::<MisfitCount>(written).unwrap();
+        let older = read(json!({"reason": "is full", "machines": 1}));
+        let later = json!({"reason": "is full", "machines": 1, "kind": "too-hot", "degrees": 90});
+        assert_eq!((&older.reason[..], &older.misfit), ("is full", &None));
+        assert_eq!(read(later), older);
+        let waits = json!({"name": "web@1.service", "waitsFor": {"kind": "tide"}});
+        let waits: InstanceProgress = from_value(waits).unwrap();
+        assert_eq!(waits.waits_for, Some(Reason::Other));
+    }
 }

@@ -11,5 +11,5 @@ pub(super) fn check(board: &Board, candidate: &Candidate, machine: u32) -> Optio
         return None;
     }
     let absent = candidate.wants.machine_of.iter().find(|name| !board.is_on(name, machine))?;
-    Some(Misfit::NotBeside(absent.clone()))
+    Some(Misfit::NotBeside { unit: absent.clone() })
 }

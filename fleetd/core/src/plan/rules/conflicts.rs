@@ -25,7 +25,7 @@ pub(super) fn check(board: &Board, candidate: &Candidate, machine: u32) -> Optio
     } else {
         None
     };
-    clash.map(|name| Misfit::Conflict(name.clone()))
+    clash.map(|name| Misfit::Conflict { unit: name.clone() })
 }
 
 /// The first of the unit's instances `here` that may not share a machine with `instance`,

@@ -34,7 +34,7 @@ fn crowd(board: &Board, candidate: &Candidate, machine: u32) -> Option<Misfit> {
             lowest = lowest.min(most(&unit.unit.constraints));
         }
     }
-    (there >= lowest as usize).then_some(Misfit::Enough(lowest))
+    (there >= lowest as usize).then_some(Misfit::Enough { most: lowest })
 }
 
 /// What the option says. What is no number from 1 is refused where a unit is taken in, and counts
@@ -74,8 +74,8 @@ mod tests {
              unit web@.service x3 | MaxPerMachine=1
              on a: web@1.service web@2.service web@3.service",
             expect![[r#"
-                - web@2.service off a: Unfit(Enough(1))
-                - web@3.service off a: Unfit(Enough(1))
+                - web@2.service off a: Unfit(Enough { most: 1 })
+                - web@3.service off a: Unfit(Enough { most: 1 })
                 + web@2.service on b: machine a fits no longer
                 ! web@3.service: 2 × has as many instances of it as MaxPerMachine=1 allows"#]],
         );
@@ -90,7 +90,7 @@ mod tests {
              on a: web@1.service/rev=1 web@2.service/rev=1 web@3.service/rev=1
              runs a: web@1.service web@2.service web@3.service",
             expect![[r#"
-                - web@2.service off a: Unfit(Enough(1))
+                - web@2.service off a: Unfit(Enough { most: 1 })
                 + web@2.service on b: machine a fits no longer
                 … web@.service: 2 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so"#]],
         );

@@ -47,7 +47,7 @@ fn a_follower_that_strayed_comes_back_to_its_unit() {
         "machine a\nmachine b\nunit db.service\nunit s.service | MachineOf=db.service\non a: \
             db.service\non b: s.service",
         expect![[r#"
-            - s.service off b: Unfit(NotBeside("db.service"))
+            - s.service off b: Unfit(NotBeside { unit: "db.service" })
             + s.service on a: MachineOf: db.service is here"#]],
     );
 }
@@ -164,8 +164,8 @@ fn of_two_that_have_come_to_conflict_the_first_by_name_stays() {
         "machine a\nmachine b\nunit x.service\nunit y.service | Conflicts=x.*\non a: x.service \
             y.service",
         expect![[r#"
-        - y.service off a: Unfit(Conflict(x.service))
-        + y.service on b: machine a fits no longer"#]],
+            - y.service off a: Unfit(Conflict { unit: x.service })
+            + y.service on b: machine a fits no longer"#]],
     );
 }
 
@@ -183,7 +183,7 @@ fn a_global_unit_runs_on_every_machine_that_fits() {
          on a: agent.service os.service
          on d: db.service",
         expect![[r#"
-            - os.service off a: Unfit(Lacks("os", {"old"}))
+            - os.service off a: Unfit(Lacks { key: "os", values: {"old"} })
             + agent.service on b: global unit
             + agent.service on c: global unit
             + os.service on b: global unit
@@ -292,7 +292,7 @@ fn what_is_replaced_takes_its_followers_along_and_leaves_global_units() {
         expect![[r#"
             - old.service off a: Replaced(new.service)
             + old.service on b: a unit on machine a replaces it
-            - side.service off a: Unfit(NotBeside("old.service"))
+            - side.service off a: Unfit(NotBeside { unit: "old.service" })
             + side.service on b: MachineOf: old.service is here"#]],
     );
 }

@@ -150,7 +150,7 @@ fn a_drained_machine_keeps_what_fits_nowhere_else_and_what_is_global() {
         expect![[r#"
             - any.service off a: Drained
             + any.service on b: machine a is drained
-            - side.service off a: Unfit(NotBeside("any.service"))
+            - side.service off a: Unfit(NotBeside { unit: "any.service" })
             + side.service on b: MachineOf: any.service is here"#]],
     );
 }
@@ -223,7 +223,7 @@ fn a_new_text_that_fits_elsewhere_only_moves_within_the_budget_and_one_that_fits
          on a: web@1.service/rev=1 web@2.service/rev=1
          runs a: web@1.service web@2.service",
         expect![[r#"
-            - web@1.service off a: Unfit(Lacks("s", {"1"}))
+            - web@1.service off a: Unfit(Lacks { key: "s", values: {"1"} })
             + web@1.service on b: machine a fits no longer
             … web@.service: 1 to go: 1 of 2 is unavailable, and MaxUnavailable lets at most 1 be so"#]],
     );
@@ -281,7 +281,7 @@ fn what_runs_beside_has_its_own_budget_asked_when_it_has_to_go_along() {
         expect![[r#"
             - web@1.service off a: Drained
             + web@1.service on b: machine a is drained
-            - side@1.service off a: Unfit(NotBeside("web@1.service"))
+            - side@1.service off a: Unfit(NotBeside { unit: "web@1.service" })
             + side@1.service on b: MachineOf: web@1.service is here
             … side@.service: 2 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so
             … web@.service: 2 to go: MaxUnavailable of what runs beside lets no more be taken down"#]],

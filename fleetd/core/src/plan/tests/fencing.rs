@@ -84,7 +84,7 @@ fn a_fenced_unit_leaves_a_living_machine_in_two_plans() {
     );
     let off = plan(&first);
     expect![[r#"
-        - db.service off a: Unfit(Lacks("disk", {"ssd"}))
+        - db.service off a: Unfit(Lacks { key: "disk", values: {"ssd"} })
         … db.service: fenced: waits until machine a reports its copy stopped"#]]
     .assert_eq(&print(&off));
 
@@ -171,8 +171,8 @@ fn a_follower_waits_with_the_fenced_unit_that_it_stands_beside() {
     );
     let off = plan(&first);
     expect![[r#"
-        - db.service off a: Unfit(Lacks("disk", {"ssd"}))
-        - app.service off a: Unfit(NotBeside("db.service"))
+        - db.service off a: Unfit(Lacks { key: "disk", values: {"ssd"} })
+        - app.service off a: Unfit(NotBeside { unit: "db.service" })
         … db.service: fenced: waits until machine a reports its copy stopped
         … app.service: fenced: waits until machine a reports its copy stopped"#]]
     .assert_eq(&print(&off));

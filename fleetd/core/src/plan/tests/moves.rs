@@ -121,9 +121,9 @@ fn a_failing_unit_takes_its_followers_along() {
         expect![[r#"
             - db.service off a: Failed
             + db.service on b: failed again and again on machine a
-            - s.service off a: Unfit(NotBeside("db.service"))
+            - s.service off a: Unfit(NotBeside { unit: "db.service" })
             + s.service on b: MachineOf: db.service is here
-            - t.service off a: Unfit(NotBeside("s.service"))
+            - t.service off a: Unfit(NotBeside { unit: "s.service" })
             + t.service on b: MachineOf: s.service is here"#]],
     );
 }
