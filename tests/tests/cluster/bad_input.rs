@@ -2,6 +2,7 @@
 //! was.
 
 use anyhow::{Context, Result, ensure};
+use fleet_core::converge::SETTLED_MS;
 use fleet_core::wire::ErrorBody;
 use fleet_tests::cluster::{Cluster, Said, scenario};
 
@@ -319,7 +320,8 @@ fn call(cluster: &Cluster, args: &[&str], resource: &str, body: &str) -> Result<
 fn settled_store(cluster: &Cluster) -> Result<String> {
     let mut last = cluster.store()?;
     let mut same = 0;
-    while same < 5 {
+    // Reports change once more when what came up counts as up, after SETTLED_MS.
+    while same * 300 <= 2 * SETTLED_MS {
         std::thread::sleep(std::time::Duration::from_millis(300));
         let now = cluster.store()?;
         same = if now == last { same + 1 } else { 0 };
