@@ -13,9 +13,17 @@ use crate::error::{Error, Kind};
 pub(crate) struct Argument {
     pub(crate) path: String,
     pub(crate) name: UnitName,
-    /// What else may be meant where no unit type was typed.
-    container: Option<UnitName>,
+    /// What else may be meant where no unit type was typed, the likeliest first.
+    others: Vec<UnitName>,
 }
+
+/// The Quadlet types that may be meant where no unit type was typed, after `service`. Those that
+/// run go before those that are there for others.
+const UNTYPED: &[&str] =
+    &["container", "pod", "kube", "network", "volume", "image", "build", "artifact"];
+
+/// The types whose templates have a count.
+const SCALED: &[&str] = &["service", "container", "pod", "kube"];
 
 /// What is no unit's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,14 +71,14 @@ impl Argument {
             matches!(UnitName::parse(base), Err(NameError::NoSuffix | NameError::UnknownType(_)));
         let path = if untyped { format!("{text}.service") } else { text.to_string() };
         let name = UnitName::parse(path.rsplit('/').next().unwrap_or(&path))?;
-        let container =
-            if untyped { UnitName::parse(&format!("{base}.container")).ok() } else { None };
-        Ok(Argument { path, name, container })
+        let other = |kind: &&str| UnitName::parse(&format!("{base}.{kind}")).ok();
+        let others = if untyped { UNTYPED.iter().filter_map(other).collect() } else { Vec::new() };
+        Ok(Argument { path, name, others })
     }
 
     /// The names that may be meant, the likeliest first.
     pub(crate) fn names(&self) -> impl Iterator<Item = &UnitName> {
-        std::iter::once(&self.name).chain(&self.container)
+        std::iter::once(&self.name).chain(&self.others)
     }
 
     /// The same, each as if it had been typed in full.
@@ -78,7 +86,7 @@ impl Argument {
         self.names().map(|name| Argument {
             path: beside(&self.path, name),
             name: name.clone(),
-            container: None,
+            others: Vec::new(),
         })
     }
 
@@ -131,7 +139,7 @@ impl ScaleArgument {
         let stem = unit.strip_suffix('@').unwrap_or(unit);
         let candidates = match UnitName::parse(unit) {
             Ok(name) => vec![name],
-            Err(NameError::NoSuffix | NameError::UnknownType(_)) => ["service", "container"]
+            Err(NameError::NoSuffix | NameError::UnknownType(_)) => SCALED
                 .iter()
                 .map(|suffix| UnitName::parse(&format!("{stem}@.{suffix}")))
                 .collect::<Result<_, _>>()
@@ -161,7 +169,7 @@ mod tests {
         assert_eq!(named("hello"), "hello.service at hello.service");
         assert_eq!(named("web@3"), "web@3.service at web@3.service");
         assert_eq!(named("dir/a.b"), "a.b.service at dir/a.b.service");
-        assert_eq!(named("app.network"), "app.network.service at app.network.service");
+        assert_eq!(named("app.network"), "app.network at app.network");
         assert_eq!(named("hello.target"), "hello.target at hello.target");
         assert_eq!(named("./web.container"), "web.container at ./web.container");
         assert_eq!(named(""), "unit name cannot be empty");
@@ -170,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_unit_type_a_container_may_be_meant_too() {
+    fn without_a_unit_type_a_quadlet_unit_may_be_meant_too() {
         let meant = |text: &str| -> Vec<String> {
             Argument::parse(text)
                 .unwrap()
@@ -178,10 +186,13 @@ mod tests {
                 .map(|meant| format!("{} at {}", meant.name, meant.path))
                 .collect()
         };
-        assert_eq!(
-            meant("dir/w@1"),
-            ["w@1.service at dir/w@1.service", "w@1.container at dir/w@1.container"]
-        );
+        let first = "w@1.service at dir/w@1.service";
+        let all = meant("dir/w@1");
+        assert_eq!(all[..2], [first, "w@1.container at dir/w@1.container"]);
+        let kinds: Vec<&str> = all.iter().filter_map(|name| name.rsplit('.').next()).collect();
+        let expected = "service container pod kube network volume image build artifact";
+        assert_eq!(kinds.join(" "), expected);
+        assert_eq!(meant("app.network"), ["app.network at app.network"]);
         assert_eq!(meant("w.service"), ["w.service at w.service"]);
     }
 
@@ -211,11 +222,11 @@ mod tests {
 
     #[test]
     fn a_scale_argument_is_a_template_and_a_count() {
-        assert_eq!(scaled("web=5"), "[web@.service, web@.container] to 5");
-        assert_eq!(scaled("web@=5"), "[web@.service, web@.container] to 5");
+        assert_eq!(scaled("web=5"), "[web@.service, web@.container, web@.pod, web@.kube] to 5");
+        assert_eq!(scaled("web@=5"), "[web@.service, web@.container, web@.pod, web@.kube] to 5");
         assert_eq!(scaled("web@.service=0"), "[web@.service] to 0");
-        assert_eq!(scaled("web=+2"), "[web@.service, web@.container] by 2");
-        assert_eq!(scaled("web=-1"), "[web@.service, web@.container] by -1");
+        assert_eq!(scaled("web=+2"), "[web@.service, web@.container, web@.pod, web@.kube] by 2");
+        assert_eq!(scaled("web=-1"), "[web@.service, web@.container, web@.pod, web@.kube] by -1");
     }
 
     #[test]
