@@ -62,6 +62,17 @@ pub struct Unwritable;
 impl UnitFile {
     /// Parses `text` strictly: the first line that systemd would not understand is the error.
     pub fn parse(text: &str) -> Result<UnitFile, UnitFileError> {
+        let file = UnitFile::parse_even_empty(text)?;
+        if !file.options.is_empty() {
+            return Ok(file);
+        }
+        let problem = "the unit file has no options; it needs at least a section and one \
+            Name=Value line";
+        Err(UnitFileError { line: 0, problem: problem.to_string() })
+    }
+
+    /// The same of a file that need not say anything: `[Volume]` alone is a volume to podman.
+    pub fn parse_even_empty(text: &str) -> Result<UnitFile, UnitFileError> {
         if text.len() > MAX_UNIT_BYTES {
             let problem = format!(
                 "the unit file is {} bytes; the limit is {MAX_UNIT_BYTES} bytes (1 MiB)",
@@ -82,12 +93,6 @@ impl UnitFile {
             // Something is there, but nothing that anybody would read.
             None if file.options.is_empty() && !file.passed_over.is_empty() => {
                 Err(file.passed_over[0].clone())
-            }
-            None if file.options.is_empty() => {
-                let problem = "the unit file has no options; it needs at least a section and one \
-                    Name=Value line"
-                    .to_string();
-                Err(UnitFileError { line: 0, problem })
             }
             None => Ok(file),
         }

@@ -47,7 +47,7 @@ pub fn take(name: &UnitName, text: &str) -> Result<Taken, Refusal> {
         options: Vec::new(),
         too_large,
     };
-    let file = UnitFile::parse(text).map_err(|error| of(error, too_large))?;
+    let file = parse(name, text).map_err(|error| of(error, too_large))?;
     if let Some(Contradiction { problem, options }) = contradiction(&file) {
         return Err(Refusal { line: 0, problem, options, too_large: false });
     }
@@ -56,6 +56,15 @@ pub fn take(name: &UnitName, text: &str) -> Result<Taken, Refusal> {
     }
     let warnings = lint(&file).iter().map(ToString::to_string).collect();
     Ok(Taken { file, warnings })
+}
+
+/// Parses the text of a unit called `name`; what it says is not looked at.
+pub fn parse(name: &UnitName, text: &str) -> Result<UnitFile, UnitFileError> {
+    // The name of a volume or a network says enough: podman has defaults for the rest.
+    match name.is_shared() || name.suffix() == "pod" {
+        true => UnitFile::parse_even_empty(text),
+        false => UnitFile::parse(text),
+    }
 }
 
 /// Takes a text that the store holds already for this unit, whatever is wrong with it. What a new
@@ -297,6 +306,18 @@ mod tests {
         assert!(take(&name, &"x".repeat(MAX_UNIT_BYTES + 1)).unwrap_err().too_large);
         let taken = take(&name, "[Service]\nExecStart=/a\n[X-Fleet]\nGlobal=y\n").unwrap();
         assert!(taken.warnings[0].starts_with("line 4: Global=y counts as no"), "{taken:?}");
+    }
+
+    #[test]
+    fn a_quadlet_file_without_options_is_taken_where_its_name_says_enough() {
+        let taken = |name: &str, text: &str| take(&UnitName::trusted(name), text).is_ok();
+        for name in ["data.volume", "app.network", "app@.pod"] {
+            assert!(taken(name, "[Volume]\n") && taken(name, ""), "{name}");
+            assert!(!taken(name, "[Volume]\nx\n") && !taken(name, "x\n"), "{name}");
+        }
+        for name in ["web.container", "web.kube", "web.service"] {
+            assert!(!taken(name, "[Container]\n"), "{name}");
+        }
     }
 
     #[test]
