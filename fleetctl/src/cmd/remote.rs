@@ -4,6 +4,7 @@ use clap::Args;
 use fleet_core::name::UnitName;
 use fleet_core::wire::UnitState;
 
+use crate::client::{Client, ClientError, first_known};
 use crate::context::{Context, did_you_mean};
 use crate::error::{Error, Kind};
 use crate::names::Argument;
@@ -44,34 +45,48 @@ pub(crate) async fn places(
     }
 }
 
-/// The same, with the name that is meant; `None` if the cluster does not have the unit.
+/// The same, with the name that is meant; `None` if the cluster does not have the unit, and no
+/// machine still stops it.
 pub(crate) async fn find(
     context: &Context,
     argument: &Argument,
 ) -> Result<(UnitName, Option<Vec<Place>>), Error> {
     let failed =
         |error| Error::request(&format!("Error retrieving state of {}", argument.name), error);
-    let unit = context.client.unit_of(argument).await.map_err(failed)?;
-    let Some(unit) = unit else { return Ok((argument.name.clone(), None)) };
-    let misnamed = |_| {
-        Error::worded(
-            Kind::Failed,
-            format!("the server answered with {:?}, which is no unit's name", unit.name),
-        )
+    let (name, found) = first_known(argument, async |name| {
+        let states = states_of(&context.client, name).await?;
+        // What was destroyed and still stops has a state, and nothing else.
+        if states.is_empty() {
+            context.client.unit(name.as_str()).await?.ok_or_else(ClientError::not_found)?;
+        }
+        Ok(states)
+    })
+    .await;
+    let states = match found {
+        Err(error) if error.is_not_found() => return Ok((name, None)),
+        found => found.map_err(failed)?,
     };
-    let name = UnitName::parse(&unit.name).map_err(misnamed)?;
-    let unit_name = Some(name.as_str()).filter(|_| !name.is_template());
-    let (states, machines) =
-        tokio::join!(context.client.states(unit_name), context.client.machines());
-    let (states, machines) = (states.map_err(failed)?, machines.map_err(failed)?);
-    let place = |state: UnitState| {
-        let instance = UnitName::parse(&state.name).ok()?; // it goes into a command line
-        let is_of_it = instance == name || instance.template().as_ref() == Some(&name);
-        let machine = machines.iter().find(|machine| is_of_it && machine.id == state.machine_id)?;
+    let machines = context.client.machines().await.map_err(failed)?;
+    let place = |(instance, state): (UnitName, UnitState)| {
+        let machine = machines.iter().find(|machine| machine.id == state.machine_id)?;
         Some(Place { instance, machine: machine.id.clone(), address: machine.primary_ip.clone() })
     };
     let places = states.into_iter().filter_map(place).collect();
     Ok((name, Some(places)))
+}
+
+/// What systemd says of a unit on each machine, of a template of all its instances.
+async fn states_of(
+    client: &Client,
+    name: &UnitName,
+) -> Result<Vec<(UnitName, UnitState)>, ClientError> {
+    let states = client.states(Some(name.as_str()).filter(|_| !name.is_template())).await?;
+    let of_it = |state: UnitState| {
+        let instance = UnitName::parse(&state.name).ok()?; // it goes into a command line
+        let of_it = instance == *name || instance.template().as_ref() == Some(name);
+        of_it.then_some((instance, state))
+    };
+    Ok(states.into_iter().filter_map(of_it).collect())
 }
 
 /// Runs a command of `words` that prints, where the instance is; gives its exit status.

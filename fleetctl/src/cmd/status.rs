@@ -118,8 +118,12 @@ async fn json(context: &Context, arguments: &[Argument]) -> Result<u8, Error> {
     for argument in arguments {
         let (name, asked) = first_known(argument, async |name| {
             let name = name.as_str();
-            context.client.unit(name).await?.ok_or_else(ClientError::not_found)?;
-            Ok((context.client.states(Some(name)).await?, context.client.fencing(name).await?))
+            let states = context.client.states(Some(name)).await?;
+            // What was destroyed and still stops has a state, and nothing else.
+            if states.is_empty() {
+                context.client.unit(name).await?.ok_or_else(ClientError::not_found)?;
+            }
+            Ok((states, context.client.fencing(name).await?))
         })
         .await;
         let (states, mut fencing) = match asked {

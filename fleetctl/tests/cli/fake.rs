@@ -44,6 +44,8 @@ pub(crate) struct Cluster {
     pub(crate) refused: Option<String>,
     /// What systemd says instead of stopping what is destroyed.
     pub(crate) unstoppable: Option<String>,
+    /// What was destroyed and is still being stopped, on the first machine.
+    pub(crate) stopping: BTreeSet<String>,
     /// What each `Scale` may not exceed.
     pub(crate) most_replicas: i64,
     /// How many follows end without a line.
@@ -455,6 +457,13 @@ async fn state_list(State(fake): Cl, Query(query): Query<BTreeMap<String, String
             });
         }
     }
+    let asked = |name: &&String| query.get("unitName").is_none_or(|asked| asked == *name);
+    states.extend(cluster.stopping.iter().filter(asked).map(|name| UnitState {
+        machine_id: cluster.machines[0].id.clone(),
+        name: name.clone(),
+        systemd_active_state: "deactivating".to_string(),
+        ..UnitState::default()
+    }));
     Json(UnitStatePage { states, ..UnitStatePage::default() }).into_response()
 }
 

@@ -299,3 +299,16 @@ fn a_line_of_a_journal_that_begins_like_a_note_is_none_and_one_without_an_end_is
     let said = session.run("journal glob");
     assert!(said.contains("err| Error: machine a1a1a1a1 does not answer"), "{said}");
 }
+
+#[test]
+fn status_in_json_shows_what_was_destroyed_and_still_stops() {
+    let session = Session::of_three();
+    session.fake.cluster().stopping.insert("gone.service".to_string());
+    let output = session.command("status --json gone").output().unwrap();
+    let entries: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(entries[0]["name"], "gone.service");
+    assert_eq!(entries[0]["systemdActiveState"], "deactivating");
+    session.fake.cluster().stopping.clear();
+    let said = session.run("status --json gone");
+    assert!(said.contains("Unit gone.service does not exist."), "{said}");
+}

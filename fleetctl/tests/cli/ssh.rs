@@ -156,8 +156,10 @@ fn status_and_journal_ask_the_machine_itself_when_told_its_ssh_port() {
     let ssh = Ssh::new().knows("host_key.pub");
     ssh.session.file("hello.service", HELLO);
     ssh.session.run("start hello.service");
+    ssh.session.fake.cluster().stopping.insert("gone.service".to_string());
     let said = [
         "status --ssh-port PORT hello",
+        "status --ssh-port PORT gone",
         "journal --ssh-port PORT --lines 3 hello",
         "journal --ssh-port=PORT --sudo -f hello.service",
         "journal --ssh-port=PORT nosuch",
@@ -166,6 +168,10 @@ fn status_and_journal_ask_the_machine_itself_when_told_its_ssh_port() {
     expect![[r#"
         $ fleetctl status --ssh-port PORT hello
         out| systemctl status -l --no-pager -- hello.service
+        rc=3
+
+        $ fleetctl status --ssh-port PORT gone
+        out| systemctl status -l --no-pager -- gone.service
         rc=3
 
         $ fleetctl journal --ssh-port PORT --lines 3 hello

@@ -45,6 +45,13 @@ pub struct Reported<'a> {
     pub status: &'a InstanceStatus,
 }
 
+impl Reported<'_> {
+    /// Whether it was to go there, and has ended.
+    pub fn has_left(&self) -> bool {
+        self.status.leaving && ["inactive", "failed"].contains(&self.status.active.as_str())
+    }
+}
+
 /// Where each instance was placed, by name. Built once for a request.
 pub type Places<'a> = BTreeMap<&'a UnitName, Vec<(&'a MachineId, &'a Placement)>>;
 
@@ -146,6 +153,38 @@ impl Cluster {
         without_what_was_left_behind(states)
     }
 
+    /// The machines that the instances of a unit are assigned to, by machine, then instance.
+    pub fn assigned<'a>(
+        &'a self,
+        name: &'a UnitName,
+    ) -> impl Iterator<Item = (&'a MachineId, &'a UnitName)> {
+        self.snapshot.assignments.iter().flat_map(move |(machine, assignment)| {
+            let of_it = assignment.instances.iter().filter(move |(i, p)| is_of(name, i, p));
+            of_it.map(move |(instance, _)| (machine, instance))
+        })
+    }
+
+    /// What machines still report of a unit, of a template all its instances, and are not assigned:
+    /// it is on its way out, perhaps of a unit that was destroyed.
+    pub fn leaving<'a>(&'a self, name: &'a UnitName) -> impl Iterator<Item = Reported<'a>> {
+        let of_it = move |instance: &UnitName| {
+            instance == name
+                || (name.is_template()
+                    && instance.template().as_ref() == Some(name)
+                    && !self.records.contains_key(instance))
+        };
+        let all = self.snapshot.reports.iter().flat_map(move |(machine, report)| {
+            let of_it = report.instances.iter().filter(move |(instance, _)| of_it(instance));
+            of_it.map(move |(instance, status)| Reported { instance, machine, status })
+        });
+        all.filter(move |reported| {
+            let assignment = self.snapshot.assignments.get(reported.machine);
+            let placed =
+                assignment.and_then(|assignment| assignment.instances.get(reported.instance));
+            !placed.is_some_and(|placement| is_of(name, reported.instance, placement))
+        })
+    }
+
     /// One state as the API shows it.
     pub fn state(&self, reported: &Reported) -> wire::UnitState {
         let Reported { instance, machine, status } = *reported;
@@ -243,15 +282,15 @@ impl Cluster {
     fn unit_progress(&self, name: &UnitName) -> wire::UnitProgress {
         let record = self.owner(name);
         let unit = record.and_then(|record| self.snapshot.units.get(&record.name));
-        let scaled = name.is_template();
         // What the leader has not looked at yet, or has yet to change, is not done, however well
         // it runs.
         let written = record.and_then(|record| self.units_written.get(&record.name));
         let planned = record.is_none() || written.is_some_and(|at| self.is_planned(*at));
         let mut instances: Vec<wire::InstanceProgress> = Vec::new();
         for (id, assignment) in &self.snapshot.assignments {
-            let of_it = |i: &UnitName, p: &Placement| i == name || (scaled && p.unit == *name);
-            for (instance, placement) in assignment.instances.iter().filter(|(i, p)| of_it(i, p)) {
+            for (instance, placement) in
+                assignment.instances.iter().filter(|(i, p)| is_of(name, i, p))
+            {
                 let mut progress =
                     self.placed_progress(id, instance, placement, assignment.generation);
                 let rolling =
@@ -267,30 +306,15 @@ impl Cluster {
                 instances.push(progress);
             }
         }
-        let assigned: BTreeSet<(UnitName, Option<MachineId>)> = instances
-            .iter()
-            .map(|i| (UnitName::trusted(i.name.as_str()), i.machine.clone()))
-            .collect();
-        // What a machine still reports, and is assigned no longer, is on its way out.
-        for (id, report) in &self.snapshot.reports {
-            for (instance, status) in &report.instances {
-                let of_template = scaled
-                    && instance.template().as_ref() == Some(name)
-                    && !self.records.contains_key(instance);
-                if (instance == name || of_template)
-                    && !assigned.contains(&(instance.clone(), Some(id.clone())))
-                {
-                    instances.push(wire::InstanceProgress {
-                        name: instance.to_string(),
-                        machine: Some(id.clone()),
-                        address: self.address(id),
-                        status: Some(status.clone()),
-                        ..wire::InstanceProgress::default()
-                    });
-                }
-            }
-        }
-        let placed: BTreeSet<&UnitName> = assigned.iter().map(|(instance, _)| instance).collect();
+        let placed: BTreeSet<UnitName> =
+            instances.iter().map(|instance| UnitName::trusted(instance.name.as_str())).collect();
+        instances.extend(self.leaving(name).map(|reported| wire::InstanceProgress {
+            name: reported.instance.to_string(),
+            machine: Some(reported.machine.clone()),
+            address: self.address(reported.machine),
+            status: Some(reported.status.clone()),
+            ..wire::InstanceProgress::default()
+        }));
         let global = unit.is_some_and(|unit| unit.constraints.global);
         for instance in self.wanted(name) {
             let misfits = self.misfits(&instance);
@@ -390,10 +414,14 @@ impl Cluster {
     }
 }
 
+/// Whether a placement is one of the unit `name`, of a template any of its instances.
+fn is_of(name: &UnitName, instance: &UnitName, placement: &Placement) -> bool {
+    instance == name || (name.is_template() && placement.unit == *name)
+}
+
 /// Leaves out where an instance has ended that has moved to another machine, which reports it by
 /// now: nothing of it is left there.
 fn without_what_was_left_behind(mut states: Vec<Reported<'_>>) -> Vec<Reported<'_>> {
-    let ended = |state: &Reported| ["inactive", "failed"].contains(&state.status.active.as_str());
     let moved: BTreeSet<UnitName> = states
         .chunk_by(|one, next| one.instance == next.instance)
         .filter(|several| {
@@ -402,8 +430,7 @@ fn without_what_was_left_behind(mut states: Vec<Reported<'_>>) -> Vec<Reported<'
         })
         .map(|several| several[0].instance.clone())
         .collect();
-    states
-        .retain(|state| !(state.status.leaving && ended(state) && moved.contains(state.instance)));
+    states.retain(|state| !(state.has_left() && moved.contains(state.instance)));
     states
 }
 

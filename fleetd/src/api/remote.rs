@@ -1,5 +1,6 @@
 //! How other machines' APIs are asked, and which of them run a unit.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -206,17 +207,16 @@ pub(super) async fn located(
     Ok((reader, mirror, places))
 }
 
-/// Where the instances of a unit are, not more than one request may ask for; perhaps nowhere.
+/// Where the instances of a unit are, not more than one request may ask for; perhaps nowhere. Where
+/// one is on its way out it still is, also if its unit was destroyed.
 pub(super) fn all_places(
     api: &Api,
     cluster: &Cluster,
     name: &UnitName,
 ) -> Result<Vec<Place>, ApiError> {
-    if cluster.owner(name).is_none() {
-        return Err(ApiError::no_such_unit());
-    }
     let places = places(api, cluster, name);
     match places.len() {
+        0 if cluster.owner(name).is_none() => Err(ApiError::no_such_unit()),
         n if n > MAX_INSTANCES => Err(ApiError::invalid(format!(
             "{name} has {n} instances; ask for one of them, the limit is {MAX_INSTANCES}"
         ))),
@@ -225,32 +225,29 @@ pub(super) fn all_places(
 }
 
 fn places(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<Place> {
-    let mut places = Vec::new();
-    for (id, assignment) in &cluster.snapshot.assignments {
-        let Some(machine) = cluster.snapshot.machines.get(id) else { continue };
-        let reach = match &machine.api {
+    let assigned: BTreeSet<(&MachineId, &UnitName)> = cluster.assigned(name).collect();
+    let elsewhere: BTreeSet<&UnitName> = assigned.iter().map(|(_, instance)| *instance).collect();
+    // What it left behind elsewhere is no place of it.
+    let leaving = cluster
+        .leaving(name)
+        .filter(|reported| !(reported.has_left() && elsewhere.contains(reported.instance)))
+        .map(|reported| (reported.machine, reported.instance));
+    let all: BTreeSet<(&MachineId, &UnitName)> = assigned.iter().copied().chain(leaving).collect();
+    let place = |(id, instance): (&MachineId, &UnitName)| {
+        let reach = match &cluster.snapshot.machines.get(id)?.api {
             _ if *id == api.shared.machine => Reach::Here,
             Some(base) => Reach::At(base.clone()),
             None => Reach::Closed,
         };
-        let of_it = assignment
-            .instances
-            .iter()
-            .filter(|(i, p)| *i == name || (name.is_template() && p.unit == *name));
-        let report = cluster.snapshot.reports.get(id);
-        places.extend(of_it.map(|(instance, _)| {
-            Place {
-                instance: instance.clone(),
-                machine: id.clone(),
-                reach: reach.clone(),
-                refused: report
-                    .and_then(|report| report.instances.get(instance))
-                    .filter(|status| status.is_refused())
-                    .and_then(|status| status.message.clone()),
-            }
-        }));
-    }
-    places
+        let refused = cluster.status(id, instance).filter(|status| status.is_refused());
+        Some(Place {
+            instance: instance.clone(),
+            machine: id.clone(),
+            reach,
+            refused: refused.and_then(|status| status.message.clone()),
+        })
+    };
+    all.into_iter().filter_map(place).collect()
 }
 
 /// Asks for `what` of an instance: its status, its journal.

@@ -290,7 +290,45 @@ async fn a_followed_journal_goes_where_the_unit_goes_and_ends_with_it() {
     let name = UnitName::trusted("lone.service");
     let revision = cluster.store.unit_revision(&name).await.unwrap().unwrap();
     cluster.store.delete_unit(&name, revision).await.unwrap();
+    cluster.plan().await;
     assert_eq!(answer.text().await.unwrap(), "\0unit lone.service was destroyed\n");
+}
+
+#[tokio::test]
+async fn what_was_destroyed_is_shown_until_its_machine_has_stopped_it() {
+    let b = Peer::default();
+    let cluster = Cluster::start(&b.serve().await, NOWHERE).await;
+    cluster.run("web@.service", "[X-Fleet]\nMachineID=bbbbbbbb\n", Some(1)).await;
+    let stopping = InstanceStatus { active: "deactivating".into(), ..InstanceStatus::default() };
+    let reports = async |instances: &[&str], seen| {
+        let instances = instances.iter().map(|name| (UnitName::trusted(*name), stopping.clone()));
+        let report = Report { v: FORMAT, instances: instances.collect(), ..Report::default() };
+        cluster.store.put_report(&MachineId::new("bbbbbbbb"), &report, cluster.b, seen).await
+    };
+    let written = reports(&["web@1.service"], 0).await.unwrap();
+    let name = UnitName::trusted("web@.service");
+    let revision = cluster.store.unit_revision(&name).await.unwrap().unwrap();
+    cluster.store.delete_unit(&name, revision).await.unwrap();
+    cluster.plan().await;
+    let names = ["web@1.service", "web@.service"];
+    for name in names {
+        b.says([Answer::Whole("Active: deactivating\n"), Answer::Whole("bye\n")]);
+        for (what, said) in [("status", "Active: deactivating\n"), ("journal", "bye\n")] {
+            let answer = cluster.get(&format!("units/{name}/{what}")).await;
+            assert_eq!(
+                (answer.status(), answer.text().await.unwrap()),
+                (StatusCode::OK, said.to_string())
+            );
+        }
+    }
+    b.says([Answer::Open("bye\n")]);
+    let mut followed = cluster.get("units/web@1.service/journal?follow=true&notes=true").await;
+    assert_eq!(read_until(&mut followed, "\n").await, "bye\n");
+    reports(&[], written).await.unwrap();
+    assert_eq!(followed.text().await.unwrap(), "\0unit web@1.service was destroyed\n");
+    for name in names {
+        assert_eq!(cluster.get(&format!("units/{name}/status")).await.status(), 404);
+    }
 }
 
 #[tokio::test]
