@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleet_core::transfer::{Export, ExportedUnit, FORMAT};
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
 use fleet_core::wire::Unit;
 
 use crate::client::Client;

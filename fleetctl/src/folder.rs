@@ -8,7 +8,7 @@ use std::path::Path;
 
 use fleet_core::name::UnitName;
 use fleet_core::transfer::{Export, MAX_IMPORT_BYTES};
-use fleet_core::unit_file::MAX_UNIT_BYTES;
+use fleet_core::unit::file::MAX_UNIT_BYTES;
 use rustix::fs::OFlags;
 
 use crate::error::Error;

@@ -4,11 +4,11 @@
 use std::fs::File;
 use std::io::Read;
 
-use fleet_core::intake::{self, Refusal};
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::{MAX_UNIT_BYTES, UnitFile};
+use fleet_core::unit::file::{MAX_UNIT_BYTES, UnitFile};
+use fleet_core::unit::intake::{self, Refusal};
+use fleet_core::unit::xfleet;
 use fleet_core::wire::Unit;
-use fleet_core::xfleet;
 
 use crate::client::Client;
 use crate::error::{Error, Kind};

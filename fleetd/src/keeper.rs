@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use fleet_core::fence::{ANSWER_MS, Fence, Keeper as Document};
-use fleet_core::model::FORMAT;
+use fleet_core::fence::ANSWER_MS;
+use fleet_core::model::{FORMAT, Fence, Keeper as Document};
 use fleet_core::name::{MachineId, UnitName};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};

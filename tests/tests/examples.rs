@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use expect_test::expect;
-use fleet_core::contradiction::contradiction;
 use fleet_core::model::{DesiredState, Machine, Snapshot, Unit, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Change, plan};
+use fleet_core::unit::contradiction::contradiction;
+use fleet_core::unit::file::UnitFile;
 use fleet_core::unit::lint::lint;
-use fleet_core::unit_file::UnitFile;
 use fleet_tests::cluster::{Cluster, PATIENCE, scenario};
 use fleet_tests::lab::{Options, wait_for};
 

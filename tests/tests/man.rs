@@ -28,7 +28,7 @@ fn every_command_has_a_page_and_every_shell_its_script() -> anyhow::Result<()> {
             && page("fleetctl-stop.1")?.contains("FLEETCTL_TUNNEL")
     );
     anyhow::ensure!(page("fleet-keeper.8")?.contains("\\- Holds this machine"));
-    for option in fleet_core::xfleet::OPTIONS {
+    for option in fleet_core::unit::xfleet::OPTIONS {
         let entry = format!(".TP\n\\fB{}=\\fR\n", option.name);
         anyhow::ensure!(page("fleet-unit.5")?.contains(&entry), "no {}=", option.name);
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
 
 use crate::complete;
 use crate::context::{Context, did_you_mean};

@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
+use fleet_core::unit::xfleet::Constraints;
 use fleet_core::wire::Unit;
-use fleet_core::xfleet::Constraints;
 
 use crate::sources::Source;
 

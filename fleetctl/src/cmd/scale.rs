@@ -2,8 +2,8 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_core::count::scaled;
 use fleet_core::name::UnitName;
+use fleet_core::unit::count::scaled;
 use fleet_core::wire::{Scaled, Unit};
 
 use super::activate::{replicas, tell_warnings};

@@ -19,10 +19,10 @@ use fleet_core::model::InstanceStatus;
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::Misfit;
 use fleet_core::replay::Saved;
+use fleet_core::unit::file::UnitFile;
 use fleet_core::unit::lint::lint;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::xfleet::Constraints;
 use fleet_core::wire::*;
-use fleet_core::xfleet::Constraints;
 
 /// The cluster's state; tests look into it and change it.
 #[derive(Default)]

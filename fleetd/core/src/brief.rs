@@ -15,9 +15,8 @@ use sha1::{Digest, Sha1};
 
 use crate::model::{DesiredState, UnitRecord, Unknown};
 use crate::name::UnitName;
-use crate::unit::family;
-use crate::unit_file::UnitFile;
-use crate::xfleet;
+use crate::unit::file::UnitFile;
+use crate::unit::{family, xfleet};
 
 /// The field of a record that holds what is kept. If what is kept, or how it is made from the text,
 /// ever changes, it needs another name.

@@ -20,10 +20,9 @@ use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::fence::Fenced;
-use crate::model::{DesiredState, InstanceStatus, Placement, Why, is_zero, is_zero_u32};
+use crate::model::{DesiredState, Fenced, InstanceStatus, Placement, Why, is_zero, is_zero_u32};
 use crate::name::UnitName;
-use crate::unit_file::ShortHash;
+use crate::unit::file::ShortHash;
 
 /// The most instances that one document may stand for: a slip in a range of numbers must not fill
 /// the memory.

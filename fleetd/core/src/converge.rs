@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Assignment, DesiredState, Placement};
 use crate::name::UnitName;
-use crate::unit_file::ShortHash;
+use crate::unit::file::ShortHash;
 use seen::{Phase, hanging, phase, running_by_us};
 
 mod seen;

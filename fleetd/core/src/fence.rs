@@ -8,16 +8,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Assignment, Snapshot};
+use crate::model::{Assignment, Fenced, Snapshot};
 use crate::name::{MachineId, UnitName};
 
 mod commands;
 mod rules;
 
 pub use rules::refusals;
-
-pub use crate::model::{Fence, Fenced, Keeper, KeeperState, Off};
-pub use crate::unit::stop_terms::StopTerms;
 
 /// An answer to a renewal that took longer than this, in milliseconds, does not count: the guard's
 /// ping follows the sending of what it stands for by no more.
@@ -98,7 +95,10 @@ type Ordered<'a> = Vec<(&'a UnitName, u64, Vec<UnitName>)>;
 /// The units of `assignment` that start after others.
 fn ordered<'a>(snapshot: &'a Snapshot, assignment: &'a Assignment) -> Ordered<'a> {
     let names = |instance: &UnitName, after: &[String]| -> Vec<UnitName> {
-        after.iter().map(|name| UnitName::trusted(crate::xfleet::expand(name, instance))).collect()
+        after
+            .iter()
+            .map(|name| UnitName::trusted(crate::unit::xfleet::expand(name, instance)))
+            .collect()
     };
     let fenced = assignment
         .instances
@@ -184,6 +184,7 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::KeeperState;
 
     fn snapshot(held: bool, life: i64, now_ms: u64) -> Snapshot {
         let mut snapshot = Snapshot { now_ms, ..Snapshot::default() };

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::labels::Fingerprint;
 use crate::model::{DesiredState, MAX_REPLICAS, UnitRecord};
 use crate::name::UnitName;
+use crate::unit::file::{ShortHash, UnitFile};
+use crate::unit::labels::Fingerprint;
 use crate::unit::stop_terms::StopTerms;
-use crate::unit_file::{ShortHash, UnitFile};
-use crate::xfleet::Constraints;
+use crate::unit::xfleet::Constraints;
 
 /// What one entry of an assignment takes as JSON at most, in a group and a row of its own, beside
 /// its name, its unit's name and a follower's reason, in bytes: 90 of field names and punctuation,
@@ -101,7 +101,7 @@ impl Unit {
 /// found anew whenever a unit is read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Gist {
-    /// The labels that it asks for, as [`Labels::fingerprint`](crate::labels::Labels::fingerprint).
+    /// The [`Fingerprint`] of the labels that it asks for.
     pub(crate) labels: Option<Fingerprint>,
     /// How many instances are wanted; for a global unit, on each machine.
     pub(crate) wanted: u32,

@@ -2,12 +2,12 @@
 //! values out.
 //!
 //! Read in this order: [`name`] and [`model`] are the nouns, [`mod@unit`] is all that is read from
-//! a unit file (its parser [`unit_file`], its demands [`xfleet`], what is refused [`intake`]),
-//! [`plan`] decides for the cluster, [`converge`] for one host, [`fence`] says when a fenced copy
-//! has surely ended, [`event`] tells what was decided, [`wire`] holds the HTTP bodies, [`transfer`]
-//! a whole cluster as one document, [`brief`] what lists show of a unit, [`app`] what a folder of
-//! files brings as one, [`address`] what a machine may be reached at, [`printable`] what a terminal
-//! may be shown.
+//! a unit file (its parser [`unit::file`], its demands [`unit::xfleet`], what is refused
+//! [`unit::intake`]), [`plan`] decides for the cluster, [`converge`] for one host, [`fence`] says
+//! when a fenced copy has surely ended, [`event`] tells what was decided, [`wire`] holds the HTTP
+//! bodies, [`transfer`] a whole cluster as one document, [`brief`] what lists show of a unit,
+//! [`app`] what a folder of files brings as one, [`address`] what a machine may be reached at,
+//! [`printable`] what a terminal may be shown.
 //!
 //! **Architecture invariant:** nothing here can fail for an outside reason, and the same input
 //! gives the same bytes. `clippy.toml` beside this crate bans the clock, the disk, the environment
@@ -35,6 +35,3 @@ pub mod unit;
 pub mod view;
 pub mod wire;
 pub mod words;
-
-pub use unit::file as unit_file;
-pub use unit::{contradiction, count, intake, labels, max_unavailable, xfleet};

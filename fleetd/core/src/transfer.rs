@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::intake;
 use crate::model::{self, DesiredState, MAX_REPLICAS, Settings, UnitRecord, Unknown};
 use crate::name::{MachineId, UnitName};
 use crate::unit::family::is_counted;
+use crate::unit::intake;
+use crate::unit::xfleet::is_global;
 use crate::view::Cluster;
-use crate::xfleet::is_global;
 
 /// The format of an [`Export`].
 pub const FORMAT: u32 = 1;

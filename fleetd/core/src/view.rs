@@ -9,7 +9,7 @@ use crate::model::{DesiredState, InstanceStatus, Leader, Placement, Snapshot, Un
 use crate::name::{MachineId, UnitName};
 use crate::outlook::Outlook;
 use crate::unit::family;
-use crate::unit_file::UnitFile;
+use crate::unit::file::UnitFile;
 use crate::wire;
 
 /// Everything in the store at one revision: what the planner sees, and what only people need.

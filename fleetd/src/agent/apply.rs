@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fleet_core::converge::{FencedBy, Marker, Step};
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::{ShortHash, UnitFile};
+use fleet_core::unit::file::{ShortHash, UnitFile};
 use futures_util::stream::{self, StreamExt};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};

@@ -1,7 +1,7 @@
 //! fleet's own settings for a unit on a host: the drop-in beside its file. Pure text.
 
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
 
 /// How many instances share one slice. systemd's cost of a start grows with the siblings of its
 /// cgroup: 4,000 in one slice start three times slower than over 64 slices (docs/performance.md).

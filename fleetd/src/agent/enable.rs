@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use fleet_core::converge::{Marker, Trouble};
-use fleet_core::intake;
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
+use fleet_core::unit::intake;
 use tracing::warn;
 
 use super::Agent;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::converge::FencedBy;
-use fleet_core::fence::StopTerms;
 use fleet_core::model::Assignment;
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::UnitFile;
-use fleet_core::xfleet::Constraints;
+use fleet_core::unit::file::UnitFile;
+use fleet_core::unit::stop_terms::StopTerms;
+use fleet_core::unit::xfleet::Constraints;
 use tokio::time::timeout;
 use tracing::warn;
 

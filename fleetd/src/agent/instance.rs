@@ -8,7 +8,7 @@ use std::path::Path;
 
 use fleet_core::converge::{Marker, Trouble};
 use fleet_core::name::{MachineId, UnitName};
-use fleet_core::unit_file::ShortHash;
+use fleet_core::unit::file::ShortHash;
 
 use super::markers::{Markers, Template};
 use super::rest::AtRest;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fleet_core::converge::Marker;
 use fleet_core::name::{MachineId, UnitName};
-use fleet_core::unit_file::ShortHash;
+use fleet_core::unit::file::ShortHash;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::warn;

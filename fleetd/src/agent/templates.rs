@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fleet_core::converge::FencedBy;
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::{ShortHash, UnitFile};
+use fleet_core::unit::file::{ShortHash, UnitFile};
 
 use super::Agent;
 use super::apply::TextKey;

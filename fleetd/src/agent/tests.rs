@@ -67,7 +67,7 @@ impl Host {
         };
         let old = self.store.unit(&name).await.unwrap().0.map(|old| old.revision);
         self.store.put_unit(&record, old, true).await.unwrap();
-        let hash = fleet_core::unit_file::UnitFile::parse_lenient(text).short_hash();
+        let hash = fleet_core::unit::file::UnitFile::parse_lenient(text).short_hash();
         let (state, why) = (DesiredState::Launched, Why::Fewest);
         Placement {
             unit: name,

@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn every_field_of_a_unit_is_among_the_keys_that_are_read_in_any_case() {
-        let option = fleet_core::unit_file::UnitOption {
+        let option = fleet_core::unit::file::UnitOption {
             name: "x".into(),
             section: "x".into(),
             value: "x".into(),

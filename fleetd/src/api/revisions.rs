@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
 use fleet_core::wire;
 use serde_json::json;
 

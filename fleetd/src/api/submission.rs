@@ -1,14 +1,14 @@
 //! What `PUT /units/<name>` takes: a body, checked, and how it becomes a unit's record.
 
 use axum::http::StatusCode;
-use fleet_core::count::{CountError, scaled};
-use fleet_core::intake::{self, Refusal, Taken};
 use fleet_core::model::{DesiredState, UnitRecord};
 use fleet_core::name::UnitName;
+use fleet_core::unit::count::{CountError, scaled};
 use fleet_core::unit::family::is_counted;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
+use fleet_core::unit::intake::{self, Refusal, Taken};
+use fleet_core::unit::xfleet;
 use fleet_core::wire;
-use fleet_core::xfleet;
 
 use super::error::ApiError;
 use crate::process::clock;

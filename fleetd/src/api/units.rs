@@ -6,9 +6,9 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fleet_core::count::{CountError, scaled};
 use fleet_core::model::DesiredState;
 use fleet_core::name::UnitName;
+use fleet_core::unit::count::{CountError, scaled};
 use fleet_core::wire;
 use serde_json::json;
 

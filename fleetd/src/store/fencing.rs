@@ -1,7 +1,7 @@
 //! The keepers' documents: a machine's keeper is alive (`keepers/`, under its lease), and which
 //! life it is (`fences/`, kept).
 
-use fleet_core::fence::{Fence, Keeper};
+use fleet_core::model::{Fence, Keeper};
 use fleet_core::name::MachineId;
 
 use super::kv::{Change, Compare};

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleet_core::fence::{Fence, Keeper, KeeperState};
-use fleet_core::model::{Availability, Leader, Machine, Settings, Unit, UnitRecord};
+use fleet_core::model::{
+    Availability, Fence, Keeper, KeeperState, Leader, Machine, Settings, Unit, UnitRecord,
+};
 use fleet_core::name::MachineId;
 use fleet_core::view::Cluster;
 use serde::de::DeserializeOwned;

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use fleet_core::name::MachineId;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
 use fleet_core::wire;
 use fleetd::api::{Api, router};
 use fleetd::store::Store;

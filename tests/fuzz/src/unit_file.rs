@@ -1,12 +1,12 @@
 //! Unit files and names: read without a panic, and what was read means the same when it is written
 //! out and read again.
 
-use fleet_core::contradiction::contradiction;
-use fleet_core::intake;
 use fleet_core::name::UnitName;
+use fleet_core::unit::contradiction::contradiction;
+use fleet_core::unit::file::UnitFile;
+use fleet_core::unit::intake;
 use fleet_core::unit::lint::lint;
-use fleet_core::unit_file::UnitFile;
-use fleet_core::xfleet::Constraints;
+use fleet_core::unit::xfleet::Constraints;
 
 /// `data` is a unit's name, a NUL byte and its file; or a file alone.
 pub fn unit_file(data: &[u8]) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fleet_core::model::{Assignment, DesiredState, Placement, UnitRecord, Why};
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::ShortHash;
+use fleet_core::unit::file::ShortHash;
 use tokio::time::Instant;
 
 use crate::script::{BUDGET, ROLLING};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fleet_core::name::{MachineId, UnitName};
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
 use fleetd::keeper::{self, Guard, Keeper};
 use fleetd::store::Store;
 use fleetd::systemd::SystemdError;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use fleet_core::event::Event;
 use fleet_core::model::{Assignment, DesiredState, Machine, Placement, Settings, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
-use fleet_core::unit_file::UnitFile;
-use fleet_core::xfleet::Constraints;
+use fleet_core::unit::file::UnitFile;
+use fleet_core::unit::xfleet::Constraints;
 use fleetd::store::kv::{WatchBatch, WatchEvent};
 use serde::de::DeserializeOwned;
 

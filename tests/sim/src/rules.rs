@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::glob;
 use fleet_core::name::{MachineId, UnitName};
-use fleet_core::xfleet::Constraints;
+use fleet_core::unit::xfleet::Constraints;
 
 /// A machine as an instance finds it. That it has room is taken for granted: no run comes near the
 /// limit.
@@ -55,7 +55,7 @@ pub(crate) fn refusal(ground: &Ground, name: &UnitName, wants: &Constraints) -> 
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::unit_file::UnitFile;
+    use fleet_core::unit::file::UnitFile;
 
     use super::*;
 

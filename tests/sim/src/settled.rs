@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fleet_core::model::{DesiredState, Machine, Settings, Snapshot, Unit, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::plan;
-use fleet_core::xfleet::Constraints;
+use fleet_core::unit::xfleet::Constraints;
 use fleetd::store::Store;
 use fleetd::systemd::Listed;
 use serde::de::DeserializeOwned;

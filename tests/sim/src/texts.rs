@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::model::UnitRecord;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
 use fleetd::store::kv::{WatchBatch, WatchEvent};
 
 use crate::etcd::key;

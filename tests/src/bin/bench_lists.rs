@@ -16,7 +16,7 @@ use fleet_core::model::{FORMAT, InstanceStatus, Leader, Machine, Report};
 use fleet_core::name::MachineId;
 use fleet_core::plan::plan;
 use fleet_core::transfer::{Export, ExportedUnit};
-use fleet_core::unit_file::ShortHash;
+use fleet_core::unit::file::ShortHash;
 use fleetd::api::{Api, router};
 use fleetd::store::Store;
 use fleetd::store::embedded::EmbeddedKv;

@@ -18,7 +18,7 @@ use std::time::Instant;
 use fleet_core::model::{DesiredState, Machine, Snapshot, Unit, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::{Plan, plan};
-use fleet_core::xfleet::MAX_PATTERNS;
+use fleet_core::unit::xfleet::MAX_PATTERNS;
 
 /// How often each case is planned; the median stands.
 const ROUNDS: usize = 31;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap_complete::env::{EnvCompleter, Fish, Zsh};
 use clap_mangen::Man;
-use fleet_core::xfleet::{Counts, FleetOption, List, OPTIONS};
+use fleet_core::unit::xfleet::{Counts, FleetOption, List, OPTIONS};
 
 /// bash breaks words in the middle of unit names, so it needs a script of its own.
 const BASH: &str = include_str!("../../../fleetctl/dist/fleetctl.bash");

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::fence::{Fence, Keeper, wait_ms};
-use fleet_core::model::{DesiredState, FORMAT, Leader, UnitRecord};
+use fleet_core::fence::wait_ms;
+use fleet_core::model::{DesiredState, FORMAT, Fence, Keeper, Leader, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::plan;
 use fleet_core::replay::Saved;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use fleet_core::fence::{StopTerms, wait_ms};
+use fleet_core::fence::wait_ms;
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
+use fleet_core::unit::stop_terms::StopTerms;
 use fleet_tests::cluster::{Cluster, PATIENCE};
 use fleet_tests::lab::wait_for;
 use fleet_tests::record::{self, Life, SILENCE};

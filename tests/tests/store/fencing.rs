@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use fleet_core::fence::{Fence, Fenced, Keeper, Off};
-use fleet_core::model::{Assignment, FORMAT, Leader, Machine};
+use fleet_core::model::{Assignment, FORMAT, Fence, Fenced, Keeper, Leader, Machine, Off};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::Plan;
 use fleetd::store::{LeaseId, Store as Typed, StoreError, Term};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Trouble;
 use crate::name::UnitName;
-use crate::unit_file::ShortHash;
+use crate::unit::file::ShortHash;
 
 /// What fleet knows of a unit that it wrote on this host; kept on disk beside the unit until the
 /// unit is removed.

@@ -35,7 +35,7 @@ fn check_with_keeper(keeper: Option<i64>, text: &str, expected: Expect) {
                 moves: 0,
                 restart,
                 fence: token.map(|token| {
-                    Box::new(crate::fence::Fenced { token, stop_ms: 0, after: Vec::new() })
+                    Box::new(crate::model::Fenced { token, stop_ms: 0, after: Vec::new() })
                 }),
             };
             assignment.instances.insert(name.clone(), placement);

@@ -1,6 +1,6 @@
 //! Failures of an instance: pauses, and when to give up.
 
-use crate::unit_file::ShortHash;
+use crate::unit::file::ShortHash;
 
 /// How often the agent restarts a failing instance before it says that it gave up. It goes on
 /// trying after that.

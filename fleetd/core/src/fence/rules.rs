@@ -2,9 +2,9 @@
 
 use super::commands;
 use crate::name::UnitName;
+use crate::unit::file::{UnitFile, UnitFileError, UnitOption, boolean};
 use crate::unit::stop_terms::{StopTerms, timeout_ms};
-use crate::unit_file::{UnitFile, UnitFileError, UnitOption, boolean};
-use crate::xfleet::{Constraints, SECTION, is_global, unquote};
+use crate::unit::xfleet::{Constraints, SECTION, is_global, unquote};
 
 /// The longest stop of a fenced unit, in milliseconds: so long its place stays empty after its
 /// machine was lost.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{DesiredState, Fenced, Off, Unknown, is_zero, is_zero_u32};
 use crate::name::{MachineId, UnitName};
-use crate::unit_file::ShortHash;
+use crate::unit::file::ShortHash;
 
 /// `assignments/<id>`: everything that one machine should run. Written by the leader; absent means
 /// "no opinion", not "nothing".

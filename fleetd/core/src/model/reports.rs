@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Unknown, is_zero, is_zero_u32};
 use crate::name::UnitName;
-use crate::unit_file::ShortHash;
+use crate::unit::file::ShortHash;
 
 /// `reports/<id>`: what one machine observed. Written by its agent, under its lease.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use super::seat::UnitSeat;
 use super::slot::Slot;
 use crate::model::{Snapshot, Unit};
 use crate::name::UnitName;
-use crate::xfleet::Constraints;
+use crate::unit::xfleet::Constraints;
 
 mod seats;
 

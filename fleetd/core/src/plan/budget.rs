@@ -8,9 +8,9 @@
 
 use super::board::Board;
 use super::seat::UnitSeat;
-use crate::max_unavailable::MaxUnavailable;
 use crate::model::{DesiredState, Placement, Unit};
 use crate::name::UnitName;
+use crate::unit::max_unavailable::MaxUnavailable;
 
 /// A change that takes down an instance which stays where it is.
 pub(super) struct Deferred<'a> {

@@ -1,7 +1,7 @@
 //! The instance that looks for a machine.
 
 use crate::name::UnitName;
-use crate::xfleet::Constraints;
+use crate::unit::xfleet::Constraints;
 
 /// An instance that a machine is judged for.
 #[derive(Clone, Copy)]

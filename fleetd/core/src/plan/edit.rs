@@ -10,8 +10,7 @@ use super::misfit::Misfit;
 use super::missing::Missing;
 use super::pending::{Displaced, Pending};
 use super::{document, fencing};
-use crate::fence::Off;
-use crate::model::{Assignment, Placement, Why};
+use crate::model::{Assignment, Off, Placement, Why};
 use crate::name::{MachineId, UnitName};
 
 /// The board, and what is written so far.

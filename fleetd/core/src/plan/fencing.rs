@@ -1,8 +1,9 @@
 //! What a placement says of an instance that is fenced.
 
-use crate::fence::{Fenced, StopTerms};
+use crate::model::Fenced;
 use crate::name::UnitName;
-use crate::xfleet;
+use crate::unit::stop_terms::StopTerms;
+use crate::unit::xfleet;
 
 /// How an instance is fenced that is placed now. The store's revision grows with every commit, so a
 /// later placement has a higher one.

@@ -7,7 +7,7 @@ use super::candidate::Candidate;
 use super::misfit::{Misfit, Unsuited};
 use super::rules;
 use crate::model::Machine;
-use crate::xfleet::Constraints;
+use crate::unit::xfleet::Constraints;
 
 /// Why the machine cannot have the instance: by what the machine is, by what must run with it, or
 /// by what it runs.

@@ -12,7 +12,7 @@ use super::{Plan, conduct, plan};
 use crate::glob;
 use crate::model::{DesiredState, Machine, Placement, Snapshot, Unit};
 use crate::name::{MachineId, UnitName};
-use crate::xfleet::Constraints;
+use crate::unit::xfleet::Constraints;
 
 /// The units that random clusters choose from: every option, names that begin alike, units that
 /// name each other.

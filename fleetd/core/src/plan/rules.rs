@@ -9,7 +9,7 @@ use super::board::Board;
 use super::candidate::Candidate;
 use super::misfit::{Misfit, Unsuited};
 use crate::model::Machine;
-use crate::xfleet::Constraints;
+use crate::unit::xfleet::Constraints;
 
 mod availability;
 mod beside;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::fencing::fenced;
 use super::{Change, Plan};
-use crate::fence::{Fenced, KeeperState, Off};
 use crate::model::{
     Assignment, Availability, DesiredState, FORMAT, InstanceStatus, Machine, Placement, Report,
     Snapshot, Unit, UnitRecord, Why,
 };
+use crate::model::{Fenced, KeeperState, Off};
 use crate::name::{MachineId, UnitName};
 
 /// Reads a cluster, one item a line. A machine without a `machine` line is absent: lost, or

@@ -6,9 +6,9 @@ use std::ops::{Bound, Deref};
 
 use crate::gist::{Gist, Traits};
 use crate::glob;
-use crate::labels::Fingerprint;
 use crate::model::{Snapshot, Unit};
 use crate::name::UnitName;
+use crate::unit::labels::Fingerprint;
 
 /// One unit. Where its instances are is known to the board: ten thousand of these are to be small,
 /// and gone at once when planning is over.
@@ -20,7 +20,7 @@ pub(super) struct UnitSeat<'a> {
     /// Whether it is a scaled template, some of whose numbers have a record of their own: those
     /// win.
     pub(super) own_records: bool,
-    /// The labels that it asks for, as [`Labels::fingerprint`](crate::labels::Labels::fingerprint).
+    /// The [`Fingerprint`] of the labels that it asks for.
     pub(super) labels: Option<Fingerprint>,
     /// Where a replica's number stands in its name; the whole length for units that are no
     /// templates.

@@ -2,9 +2,8 @@
 
 use std::cell::Cell;
 
-use crate::fence::Off;
 use crate::glob;
-use crate::model::{Availability, Machine, Placement};
+use crate::model::{Availability, Machine, Off, Placement};
 use crate::name::{MachineId, UnitName};
 
 /// One machine.

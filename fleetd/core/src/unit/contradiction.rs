@@ -6,7 +6,7 @@ use super::xfleet::{
     unquote,
 };
 use crate::glob;
-use crate::unit_file::{UnitFile, UnitFileError, UnitOption};
+use crate::unit::file::{UnitFile, UnitFileError, UnitOption};
 
 /// A longer value would hide what is said of it.
 const LONGEST_SHOWN: usize = 60;

@@ -13,7 +13,7 @@ use super::xfleet::{Constraints, OPTIONS, SECTION};
 use crate::app::BundleRef;
 use crate::fence;
 use crate::name::UnitName;
-use crate::unit_file::{MAX_UNIT_BYTES, UnitFile, UnitFileError, UnitOption, boolean};
+use crate::unit::file::{MAX_UNIT_BYTES, UnitFile, UnitFileError, UnitOption, boolean};
 
 /// A text that is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]

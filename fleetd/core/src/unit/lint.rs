@@ -4,7 +4,7 @@
 use super::xfleet::{FleetOption, OPTIONS, SECTION, unquote};
 use crate::app::BundleRef;
 use crate::name::UnitName;
-use crate::unit_file::{UnitFile, UnitFileError, UnitOption};
+use crate::unit::file::{UnitFile, UnitFileError, UnitOption};
 
 /// How many notes [`lint`] makes.
 const NOTES_SHOWN: usize = 20;

@@ -14,7 +14,7 @@ use super::max_unavailable::MaxUnavailable;
 use crate::app::BundleRef;
 use crate::model::MAX_REPLICAS;
 use crate::name::{NameError, UnitName};
-use crate::unit_file::{UnitFile, UnitOption, boolean};
+use crate::unit::file::{UnitFile, UnitOption, boolean};
 
 /// The section that fleet reads; systemd passes over sections that start with `X-`.
 pub const SECTION: &str = "X-Fleet";

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Why;
 use crate::name::UnitName;
-use crate::unit_file::UnitOption;
+use crate::unit::file::UnitOption;
 
 /// A unit in `GET /units` and `GET /units/<name>`; also the body of `PUT /units/<name>`. Fields
 /// below the line are ours.

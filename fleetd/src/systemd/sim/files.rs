@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
 
 use super::unit::{Manager, Unit};
 use super::*;

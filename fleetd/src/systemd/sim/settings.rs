@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
 
 /// A unit file with its drop-in, read.
 #[derive(Debug, Clone, PartialEq, Eq)]

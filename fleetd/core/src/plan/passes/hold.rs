@@ -4,9 +4,9 @@
 use super::super::answer::Until;
 use super::super::edit::Pen;
 use super::super::pending::{Displaced, Pending};
-use crate::fence::{self, Ended, Fenced, Off};
+use crate::fence::{self, Ended};
 use crate::gist::FENCE_BYTES;
-use crate::model::Report;
+use crate::model::{Fenced, Off, Report};
 use crate::name::{MachineId, UnitName};
 
 /// Looks at all that was taken off machines that are there: what has ended is free to go, all else

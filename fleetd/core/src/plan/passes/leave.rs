@@ -15,7 +15,7 @@ use super::super::rank::{self, Siblings};
 use super::follow;
 use crate::model::Why;
 use crate::name::UnitName;
-use crate::xfleet::Constraints;
+use crate::unit::xfleet::Constraints;
 
 /// Moves what can be moved, and what follows it. A move may make room for another, so this goes
 /// round until nothing moves: what is left would not move in the next plan either.

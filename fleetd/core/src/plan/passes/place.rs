@@ -12,7 +12,7 @@ use super::super::rank::rounds::Rounds;
 use super::super::rank::{self, Way};
 use crate::model::Why;
 use crate::name::UnitName;
-use crate::xfleet::Constraints;
+use crate::unit::xfleet::Constraints;
 
 /// Places every instance that has no machine, unit by unit in the order of their names. Followers
 /// are left to be placed once all others are.

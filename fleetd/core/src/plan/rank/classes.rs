@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::board::Board;
 use super::super::fit::{self, Reasons};
 use super::loads::{Loads, Machines, Start};
-use crate::labels::Fingerprint;
-use crate::xfleet::Constraints;
+use crate::unit::labels::Fingerprint;
+use crate::unit::xfleet::Constraints;
 
 /// One class for each set of labels asked for, by
-/// [`Labels::fingerprint`](crate::labels::Labels::fingerprint).
+/// [`Labels::fingerprint`](crate::unit::labels::Labels::fingerprint).
 #[derive(Default)]
 pub(in crate::plan) struct Classes<'a> {
     labelled: BTreeMap<Fingerprint, Class>,

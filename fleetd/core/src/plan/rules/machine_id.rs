@@ -2,7 +2,7 @@
 
 use super::super::misfit::Unsuited;
 use crate::model::Machine;
-use crate::xfleet::Constraints;
+use crate::unit::xfleet::Constraints;
 
 #[inline]
 pub(super) fn check<'w>(machine: &Machine, wants: &'w Constraints) -> Option<Unsuited<'w>> {

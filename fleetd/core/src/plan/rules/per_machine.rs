@@ -6,7 +6,7 @@
 use super::super::board::Board;
 use super::super::candidate::Candidate;
 use super::super::misfit::Misfit;
-use crate::xfleet::Constraints;
+use crate::unit::xfleet::Constraints;
 
 #[inline]
 pub(super) fn check(board: &Board, candidate: &Candidate, machine: u32) -> Option<Misfit> {

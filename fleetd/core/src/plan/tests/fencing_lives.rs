@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::super::plan;
 use super::super::script::{applied, snapshot};
-use crate::fence::{ANSWER_MS, KeeperState, Silence};
-use crate::model::{InstanceStatus, Report, Snapshot};
+use crate::fence::{ANSWER_MS, Silence};
+use crate::model::{InstanceStatus, KeeperState, Report, Snapshot};
 use crate::name::{MachineId, UnitName};
 
 const CLUSTER: &str = "machine a r=1
