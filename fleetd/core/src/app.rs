@@ -11,8 +11,16 @@ use crate::model::Unknown;
 use crate::name::UnitName;
 
 pub mod bundle;
+mod changes;
+mod forecast;
+mod refs;
+mod whole;
 
 pub use bundle::{Bundle, BundleRef, Checksum, FileEntry};
+pub use changes::{Applying, Request, changes};
+pub use forecast::forecast;
+pub use refs::FILES_DIR;
+pub(crate) use refs::pod_of;
 
 /// The largest file of an application, in bytes. etcd takes no more than 1.5 MiB in a request.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::app::pod_of;
 use crate::model::{DesiredState, MAX_REPLICAS, UnitRecord};
 use crate::name::UnitName;
 use crate::unit::file::{ShortHash, UnitFile};
@@ -55,6 +56,9 @@ pub struct Unit {
     /// How long its stop may take and what waits for that: for fenced units, and those that a
     /// fenced one's stop may wait for.
     pub stop: Option<StopTerms>,
+    /// Whether it is a container of a pod: it runs with that, and is never placed for itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub member: bool,
 }
 
 impl Unit {
@@ -76,6 +80,7 @@ impl Unit {
             restart_of: record.restart_of.clone(),
             stop: stop.filter(|stop| constraints.fence || !stop.after.is_empty()),
             constraints,
+            member: pod_of(&record.name, &file).is_some(),
         };
         unit.with_gist()
     }
@@ -162,6 +167,7 @@ impl Gist {
             DesiredState::Inactive => 0,
             // The agents bring it to where something names it.
             _ if unit.name.is_shared() => 0,
+            _ if unit.member => 0,
             _ if template => unit.replicas.unwrap_or(0).min(MAX_REPLICAS),
             _ => 1,
         };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::app::{AppName, Application};
 use crate::brief::Brief;
 use crate::event::Reason;
 use crate::model::{DesiredState, InstanceStatus, Leader, Placement, Snapshot, UnitRecord};
@@ -32,6 +33,8 @@ pub struct Cluster {
     pub asked: i64,
     /// At which revision what an operator set for a machine was written last.
     pub settings_written: BTreeMap<MachineId, i64>,
+    /// The applications.
+    pub apps: BTreeMap<AppName, Arc<Application>>,
 }
 
 /// One line of a machine's report.
@@ -353,6 +356,10 @@ impl Cluster {
     fn wanted(&self, name: &UnitName) -> Vec<UnitName> {
         let active = |record: &&Arc<UnitRecord>| record.desired != DesiredState::Inactive;
         let Some(record) = self.owner(name).filter(active) else { return Vec::new() };
+        let unit = self.snapshot.units.get(&record.name);
+        if unit.is_some_and(|unit| unit.member || unit.name.is_shared()) {
+            return Vec::new(); // it is where others are
+        }
         if !name.is_template() {
             return vec![name.clone()];
         }

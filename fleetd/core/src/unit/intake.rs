@@ -67,6 +67,21 @@ pub fn parse(name: &UnitName, text: &str) -> Result<UnitFile, UnitFileError> {
     }
 }
 
+/// Takes the text of a unit that comes in a folder with other files, or says everything that is
+/// wrong with it. Whether the paths in it are there is for those to check who see the folder.
+pub fn take_with_files(name: &UnitName, text: &str) -> Result<Taken, Vec<String>> {
+    let file = parse(name, text).map_err(|error| vec![error.to_string()])?;
+    if contradiction(&file).is_some() {
+        return take(name, text).map_err(|refusal| vec![refusal.to_string()]);
+    }
+    let found = refusals_of(name, &file, false);
+    if !found.is_empty() {
+        return Err(found.iter().map(ToString::to_string).collect());
+    }
+    let warnings = lint(&file).iter().map(ToString::to_string).collect();
+    Ok(Taken { file, warnings })
+}
+
 /// Takes a text that the store holds already for this unit, whatever is wrong with it. What a new
 /// text would be refused for is a warning.
 pub fn take_stored(name: &UnitName, text: &str) -> Taken {
@@ -105,9 +120,13 @@ impl fmt::Display for Refusal {
 /// Why a new unit of this name with this file is not taken, each with its line (0: the name or the
 /// file as a whole); empty when it is.
 pub fn refusals(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
+    refusals_of(name, file, BundleRef::of(file).is_none())
+}
+
+/// `alone` if no folder comes with the unit.
+fn refusals_of(name: &UnitName, file: &UnitFile, alone: bool) -> Vec<UnitFileError> {
     let whole = name.refusal().map(|problem| UnitFileError { line: 0, problem });
     let mut found: Vec<UnitFileError> = whole.into_iter().collect();
-    let alone = BundleRef::of(file).is_none();
     for (option, &line) in file.options.iter().zip(&file.lines) {
         let problem = match option.section.as_str() {
             "Install" => unknown_target(name, option),
