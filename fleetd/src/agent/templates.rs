@@ -53,7 +53,10 @@ impl Agent {
         // holds for all its instances.
         let name = if is_replica(instance, &key.0) { &key.0 } else { instance };
         let text = match name.is_quadlet() {
-            true => quadlet::translate(&self.scratch, name, &fence::with_token(text)).await?,
+            true => {
+                let text = fence::with_token(text);
+                quadlet::translate(&self.scratch, name, &text, quadlet::With::default()).await?.main
+            }
             false => text.to_string(),
         };
         let file = UnitFile::parse_lenient(&text);
