@@ -26,6 +26,7 @@ mod assignment;
 mod dropin;
 mod enable;
 mod fence;
+mod files;
 mod instance;
 mod leaving;
 mod markers;
