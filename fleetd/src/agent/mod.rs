@@ -5,7 +5,7 @@
 //! placement rule.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tracing::warn;
 use crate::machine::session::Standing;
 use crate::process::clock;
 use crate::store::Store;
+use crate::systemd::quadlet::Generator;
 use crate::systemd::{MAX_STARTS, Systemd, SystemdError};
 
 mod apply;
@@ -70,9 +71,8 @@ pub struct Agent {
     systemd: Arc<dyn Systemd>,
     /// What is known of each instance here, one record an instance.
     instances: Instances,
-    /// Where Quadlet units are translated: a folder of fleet's own, never one where others can
-    /// write.
-    scratch: PathBuf,
+    /// Translates Quadlet units, in a folder of fleet's own, never one where others can write.
+    generator: Generator,
     /// The last assignment that the store showed; kept while the store is away.
     assignment: Option<Arc<Assignment>>,
     /// The store's revision that it was true at; 0 where the store did not show it.
@@ -126,7 +126,7 @@ impl Agent {
             store,
             systemd,
             instances,
-            scratch: run_dir.join("quadlet"),
+            generator: Generator::of_host(run_dir.join("quadlet")),
             assignment: None,
             as_of: 0,
             wanted: watch::Sender::new(0),

@@ -55,7 +55,7 @@ impl Agent {
         let text = match name.is_quadlet() {
             true => {
                 let text = fence::with_token(text);
-                quadlet::translate(&self.scratch, name, &text, quadlet::With::default()).await?.main
+                self.generator.translate(name, &text, quadlet::With::default()).await?.main
             }
             false => text.to_string(),
         };

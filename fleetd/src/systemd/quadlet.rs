@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use fleet_core::app::path_refusal;
 use fleet_core::name::UnitName;
-use fleet_core::unit_file::UnitFile;
+use fleet_core::unit::file::UnitFile;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
@@ -77,24 +77,44 @@ pub struct Made {
     pub text: String,
 }
 
-/// The services that podman makes of the Quadlet unit `name` (`web.container`, `web@1.pod`) with
-/// the text `text`, in a folder of its own under `scratch`, where nobody but this process's user
-/// can write. What podman makes of a path relative to that folder leads to the service's own folder
-/// under [`With::root`].
-///
-/// The host's own Quadlet files are there, too, behind those of the bundle. The error is for the
-/// user: the generator's own words, or that there is none on this machine.
-pub async fn translate(
-    scratch: &Path,
-    name: &UnitName,
-    text: &str,
-    with: With<'_>,
-) -> Result<Translated, String> {
-    let generator = GENERATORS.iter().map(Path::new).find(|path| path.exists());
-    let generator = generator.ok_or(
-        "podman's Quadlet generator is not installed on this machine; install podman 4.4 or later",
-    )?;
-    run(generator, scratch, name, text, with).await
+/// podman's generator on this host.
+#[derive(Debug, Clone)]
+pub struct Generator {
+    /// Where it may be.
+    programs: Vec<PathBuf>,
+    /// Where it finds files, in folders that are there for a moment.
+    scratch: PathBuf,
+}
+
+impl Generator {
+    /// That of the host. Nobody but this process's user may write into `scratch`.
+    pub fn of_host(scratch: PathBuf) -> Generator {
+        Generator { programs: GENERATORS.iter().map(PathBuf::from).collect(), scratch }
+    }
+
+    /// Another program in its place.
+    pub fn at(program: PathBuf, scratch: PathBuf) -> Generator {
+        Generator { programs: vec![program], scratch }
+    }
+
+    /// The services that podman makes of the Quadlet unit `name` (`web.container`, `web@1.pod`)
+    /// with the text `text`, in a folder of its own. What podman makes of a path relative to that
+    /// folder leads to the service's own folder under [`With::root`].
+    ///
+    /// The host's own Quadlet files are there, too, behind those of the bundle. The error is for
+    /// the user: the generator's own words, or that there is none on this machine.
+    pub async fn translate(
+        &self,
+        name: &UnitName,
+        text: &str,
+        with: With<'_>,
+    ) -> Result<Translated, String> {
+        let generator = self.programs.iter().find(|path| path.exists()).ok_or(
+            "podman's Quadlet generator is not installed on this machine; install podman 4.4 or \
+             later",
+        )?;
+        run(generator, &self.scratch, name, text, with).await
+    }
 }
 
 async fn run(

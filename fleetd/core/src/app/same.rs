@@ -1,7 +1,7 @@
 //! Which changes of a text need no restart.
 
+use crate::unit::file::{UnitFile, UnitOption};
 use crate::unit::xfleet::SECTION;
-use crate::unit_file::{UnitFile, UnitOption};
 
 /// The options of `[X-Fleet]` that change what runs: its files, its configuration, and what a
 /// fenced unit is bound to.
