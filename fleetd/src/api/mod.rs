@@ -47,12 +47,14 @@ mod listen;
 mod machines;
 mod openapi;
 mod page;
+mod patience;
 mod process;
 mod query;
 mod remote;
 mod retry;
 mod revisions;
 mod routes;
+mod serve;
 mod settings;
 mod state;
 mod status;
@@ -62,7 +64,8 @@ mod turns;
 mod units;
 
 pub use limits::Limits;
-pub use listen::{Listeners, listen, serve};
+pub use listen::{Listeners, listen};
+pub use serve::serve;
 pub use tls::{ServerTls, server_tls};
 
 use error::ApiError;
