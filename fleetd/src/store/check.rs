@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 
 use super::keys::Key;
 use super::kv::KeyValue;
-use super::{MAX_RECORD_BYTES, Store, StoreError, mirror};
+use super::units::MAX_RECORD_BYTES;
+use super::{Store, StoreError, mirror};
 
 /// From this share of its limit on a document is named, in percent: time is left to do something
 /// about it.

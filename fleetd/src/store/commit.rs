@@ -10,8 +10,9 @@ use fleet_core::name::MachineId;
 use fleet_core::outlook::Outlook;
 use fleet_core::plan::Plan;
 
+use super::batch::{Batch, encode, put, unchanged};
 use super::kv::{Change, Compare};
-use super::{Batch, Mirror, Store, StoreError, Term, encode, put, unchanged};
+use super::{Mirror, Store, StoreError, Term};
 
 /// The transactions of a plan, one after the other.
 pub struct Commit<'a> {

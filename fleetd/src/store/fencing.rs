@@ -4,9 +4,10 @@
 use fleet_core::model::{Fence, Keeper};
 use fleet_core::name::MachineId;
 
+use super::batch::put;
 use super::kv::{Change, Compare};
 use super::mirror::parse;
-use super::{LeaseId, Store, StoreError, put};
+use super::{LeaseId, Store, StoreError};
 
 impl Store {
     /// Registers a machine's keeper under its lease and answers with the revision that names this

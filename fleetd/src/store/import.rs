@@ -13,10 +13,10 @@ use fleet_core::model::{MAX_DOCUMENT_BYTES, Settings, UnitRecord};
 use fleet_core::name::MachineId;
 use serde::{Deserialize, Serialize};
 
+use super::batch::{Batch, COMMIT_BYTES, COMMIT_DOCUMENTS, encode};
 use super::kv::{Change, Compare, LeaseId};
-use super::{
-    Batch, COMMIT_BYTES, COMMIT_DOCUMENTS, Store, StoreError, encode, encode_record, mirror,
-};
+use super::units::encode_record;
+use super::{Store, StoreError, mirror};
 
 /// How long the lock outlives its owner. Staging 20,000 units takes some seconds; nobody can write
 /// units for that long.

@@ -1,0 +1,178 @@
+//! Units: their records and their texts.
+
+use std::collections::BTreeSet;
+
+use fleet_core::brief;
+use fleet_core::model::UnitRecord;
+use fleet_core::name::UnitName;
+
+use super::batch::{COMMIT_BYTES, unchanged, within};
+use super::keys::Key;
+use super::kv::{Change, Compare, MAX_TXN_OPS};
+use super::{Mirror, Store, StoreError, Versioned};
+
+/// The largest unit record, in bytes: a unit file at its limit, escaped as JSON, in one of etcd's
+/// requests.
+pub(super) const MAX_RECORD_BYTES: usize = 1_450_000;
+
+/// When units were written last, and which ones there were not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnitsStanding {
+    /// The newest write of those that there are.
+    written: i64,
+    /// Those that there are not, each with the revision at which it was looked for.
+    absent: Vec<(UnitName, i64)>,
+}
+
+impl UnitsStanding {
+    /// Whether the mirror shows all these units as they were then, or later.
+    pub fn is_in(&self, mirror: &Mirror) -> bool {
+        let cluster = mirror.cluster();
+        let is_gone = |(name, looked): &(UnitName, i64)| {
+            cluster.units_written.get(name).is_none_or(|written| written > looked)
+        };
+        cluster.snapshot.revision >= self.written && self.absent.iter().all(is_gone)
+    }
+}
+
+impl Store {
+    /// One unit's record, and the store's revision.
+    pub async fn unit(
+        &self,
+        name: &UnitName,
+    ) -> Result<(Option<Versioned<UnitRecord>>, i64), StoreError> {
+        self.document(&self.keys.unit(name)).await
+    }
+
+    /// The revision of a unit's record, which need not be readable; `None` if there is none.
+    pub async fn unit_revision(&self, name: &UnitName) -> Result<Option<i64>, StoreError> {
+        Ok(self.kv.get(&self.keys.unit(name)).await?.0.map(|kv| kv.mod_revision))
+    }
+
+    /// When each of these units was written last, or, of a replica without a record, its template:
+    /// what a [`Mirror`] must hold that is to show them as new as they are now.
+    pub async fn standing_of(&self, units: &[UnitName]) -> Result<UnitsStanding, StoreError> {
+        let templates = units.iter().filter_map(UnitName::template);
+        let names: BTreeSet<UnitName> = units.iter().cloned().chain(templates).collect();
+        let mut standing = UnitsStanding::default();
+        for chunk in names.into_iter().collect::<Vec<_>>().chunks(MAX_TXN_OPS) {
+            let keys: Vec<String> = chunk.iter().map(|name| self.keys.unit(name)).collect();
+            let (found, revision) = self.kv.get_many(&keys).await?;
+            for (name, kv) in chunk.iter().zip(found) {
+                match kv {
+                    Some(kv) => standing.written = standing.written.max(kv.mod_revision),
+                    None => standing.absent.push((name.clone(), revision)),
+                }
+            }
+        }
+        Ok(standing)
+    }
+
+    /// Writes a unit's record, if it still is as `old` says (`None`: absent), and with `new_text`
+    /// its text. Answers with the revision.
+    pub async fn put_unit(
+        &self,
+        record: &UnitRecord,
+        old: Option<i64>,
+        new_text: bool,
+    ) -> Result<i64, StoreError> {
+        let key = self.keys.unit(&record.name);
+        let value = encode_record(&key, record)?;
+        let size = value.len();
+        let mut changes = vec![Change::Put { key: key.clone(), value, lease: None }];
+        if new_text {
+            let text = Change::Put {
+                key: self.keys.text(&record.name, record.revision),
+                value: record.text.clone().into_bytes(),
+                lease: None,
+            };
+            if size + record.text.len() <= COMMIT_BYTES {
+                changes.push(text);
+            } else {
+                // Too large for one request: the text goes first, where nobody looks for it before
+                // the record names it.
+                self.apply_unlocked(&[unchanged(&key, old)], &[text], &key).await?;
+            }
+        }
+        self.apply_unlocked(&[unchanged(&key, old)], &changes, &key).await
+    }
+
+    /// Removes a unit and its texts, if it still is as it was read.
+    pub async fn delete_unit(&self, name: &UnitName, old: i64) -> Result<i64, StoreError> {
+        let key = self.keys.unit(name);
+        let revision = self
+            .apply_unlocked(
+                &[unchanged(&key, Some(old))],
+                &[Change::Delete { key: key.clone() }],
+                &key,
+            )
+            .await?;
+        // The texts go after the record: if this is cut short, stray texts are harmless, a record
+        // without its text is not.
+        let mut texts = self.kv.range(&self.keys.texts_of(name)).await?.kvs;
+        // Somebody may have submitted the unit again meanwhile: that text is the new record's.
+        texts.retain(|kv| kv.mod_revision < revision);
+        for chunk in texts.chunks(MAX_TXN_OPS) {
+            let compares: Vec<Compare> = chunk
+                .iter()
+                .map(|kv| Compare::ModRevision(kv.key.clone(), kv.mod_revision))
+                .collect();
+            let deletes: Vec<Change> =
+                chunk.iter().map(|kv| Change::Delete { key: kv.key.clone() }).collect();
+            self.kv.txn(&compares, &deletes).await?;
+        }
+        Ok(revision)
+    }
+
+    /// Removes the record under a name that is none, whatever is in it; `None` if there is no such
+    /// record.
+    pub async fn delete_misnamed(&self, name: &str) -> Result<Option<i64>, StoreError> {
+        let key = format!("{}units/{name}", self.keys.root());
+        let (Some(Key::Misnamed(..)), Some(old)) =
+            (self.keys.read(&key), self.kv.get(&key).await?.0)
+        else {
+            return Ok(None);
+        };
+        let unchanged = unchanged(&key, Some(old.mod_revision));
+        self.apply_unlocked(&[unchanged], &[Change::Delete { key: key.clone() }], &key)
+            .await
+            .map(Some)
+    }
+
+    /// All texts of one unit by their numbers, in order.
+    pub async fn texts_of(&self, name: &UnitName) -> Result<Vec<(u64, String)>, StoreError> {
+        let prefix = self.keys.texts_of(name);
+        let number = |key: &str| key.strip_prefix(&prefix)?.parse::<u64>().ok();
+        let texts = self.kv.range(&prefix).await?.kvs;
+        Ok(texts
+            .iter()
+            .filter_map(|kv| {
+                Some((number(&kv.key)?, String::from_utf8_lossy(&kv.value).into_owned()))
+            })
+            .collect())
+    }
+
+    /// The texts of several units, in the order asked; an absent one is `None`.
+    pub async fn texts(
+        &self,
+        wanted: &[(UnitName, u64)],
+    ) -> Result<Vec<Option<String>>, StoreError> {
+        let mut texts = Vec::with_capacity(wanted.len());
+        for chunk in wanted.chunks(MAX_TXN_OPS) {
+            let keys: Vec<String> =
+                chunk.iter().map(|(name, revision)| self.keys.text(name, *revision)).collect();
+            let (found, _) = self.kv.get_many(&keys).await?;
+            texts.extend(
+                found
+                    .into_iter()
+                    .map(|kv| kv.map(|kv| String::from_utf8_lossy(&kv.value).into_owned())),
+            );
+        }
+        Ok(texts)
+    }
+}
+
+/// A unit's record as JSON, below the limit, with what lists show of its text.
+pub(super) fn encode_record(key: &str, record: &UnitRecord) -> Result<Vec<u8>, StoreError> {
+    within(key, brief::encode(record), MAX_RECORD_BYTES)
+}
