@@ -15,6 +15,7 @@ fn a_rollback_waits_for_the_earlier_text_and_revisions_are_a_list() {
         hash: hash.repeat(5),
         current,
         instances,
+        text: None,
     };
     session.fake.cluster().revisions = vec![
         revision(3, "c3c3c3c3", true, 1),

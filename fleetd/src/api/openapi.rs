@@ -130,6 +130,9 @@ fn path_parameter(name: &str) -> Value {
     let (says, schema) = match name {
         "unitName" => (super::describe::UNIT_NAME_SAYS, unit_name()),
         "machineID" => ("The machine's whole id.", json!({"type": "string"})),
+        "revision" => {
+            ("The number of one of its texts, from 1.", json!({"type": "integer", "minimum": 1}))
+        }
         other => panic!("say in openapi.rs what {{{other}}} in a path means"),
     };
     json!({"name": name, "in": "path", "required": true, "description": says, "schema": schema})

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::UnitFile;
@@ -35,6 +35,12 @@ pub(super) fn routes() -> Vec<Resource> {
             .gives::<wire::RevisionPage>("The texts, by number and hash.")
             .errors([400, 404]),
         ),
+        Resource::at("/units/{unitName}/revisions/{revision}").get(
+            one,
+            Operation::new("getUnitRevision", "One text that a unit has had.")
+                .gives::<wire::Revision>("The text, with its number and hash.")
+                .errors([400, 404]),
+        ),
         Resource::at("/units/{unitName}/rollback").post(
             rollback,
             Operation::new(
@@ -55,13 +61,36 @@ pub(super) async fn list(
     Path(name): Path<String>,
 ) -> Result<Json<wire::RevisionPage>, ApiError> {
     let name = known(&name)?;
+    Ok(Json(wire::RevisionPage { revisions: all(&api, &name, false).await? }))
+}
+
+pub(super) async fn one(
+    State(api): State<Api>,
+    Path((name, revision)): Path<(String, String)>,
+) -> Result<Json<wire::Revision>, ApiError> {
+    let name = known(&name)?;
+    let number: u64 = revision.parse().map_err(|_| {
+        ApiError::invalid(format!("{revision:?} is no revision; they count from 1"))
+    })?;
+    let mut revisions = all(&api, &name, true).await?.into_iter();
+    let found = revisions.find(|revision| revision.revision == number);
+    let none = || format!("{name} has no revision {number}");
+    found.map(Json).ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, none()))
+}
+
+/// What is known of each text of a unit, newest first.
+async fn all(
+    api: &Api,
+    name: &UnitName,
+    with_texts: bool,
+) -> Result<Vec<wire::Revision>, ApiError> {
     let mirror = api.store().read(&[Part::Units, Part::Assignments]).await?;
     let snapshot = &mirror.cluster().snapshot;
-    let Some(unit) = snapshot.units.get(&name) else { return Err(ApiError::no_such_unit()) };
+    let Some(unit) = snapshot.units.get(name) else { return Err(ApiError::no_such_unit()) };
     let mut instances: BTreeMap<u64, u32> = BTreeMap::new();
     let placements =
         snapshot.assignments.values().flat_map(|assignment| assignment.instances.values());
-    for placement in placements.filter(|placement| placement.unit == name) {
+    for placement in placements.filter(|placement| placement.unit == *name) {
         *instances.entry(placement.revision).or_default() += 1;
     }
     let revision = |(number, text): &(u64, String)| wire::Revision {
@@ -69,13 +98,14 @@ pub(super) async fn list(
         hash: UnitFile::parse_lenient(text).hash(),
         current: *number == unit.revision,
         instances: instances.get(number).copied().unwrap_or(0),
+        text: with_texts.then(|| text.clone()),
     };
-    let texts = api.store().texts_of(&name).await?;
+    let texts = api.store().texts_of(name).await?;
     // One that was cut short while it was submitted has its text and no record yet.
     let revisions =
         texts.iter().rev().filter(|(number, _)| *number <= unit.revision).map(revision).collect();
     mirror.drop_later();
-    Ok(Json(wire::RevisionPage { revisions }))
+    Ok(revisions)
 }
 
 pub(super) async fn rollback(

@@ -168,6 +168,9 @@ pub struct Revision {
     pub current: bool,
     /// How many instances are assigned with this text.
     pub instances: u32,
+    /// The text. Lists leave it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// A wish for an earlier text.
