@@ -6,19 +6,20 @@ mod hints;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use fleet_core::app::{AppName, Checksum};
 use fleet_core::check::StoreCheck;
 use fleet_core::model::Availability;
 use fleet_core::name::UnitName;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
-    AvailabilityWish, EXIT_STATUS_HEADER, ErrorBody, ErrorDetail, EventPage, Fencing, FencingPage,
-    Machine, MachineAvailability, MachinePage, Missing, PROBLEM_HEADER, Restart, RevisionPage,
-    Rollback, RolledBack, Scale, Scaled, Unit, UnitPage, UnitState, UnitStatePage, Version,
-    WARNING_HEADER,
+    App, AppFiles, AppPage, AppPlan, AppRemoved, AvailabilityWish, EXIT_STATUS_HEADER, ErrorBody,
+    ErrorDetail, EventPage, Fencing, FencingPage, Machine, MachineAvailability, MachinePage,
+    Missing, PROBLEM_HEADER, Restart, Revision, RevisionPage, Rollback, RolledBack, Scale, Scaled,
+    Unit, UnitPage, UnitState, UnitStatePage, Version, WARNING_HEADER,
 };
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -46,6 +47,10 @@ const LONGER: Duration = Duration::from_secs(1);
 /// How long an import may take that is being done: 20,000 units are staged in some seconds, and a
 /// busy store may need some minutes. Whoever stops waiting does not know what became of it.
 const IMPORT: Duration = Duration::from_secs(600);
+
+/// How long a dry run of an apply may take: podman's generator has 10 s, and another machine may
+/// have to be asked for it.
+const PLAN: Duration = Duration::from_secs(60);
 
 /// How many items to ask for at once; servers that do not know the wish send pages of 100.
 const PAGE_SIZE: &str = "10000";
@@ -257,6 +262,77 @@ impl Client {
         self.get_json(&["units", name, "revisions"], &[]).await
     }
 
+    /// One text that a unit has had.
+    pub(crate) async fn revision(
+        &self,
+        name: &str,
+        revision: u64,
+    ) -> Result<Revision, ClientError> {
+        self.get_json(&["units", name, "revisions", &revision.to_string()], &[]).await
+    }
+
+    /// All applications, by name.
+    pub(crate) async fn apps(&self) -> Result<Vec<App>, ClientError> {
+        let AppPage { apps } = self.get_json(&["apps"], &[]).await?;
+        Ok(apps)
+    }
+
+    /// One application; `None` if there is none of that name.
+    pub(crate) async fn app(&self, name: &str) -> Result<Option<App>, ClientError> {
+        match self.get_json(&["apps", name], &[]).await {
+            Err(error) if error.is_not_found() => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+
+    /// What is in a file of an application.
+    pub(crate) async fn app_file(&self, name: &str, path: &str) -> Result<Vec<u8>, ClientError> {
+        let path = ["apps", name, "files", path];
+        collect(self.send::<()>(Method::GET, &path, &[], None).await?).await
+    }
+
+    /// What an apply of these files would change, or with `for_good` the apply itself, all or
+    /// nothing. With a revision, only if the application is at that one.
+    pub(crate) async fn apply(
+        &self,
+        name: &AppName,
+        files: &AppFiles,
+        prune: bool,
+        if_revision: Option<u64>,
+        for_good: bool,
+    ) -> Result<AppPlan, ClientError> {
+        let word = |flag| if flag { "true" } else { "false" };
+        let revision = if_revision.map(|revision| revision.to_string());
+        let mut query = vec![("dryRun", word(!for_good)), ("prune", word(prune))];
+        query.extend(revision.as_deref().map(|revision| ("ifRevision", revision)));
+        let limit = if for_good { IMPORT } else { PLAN };
+        let path = ["apps", name.as_str()];
+        decode(self.send_within(limit, Method::POST, &path, &query, json(Some(files))).await?).await
+    }
+
+    /// Sends the content of a file that an apply will name.
+    pub(crate) async fn put_blob(
+        &self,
+        name: &AppName,
+        sum: &Checksum,
+        content: &[u8],
+    ) -> Result<(), ClientError> {
+        let path = ["apps", name.as_str(), "blobs", sum.as_str()];
+        let fill = |builder: RequestBuilder| {
+            let binary = "application/octet-stream";
+            builder.header(reqwest::header::CONTENT_TYPE, binary).body(content.to_vec())
+        };
+        self.send_within(SILENCE, Method::PUT, &path, &[], fill).await?;
+        Ok(())
+    }
+
+    /// Forgets an application with all its units; what its volumes hold stays.
+    pub(crate) async fn destroy_app(&self, name: &str) -> Result<AppRemoved, ClientError> {
+        let path = ["apps", name];
+        let fill = json::<()>(None);
+        decode(self.send_within(IMPORT, Method::DELETE, &path, &[], fill).await?).await
+    }
+
     /// Whether a machine takes instances, and what is still on it.
     pub(crate) async fn availability(
         &self,
@@ -300,8 +376,8 @@ impl Client {
         let word = |flag| if flag { "true" } else { "false" };
         let query = [("dryRun", word(dry_run)), ("replace", word(replace))];
         let limit = if dry_run { SILENCE } else { IMPORT };
-        decode(self.send_within(limit, Method::POST, &["import"], &query, Some(export)).await?)
-            .await
+        let fill = json(Some(export));
+        decode(self.send_within(limit, Method::POST, &["import"], &query, fill).await?).await
     }
 
     /// A stream of `Progress` lines, the first not older than the request.
@@ -399,7 +475,7 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&B>,
     ) -> Result<Response, ClientError> {
-        self.send_within(SILENCE, method, path, query, body).await
+        self.send_within(SILENCE, method, path, query, json(body)).await
     }
 
     /// Whether the tunnel has found another way to the endpoint that was just asked in vain.
@@ -423,15 +499,15 @@ impl Client {
     }
 
     /// Sends a request to the first endpoint that takes a connection, and turns a refusal into an
-    /// error. What only asks is also asked of the next endpoint when one takes it and says nothing:
-    /// a write may have been done, and would be done twice.
-    async fn send_within<B: Serialize>(
+    /// error. `fill` gives it its body. What only asks is also asked of the next endpoint when one
+    /// takes it and says nothing: a write may have been done, and would be done twice.
+    async fn send_within(
         &self,
         limit: Duration,
         method: Method,
         path: &[&str],
         query: &[(&str, &str)],
-        body: Option<&B>,
+        fill: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, ClientError> {
         let asks = method == Method::GET;
         let mut tries = 0;
@@ -441,10 +517,7 @@ impl Client {
             }
             let (endpoint, http) = &self.targets[self.current.get()];
             let request = format!("{method} {endpoint}/fleet/v1/{}", path.join("/"));
-            let mut builder = http.request(method.clone(), address(endpoint, path, query));
-            if let Some(body) = body {
-                builder = builder.json(body);
-            }
+            let builder = fill(http.request(method.clone(), address(endpoint, path, query)));
             let started = Instant::now();
             let answer = tokio::time::timeout(limit + LONGER, builder.send()).await;
             if self.debug {
@@ -521,6 +594,14 @@ pub(crate) async fn first_known<T>(
         }
     }
     (argument.name.clone(), Err(refusal.unwrap_or_else(ClientError::not_found)))
+}
+
+/// Gives a request a body of JSON, or none.
+fn json<B: Serialize>(body: Option<&B>) -> impl Fn(RequestBuilder) -> RequestBuilder {
+    move |builder| match body {
+        Some(body) => builder.json(body),
+        None => builder,
+    }
 }
 
 /// The URL of a resource; names are escaped, for systemd's may hold backslashes.
@@ -619,6 +700,10 @@ mod tests {
         assert_eq!(
             address(&endpoint, &["state"], &[("unitName", "a&b")]).as_str(),
             "http://h:1/fleet/v1/state?unitName=a%26b"
+        );
+        assert_eq!(
+            address(&endpoint, &["apps", "shop", "files", "conf/a b"], &[]).as_str(),
+            "http://h:1/fleet/v1/apps/shop/files/conf%2Fa%20b"
         );
     }
 }

@@ -46,6 +46,14 @@ pub(crate) fn units_and_files(current: &OsStr) -> Vec<CompletionCandidate> {
     all
 }
 
+/// The applications of the cluster.
+pub(crate) fn apps(current: &OsStr) -> Vec<CompletionCandidate> {
+    let names = ask(async |client| {
+        Ok(client.apps().await?.into_iter().map(|app| app.name.to_string()).collect())
+    });
+    fitting(current, names)
+}
+
 /// The machines of the cluster.
 pub(crate) fn machines(current: &OsStr) -> Vec<CompletionCandidate> {
     fitting(

@@ -7,6 +7,8 @@
 //! - `context` is what a command works with; `sources` finds unit files.
 //! - `wait` follows the cluster until every `target` is as asked; `watch` judges what it sees,
 //!   `settle` whether what came up stays up, `progress` draws what is still missing.
+//! - `app_files` reads an application from a folder, `quadlets` cuts a file of several;
+//!   `app_plan` shows what an apply would do, `diff` two texts, and `question` asks the user.
 //! - `client` speaks HTTP; its `hints` say what to do about a request that failed. Followers cut
 //!   what comes into `lines`, and `retry` when it breaks.
 //! - `screen`, `output` and `table` print; `error` has the exit codes.
@@ -17,12 +19,15 @@
 //! imports it, in however many steps (`tests/cli/layers.rs`).
 
 mod answer;
+mod app_files;
+mod app_plan;
 mod cli;
 mod client;
 mod clock;
 mod cmd;
 mod complete;
 mod context;
+mod diff;
 mod endpoint;
 mod error;
 mod fleet1;
@@ -33,6 +38,8 @@ mod names;
 mod options;
 mod output;
 mod progress;
+mod quadlets;
+mod question;
 mod retry;
 mod screen;
 mod settle;

@@ -81,6 +81,11 @@ impl Argument {
         std::iter::once(&self.name).chain(&self.others)
     }
 
+    /// What was typed, if no unit type was: it may be no unit's name at all.
+    pub(crate) fn untyped(&self) -> Option<&str> {
+        (!self.others.is_empty()).then(|| self.name.stem())
+    }
+
     /// The same, each as if it had been typed in full.
     pub(crate) fn meanings(&self) -> impl Iterator<Item = Argument> {
         self.names().map(|name| Argument {

@@ -5,27 +5,44 @@ use clap_complete::ArgValueCompleter;
 use fleet_core::name::UnitName;
 
 use super::activate::tell_warnings;
+use super::apps;
 use super::deactivate::find;
 use crate::complete;
 use crate::context::{Context, no_units};
-use crate::error::Error;
-use crate::output::Outcome;
+use crate::error::{Error, Kind};
+use crate::output::{Outcome, counted, note};
+use crate::question;
 use crate::target::{Goal, Target};
 use crate::wait::{WaitArgs, until_done};
 
 /// Stop units and delete them from the cluster
 ///
-/// A replica with a record of its own loses only that record: its template counts it again.
+/// A replica with a record of its own loses only that record: its template counts it again. With
+/// --app a whole application goes, and what its volumes hold stays on the machines.
 #[derive(Debug, Args)]
 pub(crate) struct DestroyArgs {
     /// The units; a scaled template goes with all its instances
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     units: Vec<String>,
+    /// An application: all of its units go
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "units",
+        add = ArgValueCompleter::new(complete::apps)
+    )]
+    app: Option<String>,
+    /// Do not ask; --app asks on a terminal, and needs this elsewhere
+    #[arg(long, short = 'y', requires = "app")]
+    yes: bool,
     #[command(flatten)]
     wait: WaitArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: DestroyArgs) -> Result<u8, Error> {
+    if let Some(app) = &args.app {
+        return whole_app(context, app, &args).await;
+    }
     if no_units(&args.units) {
         return Ok(0);
     }
@@ -54,6 +71,51 @@ pub(crate) async fn run(context: &Context, args: DestroyArgs) -> Result<u8, Erro
     }
     until_done(&context.client, &context.output, targets, &args.wait).await?;
     context.output.all_results()?;
+    Ok(0)
+}
+
+/// Destroys an application, after a question.
+async fn whole_app(context: &Context, name: &str, args: &DestroyArgs) -> Result<u8, Error> {
+    if !args.yes && !question::can_ask() {
+        return Err(question::needs_yes("destroy --app"));
+    }
+    let app = apps::find(context, name).await?;
+    let is_volume = |unit: &&UnitName| unit.suffix() == "volume";
+    if !args.yes {
+        for unit in &app.units {
+            let stays = if is_volume(&unit) { "; its data stays on the machines" } else { "" };
+            note(&format!("- {unit}{stays}"));
+        }
+        let (units, instances) =
+            (counted(app.units.len(), "unit"), counted(app.running, "running instance"));
+        if !question::yes(&format!("Destroy {name}: {units}, {instances}?")) {
+            note("Nothing was changed.");
+            return Ok(Kind::Failed.code());
+        }
+    }
+    let removed = context
+        .client
+        .destroy_app(name)
+        .await
+        .map_err(|error| Error::request(&format!("Error destroying {name}"), error))?;
+    let mut targets = Vec::new();
+    for unit in &removed.units {
+        if args.wait.blocks() {
+            targets.push(Target::telling(unit.as_str(), Goal::Destroyed, [unit.to_string()]));
+        } else {
+            let outcome = Outcome::nowhere(unit, "destroyed");
+            context.output.result(&format!("Destroyed {unit}"), outcome)?;
+        }
+    }
+    until_done(&context.client, &context.output, targets, &args.wait).await?;
+    context.output.all_results()?;
+    if !removed.volumes.is_empty() {
+        let volumes: Vec<&str> = removed.volumes.iter().map(UnitName::as_str).collect();
+        note(&format!(
+            "What {} held stays on the machines; `podman volume rm` there removes it.",
+            volumes.join(", ")
+        ));
+    }
     Ok(0)
 }
 

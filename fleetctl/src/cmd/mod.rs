@@ -2,10 +2,13 @@
 //! [`remote`].
 
 mod activate;
+mod apply;
+mod apps;
 mod cat;
 mod deactivate;
 mod debug;
 mod destroy;
+mod diff;
 mod drain;
 mod events;
 mod export;
@@ -18,6 +21,7 @@ mod list_unit_files;
 mod list_units;
 mod load;
 mod order;
+mod plan;
 mod remote;
 mod restart;
 mod rollback;
@@ -46,6 +50,10 @@ use crate::ssh::SshArgs;
 /// too, and mean what they meant to fleet 1.0.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Plan(plan::PlanArgs),
+    Apply(apply::ApplyArgs),
+    Apps(apps::AppsArgs),
+    Diff(diff::DiffArgs),
     Submit(submit::SubmitArgs),
     Load(load::LoadArgs),
     Start(start::StartArgs),
@@ -84,6 +92,7 @@ pub(crate) enum Command {
 
 /// The commands as `fleetctl --help` lists them.
 pub(crate) const GROUPS: &[Group] = &[
+    ("Applications", &["plan", "apply", "apps", "diff"]),
     ("Run units", &["start", "scale", "restart", "stop"]),
     (
         "Look at units",
@@ -111,6 +120,10 @@ pub(crate) async fn run(command: Command, globals: Globals, ssh: SshArgs) -> Res
     let client = Client::connect(&globals, &ssh).await?;
     let context = Context { client, output, globals, ssh };
     let ended = match command {
+        Command::Plan(args) => plan::run(&context, args).await,
+        Command::Apply(args) => apply::run(&context, args).await,
+        Command::Apps(args) => apps::run(&context, args).await,
+        Command::Diff(args) => diff::run(&context, args).await,
         Command::Submit(args) => submit::run(&context, args).await,
         Command::Load(args) => load::run(&context, args).await,
         Command::Start(args) => start::run(&context, args).await,

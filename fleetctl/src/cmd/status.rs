@@ -2,10 +2,12 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
+use fleet_core::app::AppName;
 use fleet_core::name::UnitName;
-use fleet_core::wire::{Fencing, UnitState};
+use fleet_core::wire::{App, Fencing, UnitState};
 use serde::Serialize;
 
+use super::apps;
 use super::remote::{self, OverSsh};
 use crate::client::{ClientError, first_known, innermost};
 use crate::complete;
@@ -16,12 +18,21 @@ use crate::output::warn;
 
 /// Show systemd's status of units on the machines that run them
 ///
-/// Exits with the status of the remote systemctl: 3 means that the unit does not run.
+/// Exits with the status of the remote systemctl: 3 means that the unit does not run. A name that
+/// no unit has may be an application's: all of it is shown on one screen.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// The units
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     units: Vec<String>,
+    /// An application, also where a unit has that name
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "units",
+        add = ArgValueCompleter::new(complete::apps)
+    )]
+    app: Option<String>,
     #[command(flatten)]
     ssh: OverSsh,
     /// Taken from scripts for fleet 1.0, which refused it
@@ -32,6 +43,10 @@ pub(crate) struct StatusArgs {
 pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error> {
     if args.no_block {
         warn("--no-block does nothing: status does not wait");
+    }
+    if let Some(name) = &args.app {
+        let app = apps::find(context, name).await?;
+        return apps::show(context, &app).await;
     }
     let arguments = Argument::parse_all(&args.units)?;
     if let Some(port) = args.ssh.ssh_port {
@@ -62,10 +77,20 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error
                     worst = worst.max(Error::failed(problem).print());
                 }
             }
-            Err(error) => worst = worst.max(refused(context, &name, error).await.print()),
+            Err(error) => match application(context, argument, &error).await {
+                Some(app) => worst = worst.max(apps::show(context, &app).await?),
+                None => worst = worst.max(refused(context, &name, error).await.print()),
+            },
         }
     }
     Ok(worst)
+}
+
+/// The application that is meant by a name that no unit has.
+async fn application(context: &Context, argument: &Argument, error: &ClientError) -> Option<App> {
+    let name = argument.untyped().filter(|_| error.is_not_found())?;
+    AppName::parse(name).ok()?;
+    context.client.app(name).await.ok().flatten()
 }
 
 async fn over_ssh(context: &Context, arguments: &[Argument], port: u16) -> Result<u8, Error> {
@@ -128,7 +153,11 @@ async fn json(context: &Context, arguments: &[Argument]) -> Result<u8, Error> {
         .await;
         let (states, mut fencing) = match asked {
             Ok(both) => both,
-            Err(error) => return Err(refused(context, &name, error).await),
+            Err(error) => match application(context, argument, &error).await {
+                // A list of states has no place for one.
+                Some(app) if arguments.len() == 1 => return apps::show(context, &app).await,
+                _ => return Err(refused(context, &name, error).await),
+            },
         };
         for state in states {
             let at = fencing.iter().position(|fenced| {

@@ -13,6 +13,7 @@ use axum::extract::{Path as Named, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use fleet_core::app::{AppName, Checksum};
 use fleet_core::check::StoreCheck;
 use fleet_core::event::Event;
 use fleet_core::model::InstanceStatus;
@@ -76,6 +77,16 @@ pub(crate) struct Cluster {
     pub(crate) remaining: VecDeque<Option<Vec<Remaining>>>,
     /// The texts that a unit has had.
     pub(crate) revisions: Vec<Revision>,
+    /// The applications.
+    pub(crate) apps: BTreeMap<String, App>,
+    /// The contents of applications' files.
+    pub(crate) blobs: BTreeMap<String, Vec<u8>>,
+    /// What an apply is refused with from now on, dry runs included.
+    pub(crate) apply_refused: Option<(u16, String)>,
+    /// Who applies in between, after the dry run.
+    pub(crate) overtaken: bool,
+    /// Told of each apply for good, which then never ends.
+    pub(crate) on_apply: Option<std::sync::mpsc::Sender<()>>,
     machines: Vec<Machine>,
 }
 
@@ -105,6 +116,11 @@ impl Fake {
             .route("/fleet/v1/machines", get(machines_list))
             .route("/fleet/v1/machines/{id}/availability", get(availability).put(set_availability))
             .route("/fleet/v1/units/{name}/revisions", get(revisions))
+            .route("/fleet/v1/units/{name}/revisions/{revision}", get(revision))
+            .route("/fleet/v1/apps", get(app_list))
+            .route("/fleet/v1/apps/{app}", get(app_get).post(app_apply).delete(app_delete))
+            .route("/fleet/v1/apps/{app}/blobs/{sum}", put(app_blob))
+            .route("/fleet/v1/apps/{app}/files/{*path}", get(app_file))
             .route("/fleet/v1/units/{name}/rollback", post(rollback))
             .route("/fleet/v1/state", get(state_list))
             .route("/fleet/v1/units", get(unit_list))
@@ -180,7 +196,7 @@ impl Cluster {
         };
         let fit: Vec<&Machine> = self.machines.iter().filter(fits).collect();
         let name = UnitName::trusted(unit.name.as_str());
-        if unit.desired_state == "inactive" {
+        if unit.desired_state == "inactive" || name.is_shared() {
             return Vec::new();
         }
         if constraints.global {
@@ -385,6 +401,220 @@ async fn revisions(State(fake): Cl, Named(name): Named<String>) -> Response {
     match cluster.units.contains_key(&name) {
         true => Json(RevisionPage { revisions: cluster.revisions.clone() }).into_response(),
         false => refusal(StatusCode::NOT_FOUND, "unit does not exist"),
+    }
+}
+
+async fn revision(State(fake): Cl, Named((name, number)): Named<(String, u64)>) -> Response {
+    let cluster = fake.cluster();
+    let found = cluster.revisions.iter().find(|revision| revision.revision == number);
+    match found.filter(|_| cluster.units.contains_key(&name)) {
+        Some(revision) => Json(revision.clone()).into_response(),
+        None => refusal(StatusCode::NOT_FOUND, &format!("{name} has no revision {number}")),
+    }
+}
+
+async fn app_list(State(fake): Cl) -> Json<AppPage> {
+    let cluster = fake.cluster();
+    Json(AppPage { apps: cluster.apps.values().map(|app| cluster.counted(app)).collect() })
+}
+
+async fn app_get(State(fake): Cl, Named(name): Named<String>) -> Response {
+    let cluster = fake.cluster();
+    match cluster.apps.get(&name) {
+        Some(app) => Json(cluster.counted(app)).into_response(),
+        None => refusal(StatusCode::NOT_FOUND, &format!("there is no application {name}")),
+    }
+}
+
+async fn app_blob(
+    State(fake): Cl,
+    Named((_, sum)): Named<(String, String)>,
+    body: Bytes,
+) -> Response {
+    assert_eq!(Checksum::of(&body).as_str(), sum, "the content of that name");
+    let mut cluster = fake.cluster();
+    cluster.blobs.insert(sum, body.to_vec());
+    cluster.written(StatusCode::NO_CONTENT, &[]).into_response()
+}
+
+async fn app_file(State(fake): Cl, Named((name, path)): Named<(String, String)>) -> Response {
+    let cluster = fake.cluster();
+    let entry = cluster.apps.get(&name).and_then(|app| app.files.get(&path));
+    match entry.and_then(|entry| cluster.blobs.get(entry.sum.as_str())) {
+        Some(content) => content.clone().into_response(),
+        None => refusal(StatusCode::NOT_FOUND, &format!("{name} has no file {path}")),
+    }
+}
+
+async fn app_delete(State(fake): Cl, Named(name): Named<String>) -> Response {
+    let mut cluster = fake.cluster();
+    let Some(app) = cluster.apps.remove(&name) else {
+        return refusal(StatusCode::NOT_FOUND, &format!("there is no application {name}"));
+    };
+    app.units.iter().for_each(|unit| drop(cluster.units.remove(unit.as_str())));
+    let volumes = app.units.iter().filter(|unit| unit.suffix() == "volume").cloned().collect();
+    let (code, headers) = cluster.written(StatusCode::OK, &[]);
+    (code, headers, Json(AppRemoved { units: app.units, volumes })).into_response()
+}
+
+async fn app_apply(
+    State(fake): Cl,
+    Named(name): Named<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+    Json(files): Json<AppFiles>,
+) -> Response {
+    let is = |name: &str| query.get(name).is_some_and(|value| value == "true");
+    let listener = fake.cluster().on_apply.clone().filter(|_| !is("dryRun"));
+    if let Some(listener) = listener {
+        let _ = listener.send(());
+        return std::future::pending().await;
+    }
+    let mut cluster = fake.cluster();
+    if let Some((code, message)) = &cluster.apply_refused {
+        return refusal(StatusCode::from_u16(*code).expect("a status"), message);
+    }
+    let present = cluster.apps.get(&name).map_or(0, |app| app.revision);
+    let present = present + u64::from(cluster.overtaken && !is("dryRun"));
+    let wanted = query.get("ifRevision").map_or(present, |n| n.parse().expect("a number"));
+    if wanted != present {
+        let message =
+            format!("somebody applied revision {present} of {name} since: web@.container");
+        return refusal(StatusCode::CONFLICT, &message);
+    }
+    let mut plan = cluster.app_plan(&name, &files, is("prune"));
+    plan.revision = present;
+    if !is("dryRun") && plan.changes {
+        assert!(plan.missing.is_empty(), "all contents are sent before");
+        plan.applied = true;
+        plan.revision = present + 1;
+        cluster.apply(&name, files, &plan);
+    }
+    Json(plan).into_response()
+}
+
+impl Cluster {
+    /// The application with its counts.
+    fn counted(&self, app: &App) -> App {
+        let units = app.units.iter().filter_map(|unit| self.units.get(unit.as_str()));
+        let instances: Vec<(&Unit, Option<&Machine>)> = units
+            .flat_map(|unit| self.instances(unit).into_iter().map(move |(_, at)| (unit, at)))
+            .collect();
+        let runs = |(unit, machine): &&(&Unit, Option<&Machine>)| {
+            machine.is_some() && Cluster::status_of(unit, false).is_active()
+        };
+        let running = instances.iter().filter(runs).count();
+        App { wanted: instances.len(), running, ..app.clone() }
+    }
+
+    /// The unit as an apply makes it, with `Replicas=` as its count.
+    fn applied(name: &str, text: &str) -> Unit {
+        let options = UnitFile::parse_lenient(text).options;
+        let count = UnitFile::from_options(options.clone());
+        let replicas = count.last("X-Fleet", "Replicas").map(|n| n.parse().expect("a number"));
+        Unit {
+            name: name.to_string(),
+            desired_state: "launched".to_string(),
+            options,
+            text: Some(text.to_string()),
+            replicas,
+            ..Unit::default()
+        }
+    }
+
+    fn app_plan(&self, name: &str, files: &AppFiles, prune: bool) -> AppPlan {
+        let app = self.apps.get(name);
+        let of_app = app.map(|app| app.units.iter().map(ToString::to_string));
+        let names: BTreeSet<String> =
+            files.units.keys().cloned().chain(of_app.into_iter().flatten()).collect();
+        let unit = |name: String| {
+            let (old, new) = (self.units.get(&name), files.units.get(&name));
+            let old_text = old.and_then(|unit| unit.text.clone());
+            let kind = match (&old_text, new) {
+                (None, _) => "create",
+                (Some(old), Some(new)) if old == new => "keep",
+                (Some(_), Some(_)) => "change",
+                (Some(_), None) if prune => "remove",
+                (Some(_), None) => "stray",
+            };
+            let on = |unit: &Unit| -> Vec<InstanceOn> {
+                let all = self.instances(unit).into_iter();
+                all.filter_map(|(instance, machine)| {
+                    let instance = UnitName::trusted(instance);
+                    Some(InstanceOn { instance, machine: MachineId::new(machine?.id.as_str()) })
+                })
+                .collect()
+            };
+            let before = old.map(on).unwrap_or_default();
+            let after = match (kind, new) {
+                ("create" | "change", Some(text)) => on(&Cluster::applied(&name, text)),
+                ("remove", _) => Vec::new(),
+                _ => before.clone(),
+            };
+            let only = |some: &[InstanceOn], other: &[InstanceOn]| -> Vec<InstanceOn> {
+                some.iter().filter(|on| !other.contains(on)).cloned().collect()
+            };
+            let changes = kind == "change";
+            let restarts = if changes { before.len().min(after.len()) } else { 0 };
+            UnitPlan {
+                starts: only(&after, &before),
+                stops: only(&before, &after),
+                kind: kind.to_string(),
+                old_text: old_text.filter(|_| changes),
+                new_text: new.filter(|_| changes).cloned(),
+                restarts,
+                down_at_most: restarts.min(1),
+                name,
+                ..UnitPlan::default()
+            }
+        };
+        let units: Vec<UnitPlan> = names.into_iter().map(unit).collect();
+        let old_files = app.map(|app| app.files.clone()).unwrap_or_default();
+        let paths: BTreeSet<&String> = old_files.keys().chain(files.files.keys()).collect();
+        let file = |path: &String| {
+            let kind = match (old_files.get(path), files.files.get(path)) {
+                (None, _) => "create",
+                (Some(old), Some(new)) if old == new => return None,
+                (Some(_), Some(_)) => "change",
+                (Some(_), None) => "remove",
+            };
+            let named = |(_, text): &(&String, &String)| text.contains(path.as_str());
+            let units = files.units.iter().filter(named).map(|(name, _)| name.clone()).collect();
+            Some(FilePlan { path: path.clone(), kind: kind.to_string(), units })
+        };
+        let changed: Vec<FilePlan> = paths.into_iter().filter_map(file).collect();
+        let sums = files.files.values().map(|entry| &entry.sum);
+        let is_change = |unit: &UnitPlan| unit.kind != "keep" && unit.kind != "stray";
+        AppPlan {
+            changes: units.iter().any(is_change) || !changed.is_empty(),
+            missing: sums.filter(|sum| !self.blobs.contains_key(sum.as_str())).cloned().collect(),
+            units,
+            files: changed,
+            ..AppPlan::default()
+        }
+    }
+
+    fn apply(&mut self, name: &str, files: AppFiles, plan: &AppPlan) {
+        for unit in &plan.units {
+            match (unit.kind.as_str(), files.units.get(&unit.name)) {
+                ("remove", _) => drop(self.units.remove(&unit.name)),
+                ("create" | "change", Some(text)) => {
+                    self.units.insert(unit.name.clone(), Cluster::applied(&unit.name, text));
+                }
+                _ => {}
+            }
+        }
+        let gone = |unit: &&UnitPlan| unit.kind != "remove";
+        let units = plan.units.iter().filter(gone).map(|unit| UnitName::trusted(&*unit.name));
+        let app = App {
+            name: AppName::parse(name).expect("fleetctl checked it"),
+            revision: plan.revision,
+            applied_ms: 1_764_500_000_000,
+            wanted: 0,
+            running: 0,
+            units: units.collect(),
+            files: files.files,
+        };
+        self.apps.insert(name.to_string(), app);
     }
 }
 

@@ -14,6 +14,12 @@ fn help_shows_all_commands() {
         out| 
         out| Usage: fleetctl [OPTIONS] <COMMAND>
         out| 
+        out| Applications:
+        out|   plan             Show what applying an application would change
+        out|   apply            Apply an application's files, and wait until it runs
+        out|   apps             List applications and how many of their instances run
+        out|   diff             Compare an application's files, or two revisions of a unit
+        out| 
         out| Run units:
         out|   start            Start units, and wait until they run
         out|   scale            Set how many instances of a template run
@@ -113,7 +119,11 @@ fn without_a_command_there_is_help() {
 #[test]
 fn each_command_has_help() {
     let said = Session::new().transcript(
-        "submit --help
+        "plan --help
+        apply --help
+        apps --help
+        diff --help
+        submit --help
         load --help
         start -h
         scale --help
@@ -131,6 +141,120 @@ fn each_command_has_help() {
         help stop",
     );
     expect![[r#"
+        $ fleetctl plan --help
+        out| Show what applying an application would change
+        out| 
+        out| Nothing is changed. The signs: + is new, ~ changes, - goes, = stays, ! stays though its file is
+        out| gone. Exits with 0 if there is nothing to do, 1 if there are changes, 2 if there is no plan: the
+        out| files are wrong, or fleetd does not answer.
+        out| 
+        out| Usage: fleetctl plan [OPTIONS] <PATH>...
+        out| 
+        out| Arguments:
+        out|   <PATH>...
+        out|           A folder, a .quadlets file, or single files with --app
+        out| 
+        out| Options:
+        out|       --app <NAME>
+        out|           The application's name [default: the folder's]
+        out| 
+        out|       --prune
+        out|           Also remove units that an earlier apply brought and that are gone from the files
+        out| 
+        out|   -h, --help
+        out|           Print help (see a summary with '-h')
+        out| 
+        out| Options of every command, such as --endpoint and --json: `fleetctl --help`
+        rc=0
+
+        $ fleetctl apply --help
+        out| Apply an application's files, and wait until it runs
+        out| 
+        out| Shows the plan first, and asks. Everything is changed, or nothing. Units that an earlier apply
+        out| brought and that are gone from the files stay, unless --prune is given.
+        out| 
+        out| Usage: fleetctl apply [OPTIONS] <PATH>...
+        out| 
+        out| Arguments:
+        out|   <PATH>...
+        out|           A folder, a .quadlets file, or single files with --app
+        out| 
+        out| Options:
+        out|       --app <NAME>
+        out|           The application's name [default: the folder's]
+        out| 
+        out|       --prune
+        out|           Also remove units that an earlier apply brought and that are gone from the files
+        out| 
+        out|   -y, --yes
+        out|           Do not ask
+        out| 
+        out|       --if-revision <N>
+        out|           Refuse if the application is at another revision; 0 means that it is new
+        out| 
+        out|       --no-block
+        out|           Do not wait until the units are as asked
+        out| 
+        out|       --block-attempts <N>
+        out|           Stop waiting after N times 2 seconds; 0 means --timeout
+        out| 
+        out|       --timeout <SECONDS>
+        out|           Stop waiting after this many seconds; 0 waits forever
+        out|           
+        out|           [default: 300]
+        out| 
+        out|   -h, --help
+        out|           Print help (see a summary with '-h')
+        out| 
+        out| Options of every command, such as --endpoint and --json: `fleetctl --help`
+        rc=0
+
+        $ fleetctl apps --help
+        out| List applications and how many of their instances run
+        out| 
+        out| Usage: fleetctl apps [OPTIONS]
+        out| 
+        out| Options:
+        out|   -l, --full
+        out|           Do not shorten IDs and hashes
+        out| 
+        out|       --no-legend
+        out|           Do not print the column names
+        out| 
+        out|       --fields <NAMES>
+        out|           The columns: app, revision, running, applied, units, files
+        out|           
+        out|           [default: app,revision,running,applied]
+        out| 
+        out|   -h, --help
+        out|           Print help (see a summary with '-h')
+        out| 
+        out| Options of every command, such as --endpoint and --json: `fleetctl --help`
+        rc=0
+
+        $ fleetctl diff --help
+        out| Compare an application's files, or two revisions of a unit
+        out| 
+        out| `fleetctl diff shop/` compares with the cluster, file by file; - is the cluster's, + is here.
+        out| `fleetctl diff web@ 3..4` compares two revisions of a unit, and `3..` an earlier one with the
+        out| present. Exits with 0 if there is no difference, 1 if there is one, 2 if that cannot be said.
+        out| 
+        out| Usage: fleetctl diff [OPTIONS] <PATH>...
+        out| 
+        out| Arguments:
+        out|   <PATH>...
+        out|           A folder, a .quadlets file, files with --app; or a unit and its revisions
+        out| 
+        out| Options:
+        out|       --app <NAME>
+        out|           The application's name [default: the folder's]
+        out| 
+        out|   -h, --help
+        out|           Print help (see a summary with '-h')
+        out| 
+        out| Options of every command, such as --endpoint and --json: `fleetctl --help`
+        rc=0
+
         $ fleetctl submit --help
         out| Hand unit files to the cluster without running them
         out| 
@@ -293,6 +417,8 @@ fn each_command_has_help() {
         out|   [UNIT]...  The units; a scaled template goes with all its instances
         out| 
         out| Options:
+        out|       --app <NAME>          An application: all of its units go
+        out|   -y, --yes                 Do not ask; --app asks on a terminal, and needs this elsewhere
         out|       --no-block            Do not wait until the units are as asked
         out|       --block-attempts <N>  Stop waiting after N times 2 seconds; 0 means --timeout
         out|       --timeout <SECONDS>   Stop waiting after this many seconds; 0 waits forever [default: 300]
@@ -304,7 +430,8 @@ fn each_command_has_help() {
         $ fleetctl status --help
         out| Show systemd's status of units on the machines that run them
         out| 
-        out| Exits with the status of the remote systemctl: 3 means that the unit does not run.
+        out| Exits with the status of the remote systemctl: 3 means that the unit does not run. A name that no
+        out| unit has may be an application's: all of it is shown on one screen.
         out| 
         out| Usage: fleetctl status [OPTIONS] [UNIT]...
         out| 
@@ -313,6 +440,9 @@ fn each_command_has_help() {
         out|           The units
         out| 
         out| Options:
+        out|       --app <NAME>
+        out|           An application, also where a unit has that name
+        out| 
         out|       --ssh-port <N>
         out|           Ask the machines over ssh on this TCP port, not through fleetd
         out| 

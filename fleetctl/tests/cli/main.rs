@@ -1,6 +1,7 @@
 //! Runs the built fleetctl against a fake fleetd, and compares all that it prints and its exit
 //! code.
 
+mod apps;
 mod complete;
 mod decisions;
 mod drain;

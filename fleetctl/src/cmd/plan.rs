@@ -1,0 +1,111 @@
+//! `fleetctl plan`: what applying an application would change.
+
+use clap::Args;
+use fleet_core::wire::AppPlan;
+
+use crate::app_files::{self, AppArgs, LocalApp};
+use crate::app_plan::{counts, revision, spans};
+use crate::client::ClientError;
+use crate::context::Context;
+use crate::error::{Error, Kind};
+use crate::output::{note, warn};
+
+/// Show what applying an application would change
+///
+/// Nothing is changed. The signs: + is new, ~ changes, - goes, = stays, ! stays though its file is
+/// gone. Exits with 0 if there is nothing to do, 1 if there are changes, 2 if there is no plan:
+/// the files are wrong, or fleetd does not answer.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    app: AppArgs,
+    /// Also remove units that an earlier apply brought and that are gone from the files
+    #[arg(long)]
+    prune: bool,
+}
+
+pub(crate) async fn run(context: &Context, args: PlanArgs) -> Result<u8, Error> {
+    let planned = async {
+        let local = app_files::read(&args.app)?;
+        let plan = ask(context, &local, args.prune, None).await?;
+        show(context, &local, &plan).await?;
+        if context.output.is_json() {
+            context.output.document(&plan)?;
+        }
+        Ok((local, plan))
+    };
+    // 1 says that there are changes, so it cannot be an error's.
+    let (local, plan) = planned.await.map_err(no_answer)?;
+    if plan.changes {
+        let (prune, words) = (if args.prune { "--prune " } else { "" }, &local.words);
+        note(&format!(
+            "`fleetctl apply {prune}--if-revision={} {words}` does this, and refuses if somebody \
+                applied another version first.",
+            plan.revision
+        ));
+    }
+    Ok(u8::from(plan.changes))
+}
+
+/// The same error with the exit status of wrong input, where 1 means something else.
+pub(super) fn no_answer(mut error: Error) -> Error {
+    if error.kind == Kind::Failed {
+        error.kind = Kind::Usage;
+    }
+    error
+}
+
+/// Asks what an apply of these files would do.
+pub(super) async fn ask(
+    context: &Context,
+    local: &LocalApp,
+    prune: bool,
+    if_revision: Option<u64>,
+) -> Result<AppPlan, Error> {
+    local.warnings.iter().for_each(|warning| warn(warning));
+    let asked = context.client.apply(&local.name, &local.files, prune, if_revision, false).await;
+    let plan =
+        asked.map_err(|error| refused(&format!("Error planning {}", local.name), error, local))?;
+    plan.warnings.iter().for_each(|warning| warn(warning));
+    Ok(plan)
+}
+
+/// A plan or an apply that was refused.
+pub(super) fn refused(what: &str, error: ClientError, local: &LocalApp) -> Error {
+    let code = match &error {
+        ClientError::Api { code, .. } => *code,
+        _ => 0,
+    };
+    let mut made = Error::request(what, error);
+    match code {
+        400 | 413 | 422 => {
+            made.kind = Kind::Usage;
+            made
+        }
+        409 => made.hint(format!("`fleetctl plan {}` shows what would be done now", local.words)),
+        404 => {
+            made.hint("fleetd there may be older: `fleetctl version --json` shows both versions")
+        }
+        _ => made,
+    }
+}
+
+/// Prints the plan for people, the counts on stderr.
+pub(super) async fn show(context: &Context, local: &LocalApp, plan: &AppPlan) -> Result<(), Error> {
+    if !context.output.is_json() {
+        let placed =
+            |unit: &fleet_core::wire::UnitPlan| !unit.starts.is_empty() || !unit.stops.is_empty();
+        let machines = match plan.units.iter().any(placed) {
+            true => context.client.machines().await,
+            false => Ok(Vec::new()),
+        };
+        let machines =
+            machines.map_err(|error| Error::request("Error retrieving machines", error))?;
+        context.output.spans(&spans(plan, &machines))?;
+    }
+    match plan.changes {
+        true => note(&format!("{}: {}.", revision(&local.name, plan), counts(plan))),
+        false => note(&format!("Nothing to do: {}.", revision(&local.name, plan))),
+    }
+    Ok(())
+}
