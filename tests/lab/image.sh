@@ -1,11 +1,11 @@
 #!/bin/sh
-# The recipe of the hosts' image: FOLDER/root is a Debian with podman and etcd, FOLDER/containers its image store.
+# The recipe of the hosts' image: FOLDER/root is a Debian with podman, docker, a registry and etcd, FOLDER/containers its image store.
 # The image is cached under the hash of this file, so any change here builds a new one. Nothing writes into it later: hosts copy its store.
 set -eux
 folder=$1
 root=$folder/root
 suite=trixie
-packages=systemd,systemd-sysv,libpam-systemd,dbus,dbus-user-session,iproute2,podman,runc,etcd-server,etcd-client,curl,procps,iputils-ping,nftables
+packages=systemd,systemd-sysv,libpam-systemd,dbus,dbus-user-session,iproute2,podman,runc,etcd-server,etcd-client,curl,procps,iputils-ping,nftables,docker.io,docker-cli,docker-registry
 
 # The mirror and the proxies that this machine's apt uses.
 codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
@@ -35,6 +35,10 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
     systemd-firstboot.service systemd-journal-flush.service systemd-pcrphase.service nftables.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
+# docker's daemon and the registry run where a test starts them; a host without them boots as before.
+for unit in docker.service docker.socket containerd.service docker-registry.service; do
+    rm -f "$root"/etc/systemd/system/*.wants/"$unit"
+done
 mkdir -p "$root/etc/systemd/journald.conf.d"
 printf '[Journal]\nStorage=volatile\n' > "$root/etc/systemd/journald.conf.d/lab.conf"
 
@@ -47,6 +51,19 @@ default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+CONF
+
+# The same for docker's daemon: it follows the cgroup driver and the limits of podman here.
+mkdir -p "$root/etc/docker"
+cat > "$root/etc/docker/daemon.json" <<'CONF'
+{
+  "storage-driver": "overlay2",
+  "exec-opts": ["native.cgroupdriver=cgroupfs"],
+  "default-ulimits": {
+    "nofile": { "Name": "nofile", "Soft": 1024, "Hard": 1024 },
+    "nproc": { "Name": "nproc", "Soft": 4096, "Hard": 4096 }
+  }
+}
 CONF
 
 # localhost/busybox: the one container image of the lab, from this machine's static busybox.

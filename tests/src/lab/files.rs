@@ -15,8 +15,9 @@ use super::process::run;
 use super::state::{Folder, HostSpec, Spec};
 
 /// Disks that outlive a boot: folder below the host's, place in the host.
-pub(crate) const DISKS: [(&str, &str); 4] = [
+pub(crate) const DISKS: [(&str, &str); 5] = [
     ("containers", "/var/lib/containers"),
+    ("docker", "/var/lib/docker"),
     ("fleet", "/var/lib/fleet"),
     ("etcd", "/var/lib/etcd"),
     ("records", RECORDS),
