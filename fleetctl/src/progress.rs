@@ -120,8 +120,9 @@ pub(crate) fn describe(instance: &InstanceProgress, led: bool) -> String {
             let next = status.next_try_ms.and_then(until).filter(|_| instance.wanted);
             let next = next.map_or_else(String::new, |wait| format!(", next try in {wait}"));
             let waits = if instance.waits.is_empty() { "" } else { ": " };
+            let pulls = status.pulls.as_ref().map_or_else(String::new, |what| format!(" {what}"));
             format!(
-                "{} ({}{restarts}{next}{leaving}){waits}{}",
+                "{} ({}{pulls}{restarts}{next}{leaving}){waits}{}",
                 status.active, status.sub, instance.waits
             )
         }
@@ -245,6 +246,19 @@ mod tests {
         );
         failing.status.as_mut().unwrap().next_try_ms = Some(1);
         assert!(shown(vec![failing], true).ends_with("failed (failed, restarted 3 times)"));
+    }
+
+    #[test]
+    fn what_waits_for_its_image_says_which_and_how_far_that_is() {
+        let mut pulling = instance("web@1.container", Some("4dbc7f3b00000000"));
+        pulling.status = Some(InstanceStatus {
+            active: "active".into(),
+            sub: "pulling".into(),
+            pulls: Some("h1:5000/web:2, 2 layers begun".into()),
+            ..InstanceStatus::default()
+        });
+        let said = shown(vec![pulling], true);
+        assert!(said.ends_with("active (pulling h1:5000/web:2, 2 layers begun)"), "{said}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod seen;
 mod status;
 mod trouble;
 
-pub use seen::{FencedBy, Marker, Seen, Stopped, SystemdState};
+pub use seen::{FencedBy, ImageState, Marker, Seen, Stopped, SystemdState};
 pub use status::status;
 pub use trouble::{FIRST_PAUSE_MS, LONGEST_PAUSE_MS, RAN_WELL_MS, RESTART_LIMIT, Trouble};
 
@@ -63,6 +63,8 @@ pub enum Step {
         /// The restarts asked for, which this fulfils.
         restart: u64,
     },
+    /// Have systemd pull the image that it is to run. It is started or restarted after that.
+    Pull(UnitName),
 }
 
 /// The answer of [`converge`].
@@ -100,6 +102,18 @@ pub fn converge(
     out.into_converged()
 }
 
+/// Whether the instance's image must be there before it is touched: it is about to be started or
+/// restarted, with this text, because of a decision. What failed is started again as it is.
+pub fn wants_image(placement: &Placement, seen: &Seen) -> bool {
+    placement.state == DesiredState::Launched
+        && seen.marker.as_ref().is_none_or(|marker| {
+            marker.hash != placement.hash
+                || marker.writing
+                || !marker.launched
+                || (placement.restart != 0 && marker.restart != placement.restart)
+        })
+}
+
 /// Steps by kind, so that one reload stands between all writes and all starts.
 #[derive(Default)]
 struct Sorted {
@@ -110,6 +124,7 @@ struct Sorted {
     writes: Vec<Step>,
     reload: bool,
     starts: Vec<Step>,
+    pulls: Vec<Step>,
     wake_at_ms: Option<u64>,
 }
 
@@ -156,6 +171,15 @@ impl Sorted {
             }
             if placement.state != DesiredState::Launched && running_by_us(seen) {
                 self.stops.push(Step::Stop(instance.clone())); // written when it is down, so that the stop is not forgotten
+                return;
+            }
+            if placement.state == DesiredState::Launched
+                && self.waits_for_image(instance, seen, now_ms)
+            {
+                if let Some(marker) = seen.marker.as_ref().filter(|marker| !marker.writing && !lost)
+                {
+                    self.keep_old(instance, marker, phase, seen, now_ms);
+                }
                 return;
             }
             self.writes.push(Step::Write {
@@ -212,7 +236,10 @@ impl Sorted {
         let restart = || Step::Restart { instance: instance.clone(), restart: placement.restart };
         let stopped = marker.stopping && matches!(phase, Phase::Down | Phase::Failed);
         if !marker.launched || stopped {
-            if phase == Phase::Moving || self.held_back(seen, now_ms) {
+            if phase == Phase::Moving
+                || self.held_back(seen, now_ms)
+                || self.waits_for_image(instance, seen, now_ms)
+            {
                 return;
             }
             // It runs though this text was never noted as started: an older text runs, and its
@@ -226,7 +253,11 @@ impl Sorted {
         // taken for an old one.
         if placement.restart != 0 && marker.restart != placement.restart {
             if !self.held_back(seen, now_ms) {
-                self.starts.push(restart());
+                if self.waits_for_image(instance, seen, now_ms) {
+                    self.keep_old(instance, marker, phase, seen, now_ms);
+                } else {
+                    self.starts.push(restart());
+                }
             }
             return;
         }
@@ -246,6 +277,46 @@ impl Sorted {
         };
         if ended && !self.pausing(seen, now_ms) {
             self.starts.push(start(true));
+        }
+    }
+
+    /// Whether the image of what is to run is not there yet; has it pulled.
+    fn waits_for_image(&mut self, instance: &UnitName, seen: &Seen, now_ms: u64) -> bool {
+        let until_ms = match &seen.image {
+            ImageState::Ready => return false,
+            ImageState::Unknown | ImageState::Pulling(_) => return true,
+            ImageState::Missing => 0,
+            ImageState::Failed(trouble) => trouble.not_before_ms,
+        };
+        if !self.waits_until(until_ms, now_ms) {
+            self.pulls.push(Step::Pull(instance.clone()));
+        }
+        true
+    }
+
+    /// Keeps up what was started before, while the image of what is to take its place is not there:
+    /// that may take as long as a registry is away.
+    fn keep_old(
+        &mut self,
+        instance: &UnitName,
+        marker: &Marker,
+        phase: Phase,
+        seen: &Seen,
+        now_ms: u64,
+    ) {
+        let ended = match phase {
+            Phase::Failed => true,
+            Phase::Down => !marker.has_done_its_work(),
+            Phase::Up | Phase::Activating | Phase::Moving => false,
+        };
+        let ours = marker.launched && !marker.stopping && marker.fence.is_none();
+        let by_itself = seen.stopped.is_none() && !seen.asking;
+        if ended && ours && by_itself && !self.pausing(seen, now_ms) {
+            self.starts.push(Step::Start {
+                instance: instance.clone(),
+                restart: marker.restart,
+                again: true,
+            });
         }
     }
 
@@ -277,6 +348,7 @@ impl Sorted {
             steps.push(Step::Reload);
         }
         steps.extend(self.starts);
+        steps.extend(self.pulls);
         Converged { steps, wake_at_ms: self.wake_at_ms }
     }
 }

@@ -5,6 +5,7 @@ pub mod contradiction;
 pub mod count;
 pub mod family;
 pub mod file;
+pub mod image;
 pub mod intake;
 pub mod labels;
 pub mod lint;

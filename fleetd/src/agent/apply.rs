@@ -42,6 +42,12 @@ const LAST_RELOAD: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct Texts(BTreeMap<TextKey, Arc<str>>);
 
+impl Texts {
+    pub(super) fn get(&self, key: &TextKey) -> Option<Arc<str>> {
+        self.0.get(key).cloned()
+    }
+}
+
 /// A unit, the number of its text and that text's hash.
 pub(super) type TextKey = (UnitName, u64, ShortHash);
 
@@ -91,7 +97,7 @@ impl Agent {
                 Step::Stop(name) => Some((name.clone(), Job::Stop)),
                 Step::Start { instance, .. } => Some((instance.clone(), Job::Start)),
                 Step::Restart { instance, .. } => Some((instance.clone(), Job::Restart)),
-                Step::Remove(_) | Step::Write { .. } | Step::Reload => None,
+                Step::Remove(_) | Step::Write { .. } | Step::Reload | Step::Pull(_) => None,
             };
             match job {
                 // A reload that failed is tried first in the next tick; until then nothing starts.
@@ -107,6 +113,7 @@ impl Agent {
                         failed.insert(name);
                     }
                 },
+                None if let Step::Pull(instance) = &step => self.pull(instance, now_ms).await,
                 None => {
                     // What stands before a reload or a write must have been asked for before it.
                     self.queue(std::mem::take(&mut jobs), now_ms).await;
@@ -150,7 +157,7 @@ impl Agent {
                 self.rewriting.remove(&instance); // from now on the file that it shares is its own text
                 written.map_err(|problem| (instance, problem))
             }
-            Step::Stop(_) | Step::Start { .. } | Step::Restart { .. } => Ok(None),
+            Step::Stop(_) | Step::Start { .. } | Step::Restart { .. } | Step::Pull(_) => Ok(None),
         }
     }
 
@@ -248,7 +255,7 @@ impl Agent {
             ));
         }
         let key = (unit.clone(), revision, hash.clone());
-        let Some(text) = self.texts.0.get(&key).cloned() else {
+        let Some(text) = self.texts.get(&key) else {
             return Err(format!(
                 "the text of {unit}, revision {revision}, cannot be had from the store yet"
             ));
@@ -403,7 +410,7 @@ impl Agent {
                 instance.outcome = None;
             }
             Step::Stop(_) => marker.launched = false,
-            Step::Remove(_) | Step::Write { .. } | Step::Reload => {}
+            Step::Remove(_) | Step::Write { .. } | Step::Reload | Step::Pull(_) => {}
         }
         self.keep(name, marker);
     }
@@ -422,7 +429,7 @@ impl Agent {
         trouble.again(now_ms, Some(problem));
     }
 
-    async fn fetch_texts(&mut self, wanted: BTreeSet<TextKey>) {
+    pub(super) async fn fetch_texts(&mut self, wanted: BTreeSet<TextKey>) {
         let missing: Vec<TextKey> =
             wanted.iter().filter(|key| !self.texts.0.contains_key(key)).cloned().collect();
         if missing.is_empty() {

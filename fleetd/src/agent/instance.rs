@@ -10,6 +10,7 @@ use fleet_core::converge::{Marker, Trouble};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::unit::file::ShortHash;
 
+use super::images::Wish;
 use super::markers::{Markers, Template};
 use super::rest::AtRest;
 use super::settling::Start;
@@ -35,6 +36,8 @@ pub(super) struct Instance {
     pub(super) start: Option<Start>,
     /// How it came to be at rest, if it is launched.
     pub(super) rest: AtRest,
+    /// The service that pulls the image that it is to run, and what for.
+    pub(super) pull: Option<(UnitName, Wish)>,
 }
 
 /// What the journal says of a failure; `None` if it says nothing.

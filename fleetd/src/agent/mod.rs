@@ -28,6 +28,7 @@ mod dropin;
 mod enable;
 mod fence;
 mod files;
+mod images;
 mod instance;
 mod leaving;
 mod markers;
@@ -97,6 +98,8 @@ pub struct Agent {
     /// Whether the markers are known to be of this start of user space.
     in_this_user_space: bool,
     texts: apply::Texts,
+    /// The images that instances wait for.
+    images: images::Images,
     /// The template that was rendered last.
     rendered: Option<(apply::TextKey, Arc<templates::Rendered>)>,
     /// The instances that the present pass writes.
@@ -139,6 +142,7 @@ impl Agent {
             resting: Resting::default(),
             in_this_user_space: false,
             texts: apply::Texts::default(),
+            images: images::Images::default(),
             rendered: None,
             rewriting: BTreeSet::new(),
             reports: Reports::default(),
@@ -247,6 +251,7 @@ impl Agent {
         let mut host = self.observe(now_ms).await?;
         let look_soon =
             self.look_back(&mut host).await | self.explain_rest(&mut host, now_ms).await;
+        let look_soon = self.look_for_images(&mut host, now_ms).await | look_soon;
         self.listing_ms = clock::now_ms().saturating_sub(now_ms);
         let life = self.open_life(now_ms).await;
         if let Some(assignment) = self.assignment.as_ref().filter(|_| self.from_disk) {

@@ -25,6 +25,7 @@ impl Agent {
             .into_iter()
             .chain(self.needed_guard())
             .chain(self.instances.bonds().cloned())
+            .chain(self.images.services().cloned())
             .collect();
         let asked: Vec<UnitName> = asked.into_iter().collect();
         let mut listed =
@@ -32,6 +33,7 @@ impl Agent {
         self.note_guard(&listed);
         self.resting.note_listed(&listed);
         let open = self.systemd.open_starts();
+        self.note_pulls(&listed, &open, now_ms).await;
         let mut host = BTreeMap::new();
         for name in names {
             let marker = self.instances.marker(&name).cloned();

@@ -30,7 +30,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 const ASKED_IN_VAIN: u32 = 3;
 
 /// systemd's word for a job whose place another took, or that somebody called off.
-const CANCELED: &str = "canceled";
+pub(super) const CANCELED: &str = "canceled";
 
 /// What is known of a launched unit that is at rest.
 #[derive(Debug, Default)]

@@ -24,6 +24,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(1);
 /// The last try's lines are among so many.
 const LINES: &str = "--lines=20";
 
+/// A program's own words: an image of many layers is a line each.
+const OUTPUT_LINES: &str = "--lines=60";
+
 /// The notes that tell how a unit came to rest; the newest few are enough.
 const NOTES: &str = "--lines=4";
 
@@ -69,6 +72,14 @@ impl Journal<'_> {
         timeout(TIME_LIMIT, look).await.ok().flatten()
     }
 
+    /// The newest lines that the unit's programs printed.
+    pub(super) async fn output(&self, name: &UnitName) -> String {
+        let from = if self.user { "_SYSTEMD_USER_UNIT" } else { "_SYSTEMD_UNIT" };
+        let of = format!("{from}={name}");
+        let lines = timeout(TIME_LIMIT, self.query(&["--output=cat", OUTPUT_LINES, &of])).await;
+        lines.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
     /// By the newest note of systemd's about the unit. The error is why there is no answer, which
     /// says nothing of the unit.
     pub(super) async fn rest(&self, name: &UnitName) -> Result<Rest, String> {
@@ -92,6 +103,12 @@ impl Journal<'_> {
     /// unit that a line of its own is about; a program's lines do not have it.
     async fn read(&self, name: &UnitName, args: &[&str]) -> Result<String, String> {
         let about = if self.user { "USER_UNIT" } else { "UNIT" };
+        let about = format!("{about}={name}");
+        self.query(&[args, &[&about]].concat()).await
+    }
+
+    /// What journalctl prints of this boot.
+    async fn query(&self, args: &[&str]) -> Result<String, String> {
         let mut command = Command::new("journalctl");
         command.args(["--no-pager", "--quiet"]);
         if self.root == Path::new("/") {
@@ -99,7 +116,7 @@ impl Journal<'_> {
         } else {
             command.arg("--root").arg(self.root); // whose boot has an id of its own
         }
-        command.args(args).arg(format!("{about}={name}"));
+        command.args(args);
         let output =
             command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).output().await;
         output

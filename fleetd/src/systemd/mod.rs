@@ -1,5 +1,6 @@
 //! This host's systemd behind one trait: [`dbus`] is the real one, [`sim`] a simulated one for
-//! tests of scale and faults. [`quadlet`] has podman translate its units, [`counters`] is what both
+//! tests of scale and faults. [`quadlet`] has podman translate its units, [`images`] reads which
+//! images it has, [`counters`] is what both
 //! count.
 //!
 //! **Architecture invariant:** nothing here knows of the cluster, the store or other machines.
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 pub mod counters;
 pub mod dbus;
+pub mod images;
 mod jobs;
 mod journal;
 pub mod own_job;
@@ -50,6 +52,10 @@ pub trait Systemd: Send + Sync + 'static {
     /// more than [`Systemd::outcome`]: what program or file is missing. It costs a process: ask
     /// where [`JobOutcome::has_words`], and not for many at once.
     async fn reason(&self, name: &UnitName) -> Option<String>;
+
+    /// The newest lines that the unit's programs printed, oldest first; none if the journal cannot
+    /// tell. It costs a process.
+    async fn output(&self, name: &UnitName) -> String;
 
     /// Asks systemd to read changed unit files. Its cost grows with the loaded units: batch changes
     /// into one.

@@ -56,6 +56,10 @@ impl Systemd for HostSystemd {
         self.inner.reason(name).await
     }
 
+    async fn output(&self, name: &UnitName) -> String {
+        self.inner.output(name).await
+    }
+
     async fn host_takes_over(&self, name: &UnitName) -> Result<Option<TakenOver>, SystemdError> {
         self.inner.host_takes_over(name).await
     }

@@ -88,6 +88,25 @@ pub struct Seen {
     pub stopped: Option<Stopped>,
     /// Whether it is down, and how that came about is about to be known.
     pub asking: bool,
+    /// Whether the image that it is to run is on this host, see
+    /// [`wants_image`](super::wants_image).
+    pub image: ImageState,
+}
+
+/// Whether an image is on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ImageState {
+    /// It is, or podman is to see to it at the start.
+    #[default]
+    Ready,
+    /// Not known yet.
+    Unknown,
+    /// It is not, and nobody has tried to pull it.
+    Missing,
+    /// It is being pulled: which one, and how far that is.
+    Pulling(String),
+    /// It could not be pulled: why, and when that is tried again.
+    Failed(Trouble),
 }
 
 /// A unit that is down because systemd stopped it, though fleet had not asked for that: for another

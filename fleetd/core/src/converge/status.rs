@@ -1,7 +1,7 @@
 //! What an agent reports of an instance.
 
 use super::seen::{Phase, phase};
-use super::{Seen, SystemdState};
+use super::{ImageState, Seen, SystemdState};
 use crate::model::InstanceStatus;
 
 /// What is said of an instance in the report.
@@ -38,7 +38,7 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         && !seen.asking
         && written.is_some_and(|marker| marker.launched && marker.has_done_its_work());
     let waits = down && !ended && seen.trouble.failures > 0;
-    InstanceStatus {
+    let status = InstanceStatus {
         load: state.load,
         active: if queued { "activating".to_string() } else { state.active },
         sub: if queued { "queued".to_string() } else { state.sub },
@@ -53,5 +53,31 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         gave_up: seen.trouble.gave_up(),
         message: seen.trouble.message.clone().or_else(|| seen.stopped.as_ref()?.waits()),
         ..InstanceStatus::default()
+    };
+    with_image(status, seen)
+}
+
+/// The same, for one that is to be started or restarted once its image is there. What runs
+/// meanwhile is as well as ever.
+fn with_image(mut status: InstanceStatus, seen: &Seen) -> InstanceStatus {
+    let down = ["inactive", "failed"].contains(&status.active.as_str());
+    match &seen.image {
+        ImageState::Ready | ImageState::Unknown | ImageState::Missing => {}
+        ImageState::Pulling(what) => {
+            if down {
+                status.active = "activating".to_string();
+            }
+            (status.sub, status.pulls) = ("pulling".to_string(), Some(what.clone()));
+        }
+        ImageState::Failed(trouble) => {
+            if down {
+                (status.active, status.sub) = ("failed".to_string(), "failed".to_string());
+                status.restarts = status.restarts.max(trouble.failures);
+                status.gave_up |= trouble.gave_up();
+            }
+            status.next_try_ms = Some(trouble.not_before_ms);
+            status.message = status.message.or_else(|| trouble.message.clone());
+        }
     }
+    status
 }

@@ -5,8 +5,9 @@ use expect_test::{Expect, expect};
 
 /// A line is `unit: wanted; on-host`. Wanted: `-`, `loaded h1`, `launched h1 [restart=N]
 /// [token=N]`. On host: `-` or `h1[ launched][ fence=TOKEN/LIFE][ oneshot][ writing][ restart=N][
-/// STATE][ job][ failures=N][ pause=MS][ refused] [ stopped][ needs=UNIT][ rival=UNIT]`, where
-/// STATE is systemd's active state.
+/// STATE][ job][ failures=N][ pause=MS][ refused] [ stopped][ needs=UNIT][ rival=UNIT][
+/// image=STATE]`, where STATE is systemd's active state, and that of an image is `missing`,
+/// `unknown`, `pulling` or `FAILURES/PAUSE`.
 fn check(text: &str, expected: Expect) {
     check_with_keeper(None, text, expected);
 }
@@ -53,7 +54,7 @@ fn check_with_keeper(keeper: Option<i64>, text: &str, expected: Expect) {
 fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
     let mut seen = Seen::default();
     let mut words = text.split_whitespace();
-    let hash = words.next().filter(|hash| *hash != "-")?;
+    let hash = words.next().filter(|hash| *hash != "-" || text.contains("image="))?;
     let mut marker = Marker {
         unit: name.template().unwrap_or(name.clone()),
         revision: 1,
@@ -97,6 +98,18 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
             ("rival", name) => {
                 seen.stopped.get_or_insert_default().rivals.push(UnitName::trusted(name))
             }
+            ("image", "missing") => seen.image = ImageState::Missing,
+            ("image", "unknown") => seen.image = ImageState::Unknown,
+            ("image", "pulling") => seen.image = ImageState::Pulling("x:2".into()),
+            ("image", at) => {
+                let (failures, not_before_ms) = at.split_once('/').unwrap();
+                seen.image = ImageState::Failed(Trouble {
+                    failures: failures.parse().unwrap(),
+                    not_before_ms: not_before_ms.parse().unwrap(),
+                    message: Some("cannot pull x:2: gone".into()),
+                    ..Trouble::default()
+                });
+            }
             ("job", _) => seen.systemd.as_mut().unwrap().job = true,
             (state, _) => {
                 seen.systemd = Some(SystemdState {
@@ -108,7 +121,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
             }
         }
     }
-    seen.marker = (hash != "foreign").then_some(marker);
+    seen.marker = (!["foreign", "-"].contains(&hash)).then_some(marker);
     Some(seen)
 }
 
@@ -650,4 +663,117 @@ fn a_fenced_unit_that_was_elsewhere_in_between_starts_with_its_new_token() {
             Reload
             Restart { instance: a.service, restart: 0 }"#]],
     );
+}
+
+#[test]
+fn an_image_is_pulled_before_anything_is_written_started_or_restarted() {
+    check(
+        "a.container: launched h1; - image=missing
+         b.container: launched h2; h1 launched active image=missing
+         c.container: launched h1; h1 inactive image=missing
+         d.container: launched h1 restart=2; h1 launched restart=1 active image=missing",
+        expect![[r#"
+            Pull(a.container)
+            Pull(b.container)
+            Pull(c.container)
+            Pull(d.container)"#]],
+    );
+    for image in ["unknown", "pulling"] {
+        let text = format!("a.container: launched h2; h1 launched active image={image}");
+        check(&text, expect![""]);
+    }
+}
+
+#[test]
+fn a_pull_that_failed_is_tried_again_after_its_pause_and_changes_nothing_that_runs() {
+    check(
+        "a.container: launched h2; h1 launched active image=1/9000
+         b.container: launched h2; h1 launched active image=2/12000",
+        expect![[r#"
+            Pull(a.container)
+            wake at 12000"#]],
+    );
+}
+
+#[test]
+fn what_fails_while_the_image_of_its_next_text_is_pulled_is_started_again_as_it_was() {
+    check(
+        "a.container: launched h2 restart=1; h1 launched failed image=pulling
+         b.container: launched h2; h1 launched failed failures=2 pause=12000 image=pulling
+         c.container: launched h1 restart=2; h1 launched restart=1 failed image=2/13000
+         d.container: launched h2; h1 failed image=pulling
+         e@1.container: launched h2; h1 launched inactive image=pulling
+         f@1.container: launched h2; h1 launched stopping inactive image=pulling",
+        expect![[r#"
+            Start { instance: a.container, restart: 0, again: true }
+            Start { instance: c.container, restart: 1, again: true }
+            Start { instance: e@1.container, restart: 0, again: true }
+            wake at 12000"#]],
+    );
+}
+
+#[test]
+fn an_image_delays_no_stop_no_load_and_no_start_after_a_failure() {
+    check(
+        "a.container: loaded h2; h1 launched active image=missing
+         b.container: loaded h1; - image=missing
+         c.container: launched h1; h1 launched failed image=missing
+         d.container: -; h1 launched active image=missing",
+        expect![[r#"
+            Stop(d.container)
+            Stop(a.container)
+            Write { instance: b.container, unit: b.container, revision: 1, hash: "h1", fence: None }
+            Start { instance: c.container, restart: 0, again: true }"#]],
+    );
+}
+
+#[test]
+fn the_image_is_asked_for_where_a_decision_starts_the_instance() {
+    let wants = |state, hash: &str, restart, seen: &str| {
+        let name = UnitName::trusted("a.container");
+        let placement = Placement {
+            unit: name.clone(),
+            revision: 1,
+            hash: hash.into(),
+            state,
+            why: crate::model::Why::Fewest,
+            since_ms: 0,
+            moves: 0,
+            restart,
+            fence: None,
+        };
+        wants_image(&placement, &parse_seen(&name, seen).unwrap_or_default())
+    };
+    let launched = DesiredState::Launched;
+    assert!(wants(launched, "h1", 0, "-"));
+    assert!(wants(launched, "h2", 0, "h1 launched active"));
+    assert!(wants(launched, "h1", 0, "h1 inactive"));
+    assert!(wants(launched, "h1", 2, "h1 launched restart=1 active"));
+    assert!(!wants(launched, "h1", 1, "h1 launched restart=1 active"));
+    assert!(!wants(launched, "h1", 0, "h1 launched failed"));
+    assert!(!wants(DesiredState::Loaded, "h2", 0, "h1 launched active"));
+}
+
+#[test]
+fn a_report_says_what_is_pulled_and_why_that_failed_and_what_runs_is_as_well_as_ever() {
+    let said = |text: &str| {
+        let seen = parse_seen(&UnitName::trusted("a.container"), text).unwrap();
+        let said = status(&seen, 0);
+        format!(
+            "{} {} {} {} {:?} {:?}",
+            said.active,
+            said.sub,
+            said.restarts,
+            said.gave_up,
+            said.pulls.or(said.message),
+            said.next_try_ms
+        )
+    };
+    expect![[r#"activating pulling 0 false Some("x:2") None"#]].assert_eq(&said("- image=pulling"));
+    expect![[r#"active pulling 0 false Some("x:2") None"#]]
+        .assert_eq(&said("h1 launched active image=pulling"));
+    expect![[r#"failed failed 5 true Some("cannot pull x:2: gone") Some(12000)"#]]
+        .assert_eq(&said("- image=5/12000"));
+    expect![[r#"active x 0 false Some("cannot pull x:2: gone") Some(12000)"#]]
+        .assert_eq(&said("h1 launched active image=5/12000"));
 }

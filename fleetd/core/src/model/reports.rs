@@ -83,6 +83,10 @@ pub struct InstanceStatus {
     /// Whether that is that systemd does not stop it: it runs on, whatever is wanted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stop_refused: bool,
+    /// The image that is being pulled for it, and how far that is. What was started before runs on
+    /// until it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulls: Option<String>,
 }
 
 impl InstanceStatus {

@@ -107,7 +107,11 @@ impl Cluster {
             restarts: (status.restarts > 0).then_some(status.restarts),
             next_try_ms: status.next_try_ms,
             since_ms: Some(status.since_ms),
-            message: status.message.clone().or_else(|| status.reason.clone()),
+            message: status
+                .message
+                .clone()
+                .or_else(|| status.pulls.as_ref().map(|what| format!("pulling {what}")))
+                .or_else(|| status.reason.clone()),
         }
     }
 }

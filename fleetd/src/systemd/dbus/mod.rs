@@ -201,6 +201,11 @@ impl Systemd for DbusSystemd {
         if id.is_empty() { None } else { self.journal().reason(name, &id).await }
     }
 
+    async fn output(&self, name: &UnitName) -> String {
+        self.tally.count(|c| c.journal += 1);
+        self.journal().output(name).await
+    }
+
     async fn reload(&self) -> Result<(), SystemdError> {
         self.link.manager("Reload", &(), |c| c.reload += 1).await?;
         Ok(())

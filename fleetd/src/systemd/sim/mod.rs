@@ -340,6 +340,11 @@ impl Systemd for SimSystemd {
         failed.has_words().then(|| "Failed to run it".to_string())
     }
 
+    /// A simulated program prints nothing.
+    async fn output(&self, _: &UnitName) -> String {
+        String::new()
+    }
+
     async fn reload(&self) -> Result<(), SystemdError> {
         self.call(|c| c.reload += 1).await?;
         self.manager().reload();
