@@ -13,9 +13,9 @@ use fleet_core::name::UnitName;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
     App, AppFiles, AppPage, AppPlan, AppRemoved, AvailabilityWish, EXIT_STATUS_HEADER, ErrorBody,
-    ErrorDetail, EventPage, Fencing, FencingPage, Machine, MachineAvailability, MachinePage,
-    Missing, PROBLEM_HEADER, Restart, Revision, RevisionPage, Rollback, RolledBack, Scale, Scaled,
-    Unit, UnitPage, UnitState, UnitStatePage, Version, WARNING_HEADER,
+    ErrorDetail, EventPage, Fencing, FencingPage, LostMachine, Machine, MachineAvailability,
+    MachinePage, Missing, PROBLEM_HEADER, Restart, Revision, RevisionPage, Rollback, RolledBack,
+    Scale, Scaled, Unit, UnitPage, UnitState, UnitStatePage, Version, WARNING_HEADER,
 };
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
@@ -185,20 +185,21 @@ impl Client {
 
     /// All machines, by id.
     pub(crate) async fn machines(&self) -> Result<Vec<Machine>, ClientError> {
-        Ok(self.machines_and_missing().await?.0)
+        Ok(self.machines_and_absent().await?.0)
     }
 
-    /// All machines, and those that are missing while they are so many that moves are slowed.
-    pub(crate) async fn machines_and_missing(
+    /// All machines, those that are missing while they are so many that moves are slowed, and those
+    /// that were lost lately.
+    pub(crate) async fn machines_and_absent(
         &self,
-    ) -> Result<(Vec<Machine>, Option<Missing>), ClientError> {
-        let mut missing = None;
+    ) -> Result<(Vec<Machine>, Option<Missing>, Vec<LostMachine>), ClientError> {
+        let (mut missing, mut lost) = (None, Vec::new());
         let take = |page: MachinePage| {
-            missing = page.missing;
+            (missing, lost) = (page.missing, page.lost);
             (page.machines, page.next_page_token)
         };
         let machines = self.pages("machines", &[], take).await?;
-        Ok((machines, missing))
+        Ok((machines, missing, lost))
     }
 
     /// fleetd's version.

@@ -2,9 +2,10 @@
 
 use clap::Args;
 use fleet_core::model::Availability;
-use fleet_core::wire::{Machine, Missing, MissingMachine};
+use fleet_core::wire::{LostMachine, Machine, Missing, MissingMachine, Moved};
 use serde::Serialize;
 
+use crate::clock::age;
 use crate::context::Context;
 use crate::error::Error;
 use crate::options::ListArgs;
@@ -14,51 +15,115 @@ use crate::table::{Cell, Column, Tone, pick, render};
 /// How many machines that are waited for are named; the rest is counted.
 const NAMED: usize = 10;
 
+/// The columns of fleet 1.0.
+const FIELDS: &str = "machine,ip,metadata";
+
+/// Those on a terminal where a machine is not simply there.
+const FIELDS_WITH_STATE: &str = "machine,ip,state,metadata";
+
 /// List the machines of the cluster
+///
+/// A machine that was lost within the last hour and has not come back is shown as `lost` on a
+/// terminal, and wherever the field `state` is asked for.
 #[derive(Debug, Args)]
 pub(crate) struct ListMachinesArgs {
     #[command(flatten)]
     list: ListArgs,
-    /// The columns: machine, ip, metadata, leader, version, instances, availability
-    #[arg(long, default_value = "machine,ip,metadata", value_name = "NAMES")]
+    /// The columns: machine, ip, metadata, state, leader, version, instances, availability
+    #[arg(long, default_value = FIELDS, value_name = "NAMES")]
     fields: String,
 }
 
 pub(crate) async fn run(context: &Context, args: ListMachinesArgs) -> Result<u8, Error> {
-    let columns = columns();
-    let columns = pick(&columns, &args.fields)?;
-    let (machines, missing) = context.client.machines_and_missing().await.map_err(|error| {
-        Error::request_in_brackets("Error retrieving list of active machines from fleet API", error)
-    })?;
+    pick(&columns(), &args.fields)?;
+    let (machines, missing, lost) =
+        context.client.machines_and_absent().await.map_err(|error| {
+            Error::request_in_brackets(
+                "Error retrieving list of active machines from fleet API",
+                error,
+            )
+        })?;
     // Beside the list, whose lines are the machines that are there: scripts read it.
     if let Some(missing) = &missing {
         warn(&missing.says);
         say_who_is_waited_for(missing, args.list.full);
     }
     say_who_takes_nothing(&machines, args.list.full);
+    say_who_is_lost(&lost, args.list.full);
     if context.output.is_json() {
-        let there = machines.iter().map(|machine| Entry { machine, missing: false });
+        let there = machines.iter().map(Entry::there);
         let waits: Vec<Machine> =
             missing.iter().flat_map(|missing| &missing.waits).map(absent).collect();
-        let entries: Vec<Entry> =
-            there.chain(waits.iter().map(|machine| Entry { machine, missing: true })).collect();
+        let waits = waits.iter().map(|machine| Entry { missing: true, ..Entry::there(machine) });
+        let gone: Vec<Row> = lost.into_iter().map(Row::lost).collect();
+        let entries: Vec<Entry> = there.chain(waits).chain(gone.iter().map(Row::entry)).collect();
         context.output.document(&entries)?;
         return Ok(0);
     }
-    let table =
-        render(&columns, &machines, args.list.full, !args.list.no_legend, context.output.stdout());
+    let screen = context.output.stdout();
+    let is_special =
+        !lost.is_empty() || machines.iter().any(|machine| !machine.availability.is_active());
+    let fields = match screen.terminal && is_special && args.fields == FIELDS {
+        true => FIELDS_WITH_STATE,
+        false => &args.fields,
+    };
+    let mut rows: Vec<Row> =
+        machines.into_iter().map(|machine| Row { machine, lost: None }).collect();
+    if fields.split(',').any(|field| field == "state") {
+        rows.extend(lost.into_iter().map(Row::lost));
+    }
+    let columns = columns();
+    let columns = pick(&columns, fields)?;
+    let table = render(&columns, &rows, args.list.full, !args.list.no_legend, screen);
     context.output.spans(&table)?;
     Ok(0)
 }
 
+/// A line of the list.
+struct Row {
+    machine: Machine,
+    /// Set if it is there no longer.
+    lost: Option<LostMachine>,
+}
+
+impl Row {
+    fn lost(lost: LostMachine) -> Row {
+        let machine = Machine {
+            id: lost.id.clone(),
+            primary_ip: lost.primary_ip.clone(),
+            ..Machine::default()
+        };
+        Row { machine, lost: Some(lost) }
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        let lost_ms = self.lost.as_ref().map(|lost| lost.lost_ms);
+        let moved = self.lost.as_ref().map_or(&[][..], |lost| &lost.moved);
+        Entry { lost_ms, moved, ..Entry::there(&self.machine) }
+    }
+}
+
 /// A machine in `--json`.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Entry<'a> {
     #[serde(flatten)]
     machine: &'a Machine,
     /// Whether it is not there, and waited for.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     missing: bool,
+    /// When it was given up, in milliseconds since 1970, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost_ms: Option<u64>,
+    /// What moved off it then, and where that is now.
+    #[serde(skip_serializing_if = "<[Moved]>::is_empty")]
+    moved: &'a [Moved],
+}
+
+impl Entry<'_> {
+    fn there(machine: &Machine) -> Entry<'_> {
+        Entry { machine, missing: false, lost_ms: None, moved: &[] }
+    }
 }
 
 fn absent(machine: &MissingMachine) -> Machine {
@@ -103,21 +168,57 @@ fn say_who_takes_nothing(machines: &[Machine], full: bool) {
     }
 }
 
-fn columns() -> Vec<Column<'static, Machine>> {
+/// Which machines were lost, and what became of what they ran.
+fn say_who_is_lost(lost: &[LostMachine], full: bool) {
+    for machine in lost.iter().take(NAMED) {
+        let place = |moved: &Moved| match moved.machine_id.as_str() {
+            "" => format!("{} (on no machine)", moved.name),
+            id => format!("{} to {}", moved.name, machine_legend(id, "", full)),
+        };
+        let named = machine.moved.iter().take(NAMED);
+        let mut units = named.map(place).collect::<Vec<_>>().join(", ");
+        let more = machine.instances.saturating_sub(machine.moved.len().min(NAMED) as u64);
+        if more > 0 {
+            let and = if units.is_empty() { "" } else { " and " };
+            units.push_str(&format!("{and}{more} more"));
+        }
+        let who = machine_legend(&machine.id, &machine.primary_ip, full);
+        let moved = match units.as_str() {
+            "" => "it ran nothing".to_string(),
+            units => format!("moved off it: {units}"),
+        };
+        note(&format!("Lost {} ago: {who}; {moved}", age(machine.lost_ms)));
+    }
+    if lost.len() > NAMED {
+        note(&format!("{} more machines were lost within the last hour", lost.len() - NAMED));
+    }
+}
+
+fn columns() -> Vec<Column<'static, Row>> {
     vec![
-        ("machine", Box::new(|machine, full| machine_legend(&machine.id, "", full).into())),
-        ("ip", Box::new(|machine, _| machine.primary_ip.as_str().into())),
-        ("metadata", Box::new(|machine, _| metadata(machine))),
-        ("leader", Box::new(|machine, _| machine.leader.to_string().into())),
-        ("availability", Box::new(|machine, _| availability(machine.availability))),
-        ("version", Box::new(|machine, _| machine.version.as_str().into())),
+        ("machine", Box::new(|row, full| machine_legend(&row.machine.id, "", full).into())),
+        ("ip", Box::new(|row, _| row.machine.primary_ip.as_str().into())),
+        ("metadata", Box::new(|row, _| metadata(&row.machine))),
+        ("state", Box::new(|row, _| state(row))),
+        ("leader", Box::new(|row, _| row.machine.leader.to_string().into())),
+        ("availability", Box::new(|row, _| availability(row.machine.availability))),
+        ("version", Box::new(|row, _| row.machine.version.as_str().into())),
         (
             "instances",
-            Box::new(|machine, _| {
-                machine.instances.map_or_else(String::new, |count| count.to_string()).into()
+            Box::new(|row, _| {
+                row.machine.instances.map_or_else(String::new, |count| count.to_string()).into()
             }),
         ),
     ]
+}
+
+/// Whether it is there and takes units.
+fn state(row: &Row) -> Cell {
+    match (&row.lost, row.machine.availability) {
+        (Some(lost), _) => Cell::from(format!("lost {}", age(lost.lost_ms))).toned(Tone::Bad),
+        (None, Availability::Active) => Cell::from("up").toned(Tone::Good),
+        (None, other) => Cell::from(other.as_str()).toned(Tone::Busy),
+    }
 }
 
 fn availability(availability: Availability) -> Cell {

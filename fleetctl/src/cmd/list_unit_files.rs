@@ -17,7 +17,8 @@ use crate::table::{Cell, Column, Tone, pick, render};
 pub(crate) struct ListUnitFilesArgs {
     #[command(flatten)]
     list: ListArgs,
-    /// The columns: unit, hash, dstate, state, target, global, desc, replicas, revision, why
+    /// The columns: unit, hash, dstate, state, target, global, desc, replicas, running, revision,
+    /// why
     #[arg(long, default_value = "unit,hash,dstate,state,target", value_name = "NAMES")]
     fields: String,
 }
@@ -71,16 +72,18 @@ fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, Unit>> {
         ("state", Box::new(|unit, _| if is_global(unit) { "".into() } else { state(unit) })),
         (
             "target",
-            Box::new(
-                |unit, full| {
-                    if is_global(unit) { "global".into() } else { target(unit, addresses, full) }
-                },
-            ),
+            Box::new(|unit, full| match () {
+                () if is_global(unit) => "global".into(),
+                // It is on many machines: how many run says more.
+                () if unit.replicas.is_some() => running(unit),
+                () => target(unit, addresses, full),
+            }),
         ),
         ("tmachine", Box::new(|unit, full| target(unit, addresses, full))),
         ("global", Box::new(|unit, _| is_global(unit).to_string().into())),
         ("desc", Box::new(|unit, _| description(unit))),
         ("replicas", Box::new(move |unit, _| number(unit.replicas.map(u64::from)))),
+        ("running", Box::new(|unit, _| running(unit))),
         ("revision", Box::new(move |unit, _| number(unit.revision))),
         (
             "why",
@@ -99,6 +102,13 @@ fn state(unit: &Unit) -> Cell {
         _ => Tone::Plain,
     };
     Cell::from(unit.current_state.as_str()).toned(tone)
+}
+
+/// `3/5`: how many instances run, of how many that are wanted.
+fn running(unit: &Unit) -> Cell {
+    let (Some(running), Some(wanted)) = (unit.running, unit.wanted) else { return "".into() };
+    let tone = if running == wanted { Tone::Good } else { Tone::Busy };
+    Cell::from(format!("{running}/{wanted}")).toned(tone)
 }
 
 fn target(unit: &Unit, addresses: &HashMap<String, String>, full: bool) -> Cell {

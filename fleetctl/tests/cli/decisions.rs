@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use expect_test::expect;
 use fleet_core::check::{Problem, StoreCheck};
@@ -9,7 +10,9 @@ use fleet_core::event::{Event, Item, Reason, What};
 use fleet_core::model::{FORMAT, Machine, Snapshot, Unit, Unknown, Why};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::replay::Saved;
-use fleet_core::wire::{FenceWait, Fencing, KeeperLease, Missing, MissingMachine};
+use fleet_core::wire::{
+    FenceWait, Fencing, KeeperLease, LostMachine, Missing, MissingMachine, Moved,
+};
 use serde_json::json;
 
 use crate::session::{Session, WEB};
@@ -325,6 +328,61 @@ fn missing_machines_are_told_beside_the_list_and_marked_in_json() {
     session.fake.cluster().missing = Some(Missing { says: says.to_string(), ..Missing::default() });
     let said = session.run("list-machines --no-legend");
     assert!(said.contains("err| All of them are given up"), "{said}");
+}
+
+#[test]
+fn a_lost_machine_is_told_with_what_moved_off_it_and_listed_where_its_state_is_asked_for() {
+    let session = Session::of_three();
+    let moved = |name: &str, machine: &str| Moved {
+        name: name.to_string(),
+        machine_id: machine.repeat(16),
+    };
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    session.fake.cluster().lost = vec![LostMachine {
+        id: "d4".repeat(16),
+        primary_ip: "10.0.0.4".to_string(),
+        lost_ms: now_ms - 4 * 60_000 - 500,
+        instances: 3,
+        moved: vec![moved("db.service", ""), moved("web@1.service", "a1")],
+    }];
+    let said = session.transcript(
+        "list-machines
+        list-machines --fields=machine,ip,state
+        list-machines --color=always",
+    );
+    expect![[r#"
+        $ fleetctl list-machines
+        out| MACHINE		IP		METADATA
+        out| a1a1a1a1...	10.0.0.1	region=us
+        out| b2b2b2b2...	10.0.0.2	region=us
+        out| c3c3c3c3...	10.0.0.3	-
+        err| Lost 4m ago: d4d4d4d4.../10.0.0.4; moved off it: db.service (on no machine), web@1.service to a1a1a1a1... and 1 more
+        rc=0
+
+        $ fleetctl list-machines --fields=machine,ip,state
+        out| MACHINE		IP		STATE
+        out| a1a1a1a1...	10.0.0.1	up
+        out| b2b2b2b2...	10.0.0.2	up
+        out| c3c3c3c3...	10.0.0.3	up
+        out| d4d4d4d4...	10.0.0.4	lost 4m
+        err| Lost 4m ago: d4d4d4d4.../10.0.0.4; moved off it: db.service (on no machine), web@1.service to a1a1a1a1... and 1 more
+        rc=0
+
+        $ fleetctl list-machines --color=always
+        out| ESC[1mMACHINEESC[0m      ESC[1mIPESC[0m        ESC[1mSTATEESC[0m    ESC[1mMETADATAESC[0m
+        out| a1a1a1a1...  10.0.0.1  ESC[32mupESC[0m       region=us
+        out| b2b2b2b2...  10.0.0.2  ESC[32mupESC[0m       region=us
+        out| c3c3c3c3...  10.0.0.3  ESC[32mupESC[0m       -
+        out| d4d4d4d4...  10.0.0.4  ESC[31mlost 4mESC[0m  -
+        err| Lost 4m ago: d4d4d4d4.../10.0.0.4; moved off it: db.service (on no machine), web@1.service to a1a1a1a1... and 1 more
+        rc=0
+    "#]].assert_eq(&said.replace('\x1b', "ESC"));
+    let output = session.command("list-machines --json").output().unwrap();
+    let entries: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let last = entries.as_array().unwrap().last().unwrap();
+    assert_eq!(last["lostMs"], now_ms - 4 * 60_000 - 500);
+    assert_eq!(last["moved"][1]["machineID"], "a1".repeat(16));
+    assert!(entries[0].get("lostMs").is_none());
 }
 
 #[test]

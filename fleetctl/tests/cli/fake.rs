@@ -73,6 +73,8 @@ pub(crate) struct Cluster {
     pub(crate) fencing: Vec<Fencing>,
     /// Who is missing.
     pub(crate) missing: Option<Missing>,
+    /// Who was lost lately.
+    pub(crate) lost: Vec<LostMachine>,
     /// What is on a machine, look by look; `None` is a look that the store does not answer.
     pub(crate) remaining: VecDeque<Option<Vec<Remaining>>>,
     /// The texts that a unit has had.
@@ -345,6 +347,8 @@ impl Cluster {
             "inactive".to_string()
         };
         unit.hash = file_of(&unit).hash();
+        let up = instances.iter().filter(|(_, machine)| machine.is_some()).count() as u32;
+        (unit.running, unit.wanted) = unit.replicas.map(|replicas| (up, replicas)).unzip();
         unit
     }
 }
@@ -360,7 +364,8 @@ type Cl = State<Fake>;
 async fn machines_list(State(fake): Cl) -> Response {
     let cluster = fake.cluster();
     let (machines, missing) = (cluster.machines.clone(), cluster.missing.clone());
-    Json(MachinePage { machines, missing, ..MachinePage::default() }).into_response()
+    let lost = cluster.lost.clone();
+    Json(MachinePage { machines, missing, lost, ..MachinePage::default() }).into_response()
 }
 
 async fn availability(State(fake): Cl, Named(id): Named<String>) -> Response {

@@ -509,7 +509,7 @@ fn each_command_has_help() {
         out|   -l, --full            Do not shorten IDs and hashes
         out|       --no-legend       Do not print the column names
         out|       --fields <NAMES>  The columns: unit, hash, dstate, state, target, global, desc, replicas,
-        out|                         revision, why [default: unit,hash,dstate,state,target]
+        out|                         running, revision, why [default: unit,hash,dstate,state,target]
         out|   -h, --help            Print help (see more with '--help')
         out| 
         out| Options of every command, such as --endpoint and --json: `fleetctl --help`
@@ -523,8 +523,8 @@ fn each_command_has_help() {
         out| Options:
         out|   -l, --full            Do not shorten IDs and hashes
         out|       --no-legend       Do not print the column names
-        out|       --fields <NAMES>  The columns: machine, ip, metadata, leader, version, instances, availability
-        out|                         [default: machine,ip,metadata]
+        out|       --fields <NAMES>  The columns: machine, ip, metadata, state, leader, version, instances,
+        out|                         availability [default: machine,ip,metadata]
         out|   -h, --help            Print help (see more with '--help')
         out| 
         out| Options of every command, such as --endpoint and --json: `fleetctl --help`

@@ -57,7 +57,7 @@ fn lists_of_several_machines_are_sorted_by_unit_then_machine() {
         out| bad.service	59c96fd	launched	launched	a1a1a1a1.../10.0.0.1
         out| glob.service	1c79c8c	launched	-		global
         out| hello.service	1253888	inactive	inactive	-
-        out| web@.service	c8616cb	launched	launched	-
+        out| web@.service	c8616cb	launched	launched	4/4
         rc=0
 
         $ fleetctl list-unit-files --fields=unit,replicas,revision --no-legend

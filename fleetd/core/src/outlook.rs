@@ -6,13 +6,22 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Gathered, Numbers, Reason, reason};
-use crate::model::{FORMAT, Unknown, is_zero};
+use crate::model::{FORMAT, Snapshot, Unknown, is_zero};
 use crate::name::{MachineId, UnitName};
-use crate::plan::Plan;
+use crate::plan::{Change, Plan, Retired};
 use crate::wire::MisfitCount;
 
 /// The largest such document, in bytes. What is left out is waited for, without a word why.
 const MAX_BYTES: usize = 256 * 1024;
+
+/// How long a lost machine is remembered, in milliseconds: an hour.
+pub const LOST_FOR_MS: u64 = 3_600_000;
+
+/// How many lost machines are remembered, the last ones.
+const MAX_LOST: usize = 20;
+
+/// How much room the names of what a lost machine ran may take, in bytes; the rest is counted.
+const MAX_LOST_BYTES: usize = 1024;
 
 /// What an entry takes beside its texts: keys, quotes, brackets and commas.
 const ENTRY_BYTES: usize = 96;
@@ -42,6 +51,10 @@ pub struct Outlook {
     /// Set while so many machines are missing that what they ran is moved slowly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slowed: Option<Slowed>,
+    /// Machines that were lost within the last hour, and have not come back, in the order in which
+    /// they were lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<Lost>,
     /// How many entries did not fit into the document.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,
@@ -102,6 +115,24 @@ pub struct Slowed {
     pub next_ms: u64,
 }
 
+/// A machine that was lost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lost {
+    /// The machine.
+    pub machine: MachineId,
+    /// The address that it was known by; empty if it is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    /// When it was given up, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// What moved off it, as far as there is room.
+    #[serde(default)]
+    pub units: Instances,
+    /// How many instances moved off it.
+    #[serde(default)]
+    pub instances: u64,
+}
+
 /// Instances by name: replicas by their template with their numbers, all others by their own name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -112,6 +143,32 @@ impl Instances {
         let mut gathered = Gathered::default();
         instances.into_iter().for_each(|instance| gathered.add(instance));
         Instances(gathered.into_units())
+    }
+
+    /// All of them, by name.
+    pub fn names(&self) -> impl Iterator<Item = UnitName> {
+        let replicas = |(unit, numbers): (&UnitName, &Numbers)| {
+            let named = numbers.is_empty().then(|| unit.clone());
+            let replicas: Vec<UnitName> =
+                numbers.iter().map(|number| unit.replica(number)).collect();
+            named.into_iter().chain(replicas)
+        };
+        self.0.iter().flat_map(replicas)
+    }
+
+    /// Adds instances as far as they fit into so many bytes.
+    fn add(&mut self, more: &[&UnitName], most: usize) {
+        let there: Vec<UnitName> = self.names().collect();
+        let mut gathered = Instances::of(there.iter().chain(more.iter().copied()));
+        let mut room = most;
+        gathered.0.retain(|unit, numbers| match room.checked_sub(bytes(unit, numbers)) {
+            Some(rest) => {
+                room = rest;
+                true
+            }
+            None => false,
+        });
+        *self = gathered;
     }
 
     /// Whether the instance is one of them.
@@ -145,6 +202,13 @@ impl Rolling {
     /// What they wait for; words alone if an older version wrote it.
     pub fn reason(&self) -> Reason {
         self.why.clone().unwrap_or_else(|| self.says[..].into())
+    }
+}
+
+impl Lost {
+    /// Whether it is remembered at that time.
+    pub fn is_recent(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.at_ms) < LOST_FOR_MS
     }
 }
 
@@ -215,12 +279,49 @@ impl Outlook {
         outlook
     }
 
+    /// Remembers the machines that were `lost` (with the address of each), of which it is
+    /// remembered `before`, and what the plan takes off them. Forgets those that are there again,
+    /// and those that are too many or too long ago.
+    pub fn remember(
+        &mut self,
+        before: &[Lost],
+        lost: impl IntoIterator<Item = (MachineId, String)>,
+        plan: &Plan,
+        snapshot: &Snapshot,
+    ) {
+        let now_ms = snapshot.now_ms;
+        let keeps =
+            |lost: &&Lost| !snapshot.machines.contains_key(&lost.machine) && lost.is_recent(now_ms);
+        self.lost = before.iter().filter(keeps).cloned().collect();
+        for (machine, address) in lost {
+            self.lost.retain(|known| known.machine != machine);
+            let (units, instances) = (Instances::default(), 0);
+            self.lost.push(Lost { machine, address, at_ms: now_ms, units, instances });
+        }
+        self.lost.drain(..self.lost.len().saturating_sub(MAX_LOST));
+        if self.lost.is_empty() {
+            return;
+        }
+        let mut moved: BTreeMap<&MachineId, Vec<&UnitName>> = BTreeMap::new();
+        for change in &plan.changes {
+            if let Change::Retire { instance, machine, why: Retired::Lost } = change {
+                moved.entry(machine).or_default().push(instance);
+            }
+        }
+        for lost in &mut self.lost {
+            if let Some(instances) = moved.remove(&lost.machine) {
+                lost.instances += instances.len() as u64;
+                lost.units.add(&instances, MAX_LOST_BYTES);
+            }
+        }
+    }
+
     /// Whether it says the same, whatever has been planned since.
     pub fn says_the_same(&self, other: &Outlook) -> bool {
-        let Outlook { term, settling, nowhere, rolling, held, slowed, left_out, .. } = self;
+        let Outlook { term, settling, nowhere, rolling, held, slowed, lost, left_out, .. } = self;
         (term, settling, nowhere) == (&other.term, &other.settling, &other.nowhere)
             && (rolling, held, slowed) == (&other.rolling, &other.held, &other.slowed)
-            && *left_out == other.left_out
+            && (lost, *left_out) == (&other.lost, other.left_out)
     }
 
     /// Why no machine can run the instance, if none can.
@@ -327,6 +428,66 @@ mod tests {
         assert_eq!(held(&now, &names), [false; 5]);
         let now = Outlook::of(&later, 7, 2, false, Some(&before));
         assert_eq!(held(&now, &names), [false, true, true, true, true]);
+    }
+
+    #[test]
+    fn a_lost_machine_is_remembered_for_an_hour_with_what_moved_off_it() {
+        let seen = |machines: &str, now_ms: u64| {
+            let text = format!("{machines}\nunit web@.service x3\nunit db.service");
+            Snapshot { now_ms, ..snapshot(&text) }
+        };
+        let id = || MachineId::new("b");
+        let retire = |instance: &str| Change::Retire {
+            instance: UnitName::trusted(instance),
+            machine: id(),
+            why: Retired::Lost,
+        };
+        let changes = vec![retire("web@1.service"), retire("web@3.service"), retire("db.service")];
+        let first = Plan { changes, ..Plan::default() };
+        let mut now = Outlook::default();
+        now.remember(&[], [(id(), "10.0.0.2".to_string())], &first, &seen("machine a", 1_000));
+        let [lost] = &now.lost[..] else { panic!("{now:?}") };
+        assert_eq!((lost.at_ms, lost.instances, lost.address.as_str()), (1_000, 3, "10.0.0.2"));
+        let names: Vec<String> = lost.units.names().map(|name| name.to_string()).collect();
+        assert_eq!(names, ["db.service", "web@1.service", "web@3.service"]);
+        // A fenced one follows later.
+        let second = Plan { changes: vec![retire("web@2.service")], ..Plan::default() };
+        let mut later = Outlook::default();
+        later.remember(&now.lost, [], &second, &seen("machine a", 2_000));
+        assert_eq!(later.lost[0].instances, 4);
+        assert!(later.lost[0].units.holds(&UnitName::trusted("web@2.service")));
+        assert!(!later.says_the_same(&now));
+        let kept = |machines: &str, now_ms: u64| {
+            let mut outlook = Outlook::default();
+            outlook.remember(&later.lost, [], &Plan::default(), &seen(machines, now_ms));
+            outlook.lost.len()
+        };
+        assert_eq!(kept("machine a", 1_000 + LOST_FOR_MS - 1), 1);
+        assert_eq!(kept("machine a", 1_000 + LOST_FOR_MS), 0);
+        assert_eq!(kept("machine a\nmachine b", 3_000), 0, "it is back");
+    }
+
+    #[test]
+    fn what_is_remembered_of_lost_machines_is_bounded() {
+        let names: Vec<UnitName> =
+            (0..1000).map(|n| UnitName::trusted(format!("unit-{n}.service"))).collect();
+        let mut outlook = Outlook::default();
+        for machine in 0..50 {
+            let machine = MachineId::new(format!("m{machine}"));
+            let retire = |instance: &UnitName| Change::Retire {
+                instance: instance.clone(),
+                machine: machine.clone(),
+                why: Retired::Lost,
+            };
+            let plan = Plan { changes: names.iter().map(retire).collect(), ..Plan::default() };
+            let before = std::mem::take(&mut outlook.lost);
+            let lost = [(machine.clone(), String::new())];
+            outlook.remember(&before, lost, &plan, &snapshot("machine a"));
+        }
+        assert_eq!(outlook.lost.len(), MAX_LOST);
+        assert_eq!(outlook.lost.last().unwrap().machine, MachineId::new("m49"));
+        assert!(outlook.lost.iter().all(|lost| lost.instances == 1000));
+        assert!(serde_json::to_vec(&outlook).unwrap().len() < MAX_LOST * 2 * MAX_LOST_BYTES);
     }
 
     #[test]

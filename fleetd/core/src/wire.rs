@@ -16,8 +16,8 @@ pub use apps::{
 };
 pub use fencing::{FenceWait, Fencing, FencingPage, KeeperLease, OwnFencing};
 pub use machines::{
-    AvailabilityWish, Machine, MachineAvailability, MachinePage, Missing, MissingMachine,
-    Remaining, Stays,
+    AvailabilityWish, LostMachine, Machine, MachineAvailability, MachinePage, Missing,
+    MissingMachine, Moved, Remaining, Stays,
 };
 pub use progress::{InstanceProgress, MisfitCount, Progress, UnitProgress};
 pub use units::{

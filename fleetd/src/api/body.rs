@@ -272,6 +272,8 @@ mod tests {
             template: "x".into(),
             why: None,
             global: true,
+            running: Some(1),
+            wanted: Some(1),
         };
         let written = serde_json::to_value(full).unwrap();
         let options = written["options"][0].as_object().unwrap();

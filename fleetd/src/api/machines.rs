@@ -65,8 +65,10 @@ pub(super) async fn list(
     let mirror = api.store().read(&[Part::Machines, Part::Assignments]).await?;
     let all = mirror.cluster().machines();
     let (machines, next_page_token) = page.cut(&all);
-    let missing = mirror.cluster().missing(clock::now_ms());
-    Ok(Json(wire::MachinePage { machines: machines.to_vec(), next_page_token, missing }))
+    let now_ms = clock::now_ms();
+    let missing = mirror.cluster().missing(now_ms);
+    let lost = mirror.cluster().lost(now_ms);
+    Ok(Json(wire::MachinePage { machines: machines.to_vec(), next_page_token, missing, lost }))
 }
 
 /// The body of a PATCH, carried out in order.

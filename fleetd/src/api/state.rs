@@ -9,6 +9,8 @@ use super::query::Asked;
 use crate::store::Part;
 use axum::Json;
 use axum::extract::{Path, State};
+use fleet_core::name::{MachineId, UnitName};
+use fleet_core::view::Reported;
 use fleet_core::wire;
 use serde_json::json;
 
@@ -56,16 +58,27 @@ pub(super) async fn list(
     let page = Page::of(&asked)?;
     let (machine, unit) = (asked.value("machineID"), asked.value("unitName"));
     // Reports carry the first digits of hashes; the whole ones take reading every unit.
-    let mirror =
-        api.store().read(if asked.flag("brief") { &[Part::Reports] } else { PARTS }).await?;
-    let all = mirror.cluster().states(|name, id| {
+    let brief = asked.flag("brief");
+    let mut mirror = api.store().read(if brief { &[Part::Reports] } else { PARTS }).await?;
+    let wanted = |name: &UnitName, id: &MachineId| {
         machine.is_none_or(|machine| id.as_str() == machine)
             && unit.is_none_or(|unit| name.as_str() == unit)
-    });
+    };
+    // Which of two machines an instance has left the assignments say before the reports do.
+    if brief && is_twice(&mirror.cluster().states(wanted)) {
+        mirror.drop_later();
+        mirror = api.store().read(&[Part::Assignments, Part::Reports]).await?;
+    }
+    let all = mirror.cluster().states(wanted);
     let (states, next_page_token) = page.cut(&all);
     let states = states.iter().map(|reported| mirror.cluster().state(reported)).collect();
     mirror.drop_later();
     Ok(Json(wire::UnitStatePage { next_page_token, states }))
+}
+
+/// Whether any unit is listed on two machines: it moves, or it is global.
+fn is_twice(states: &[Reported]) -> bool {
+    states.windows(2).any(|two| two[0].instance == two[1].instance)
 }
 
 /// The first state found. A unit without one answers with an empty state, not 404: fleet 1.0's own

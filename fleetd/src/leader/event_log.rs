@@ -1,12 +1,13 @@
 //! The leader's log: commits a plan with the events that tell of it, tells what else happened, and
 //! keeps the events within bounds.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use fleet_core::event::{Event, Item, News, Reason, What, decisions};
-use fleet_core::model::Snapshot;
+use fleet_core::model::{Machine, Snapshot};
 use fleet_core::name::MachineId;
-use fleet_core::outlook::Outlook;
+use fleet_core::outlook::{Lost, Outlook};
 use fleet_core::plan::Plan;
 use fleet_core::replay::Saved;
 use tracing::{info, warn};
@@ -46,6 +47,10 @@ pub struct EventLog {
     news: News,
     /// What this term's leader has told those who wait; none if it told nothing yet.
     outlook: Option<Outlook>,
+    /// The machines that were lost lately, as last written.
+    lost: Vec<Lost>,
+    /// The machines that were there at the last look: one that is lost was known by an address.
+    seen: BTreeMap<MachineId, Arc<Machine>>,
 }
 
 impl EventLog {
@@ -67,8 +72,9 @@ impl EventLog {
         let kept: VecDeque<_> =
             stored.iter().map(|StoredEvent { id, bytes, .. }| (id.clone(), *bytes)).collect();
         let bytes = kept.iter().map(|(_, bytes)| bytes).sum();
-        let outlook =
-            mirror.cluster().outlook.clone().filter(|outlook| outlook.term == term.create_revision);
+        let written = mirror.cluster().outlook.clone();
+        let lost = written.as_ref().map(|outlook| outlook.lost.clone()).unwrap_or_default();
+        let outlook = written.filter(|outlook| outlook.term == term.create_revision);
         Ok(EventLog {
             store: store.clone(),
             term,
@@ -79,6 +85,8 @@ impl EventLog {
             opening,
             news,
             outlook,
+            lost,
+            seen: mirror.cluster().snapshot.machines.clone(),
         })
     }
 
@@ -111,7 +119,13 @@ impl EventLog {
         let mut decided = decisions(plan, snapshot);
         let store = self.store.clone();
         let mut commit = store.begin_commit(self.term, mirror, plan);
-        let mut outlook = self.next_outlook(mirror, plan, snapshot.revision, settling);
+        let lost: Vec<MachineId> = items
+            .iter()
+            .filter(|item| item.what == What::Lost)
+            .filter_map(|item| item.machine.clone())
+            .collect();
+        let mut outlook = self.next_outlook(mirror, plan, snapshot, settling, lost);
+        self.seen.clone_from(&snapshot.machines);
         let mut last = None;
         while let Some(batch) = commit.next_batch()? {
             items.extend(
@@ -122,7 +136,7 @@ impl EventLog {
             let with = outlook.take_if(|outlook| commit.is_last() && is_small(outlook));
             last = Some(commit.write(batch, Some(&event), with.as_ref()).await?);
             self.written(&event, told.take());
-            self.outlook = with.or(self.outlook.take());
+            self.told(with);
         }
         if !items.is_empty() {
             let event = self.event(snapshot, digest, items);
@@ -130,15 +144,23 @@ impl EventLog {
             let with = outlook.take_if(|outlook| is_small(outlook));
             self.store.tell(self.term, Some(&event), with.as_ref()).await?;
             self.written(&event, told.take());
-            self.outlook = with.or(self.outlook.take());
+            self.told(with);
         } else if let Some(told) = told {
             self.news = told; // nothing was worth a word, but what is known may have changed
         }
         if outlook.is_some() {
             self.store.tell(self.term, None, outlook.as_ref()).await?;
-            self.outlook = outlook;
+            self.told(outlook);
         }
         Ok(last)
+    }
+
+    /// Keeps what was written for those who wait.
+    fn told(&mut self, outlook: Option<Outlook>) {
+        if let Some(outlook) = outlook {
+            self.lost.clone_from(&outlook.lost);
+            self.outlook = Some(outlook);
+        }
     }
 
     /// What the plan says to those who wait, if it must be written.
@@ -146,11 +168,15 @@ impl EventLog {
         &self,
         mirror: &Mirror,
         plan: &Plan,
-        planned: i64,
+        snapshot: &Snapshot,
         settling: bool,
+        lost: Vec<MachineId>,
     ) -> Option<Outlook> {
         let term = self.term.create_revision;
-        let now = Outlook::of(plan, term, planned, settling, self.outlook.as_ref());
+        let mut now = Outlook::of(plan, term, snapshot.revision, settling, self.outlook.as_ref());
+        let address = |id: &MachineId| self.seen.get(id).map(|machine| machine.address.clone());
+        let lost = lost.into_iter().map(|id| (id.clone(), address(&id).unwrap_or_default()));
+        now.remember(&self.lost, lost, plan, snapshot);
         let told = self.outlook.as_ref();
         let is_told =
             told.is_some_and(|told| told.says_the_same(&now) && told.planned >= mirror.asked());

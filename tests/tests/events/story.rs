@@ -3,6 +3,7 @@
 use expect_test::expect;
 use fleet_core::event::{Item, What};
 use fleet_core::name::MachineId;
+use fleet_core::wire::LostMachine;
 use fleetd::leader::event_log::resign;
 use fleetd::store::{Mirror, StoreError};
 
@@ -79,6 +80,46 @@ async fn a_clusters_story_is_told_with_reasons_and_once() {
             .filter(|event| event.items.iter().any(|i| i.what == What::Placed))
             .all(|event| event.plan.len() == 12)
     );
+}
+
+#[tokio::test]
+async fn a_lost_machine_is_remembered_with_what_moved_off_it_also_by_the_next_leader() {
+    let mut cluster = Cluster::start().await;
+    cluster.join(names(&["a", "bb", "ccc", "eeeee", "idle"])).await;
+    let mut leader = cluster.elect("a").await;
+    cluster.submit("web@.service", Some(5), SLEEPER).await;
+    cluster.submit("own.service", None, &format!("{SLEEPER}[X-Fleet]\nMachineID=bb\n")).await;
+    leader.tick(&cluster).await.unwrap();
+    cluster.lose("bb").await;
+    leader.tick_at(&cluster, NOW_MS).await.unwrap();
+    cluster.lose("idle").await;
+    leader.tick_at(&cluster, NOW_MS + 1_000).await.unwrap();
+    let told = async |cluster: &Cluster, now_ms| {
+        let line = |lost: LostMachine| {
+            let moved: Vec<String> = lost
+                .moved
+                .iter()
+                .map(|moved| format!("{} to {:?}", moved.name, moved.machine_id))
+                .collect();
+            let (id, ip, moved) = (lost.id, lost.primary_ip, moved.join(", "));
+            format!("{id} {ip} {} s ago: {moved}", (now_ms - lost.lost_ms) / 1_000)
+        };
+        let lost = cluster.mirror().await.cluster().lost(now_ms);
+        lost.into_iter().map(line).collect::<Vec<_>>().join("\n")
+    };
+    let both = "idle 10.0.0.4 4 s ago: web@4.service to \"ccc\"\n\
+        bb 10.0.0.2 5 s ago: own.service to \"\", web@5.service to \"a\"";
+    assert_eq!(told(&cluster, NOW_MS + 5_000).await, both);
+    // The next leader keeps what the last one wrote, and a restart of the log forgets nothing.
+    leader.fall_silent().await;
+    let mut leader = cluster.elect("a").await;
+    leader.tick_at(&cluster, NOW_MS + 4_000).await.unwrap();
+    leader.reopen(&cluster).await;
+    leader.tick_at(&cluster, NOW_MS + 4_500).await.unwrap();
+    assert_eq!(told(&cluster, NOW_MS + 5_000).await, both);
+    cluster.join(names(&["idle"])).await;
+    assert!(told(&cluster, NOW_MS + 5_000).await.starts_with("bb"), "one is back");
+    assert_eq!(told(&cluster, NOW_MS + 3_600_000).await, "", "an hour has passed");
 }
 
 #[tokio::test]

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use super::Cluster;
-use crate::model::Machine;
-use crate::name::MachineId;
+use crate::model::{Assignment, Machine};
+use crate::name::{MachineId, UnitName};
 use crate::wire;
+
+/// How many instances that moved off a lost machine are named; all are counted.
+const MAX_MOVED: usize = 100;
 
 impl Cluster {
     /// The machines that are alive, by id.
@@ -48,5 +51,30 @@ impl Cluster {
             waits: slowed.waits.iter().map(machine).collect(),
             next_in_ms: (!slowed.waits.is_empty()).then(|| slowed.next_ms.saturating_sub(now_ms)),
         })
+    }
+
+    /// The machines that were lost within the last hour and have not come back, the last one first.
+    /// Whoever led wrote that down, and it stays true.
+    pub fn lost(&self, now_ms: u64) -> Vec<wire::LostMachine> {
+        let lost = self.outlook.iter().flat_map(|outlook| outlook.lost.iter().rev());
+        let lost = lost.filter(|lost| {
+            lost.is_recent(now_ms) && !self.snapshot.machines.contains_key(&lost.machine)
+        });
+        let place = |name: &UnitName| {
+            let holds = |assignment: &Arc<Assignment>| assignment.instances.contains_key(name);
+            self.snapshot.assignments.iter().find(|(_, assignment)| holds(assignment))
+        };
+        let moved = |name: UnitName| wire::Moved {
+            machine_id: place(&name).map(|(id, _)| id.to_string()).unwrap_or_default(),
+            name: name.to_string(),
+        };
+        lost.map(|lost| wire::LostMachine {
+            id: lost.machine.to_string(),
+            primary_ip: lost.address.clone(),
+            lost_ms: lost.at_ms,
+            instances: lost.instances,
+            moved: lost.units.names().take(MAX_MOVED).map(moved).collect(),
+        })
+        .collect()
     }
 }

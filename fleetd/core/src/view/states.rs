@@ -21,7 +21,11 @@ pub struct Reported<'a> {
 impl Reported<'_> {
     /// Whether it was to go there, and has ended.
     pub fn has_left(&self) -> bool {
-        self.status.leaving && ["inactive", "failed"].contains(&self.status.active.as_str())
+        self.status.leaving && self.has_ended()
+    }
+
+    fn has_ended(&self) -> bool {
+        ["inactive", "failed"].contains(&self.status.active.as_str())
     }
 }
 
@@ -44,7 +48,44 @@ impl Cluster {
         let mut states: Vec<Reported> =
             all.filter(|state| wanted(state.instance, state.machine)).collect();
         states.sort_by_key(|state| (state.instance, state.machine));
-        without_what_was_left_behind(states)
+        self.without_what_was_left_behind(states)
+    }
+
+    /// Leaves out what another machine's line tells of by now, so that an instance that moves is
+    /// one line: that of the machine which it leaves until the other one reports it. What systemd
+    /// refuses to stop stays listed. A global unit does not move: only where it has ended it is
+    /// left out.
+    fn without_what_was_left_behind<'a>(&self, mut states: Vec<Reported<'a>>) -> Vec<Reported<'a>> {
+        let mut left: BTreeSet<(&UnitName, &MachineId)> = BTreeSet::new();
+        for several in states.chunk_by(|one, next| one.instance == next.instance) {
+            let stays = |state: &&Reported| !state.status.leaving && self.may_stay(state);
+            let staying = several.iter().filter(stays).count();
+            if staying == 0 || several.len() == 1 {
+                continue;
+            }
+            let global = staying > 1 || self.is_global(several[0].instance);
+            let ended = |state: &&Reported| state.has_ended();
+            let goes = several.iter().filter(|state| !stays(state));
+            let goes = goes.filter(|state| !state.status.stop_refused);
+            let goes = goes.filter(|state| !global || ended(state));
+            left.extend(goes.map(|state| (state.instance, state.machine)));
+        }
+        states.retain(|state| !left.contains(&(state.instance, state.machine)));
+        states
+    }
+
+    /// Whether the instance is assigned to the machine that reports it, or to none as far as is
+    /// known: a machine may not know yet that it has lost one.
+    fn may_stay(&self, state: &Reported) -> bool {
+        let assignments = &self.snapshot.assignments;
+        let holds = |machine: &MachineId| {
+            assignments.get(machine).is_some_and(|one| one.instances.contains_key(state.instance))
+        };
+        holds(state.machine) || !assignments.keys().any(holds)
+    }
+
+    fn is_global(&self, name: &UnitName) -> bool {
+        self.snapshot.units.get(name).is_some_and(|unit| unit.constraints.global)
     }
 
     /// The machines that the instances of a unit are assigned to, by machine, then instance.
@@ -121,27 +162,13 @@ pub(super) fn is_of(name: &UnitName, instance: &UnitName, placement: &Placement)
     instance == name || (name.is_template() && placement.unit == *name)
 }
 
-/// Leaves out where an instance has ended that has moved to another machine, which reports it by
-/// now: nothing of it is left there.
-fn without_what_was_left_behind(mut states: Vec<Reported<'_>>) -> Vec<Reported<'_>> {
-    let moved: BTreeSet<UnitName> = states
-        .chunk_by(|one, next| one.instance == next.instance)
-        .filter(|several| {
-            several.iter().any(|state| state.status.leaving)
-                && several.iter().any(|state| !state.status.leaving)
-        })
-        .map(|several| several[0].instance.clone())
-        .collect();
-    states.retain(|state| !(state.has_left() && moved.contains(state.instance)));
-    states
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
     use crate::model::Report;
+    use crate::plan::script::snapshot;
 
     #[test]
     fn what_a_move_left_behind_is_not_listed_beside_what_runs() {
@@ -171,8 +198,44 @@ mod tests {
                 .join(" ")
         };
         assert_eq!(listed("failed", true, true), "b");
-        assert_eq!(listed("deactivating", true, true), "a b", "it is still alive there");
+        assert_eq!(listed("deactivating", true, true), "b", "one line while it is stopped there");
         assert_eq!(listed("failed", true, false), "a", "nobody else has it yet");
         assert_eq!(listed("failed", false, true), "a b", "it is global");
+    }
+
+    #[test]
+    fn an_instance_that_moves_is_one_line_before_its_old_machine_knows_of_it() {
+        let listed = |text: &str| {
+            let cluster = Cluster { snapshot: snapshot(text), ..Cluster::default() };
+            let states = cluster.states(|_, _| true);
+            let line = |state: &Reported| format!("{} {}", state.instance, state.machine);
+            states.iter().map(line).collect::<Vec<_>>().join(", ")
+        };
+        let before = "machine a\nmachine b\nunit web.service\non a: web.service\n\
+            runs a: web.service\n";
+        assert_eq!(listed(before), "web.service a");
+        // The assignment has moved on, and the report of a is the old one.
+        let mut moving = snapshot(before);
+        let moved = moving.assignments.remove("a").unwrap();
+        moving.assignments.insert(MachineId::new("b"), moved);
+        let mut cluster = Cluster { snapshot: moving, ..Cluster::default() };
+        let lines = |cluster: &Cluster| {
+            let states = cluster.states(|_, _| true);
+            states.iter().map(|state| state.machine.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&cluster), ["a"], "b says nothing yet");
+        let report = cluster.snapshot.reports["a"].clone();
+        cluster.snapshot.reports.insert(MachineId::new("b"), report.clone());
+        assert_eq!(lines(&cluster), ["b"]);
+        // What systemd refuses to stop runs twice, and is listed twice.
+        let mut refused = (*report).clone();
+        for status in refused.instances.values_mut() {
+            (status.leaving, status.stop_refused) = (true, true);
+        }
+        cluster.snapshot.reports.insert(MachineId::new("a"), Arc::new(refused));
+        assert_eq!(lines(&cluster), ["a", "b"]);
+        let global = "machine a\nmachine b\nunit all.service | Global=true\n\
+            on a: all.service\non b: all.service\nruns a: all.service\nruns b: all.service";
+        assert_eq!(listed(global), "all.service a, all.service b");
     }
 }

@@ -59,6 +59,40 @@ pub struct MachinePage {
     /// Set while so many machines are missing that their units are moved slowly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
+    /// The machines that were lost within the last hour, and have not come back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<LostMachine>,
+}
+
+/// A machine that was lost.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct LostMachine {
+    /// Its id.
+    pub id: String,
+    /// The address that it was known by.
+    #[serde(rename = "primaryIP", skip_serializing_if = "String::is_empty")]
+    pub primary_ip: String,
+    /// When it was given up, in milliseconds since 1970.
+    pub lost_ms: u64,
+    /// How many instances moved off it.
+    pub instances: u64,
+    /// Those that are named, and where each is now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<Moved>,
+}
+
+/// An instance that moved off a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Moved {
+    /// The instance.
+    pub name: String,
+    /// Where it is now; empty if it is nowhere.
+    #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
+    pub machine_id: String,
 }
 
 /// Whether a machine takes instances, and what an operator waits for who drains it.

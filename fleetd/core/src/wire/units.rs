@@ -53,6 +53,13 @@ pub struct Unit {
     /// leaves them out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub global: bool,
+    /// How many instances of a scaled template or a global unit run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running: Option<u32>,
+    /// How many of them should: the count, 0 while it is inactive; of a global unit the number of
+    /// machines that it was put on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<u32>,
 }
 
 impl Unit {
@@ -72,6 +79,8 @@ impl Unit {
         "template",
         "why",
         "global",
+        "running",
+        "wanted",
     ];
 }
 
