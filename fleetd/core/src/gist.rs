@@ -11,6 +11,7 @@ use crate::model::{DesiredState, MAX_REPLICAS, UnitRecord};
 use crate::name::UnitName;
 use crate::unit::file::{ShortHash, UnitFile};
 use crate::unit::labels::Fingerprint;
+use crate::unit::max_unavailable::{self, MaxUnavailable};
 use crate::unit::stop_terms::StopTerms;
 use crate::unit::xfleet::Constraints;
 
@@ -90,6 +91,13 @@ impl Unit {
         self.stop.as_ref().filter(|_| self.constraints.fence && !self.constraints.global)
     }
 
+    /// How many of its instances may be down at once because somebody decided so; `None` if it has
+    /// no such budget: a unit by its own name that names none.
+    pub fn max_unavailable(&self) -> Option<&MaxUnavailable> {
+        let default = self.gist.traits.template || self.gist.traits.global;
+        self.constraints.max_unavailable.as_ref().or(default.then_some(&max_unavailable::DEFAULT))
+    }
+
     /// How often `instance` of this unit was asked to restart.
     pub fn restarts_asked(&self, instance: &UnitName) -> u64 {
         self.restart + self.restart_of.get(instance).copied().unwrap_or(0)
@@ -141,7 +149,7 @@ pub(crate) struct Traits {
     pub(crate) replaces: bool,
     /// Whether at most one copy of it may be alive, see [`Unit::fence`].
     pub(crate) fenced: bool,
-    /// Whether few of its instances may be taken down at once (`MaxUnavailable=`).
+    /// Whether few of its instances may be taken down at once, see [`Unit::max_unavailable`].
     pub(crate) budgeted: bool,
     /// Whether a restart was ever asked for.
     pub(crate) restarts: bool,
@@ -193,7 +201,7 @@ impl Gist {
                 limited: constraints.max_per_machine.is_some(),
                 replaces: !constraints.replaces.is_empty(),
                 fenced: unit.fence().is_some(),
-                budgeted: constraints.max_unavailable.is_some(),
+                budgeted: template || constraints.global || constraints.max_unavailable.is_some(),
                 restarts: unit.restart > 0 || !unit.restart_of.is_empty(),
             },
         }

@@ -66,10 +66,7 @@ fn planned(snapshot: &Snapshot) -> Result<BTreeSet<UnitName>, String> {
 /// Units whose new text may have to wait: replicas that fit nowhere spend the budget of the others.
 fn waiting(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
     let units = nowhere.iter().filter_map(|name| owner(snapshot, name));
-    units
-        .filter(|unit| unit.constraints.max_unavailable.is_some())
-        .map(|unit| unit.name.clone())
-        .collect()
+    units.filter(|unit| unit.max_unavailable().is_some()).map(|unit| unit.name.clone()).collect()
 }
 
 /// Whether no machine may be given any of what the planner says fits nowhere.

@@ -42,7 +42,7 @@ fn a_lost_machine_a_new_text_and_a_restart_say_why() {
     decided(
         "machine b
          machine c
-         unit web@.service x3 rev=2
+         unit web@.service x3 rev=2 | MaxUnavailable=100%
          unit db.service restart=1
          unit off.service inactive
          unit loaded.service loaded

@@ -1,5 +1,5 @@
-//! `MaxUnavailable=`: of a unit that has it, no more instances are down at once through updates,
-//! restarts and drains, all together.
+//! `MaxUnavailable=`: of a unit that has it, or of a scaled template or global unit by default, no
+//! more instances are down at once through updates, restarts and drains, all together.
 //!
 //! What counts as up is what is known to run as it was last decided, with its text and its
 //! restarts, by a report of its machine's present assignment, and to have stayed up for a while:
@@ -50,9 +50,10 @@ impl Allowance {
         let unit = &board.units[number];
         let left = |max: &MaxUnavailable| {
             let wanted = board.wanted(number);
-            max.of(wanted).saturating_sub(wanted.saturating_sub(available(board, number)))
+            let most = max.limit(wanted)?;
+            Some(most.saturating_sub(wanted.saturating_sub(available(board, number))))
         };
-        Allowance { left: unit.unit.constraints.max_unavailable.as_ref().map(left) }
+        Allowance { left: unit.unit.max_unavailable().and_then(left) }
     }
 
     /// Whether the instance may be taken down.

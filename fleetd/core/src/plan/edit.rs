@@ -1,7 +1,7 @@
 //! The pen: every placement, removal and note of a plan is written here, on the board and in the
 //! answer at once. Passes decide; nothing here does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::answer::{Change, Held, Plan, Retired, Rolling, Unplaced, Until};
 use super::board::{Board, NOWHERE};
@@ -19,6 +19,9 @@ pub(super) struct Pen<'a> {
     plan: Plan,
     /// Changes of text and restarts that wait until all else is decided.
     deferred: Vec<Deferred<'a>>,
+    /// What was placed by this plan while changes wait, by unit and seat: it starts as its unit is
+    /// now.
+    fresh: BTreeSet<(usize, usize)>,
     /// What waits for its unit's budget, by unit and seat, with its machine.
     waiting: Waiting,
 }
@@ -28,7 +31,13 @@ pub(super) type Waiting = BTreeMap<(usize, usize), u32>;
 
 impl<'a> Pen<'a> {
     pub(super) fn new(board: Board<'a>) -> Pen<'a> {
-        Pen { board, plan: Plan::default(), deferred: Vec::new(), waiting: BTreeMap::new() }
+        Pen {
+            board,
+            plan: Plan::default(),
+            deferred: Vec::new(),
+            fresh: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+        }
     }
 
     /// Who is where so far.
@@ -67,6 +76,9 @@ impl<'a> Pen<'a> {
             slot.bytes.set(slot.bytes.get() + self.board.units[number].entry_bytes(&instance));
         }
         self.board.take(number, seat, &instance, machine);
+        if !self.deferred.is_empty() {
+            self.fresh.insert((number, seat));
+        }
         let seat = &self.board.units[number];
         let unit = seat.unit;
         let terms = if seat.fenced { unit.fence() } else { None };
@@ -133,6 +145,7 @@ impl<'a> Pen<'a> {
     ) -> (Why, u32) {
         let machine = self.board.placed(number)[seat];
         self.board.release(number, seat, instance);
+        self.fresh.remove(&(number, seat));
         let slot = &mut self.board.slots[machine as usize];
         if let Some(at) =
             slot.edits.iter().rposition(|(name, placement)| name == instance && placement.is_some())
@@ -302,6 +315,11 @@ impl<'a> Pen<'a> {
     /// What was noted to be decided at the end.
     pub(super) fn take_deferred(&mut self) -> Vec<Deferred<'a>> {
         std::mem::take(&mut self.deferred)
+    }
+
+    /// Whether it was placed by this plan.
+    pub(super) fn is_fresh(&self, number: usize, seat: usize) -> bool {
+        self.fresh.contains(&(number, seat))
     }
 
     /// What was noted as waiting for a budget.

@@ -210,9 +210,7 @@ fn faults(snapshot: &Snapshot) -> Vec<String> {
 /// Whether an instance may run an old text, or one without a restart that was asked for: its unit
 /// is changed a few at a time. What its text demands is not known then.
 fn waits(snapshot: &Snapshot, id: &MachineId, name: &UnitName) -> bool {
-    let Some(unit) =
-        owner(snapshot, name).filter(|unit| unit.constraints.max_unavailable.is_some())
-    else {
+    let Some(unit) = owner(snapshot, name).filter(|unit| unit.max_unavailable().is_some()) else {
         return false;
     };
     let placement = &snapshot.assignments[id].instances[name];

@@ -64,9 +64,10 @@ pub(crate) fn snapshot(text: &str) -> Snapshot {
                     .split_whitespace()
                     .map(|name| (UnitName::trusted(name), status.clone()))
                     .collect();
+                let generation = snapshot.assignments.get(id).map_or(0, |seen| seen.generation);
                 snapshot.reports.insert(
                     MachineId::new(id),
-                    Arc::new(Report { instances, ..Report::default() }),
+                    Arc::new(Report { generation, instances, ..Report::default() }),
                 );
             }
             "off" => {

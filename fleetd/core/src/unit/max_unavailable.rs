@@ -18,6 +18,10 @@ pub enum MaxUnavailable {
     Unreadable(String),
 }
 
+/// The budget of scaled templates and global units that name none: a text that fails, or a drain,
+/// takes down a quarter of them at most.
+pub const DEFAULT: MaxUnavailable = MaxUnavailable::Percent(25);
+
 impl MaxUnavailable {
     /// Reads the option's value.
     pub fn parse(text: &str) -> MaxUnavailable {
@@ -29,6 +33,11 @@ impl MaxUnavailable {
         let digits = number.bytes().all(|byte| byte.is_ascii_digit()); // `parse` would take a plus
         let number = number.parse().ok().filter(|number| digits && (1..=largest).contains(number));
         number.map_or_else(|| MaxUnavailable::Unreadable(text.to_string()), made)
+    }
+
+    /// How many of `wanted` instances may be down; `None` if all of them may.
+    pub fn limit(&self, wanted: usize) -> Option<usize> {
+        Some(self.of(wanted)).filter(|most| *most < wanted)
     }
 
     /// How many of `wanted` instances may be down.
@@ -54,6 +63,15 @@ impl fmt::Display for MaxUnavailable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_all_may_be_down_there_is_no_limit() {
+        let limit = |text, wanted| MaxUnavailable::parse(text).limit(wanted);
+        assert_eq!([limit("100%", 4), limit("3", 3), limit("1", 1), limit("5", 3)], [None; 4]);
+        assert_eq!((limit("99%", 4), limit("2", 3), limit("1", 2)), (Some(3), Some(2), Some(1)));
+        assert_eq!([5, 4, 3, 2].map(|wanted| DEFAULT.limit(wanted)), [Some(1); 4]);
+        assert_eq!((DEFAULT.limit(1), DEFAULT.limit(9)), (None, Some(2)));
+    }
 
     #[test]
     fn a_number_or_a_share_is_read_and_all_else_is_not() {

@@ -49,8 +49,8 @@ pub struct Constraints {
     pub replaces: Vec<String>,
     /// Whether at most one copy of it may be alive.
     pub fence: bool,
-    /// How many of its instances may be down at once because somebody decided so; none: all at
-    /// once.
+    /// How many of its instances may be down at once because somebody decided so; none: what
+    /// [`Unit::max_unavailable`](crate::model::Unit::max_unavailable) says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<MaxUnavailable>,
     /// How many instances of its template one machine may run; none: as many as there are. 0 for
@@ -202,7 +202,8 @@ pub const OPTIONS: &[FleetOption] = &[
     FleetOption {
         name: "MaxUnavailable",
         about: "How many instances a new text, a restart or a drain may take down at once: a number \
-            from 1, or a share of the wanted instances from 1% to 100%.",
+            from 1, or a share of the wanted instances from 1% to 100%. 25% by default for scaled \
+            templates and global units; a unit by its own name has none.",
         counts: Counts::Last,
         read: |wants, values| {
             wants.max_unavailable = one(values).map(|text| MaxUnavailable::parse(&text));

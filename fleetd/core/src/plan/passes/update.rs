@@ -22,7 +22,9 @@ pub(in crate::plan) fn carry_out_deferred(pen: &mut Pen) {
         let mut allowance = Allowance::of(pen.board(), number);
         for change in changes {
             let board = pen.board();
-            if board.placed(number)[change.seat] != change.machine {
+            if board.placed(number)[change.seat] != change.machine
+                || pen.is_fresh(number, change.seat)
+            {
                 continue; // it moves, and starts with the new text
             }
             if allowance.allows(board, &change.instance, change.machine) {
@@ -67,7 +69,7 @@ fn say(pen: &mut Pen, updating: &Updating) {
                 .collect(),
             unavailable: wanted.saturating_sub(board.taken_seats(number).filter(up).count()),
             wanted,
-            most: unit.unit.constraints.max_unavailable.as_ref().map(|max| max.of(wanted)),
+            most: unit.unit.max_unavailable().and_then(|max| max.limit(wanted)),
         };
         if !rolling.waiting.is_empty() {
             pen.rolling(rolling);

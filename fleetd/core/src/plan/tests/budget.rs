@@ -11,11 +11,70 @@ use super::check;
 use crate::model::{Report, Snapshot};
 
 #[test]
-fn without_a_budget_a_new_text_goes_everywhere_at_once() {
+fn a_quarter_of_a_template_or_global_unit_that_names_no_budget_changes_at_once() {
     check(
         "machine a
          machine b
-         unit web@.service x2 rev=2
+         unit log.service rev=2 | Global=true
+         unit one.service rev=2
+         unit web@.service x9 rev=2
+         on a: log.service/rev=1 one.service/rev=1 web@1.service/rev=1 web@2.service/rev=1 \
+         web@3.service/rev=1 web@4.service/rev=1
+         on b: log.service/rev=1 web@5.service/rev=1 web@6.service/rev=1 web@7.service/rev=1 \
+         web@8.service/rev=1 web@9.service/rev=1
+         runs a: log.service one.service web@1.service web@2.service web@3.service web@4.service
+         runs b: log.service web@5.service web@6.service web@7.service web@8.service web@9.service",
+        expect![[r#"
+            ~ one.service on a
+            ~ log.service on a
+            ~ web@1.service on a
+            ~ web@2.service on a
+            … log.service: 1 to go: 1 of 2 is unavailable, and MaxUnavailable lets at most 1 be so
+            … web@.service: 7 to go: 2 of 9 are unavailable, and MaxUnavailable lets at most 2 be so"#]],
+    );
+}
+
+#[test]
+fn one_replica_and_what_may_be_down_altogether_wait_for_nothing() {
+    check(
+        "machine a
+         unit one@.service x1 rev=2
+         unit web@.service x2 rev=2 | MaxUnavailable=100%
+         on a: one@1.service/rev=1 web@1.service/rev=1 web@2.service/rev=1",
+        expect![[r#"
+            ~ one@1.service on a
+            ~ web@1.service on a
+            ~ web@2.service on a"#]],
+    );
+}
+
+#[test]
+fn what_moves_away_and_is_pushed_back_starts_as_its_unit_is_now() {
+    check(
+        "unit new.service | Replaces=db.service
+         unit db.service restart=2 | MaxUnavailable=1
+         unit one.service
+         machine a
+         machine b
+         machine c
+         on b: new.service
+         on c: db.service one.service
+         gave-up c: db.service
+         drain b",
+        expect![[r#"
+            - db.service off c: Failed
+            - new.service off b: Drained
+            + new.service on a: machine b is drained
+            + db.service on c: failed again and again on machine c"#]],
+    );
+}
+
+#[test]
+fn with_a_budget_of_all_a_new_text_goes_everywhere_at_once() {
+    check(
+        "machine a
+         machine b
+         unit web@.service x2 rev=2 | MaxUnavailable=100%
          on a: web@1.service/rev=1
          on b: web@2.service/rev=1
          runs a: web@1.service
@@ -272,7 +331,7 @@ fn what_runs_beside_has_its_own_budget_asked_when_it_has_to_go_along() {
         "machine a
          machine b
          drain a
-         unit web@.service x3
+         unit web@.service x3 | MaxUnavailable=100%
          unit side@.service x3 | MachineOf=web@%i.service | MaxUnavailable=1
          on a: web@1.service web@2.service web@3.service side@1.service side@2.service \
          side@3.service
