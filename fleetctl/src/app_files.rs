@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use clap::{Args, ValueHint};
 use fleet_core::app::{
     AppName, Checksum, FileEntry, MAX_APP_BYTES, MAX_APP_FILES, MAX_APP_UNITS, MAX_FILE_BYTES,
-    path_refusal,
+    path_refusal, pod_of,
 };
 use fleet_core::name::{NameError, SUFFIXES, UnitName};
 use fleet_core::unit::file::{MAX_UNIT_BYTES, UnitFile};
@@ -351,13 +351,11 @@ impl Found {
 }
 
 impl LocalApp {
-    /// The units that are containers of a pod here: they run with it.
+    /// The units that are containers of a pod: they run with it.
     pub(crate) fn members(&self) -> BTreeSet<&str> {
         let is_member = |(name, text): &(&String, &String)| {
-            name.ends_with(".container")
-                && UnitFile::parse_lenient(text)
-                    .last("Container", "Pod")
-                    .is_some_and(|pod| !pod.trim().is_empty())
+            let file = UnitFile::parse_lenient(text);
+            pod_of(&UnitName::trusted(name.as_str()), &file).is_some()
         };
         self.files.units.iter().filter(is_member).map(|(name, _)| name.as_str()).collect()
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use fleet_core::app::AppName;
+use fleet_core::app::{AppName, without_bundle};
 use fleet_core::event::Numbers;
 use fleet_core::name::UnitName;
 use fleet_core::wire::{AppPlan, FilePlan, InstanceOn, Machine, UnitPlan};
@@ -82,11 +82,11 @@ fn unit_spans(unit: &UnitPlan, legend: &impl Fn(&str) -> String) -> Vec<Span> {
     }
     let mut spans = vec![Span { text: head, colour }, Span::from("\n")];
     if let (Some(old), Some(new)) = (&unit.old_text, &unit.new_text) {
-        spans.extend(unified(&without_bundle(old), &without_bundle(new), INDENT));
+        spans.extend(unified(&comparable(old), &comparable(new), INDENT));
     }
     let mut lines: Vec<String> = Vec::new();
-    if !stays {
-        lines.extend(unit.details.iter().cloned());
+    if !stays && !unit.details.is_empty() {
+        lines.push(unit.details.join("; "));
     }
     lines.extend(placements(unit, legend));
     lines.extend(unit.unplaced.iter().map(|unplaced| {
@@ -181,24 +181,10 @@ fn names<'a>(instances: impl Iterator<Item = &'a UnitName>) -> String {
     all.into_iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-/// A unit's text without the line that names its bundle, which says nothing to people: what is in
-/// the bundle is listed as files.
-pub(crate) fn without_bundle(text: &str) -> String {
-    let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let is_bundle = |line: &str| line.trim_start().starts_with("Bundle=");
-    let is_header = |line: &str| line.trim() == "[X-Fleet]";
-    let mut kept = String::new();
-    for (index, line) in lines.iter().enumerate() {
-        let next = lines.get(index + 1);
-        // A section that was written for this line alone.
-        let for_bundle = is_header(line)
-            && next.is_some_and(|next| is_bundle(next))
-            && lines.get(index + 2).is_none_or(|after| after.trim_start().starts_with('['));
-        if !is_bundle(line) && !for_bundle {
-            kept.push_str(line);
-        }
-    }
-    kept
+/// A unit's text as people compare it: without the line that names its bundle, since what is in
+/// the bundle is listed as files, and with one newline at its end.
+pub(crate) fn comparable(text: &str) -> String {
+    format!("{}\n", without_bundle(text).trim_end_matches('\n'))
 }
 
 #[cfg(test)]
@@ -258,11 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn the_line_of_a_bundle_is_not_shown() {
-        let own = "[Container]\nImage=x\n";
-        assert_eq!(without_bundle(&format!("{own}[X-Fleet]\nBundle=shop/1\n")), own);
-        let with = format!("{own}[X-Fleet]\nReplicas=3\n");
-        assert_eq!(without_bundle(&format!("{with}Bundle=shop/1\n")), with);
-        assert_eq!(without_bundle(&format!("{with}[X-Fleet]\nBundle=shop/1")), with);
+    fn the_line_of_a_bundle_and_newlines_at_the_end_are_no_difference() {
+        let own = "[Container]\nImage=x";
+        let sum = "0".repeat(64);
+        assert_eq!(
+            comparable(&format!("{own}\n\n[X-Fleet]\nBundle=shop/{sum}\n")),
+            comparable(own)
+        );
+        assert_ne!(comparable("[Container]\nImage=y"), comparable(own));
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::plan::no_answer;
 use crate::app_files::{self, AppArgs, LocalApp};
-use crate::app_plan::without_bundle;
+use crate::app_plan::comparable;
 use crate::client::first_known;
 use crate::complete;
 use crate::context::{Context, did_you_mean};
@@ -176,11 +176,11 @@ async fn of_app_unit(
             .map_err(|error| Error::request(&format!("Error retrieving Unit {unit}"), error))?,
         false => None,
     };
-    let old = record.map(|record| without_bundle(&record.text.unwrap_or_default()));
+    let old = record.map(|record| comparable(&record.text.unwrap_or_default()));
     Ok(match (old, local.files.units.get(&unit)) {
         (Some(old), Some(new)) => {
             let heads = [format!("cluster/{unit}"), format!("{}/{unit}", local.name)];
-            changed(unit, &heads, &old, &without_bundle(new))
+            changed(unit, &heads, &old, &comparable(new))
         }
         (None, Some(_)) => Some(alone(unit, true)),
         (Some(_), None) => Some(alone(unit, false)),

@@ -20,9 +20,9 @@ mod whole;
 pub use bundle::{Bundle, BundleRef, Checksum, FileEntry};
 pub use changes::{Applying, Request, changes};
 pub use forecast::forecast;
-pub use refs::FILES_DIR;
-pub(crate) use refs::pod_of;
+pub use refs::{FILES_DIR, pod_of};
 pub use same::runs_the_same;
+pub use whole::without_bundle;
 
 /// The largest file of an application, in bytes. etcd takes no more than 1.5 MiB in a request.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;

@@ -83,7 +83,7 @@ pub(super) fn references(name: &UnitName, file: &UnitFile) -> Vec<Reference> {
 }
 
 /// The pod that a container says it belongs to, by its own words: `app@%i.pod`.
-pub(crate) fn pod_of(name: &UnitName, file: &UnitFile) -> Option<UnitName> {
+pub fn pod_of(name: &UnitName, file: &UnitFile) -> Option<UnitName> {
     let pod = file.last("Container", "Pod").filter(|_| name.suffix() == "container")?;
     UnitName::read(&expand(pod.trim(), name)).filter(|pod| pod.suffix() == "pod")
 }

@@ -386,8 +386,8 @@ pub(super) fn with_bundle(text: &str, app: &AppName, bundle: &Bundle) -> String 
     text
 }
 
-/// The text as its user wrote it.
-pub(super) fn without_bundle(text: &str) -> String {
+/// The text as its user wrote it: without the line that names its bundle.
+pub fn without_bundle(text: &str) -> String {
     let file = UnitFile::parse_lenient(text);
     let ours = file.options.iter().zip(&file.lines).filter(|(option, _)| {
         option.section == SECTION && option.name == "Bundle" && !option.value.contains('\n')
