@@ -272,6 +272,8 @@ impl Sorted {
                 }
             }
             Phase::Failed => true,
+            // A start of a pod starts those of its containers that are down.
+            Phase::Up if seen.failed_part.is_some() => true,
             Phase::Down => !marker.has_done_its_work(),
             Phase::Up | Phase::Activating | Phase::Moving => false,
         };

@@ -62,6 +62,10 @@ pub struct Marker {
     /// starts those, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bound: bool,
+    /// The services that fleet keeps here for its sake, by systemd's names: the networks, volumes
+    /// and the like that it names, and the containers of a pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<UnitName>,
 }
 
 /// What a fenced unit on a host is started under; both stand in its drop-in.
@@ -91,6 +95,8 @@ pub struct Seen {
     /// Whether the image that it is to run is on this host, see
     /// [`wants_image`](super::wants_image).
     pub image: ImageState,
+    /// Of a pod that is up the container that failed, by systemd's name.
+    pub failed_part: Option<UnitName>,
 }
 
 /// Whether an image is on this host.

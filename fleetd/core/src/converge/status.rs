@@ -31,6 +31,15 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
     let again = seen.settling && seen.trouble.failures > 0 && state.active == "active";
     let (active, sub) = ("activating".to_string(), "settling".to_string());
     let state = if again { SystemdState { active, sub, ..state } } else { state };
+    // A pod is what all of its containers are together.
+    let failed_part = seen.failed_part.as_ref().filter(|_| state.active == "active");
+    let state = match failed_part {
+        Some(_) => {
+            SystemdState { active: "failed".to_string(), sub: "failed".to_string(), ..state }
+        }
+        None => state,
+    };
+    let of_part = || failed_part.map(|part| format!("{part}, a container of the pod, failed"));
     let down = ["inactive", "failed"].contains(&state.active.as_str()) && !queued;
     let ended = phase(seen) == Phase::Down
         && !refused
@@ -51,7 +60,7 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         settling: seen.settling,
         next_try_ms: waits.then_some(seen.trouble.not_before_ms),
         gave_up: seen.trouble.gave_up(),
-        message: seen.trouble.message.clone().or_else(|| seen.stopped.as_ref()?.waits()),
+        message: seen.trouble.message.clone().or_else(of_part).or_else(|| seen.stopped.as_ref()?.waits()),
         ..InstanceStatus::default()
     };
     with_image(status, seen)

@@ -73,6 +73,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         earlier: false,
         ended: false,
         bound: false,
+        beside: Vec::new(),
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
@@ -95,6 +96,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
             ("needs", name) => {
                 seen.stopped.get_or_insert_default().needs.push(UnitName::trusted(name))
             }
+            ("part", name) => seen.failed_part = Some(UnitName::trusted(name)),
             ("rival", name) => {
                 seen.stopped.get_or_insert_default().rivals.push(UnitName::trusted(name))
             }
@@ -178,6 +180,28 @@ fn what_is_wanted_no_longer_is_stopped_then_removed() {
             Remove(c.service)
             Remove(e.service)"#]],
     );
+}
+
+#[test]
+fn a_pod_with_a_failed_container_is_started_again_after_its_pause_and_stopped_when_it_goes() {
+    check(
+        "a.pod: launched h1; h1 launched active part=web.service
+         b.pod: launched h1; h1 launched active part=web.service failures=1 pause=11000
+         c.pod: -; h1 launched active part=web.service
+         d.pod: launched h2; h1 launched active part=web.service",
+        expect![[r#"
+            Stop(c.pod)
+            Write { instance: d.pod, unit: d.pod, revision: 1, hash: "h2", fence: None }
+            Reload
+            Start { instance: a.pod, restart: 0, again: true }
+            Restart { instance: d.pod, restart: 0 }
+            wake at 11000"#]],
+    );
+    let name = UnitName::trusted("a.pod");
+    let seen = parse_seen(&name, "h1 launched active part=web.service failures=1").unwrap();
+    let said = status(&seen, 0);
+    assert_eq!((said.active.as_str(), said.next_try_ms), ("failed", Some(0)));
+    assert_eq!(said.message.unwrap(), "web.service, a container of the pod, failed");
 }
 
 #[test]
