@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fleet_core::app::runs_the_same;
 use fleet_core::converge::{FencedBy, Marker, Step};
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::{ShortHash, UnitFile};
@@ -62,7 +63,18 @@ impl Agent {
             }
             _ => None,
         };
-        self.fetch_texts(steps.iter().filter_map(wants_text).collect()).await;
+        let wanted: BTreeSet<TextKey> = steps.iter().filter_map(wants_text).collect();
+        let changes = self.changes(&steps);
+        let old = changes.iter().map(|(_, old, _)| old.clone());
+        self.fetch_texts(wanted.iter().cloned().chain(old).collect()).await;
+        self.alike = changes
+            .into_iter()
+            .filter(|(_, old, new)| self.are_alike(old, new))
+            .map(|(instance, ..)| instance)
+            .collect();
+        let texts: Vec<Arc<str>> =
+            wanted.iter().filter_map(|key| self.texts.0.get(key).cloned()).collect();
+        self.fetch_bundles(texts.iter().map(|text| &**text)).await;
         if self.instances.notes.reload_is_due() && !self.reload().await {
             return true; // a unit started now might run its old text
         }
@@ -105,6 +117,7 @@ impl Agent {
                     left_over = true
                 }
                 Some((name, _)) if failed.contains(&name) => {}
+                Some((name, Job::Start | Job::Restart)) if self.alike.contains(&name) => {}
                 Some((_, job)) if !self.has_slot(job, jobs.len()) => left_over = true,
                 Some((name, job)) => match self.yield_to_host(&name, job).await {
                     Ok(()) => jobs.push((name, job, step)),
@@ -127,14 +140,36 @@ impl Agent {
                 }
             }
         }
+        self.forget_bundles();
         self.enable(to_enable, &mut failed, now_ms).await;
         self.queue(jobs, now_ms).await;
         left_over
     }
 
+    /// The instances that were started and get another text, each with the keys of both.
+    fn changes(&self, steps: &[Step]) -> Vec<(UnitName, TextKey, TextKey)> {
+        let change = |step: &Step| {
+            let Step::Write { instance, unit, revision, hash, fence } = step else { return None };
+            let old = self.instances.marker(instance)?;
+            let runs = old.launched && !old.writing && !old.outdated && !old.earlier;
+            let same = old.unit == *unit && old.fence == *fence;
+            let old = (old.unit.clone(), old.revision, old.hash.clone());
+            let new = (unit.clone(), *revision, hash.clone());
+            (runs && same && old.2 != *hash).then(|| (instance.clone(), old, new))
+        };
+        steps.iter().filter_map(change).collect()
+    }
+
+    fn are_alike(&self, old: &TextKey, new: &TextKey) -> bool {
+        match (self.texts.0.get(old), self.texts.0.get(new)) {
+            (Some(old), Some(new)) => runs_the_same(old, new),
+            _ => false,
+        }
+    }
+
     /// Whether a job may be queued beside `others`: a call that waits for a slot would hold up the
     /// pass for as long as units hang. Stops have slots of their own.
-    fn has_slot(&self, job: Job, others: usize) -> bool {
+    pub(super) fn has_slot(&self, job: Job, others: usize) -> bool {
         let most = if job == Job::Stop { MAX_JOBS } else { MAX_STARTS };
         self.systemd.jobs_in_flight() + others + KEPT_SLOTS < most
     }
@@ -230,6 +265,7 @@ impl Agent {
             self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?;
         }
         self.systemd.remove(&systemd_name).await.map_err(|e| e.to_string())?;
+        self.files.remove(&systemd_name)?;
         self.instances.remove_marker(name).map_err(|e| e.to_string())?;
         match systemd_name.template() {
             Some(template) => self.drop_unshared(&template).await,
@@ -298,10 +334,14 @@ impl Agent {
             earlier: false,
             ended: false,
             bound: rendered.bound,
+            beside: rendered.beside.keys().cloned().collect(),
         };
         // Noted before it is done, so that no file is left that nobody knows, and none is taken for
         // another.
-        let intent = Marker { writing: true, ..old.clone().unwrap_or_else(|| marker.clone()) };
+        let mut intent = Marker { writing: true, ..old.clone().unwrap_or_else(|| marker.clone()) };
+        // What it needed and what it will need stays meanwhile.
+        let new = marker.beside.iter().filter(|service| !intent.beside.contains(service));
+        intent.beside.extend(new.cloned().collect::<Vec<UnitName>>());
         self.instances.set_marker(instance, intent).map_err(|e| e.to_string())?;
         if old.as_ref().is_some_and(|old| old.enabled) {
             self.systemd.disable(&systemd_name).await.map_err(|e| e.to_string())?; // the old text's links
@@ -310,6 +350,14 @@ impl Agent {
             self.spares_the_host(instance, rendered.file()).await?;
         }
         marker.shared = self.put_files(instance, &key, &rendered, fence).await?;
+        if let Some(old) = old.as_ref().filter(|_| self.alike.contains(instance)) {
+            // What runs is what this text says: nothing is to be restarted.
+            let Marker { stopping, starting, ended, .. } = *old;
+            marker =
+                Marker { launched: true, outdated: false, stopping, starting, ended, ..marker };
+            let instance = self.instances.of(instance);
+            instance.start = instance.start_before.take();
+        }
         let written = Written { instance: instance.clone(), marker, is_new: old.is_none() };
         if written.marker.enabled {
             return Ok(Some(written));
@@ -335,7 +383,17 @@ impl Agent {
             }
         }
         let (systemd, away) = (&self.systemd, &Mutex::new(None::<String>));
-        let calls = jobs.into_iter().map(|(name, job, step)| async move {
+        let with_beside = |(name, job, step): (UnitName, Job, Step)| {
+            let failed = |service: &&UnitName| {
+                self.beside.get(*service).is_some_and(|unit| unit.active == "failed")
+            };
+            let marker = self.instances.marker(&name);
+            let beside = marker.iter().flat_map(|marker| &marker.beside).filter(failed);
+            let beside: Vec<UnitName> = beside.cloned().collect();
+            (name, job, step, beside)
+        };
+        let jobs: Vec<_> = jobs.into_iter().map(with_beside).collect();
+        let calls = jobs.into_iter().map(|(name, job, step, beside)| async move {
             let systemd_name = name.systemd_name();
             // Where one call had no answer, no other waits for its own.
             let problem = away.lock().expect("no panic while it is held").clone();
@@ -344,8 +402,10 @@ impl Agent {
             }
             if let Step::Start { again: true, .. } = step {
                 // Clears systemd's own start limit too: our pauses take over from it.
-                if let Err(error) = systemd.reset_failed(&systemd_name).await {
-                    debug!("{error}");
+                for name in std::iter::once(&systemd_name).chain(&beside) {
+                    if let Err(error) = systemd.reset_failed(name).await {
+                        debug!("{error}");
+                    }
                 }
             }
             let answer = systemd.queue(&systemd_name, job).await;
@@ -462,6 +522,6 @@ impl Agent {
 }
 
 /// What is said of a name that the host uses itself.
-fn is_the_hosts(name: &UnitName, path: &str) -> String {
+pub(super) fn is_the_hosts(name: &UnitName, path: &str) -> String {
     format!("this machine has a {name} of its own ({path}); fleet does not overwrite it")
 }

@@ -167,10 +167,17 @@ async fn ask(systemd: &dyn Systemd, job: Job) -> Result<(), SystemdError> {
 /// The text of a Quadlet unit for podman's generator: a fenced one hands its token on into the
 /// container.
 pub(super) fn with_token(text: &str) -> String {
-    match Constraints::from_file(&UnitFile::parse_lenient(text)).fence {
-        true => format!("{text}\n\n[Container]\nPodmanArgs=--env=FLEET_FENCING_TOKEN\n"),
-        false => text.to_string(),
-    }
+    if is_fenced(text) { handing_on_token(text) } else { text.to_string() }
+}
+
+/// Whether a unit's text asks for fencing.
+pub(super) fn is_fenced(text: &str) -> bool {
+    Constraints::from_file(&UnitFile::parse_lenient(text)).fence
+}
+
+/// The text of a container that gets the token of its service.
+pub(super) fn handing_on_token(text: &str) -> String {
+    format!("{text}\n\n[Container]\nPodmanArgs=--env=FLEET_FENCING_TOKEN\n")
 }
 
 fn needs_keeper(assignment: &Assignment) -> bool {

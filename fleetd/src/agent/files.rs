@@ -37,13 +37,15 @@ pub(super) struct File<'a> {
 #[derive(Debug)]
 pub(super) struct Files {
     root: PathBuf,
+    /// The services that have files set aside for what still runs with them.
+    aside: BTreeSet<UnitName>,
 }
 
 impl Files {
     /// Takes away what an earlier fleetd was about to write or to remove.
     pub(super) fn open(root: PathBuf) -> io::Result<Files> {
         public_folder(&root)?;
-        let files = Files { root };
+        let files = Files { root, aside: BTreeSet::new() };
         files.empty(NEW)?;
         files.empty(BEFORE)?;
         Ok(files)
@@ -55,7 +57,7 @@ impl Files {
 
     /// Puts these files where the service finds them. What was there stays mounted in what runs
     /// until [`Files::forget_old`].
-    pub(super) fn put(&self, service: &UnitName, files: &[File<'_>]) -> Result<(), String> {
+    pub(super) fn put(&mut self, service: &UnitName, files: &[File<'_>]) -> Result<(), String> {
         let new = self.root.join(NEW).join(service.stem());
         let filled = remove_all(&new)
             .and_then(|()| folder(&new))
@@ -76,7 +78,7 @@ impl Files {
     }
 
     /// Takes the service's files away, also those that it had before.
-    pub(super) fn remove(&self, service: &UnitName) -> Result<(), String> {
+    pub(super) fn remove(&mut self, service: &UnitName) -> Result<(), String> {
         let place = self.place(service);
         remove_all(&place)
             .map_err(|error| format!("cannot remove {}: {error}", place.display()))?;
@@ -84,8 +86,16 @@ impl Files {
         Ok(())
     }
 
+    /// The services that have files set aside.
+    pub(super) fn aside(&self) -> &BTreeSet<UnitName> {
+        &self.aside
+    }
+
     /// The service runs with its present files, or not at all.
-    pub(super) fn forget_old(&self, service: &UnitName) {
+    pub(super) fn forget_old(&mut self, service: &UnitName) {
+        if !self.aside.remove(service) {
+            return;
+        }
         let _ = remove_all(&self.root.join(BEFORE).join(service.stem())); // at the next start of fleetd, if not now
     }
 
@@ -109,13 +119,18 @@ impl Files {
         self.root.join(service.stem())
     }
 
-    fn set_aside(&self, service: &UnitName) -> io::Result<()> {
+    fn set_aside(&mut self, service: &UnitName) -> io::Result<()> {
         let (place, before) = (self.place(service), self.root.join(BEFORE).join(service.stem()));
         if !place.exists() {
             return Ok(());
         }
         // What is set aside already is what runs: a text in between was never started.
-        if before.exists() { remove_all(&place) } else { fs::rename(place, before) }
+        if before.exists() {
+            return remove_all(&place);
+        }
+        fs::rename(place, before)?;
+        self.aside.insert(service.clone());
+        Ok(())
     }
 
     fn empty(&self, name: &str) -> io::Result<()> {
@@ -175,7 +190,7 @@ mod tests {
     fn files_are_replaced_as_a_whole_and_what_runs_keeps_the_old_ones() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("files");
-        let files = Files::open(root.clone()).unwrap();
+        let mut files = Files::open(root.clone()).unwrap();
         let web = name("web@1.service");
         let program = File { executable: true, ..file("bin/run", "#!/bin/sh\n") };
         files.put(&web, &[file("nginx.conf", "old"), program]).unwrap();
@@ -210,7 +225,7 @@ mod tests {
     fn what_a_killed_fleetd_left_is_taken_away() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("files");
-        let files = Files::open(root.clone()).unwrap();
+        let mut files = Files::open(root.clone()).unwrap();
         for service in ["web@1.service", "gone.service"] {
             files.put(&name(service), &[file("a", "")]).unwrap();
             files.put(&name(service), &[file("a", "")]).unwrap();
@@ -226,7 +241,7 @@ mod tests {
     #[test]
     fn a_path_out_of_the_folder_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let files = Files::open(folder.path().join("files")).unwrap();
+        let mut files = Files::open(folder.path().join("files")).unwrap();
         let said = files.put(&name("a.service"), &[file("../../x", "")]).unwrap_err();
         assert!(said.contains("cannot be a file of an application"), "{said}");
         assert!(!folder.path().join("files/a").exists());

@@ -34,6 +34,9 @@ pub(super) struct Instance {
     pub(super) stop_refused: bool,
     /// Its present start, and whether it has stayed up since.
     pub(super) start: Option<Start>,
+    /// … and what was known of it before another text was assigned, which may change nothing for
+    /// what runs.
+    pub(super) start_before: Option<Start>,
     /// How it came to be at rest, if it is launched.
     pub(super) rest: AtRest,
     /// The service that pulls the image that it is to run, and what for.
@@ -118,6 +121,11 @@ impl Instances {
     /// The instances that fleet wrote here.
     pub(super) fn written(&self) -> impl Iterator<Item = &UnitName> {
         self.markers().map(|(name, _)| name)
+    }
+
+    /// The services that instances here need beside their own.
+    pub(super) fn needed_beside(&self) -> impl Iterator<Item = &UnitName> {
+        self.markers().flat_map(|(_, marker)| &marker.beside)
     }
 
     /// Notes what fleet wrote, on the disk first.

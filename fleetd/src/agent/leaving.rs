@@ -29,16 +29,18 @@ impl Agent {
         loop {
             let now_ms = clock::now_ms();
             let left: Vec<UnitName> = self.instances.written().cloned().collect();
-            if left.is_empty() {
+            let alone = left.is_empty() && self.unneeded().is_empty();
+            if alone {
                 self.end_keeper().await;
                 self.let_jobs_end(deadline).await;
                 return self.forget_links().await;
             }
             if now_ms > deadline {
-                return warn!("{} units did not stop in time: {}", left.len(), left[0]);
+                let first = left.first().map_or("a network or volume", UnitName::as_str);
+                return warn!("{} units did not stop in time: {first}", left.len());
             }
             let refused = |name| self.instances.get(name).is_some_and(|known| known.stop_refused);
-            if left.iter().all(refused) {
+            if !left.is_empty() && left.iter().all(refused) {
                 let why =
                     self.instances.get(&left[0]).and_then(|known| known.trouble.message.clone());
                 let why = why.unwrap_or_default();

@@ -30,6 +30,18 @@ pub(super) struct Template {
     pub(super) writing: bool,
 }
 
+/// A service that is here for the sake of others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Beside {
+    /// The Quadlet file that it is made of.
+    pub(super) quadlet: UnitName,
+    /// The short hash of all that was written for it.
+    pub(super) hash: ShortHash,
+    /// Whether it was about to be written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) writing: bool,
+}
+
 /// The markers on the disk, and what is noted beside them. A restarted fleetd adopts what runs by
 /// them.
 #[derive(Debug)]
@@ -45,6 +57,8 @@ pub(super) struct Markers {
     of_another: bool,
     /// By the name that systemd knows the template by.
     templates: BTreeMap<UnitName, Template>,
+    /// By the name that systemd knows it by. Who needs it, the markers say.
+    beside: BTreeMap<UnitName, Beside>,
 }
 
 impl Markers {
@@ -56,6 +70,7 @@ impl Markers {
         files::public_folder(folder)?; // `units_directory` may be this one, too
         let mut markers: BTreeMap<UnitName, Marker> = read_all(folder, ".json")?;
         let templates: BTreeMap<UnitName, Template> = read_all(folder, ".template")?;
+        let beside: BTreeMap<UnitName, Beside> = read_all(folder, ".beside")?;
         for (name, marker) in markers.iter_mut().filter(|(_, marker)| marker.shared) {
             // An earlier fleetd died while it wrote the template anew: whoever had not followed yet
             // is to be written again.
@@ -72,7 +87,7 @@ impl Markers {
             std::fs::read_to_string(&owner).is_ok_and(|owner| owner.trim() != machine.as_str());
         let of_another = of_another && !markers.is_empty();
         let folder = folder.to_path_buf();
-        let mut notes = Markers { folder, reload_due, links_due, of_another, templates };
+        let mut notes = Markers { folder, reload_due, links_due, of_another, templates, beside };
         if !of_another {
             notes.belong_to(machine);
         }
@@ -163,6 +178,32 @@ impl Markers {
         remove(&self.template_path(name))?;
         self.templates.remove(name);
         Ok(())
+    }
+
+    /// What is noted of this service, if it is here for the sake of others.
+    pub(super) fn beside(&self, service: &UnitName) -> Option<&Beside> {
+        self.beside.get(service)
+    }
+
+    /// All services that are here for the sake of others.
+    pub(super) fn all_beside(&self) -> impl Iterator<Item = &UnitName> {
+        self.beside.keys()
+    }
+
+    pub(super) fn set_beside(&mut self, service: &UnitName, beside: Beside) -> io::Result<()> {
+        write(&self.beside_path(service), &beside)?;
+        self.beside.insert(service.clone(), beside);
+        Ok(())
+    }
+
+    pub(super) fn remove_beside(&mut self, service: &UnitName) -> io::Result<()> {
+        remove(&self.beside_path(service))?;
+        self.beside.remove(service);
+        Ok(())
+    }
+
+    fn beside_path(&self, service: &UnitName) -> PathBuf {
+        self.folder.join(format!("{service}.beside"))
     }
 
     fn path(&self, name: &UnitName) -> PathBuf {

@@ -4,7 +4,7 @@
 //! **Architecture invariant:** it knows its own machine and assignment, no other machine and no
 //! placement rule.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,12 @@ use crate::machine::session::Standing;
 use crate::process::clock;
 use crate::store::Store;
 use crate::systemd::quadlet::Generator;
-use crate::systemd::{MAX_STARTS, Systemd, SystemdError};
+use crate::systemd::{Listed, MAX_STARTS, Systemd, SystemdError};
 
 mod apply;
 mod assignment;
+mod beside;
+mod bundles;
 mod dropin;
 mod enable;
 mod fence;
@@ -43,7 +45,9 @@ mod tests;
 mod user_space;
 
 use assignment::{Newest, Shown, follow_assignment, remember};
+use bundles::{Blobs, Bundles};
 use fence::KeeperOfHost;
+use files::Files;
 use instance::Instances;
 use remembered::Remembered;
 use report::Reports;
@@ -72,6 +76,15 @@ pub struct Agent {
     systemd: Arc<dyn Systemd>,
     /// What is known of each instance here, one record an instance.
     instances: Instances,
+    /// The files that come with instances.
+    files: Files,
+    /// What comes with units, as the store has it.
+    blobs: Blobs,
+    bundles: Bundles,
+    /// What systemd last said of the services that are here for the sake of instances.
+    beside: BTreeMap<UnitName, Listed>,
+    /// Whether the files of what an earlier fleetd left were looked through.
+    tidied: bool,
     /// Translates Quadlet units, in a folder of fleet's own, never one where others can write.
     generator: Generator,
     /// The last assignment that the store showed; kept while the store is away.
@@ -100,8 +113,10 @@ pub struct Agent {
     texts: apply::Texts,
     /// The images that instances wait for.
     images: images::Images,
-    /// The template that was rendered last.
-    rendered: Option<(apply::TextKey, Arc<templates::Rendered>)>,
+    /// What was rendered lately.
+    rendered: templates::Cache,
+    /// The instances of which the present pass writes a text that changes nothing for what runs.
+    alike: BTreeSet<UnitName>,
     /// The instances that the present pass writes.
     rewriting: BTreeSet<UnitName>,
     reports: Reports,
@@ -129,6 +144,11 @@ impl Agent {
             store,
             systemd,
             instances,
+            files: Files::open(run_dir.join("files"))?,
+            blobs: Blobs::open(run_dir.join("blobs"))?,
+            bundles: Bundles::default(),
+            beside: BTreeMap::new(),
+            tidied: false,
             generator: Generator::of_host(run_dir.join("quadlet")),
             assignment: None,
             as_of: 0,
@@ -143,7 +163,8 @@ impl Agent {
             in_this_user_space: false,
             texts: apply::Texts::default(),
             images: images::Images::default(),
-            rendered: None,
+            rendered: templates::Cache::default(),
+            alike: BTreeSet::new(),
             rewriting: BTreeSet::new(),
             reports: Reports::default(),
             busy_since_ms: None,
@@ -156,7 +177,9 @@ impl Agent {
     /// Has the agent keep its assignment in `data_dir`, and start from it after a reboot while the
     /// store is away.
     pub fn with_memory(mut self, data_dir: &Path) -> std::io::Result<Agent> {
-        self.remembered = Some(Remembered::open(data_dir, &self.machine)?);
+        let remembered = Remembered::open(data_dir, &self.machine)?;
+        self.blobs = remembered.blobs().clone();
+        self.remembered = Some(remembered);
         Ok(self)
     }
 
@@ -249,6 +272,10 @@ impl Agent {
             self.enter_user_space().await?;
         }
         let mut host = self.observe(now_ms).await?;
+        self.forget_old_files(&host);
+        if !std::mem::replace(&mut self.tidied, true) {
+            self.tidy_files();
+        }
         let look_soon =
             self.look_back(&mut host).await | self.explain_rest(&mut host, now_ms).await;
         let look_soon = self.look_for_images(&mut host, now_ms).await | look_soon;
@@ -265,7 +292,7 @@ impl Agent {
             converged.steps.iter().any(|step| matches!(step, Step::Start { again: true, .. }));
         // Made before the steps are taken: it says what was seen, not what was asked for since.
         let report = self.report(&host, now_ms).await;
-        let left_over = self.apply(converged.steps, now_ms).await;
+        let left_over = self.apply(converged.steps, now_ms).await | self.tidy_beside().await;
         if idle && !left_over {
             self.tell_targets(now_ms).await;
         }

@@ -24,6 +24,7 @@ impl Agent {
         let asked: BTreeSet<UnitName> = written
             .into_iter()
             .chain(self.needed_guard())
+            .chain(self.instances.notes.all_beside().cloned())
             .chain(self.instances.bonds().cloned())
             .chain(self.images.services().cloned())
             .collect();
@@ -31,6 +32,7 @@ impl Agent {
         let mut listed =
             if asked.is_empty() { BTreeMap::new() } else { self.systemd.list(&asked).await? };
         self.note_guard(&listed);
+        self.note_beside(&listed);
         self.resting.note_listed(&listed);
         let open = self.systemd.open_starts();
         self.note_pulls(&listed, &open, now_ms).await;
@@ -49,21 +51,27 @@ impl Agent {
             };
             let assigned =
                 self.assignment.as_ref().and_then(|assignment| assignment.instances.get(&name));
+            let launched = marker.as_ref().filter(|marker| marker.launched);
+            let failed_part = launched
+                .filter(|_| is_up(systemd.as_ref()))
+                .and_then(|marker| self.failed_beside(&marker.beside, false));
             let instance = self.instances.of(&name);
             if let Some(text) = assigned.map(|placement| &placement.hash)
                 && instance.trouble.keep_only_of(text)
             {
-                instance.start = None;
+                instance.start_before = instance.start.take();
             }
             let active = systemd
                 .as_ref()
                 .map_or("inactive", |state| if state.job { "job" } else { &state.active });
+            let active = if failed_part.is_some() { "failed" } else { active };
             instance.note_active(active, now_ms);
-            host.insert(name, Seen { marker, systemd, ..Seen::default() });
+            host.insert(name, Seen { marker, systemd, failed_part, ..Seen::default() });
         }
         self.settle(&mut host, now_ms).await;
         for (name, seen) in &mut host {
-            let active = seen.systemd.as_ref().is_some_and(|state| state.active == "active");
+            let active = seen.systemd.as_ref().is_some_and(|state| state.active == "active")
+                && seen.failed_part.is_none();
             let instance = self.instances.of(name);
             let since_ms = instance.since_ms(now_ms);
             let well = active && !instance.stop_refused;
@@ -73,6 +81,10 @@ impl Agent {
         self.take_failed_starts(&mut host, now_ms);
         Ok(host)
     }
+}
+
+fn is_up(systemd: Option<&SystemdState>) -> bool {
+    systemd.is_some_and(|state| state.active == "active" && !state.job)
 }
 
 /// A unit whose start has just been asked for.

@@ -1,4 +1,5 @@
-//! What the agent remembers over a reboot: its last assignment and the unit files in it. Without
+//! What the agent remembers over a reboot: its last assignment, the unit files in it, and what comes
+//! with those. Without
 //! the store it starts from that, unless it is another machine's: the folder may be on a copied
 //! disk, of an image or a backup.
 
@@ -12,6 +13,7 @@ use fleet_core::model::Assignment;
 use fleet_core::name::MachineId;
 use tracing::warn;
 
+use super::bundles::Blobs;
 use crate::process::files::{private_folder, write_atomic};
 
 /// How long a unit file is kept that no assignment names.
@@ -27,13 +29,15 @@ pub(super) struct Remembered {
     machine: MachineId,
     assignment: PathBuf,
     texts: PathBuf,
+    blobs: Blobs,
 }
 
 impl Remembered {
     /// Creates the folder. What lies in it counts if it is `machine`'s.
     pub(super) fn open(data_dir: &Path, machine: &MachineId) -> io::Result<Remembered> {
         let (assignment, texts) = (data_dir.join("assignment.json"), data_dir.join("texts"));
-        let remembered = Remembered { machine: machine.clone(), assignment, texts };
+        let blobs = Blobs::open(data_dir.join("blobs"))?;
+        let remembered = Remembered { machine: machine.clone(), assignment, texts, blobs };
         private_folder(&remembered.texts)?;
         Ok(remembered)
     }
@@ -94,6 +98,11 @@ impl Remembered {
         }
     }
 
+    /// What comes with the unit files.
+    pub(super) fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
     /// Keeps a unit file under its hash.
     pub(super) fn keep_text(&self, hash: &str, text: &str) {
         let path = self.texts.join(hash);
@@ -121,7 +130,9 @@ impl Remembered {
                 std::fs::remove_file(entry.path())?;
             }
         }
-        Ok(())
+        let texts: Vec<Arc<str>> = wanted.iter().filter_map(|hash| self.text(hash)).collect();
+        let needed = self.blobs.needed_by(texts.iter().map(|text| &**text));
+        self.blobs.forget_all_but(&needed)
     }
 }
 

@@ -135,7 +135,10 @@ impl Agent {
             if word == CANCELED {
                 self.instances.of(name).rest.canceled = true;
             } else {
-                self.fail(name, words(&word), now_ms);
+                let beside = seen.marker.as_ref().map(|marker| &*marker.beside);
+                let culprit = self.failed_beside(beside.unwrap_or_default(), true);
+                let culprit = culprit.map_or(String::new(), |name| format!("; {name} failed"));
+                self.fail(name, words(&word) + &culprit, now_ms);
                 seen.trouble = self.instances.of(name).trouble.clone();
             }
         }
@@ -209,14 +212,19 @@ impl Agent {
     /// Notes how a unit came to be at rest. Answers whether to look again soon: the next listing
     /// shows the state of what its start needs.
     fn take_answer(&mut self, name: &UnitName, seen: &mut Seen, answer: Answer) -> bool {
+        let marker = seen.marker.as_ref();
+        let beside = marker.map(|marker| marker.beside.as_slice()).unwrap_or_default();
         let rest = &mut self.instances.of(name).rest;
         let settled = match answer {
-            Answer::Rest(Rest::Stopped, Some(bonds)) => {
+            Answer::Rest(Rest::Stopped, Some(mut bonds)) => {
+                // What is here for its sake comes with it, whoever stopped that.
+                bonds.needs.retain(|need| !beside.contains(need));
                 info!(unit = %name, "{name} was stopped, and not by fleet; it is started again");
                 rest.stopped = Some(bonds);
                 return true;
             }
-            Answer::Needs(needs) => {
+            Answer::Needs(mut needs) => {
+                needs.retain(|need| !beside.contains(need));
                 rest.held_by = needs;
                 seen.stopped = (!rest.held_by.is_empty()).then(|| rest.holds());
                 false

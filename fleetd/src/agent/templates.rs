@@ -2,18 +2,30 @@
 //! one more writes nothing and systemd need not read its folder again; a replica of another text,
 //! and a unit submitted by name, has a file of its own.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fleet_core::app::{BundleRef, FILES_DIR};
 use fleet_core::converge::FencedBy;
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::{ShortHash, UnitFile};
 
 use super::Agent;
 use super::apply::TextKey;
+use super::bundles::Whole;
 use super::dropin::drop_in;
 use super::fence;
 use super::markers::Template;
-use crate::systemd::quadlet;
+use crate::systemd::quadlet::{Made, Translated, With, one_by_one};
+
+/// How many rendered texts are kept: a machine has about as many texts at work at once. Each
+/// spares a run of podman's generator.
+const KEPT: usize = 64;
+
+/// Texts that were rendered, by text and, where an instance needs one of its own, by instance.
+#[derive(Default)]
+pub(super) struct Cache(BTreeMap<(TextKey, Option<UnitName>), Arc<Rendered>>);
 
 /// A text as this host runs it: Quadlet units are services here, by podman's own generator.
 pub(super) struct Rendered {
@@ -24,8 +36,15 @@ pub(super) struct Rendered {
     pub(super) remains: bool,
     /// Whether it has an `[Install]` section.
     pub(super) installs: bool,
-    /// Whether its start starts other units, which it is bound to or requires.
+    /// Whether its start starts other units, which it is bound to or requires, and which are not
+    /// here for its sake.
     pub(super) bound: bool,
+    /// The services that it needs beside its own.
+    pub(super) beside: BTreeMap<UnitName, Made>,
+    /// What comes with it.
+    pub(super) bundle: Option<BundleRef>,
+    /// Whether it is this instance's alone.
+    own: bool,
 }
 
 impl Rendered {
@@ -36,39 +55,112 @@ impl Rendered {
 }
 
 impl Agent {
-    /// Makes ready what `instance` is to run. The last text stays at hand: most often a pass writes
-    /// many replicas of one template.
+    /// Makes ready what `instance` is to run. Most often a pass writes many replicas of one
+    /// template.
     pub(super) async fn render(
         &mut self,
         instance: &UnitName,
         key: &TextKey,
         text: &str,
     ) -> Result<Arc<Rendered>, String> {
-        if let Some((rendered_of, rendered)) = &self.rendered
-            && rendered_of == key
-        {
-            return Ok(Arc::clone(rendered));
-        }
         // The generator leaves a template's specifiers to systemd: what it makes of a template
         // holds for all its instances.
         let name = if is_replica(instance, &key.0) { &key.0 } else { instance };
-        let text = match name.is_quadlet() {
-            true => {
-                let text = fence::with_token(text);
-                self.generator.translate(name, &text, quadlet::With::default()).await?.main
+        for of in [None, Some(instance.clone())] {
+            if let Some(rendered) = self.rendered.0.get(&(key.clone(), of)) {
+                return Ok(Arc::clone(rendered));
             }
-            false => text.to_string(),
+        }
+        let bundle = BundleRef::of(&UnitFile::parse_lenient(text));
+        let whole = bundle.as_ref().map(|bundle| self.whole(bundle)).transpose()?;
+        let others = whole.iter().flat_map(|whole| whole.quadlets.keys());
+        let own = name.is_quadlet() && one_by_one(name, others);
+        let name = if own { instance } else { name };
+        let (text, beside) = match name.is_quadlet() {
+            true => {
+                let Translated { main, beside } = self.translate(name, text, whole).await?;
+                (main, beside)
+            }
+            false => (text.to_string(), BTreeMap::new()),
         };
         let file = UnitFile::parse_lenient(&text);
         let (oneshot, installs) =
             (file.last("Service", "Type") == Some("oneshot"), file.has_section("Install"));
         let bound = ["BindsTo", "Requires", "Requisite"]
             .into_iter()
-            .any(|key| file.last("Unit", key).is_some());
+            .flat_map(|key| file.values("Unit", key))
+            .flat_map(str::split_whitespace)
+            .any(|other| !beside.contains_key(other));
         let remains = file.last("Service", "RemainAfterExit").is_some_and(is_yes);
-        let rendered = Arc::new(Rendered { text, file, oneshot, remains, installs, bound });
-        self.rendered = Some((key.clone(), Arc::clone(&rendered)));
+        let rendered = Arc::new(Rendered {
+            text,
+            file,
+            oneshot,
+            remains,
+            installs,
+            bound,
+            beside,
+            bundle,
+            own,
+        });
+        if self.rendered.0.len() >= KEPT {
+            self.rendered.0.clear();
+        }
+        let of = own.then(|| instance.clone());
+        self.rendered.0.insert((key.clone(), of), Arc::clone(&rendered));
         Ok(rendered)
+    }
+
+    /// Has podman translate a unit with what comes with it.
+    async fn translate(
+        &self,
+        name: &UnitName,
+        text: &str,
+        whole: Option<Arc<Whole>>,
+    ) -> Result<Translated, String> {
+        let Some(whole) = whole else {
+            return self.generator.translate(name, &fence::with_token(text), With::default()).await;
+        };
+        let files = whole.files();
+        let files: Vec<(&str, &[u8])> =
+            files.iter().map(|file| (file.path, file.content)).collect();
+        let fenced = fence::is_fenced(text);
+        // The containers of a fenced pod get its token.
+        let quadlets: Cow<'_, BTreeMap<UnitName, String>> = match fenced && name.suffix() == "pod" {
+            true => Cow::Owned(
+                whole
+                    .quadlets
+                    .iter()
+                    .map(|(name, text)| match name.suffix() {
+                        "container" => (name.clone(), fence::handing_on_token(text)),
+                        _ => (name.clone(), text.clone()),
+                    })
+                    .collect(),
+            ),
+            false => Cow::Borrowed(&whole.quadlets),
+        };
+        let text = match name.suffix() {
+            "container" => fence::with_token(text),
+            _ => text.to_string(),
+        };
+        let with = With { quadlets: Some(&quadlets), files: &files, root: Some(self.files.root()) };
+        self.generator.translate(name, &text, with).await
+    }
+
+    /// Whether a service's text leads into a folder of files.
+    pub(super) fn names_files(&self, text: &str) -> bool {
+        text.contains(&*self.files.root().to_string_lossy()) || text.contains(FILES_DIR)
+    }
+
+    /// Puts the files that come with a unit where `service` finds them.
+    pub(super) fn put_files_of(
+        &mut self,
+        service: &UnitName,
+        bundle: Option<BundleRef>,
+    ) -> Result<(), String> {
+        let Some(bundle) = bundle else { return self.files.remove(service) };
+        let whole = self.whole(&bundle)?;
+        self.files.put(service, &whole.files())
     }
 
     /// Writes the files of `instance`. Answers whether it shares its template's.
@@ -79,9 +171,11 @@ impl Agent {
         rendered: &Rendered,
         fence_by: Option<FencedBy>,
     ) -> Result<bool, String> {
+        self.put_files_of(&instance.systemd_name(), rendered.bundle.clone())?;
+        self.put_beside(instance, rendered, fence_by).await?;
         // What is enabled is linked by its own name, which needs a file of that name. What is
         // fenced has lines of its own.
-        let common = !rendered.installs && fence_by.is_none();
+        let common = !rendered.installs && fence_by.is_none() && !rendered.own;
         if is_replica(instance, &key.0) && common && self.share(instance, key, rendered).await? {
             return Ok(true);
         }

@@ -13,6 +13,7 @@ use crate::systemd::sim::SimSystemd;
 use crate::systemd::{Job, Listed};
 
 mod assignment;
+mod bundles;
 mod enable;
 mod files;
 mod hosts_own;

@@ -60,7 +60,12 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         settling: seen.settling,
         next_try_ms: waits.then_some(seen.trouble.not_before_ms),
         gave_up: seen.trouble.gave_up(),
-        message: seen.trouble.message.clone().or_else(of_part).or_else(|| seen.stopped.as_ref()?.waits()),
+        message: seen
+            .trouble
+            .message
+            .clone()
+            .or_else(of_part)
+            .or_else(|| seen.stopped.as_ref()?.waits()),
         ..InstanceStatus::default()
     };
     with_image(status, seen)

@@ -1,0 +1,205 @@
+//! Services that are on this machine for the sake of instances: networks, volumes, images and
+//! builds of Quadlet for all that name them, and the containers of a pod. Each is written before
+//! its first user starts, and stopped and removed when its last one here is gone. A volume's data
+//! stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet_core::converge::{FencedBy, Seen};
+use fleet_core::name::UnitName;
+use fleet_core::unit::file::UnitFile;
+use tracing::{debug, warn};
+
+use super::Agent;
+use super::dropin::drop_in;
+use super::fence;
+use super::markers::Beside;
+use super::templates::Rendered;
+use crate::systemd::quadlet::Made;
+use crate::systemd::{Job, Listed};
+
+impl Agent {
+    /// Writes the services that `instance` needs beside its own, and their files.
+    pub(super) async fn put_beside(
+        &mut self,
+        instance: &UnitName,
+        rendered: &Rendered,
+        fence_by: Option<FencedBy>,
+    ) -> Result<(), String> {
+        for (service, made) in &rendered.beside {
+            self.put_one_beside(service, made, instance, rendered, fence_by)
+                .await
+                .map_err(|problem| format!("{}: {problem}", made.quadlet))?;
+        }
+        Ok(())
+    }
+
+    async fn put_one_beside(
+        &mut self,
+        service: &UnitName,
+        Made { quadlet, text }: &Made,
+        instance: &UnitName,
+        rendered: &Rendered,
+        fence_by: Option<FencedBy>,
+    ) -> Result<(), String> {
+        let file = UnitFile::parse_lenient(text);
+        let mut own = drop_in(service, &file);
+        if quadlet.suffix() == "network" {
+            own.push_str(&removes_network(&file));
+        }
+        // The containers of a fenced pod end when it does, and by its terms.
+        if let Some((by, keeper)) = fence_by.zip(self.keeper.as_ref())
+            && !quadlet.is_shared()
+        {
+            own.push_str(&fence::lines(rendered.file(), instance, by, &keeper.guard_dir));
+        }
+        let files = rendered.bundle.as_ref().filter(|_| self.names_files(text));
+        let of_files = files.map(ToString::to_string).unwrap_or_default();
+        let hash = UnitFile::parse_lenient(&format!("{text}\n{own}\n[X-Fleet]\nBundle={of_files}"));
+        let note = Beside { quadlet: quadlet.clone(), hash: hash.short_hash(), writing: false };
+        let present = self.instances.notes.beside(service).cloned();
+        if present.as_ref() == Some(&note) {
+            return Ok(());
+        }
+        let mine = |name: &&UnitName| name.systemd_name() == *service;
+        if let Some(other) = self.instances.written().find(mine) {
+            return Err(format!("{other} runs as {service} on this machine already"));
+        }
+        match &present {
+            None => {
+                let host = self.systemd.host_defines(service).await.map_err(|e| e.to_string())?;
+                if let Some(path) = host {
+                    return Err(super::apply::is_the_hosts(service, &path));
+                }
+            }
+            Some(_) => self.instances.notes.note_reload_due(),
+        }
+        let intent = Beside { writing: true, ..note.clone() };
+        self.instances.notes.set_beside(service, intent).map_err(|e| e.to_string())?;
+        self.put_files_of(service, files.cloned())?;
+        self.systemd.write(service, text, &own).await.map_err(|e| e.to_string())?;
+        self.instances.notes.set_beside(service, note).map_err(|e| e.to_string())
+    }
+
+    /// The first of these services that failed: of a pod's containers, or of what is `shared`.
+    pub(super) fn failed_beside(&self, services: &[UnitName], shared: bool) -> Option<UnitName> {
+        let failed = |service: &&UnitName| {
+            let note = self.instances.notes.beside(service);
+            note.is_some_and(|note| note.quadlet.is_shared() == shared)
+                && self
+                    .beside
+                    .get(*service)
+                    .is_some_and(|unit| unit.active == "failed" && !unit.job)
+        };
+        services.iter().find(failed).cloned()
+    }
+
+    /// Takes away the old files of what runs with its new ones, or not at all.
+    pub(super) fn forget_old_files(&mut self, host: &BTreeMap<UnitName, Seen>) {
+        if self.files.aside().is_empty() {
+            return;
+        }
+        for (name, seen) in host {
+            let moves = seen.systemd.as_ref().is_some_and(|unit| unit.job);
+            let Some(marker) = seen.marker.as_ref().filter(|_| !moves) else { continue };
+            let down = seen.systemd.is_none();
+            if down || (marker.launched && !marker.outdated && !marker.writing) {
+                self.files.forget_old(&name.systemd_name());
+                marker.beside.iter().for_each(|service| self.files.forget_old(service));
+            }
+        }
+    }
+
+    /// Takes what systemd says of the services beside instances.
+    pub(super) fn note_beside(&mut self, listed: &BTreeMap<UnitName, Listed>) {
+        let services = self.instances.notes.all_beside();
+        self.beside = services
+            .filter_map(|service| Some((service.clone(), listed.get(service)?.clone())))
+            .collect();
+    }
+
+    /// Those that nobody here needs any longer.
+    pub(super) fn unneeded(&self) -> Vec<UnitName> {
+        if self.instances.notes.all_beside().next().is_none() {
+            return Vec::new();
+        }
+        let needed: BTreeSet<&UnitName> = self.instances.needed_beside().collect();
+        let all = self.instances.notes.all_beside();
+        all.filter(|service| !needed.contains(service)).cloned().collect()
+    }
+
+    /// Stops what nobody needs any longer, and takes it away once it is down. Answers whether there
+    /// is more to do.
+    pub(super) async fn tidy_beside(&mut self) -> bool {
+        let unneeded = self.unneeded();
+        for service in &unneeded {
+            if let Err(problem) = self.retire_beside(service).await {
+                debug!("{service} stays for now: {problem}");
+            }
+        }
+        !unneeded.is_empty()
+    }
+
+    async fn retire_beside(&mut self, service: &UnitName) -> Result<(), String> {
+        let taken_over = self.systemd.host_takes_over(service).await.map_err(|e| e.to_string())?;
+        let is_the_hosts = taken_over.is_some_and(|by| by.in_force);
+        let known = self.beside.get(service);
+        let at_rest = known
+            .is_none_or(|unit| !unit.job && ["inactive", "failed"].contains(&unit.active.as_str()));
+        if !at_rest && !is_the_hosts {
+            let stops = known.is_some_and(|unit| unit.job || unit.active == "deactivating");
+            if !stops && self.has_slot(Job::Stop, 0) {
+                self.systemd.queue(service, Job::Stop).await.map_err(|e| e.to_string())?;
+            }
+            return Ok(());
+        }
+        if !is_the_hosts {
+            self.systemd.reset_failed(service).await.map_err(|e| e.to_string())?;
+        }
+        self.systemd.remove(service).await.map_err(|e| e.to_string())?;
+        self.files.remove(service)?;
+        self.instances.notes.remove_beside(service).map_err(|e| e.to_string())
+    }
+
+    /// Takes away the files of what is no longer here, as an earlier fleetd that was killed may
+    /// have left them.
+    pub(super) fn tidy_files(&self) {
+        let own = self.instances.written().map(UnitName::systemd_name);
+        let kept: BTreeSet<UnitName> =
+            own.chain(self.instances.notes.all_beside().cloned()).collect();
+        if let Err(error) = self.files.retain(&kept) {
+            warn!("cannot take away old files in {}: {error}", self.files.root().display());
+        }
+    }
+}
+
+/// The lines that take a network away with its service; podman's generator has none before 5.5.
+/// While a container that is not fleet's uses the network, podman keeps it.
+fn removes_network(file: &UnitFile) -> String {
+    let created = file.last("Service", "ExecStart").unwrap_or_default();
+    let (podman, network) = (created.split(' ').next(), created.rsplit(' ').next());
+    match (podman, network) {
+        (Some(podman), Some(network)) if podman.ends_with("/podman") => {
+            format!("[Service]\nExecStop=-{podman} network rm {network}\n")
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_goes_with_its_service() {
+        let file = UnitFile::parse_lenient(
+            "[Service]\nExecStart=/usr/bin/podman network create --ignore --subnet 10.9.0.0/24 \
+             systemd-app\n",
+        );
+        assert_eq!(
+            removes_network(&file),
+            "[Service]\nExecStop=-/usr/bin/podman network rm systemd-app\n"
+        );
+        assert_eq!(removes_network(&UnitFile::default()), "");
+    }
+}
