@@ -132,12 +132,13 @@ pub(super) struct Bundles {
 impl Agent {
     /// Has at hand what comes with these texts, as far as the store has it and answers in time.
     pub(super) async fn fetch_bundles<'t>(&mut self, texts: impl Iterator<Item = &'t str>) {
-        self.bundles = Bundles::default();
+        self.bundles.missing.clear();
         let wanted: BTreeSet<BundleRef> =
             texts.filter_map(|text| BundleRef::of(&UnitFile::parse_lenient(text))).collect();
         let deadline = Instant::now() + LONGEST_FETCH;
         let mut away: Option<String> = None;
-        for bundle in wanted {
+        let at_hand = self.bundles.last.as_ref().map(|(sum, _)| sum.clone());
+        for bundle in wanted.into_iter().filter(|bundle| Some(&bundle.sum) != at_hand.as_ref()) {
             let fetched = match &away {
                 None => fetch(&self.store, &self.blobs, &bundle, deadline).await,
                 // Where one call had no answer, no other waits for its own; it may be here.

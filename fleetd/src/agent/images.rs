@@ -141,6 +141,11 @@ impl Agent {
     ) -> bool {
         let wanted = self.wanting_images(host);
         self.fetch_texts(wanted.iter().map(|(_, key, _)| key.clone()).collect()).await;
+        let unread = wanted.iter().map(|(_, key, _)| key);
+        let unread = unread.filter(|key| self.images.of_text(key).is_none());
+        let unread: BTreeSet<&TextKey> = unread.collect();
+        let texts: Vec<_> = unread.into_iter().filter_map(|key| self.texts.get(key)).collect();
+        self.fetch_bundles(texts.iter().map(|text| &**text)).await;
         let begin = Instant::now();
         let mut waited_for = BTreeSet::new();
         let mut more = false;
@@ -214,7 +219,9 @@ impl Agent {
         if self.images.of_text(key).is_none() {
             let text = self.texts.get(key)?;
             let rendered = self.render(instance, key, &text).await.ok()?;
-            let image = Image::of(rendered.file());
+            // What pulls or builds it is a service beside it.
+            let image = Image::of(rendered.file())
+                .filter(|_| !rendered.requires_beside(&["image", "build"]));
             if self.images.of_texts.len() >= KEPT_TEXTS {
                 self.images.of_texts.clear();
             }

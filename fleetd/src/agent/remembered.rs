@@ -1,7 +1,6 @@
-//! What the agent remembers over a reboot: its last assignment, the unit files in it, and what comes
-//! with those. Without
-//! the store it starts from that, unless it is another machine's: the folder may be on a copied
-//! disk, of an image or a backup.
+//! What the agent remembers over a reboot: its last assignment, the unit files in it, and what
+//! comes with those. Without the store it starts from that, unless it is another machine's: the
+//! folder may be on a copied disk, of an image or a backup.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -52,6 +52,13 @@ impl Rendered {
     pub(super) fn file(&self) -> &UnitFile {
         &self.file
     }
+
+    /// Whether it requires a service beside it that is made of a Quadlet file of these kinds.
+    pub(super) fn requires_beside(&self, kinds: &[&str]) -> bool {
+        let required = self.file.values("Unit", "Requires").flat_map(str::split_whitespace);
+        let made = required.filter_map(|service| self.beside.get(service));
+        made.map(|made| made.quadlet.suffix()).any(|kind| kinds.contains(&kind))
+    }
 }
 
 impl Agent {
