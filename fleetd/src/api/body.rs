@@ -33,7 +33,9 @@ pub(super) async fn take_in(
     if ![Method::PUT, Method::POST, Method::PATCH].contains(request.method()) {
         return next.run(request).await;
     }
-    let is_import = request.uri().path().ends_with("/import");
+    let is_import = is_import(request.uri().path());
+    // Not JSON: the bytes of a file.
+    let is_file = request.uri().path().contains("/blobs/");
     let limit = if is_import { MAX_IMPORT_BYTES } else { wire::MAX_BODY_BYTES };
     let (parts, body) = request.into_parts();
     // One that does not say how long it is may become as long as it may.
@@ -50,7 +52,7 @@ pub(super) async fn take_in(
     };
     let time = api.shared.limits.body_time(length);
     match tokio::time::timeout(time, to_bytes(body, limit)).await {
-        Ok(Ok(body)) if values(&body) > MAX_VALUES => {
+        Ok(Ok(body)) if !is_file && values(&body) > MAX_VALUES => {
             let message = format!("the request holds more than {MAX_VALUES} JSON values");
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message).into_response()
         }
@@ -62,6 +64,13 @@ pub(super) async fn take_in(
             ApiError::new(StatusCode::REQUEST_TIMEOUT, message).into_response()
         }
     }
+}
+
+/// Whether it is the path of `/import` under one of the prefixes, and not something of that name.
+pub(super) fn is_import(path: &str) -> bool {
+    path.rsplit_once('/').is_some_and(|(prefix, last)| {
+        last == "import" && (prefix.ends_with("/v1") || prefix.ends_with("/v1-alpha"))
+    })
 }
 
 /// How many values a JSON text holds at most: each but the first stands behind one of these.

@@ -46,6 +46,8 @@ pub(super) struct Operation {
     pub(super) query: Vec<Parameter>,
     /// The body that it takes.
     pub(super) takes: Option<SchemaOf>,
+    /// Whether it takes bytes, and no JSON.
+    pub(super) takes_bytes: bool,
     /// A body that it takes, for people and for programs that try it.
     pub(super) example: Option<Value>,
     /// What it answers when all is well.
@@ -195,6 +197,7 @@ impl Operation {
             summary,
             query: Vec::new(),
             takes: None,
+            takes_bytes: false,
             example: None,
             answers: Vec::new(),
             errors: vec![
@@ -239,6 +242,11 @@ impl Operation {
     pub(super) fn takes<T: JsonSchema>(mut self) -> Operation {
         self.takes = Some(schema_of::<T>);
         self.errors([400, 408, 413, 429])
+    }
+
+    /// It takes bytes, whatever they are.
+    pub(super) fn takes_bytes(self) -> Operation {
+        Operation { takes_bytes: true, ..self }.errors([400, 408, 413, 429])
     }
 
     /// An example of what it takes.
@@ -291,7 +299,8 @@ pub(super) fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schem
 
 /// The parameters that stand in a path, in order: `unitName` in `/units/{unitName}`.
 pub(super) fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    names.map(|name| name.trim_start_matches('*'))
 }
 
 /// What `{unitName}` in a path is.

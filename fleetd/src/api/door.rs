@@ -134,6 +134,18 @@ pub(super) fn json_only(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
+/// The same for the bytes of a file: a page in a browser cannot send them unasked.
+pub(super) fn bytes_only(headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    match given == Some("application/octet-stream") {
+        true => Ok(()),
+        false => Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "only acceptable Content-Type is application/octet-stream",
+        )),
+    }
+}
+
 /// The same where fleet 1.0's clients say no type. A page can send that only by a method that its
 /// browser asks about first: `PATCH`.
 pub(super) fn json_or_nothing(headers: &HeaderMap) -> Result<(), ApiError> {

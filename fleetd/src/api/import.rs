@@ -20,7 +20,7 @@ use super::error::ApiError;
 use super::query::Asked;
 use crate::process::clock;
 use crate::process::panics;
-use crate::store::Mirror;
+use crate::store::{Documents, Mirror};
 
 /// The most differing units that a refusal names.
 const NAMED: usize = 5;
@@ -103,7 +103,12 @@ async fn apply(api: &Api, export: &Export, replace: bool) -> Result<Response, Ap
             return Err(error);
         }
     };
-    let revision = api.store().import(lock, &planned.records, &planned.settings).await?;
+    let all = Documents {
+        records: &planned.records,
+        settings: &planned.settings,
+        ..Documents::default()
+    };
+    let revision = api.store().import(lock, &all).await?;
     let mut answer = planned.answer;
     answer.applied = true;
     let mut response = Json(answer).into_response();

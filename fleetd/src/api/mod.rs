@@ -26,6 +26,7 @@ use crate::machine::session::Standing;
 use crate::process::panics;
 use crate::store::{Mirror, Store};
 
+mod apps;
 mod availability;
 mod body;
 mod budget;
@@ -268,7 +269,7 @@ async fn answer_by_an_id_of_ones_own(
 
 /// axum's own refusals (a body over the limit, a name that is no UTF-8) get the form of all others.
 async fn in_our_words(request: Request, next: Next) -> Response {
-    let is_import = request.uri().path().ends_with("/import");
+    let is_import = body::is_import(request.uri().path());
     let response = next.run(request).await;
     let status = response.status();
     let is_ours =

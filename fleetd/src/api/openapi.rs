@@ -17,7 +17,8 @@ pub(super) fn document(under_prefix: &[Resource], at_root: &[Resource]) -> Value
     let mut generator = settings.into_generator();
     let mut paths = Map::new();
     for resource in under_prefix {
-        paths.insert(resource.path.to_string(), path_item(resource, &mut generator));
+        // A parameter that takes slashes has a star for the router alone.
+        paths.insert(resource.path.replace("{*", "{"), path_item(resource, &mut generator));
     }
     for resource in at_root {
         let mut item = path_item(resource, &mut generator);
@@ -97,6 +98,10 @@ fn one(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         let parameter = |p: &super::describe::Parameter| json!({"name": p.name, "in": "query", "description": p.says, "required": p.required, "schema": p.schema});
         said["parameters"] = operation.query.iter().map(parameter).collect();
     }
+    if operation.takes_bytes {
+        let content = json!({"application/octet-stream": {"schema": {}}});
+        said["requestBody"] = json!({"required": true, "content": content});
+    }
     if let Some(takes) = operation.takes {
         let mut content = json!({"schema": takes(generator)});
         if let Some(example) = &operation.example {
@@ -129,6 +134,12 @@ fn good(answer: &Answer, generator: &mut SchemaGenerator) -> Value {
 fn path_parameter(name: &str) -> Value {
     let (says, schema) = match name {
         "unitName" => (super::describe::UNIT_NAME_SAYS, unit_name()),
+        "app" => ("The application's name.", app_name()),
+        "sum" => (
+            "The SHA-256 of the body, in hex digits.",
+            json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
+        ),
+        "path" => ("The file's path in the folder.", json!({"type": "string"})),
         "machineID" => ("The machine's whole id.", json!({"type": "string"})),
         "revision" => {
             ("The number of one of its texts, from 1.", json!({"type": "integer", "minimum": 1}))
@@ -149,11 +160,21 @@ fn unit_name() -> Value {
     })
 }
 
+/// An application's name as a schema: what `AppName::parse` takes.
+fn app_name() -> Value {
+    json!({
+        "type": "string",
+        "maxLength": fleet_core::app::MAX_APP_NAME_BYTES,
+        "pattern": "^[0-9a-z][0-9a-z_-]*$",
+        "examples": ["shop"],
+    })
+}
+
 /// What a status of an error means here.
 fn meaning(status: StatusCode) -> &'static str {
     match status.as_u16() {
         400 => "The request is not understood or not allowed; the message says what to change.",
-        404 => "There is no such unit.",
+        404 => "There is no such unit or application.",
         408 => "The body did not arrive in time.",
         409 => "It cannot be done as the unit stands now, or somebody else changed it in between.",
         413 => "The body, or a document made of it, is too large.",

@@ -56,6 +56,7 @@ fn kind(uri: &Uri) -> Option<Kind> {
     match uri.path() {
         "/version" | "/openapi.json" | "/discovery" | "/follow" => None,
         "/export" | "/import" | "/store/check" | "/debug/snapshot" => Some(Kind::Whole),
+        path if path.starts_with("/apps/") => Some(Kind::Usual), // whatever they are called
         path if path.ends_with("/journal") => None,
         path if path.ends_with("/status") && of_machine => None,
         path if path.ends_with("/status") => Some(Kind::Asking),

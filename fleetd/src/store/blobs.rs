@@ -1,15 +1,32 @@
-//! Blobs: what comes with the units of an application, each kept once under its checksum. Beside
-//! the root: nobody who reads or watches the cluster has a use for them.
+//! Applications, and blobs: what comes with the units of an application, each kept once under its
+//! checksum. Beside the root: nobody who reads or watches the cluster has a use for them.
 
-use fleet_core::app::{AppName, Checksum};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::kv::Change;
-use super::{Store, StoreError};
+use fleet_core::app::{AppName, Application, Bundle, BundleRef, Checksum};
+use fleet_core::name::UnitName;
+use fleet_core::unit::file::UnitFile;
+
+use super::batch::{Batch, COMMIT_DOCUMENTS, unchanged};
+use super::kv::{Change, Compare};
+use super::{Store, StoreError, UnitsLock, Versioned, mirror};
 
 /// How many blobs one request asks for: each has up to 1 MiB, and an answer may have 4.
-const BLOBS_A_REQUEST: usize = 3;
+pub(super) const BLOBS_A_REQUEST: usize = 3;
+
+/// How many texts are read to find out which blobs are in use. With more, blobs stay until units
+/// of the application go.
+const TEXTS_READ: usize = 5_000;
+
+/// How many texts one request asks for.
+const TEXTS_A_REQUEST: usize = 16;
 
 impl Store {
+    /// An application's document, with the revision of its last change.
+    pub async fn app(&self, name: &AppName) -> Result<Option<Versioned<Application>>, StoreError> {
+        Ok(self.document(&self.keys.app(name)).await?.0)
+    }
+
     /// Keeps `content` for an application. Answers with its checksum.
     pub async fn put_blob(&self, app: &AppName, content: Vec<u8>) -> Result<Checksum, StoreError> {
         let sum = Checksum::of(&content);
@@ -17,6 +34,17 @@ impl Store {
         self.apply(&[], &[Change::Put { key: key.clone(), value: content, lease: None }], &key)
             .await?;
         Ok(sum)
+    }
+
+    /// Keeps these contents, which an import that has the lock is about to name.
+    pub async fn put_blobs(
+        &self,
+        lock: &UnitsLock,
+        app: &AppName,
+        contents: impl IntoIterator<Item = (Checksum, Vec<u8>)>,
+    ) -> Result<(), StoreError> {
+        let puts = contents.into_iter().map(|(sum, content)| (self.keys.blob(app, &sum), content));
+        self.put_all(&lock.ours(&self.keys), puts.collect(), "the files of an application").await
     }
 
     /// The blobs of an application, in the order asked. One that is absent, or is not what its
@@ -36,5 +64,78 @@ impl Store {
             blobs.extend(checked);
         }
         Ok(blobs)
+    }
+
+    /// The checksums of all blobs of an application, each with the revision at which it was kept.
+    pub async fn blob_sums(&self, app: &AppName) -> Result<BTreeMap<Checksum, i64>, StoreError> {
+        let prefix = self.keys.blobs_of(app);
+        let found = self.kv.keys(&prefix).await?.kvs;
+        let sum = |key: &str| Checksum::parse(key.strip_prefix(&prefix)?);
+        Ok(found.iter().filter_map(|kv| Some((sum(&kv.key)?, kv.mod_revision))).collect())
+    }
+
+    /// Removes the blobs of an application that were kept before the revision `before`, and that
+    /// neither its document nor any text of its units names. Whoever applies it at the same time
+    /// keeps them all. Those of an application that is gone go all.
+    pub async fn sweep_blobs(&self, app: &AppName, before: i64) -> Result<(), StoreError> {
+        let document = self.app(app).await?;
+        let mut sums = self.blob_sums(app).await?;
+        sums.retain(|_, kept| *kept < before);
+        if let Some(document) = &document {
+            let used = match self.used_blobs(app, document.value.units.iter()).await? {
+                Some(used) => used,
+                None => return Ok(()),
+            };
+            let files: BTreeSet<&Checksum> =
+                document.value.files.values().map(|file| &file.sum).collect();
+            sums.retain(|sum, _| !used.contains(sum) && !files.contains(sum));
+        }
+        let as_it_was = unchanged(&self.keys.app(app), document.map(|document| document.revision));
+        let unlocked = Compare::Absent(self.keys.import());
+        let sums: Vec<(Checksum, i64)> = sums.into_iter().collect();
+        for chunk in sums.chunks(COMMIT_DOCUMENTS) {
+            let mut batch = Batch::new(&as_it_was);
+            batch.compares.push(unlocked.clone());
+            for (sum, kept) in chunk {
+                let key = self.keys.blob(app, sum);
+                batch.compares.push(Compare::ModRevision(key.clone(), *kept));
+                batch.changes.push(Change::Delete { key });
+            }
+            if !self.kv.txn(&batch.compares, &batch.changes).await?.applied {
+                return Ok(()); // somebody applies it, and sweeps after that
+            }
+        }
+        Ok(())
+    }
+
+    /// The blobs that texts of these units name; `None` if those are too many to read.
+    async fn used_blobs(
+        &self,
+        app: &AppName,
+        units: impl Iterator<Item = &UnitName>,
+    ) -> Result<Option<BTreeSet<Checksum>>, StoreError> {
+        let mut bundles: BTreeSet<Checksum> = BTreeSet::new();
+        let mut left = TEXTS_READ;
+        for name in units {
+            let texts = self.kv.keys(&self.keys.texts_of(name)).await?.kvs;
+            let Some(fewer) = left.checked_sub(texts.len()) else { return Ok(None) };
+            left = fewer;
+            let keys: Vec<String> = texts.into_iter().map(|kv| kv.key).collect();
+            for chunk in keys.chunks(TEXTS_A_REQUEST) {
+                let (found, _) = self.kv.get_many(chunk).await?;
+                let named = found.into_iter().flatten().filter_map(|kv| {
+                    BundleRef::of(&UnitFile::parse_lenient(&String::from_utf8_lossy(&kv.value)))
+                });
+                bundles.extend(named.filter(|named| named.app == *app).map(|named| named.sum));
+            }
+        }
+        let wanted: Vec<Checksum> = bundles.iter().cloned().collect();
+        let mut used = bundles;
+        for encoded in self.blobs(app, &wanted).await?.into_iter().flatten() {
+            let Ok(Bundle { files, quadlets }) = mirror::parse(&encoded) else { return Ok(None) };
+            used.extend(files.into_values().map(|file| file.sum));
+            used.extend(quadlets.into_values());
+        }
+        Ok(Some(used))
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::address;
+use fleet_core::app::{AppName, Application, Checksum};
 use fleet_core::check::{Problem, StoreCheck};
 use fleet_core::event::Event;
 use fleet_core::model::{
@@ -12,6 +13,7 @@ use fleet_core::model::{
 use fleet_core::name::UnitName;
 use serde::de::DeserializeOwned;
 
+use super::blobs::BLOBS_A_REQUEST;
 use super::keys::Key;
 use super::kv::KeyValue;
 use super::units::MAX_RECORD_BYTES;
@@ -28,6 +30,7 @@ impl Store {
         let mut look = Look {
             check: StoreCheck { revision: documents.revision, ..StoreCheck::default() },
             units: BTreeMap::new(),
+            apps: BTreeSet::new(),
         };
         for kv in &documents.kvs {
             look.document(kv, self.keys.read(&kv.key));
@@ -37,6 +40,13 @@ impl Store {
         for kv in &self.kv.range(self.keys.events()).await?.kvs {
             look.check.count("events", &kv.key, kv.value.len());
             look.readable::<Event>(kv, "delete it; events are for people only");
+        }
+        let blobs: Vec<String> =
+            self.kv.keys(self.keys.blobs()).await?.kvs.into_iter().map(|kv| kv.key).collect();
+        // They may be many, and each as large as a request.
+        for chunk in blobs.chunks(BLOBS_A_REQUEST) {
+            let (found, _) = self.kv.get_many(chunk).await?;
+            found.iter().flatten().for_each(|kv| look.blob(kv, self.keys.blobs()));
         }
         for kv in &self.kv.range(self.keys.stage()).await?.kvs {
             look.check.count("import", &kv.key, kv.value.len());
@@ -50,6 +60,7 @@ struct Look {
     check: StoreCheck,
     /// Each unit's newest text; `None` if its record cannot be read.
     units: BTreeMap<UnitName, Option<u64>>,
+    apps: BTreeSet<AppName>,
 }
 
 impl Look {
@@ -60,6 +71,7 @@ impl Look {
             anew; nothing new is planned before";
         let (kind, limit) = match &key {
             Some(Key::Unit(_)) => ("units", MAX_RECORD_BYTES),
+            Some(Key::App(_)) => ("apps", MAX_DOCUMENT_BYTES),
             Some(Key::Settings(_)) => ("settings", MAX_DOCUMENT_BYTES),
             Some(Key::Machine(_)) => ("machines", MAX_DOCUMENT_BYTES),
             Some(Key::Assignment(_)) => ("assignments", MAX_DOCUMENT_BYTES),
@@ -106,6 +118,14 @@ impl Look {
                     self.named(kv, machine.id.as_str(), id.as_str());
                     self.reachable(kv);
                 }
+            }
+            Some(Key::App(name)) => {
+                let remedy = "delete it (`etcdctl del`), and apply the application again with the \
+                    texts that its units have; what runs goes on";
+                if let Some(app) = self.readable::<Application>(kv, remedy) {
+                    self.named(kv, app.name.as_str(), name.as_str());
+                }
+                self.apps.insert(name);
             }
             Some(Key::Settings(_)) => drop(self.readable::<Settings>(kv, REPAIR)),
             Some(Key::Assignment(_)) => drop(self.readable::<Assignment>(kv, REPAIR)),
@@ -167,6 +187,33 @@ impl Look {
             harms: true,
         });
         self.check.problems.extend(missing.collect::<Vec<_>>());
+    }
+
+    /// What comes with units of an application is litter without it.
+    fn blob(&mut self, kv: &KeyValue, prefix: &str) {
+        self.check.count("blobs", &kv.key, kv.value.len());
+        let path = kv.key.strip_prefix(prefix).unwrap_or_default();
+        let blob = path
+            .split_once('/')
+            .and_then(|(app, sum)| Some((AppName::parse(app).ok()?, Checksum::parse(sum)?)));
+        match blob {
+            Some((_, sum)) if Checksum::of(&kv.value) != sum => self.bad(
+                kv,
+                "it is not what its checksum says".into(),
+                "delete it, and apply the application again",
+            ),
+            Some((app, _)) if !self.apps.contains(&app) => self.note(
+                kv,
+                format!("it came with {app}, which is no application"),
+                "delete it, unless somebody is applying that; it only takes space",
+            ),
+            Some(_) => {}
+            None => self.note(
+                kv,
+                "this fleetd does not know what it is".into(),
+                "a later version may; else delete it",
+            ),
+        }
     }
 
     fn readable<T: DeserializeOwned>(&mut self, kv: &KeyValue, remedy: &str) -> Option<T> {

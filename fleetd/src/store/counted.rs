@@ -83,6 +83,10 @@ impl Kv for Counted {
         self.counts.note(0, self.inner.range(prefix)).await
     }
 
+    async fn keys(&self, prefix: &str) -> Result<Range, StoreError> {
+        self.counts.note(0, self.inner.keys(prefix)).await
+    }
+
     async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError> {
         self.counts.note(0, self.inner.ranges(prefixes)).await
     }

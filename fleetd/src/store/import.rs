@@ -2,18 +2,21 @@
 //! Why so: docs/decisions/0005.
 //!
 //! The lock `/fleet/import` keeps everybody else from writing units and settings. What fits one
-//! transaction is written in one, which also removes the lock. More is staged beside the root,
-//! where nobody reads; then the lock is marked as decided, in one write, and from there on whoever
+//! transaction is written in one, which also removes the lock; texts may be written before, where
+//! nobody looks for them until a record names them. More is staged beside the root, where nobody
+//! reads; then the lock is marked as decided, in one write, and from there on whoever
 //! reads everything (the API, the leader) first finishes it. Until it is decided, the lock is under
 //! a lease and dies with its owner.
 
 use std::time::Duration;
 
+use fleet_core::app::{AppName, Application};
 use fleet_core::model::{MAX_DOCUMENT_BYTES, Settings, UnitRecord};
-use fleet_core::name::MachineId;
+use fleet_core::name::{MachineId, UnitName};
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Batch, COMMIT_BYTES, COMMIT_DOCUMENTS, encode};
+use super::keys::Keys;
 use super::kv::{Change, Compare, LeaseId};
 use super::units::encode_record;
 use super::{Store, StoreError, mirror};
@@ -35,13 +38,41 @@ pub struct UnitsLock {
     create_revision: i64,
 }
 
+impl UnitsLock {
+    /// Whether it is still held.
+    pub(super) fn ours(&self, keys: &Keys) -> Compare {
+        Compare::CreateRevision(keys.import(), self.create_revision)
+    }
+}
+
 /// The lock's document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lock {
     v: u32,
     /// Whether what is staged holds, and only has to be moved.
     pub(super) decided: bool,
+    /// The keys that go once all of it is moved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<String>,
 }
+
+/// What one import writes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Documents<'a> {
+    /// Units, each with whether its text is new.
+    pub records: &'a [(UnitRecord, bool)],
+    /// Units that go, with all their texts.
+    pub removed: &'a [UnitName],
+    /// What is set for machines.
+    pub settings: &'a [(MachineId, Settings)],
+    /// Applications.
+    pub apps: &'a [Application],
+    /// Applications that go.
+    pub removed_apps: &'a [AppName],
+}
+
+/// Keys, each with its value.
+type Puts = Vec<(String, Vec<u8>)>;
 
 impl Store {
     /// Keeps everybody else from writing units and settings until [`Store::import`] or
@@ -51,11 +82,15 @@ impl Store {
         let lease = self.grant(LOCK_TTL).await?;
         let lock = Change::Put {
             key: key.clone(),
-            value: encode(&key, &Lock { v: 1, decided: false }, 64)?,
+            value: encode(&key, &Lock { v: 1, decided: false, removed: Vec::new() }, 64)?,
             lease: Some(lease),
         };
         match self
-            .apply(&[Compare::Absent(key)], &[lock], "the units (another import is running)")
+            .apply(
+                &[Compare::Absent(key)],
+                &[lock],
+                "the units (another import or apply is running)",
+            )
             .await
         {
             Ok(create_revision) => Ok(UnitsLock { lease, create_revision }),
@@ -71,56 +106,84 @@ impl Store {
         self.revoke(lock.lease).await
     }
 
-    /// Writes all of it, or nothing; `records` each with whether its text is new. Read after
-    /// [`Store::lock_units`], they overwrite what is there.
-    pub async fn import(
-        &self,
-        lock: UnitsLock,
-        records: &[(UnitRecord, bool)],
-        settings: &[(MachineId, Settings)],
-    ) -> Result<i64, StoreError> {
-        let written = self.write_import(&lock, records, settings).await;
+    /// Writes all of it, or nothing. Read after [`Store::lock_units`], it overwrites what is there.
+    pub async fn import(&self, lock: UnitsLock, all: &Documents<'_>) -> Result<i64, StoreError> {
+        let written = self.write_import(&lock, all).await;
         // The lock is gone or decided by now, and decided it is under no lease; after an error it
         // goes here.
         let _ = self.revoke(lock.lease).await;
-        written
+        let revision = written?;
+        for name in all.removed {
+            self.forget_texts(name, revision).await?;
+        }
+        Ok(revision)
     }
 
-    async fn write_import(
-        &self,
-        lock: &UnitsLock,
-        records: &[(UnitRecord, bool)],
-        settings: &[(MachineId, Settings)],
-    ) -> Result<i64, StoreError> {
-        let documents = self.documents(records, settings)?;
+    async fn write_import(&self, lock: &UnitsLock, all: &Documents<'_>) -> Result<i64, StoreError> {
+        let (texts, documents) = self.puts(all)?;
         let key = self.keys.import();
-        let ours = Compare::CreateRevision(key.clone(), lock.create_revision);
+        let ours = lock.ours(&self.keys);
         let lost = "the units (the import took too long)";
-        let bytes: usize = documents.iter().map(|(key, value)| key.len() + value.len()).sum();
-        if documents.len() < COMMIT_DOCUMENTS && bytes <= COMMIT_BYTES {
-            let puts =
-                documents.into_iter().map(|(key, value)| Change::Put { key, value, lease: None });
-            let changes: Vec<Change> = puts.chain([Change::Delete { key }]).collect();
+        let removed = all.removed.iter().map(|name| self.keys.unit(name));
+        let removed = removed.chain(all.removed_apps.iter().map(|name| self.keys.app(name)));
+        let removed: Vec<String> = removed.collect();
+        let ends = removed.len() + 1;
+        let fits = |puts: &Puts, more: &Puts| {
+            let all = || puts.iter().chain(more);
+            let bytes: usize = all().map(|(key, value)| key.len() + value.len()).sum();
+            all().count() + ends <= COMMIT_DOCUMENTS && bytes <= COMMIT_BYTES
+        };
+        if fits(&documents, &Puts::new()) {
+            let at_once = if fits(&texts, &documents) {
+                texts
+            } else {
+                // They go first, where nobody looks for them before a record names them.
+                self.put_all(&ours, texts, lost).await?;
+                Vec::new()
+            };
+            let puts = at_once.into_iter().chain(documents).map(|(key, value)| Change::Put {
+                key,
+                value,
+                lease: None,
+            });
+            let ends = removed.into_iter().chain([key]).map(|key| Change::Delete { key });
+            let changes: Vec<Change> = puts.chain(ends).collect();
             return self.apply(&[ours], &changes, lost).await;
         }
         self.clear_stage(&ours, lost).await?;
-        let mut batch = Batch::new(&ours);
-        for (key, value) in documents {
-            if batch.is_full(value.len()) {
-                self.apply(&batch.compares, &batch.changes, lost).await?;
-                batch = Batch::new(&ours);
-            }
-            batch.bytes += value.len();
-            batch.changes.push(Change::Put { key: self.keys.staged(&key), value, lease: None });
-        }
-        self.apply(&batch.compares, &batch.changes, lost).await?;
+        let staged = texts.into_iter().chain(documents);
+        let staged = staged.map(|(key, value)| (self.keys.staged(&key), value)).collect();
+        self.put_all(&ours, staged, lost).await?;
+        let decided = Lock { v: 1, decided: true, removed };
         let decided = Change::Put {
             key: key.clone(),
-            value: encode(&key, &Lock { v: 1, decided: true }, 64)?,
+            value: encode(&key, &decided, MAX_DOCUMENT_BYTES)?,
             lease: None,
         };
         self.apply(&[ours], &[decided], lost).await?;
         self.finish_import().await
+    }
+
+    /// Puts all of it while the import is `ours`, in as few writes as it takes.
+    pub(super) async fn put_all(
+        &self,
+        ours: &Compare,
+        puts: Puts,
+        lost: &str,
+    ) -> Result<(), StoreError> {
+        if puts.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::new(ours);
+        for (key, value) in puts {
+            if batch.is_full(value.len()) {
+                self.apply(&batch.compares, &batch.changes, lost).await?;
+                batch = Batch::new(ours);
+            }
+            batch.bytes += value.len();
+            batch.changes.push(Change::Put { key, value, lease: None });
+        }
+        self.apply(&batch.compares, &batch.changes, lost).await.map(drop)
     }
 
     /// Moves what is staged to where it belongs, if that is decided; any number of fleetds may do
@@ -156,13 +219,24 @@ impl Store {
             {
                 continue;
             }
-            if self.kv.range(self.keys.stage()).await?.kvs.is_empty() {
-                let outcome =
-                    self.kv.txn(&[decided], &[Change::Delete { key: self.keys.import() }]).await?;
-                revision = outcome.revision;
-                if outcome.applied {
-                    return Ok(revision);
-                }
+            if !self.kv.range(self.keys.stage()).await?.kvs.is_empty() {
+                continue;
+            }
+            // What is removed goes last, with the lock: as long as that is there, nobody can have
+            // submitted any of it again.
+            let (last, before) =
+                lock.value.removed.split_at(lock.value.removed.len().min(FINISH_DOCUMENTS));
+            for chunk in before.chunks(FINISH_DOCUMENTS) {
+                let gone: Vec<Change> =
+                    chunk.iter().map(|key| Change::Delete { key: key.clone() }).collect();
+                self.kv.txn(std::slice::from_ref(&decided), &gone).await?;
+            }
+            let gone = last.iter().cloned().chain([self.keys.import()]);
+            let gone: Vec<Change> = gone.map(|key| Change::Delete { key }).collect();
+            let outcome = self.kv.txn(&[decided], &gone).await?;
+            revision = outcome.revision;
+            if outcome.applied {
+                return Ok(revision);
             }
         }
     }
@@ -201,29 +275,31 @@ impl Store {
         Ok(())
     }
 
-    fn documents(
-        &self,
-        records: &[(UnitRecord, bool)],
-        settings: &[(MachineId, Settings)],
-    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let mut documents = Vec::new();
-        for (record, new_text) in records {
+    /// The texts to put, and the documents.
+    fn puts(&self, all: &Documents<'_>) -> Result<(Puts, Puts), StoreError> {
+        let (mut texts, mut documents) = (Puts::new(), Puts::new());
+        for (record, new_text) in all.records {
             let key = self.keys.unit(&record.name);
             let value = encode_record(&key, record)?;
             documents.push((key, value));
             if *new_text {
-                documents.push((
+                texts.push((
                     self.keys.text(&record.name, record.revision),
                     record.text.clone().into_bytes(),
                 ));
             }
         }
-        for (id, settings) in settings {
+        for (id, settings) in all.settings {
             let key = self.keys.settings(id);
             let value = encode(&key, settings, MAX_DOCUMENT_BYTES)?;
             documents.push((key, value));
         }
-        Ok(documents)
+        for app in all.apps {
+            let key = self.keys.app(&app.name);
+            let value = encode(&key, app, MAX_DOCUMENT_BYTES)?;
+            documents.push((key, value));
+        }
+        Ok((texts, documents))
     }
 }
 

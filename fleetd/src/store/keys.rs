@@ -24,12 +24,15 @@ pub enum Part {
     Assignments,
     /// What each machine observed.
     Reports,
+    /// The applications.
+    Apps,
 }
 
 /// A key, read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Key {
     Unit(UnitName),
+    App(AppName),
     Settings(MachineId),
     Machine(MachineId),
     Assignment(MachineId),
@@ -71,6 +74,10 @@ impl Keys {
         format!("{}units/{name}", self.root)
     }
 
+    pub(super) fn app(&self, name: &AppName) -> String {
+        format!("{}apps/{name}", self.root)
+    }
+
     pub(super) fn text(&self, name: &UnitName, revision: u64) -> String {
         // Zero-padded, so that a range lists them in order.
         format!("{}{revision:010}", self.texts_of(name))
@@ -92,6 +99,11 @@ impl Keys {
 
     pub(super) fn event(&self, id: &str) -> String {
         format!("{}{id}", self.events)
+    }
+
+    /// The prefix of all that comes with applications.
+    pub(super) fn blobs(&self) -> &str {
+        &self.blobs
     }
 
     /// Where what comes with an application's units is kept, by checksum.
@@ -173,6 +185,7 @@ impl Keys {
             Part::Machines => &["machines/", "settings/", "left/", "leader", "outlook"],
             Part::Assignments => &["assignments/"],
             Part::Reports => &["reports/"],
+            Part::Apps => &["apps/"],
         };
         folders.iter().map(|folder| format!("{}{folder}", self.root)).collect()
     }
@@ -195,6 +208,10 @@ impl Keys {
                         .map_or(String::new(), |problem| format!(": {problem}"));
                     Key::Misnamed("units", format!("{name:?} is no unit's name{problem}"))
                 }
+            }),
+            Some(("apps", name)) => Some(match AppName::parse(name) {
+                Ok(name) => Key::App(name),
+                Err(problem) => Key::Misnamed("apps", problem),
             }),
             Some(("settings", id)) => of("settings", id, Key::Settings),
             Some(("machines", id)) => of("machines", id, Key::Machine),

@@ -32,6 +32,13 @@ pub trait Kv: Send + Sync + 'static {
     /// No prefix may start with another. At most [`MAX_TXN_OPS`]. As linearisable as [`Kv::range`].
     async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError>;
 
+    /// As [`Kv::range`], without the values, which may be large: each is empty.
+    async fn keys(&self, prefix: &str) -> Result<Range, StoreError> {
+        let mut range = self.range(prefix).await?;
+        range.kvs.iter_mut().for_each(|kv| kv.value = Vec::new());
+        Ok(range)
+    }
+
     /// Several keys at one revision, in the order asked; absent ones are `None`. At most
     /// [`MAX_TXN_OPS`].
     async fn get_many(&self, keys: &[String]) -> Result<(Vec<Option<KeyValue>>, i64), StoreError>;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fleet_core::app::{AppName, Application};
 use fleet_core::model::{
     Availability, Fence, Keeper, KeeperState, Leader, Machine, Settings, Unit, UnitRecord,
 };
@@ -34,6 +35,9 @@ pub struct Mirror {
     changed: i64,
     /// Documents that cannot be read, with what is wrong. While there are any, nobody should plan.
     corrupt: BTreeMap<String, String>,
+    /// Documents of applications that cannot be read, with what is wrong. Nothing is planned by
+    /// them.
+    corrupt_apps: BTreeMap<AppName, String>,
     /// Documents that nobody reads, since their keys name no unit and no machine.
     misnamed: BTreeMap<String, String>,
 }
@@ -51,6 +55,7 @@ impl Mirror {
             fenced_commit: None,
             changed: range.revision,
             corrupt: BTreeMap::new(),
+            corrupt_apps: BTreeMap::new(),
             misnamed: BTreeMap::new(),
         };
         for kv in range.kvs {
@@ -117,6 +122,11 @@ impl Mirror {
         &self.corrupt
     }
 
+    /// What is wrong with an application's document, if it cannot be read.
+    pub fn corrupt_app(&self, name: &AppName) -> Option<&str> {
+        self.corrupt_apps.get(name).map(String::as_str)
+    }
+
     /// Documents that are passed over, since their keys name no unit and no machine, and why.
     pub fn misnamed(&self) -> &BTreeMap<String, String> {
         &self.misnamed
@@ -156,6 +166,14 @@ impl Mirror {
                 self.cluster.units_written.insert(name.clone(), kv.mod_revision);
                 self.cluster.records.insert(name, Arc::new(record));
             }),
+            Key::App(name) => {
+                self.forget_app(&name);
+                match parse::<Application>(&kv.value) {
+                    Ok(app) => drop(self.cluster.apps.insert(name, Arc::new(app))),
+                    Err(problem) => drop(self.corrupt_apps.insert(name, problem)),
+                }
+                return;
+            }
             Key::Settings(id) => parse(&kv.value).map(|settings: Settings| {
                 match settings.availability {
                     Availability::Active => self.cluster.snapshot.availability.remove(&id),
@@ -219,6 +237,7 @@ impl Mirror {
                 self.cluster.units_written.remove(&name);
                 self.cluster.records.remove(&name);
             }
+            Some(Key::App(name)) => self.forget_app(&name),
             Some(Key::Settings(id)) => {
                 self.cluster.asked = self.cluster.asked.max(revision);
                 self.settings.remove(&id);
@@ -253,6 +272,11 @@ impl Mirror {
             Some(Key::Misnamed(..)) => drop(self.misnamed.remove(key)),
             Some(Key::Rival(_)) | None => {}
         }
+    }
+
+    fn forget_app(&mut self, name: &AppName) {
+        self.cluster.apps.remove(name);
+        self.corrupt_apps.remove(name);
     }
 
     fn keeper(&mut self, id: MachineId) -> &mut KeeperState {

@@ -30,7 +30,7 @@ mod units;
 
 pub use commit::{Commit, CommitBatch};
 pub use events::StoredEvent;
-pub use import::UnitsLock;
+pub use import::{Documents, UnitsLock};
 pub use keys::Part;
 use keys::{Key, Keys};
 use kv::{Change, Compare, Kv, TimeLeft, WatchStream};

@@ -109,7 +109,17 @@ impl Store {
             .await?;
         // The texts go after the record: if this is cut short, stray texts are harmless, a record
         // without its text is not.
-        let mut texts = self.kv.range(&self.keys.texts_of(name)).await?.kvs;
+        self.forget_texts(name, revision).await?;
+        Ok(revision)
+    }
+
+    /// Removes the texts of a unit that was removed at this revision.
+    pub(super) async fn forget_texts(
+        &self,
+        name: &UnitName,
+        revision: i64,
+    ) -> Result<(), StoreError> {
+        let mut texts = self.kv.keys(&self.keys.texts_of(name)).await?.kvs;
         // Somebody may have submitted the unit again meanwhile: that text is the new record's.
         texts.retain(|kv| kv.mod_revision < revision);
         for chunk in texts.chunks(MAX_TXN_OPS) {
@@ -121,7 +131,7 @@ impl Store {
                 chunk.iter().map(|kv| Change::Delete { key: kv.key.clone() }).collect();
             self.kv.txn(&compares, &deletes).await?;
         }
-        Ok(revision)
+        Ok(())
     }
 
     /// Removes the record under a name that is none, whatever is in it; `None` if there is no such

@@ -18,8 +18,8 @@ use fleet_core::plan::plan;
 use fleet_core::transfer::{Export, ExportedUnit};
 use fleet_core::unit::file::ShortHash;
 use fleetd::api::{Api, router};
-use fleetd::store::Store;
 use fleetd::store::embedded::EmbeddedKv;
+use fleetd::store::{Documents, Store};
 
 /// The cluster.
 const UNITS: usize = 10_000;
@@ -149,7 +149,16 @@ async fn fill(path: &Path) -> Result<Store> {
     let import =
         fleet_core::transfer::import(mirror.cluster(), mirror.settings(), &export, false, 1)
             .map_err(anyhow::Error::msg)?;
-    store.import(lock, &import.records, &import.settings).await?;
+    store
+        .import(
+            lock,
+            &Documents {
+                records: &import.records,
+                settings: &import.settings,
+                ..Documents::default()
+            },
+        )
+        .await?;
     let mirror = store.read_all().await?;
     store.commit(term, &mirror, &plan(&mirror.cluster().snapshot)).await?;
     let mirror = store.read_all().await?;

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::server::Server;
 
 /// Drops the request after its first step, as hyper does when the connection goes.
-async fn dropped(request: Request, next: Next) -> Response {
+pub(crate) async fn dropped(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.expect("a body");
     let answer = next.run(Request::from_parts(parts, Body::from(body)));

@@ -1,12 +1,15 @@
 //! Imports are whole wherever their writer dies.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use fleet_core::app::{AppName, Application};
 use fleet_core::model::{DesiredState, FORMAT, Settings, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_tests::interposed::{Fate, Interposed, Request};
 use fleetd::store::kv::{Kv, StoreError};
+use fleetd::store::{Documents, UnitsLock};
 
 use crate::{Case, Store, cases};
 
@@ -15,10 +18,15 @@ pub(crate) const CASES: &[Case] = cases![
     what_fits_one_transaction_is_one_revision
     nobody_else_writes_units_while_an_import_has_the_lock
     an_import_whose_lock_ran_out_changes_nothing
+    a_hundred_changed_units_are_one_revision
+    what_goes_goes_with_what_comes_however_much_it_is
 ];
 
 /// More than fit one transaction: two documents each.
 const MANY: usize = 150;
+
+/// A unit that the import removes.
+const GOES: &str = "goes.service";
 
 /// A store whose transactions stop after some number, as if the process had died: the last one not
 /// done, or done and its answer lost.
@@ -63,12 +71,48 @@ fn typed(kv: &Arc<dyn Kv>, prefix: &str) -> fleetd::store::Store {
     fleetd::store::Store::new(kv.clone(), prefix)
 }
 
+/// The application that an import brings.
+fn app() -> Application {
+    Application {
+        v: FORMAT,
+        name: AppName::parse("shop").expect("a name"),
+        revision: 1,
+        units: BTreeSet::new(),
+        replicas: BTreeMap::new(),
+        files: BTreeMap::new(),
+        applied_ms: 1,
+        unknown: BTreeMap::new(),
+    }
+}
+
+/// Imports so many units, settings and an application, and removes others.
+async fn import(
+    store: &fleetd::store::Store,
+    lock: UnitsLock,
+    count: usize,
+    removed: &[UnitName],
+) -> Result<i64, StoreError> {
+    let (records, settings, app) = (records(count), settings(), app());
+    let all = Documents {
+        records: &records,
+        settings: &settings,
+        apps: std::slice::from_ref(&app),
+        removed,
+        ..Documents::default()
+    };
+    store.import(lock, &all).await
+}
+
 /// What a fleetd that comes after sees: how many units.
 async fn seen(store: &fleetd::store::Store) -> usize {
     let mirror = store.read_all().await.expect("a read");
     assert!(!mirror.importing() && mirror.corrupt().is_empty());
-    assert_eq!(mirror.settings().len(), usize::from(!mirror.cluster().records.is_empty()));
-    mirror.cluster().records.len()
+    let cluster = mirror.cluster();
+    let is_there = cluster.records.contains_key("u0000.service");
+    assert_eq!(mirror.settings().len(), usize::from(is_there));
+    assert_eq!(cluster.apps.len(), usize::from(is_there));
+    assert!(!(is_there && cluster.records.contains_key(GOES)), "it goes with what comes");
+    cluster.records.len() - usize::from(cluster.records.contains_key(GOES))
 }
 
 async fn an_import_is_whole_wherever_its_writer_dies(store: Store, p: String) {
@@ -76,10 +120,13 @@ async fn an_import_is_whole_wherever_its_writer_dies(store: Store, p: String) {
         let mut outcomes = Vec::new();
         for deaths in 1.. {
             let prefix = format!("{p}{done}{deaths}");
+            let goes = UnitRecord::new(UnitName::trusted(GOES), "[Service]\nExecStart=/bin/true\n");
+            typed(&store.kv, &prefix).put_unit(&goes, None, true).await.expect("a unit");
+            let gone = [goes.name];
             let dying: Arc<dyn Kv> = Arc::new(dying(store.kv.clone(), deaths, done));
             let importer = typed(&dying, &prefix);
             let imported = match importer.lock_units().await {
-                Ok(lock) => importer.import(lock, &records(MANY), &settings()).await,
+                Ok(lock) => import(&importer, lock, MANY, &gone).await,
                 Err(error) => Err(error),
             };
             let after = typed(&store.kv, &prefix);
@@ -97,7 +144,7 @@ async fn an_import_is_whole_wherever_its_writer_dies(store: Store, p: String) {
                 store.kv.revoke(lease).await.expect("the lease's end");
             }
             let lock = after.lock_units().await.expect("the lock");
-            after.import(lock, &records(MANY), &settings()).await.expect("a second import");
+            import(&after, lock, MANY, &gone).await.expect("a second import");
             assert_eq!(seen(&after).await, MANY);
             let names: Vec<(UnitName, u64)> =
                 records(MANY).into_iter().map(|(record, _)| (record.name, 1)).collect();
@@ -115,9 +162,9 @@ async fn what_fits_one_transaction_is_one_revision(store: Store, p: String) {
     let typed = typed(&store.kv, &p);
     let lock = typed.lock_units().await.expect("the lock");
     let before = crate::now(&store).await;
-    let revision = typed.import(lock, &records(20), &settings()).await.expect("an import");
+    let revision = import(&typed, lock, 20, &[]).await.expect("an import");
     let kvs = store.kv.range(&format!("/{}", p.trim_matches('/'))).await.expect("a range").kvs;
-    assert_eq!(kvs.len(), 20 + 20 + 1, "records, texts and settings, and no lock");
+    assert_eq!(kvs.len(), 20 + 20 + 2, "records, texts, settings, the application, and no lock");
     assert!(revision > before && kvs.iter().all(|kv| kv.mod_revision == revision));
 }
 
@@ -154,8 +201,45 @@ async fn an_import_whose_lock_ran_out_changes_nothing(store: Store, p: String) {
             .and_then(|lock| lock.lease)
             .expect("the lock's lease");
         store.kv.revoke(lease).await.expect("the lease's end");
-        let late = typed.import(lock, &records(count), &settings()).await;
+        let late = import(&typed, lock, count, &[]).await;
         assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
         assert_eq!(seen(&typed).await, 0);
+    }
+}
+
+async fn a_hundred_changed_units_are_one_revision(store: Store, p: String) {
+    let typed = typed(&store.kv, &p);
+    let lock = typed.lock_units().await.expect("the lock");
+    let revision = import(&typed, lock, 100, &[]).await.expect("an import");
+    let units = format!("/{}/units/", p.trim_matches('/'));
+    let kvs = store.kv.range(&units).await.expect("a range").kvs;
+    assert_eq!(kvs.len(), 100);
+    assert!(kvs.iter().all(|kv| kv.mod_revision == revision));
+}
+
+async fn what_goes_goes_with_what_comes_however_much_it_is(store: Store, p: String) {
+    for (there, goes) in [(20, 10), (MANY, 140)] {
+        let typed = typed(&store.kv, &format!("{p}{there}"));
+        let lock = typed.lock_units().await.expect("the lock");
+        import(&typed, lock, there, &[]).await.expect("an import");
+        let all = records(there);
+        let gone: Vec<UnitName> =
+            all[there - goes..].iter().map(|(record, _)| record.name.clone()).collect();
+        let lock = typed.lock_units().await.expect("the lock");
+        let documents = Documents {
+            records: &all[..1],
+            removed: &gone,
+            removed_apps: &[app().name],
+            ..Documents::default()
+        };
+        typed.import(lock, &documents).await.expect("a removal");
+        let mirror = typed.read_all().await.expect("a read");
+        assert_eq!(mirror.cluster().records.len(), there - goes);
+        assert!(mirror.cluster().apps.is_empty());
+        let texts: Vec<(UnitName, u64)> =
+            all.into_iter().map(|(record, _)| (record.name, 1)).collect();
+        let found = typed.texts(&texts).await.expect("texts");
+        assert_eq!(found.iter().flatten().count(), there - goes, "their texts are gone, too");
+        assert!(typed.app(&app().name).await.expect("a read").is_none());
     }
 }

@@ -15,12 +15,11 @@ use crate::wire::{InstanceOn, UnitPlan, Unplaced};
 /// The instances of each unit with their machines.
 type Placed<'a> = BTreeMap<UnitName, BTreeMap<InstanceOn, &'a Placement>>;
 
-/// Fills in which instances start, stop and restart, and what fits nowhere, at the time of the
-/// snapshot.
-pub fn forecast(snapshot: &Snapshot, applying: &mut Applying) {
+/// Fills in which instances start, stop and restart, and what fits nowhere.
+pub fn forecast(snapshot: &Snapshot, now_ms: u64, applying: &mut Applying) {
     let units: BTreeSet<UnitName> =
         applying.plan.units.iter().map(|unit| UnitName::trusted(unit.name.as_str())).collect();
-    let after = changed(snapshot, applying);
+    let after = changed(snapshot, now_ms, applying);
     let planned = plan(&after);
     let mut documents: BTreeMap<&MachineId, &Assignment> =
         snapshot.assignments.iter().map(|(id, document)| (id, &**document)).collect();
@@ -52,8 +51,8 @@ pub fn forecast(snapshot: &Snapshot, applying: &mut Applying) {
 }
 
 /// The snapshot as it is once the records are written.
-fn changed(snapshot: &Snapshot, applying: &Applying) -> Snapshot {
-    let mut after = snapshot.clone();
+fn changed(snapshot: &Snapshot, now_ms: u64, applying: &Applying) -> Snapshot {
+    let mut after = Snapshot { now_ms, ..snapshot.clone() };
     for (record, _) in &applying.records {
         after.units.insert(record.name.clone(), Arc::new(Unit::from_record(record)));
     }

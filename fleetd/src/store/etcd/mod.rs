@@ -113,6 +113,16 @@ impl Kv for EtcdKv {
         Ok(Range { kvs: response.take_kvs().into_iter().map(key_value).collect(), revision })
     }
 
+    async fn keys(&self, prefix: &str) -> Result<Range, StoreError> {
+        let request = |to: Connection| async move {
+            let options = GetOptions::new().with_prefix().with_keys_only();
+            kv(&to.client).get(prefix, Some(options)).await
+        };
+        let mut response = self.endpoints.call(Repeat::Always, request).await?;
+        let revision = self.revision(response.header())?;
+        Ok(Range { kvs: response.take_kvs().into_iter().map(key_value).collect(), revision })
+    }
+
     async fn ranges(&self, prefixes: &[String]) -> Result<Range, StoreError> {
         check_count("prefixes", prefixes.len())?;
         let gets: Vec<TxnOp> = match prefixes {

@@ -1,0 +1,303 @@
+//! Applications: planned, applied whole or not at all, destroyed.
+
+use std::time::Duration;
+
+use axum::middleware::from_fn;
+use fleet_core::app::{AppName, Checksum};
+use fleet_core::model::DesiredState;
+use fleet_core::name::UnitName;
+use fleet_core::wire::{App, AppPage, AppPlan, AppRemoved};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use crate::imports::dropped;
+use crate::server::{MACHINE, Server};
+
+const WEB: &str = "[Service]\nExecStart=/bin/cat /run/fleet/files/%N/app.conf\n\
+    [X-Fleet]\nReplicas=2\n";
+
+/// A folder: its units and files.
+#[derive(Clone)]
+struct Folder {
+    units: Vec<(String, String)>,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Folder {
+    fn shop() -> Folder {
+        Folder {
+            units: vec![
+                ("web@.service".to_string(), WEB.to_string()),
+                ("db.service".to_string(), "[Service]\nExecStart=/bin/sleep 1d\n".to_string()),
+            ],
+            files: vec![
+                ("app.conf".to_string(), b"a".to_vec()),
+                ("b.bin".to_string(), vec![0, 255]),
+            ],
+        }
+    }
+
+    fn body(&self) -> Value {
+        let entry = |content: &[u8]| json!({"sum": Checksum::of(content), "size": content.len()});
+        json!({
+            "units": self.units.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+            "files": self.files.iter().map(|(path, content)| (path.clone(), entry(content)))
+                .collect::<serde_json::Map<String, Value>>(),
+        })
+    }
+}
+
+async fn ask(server: &Server, method: Method, path: &str, body: Option<&Value>) -> Response {
+    let url = format!("{}/fleet/v1{path}", server.origin);
+    let mut request = fleet_tests::http().build().unwrap().request(method, url);
+    if let Some(body) = body {
+        request = request.json(body);
+    }
+    request.send().await.expect("an answer")
+}
+
+async fn send_files(server: &Server, folder: &Folder) {
+    for (_, content) in &folder.files {
+        let sum = Checksum::of(content);
+        let url = format!("{}/fleet/v1/apps/shop/blobs/{sum}", server.origin);
+        let request = fleet_tests::http().build().unwrap().put(url);
+        let request =
+            request.header("content-type", "application/octet-stream").body(content.clone());
+        assert_eq!(request.send().await.unwrap().status(), 204);
+    }
+}
+
+async fn applied(server: &Server, folder: &Folder, query: &str) -> Result<AppPlan, String> {
+    let answer =
+        ask(server, Method::POST, &format!("/apps/shop{query}"), Some(&folder.body())).await;
+    let status = answer.status().as_u16();
+    match status {
+        200 => Ok(answer.json().await.unwrap()),
+        _ => {
+            let body: Value = answer.json().await.unwrap();
+            Err(format!("{status} {}", body["error"]["message"].as_str().unwrap()))
+        }
+    }
+}
+
+fn said(plan: &AppPlan) -> Vec<String> {
+    let units = plan.units.iter().map(|unit| {
+        let place = |on: &fleet_core::wire::InstanceOn| on.instance.to_string();
+        let starts: Vec<String> = unit.starts.iter().map(place).collect();
+        let stops: Vec<String> = unit.stops.iter().map(place).collect();
+        format!(
+            "{} {} +[{}] -[{}] {} restart, {} down",
+            unit.kind,
+            unit.name,
+            starts.join(" "),
+            stops.join(" "),
+            unit.restarts,
+            unit.down_at_most
+        )
+    });
+    let files = plan.files.iter().map(|file| format!("{} {}", file.kind, file.path));
+    units.chain(files).collect()
+}
+
+#[tokio::test]
+async fn a_folder_is_planned_applied_shown_and_destroyed() {
+    let (server, mut folder) = (Server::start().await, Folder::shop());
+    let planned = applied(&server, &folder, "?dryRun=true").await.unwrap();
+    assert_eq!(
+        said(&planned),
+        [
+            "create db.service +[db.service] -[] 0 restart, 0 down",
+            "create web@.service +[web@1.service web@2.service] -[] 0 restart, 0 down",
+            "create app.conf",
+            "create b.bin",
+        ]
+    );
+    assert_eq!((planned.applied, planned.changes, planned.revision), (false, true, 0));
+    assert_eq!(planned.missing.len(), 2);
+    assert!(server.store.read_all().await.unwrap().cluster().records.is_empty());
+    let unsent = applied(&server, &folder, "").await.unwrap_err();
+    assert!(
+        unsent.starts_with("409 the contents of app.conf, b.bin have not been sent"),
+        "{unsent}"
+    );
+    send_files(&server, &folder).await;
+    assert!(applied(&server, &folder, "?dryRun=true").await.unwrap().missing.is_empty());
+    let done = applied(&server, &folder, "?ifRevision=0").await.unwrap();
+    assert_eq!((done.applied, done.revision), (true, 1));
+    server.plan().await;
+
+    // The same again changes nothing.
+    let before = server.store.read_all().await.unwrap().cluster().asked;
+    let again = applied(&server, &folder, "").await.unwrap();
+    assert_eq!((again.changes, again.revision), (false, 1));
+    assert_eq!(server.store.read_all().await.unwrap().cluster().asked, before);
+
+    let apps: AppPage = ask(&server, Method::GET, "/apps", None).await.json().await.unwrap();
+    assert_eq!((apps.apps.len(), apps.apps[0].wanted, apps.apps[0].running), (1, 3, 0));
+    server.report(&["db.service"]).await;
+    let app: App = ask(&server, Method::GET, "/apps/shop", None).await.json().await.unwrap();
+    assert_eq!((app.revision, app.units.len(), app.files.len()), (1, 2, 2));
+    let file = ask(&server, Method::GET, "/apps/shop/files/b.bin", None).await;
+    assert_eq!(file.headers()["content-type"], "application/octet-stream");
+    assert_eq!(file.bytes().await.unwrap(), vec![0, 255]);
+    for path in ["/apps/none", "/apps/shop/files/none", "/apps/none/files/x"] {
+        assert_eq!(ask(&server, Method::GET, path, None).await.status(), 404, "{path}");
+    }
+
+    // A changed file restarts who uses it.
+    folder.files[0].1 = b"b".to_vec();
+    send_files(&server, &folder).await;
+    let changed = applied(&server, &folder, "").await.unwrap();
+    assert_eq!(
+        said(&changed),
+        [
+            "keep db.service +[] -[] 0 restart, 0 down",
+            "change web@.service +[] -[] 2 restart, 2 down",
+            "change app.conf",
+        ]
+    );
+    let stale = applied(&server, &folder, "?ifRevision=1").await.unwrap_err();
+    assert_eq!(
+        stale,
+        "409 somebody applied shop in between: it is at revision 2, and this was planned on \
+            revision 1; plan again"
+    );
+
+    // What the folder no longer has goes when it is pruned.
+    folder.units.truncate(1);
+    let kept = applied(&server, &folder, "").await.unwrap();
+    assert_eq!((kept.changes, kept.units[0].kind.as_str()), (false, "stray"));
+    let pruned = applied(&server, &folder, "?prune=true").await.unwrap();
+    assert_eq!(said(&pruned)[0], "remove db.service +[] -[db.service] 0 restart, 0 down");
+    assert!(server.store.unit(&UnitName::trusted("db.service")).await.unwrap().0.is_none());
+
+    let gone: AppRemoved =
+        ask(&server, Method::DELETE, "/apps/shop", None).await.json().await.unwrap();
+    assert_eq!(gone.units, [UnitName::trusted("web@.service")]);
+    assert_eq!(ask(&server, Method::GET, "/apps/shop", None).await.status(), 404);
+    assert_eq!(ask(&server, Method::DELETE, "/apps/shop", None).await.status(), 404);
+    // Nobody waits for the blobs to go, but they go.
+    let shop = AppName::parse("shop").unwrap();
+    let swept = async {
+        while !server.store.blob_sums(&shop).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), swept).await.expect("the files go");
+}
+
+#[tokio::test]
+async fn everything_that_is_wrong_is_said_and_nothing_is_written() {
+    let (server, mut folder) = (Server::start().await, Folder::shop());
+    folder.files.clear();
+    folder.units.push(("x.foo".to_string(), "[Service]\n".to_string()));
+    for query in ["?dryRun=true", ""] {
+        assert_eq!(
+            applied(&server, &folder, query).await.unwrap_err(),
+            "400 x.foo: invalid unit type: \"foo\"\n\
+                web@.service: line 2: ExecStart=/run/fleet/files/%N/app.conf: there is no app.conf \
+                in the folder"
+        );
+    }
+    let cluster = server.store.read_all().await.unwrap();
+    assert!(cluster.cluster().records.is_empty() && cluster.cluster().apps.is_empty());
+    let lock = server.store.lock_units().await.expect("nobody left the lock behind");
+    server.store.unlock_units(lock).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_is_kept_only_as_what_its_checksum_says() {
+    let server = Server::start().await;
+    let put = async |path: String, kind: &str, content: Vec<u8>| {
+        let url = format!("{}/fleet/v1/apps/{path}", server.origin);
+        let request = fleet_tests::http().build().unwrap().put(url);
+        request.header("content-type", kind).body(content).send().await.unwrap().status().as_u16()
+    };
+    let (bytes, commas) = ("application/octet-stream", vec![b','; 1024 * 1024]);
+    let sum = |content: &[u8]| Checksum::of(content).to_string();
+    for (path, kind, content, expected) in [
+        (format!("shop/blobs/{}", sum(b"a")), bytes, b"a".to_vec(), 204),
+        (format!("shop/blobs/{}", sum(b"a")), bytes, b"b".to_vec(), 400),
+        (format!("shop/blobs/{}", sum(b"a")), "application/json", b"a".to_vec(), 415),
+        ("shop/blobs/x".to_string(), bytes, b"a".to_vec(), 400),
+        (format!("Shop/blobs/{}", sum(b"a")), bytes, b"a".to_vec(), 400),
+        (format!("shop/blobs/{}", sum(&commas)), bytes, commas.clone(), 204),
+        (format!("shop/blobs/{}", sum(&commas)), bytes, [commas, vec![b',']].concat(), 413),
+    ] {
+        assert_eq!(put(path.clone(), kind, content).await, expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_who_apply_at_once_one_wins_and_the_other_hears_of_it() {
+    let (server, folder) = (Server::start().await, Folder::shop());
+    send_files(&server, &folder).await;
+    let mut other = folder.clone();
+    other.units.iter_mut().for_each(|(_, text)| text.push_str("# other\n"));
+    let both = async |query: &str| {
+        let (one, two) =
+            tokio::join!(applied(&server, &folder, query), applied(&server, &other, query));
+        [one, two]
+    };
+    let first = both("?ifRevision=0").await;
+    let lost: Vec<&String> = first.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    assert!(
+        lost.len() == 1 && lost[0].starts_with("409 somebody applied shop in between"),
+        "{first:?}"
+    );
+    // Without a revision the second follows the first, and nothing of the two is mixed.
+    for _ in 0..5 {
+        for answer in both("").await {
+            answer.expect("it waits for its turn");
+        }
+        let mirror = server.store.read_all().await.unwrap();
+        let records = mirror.cluster().records.values();
+        let others = records.filter(|record| record.text.contains("# other")).count();
+        assert!(others == 0 || others == 2, "{others} units of the other folder");
+    }
+}
+
+#[tokio::test]
+async fn an_apply_goes_on_when_its_client_has_gone() {
+    let server = Server::start_with(|router| router.layer(from_fn(dropped))).await;
+    let mut folder = Folder::shop();
+    folder.files.clear();
+    folder.units.remove(0);
+    let answer = ask(&server, Method::POST, "/apps/shop", Some(&folder.body())).await;
+    assert_eq!(answer.status(), 504);
+    let name = UnitName::trusted("db.service");
+    let written = async {
+        while server.store.unit(&name).await.unwrap().0.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), written).await.expect("it is applied");
+    let unlocked = async {
+        loop {
+            if let Ok(lock) = server.store.lock_units().await {
+                return server.store.unlock_units(lock).await.unwrap();
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), unlocked).await.expect("the lock is gone");
+}
+
+#[tokio::test]
+async fn what_fits_nowhere_is_said_before() {
+    let server = Server::start().await;
+    let text = "[Service]\nExecStart=/bin/sleep 1d\n[X-Fleet]\nMachineMetadata=disk=ssd\n";
+    let folder = Folder { units: vec![("a.service".to_string(), text.to_string())], files: vec![] };
+    let planned = applied(&server, &folder, "?dryRun=true").await.unwrap();
+    let unplaced = &planned.units[0].unplaced[0];
+    assert_eq!(unplaced.instances, [UnitName::trusted("a.service")]);
+    assert_eq!(unplaced.reasons, ["1 × lacks the metadata disk=ssd"]);
+    let fits = Folder {
+        units: vec![("a.service".to_string(), text.replace("disk=ssd", "node=a"))],
+        files: vec![],
+    };
+    let planned = applied(&server, &fits, "?dryRun=true").await.unwrap();
+    assert_eq!(planned.units[0].starts[0].machine.as_str(), MACHINE);
+    applied(&server, &fits, "").await.unwrap();
+    let record = server.store.unit(&UnitName::trusted("a.service")).await.unwrap().0.unwrap();
+    assert_eq!(record.value.desired, DesiredState::Launched);
+}
