@@ -159,7 +159,8 @@ async fn targets(
 fn changed(unit: &UnitPlan, records: &BTreeMap<&str, &Unit>, quiet: bool) -> Option<Target> {
     let record = records.get(unit.name.as_str())?;
     let name = UnitName::trusted(unit.name.as_str());
-    let is_still = unit.restarts == 0
+    let is_still = unit.kind == "change"
+        && unit.restarts == 0
         && unit.starts.is_empty()
         && unit.stops.is_empty()
         && unit.unplaced.is_empty();
@@ -175,14 +176,14 @@ fn changed(unit: &UnitPlan, records: &BTreeMap<&str, &Unit>, quiet: bool) -> Opt
     let started: BTreeSet<String> = unit.starts.iter().map(|on| on.instance.to_string()).collect();
     // Those with records of their own do not follow the template.
     let follows = |instance: &String| !records.contains_key(instance.as_str());
-    let all: BTreeSet<String> = match record.replicas {
-        Some(count) if stays_up => {
+    let told: BTreeSet<String> = match record.replicas {
+        _ if unit.kind == "change" && !stays_up => started.clone(),
+        Some(count) => {
             (1..=count).map(|number| name.replica(number).to_string()).filter(follows).collect()
         }
-        None if stays_up => BTreeSet::from([unit.name.clone()]),
-        _ => started.clone(),
+        None => BTreeSet::from([unit.name.clone()]),
     };
-    let mut target = Target::telling(&unit.name, goal, all);
+    let mut target = Target::telling(&unit.name, goal, told);
     let left = unit.stops.iter().map(|on| on.instance.to_string());
     target.leaving.extend(left.filter(|name| !started.contains(name)));
     target.leaving.retain(|name| !target.arriving.contains(name));

@@ -365,6 +365,87 @@ fn hide_age(said: &str) -> String {
 }
 
 #[test]
+fn a_unit_of_the_applications_name_goes_first_and_names_need_no_ending() {
+    let session = shop();
+    session.file("shop/shop.service", "[Service]\nExecStart=/bin/shop\n");
+    session.run("apply --yes shop");
+    let said = session.run("status shop");
+    assert!(said.contains("● shop.service") && !said.contains("revision 1"), "{said}");
+    let said = session.run("status --app shop");
+    assert!(said.contains("shop: revision 1, ") && said.contains("db.service"), "{said}");
+    for (name, text) in [("app", "[Network]"), ("data", "[Volume]"), ("web@", "[Container]")] {
+        let said = session.run(&format!("cat {name}"));
+        assert!(said.contains(&format!("out| {text}\n")), "{said}");
+    }
+    let said = session.run("scale web@=3");
+    assert!(said.contains("Unit web@.container scaled from 2 to 3"), "{said}");
+}
+
+#[test]
+fn files_that_are_no_text_and_modes_are_compared_as_a_whole() {
+    let session = shop();
+    session.file("shop/logo.png", b"\x89PNG\0").file("shop/run.sh", "#!/bin/sh\n");
+    session.file("shop/old.conf", "");
+    session.run("apply --yes shop");
+    session.file("shop/logo.png", b"\x89PNG\0\0").file("shop/new.conf", "");
+    std::fs::remove_file(session.path().join("shop/old.conf")).expect("it is there");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(session.path().join("shop/run.sh"), mode).expect("a mode");
+    // The cluster's end in a newline at least.
+    session.file("shop/db.service", "[Service]\nExecStart=/bin/db");
+    expect![[r#"
+        $ fleetctl diff shop
+        out| logo.png differs: 5 bytes in the cluster, 6 here
+        out| Only here: new.conf
+        out| Only in the cluster: old.conf
+        out| run.sh differs: executable here, not in the cluster
+        rc=1
+
+        $ fleetctl diff shop --json
+        out| [
+        out|   {
+        out|     "path": "logo.png",
+        out|     "kind": "change",
+        out|     "diff": "5 bytes in the cluster, 6 here"
+        out|   },
+        out|   {
+        out|     "path": "new.conf",
+        out|     "kind": "create"
+        out|   },
+        out|   {
+        out|     "path": "old.conf",
+        out|     "kind": "remove"
+        out|   },
+        out|   {
+        out|     "path": "run.sh",
+        out|     "kind": "change",
+        out|     "diff": "executable here, not in the cluster"
+        out|   }
+        out| ]
+        rc=1
+    "#]]
+    .assert_eq(&session.transcript("diff shop\ndiff shop --json"));
+}
+
+#[test]
+fn a_plan_has_colours_where_they_are_asked_for() {
+    let session = shop();
+    session.run("apply --yes shop");
+    session.file("shop/db.service", "[Service]\nExecStart=/bin/other\n");
+    session.file("shop/new.service", "[Service]\nExecStart=/bin/new\n");
+    let said = session.run("plan --color=always shop");
+    for coloured in [
+        "\u{1b}[33m~ db.service\u{1b}[0m",
+        "\u{1b}[31m    -ExecStart=/bin/db\u{1b}[0m",
+        "\u{1b}[32m    +ExecStart=/bin/other\u{1b}[0m",
+        "\u{1b}[32m+ new.service\u{1b}[0m",
+    ] {
+        assert!(said.contains(coloured), "{said:?}");
+    }
+    assert!(!session.run("plan shop").contains('\u{1b}'));
+}
+
+#[test]
 fn revisions_of_a_unit_are_compared() {
     let session = Session::of_three();
     session.file("web@.service", WEB);
