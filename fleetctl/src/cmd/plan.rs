@@ -70,23 +70,22 @@ pub(super) async fn ask(
     Ok(plan)
 }
 
-/// A plan or an apply that was refused.
+/// A plan or an apply that was refused; each of several problems has a line.
 pub(super) fn refused(what: &str, error: ClientError, local: &LocalApp) -> Error {
-    let code = match &error {
-        ClientError::Api { code, .. } => *code,
-        _ => 0,
-    };
-    let mut made = Error::request(what, error);
-    match code {
-        400 | 413 | 422 => {
-            made.kind = Kind::Usage;
-            made
+    match &error {
+        ClientError::Api { code: 400 | 413 | 422, message } => {
+            let problems: Vec<&str> = message.lines().collect();
+            let text = match problems.as_slice() {
+                [_, _, ..] => format!("{what}:\n  {}", problems.join("\n  ")),
+                _ => format!("{what}: {message}"),
+            };
+            Error::worded(Kind::Usage, text)
         }
-        409 => made.hint(format!("`fleetctl plan {}` shows what would be done now", local.words)),
-        404 => {
-            made.hint("fleetd there may be older: `fleetctl version --json` shows both versions")
-        }
-        _ => made,
+        ClientError::Api { code: 409, .. } => Error::request(what, error)
+            .hint(format!("`fleetctl plan {}` shows what would be done now", local.words)),
+        ClientError::Api { code: 404, .. } => Error::request(what, error)
+            .hint("fleetd may be older: `fleetctl version --json` shows both versions"),
+        _ => Error::request(what, error),
     }
 }
 

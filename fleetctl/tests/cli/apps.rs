@@ -780,7 +780,10 @@ fn a_plan_that_was_overtaken_and_one_that_is_refused_change_nothing() {
     session.fake.cluster().overtaken = false;
     let problem = "web@.container: line 3: Network=app.network: there is no app.network";
     session.fake.cluster().apply_refused = Some((400, problem.to_string()));
-    let refused = session.transcript("plan shop\napply -y shop");
+    let mut refused = session.transcript("plan shop\napply -y shop");
+    let problems = format!("{problem}\ndb.service: line 2: nonsense");
+    session.fake.cluster().apply_refused = Some((400, problems));
+    refused.push_str(&session.run("plan shop"));
     session.fake.cluster().apply_refused =
         Some((503, "fleet server unable to communicate with etcd".to_string()));
     let away = session.run("plan shop");
@@ -811,6 +814,11 @@ fn a_plan_that_was_overtaken_and_one_that_is_refused_change_nothing() {
 
         $ fleetctl apply -y shop
         err| Error planning shop: web@.container: line 3: Network=app.network: there is no app.network
+        rc=2
+        $ fleetctl plan shop
+        err| Error planning shop:
+        err|   web@.container: line 3: Network=app.network: there is no app.network
+        err|   db.service: line 2: nonsense
         rc=2
 
         $ fleetctl plan shop
