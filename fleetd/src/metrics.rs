@@ -146,6 +146,7 @@ impl Metrics {
             ("{kind=\"start\"}", systemd.start),
             ("{kind=\"stop\"}", systemd.stop),
             ("{kind=\"restart\"}", systemd.restart),
+            ("{kind=\"reload_unit\"}", systemd.reload_unit),
             ("{kind=\"reset-failed\"}", systemd.reset_failed),
             ("{kind=\"enable\"}", systemd.enable),
             ("{kind=\"disable\"}", systemd.disable),

@@ -18,6 +18,8 @@ pub struct Counters {
     pub stop: u64,
     /// `RestartUnit` calls.
     pub restart: u64,
+    /// `ReloadUnit` calls.
+    pub reload_unit: u64,
     /// `ResetFailedUnit` calls.
     pub reset_failed: u64,
     /// `EnableUnitFiles` calls.
@@ -48,6 +50,7 @@ impl Counters {
             + self.start
             + self.stop
             + self.restart
+            + self.reload_unit
             + self.reset_failed
             + self.enable
             + self.disable

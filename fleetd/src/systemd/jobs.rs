@@ -48,8 +48,9 @@ struct State {
     early: BTreeMap<u32, String>,
     /// The units that have jobs of ours, and how many were asked for since their last quiet time.
     asked: BTreeMap<UnitName, Asked>,
-    /// The starts that ended otherwise than done, with systemd's word for it, until somebody asks.
-    failed: BTreeMap<UnitName, String>,
+    /// The starts and reloads that ended otherwise than done, with systemd's word for it, until
+    /// somebody asks.
+    failed: BTreeMap<UnitName, (Job, String)>,
     queueing: usize,
     ended: u64,
 }
@@ -58,15 +59,15 @@ struct State {
 struct Asked {
     all: u64,
     open: usize,
-    /// Whether the last one is a stop.
-    stops: bool,
+    /// Whether the last one is a start or restart.
+    starts: bool,
 }
 
 impl State {
     fn ask(&mut self, name: &UnitName, job: Job) -> u64 {
         self.failed.remove(name);
         let asked = self.asked.entry(name.clone()).or_default();
-        *asked = Asked { all: asked.all + 1, open: asked.open + 1, stops: job == Job::Stop };
+        *asked = Asked { all: asked.all + 1, open: asked.open + 1, starts: job.starts() };
         asked.all
     }
 
@@ -79,7 +80,7 @@ impl State {
             self.asked.remove(&slot.name);
         }
         if last && slot.job != Job::Stop && result != DONE {
-            self.failed.insert(slot.name, result.to_string());
+            self.failed.insert(slot.name, (slot.job, result.to_string()));
         }
     }
 }
@@ -95,14 +96,14 @@ impl Jobs {
         })
     }
 
-    /// Waits for a free slot. Starts cannot take them all, so that stops still pass when every
-    /// start hangs, and can end those.
+    /// Waits for a free slot. Starts and reloads cannot take them all, so that stops still pass
+    /// when every start hangs, and can end those.
     pub(super) async fn take(self: &Arc<Jobs>, name: &UnitName, job: Job) -> Ticket {
         let permit = async |slots: &Arc<Semaphore>| {
             Arc::clone(slots).acquire_owned().await.expect("never closed")
         };
         let start = match job {
-            Job::Start | Job::Restart => Some(permit(&self.starts).await),
+            Job::Start | Job::Restart | Job::Reload => Some(permit(&self.starts).await),
             Job::Stop => None,
         };
         let any = permit(&self.all).await;
@@ -151,12 +152,26 @@ impl Jobs {
     /// otherwise than done and nobody has asked yet.
     pub(super) fn open_starts(&self) -> BTreeSet<UnitName> {
         let state = self.state();
-        let starts = state.asked.iter().filter(|(_, asked)| !asked.stops).map(|(name, _)| name);
-        starts.chain(state.failed.keys()).cloned().collect()
+        let starts = state.asked.iter().filter(|(_, asked)| asked.starts).map(|(name, _)| name);
+        let failed = state.failed.iter().filter(|(_, (job, _))| job.starts()).map(|(name, _)| name);
+        starts.chain(failed).cloned().collect()
     }
 
-    pub(super) fn take_failed(&self) -> BTreeMap<UnitName, String> {
-        std::mem::take(&mut self.state().failed)
+    pub(super) fn take_failed_starts(&self) -> BTreeMap<UnitName, String> {
+        self.take_failed(Job::starts)
+    }
+
+    pub(super) fn take_failed_reloads(&self) -> BTreeMap<UnitName, String> {
+        self.take_failed(|job| job == Job::Reload)
+    }
+
+    fn take_failed(&self, of: fn(Job) -> bool) -> BTreeMap<UnitName, String> {
+        let mut state = self.state();
+        let (taken, left) =
+            std::mem::take(&mut state.failed).into_iter().partition(|(_, (job, _))| of(*job));
+        state.failed = left;
+        let taken: BTreeMap<UnitName, (Job, String)> = taken;
+        taken.into_iter().map(|(name, (_, word))| (name, word)).collect()
     }
 
     /// All job ends seen so far, also those of other clients.
@@ -244,7 +259,7 @@ mod tests {
     async fn a_start_that_did_not_end_well_is_told_once_and_one_that_another_took_the_place_of_is_not()
      {
         let jobs = jobs();
-        let told = || jobs.take_failed().into_values().collect::<Vec<String>>();
+        let told = || jobs.take_failed_starts().into_values().collect::<Vec<String>>();
         jobs.take(&unit(), Job::Start).await.queued(1);
         assert_eq!(jobs.open_starts().len(), 1);
         jobs.ended(1, "dependency");
@@ -270,6 +285,17 @@ mod tests {
         jobs.ended(6, "failed");
         start.queued(6);
         assert_eq!(told(), ["failed"]);
+    }
+
+    #[tokio::test]
+    async fn a_failed_reload_is_no_failed_start_and_is_told_once() {
+        let jobs = jobs();
+        jobs.take(&unit(), Job::Reload).await.queued(1);
+        assert_eq!(jobs.open_starts().len(), 0);
+        jobs.ended(1, "failed");
+        assert_eq!((jobs.take_failed_starts().len(), jobs.open_starts().len()), (0, 0));
+        let told: Vec<String> = jobs.take_failed_reloads().into_values().collect();
+        assert_eq!((told, jobs.take_failed_reloads().len()), (vec!["failed".to_string()], 0));
     }
 
     #[tokio::test]

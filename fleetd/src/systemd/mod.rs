@@ -66,7 +66,7 @@ pub trait Systemd: Send + Sync + 'static {
     /// Waits first while [`MAX_JOBS`] jobs, or for a start [`MAX_STARTS`] starts, are in flight.
     /// Right after it returns the unit may still be `inactive` with a job. A oneshot that is
     /// stopped while it runs ends `failed` with result `signal`. `Ok` for the stop of a unit that
-    /// is not loaded. An end says nothing of success: list the unit, and see
+    /// is not loaded. The reload of a unit that has none is refused. An end says nothing of success: list the unit, and see
     /// [`Systemd::take_failed_starts`].
     async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError>;
 
@@ -123,6 +123,9 @@ pub trait Systemd: Send + Sync + 'static {
     /// Ask before a listing: then what that shows is how they were left.
     fn take_failed_starts(&self) -> BTreeMap<UnitName, String>;
 
+    /// The same of reloads.
+    fn take_failed_reloads(&self) -> BTreeMap<UnitName, String>;
+
     /// The units whose last job queued here is a start or restart that has not been heard to end,
     /// or is still to be taken from [`Systemd::take_failed_starts`]: a listing may show them at
     /// rest already. No bus call.
@@ -177,6 +180,8 @@ pub enum Job {
     Stop,
     /// `RestartUnit`, mode `replace`.
     Restart,
+    /// `ReloadUnit`, mode `replace`: the unit's own reload (`ExecReload=`), of one that runs.
+    Reload,
 }
 
 impl Job {
@@ -186,7 +191,13 @@ impl Job {
             Job::Start => "start",
             Job::Stop => "stop",
             Job::Restart => "restart",
+            Job::Reload => "reload",
         }
+    }
+
+    /// Whether the unit is to come up by it.
+    pub fn starts(self) -> bool {
+        matches!(self, Job::Start | Job::Restart)
     }
 }
 

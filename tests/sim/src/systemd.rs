@@ -146,6 +146,10 @@ impl Systemd for HostSystemd {
         self.inner.take_failed_starts()
     }
 
+    fn take_failed_reloads(&self) -> BTreeMap<UnitName, String> {
+        self.inner.take_failed_reloads()
+    }
+
     fn open_starts(&self) -> BTreeSet<UnitName> {
         self.inner.open_starts()
     }

@@ -92,7 +92,7 @@ impl Glance {
         known.queued = known.queued.wrapping_add(1);
         if job == Job::Start {
             known.starting.insert(name.clone());
-        } else {
+        } else if job != Job::Reload {
             // What stops is soon not loaded: asking for it by name would load it again.
             known.full = None;
             known.stops += 1;

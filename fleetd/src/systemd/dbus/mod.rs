@@ -219,6 +219,7 @@ impl Systemd for DbusSystemd {
             Job::Start => self.link.manager("StartUnit", &body, |c| c.start += 1).await,
             Job::Stop => self.link.manager("StopUnit", &body, |c| c.stop += 1).await,
             Job::Restart => self.link.manager("RestartUnit", &body, |c| c.restart += 1).await,
+            Job::Reload => self.link.manager("ReloadUnit", &body, |c| c.reload_unit += 1).await,
         };
         match reply {
             Ok(reply) => {
@@ -320,7 +321,11 @@ impl Systemd for DbusSystemd {
     }
 
     fn take_failed_starts(&self) -> BTreeMap<UnitName, String> {
-        self.jobs.take_failed()
+        self.jobs.take_failed_starts()
+    }
+
+    fn take_failed_reloads(&self) -> BTreeMap<UnitName, String> {
+        self.jobs.take_failed_reloads()
     }
 
     fn open_starts(&self) -> BTreeSet<UnitName> {

@@ -11,12 +11,16 @@ impl Manager {
             (None | Some("bad-setting" | "not-found"), Job::Stop) if !self.is_up(name) => {
                 return Ok(None);
             }
-            (None | Some("not-found"), Job::Start | Job::Restart) => {
+            (None | Some("not-found"), _) => {
                 return Err(format!("Unit {name} not found."));
             }
-            (Some("bad-setting"), Job::Start | Job::Restart) => {
+            (Some("bad-setting"), Job::Start | Job::Restart | Job::Reload) => {
                 self.forget_if_idle(name);
                 return Err(format!("Unit {name} has a bad unit file setting."));
+            }
+            (_, Job::Reload) if !self.units.get(name).is_some_and(|unit| unit.settings.reloads) => {
+                self.forget_if_idle(name);
+                return Err(format!("Job type reload is not applicable for unit {name}."));
             }
             _ => (),
         }
@@ -45,6 +49,9 @@ impl Manager {
     /// A start or restart takes along what the unit is bound to, requires and wants, and stops what
     /// conflicts with it; a stop or restart takes along what is bound to it or requires it.
     fn take_along(&mut self, name: &UnitName, job: Job) -> Result<(), String> {
+        if job == Job::Reload {
+            return Ok(());
+        }
         if job != Job::Start {
             self.take(self.bound_units(name), job);
             self.take(self.requiring_units(name), job);
@@ -110,7 +117,8 @@ impl Manager {
 
     /// systemd's order: starts go along `After=`, stops against it, and a stop goes before a start.
     fn has_turn(&self, name: &UnitName, job: Job) -> bool {
-        let stops = |unit: &Unit| unit.job.is_some_and(|(_, job)| job != Job::Start);
+        let stops =
+            |unit: &Unit| unit.job.is_some_and(|(_, job)| matches!(job, Job::Stop | Job::Restart));
         if self
             .units
             .iter()

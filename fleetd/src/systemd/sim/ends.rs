@@ -113,6 +113,7 @@ impl Manager {
 
     /// The unit's process ended; `Restart=` decides what follows.
     pub(super) fn process_ended(&mut self, name: &UnitName, result: &str, code: i32) {
+        self.break_off_reload(name);
         let Some(unit) = self.units.get_mut(name) else { return };
         let takes = self
             .stop_times

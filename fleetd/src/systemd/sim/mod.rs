@@ -5,7 +5,8 @@
 //! everything is at once and in one order. It knows what fleet's tests need of unit files:
 //! `Type=oneshot` and `notify`, `RemainAfterExit=`, `Restart=`, `RestartSec=`, the start limit,
 //! `TimeoutStopSec=`, `WatchdogSec=`, `RuntimeDirectory=`, that a service needs an `ExecStart=`,
-//! programs that die by themselves (`/bin/false`, `/bin/sh -c 'sleep 0.5; exit 1'`), and between
+//! `ExecReload=`, `EnvironmentFile=` (which a program reads again when it is reloaded), programs
+//! that die by themselves (`/bin/false`, `/bin/sh -c 'sleep 0.5; exit 1'`), and between
 //! units `WantedBy=`, `BindsTo=`, `Requires=`, `Conflicts=`, `After=` and `AssertPathExists=`; and
 //! that what a timer, path or socket starts must be there. Other dependencies are absent: a slice
 //! does nothing.
@@ -46,6 +47,8 @@ pub enum Behaviour {
     Ends(String, i32),
     /// Stays activating for ever.
     Hangs,
+    /// Comes up, and each reload of it fails.
+    RefusesReloads,
 }
 
 /// How long things take.
@@ -141,7 +144,8 @@ impl SimSystemd {
     /// end.
     pub fn behave(&self, name: &UnitName, behaviour: Behaviour) {
         let mut manager = self.manager();
-        let running = manager.listed(name).is_some_and(|unit| unit.active == "active");
+        let runs = |unit: &Listed| matches!(&*unit.active, "active" | "reloading");
+        let running = manager.listed(name).is_some_and(|unit| runs(&unit));
         let ends = match &behaviour {
             Behaviour::Ends(result, code) if running => Some((result.clone(), *code)),
             _ => None,
@@ -357,6 +361,7 @@ impl Systemd for SimSystemd {
             Job::Start => c.start += 1,
             Job::Stop => c.stop += 1,
             Job::Restart => c.restart += 1,
+            Job::Reload => c.reload_unit += 1,
         })
         .await?;
         let mut manager = self.manager();
@@ -455,7 +460,11 @@ impl Systemd for SimSystemd {
     }
 
     fn take_failed_starts(&self) -> BTreeMap<UnitName, String> {
-        self.jobs.take_failed()
+        self.jobs.take_failed_starts()
+    }
+
+    fn take_failed_reloads(&self) -> BTreeMap<UnitName, String> {
+        self.jobs.take_failed_reloads()
     }
 
     fn open_starts(&self) -> BTreeSet<UnitName> {

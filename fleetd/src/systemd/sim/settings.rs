@@ -17,6 +17,10 @@ pub(super) struct Settings {
     pub(super) remain_after_exit: bool,
     /// When its program ends by itself, and with which status.
     pub(super) dies: Option<(Duration, i32)>,
+    /// Whether it has a reload of its own.
+    pub(super) reloads: bool,
+    /// `EnvironmentFile=`, specifiers put in.
+    pub(super) environment_files: Vec<PathBuf>,
     /// `RefuseManualStop=`.
     pub(super) refuses_stop: bool,
     /// `StopWhenUnneeded=`. Nothing stops for it here.
@@ -75,6 +79,11 @@ impl Settings {
                 Some("yes" | "true" | "on" | "1")
             ),
             dies: last("Service", "ExecStart").and_then(dies),
+            reloads: is("ExecReload") || last("Service", "Type") == Some("notify-reload"),
+            environment_files: file
+                .values("Service", "EnvironmentFile")
+                .map(|path| PathBuf::from(path.trim().replace("%N", name.stem())))
+                .collect(),
             refuses_stop: last("Unit", "RefuseManualStop") == Some("yes"),
             goes_unneeded: last("Unit", "StopWhenUnneeded") == Some("yes"),
             restart,
@@ -116,6 +125,17 @@ impl Settings {
                 .map(PathBuf::from)
                 .collect(),
         }
+    }
+
+    /// The environment that its files and `Environment=` give a process; `None` where a file is not
+    /// there. Of a file's values those of one line, without escapes.
+    pub(super) fn read_environment(&self) -> Option<Vec<String>> {
+        let mut environment = self.environment.clone();
+        for path in &self.environment_files {
+            let text = std::fs::read_to_string(path).ok()?;
+            environment.extend(text.lines().map(|line| line.replace('"', "")));
+        }
+        Some(environment)
     }
 
     pub(super) fn restarts_after(&self, result: &str) -> bool {

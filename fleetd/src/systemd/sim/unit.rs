@@ -27,6 +27,7 @@ pub(super) struct Timer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
     Started,
+    Reloaded,
     /// Its program ends by itself, with this status.
     Dies(i32),
     Stopped,
@@ -194,8 +195,13 @@ impl Manager {
 
     /// The job's turn has come.
     pub(super) fn run(&mut self, name: &UnitName, job: Job) {
+        self.break_off_reload(name);
         let Some(unit) = self.units.get(name) else { return };
         match (job, unit.active, unit.sub) {
+            (Job::Reload, "active", _) => {
+                self.step(name, Some(("reloading", "reload")), Some((Then::Reloaded, None)));
+            }
+            (Job::Reload, ..) => self.end_job_as(name, "invalid"),
             (Job::Start, "active", _) | (Job::Stop, "inactive" | "failed", _) => {
                 self.step(name, None, None);
                 if job == Job::Start {
@@ -237,6 +243,7 @@ impl Manager {
                 self.stopped(&name);
             }
             Then::Started => self.started(&name),
+            Then::Reloaded => self.reloaded(&name),
             Then::Watch => self.watch(&name),
         }
         self.settle();
@@ -270,12 +277,17 @@ impl Manager {
             }
             unit.starts.push_back(now);
         }
+        let Some(environment) = unit.settings.read_environment() else {
+            unit.outcome.result = "resources".to_string();
+            self.step(name, Some(("failed", "failed")), None);
+            return self.end_job_as(name, "failed");
+        };
         unit.outcome.result = "success".to_string();
         if unit.job.is_some() && unit.sub != "auto-restart" {
             unit.outcome.restarts = 0; // started by a job: counted from nought
         }
         unit.runs.clone_from(&unit.settings.text);
-        unit.environment.clone_from(&unit.settings.environment);
+        unit.environment = environment;
         self.last_epoch += 1;
         unit.invocation = self.last_epoch;
         let waits = unit.settings.notify && self.programs.contains_key(name);
@@ -339,6 +351,29 @@ impl Manager {
         self.forget_if_idle(name);
     }
 
+    /// Its reload comes to nothing: another job takes its place, or its process ends.
+    pub(super) fn break_off_reload(&mut self, name: &UnitName) {
+        if self.units.get(name).is_some_and(|unit| unit.active == "reloading") {
+            self.step(name, Some(("active", "running")), None);
+            if self.job(name) == Some(Job::Reload) {
+                self.end_job_as(name, "failed");
+            }
+        }
+    }
+
+    /// Its program has read its files again, or, where it works no more, would not.
+    fn reloaded(&mut self, name: &UnitName) {
+        let refuses = matches!(self.behaviours.get(name), Some(Behaviour::RefusesReloads));
+        if let Some(unit) = self.units.get_mut(name)
+            && !refuses
+            && let Some(environment) = unit.settings.read_environment()
+        {
+            unit.environment = environment;
+        }
+        self.step(name, Some(("active", "running")), None);
+        self.end_job_as(name, if refuses { "failed" } else { DONE });
+    }
+
     /// Its program ends by itself some time from now, or at once.
     fn die_later(&mut self, name: &UnitName, dies: Option<(Duration, i32)>) {
         let (Some((after, code)), Some(unit)) = (dies, self.units.get(name)) else { return };
@@ -391,7 +426,7 @@ impl Manager {
         if let Some((id, job)) = self.units.get_mut(name).and_then(|unit| unit.job.take()) {
             self.waiting.remove(name);
             self.jobs.ended(id, result);
-            if job != Job::Stop && result != DONE && result != "canceled" {
+            if job.starts() && result != DONE && result != "canceled" {
                 self.fail_dependents(name);
             }
         }
