@@ -240,6 +240,8 @@ pub(crate) struct Placed {
     moves: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
     restart: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    config: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fence: Option<Box<Fenced>>,
 }
@@ -250,9 +252,9 @@ impl Entry for Placement {
     type Own = (u64, ShortHash, u64);
 
     fn split(&self, _: &UnitName) -> (UnitName, Placed, (u64, ShortHash, u64)) {
-        let Placement { unit, revision, hash, state, why, since_ms, moves, restart, fence } =
+        let Placement { unit, revision, hash, state, why, since_ms, moves, restart, config, fence } =
             self.clone();
-        (unit, Placed { state, why, moves, restart, fence }, (revision, hash, since_ms))
+        (unit, Placed { state, why, moves, restart, config, fence }, (revision, hash, since_ms))
     }
 
     fn join(
@@ -260,9 +262,9 @@ impl Entry for Placement {
         common: &Placed,
         (revision, hash, since_ms): &(u64, ShortHash, u64),
     ) -> Placement {
-        let Placed { state, why, moves, restart, fence } = common.clone();
+        let Placed { state, why, moves, restart, config, fence } = common.clone();
         let (unit, revision, hash, since_ms) = (unit.clone(), *revision, hash.clone(), *since_ms);
-        Placement { unit, revision, hash, state, why, since_ms, moves, restart, fence }
+        Placement { unit, revision, hash, state, why, since_ms, moves, restart, config, fence }
     }
 }
 
@@ -306,6 +308,7 @@ mod tests {
             since_ms: 1_700_000_000_000,
             moves: 0,
             restart: 0,
+            config: 0,
             fence: None,
         }
     }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::configuration::ConfigChanged;
 use crate::model::{Assignment, DesiredState, Placement};
 use crate::name::UnitName;
 use crate::unit::file::ShortHash;
@@ -16,7 +17,7 @@ mod seen;
 mod status;
 mod trouble;
 
-pub use seen::{FencedBy, ImageState, Marker, Seen, Stopped, SystemdState};
+pub use seen::{Configured, FencedBy, ImageState, Marker, Seen, Stopped, SystemdState};
 pub use status::status;
 pub use trouble::{FIRST_PAUSE_MS, LONGEST_PAUSE_MS, RAN_WELL_MS, RESTART_LIMIT, Trouble};
 
@@ -24,6 +25,9 @@ pub use trouble::{FIRST_PAUSE_MS, LONGEST_PAUSE_MS, RAN_WELL_MS, RESTART_LIMIT, 
 /// milliseconds. systemd calls a `Type=simple` service active as soon as it has a process, also one
 /// that dies at once. What the leader moved because it failed must stay up for [`RAN_WELL_MS`].
 pub const SETTLED_MS: u64 = 2_000;
+
+/// systemd's word for a unit that it is about to start again (`Restart=`).
+const AUTO_RESTART: &str = "auto-restart";
 
 /// One operation on this host, in fleet's names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +69,13 @@ pub enum Step {
     },
     /// Have systemd pull the image that it is to run. It is started or restarted after that.
     Pull(UnitName),
+    /// Write the values of its configuration, which changed.
+    Configure {
+        /// The instance.
+        instance: UnitName,
+        /// Whether it runs, and is to read them: by the unit's own reload.
+        reload: bool,
+    },
 }
 
 /// The answer of [`converge`].
@@ -158,7 +169,8 @@ impl Sorted {
         };
         // systemd knows nothing of a unit whose start was refused: its file may be gone, so it is
         // written again.
-        let lost = seen.systemd.is_none() && seen.trouble.message.is_some();
+        let lost =
+            seen.systemd.is_none() && seen.trouble.message.is_some() && !seen.trouble.awaits_values;
         let is_other = |marker: &Marker| {
             marker.hash != placement.hash || marker.fence != fence || marker.writing
         };
@@ -214,9 +226,19 @@ impl Sorted {
                 let ended = marker.launched && matches!(phase, Phase::Down | Phase::Failed);
                 if (ended || running_by_us(seen)) && !self.held_back(seen, now_ms) {
                     self.stops.push(Step::Stop(instance.clone()));
+                } else if marker.lacks(placement.config.max(1)).is_some()
+                    && phase != Phase::Moving
+                    && !self.held_back(seen, now_ms)
+                {
+                    // What a timer or a socket starts next finds the new values.
+                    self.configure(instance, false);
                 }
             }
         }
+    }
+
+    fn configure(&mut self, instance: &UnitName, reload: bool) {
+        self.starts.push(Step::Configure { instance: instance.clone(), reload });
     }
 
     fn keep_launched(
@@ -261,6 +283,28 @@ impl Sorted {
             }
             return;
         }
+        let done = phase == Phase::Down
+            && marker.has_done_its_work()
+            && seen.stopped.is_none()
+            && !seen.asking;
+        if let Some(config) = marker.lacks(placement.config) {
+            let waits = seen.systemd.as_ref().is_some_and(|state| state.sub == AUTO_RESTART);
+            match (config.uses.changed, phase) {
+                _ if self.held_back(seen, now_ms) => return,
+                // What has done its work does not do it again.
+                _ if done => return self.configure(instance, false),
+                // A start is due, and brings the values.
+                (_, Phase::Down | Phase::Failed) if seen.stopped.is_some() || seen.asking => {}
+                (ConfigChanged::Reload, Phase::Down | Phase::Failed) => {}
+                (ConfigChanged::Reload, Phase::Up) => return self.configure(instance, true),
+                // systemd reads the file at its next try.
+                (ConfigChanged::Reload, Phase::Activating) if waits => {
+                    return self.configure(instance, false);
+                }
+                (ConfigChanged::Reload, _) => return,
+                _ => return self.starts.push(restart()),
+            }
+        }
         let ended = match phase {
             Phase::Down | Phase::Failed if seen.asking => false,
             // Its stop was nobody's wish. A oneshot that was up (`RemainAfterExit=`) comes back,
@@ -274,7 +318,7 @@ impl Sorted {
             Phase::Failed => true,
             // A start of a pod starts those of its containers that are down.
             Phase::Up if seen.failed_part.is_some() => true,
-            Phase::Down => !marker.has_done_its_work(),
+            Phase::Down => !done,
             Phase::Up | Phase::Activating | Phase::Moving => false,
         };
         if ended && !self.pausing(seen, now_ms) {

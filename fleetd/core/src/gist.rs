@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::app::pod_of;
-use crate::model::{DesiredState, MAX_REPLICAS, UnitRecord};
+use crate::configuration::{self, ConfigChanged};
+use crate::model::{DesiredState, MAX_REPLICAS, Placement, UnitRecord, is_zero};
 use crate::name::UnitName;
 use crate::unit::file::{ShortHash, UnitFile};
 use crate::unit::labels::Fingerprint;
@@ -16,11 +17,11 @@ use crate::unit::stop_terms::StopTerms;
 use crate::unit::xfleet::Constraints;
 
 /// What one entry of an assignment takes as JSON at most, in a group and a row of its own, beside
-/// its name, its unit's name and a follower's reason, in bytes: 90 of field names and punctuation,
-/// 32 of a machine's id as the reason, 12 of hash, 13 of time, and 13 for the digits of revision,
-/// moves and restarts. Counts of more digits than that eat from the budget's reserve; the store
-/// checks the true size.
-const ENTRY_BYTES: usize = 160;
+/// its name, its unit's name and a follower's reason, in bytes: 100 of field names and punctuation,
+/// 32 of a machine's id as the reason, 12 of hash, 13 of time, and 15 for the digits of revision,
+/// moves, restarts and configuration. Counts of more digits than that eat from the budget's
+/// reserve; the store checks the true size.
+const ENTRY_BYTES: usize = 172;
 
 /// What an entry of a fenced instance takes as JSON beside what others take, in bytes: field names,
 /// a token and a time. Longer lists of units that it starts after eat from the budget's reserve.
@@ -52,6 +53,10 @@ pub struct Unit {
     pub restart: u64,
     /// Restarts asked for of single replicas.
     pub restart_of: BTreeMap<UnitName, u64>,
+    /// The revision of its configuration that its instances must have at least; 0: none is asked
+    /// for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub config: u64,
     /// What its `[X-Fleet]` section demands, specifiers unexpanded.
     pub constraints: Constraints,
     /// How long its stop may take and what waits for that: for fenced units, and those that a
@@ -79,6 +84,7 @@ impl Unit {
             replicas: record.replicas,
             restart: record.restart,
             restart_of: record.restart_of.clone(),
+            config: configuration::asked(record, &constraints),
             stop: stop.filter(|stop| constraints.fence || !stop.after.is_empty()),
             constraints,
             member: pod_of(&record.name, &file).is_some(),
@@ -101,6 +107,14 @@ impl Unit {
     /// How often `instance` of this unit was asked to restart.
     pub fn restarts_asked(&self, instance: &UnitName) -> u64 {
         self.restart + self.restart_of.get(instance).copied().unwrap_or(0)
+    }
+
+    /// Whether bringing an instance that stays launched up to date with its unit takes it down.
+    pub fn takes_down(&self, instance: &UnitName, old: &Placement) -> bool {
+        old.hash != self.hash
+            || old.restart != self.restarts_asked(instance)
+            || (old.config < self.config
+                && self.constraints.config_changed != Some(ConfigChanged::Reload))
     }
 
     /// The unit with its gist found.

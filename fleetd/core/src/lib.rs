@@ -6,8 +6,8 @@
 //! [`unit::intake`]), [`plan`] decides for the cluster, [`converge`] for one host, [`fence`] says
 //! when a fenced copy has surely ended, [`event`] tells what was decided, [`wire`] holds the HTTP
 //! bodies, [`transfer`] a whole cluster as one document, [`brief`] what lists show of a unit,
-//! [`app`] what a folder of files brings as one, [`address`] what a machine may be reached at,
-//! [`printable`] what a terminal may be shown.
+//! [`app`] what a folder of files brings as one, [`configuration`] what operators change by hand,
+//! [`address`] what a machine may be reached at, [`printable`] what a terminal may be shown.
 //!
 //! **Architecture invariant:** nothing here can fail for an outside reason, and the same input
 //! gives the same bytes. `clippy.toml` beside this crate bans the clock, the disk, the environment
@@ -18,6 +18,7 @@ pub mod app;
 pub mod brief;
 pub mod check;
 mod compact;
+pub mod configuration;
 pub mod converge;
 pub mod event;
 pub mod fence;

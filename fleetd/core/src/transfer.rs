@@ -2,9 +2,12 @@
 //! importing one changes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::app::AppName;
+use crate::configuration::{self, Changes, Configuration};
 use crate::model::{self, DesiredState, MAX_REPLICAS, Settings, UnitRecord, Unknown};
 use crate::name::{MachineId, UnitName};
 use crate::unit::family::is_counted;
@@ -35,6 +38,9 @@ pub struct Export {
     /// The settings of machines, by id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub machines: BTreeMap<String, Settings>,
+    /// The values of configurations, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub configurations: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// One unit of an [`Export`].
@@ -66,9 +72,9 @@ pub struct ExportedUnit {
 pub struct Imported {
     /// Whether it was done. All of it was then, else nothing.
     pub applied: bool,
-    /// What changes, units by name, then machines.
+    /// What changes, units by name, then machines, then configurations.
     pub changes: Vec<ImportChange>,
-    /// How many units and machines are there already, as they should be.
+    /// How many units, machines and configurations are there already, as they should be.
     pub unchanged: usize,
 }
 
@@ -77,7 +83,7 @@ pub struct Imported {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ImportChange {
-    /// A unit's name, or a machine's id.
+    /// A unit's name, a machine's id, or `configuration shop`.
     pub name: String,
     /// `create`, `replace`; `conflict` for what is there, differs, and was not to be replaced;
     /// `machine`.
@@ -96,12 +102,21 @@ pub struct Import {
     pub records: Vec<(UnitRecord, bool)>,
     /// Settings to write.
     pub settings: Vec<(MachineId, Settings)>,
+    /// Configurations to write.
+    pub configurations: Vec<Configuration>,
     /// The same for the user.
     pub answer: Imported,
 }
 
+/// The configurations of a cluster.
+pub type Configurations = BTreeMap<AppName, Arc<Configuration>>;
+
 /// Everything that makes up the cluster but for what runs where.
-pub fn export(cluster: &Cluster, settings: &BTreeMap<MachineId, Settings>) -> Export {
+pub fn export(
+    cluster: &Cluster,
+    settings: &BTreeMap<MachineId, Settings>,
+    configurations: &Configurations,
+) -> Export {
     let unit = |record: &UnitRecord| ExportedUnit {
         text: record.text.clone(),
         desired_state: record.desired.to_string(),
@@ -120,6 +135,10 @@ pub fn export(cluster: &Cluster, settings: &BTreeMap<MachineId, Settings>) -> Ex
             .iter()
             .map(|(id, settings)| (id.to_string(), settings.clone()))
             .collect(),
+        configurations: configurations
+            .iter()
+            .map(|(name, config)| (name.to_string(), config.values.clone()))
+            .collect(),
     }
 }
 
@@ -129,6 +148,7 @@ pub fn export(cluster: &Cluster, settings: &BTreeMap<MachineId, Settings>) -> Ex
 pub fn import(
     cluster: &Cluster,
     settings: &BTreeMap<MachineId, Settings>,
+    configurations: &Configurations,
     export: &Export,
     replace: bool,
     now_ms: u64,
@@ -151,6 +171,19 @@ pub fn import(
         match check_machine(id, new) {
             Err(problem) => problems.push(format!("machine {id:?}: {problem}")),
             Ok(id) => add_machine(&mut import, settings.get(&id), id, new),
+        }
+    }
+    for (name, values) in &export.configurations {
+        let checked = AppName::parse(name).and_then(|name| match configuration::refusal(values) {
+            Some(problem) => Err(problem),
+            None => Ok(name),
+        });
+        match checked {
+            Err(problem) => problems.push(format!("configuration {name:?}: {problem}")),
+            Ok(name) => {
+                let old = configurations.get(&name).map(Arc::as_ref);
+                add_configuration(&mut import, cluster, old, name, values, replace, now_ms);
+            }
         }
     }
     if problems.is_empty() {
@@ -268,6 +301,7 @@ fn add_unit(
     });
     let mut record = UnitRecord { created_ms: old.created_ms, restart: old.restart, ..new };
     record.revision = old.revision + u64::from(new_text);
+    record.config.clone_from(&old.config);
     record.restart_of.clone_from(&old.restart_of);
     record.restart_of.retain(|instance, _| is_counted(instance, record.replicas));
     import.records.push((record, new_text));
@@ -309,6 +343,52 @@ fn add_machine(import: &mut Import, old: Option<&Settings>, id: MachineId, new: 
     import.settings.push((id, merged));
 }
 
+/// A configuration is taken as a whole. Its users are asked to take it, those that the import
+/// brings among them.
+fn add_configuration(
+    import: &mut Import,
+    cluster: &Cluster,
+    old: Option<&Configuration>,
+    name: AppName,
+    values: &BTreeMap<String, String>,
+    replace: bool,
+    now_ms: u64,
+) {
+    let none = BTreeMap::new();
+    let changes = Changes::between(old.map_or(&none, |old| &old.values), values);
+    if old.is_some() && changes.is_empty() {
+        import.answer.unchanged += 1;
+        return;
+    }
+    let kind = match (old, replace) {
+        (None, _) => "create",
+        (Some(_), true) => "replace",
+        (Some(_), false) => "conflict",
+    };
+    let removed = changes.removed.iter().map(|key| format!("without {key}"));
+    import.answer.changes.push(ImportChange {
+        name: format!("configuration {name}"),
+        kind: kind.to_string(),
+        details: changes.set.keys().cloned().chain(removed).collect(),
+        warnings: Vec::new(),
+    });
+    let records = cluster.records.values().map(Arc::as_ref);
+    let mut config = configuration::next(old, name, values.clone(), records);
+    config.changed_ms = now_ms;
+    for (record, _) in &mut import.records {
+        configuration::ask(record, &config.name, config.revision);
+    }
+    let brought: Vec<UnitName> =
+        import.records.iter().map(|(record, _)| record.name.clone()).collect();
+    for record in cluster.records.values().filter(|record| !brought.contains(&record.name)) {
+        let mut record = UnitRecord::clone(record);
+        if configuration::ask(&mut record, &config.name, config.revision).is_some() {
+            import.records.push((record, false));
+        }
+    }
+    import.configurations.push(config);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -330,7 +410,7 @@ mod tests {
     }
 
     fn take(cluster: &Cluster, export: &Export, replace: bool) -> Result<Import, String> {
-        import(cluster, &BTreeMap::new(), export, replace, 7)
+        import(cluster, &BTreeMap::new(), &BTreeMap::new(), export, replace, 7)
     }
 
     /// The cluster after an import, as the store would have it.
@@ -366,20 +446,30 @@ mod tests {
                 ..Settings::default()
             },
         )]);
-        let out = export(&cluster, &settings);
-        let import = import(&Cluster::default(), &BTreeMap::new(), &out, false, 99).unwrap();
+        let shop = Configuration::new(
+            AppName::parse("shop").unwrap(),
+            BTreeMap::from([("log".to_string(), "debug".to_string())]),
+            0,
+        );
+        let configs = BTreeMap::from([(shop.name.clone(), Arc::new(shop))]);
+        let out = export(&cluster, &settings, &configs);
+        let empty = Cluster::default();
+        let import = import(&empty, &BTreeMap::new(), &BTreeMap::new(), &out, false, 99).unwrap();
         assert_eq!(
             lines(&import),
             [
                 "create a.service: launched",
                 "create w@.service: launched, 3 replicas",
-                "machine m1: region=eu"
+                "machine m1: region=eu",
+                "create configuration shop: log"
             ]
         );
-        assert_eq!(export(&after(import.clone()), &import.settings.into_iter().collect()), out);
+        let taken = import.configurations.iter().map(|it| (it.name.clone(), Arc::new(it.clone())));
+        let (taken, set) = (taken.collect(), import.settings.clone().into_iter().collect());
+        assert_eq!(export(&after(import), &set, &taken), out);
         // And a second time nothing is left to do.
-        let again = super::import(&cluster, &settings, &out, false, 99).unwrap();
-        assert_eq!((again.answer.changes.len(), again.answer.unchanged), (0, 3));
+        let again = super::import(&cluster, &settings, &configs, &out, false, 99).unwrap();
+        assert_eq!((again.answer.changes.len(), again.answer.unchanged), (0, 4));
     }
 
     #[test]
@@ -427,6 +517,41 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_is_taken_as_a_whole_and_its_users_are_asked_to_take_it() {
+        let shop = AppName::parse("shop").unwrap();
+        let text = format!("{TEXT}[X-Fleet]\nConfig=shop\n");
+        let mut cluster = Cluster::default();
+        let web = UnitRecord::new(UnitName::trusted("web.service"), text.clone());
+        cluster.records.insert(web.name.clone(), web.into());
+        let values = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+        };
+        let old = Configuration::new(shop.clone(), values(&[("a", "1"), ("b", "2")]), 4);
+        let there = BTreeMap::from([(shop, Arc::new(old))]);
+        let mut new = exported(&[("new.service", unit(&text, "launched", None))]);
+        new.configurations.insert("shop".to_string(), values(&[("a", "3")]));
+        let take =
+            |replace| super::import(&cluster, &BTreeMap::new(), &there, &new, replace, 7).unwrap();
+        assert_eq!(lines(&take(false))[1], "conflict configuration shop: a, without b");
+        let import = take(true);
+        assert_eq!(lines(&import)[1], "replace configuration shop: a, without b");
+        assert_eq!(import.configurations[0].revision, 6);
+        let asked = import.records.iter().map(|(record, new_text)| {
+            (record.name.to_string(), record.config.as_ref().map(|it| it.revision), *new_text)
+        });
+        assert_eq!(
+            asked.collect::<Vec<_>>(),
+            [
+                ("new.service".to_string(), Some(6), true),
+                ("web.service".to_string(), Some(6), false)
+            ]
+        );
+        new.configurations.insert("Shop".to_string(), values(&[("2", "")]));
+        let refused = super::import(&cluster, &BTreeMap::new(), &there, &new, true, 7);
+        assert!(refused.unwrap_err().starts_with("configuration \"Shop\": "));
+    }
+
+    #[test]
     fn one_bad_unit_refuses_all_and_every_problem_is_named() {
         let bad = exported(&[
             ("a b.service", unit(TEXT, "", None)),
@@ -465,6 +590,8 @@ mod tests {
         .unwrap();
         let mut record = import.records[0].0.clone();
         record.restart = 1;
+        record.config =
+            Some(configuration::Asked { name: AppName::parse("shop").unwrap(), revision: 1 });
         record.restart_of.insert(UnitName::trusted("w@1.service"), 1);
         record.unknown.insert("later".to_string(), 1.into());
         let serde_json::Value::Object(record_fields) = serde_json::to_value(&record).unwrap()
@@ -472,10 +599,11 @@ mod tests {
             panic!("an object")
         };
         let cluster = after(Import { records: vec![(record, true)], ..Import::default() });
-        let out = serde_json::to_value(export(&cluster, &BTreeMap::new())).unwrap();
+        let out =
+            serde_json::to_value(export(&cluster, &BTreeMap::new(), &BTreeMap::new())).unwrap();
         let exported = out["units"]["w@.service"].as_object().unwrap();
         // Counters of this cluster's history, and what is said elsewhere.
-        let left_out = ["v", "name", "revision", "restart", "restart_of"];
+        let left_out = ["v", "name", "revision", "restart", "restart_of", "config"];
         let renamed = |field: &str| match field {
             "desired" => "desiredState".to_string(),
             "created_ms" => "createdMs".to_string(),

@@ -41,7 +41,7 @@ const LAST_RELOAD: Duration = Duration::from_secs(5);
 /// Texts by unit, revision and hash: a unit that was destroyed and submitted again counts its
 /// revisions anew.
 #[derive(Default)]
-pub(super) struct Texts(BTreeMap<TextKey, Arc<str>>);
+pub(super) struct Texts(pub(super) BTreeMap<TextKey, Arc<str>>);
 
 impl Texts {
     pub(super) fn get(&self, key: &TextKey) -> Option<Arc<str>> {
@@ -75,6 +75,7 @@ impl Agent {
         let texts: Vec<Arc<str>> =
             wanted.iter().filter_map(|key| self.texts.0.get(key).cloned()).collect();
         self.fetch_bundles(texts.iter().map(|text| &**text)).await;
+        self.fetch_configurations(&steps).await;
         if self.instances.notes.reload_is_due() && !self.reload().await {
             return true; // a unit started now might run its old text
         }
@@ -105,22 +106,35 @@ impl Agent {
                 self.enable(std::mem::take(&mut to_enable), &mut failed, now_ms).await;
             }
             written = text;
+            if let Step::Configure { instance, reload: false } = &step {
+                let instance = instance.clone();
+                match self.configure(&instance) {
+                    Ok(()) => self.note(&instance, step, now_ms),
+                    Err(problem) => self.wait_for_values(&instance, problem, now_ms),
+                }
+                continue;
+            }
             let job = match &step {
                 Step::Stop(name) => Some((name.clone(), Job::Stop)),
                 Step::Start { instance, .. } => Some((instance.clone(), Job::Start)),
                 Step::Restart { instance, .. } => Some((instance.clone(), Job::Restart)),
+                Step::Configure { instance, .. } => Some((instance.clone(), Job::Reload)),
                 Step::Remove(_) | Step::Write { .. } | Step::Reload | Step::Pull(_) => None,
             };
             match job {
                 // A reload that failed is tried first in the next tick; until then nothing starts.
-                Some((_, Job::Start | Job::Restart)) if self.instances.notes.reload_is_due() => {
+                Some((_, job)) if job != Job::Stop && self.instances.notes.reload_is_due() => {
                     left_over = true
                 }
                 Some((name, _)) if failed.contains(&name) => {}
                 Some((name, Job::Start | Job::Restart)) if self.alike.contains(&name) => {}
                 Some((_, job)) if !self.has_slot(job, jobs.len()) => left_over = true,
                 Some((name, job)) => match self.yield_to_host(&name, job).await {
-                    Ok(()) => jobs.push((name, job, step)),
+                    Ok(()) if job == Job::Stop => jobs.push((name, job, step)),
+                    Ok(()) => match self.configure(&name) {
+                        Ok(()) => jobs.push((name, job, step)),
+                        Err(problem) => self.wait_for_values(&name, problem, now_ms),
+                    },
                     Err(problem) => {
                         self.fail(&name, problem, now_ms);
                         failed.insert(name);
@@ -192,7 +206,11 @@ impl Agent {
                 self.rewriting.remove(&instance); // from now on the file that it shares is its own text
                 written.map_err(|problem| (instance, problem))
             }
-            Step::Stop(_) | Step::Start { .. } | Step::Restart { .. } | Step::Pull(_) => Ok(None),
+            Step::Stop(_)
+            | Step::Start { .. }
+            | Step::Restart { .. }
+            | Step::Configure { .. }
+            | Step::Pull(_) => Ok(None),
         }
     }
 
@@ -266,6 +284,7 @@ impl Agent {
         }
         self.systemd.remove(&systemd_name).await.map_err(|e| e.to_string())?;
         self.files.remove(&systemd_name)?;
+        self.forget_configuration(name)?;
         self.instances.remove_marker(name).map_err(|e| e.to_string())?;
         match systemd_name.template() {
             Some(template) => self.drop_unshared(&template).await,
@@ -335,6 +354,7 @@ impl Agent {
             ended: false,
             bound: rendered.bound,
             beside: rendered.beside.keys().cloned().collect(),
+            config: Agent::configured(old.as_ref(), &text),
         };
         // Noted before it is done, so that no file is left that nobody knows, and none is taken for
         // another.
@@ -358,6 +378,9 @@ impl Agent {
             let instance = self.instances.of(instance);
             instance.start = instance.start_before.take();
         }
+        if marker.config.is_none() {
+            self.forget_configuration(instance)?;
+        }
         let written = Written { instance: instance.clone(), marker, is_new: old.is_none() };
         if written.marker.enabled {
             return Ok(Some(written));
@@ -379,6 +402,8 @@ impl Agent {
             if let Some(marker) =
                 self.instances.marker(name).filter(|marker| !marker.asked_for()).cloned()
             {
+                // What it is started with, if it is: the note of that may not come to be written.
+                let marker = self.with_values_if_down(name, marker);
                 self.keep(name, Marker { starting: true, ..marker });
             }
         }
@@ -446,6 +471,17 @@ impl Agent {
 
     fn note(&mut self, name: &UnitName, step: Step, now_ms: u64) {
         let Some(mut marker) = self.instances.marker(name).cloned() else { return };
+        marker = match step {
+            Step::Start { .. } => self.with_values_if_down(name, marker),
+            _ => self.with_values(name, marker),
+        };
+        let instance = self.instances.of(name);
+        instance.values = None;
+        if let Step::Configure { .. } = step {
+            instance.trouble.step_went_well();
+            instance.reload_failed = None;
+            return self.keep(name, marker);
+        }
         (marker.outdated, marker.stopping, marker.starting) = (false, false, false);
         (marker.earlier, marker.ended) = (false, false);
         if let Step::Start { .. } | Step::Restart { .. } = step {
@@ -457,7 +493,8 @@ impl Agent {
             Step::Start { restart, again, .. } => {
                 marker.launched = true;
                 marker.restart = restart;
-                instance.trouble.message = None;
+                instance.trouble.step_went_well();
+                instance.reload_failed = None;
                 if again {
                     instance.trouble.again(now_ms, None);
                 }
@@ -466,11 +503,16 @@ impl Agent {
             Step::Restart { restart, .. } => {
                 marker.launched = true;
                 marker.restart = restart;
-                instance.trouble.message = None;
+                instance.trouble.step_went_well();
+                instance.reload_failed = None;
                 instance.outcome = None;
             }
             Step::Stop(_) => marker.launched = false,
-            Step::Remove(_) | Step::Write { .. } | Step::Reload | Step::Pull(_) => {}
+            Step::Remove(_)
+            | Step::Write { .. }
+            | Step::Reload
+            | Step::Configure { .. }
+            | Step::Pull(_) => {}
         }
         self.keep(name, marker);
     }

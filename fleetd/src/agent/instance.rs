@@ -37,6 +37,11 @@ pub(super) struct Instance {
     /// … and what was known of it before another text was assigned, which may change nothing for
     /// what runs.
     pub(super) start_before: Option<Start>,
+    /// The revision of its configuration whose values were written last, for a job that is about to
+    /// be queued.
+    pub(super) values: Option<u64>,
+    /// Why its last reload failed, in systemd's word.
+    pub(super) reload_failed: Option<String>,
     /// How it came to be at rest, if it is launched.
     pub(super) rest: AtRest,
     /// The service that pulls the image that it is to run, and what for.
@@ -51,6 +56,12 @@ impl Instance {
     /// What fleet wrote here.
     pub(super) fn marker(&self) -> Option<&Marker> {
         self.marker.as_ref()
+    }
+
+    /// Whether it ran when systemd was last asked, or was about to.
+    pub(super) fn is_up(&self) -> bool {
+        let up = |active: &str| matches!(active, "active" | "activating" | "reloading");
+        self.since.as_ref().is_some_and(|(active, _)| up(active))
     }
 
     /// Notes its active state; whether it is another one shows since when it is.

@@ -26,6 +26,7 @@ mod apply;
 mod assignment;
 mod beside;
 mod bundles;
+mod configurations;
 mod dropin;
 mod enable;
 mod fence;
@@ -46,6 +47,7 @@ mod user_space;
 
 use assignment::{Newest, Shown, follow_assignment, remember};
 use bundles::{Blobs, Bundles};
+use configurations::Configurations;
 use fence::KeeperOfHost;
 use files::Files;
 use instance::Instances;
@@ -117,6 +119,7 @@ pub struct Agent {
     rendered: templates::Cache,
     /// The instances of which the present pass writes a text that changes nothing for what runs.
     alike: BTreeSet<UnitName>,
+    configurations: Configurations,
     /// The instances that the present pass writes.
     rewriting: BTreeSet<UnitName>,
     reports: Reports,
@@ -165,6 +168,7 @@ impl Agent {
             images: images::Images::default(),
             rendered: templates::Cache::default(),
             alike: BTreeSet::new(),
+            configurations: Configurations::new(run_dir.join("config")),
             rewriting: BTreeSet::new(),
             reports: Reports::default(),
             busy_since_ms: None,

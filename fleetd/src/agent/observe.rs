@@ -19,6 +19,7 @@ impl Agent {
         let names: BTreeSet<UnitName> = assigned.chain(self.instances.written()).cloned().collect();
         self.instances.retain(&names);
         self.resting.failed.extend(self.systemd.take_failed_starts());
+        self.take_failed_reloads();
         // Only what fleet wrote: asking systemd for a name makes it look for a file.
         let written: Vec<UnitName> = self.instances.written().map(UnitName::systemd_name).collect();
         let asked: BTreeSet<UnitName> = written

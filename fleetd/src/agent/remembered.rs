@@ -1,6 +1,6 @@
-//! What the agent remembers over a reboot: its last assignment, the unit files in it, and what
-//! comes with those. Without the store it starts from that, unless it is another machine's: the
-//! folder may be on a copied disk, of an image or a backup.
+//! What the agent remembers over a reboot: its last assignment, the unit files and
+//! configurations in it, and what comes with those. Without the store it starts from that, unless
+//! it is another machine's: the folder may be on a copied disk, of an image or a backup.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -29,6 +29,7 @@ pub(super) struct Remembered {
     assignment: PathBuf,
     texts: PathBuf,
     blobs: Blobs,
+    pub(super) configurations: PathBuf,
 }
 
 impl Remembered {
@@ -36,8 +37,11 @@ impl Remembered {
     pub(super) fn open(data_dir: &Path, machine: &MachineId) -> io::Result<Remembered> {
         let (assignment, texts) = (data_dir.join("assignment.json"), data_dir.join("texts"));
         let blobs = Blobs::open(data_dir.join("blobs"))?;
-        let remembered = Remembered { machine: machine.clone(), assignment, texts, blobs };
+        let configurations = data_dir.join("configurations");
+        let machine = machine.clone();
+        let remembered = Remembered { machine, assignment, texts, blobs, configurations };
         private_folder(&remembered.texts)?;
+        private_folder(&remembered.configurations)?;
         Ok(remembered)
     }
 

@@ -86,6 +86,12 @@ impl Agent {
             if status.gave_up && instance.marker().is_none() && name.refusal().is_some() {
                 status.gave_up = false; // an earlier version took that name; no machine runs it now
             }
+            if let Some(word) = instance.reload_failed.as_ref().filter(|_| status.message.is_none())
+            {
+                let problem = "it may run with values from before";
+                status.message = Some(format!("its reload failed ({word}); {problem}"));
+                status.config = status.config.saturating_sub(1);
+            }
             if status.active == "failed" || seen.trouble.failures > 0 {
                 self.explain(name, &mut status, &mut looks).await;
             } else {

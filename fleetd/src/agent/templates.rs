@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleet_core::app::{BundleRef, FILES_DIR};
+use fleet_core::configuration::Uses;
 use fleet_core::converge::FencedBy;
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::{ShortHash, UnitFile};
@@ -45,6 +46,8 @@ pub(super) struct Rendered {
     pub(super) bundle: Option<BundleRef>,
     /// Whether it is this instance's alone.
     own: bool,
+    /// Whether systemd puts the values of a configuration into its environment.
+    configured: bool,
 }
 
 impl Rendered {
@@ -78,6 +81,7 @@ impl Agent {
                 return Ok(Arc::clone(rendered));
             }
         }
+        let of_user = text;
         let bundle = BundleRef::of(&UnitFile::parse_lenient(text));
         let whole = bundle.as_ref().map(|bundle| self.whole(bundle)).transpose()?;
         let others = whole.iter().flat_map(|whole| whole.quadlets.keys());
@@ -109,6 +113,7 @@ impl Agent {
             beside,
             bundle,
             own,
+            configured: !name.is_quadlet() && Uses::in_text(of_user).is_some(),
         });
         if self.rendered.0.len() >= KEPT {
             self.rendered.0.clear();
@@ -125,6 +130,8 @@ impl Agent {
         text: &str,
         whole: Option<Arc<Whole>>,
     ) -> Result<Translated, String> {
+        // podman hands the values on into the container.
+        let text = &self.configurations.hand_on(text);
         let Some(whole) = whole else {
             return self.generator.translate(name, &fence::with_token(text), With::default()).await;
         };
@@ -148,7 +155,7 @@ impl Agent {
         };
         let text = match name.suffix() {
             "container" => fence::with_token(text),
-            _ => text.to_string(),
+            _ => text.clone(),
         };
         let with = With { quadlets: Some(&quadlets), files: &files, root: Some(self.files.root()) };
         self.generator.translate(name, &text, with).await
@@ -186,7 +193,7 @@ impl Agent {
         if is_replica(instance, &key.0) && common && self.share(instance, key, rendered).await? {
             return Ok(true);
         }
-        let mut own = drop_in(instance, &rendered.file);
+        let mut own = self.drop_in(instance, rendered);
         if let Some((by, keeper)) = fence_by.zip(self.keeper.as_ref()) {
             own.push_str(&fence::lines(&rendered.file, instance, by, &keeper.guard_dir));
         }
@@ -195,6 +202,15 @@ impl Agent {
             .await
             .map_err(|e| e.to_string())?;
         Ok(false)
+    }
+
+    /// fleet's own settings for an instance, but for what fences it.
+    fn drop_in(&self, instance: &UnitName, rendered: &Rendered) -> String {
+        let mut text = drop_in(instance, &rendered.file);
+        if rendered.configured {
+            text.push_str(&self.configurations.drop_in());
+        }
+        text
     }
 
     /// Takes away the file of a template that nobody shares any more.
@@ -217,7 +233,7 @@ impl Agent {
         rendered: &Rendered,
     ) -> Result<bool, String> {
         let template = unit.systemd_name();
-        let common = drop_in(&unit.replica(1), &rendered.file);
+        let common = self.drop_in(&unit.replica(1), rendered);
         let present = self.instances.notes.template(&template);
         if present.is_some_and(|present| present.unit != *unit)
             && self.instances.sharers(&template).next().is_some()
@@ -244,7 +260,7 @@ impl Agent {
                 .set_template(&template, Template { writing: false, ..intent })
                 .map_err(|e| e.to_string())?;
         }
-        let own = drop_in(instance, &rendered.file);
+        let own = self.drop_in(instance, rendered);
         let own = (own != common).then_some(own.as_str());
         self.systemd.share(&instance.systemd_name(), own).await.map_err(|e| e.to_string())?;
         Ok(true)

@@ -79,6 +79,7 @@ impl Host {
             since_ms: 0,
             moves: 0,
             restart: 0,
+            config: 0,
             fence: None,
         }
     }

@@ -32,7 +32,8 @@ pub(super) fn routes() -> Vec<Resource> {
             export,
             Operation::new(
                 "exportCluster",
-                "Units with what is wanted of them, and machines' settings, all of one revision.",
+                "Units with what is wanted of them, machines' settings and configurations, all of \
+                    one revision.",
             )
             .gives::<transfer::Export>("The cluster, but for what runs where."),
         ),
@@ -62,7 +63,7 @@ pub(super) fn routes() -> Vec<Resource> {
 
 pub(super) async fn export(State(api): State<Api>) -> Result<Json<Export>, ApiError> {
     let mirror = api.store().read_all().await?;
-    Ok(Json(transfer::export(mirror.cluster(), mirror.settings())))
+    Ok(Json(transfer::export(mirror.cluster(), mirror.settings(), mirror.configurations())))
 }
 
 pub(super) async fn import(
@@ -106,6 +107,7 @@ async fn apply(api: &Api, export: &Export, replace: bool) -> Result<Response, Ap
     let all = Documents {
         records: &planned.records,
         settings: &planned.settings,
+        configurations: &planned.configurations,
         ..Documents::default()
     };
     let revision = api.store().import(lock, &all).await?;
@@ -117,7 +119,9 @@ async fn apply(api: &Api, export: &Export, replace: bool) -> Result<Response, Ap
 }
 
 fn plan(mirror: &Mirror, export: &Export, replace: bool) -> Result<Import, ApiError> {
-    transfer::import(mirror.cluster(), mirror.settings(), export, replace, clock::now_ms())
+    let (cluster, settings) = (mirror.cluster(), mirror.settings());
+    let configurations = mirror.configurations();
+    transfer::import(cluster, settings, configurations, export, replace, clock::now_ms())
         .map_err(ApiError::invalid)
 }
 

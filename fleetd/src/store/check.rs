@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleet_core::address;
 use fleet_core::app::{AppName, Application, Checksum};
 use fleet_core::check::{Problem, StoreCheck};
+use fleet_core::configuration::Configuration;
 use fleet_core::event::Event;
 use fleet_core::model::{
     Assignment, FORMAT, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Settings, UnitRecord,
@@ -48,6 +49,10 @@ impl Store {
             let (found, _) = self.kv.get_many(chunk).await?;
             found.iter().flatten().for_each(|kv| look.blob(kv, self.keys.blobs()));
         }
+        for kv in &self.kv.range(self.keys.config_revisions()).await?.kvs {
+            look.check.count("config revisions", &kv.key, kv.value.len());
+            look.readable::<Configuration>(kv, "delete it; it is an earlier revision");
+        }
         for kv in &self.kv.range(self.keys.stage()).await?.kvs {
             look.check.count("import", &kv.key, kv.value.len());
         }
@@ -73,6 +78,7 @@ impl Look {
             Some(Key::Unit(_)) => ("units", MAX_RECORD_BYTES),
             Some(Key::App(_)) => ("apps", MAX_DOCUMENT_BYTES),
             Some(Key::Settings(_)) => ("settings", MAX_DOCUMENT_BYTES),
+            Some(Key::Config(_)) => ("config", MAX_DOCUMENT_BYTES),
             Some(Key::Machine(_)) => ("machines", MAX_DOCUMENT_BYTES),
             Some(Key::Assignment(_)) => ("assignments", MAX_DOCUMENT_BYTES),
             Some(Key::Report(_)) => ("reports", MAX_DOCUMENT_BYTES),
@@ -126,6 +132,12 @@ impl Look {
                     self.named(kv, app.name.as_str(), name.as_str());
                 }
                 self.apps.insert(name);
+            }
+            Some(Key::Config(name)) => {
+                const REMEDY: &str = "set its values again; what starts with it waits until then";
+                if let Some(config) = self.readable::<Configuration>(kv, REMEDY) {
+                    self.named(kv, config.name.as_str(), name.as_str());
+                }
             }
             Some(Key::Settings(_)) => drop(self.readable::<Settings>(kv, REPAIR)),
             Some(Key::Assignment(_)) => drop(self.readable::<Assignment>(kv, REPAIR)),

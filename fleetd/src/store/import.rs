@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use fleet_core::app::{AppName, Application};
+use fleet_core::configuration::Configuration;
 use fleet_core::model::{MAX_DOCUMENT_BYTES, Settings, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,8 @@ pub struct Documents<'a> {
     pub settings: &'a [(MachineId, Settings)],
     /// Applications.
     pub apps: &'a [Application],
+    /// Configurations, each with its revision.
+    pub configurations: &'a [Configuration],
     /// Applications that go.
     pub removed_apps: &'a [AppName],
 }
@@ -288,6 +291,11 @@ impl Store {
                     record.text.clone().into_bytes(),
                 ));
             }
+        }
+        let new = all.records.iter().filter(|(_, new_text)| *new_text);
+        documents.extend(self.begin_to_use(new.map(|(record, _)| record)));
+        for config in all.configurations {
+            documents.extend(self.configuration_documents(config)?);
         }
         for (id, settings) in all.settings {
             let key = self.keys.settings(id);

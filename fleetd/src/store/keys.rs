@@ -11,6 +11,8 @@ pub(super) struct Keys {
     stage: String,
     events: String,
     blobs: String,
+    config_revisions: String,
+    config_users: String,
 }
 
 /// A part of what is under the root, for those who need no more.
@@ -26,6 +28,8 @@ pub enum Part {
     Reports,
     /// The applications.
     Apps,
+    /// The configurations.
+    Configurations,
 }
 
 /// A key, read back.
@@ -34,6 +38,7 @@ pub(super) enum Key {
     Unit(UnitName),
     App(AppName),
     Settings(MachineId),
+    Config(AppName),
     Machine(MachineId),
     Assignment(MachineId),
     Report(MachineId),
@@ -63,6 +68,8 @@ impl Keys {
             stage: format!("/{name}.import"),
             events: format!("/{name}.events/"),
             blobs: format!("/{name}.blobs/"),
+            config_revisions: format!("/{name}.config/"),
+            config_users: format!("/{name}.config-users/"),
         }
     }
 
@@ -113,6 +120,29 @@ impl Keys {
 
     pub(super) fn blob(&self, app: &AppName, sum: &Checksum) -> String {
         format!("{}{sum}", self.blobs_of(app))
+    }
+
+    pub(super) fn config(&self, name: &AppName) -> String {
+        format!("{}config/{name}", self.root)
+    }
+
+    pub(super) fn config_revision(&self, name: &AppName, revision: u64) -> String {
+        // Zero-padded, so that a range lists them in order.
+        format!("{}{revision:010}", self.config_revisions_of(name))
+    }
+
+    pub(super) fn config_revisions_of(&self, name: &AppName) -> String {
+        format!("{}{name}/", self.config_revisions)
+    }
+
+    /// The prefix of all revisions of configurations.
+    pub(super) fn config_revisions(&self) -> &str {
+        &self.config_revisions
+    }
+
+    /// Is written with each text that begins to use the configuration.
+    pub(super) fn config_users(&self, name: &AppName) -> String {
+        format!("{}{name}", self.config_users)
     }
 
     pub(super) fn settings(&self, machine: &MachineId) -> String {
@@ -186,6 +216,7 @@ impl Keys {
             Part::Assignments => &["assignments/"],
             Part::Reports => &["reports/"],
             Part::Apps => &["apps/"],
+            Part::Configurations => &["config/"],
         };
         folders.iter().map(|folder| format!("{}{folder}", self.root)).collect()
     }
@@ -212,6 +243,10 @@ impl Keys {
             Some(("apps", name)) => Some(match AppName::parse(name) {
                 Ok(name) => Key::App(name),
                 Err(problem) => Key::Misnamed("apps", problem),
+            }),
+            Some(("config", name)) => Some(match AppName::parse(name) {
+                Ok(name) => Key::Config(name),
+                Err(problem) => Key::Misnamed("config", problem),
             }),
             Some(("settings", id)) => of("settings", id, Key::Settings),
             Some(("machines", id)) => of("machines", id, Key::Machine),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleet_core::app::{AppName, Application};
+use fleet_core::configuration::Configuration;
 use fleet_core::model::{
     Availability, Fence, Keeper, KeeperState, Leader, Machine, Settings, Unit, UnitRecord,
 };
@@ -23,6 +24,8 @@ pub struct Mirror {
     /// Each machine as it registered, before the operator's settings.
     machines: BTreeMap<MachineId, Machine>,
     settings: BTreeMap<MachineId, Settings>,
+    /// The configurations that can be read: who plans has no use for them.
+    configurations: BTreeMap<AppName, Arc<Configuration>>,
     /// Whether an import is decided, and not yet carried out.
     importing: bool,
     /// The revision that created each machine's key: a new one is a new registration.
@@ -49,6 +52,7 @@ impl Mirror {
             cluster: Cluster::default(),
             machines: BTreeMap::new(),
             settings: BTreeMap::new(),
+            configurations: BTreeMap::new(),
             importing: false,
             machines_created: BTreeMap::new(),
             assignment_revisions: BTreeMap::new(),
@@ -143,6 +147,11 @@ impl Mirror {
         &self.settings
     }
 
+    /// The configurations.
+    pub fn configurations(&self) -> &BTreeMap<AppName, Arc<Configuration>> {
+        &self.configurations
+    }
+
     /// The revision that created each present machine's key.
     pub fn machines_created(&self) -> &BTreeMap<MachineId, i64> {
         &self.machines_created
@@ -183,6 +192,14 @@ impl Mirror {
                 self.cluster.settings_written.insert(id.clone(), kv.mod_revision);
                 self.merge(&id);
             }),
+            // For exports alone: one that cannot be read must keep nobody from planning.
+            Key::Config(name) => {
+                match parse::<Configuration>(&kv.value) {
+                    Ok(config) => self.configurations.insert(name, Arc::new(config)),
+                    Err(_) => self.configurations.remove(&name),
+                };
+                Ok(())
+            }
             Key::Machine(id) => parse(&kv.value).map(|machine| {
                 self.machines_created.insert(id.clone(), kv.create_revision);
                 self.machines.insert(id.clone(), machine);
@@ -245,6 +262,7 @@ impl Mirror {
                 self.cluster.snapshot.availability.remove(&id);
                 self.merge(&id);
             }
+            Some(Key::Config(name)) => drop(self.configurations.remove(&name)),
             Some(Key::Machine(id)) => {
                 self.machines.remove(&id);
                 self.machines_created.remove(&id);

@@ -14,6 +14,7 @@ mod batch;
 mod blobs;
 mod check;
 mod commit;
+mod configurations;
 pub mod counted;
 pub mod embedded;
 pub mod etcd;
@@ -29,6 +30,7 @@ pub mod terms;
 mod units;
 
 pub use commit::{Commit, CommitBatch};
+pub use configurations::Users;
 pub use events::StoredEvent;
 pub use import::{Documents, UnitsLock};
 pub use keys::Part;

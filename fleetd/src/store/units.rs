@@ -81,6 +81,8 @@ impl Store {
         let size = value.len();
         let mut changes = vec![Change::Put { key: key.clone(), value, lease: None }];
         if new_text {
+            let used = self.begin_to_use(std::iter::once(record)).into_iter();
+            changes.extend(used.map(|(key, value)| Change::Put { key, value, lease: None }));
             let text = Change::Put {
                 key: self.keys.text(&record.name, record.revision),
                 value: record.text.clone().into_bytes(),

@@ -66,8 +66,8 @@ pub trait Systemd: Send + Sync + 'static {
     /// Waits first while [`MAX_JOBS`] jobs, or for a start [`MAX_STARTS`] starts, are in flight.
     /// Right after it returns the unit may still be `inactive` with a job. A oneshot that is
     /// stopped while it runs ends `failed` with result `signal`. `Ok` for the stop of a unit that
-    /// is not loaded. The reload of a unit that has none is refused. An end says nothing of success: list the unit, and see
-    /// [`Systemd::take_failed_starts`].
+    /// is not loaded. The reload of a unit that has none is refused. An end says nothing of
+    /// success: list the unit, and see [`Systemd::take_failed_starts`].
     async fn queue(&self, name: &UnitName, job: Job) -> Result<(), SystemdError>;
 
     /// Clears the failed state, so that systemd forgets the unit. `Ok` if it is not loaded.

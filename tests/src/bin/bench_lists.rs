@@ -146,8 +146,9 @@ async fn fill(path: &Path) -> Result<Store> {
     };
     let lock = store.lock_units().await?;
     let mirror = store.read_all().await?;
+    let (cluster, none) = (mirror.cluster(), Default::default());
     let import =
-        fleet_core::transfer::import(mirror.cluster(), mirror.settings(), &export, false, 1)
+        fleet_core::transfer::import(cluster, &none, &Default::default(), &export, false, 1)
             .map_err(anyhow::Error::msg)?;
     store
         .import(

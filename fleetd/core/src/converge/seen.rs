@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Trouble;
+use crate::configuration::{ConfigChanged, Uses};
 use crate::name::UnitName;
 use crate::unit::file::ShortHash;
 
@@ -66,6 +67,21 @@ pub struct Marker {
     /// and the like that it names, and the containers of a pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<UnitName>,
+    /// The configuration that its text names, and what is there of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Configured>,
+}
+
+/// The configuration of a unit on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configured {
+    /// Which, and what a change does.
+    #[serde(flatten)]
+    pub uses: Uses,
+    /// The revision that it was started or reloaded with, or, if fleet did not start it, that was
+    /// written; 0 if none was.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 /// What a fenced unit on a host is started under; both stand in its drop-in.
@@ -163,6 +179,15 @@ impl Marker {
     pub fn has_done_its_work(&self) -> bool {
         let runs_on = self.unit.systemd_name().suffix() == "service" && !self.oneshot;
         !(runs_on && (self.unit.is_template() || self.fence.is_some()))
+    }
+
+    /// The unit's configuration, if one of `revision` or later is not here yet.
+    pub(super) fn lacks(&self, revision: u64) -> Option<&Configured> {
+        let lacks = |config: &&Configured| {
+            let changes = config.revision == 0 || config.uses.changed != ConfigChanged::Ignore;
+            config.revision < revision && changes
+        };
+        self.config.as_ref().filter(lacks)
     }
 
     /// Whether fleet asked for its start, or was about to.

@@ -56,6 +56,9 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         launched: seen.marker.as_ref().is_some_and(|marker| marker.launched),
         ended,
         restart: seen.marker.as_ref().map_or(0, |marker| marker.restart),
+        config: written
+            .and_then(|marker| marker.config.as_ref())
+            .map_or(0, |config| config.revision),
         restarts: seen.trouble.failures,
         settling: seen.settling,
         next_try_ms: waits.then_some(seen.trouble.not_before_ms),

@@ -1,13 +1,15 @@
 //! Text in, text out: `name wanted-state[rN] | marker | systemd`, one unit a line; the steps below.
 
 use super::*;
+use crate::app::AppName;
+use crate::configuration::Uses;
 use expect_test::{Expect, expect};
 
 /// A line is `unit: wanted; on-host`. Wanted: `-`, `loaded h1`, `launched h1 [restart=N]
-/// [token=N]`. On host: `-` or `h1[ launched][ fence=TOKEN/LIFE][ oneshot][ writing][ restart=N][
-/// STATE][ job][ failures=N][ pause=MS][ refused] [ stopped][ needs=UNIT][ rival=UNIT][
-/// image=STATE]`, where STATE is systemd's active state, and that of an image is `missing`,
-/// `unknown`, `pulling` or `FAILURES/PAUSE`.
+/// [config=N] [token=N]`. On host: `-` or `h1[ launched][ fence=TOKEN/LIFE][ oneshot][ writing][
+/// restart=N][ config=CHANGED/N][ STATE][ sub=SUB][ job][ failures=N][ pause=MS][ refused] [
+/// stopped][ needs=UNIT][ rival=UNIT][ image=STATE]`, where STATE is systemd's active state, and
+/// that of an image is `missing`, `unknown`, `pulling` or `FAILURES/PAUSE`.
 fn check(text: &str, expected: Expect) {
     check_with_keeper(None, text, expected);
 }
@@ -35,6 +37,7 @@ fn check_with_keeper(keeper: Option<i64>, text: &str, expected: Expect) {
                 since_ms: 0,
                 moves: 0,
                 restart,
+                config: number("config=").unwrap_or(0),
                 fence: token.map(|token| {
                     Box::new(crate::model::Fenced { token, stop_ms: 0, after: Vec::new() })
                 }),
@@ -74,6 +77,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         ended: false,
         bound: false,
         beside: Vec::new(),
+        config: None,
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
@@ -84,6 +88,17 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
             ("starting", _) => marker.starting = true,
             ("writing", _) => marker.writing = true,
             ("restart", n) => marker.restart = n.parse().unwrap(),
+            ("config", both) => {
+                let (changed, revision) = both.split_once('/').unwrap();
+                marker.config = Some(Configured {
+                    uses: Uses {
+                        name: AppName::parse("shop").unwrap(),
+                        changed: ConfigChanged::parse(changed),
+                    },
+                    revision: revision.parse().unwrap(),
+                });
+            }
+            ("sub", word) => seen.systemd.as_mut().unwrap().sub = word.to_string(),
             ("fence", both) => {
                 let (token, life) = both.split_once('/').unwrap();
                 marker.fence =
@@ -764,6 +779,7 @@ fn the_image_is_asked_for_where_a_decision_starts_the_instance() {
             since_ms: 0,
             moves: 0,
             restart,
+            config: 0,
             fence: None,
         };
         wants_image(&placement, &parse_seen(&name, seen).unwrap_or_default())
@@ -800,4 +816,41 @@ fn a_report_says_what_is_pulled_and_why_that_failed_and_what_runs_is_as_well_as_
         .assert_eq(&said("- image=5/12000"));
     expect![[r#"active x 0 false Some("cannot pull x:2: gone") Some(12000)"#]]
         .assert_eq(&said("h1 launched active image=5/12000"));
+}
+
+#[test]
+fn a_changed_configuration_restarts_what_runs_and_what_failed_and_not_what_is_done() {
+    check(
+        "done.service: launched h1 config=2; h1 launched oneshot config=restart/1
+         failed@1.service: launched h1 config=2; h1 launched config=restart/1 failed
+         has.service: launched h1 config=2; h1 launched config=restart/2 active
+         held.service: launched h1 config=2; h1 launched config=restart/1 active refused pause=11000
+         ignores.service: launched h1 config=2; h1 launched config=ignore/1 active
+         loaded.service: loaded h1 config=2; h1 config=restart/1 active
+         up.service: launched h1 config=2; h1 launched config=restart/1 active
+         waits.service: launched h1 config=2; h1 launched config=restart/1 stopped needs=x.service",
+        expect![[r#"
+            Configure { instance: done.service, reload: false }
+            Restart { instance: failed@1.service, restart: 0 }
+            Configure { instance: loaded.service, reload: false }
+            Restart { instance: up.service, restart: 0 }
+            wake at 11000"#]],
+    );
+}
+
+#[test]
+fn a_changed_configuration_is_reloaded_by_what_runs_and_is_there_for_the_next_start() {
+    check(
+        "again.service: launched h1 config=2; h1 launched config=reload/1 activating sub=auto-restart
+         down@1.service: launched h1 config=2; h1 launched config=reload/1 failed
+         loaded.service: loaded h1 config=2; h1 config=reload/1 active
+         moving.service: launched h1 config=2; h1 launched config=reload/1 active job
+         starting.service: launched h1 config=2; h1 launched config=reload/1 activating
+         up.service: launched h1 config=2; h1 launched config=reload/1 active",
+        expect![[r#"
+            Configure { instance: again.service, reload: false }
+            Start { instance: down@1.service, restart: 0, again: true }
+            Configure { instance: loaded.service, reload: false }
+            Configure { instance: up.service, reload: true }"#]],
+    );
 }

@@ -13,6 +13,9 @@ pub const FIRST_PAUSE_MS: u64 = 1_000;
 /// The longest such pause, in milliseconds.
 pub const LONGEST_PAUSE_MS: u64 = 60_000;
 
+/// The pause before a configuration that could not be had is read again, in milliseconds.
+const VALUES_PAUSE_MS: u64 = 2_000;
+
 /// How long an instance must run for its failures to be forgotten, in milliseconds.
 pub const RAN_WELL_MS: u64 = 60_000;
 
@@ -25,6 +28,8 @@ pub struct Trouble {
     pub not_before_ms: u64,
     /// What went wrong with a step, in systemd's or the file system's words.
     pub message: Option<String>,
+    /// Whether that is that its configuration cannot be had: this host is not to blame.
+    pub awaits_values: bool,
     /// The short hash of the text that all of this is about.
     pub text: ShortHash,
 }
@@ -36,6 +41,21 @@ impl Trouble {
         self.failures += 1;
         self.not_before_ms = now_ms + pause;
         self.message = message;
+        self.awaits_values = false;
+    }
+
+    /// Notes that its configuration cannot be had, and counts nothing: on no machine would it
+    /// start.
+    pub fn awaits_values(&mut self, now_ms: u64, message: String) {
+        self.not_before_ms = now_ms + VALUES_PAUSE_MS;
+        self.message = Some(message);
+        self.awaits_values = true;
+    }
+
+    /// Forgets what went wrong with the last step.
+    pub fn step_went_well(&mut self) {
+        self.message = None;
+        self.awaits_values = false;
     }
 
     /// Counts a restart by systemd itself (`Restart=`) as one by the agent: at most one a pause,

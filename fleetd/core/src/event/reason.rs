@@ -133,6 +133,11 @@ pub enum Difference {
     },
     /// A restart was asked for.
     Restart,
+    /// Its configuration changed.
+    Configuration {
+        /// The revision now.
+        to: u64,
+    },
     /// It runs another revision of its unit's file.
     Text {
         /// The revision before.
@@ -157,6 +162,9 @@ impl Reason {
         }
         if old.restart != new.restart {
             changes.push(Difference::Restart);
+        }
+        if old.config != new.config && new.config != 0 {
+            changes.push(Difference::Configuration { to: new.config });
         }
         Reason::Changed { changes }
     }
@@ -300,6 +308,7 @@ impl fmt::Display for Difference {
             Difference::Text { from, to } => write!(f, "text {from} to {to}"),
             Difference::State { from, to } => write!(f, "{from} to {to}"),
             Difference::Restart => f.write_str("restart asked for"),
+            Difference::Configuration { to } => write!(f, "revision {to} of its configuration"),
         }
     }
 }

@@ -54,6 +54,9 @@ pub struct Placement {
     /// Restarts asked for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restart: u64,
+    /// The revision of its configuration that it must have at least; 0: none is asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub config: u64,
     /// How it is fenced, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<Box<Fenced>>,

@@ -63,6 +63,9 @@ pub struct InstanceStatus {
     /// How many of the restarts asked for the agent has carried out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restart: u64,
+    /// The revision of the configuration that it has.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub config: u64,
     /// Whether it came up so lately that nobody knows yet whether it stays up: for 2 s after each
     /// start, longer where the leader moved it because it failed. Agents before this field never
     /// say so.

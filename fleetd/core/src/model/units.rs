@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{FORMAT, Unknown, is_zero};
+use crate::configuration::Asked;
 use crate::name::UnitName;
 use crate::unit::family::is_counted;
 
@@ -71,6 +72,9 @@ pub struct UnitRecord {
     /// Restarts asked for of single replicas, on top of `restart`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub restart_of: BTreeMap<UnitName, u64>,
+    /// The configuration that its instances must have at least; none if it was never changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Asked>,
     /// What a later version wrote.
     #[serde(flatten, deserialize_with = "crate::brief::unknown")]
     pub unknown: Unknown,
@@ -89,6 +93,7 @@ impl UnitRecord {
             created_ms: 0,
             restart: 0,
             restart_of: BTreeMap::new(),
+            config: None,
             unknown: Unknown::new(),
         }
     }

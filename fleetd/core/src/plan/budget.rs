@@ -8,6 +8,7 @@
 
 use super::board::Board;
 use super::seat::UnitSeat;
+use crate::configuration::ConfigChanged;
 use crate::model::{DesiredState, Placement, Unit};
 use crate::name::UnitName;
 use crate::unit::max_unavailable::MaxUnavailable;
@@ -23,8 +24,7 @@ pub(super) struct Deferred<'a> {
 
 /// Whether bringing the instance up to date with its unit, which has a budget, takes it down.
 pub(super) fn defers(unit: &Unit, instance: &UnitName, old: &Placement) -> bool {
-    stays_launched(unit, old)
-        && (old.hash != unit.hash || old.restart != unit.restarts_asked(instance))
+    stays_launched(unit, old) && unit.takes_down(instance, old)
 }
 
 /// Whether an instance that fits its machine no longer waits for its unit's budget: where a new
@@ -78,6 +78,12 @@ fn available(board: &Board, number: usize) -> usize {
         .count()
 }
 
+/// Whether a change of its configuration leaves an instance running.
+fn reloads(board: &Board, placement: &Placement) -> bool {
+    let unit = board.snapshot.units.get(&placement.unit);
+    unit.is_some_and(|unit| unit.constraints.config_changed == Some(ConfigChanged::Reload))
+}
+
 /// What is known of an instance on a machine, as it was last decided: by the last commit, not by
 /// this plan.
 #[derive(PartialEq)]
@@ -102,7 +108,8 @@ pub(super) fn life(board: &Board, instance: &UnitName, machine: u32) -> Life {
     };
     let Some(status) = report.instances.get(instance) else { return Life::Down };
     let as_decided = status.hash == placement.hash
-        && (placement.restart == 0 || status.restart == placement.restart);
+        && (placement.restart == 0 || status.restart == placement.restart)
+        && (status.config >= placement.config || reloads(board, placement));
     match status.active.as_str() {
         // Somebody stops, restarts or reloads it; it will be one or the other.
         "deactivating" => Life::Unknown,

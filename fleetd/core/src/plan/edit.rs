@@ -91,6 +91,7 @@ impl<'a> Pen<'a> {
             since_ms: self.board.snapshot.now_ms,
             moves,
             restart: if seat.restarts { unit.restarts_asked(&instance) } else { 0 },
+            config: unit.config,
             fence: terms
                 .map(|terms| fencing::fenced(terms, &instance, self.board.snapshot.revision)),
         };
@@ -278,6 +279,7 @@ impl<'a> Pen<'a> {
             && old.hash == unit.hash
             && old.state == unit.desired
             && old.restart == restart
+            && old.config == unit.config
             && old.fence == fence
             && old.unit == unit.name;
         if same {
@@ -289,6 +291,7 @@ impl<'a> Pen<'a> {
             hash: unit.hash.clone(),
             state: unit.desired,
             restart,
+            config: unit.config,
             fence,
             // How often another text failed says nothing of this one.
             moves: if old.hash == unit.hash { old.moves } else { 0 },

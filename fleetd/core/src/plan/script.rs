@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use super::fencing::fenced;
 use super::{Change, Plan};
+use crate::app::AppName;
+use crate::configuration::Asked;
 use crate::model::{
     Assignment, Availability, DesiredState, FORMAT, InstanceStatus, Machine, Placement, Report,
     Snapshot, Unit, UnitRecord, Why,
@@ -136,6 +138,7 @@ pub(crate) fn runs(assignment: &Assignment, item: &str) -> (UnitName, InstanceSt
         launched: true,
         hash: placement.hash.clone(),
         restart: placement.restart,
+        config: placement.config,
         ..InstanceStatus::default()
     };
     (UnitName::trusted(name), status)
@@ -187,6 +190,10 @@ fn unit(rest: &str) -> Unit {
         match word.split_once('=').unwrap_or((word, "")) {
             ("rev", n) => record.revision = n.parse().unwrap(),
             ("restart", n) => record.restart = n.parse().unwrap(),
+            ("config", n) => {
+                let name = AppName::parse("shop").unwrap();
+                record.config = Some(Asked { name, revision: n.parse().unwrap() });
+            }
             (state, "") if DesiredState::parse(state).is_some() => {
                 record.desired = DesiredState::parse(state).unwrap()
             }
@@ -219,6 +226,7 @@ fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
         since_ms: 0,
         moves: 0,
         restart: 0,
+        config: 0,
         fence: owner.and_then(|unit| unit.fence()).map(|terms| fenced(terms, &name, 1)),
     };
     for word in words {

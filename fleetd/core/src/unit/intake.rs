@@ -11,6 +11,7 @@ use super::contradiction::{Contradiction, contradiction};
 use super::lint::lint;
 use super::xfleet::{Constraints, OPTIONS, SECTION};
 use crate::app::BundleRef;
+use crate::configuration::ConfigChanged;
 use crate::fence;
 use crate::name::UnitName;
 use crate::unit::file::{MAX_UNIT_BYTES, UnitFile, UnitFileError, UnitOption, boolean};
@@ -137,6 +138,7 @@ fn refusals_of(name: &UnitName, file: &UnitFile, alone: bool) -> Vec<UnitFileErr
     }
     found.extend(unstoppable(file));
     found.extend(demands(name, file));
+    found.extend(unconfigurable(name, file));
     found.extend(fence::refusals(name, file));
     found
 }
@@ -155,6 +157,35 @@ fn demands(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
         .filter_map(|row| Some((row.names().find_map(given)?, (row.refuse)(name, &wants)?)))
         .map(|(line, problem)| UnitFileError { line, problem })
         .collect()
+}
+
+/// Why what a unit asks of its configuration cannot be had, on its last line.
+fn unconfigurable(name: &UnitName, file: &UnitFile) -> Option<UnitFileError> {
+    let wants = Constraints::from_file(file);
+    let config = wants.config.as_ref()?;
+    let last = |known: &str| {
+        let mut options = file.options.iter().zip(&file.lines);
+        options.rfind(|(option, _)| option.section == SECTION && option.name == known)
+    };
+    let gives = |section: &str, option: &str| {
+        file.last(section, option).is_some_and(|value| !value.trim().is_empty())
+    };
+    if name.is_quadlet() && gives("Container", "Pod") {
+        let problem = format!(
+            "Config={config}: a container of a pod cannot have one yet; leave Pod= or Config= out"
+        );
+        return Some(UnitFileError { line: *last("Config")?.1, problem });
+    }
+    let reloads = gives("Service", "ExecReload")
+        || file.last("Service", "Type") == Some("notify-reload")
+        || (name.is_quadlet()
+            && (gives("Container", "ReloadCmd") || gives("Container", "ReloadSignal")));
+    if wants.config_changed == Some(ConfigChanged::Reload) && !reloads {
+        let problem = "ConfigChanged=reload: systemd cannot reload this unit; give it ExecReload=, \
+            or let changes restart it";
+        return Some(UnitFileError { line: *last("ConfigChanged")?.1, problem: problem.into() });
+    }
+    None
 }
 
 /// `RefuseManualStop=`, whose last value counts: systemd would refuse every stop.
@@ -480,6 +511,38 @@ mod tests {
             let found = said(name, &format!("[X-Fleet]\n{section}\n"));
             assert_eq!(found.join("; "), expected, "{name} {section}");
         }
+    }
+
+    #[test]
+    fn what_a_configuration_cannot_do_for_a_unit_is_refused_with_its_line() {
+        let refused = |name: &str, text: &str| said(name, text).join("; ");
+        let service = |section: &str| format!("[Service]\nExecStart=/x\n[X-Fleet]\n{section}\n");
+        assert_eq!(refused("a.service", &service("Config=shop\nConfigChanged=ignore")), "");
+        for (name, section, expected) in [
+            ("a.service", "Config=Shop", "line 4: invalid Config: \"Shop\" is no name"),
+            ("a.timer", "Config=shop", "line 4: Config=shop: nothing that runs in a.timer would"),
+            ("a.pod", "Config=shop", "line 4: Config=shop: nothing that runs in a.pod would"),
+            ("a.network", "Config=shop", "line 4: Config=shop: nothing that runs in a.network"),
+            ("a.service", "ConfigChanged=reload", "line 4: ConfigChanged without Config does"),
+            ("a.service", "Config=a\nConfigChanged=x", "line 5: invalid ConfigChanged: expect"),
+            (
+                "a.service",
+                "Config=a\nConfigChanged=reload",
+                "line 5: ConfigChanged=reload: systemd cannot reload this unit; give it ExecReload=",
+            ),
+        ] {
+            let found = refused(name, &service(section));
+            assert!(found.starts_with(expected), "{name} {section}: {found}");
+        }
+        let reloads = "[X-Fleet]\nConfig=a\nConfigChanged=reload\n[Service]\n";
+        assert_eq!(refused("a.service", &format!("{reloads}ExecReload=kill -HUP $MAINPID\n")), "");
+        assert_eq!(refused("a.service", &format!("{reloads}Type=notify-reload\n")), "");
+        let container = "[X-Fleet]\nConfig=a\nConfigChanged=reload\n[Container]\nImage=x\n";
+        assert!(refused("a.container", container).starts_with("line 3: ConfigChanged=reload"));
+        assert_eq!(refused("a.container", &format!("{container}ReloadSignal=SIGHUP\n")), "");
+        let of_pod = "[X-Fleet]\nConfig=a\n[Container]\nImage=x\nPod=b.pod\n";
+        let said = refused("a.container", of_pod);
+        assert!(said.contains("a container of a pod cannot have one yet"), "{said}");
     }
 
     #[test]

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::labels::Labels;
 use super::max_unavailable::MaxUnavailable;
-use crate::app::BundleRef;
+use crate::app::{AppName, BundleRef};
+use crate::configuration::ConfigChanged;
 use crate::model::MAX_REPLICAS;
 use crate::name::{NameError, UnitName};
 use crate::unit::file::{UnitFile, UnitOption, boolean};
@@ -64,6 +65,12 @@ pub struct Constraints {
     /// What comes with it, see [`BundleRef`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
+    /// The configuration that its instances get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// What a change of that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_changed: Option<ConfigChanged>,
 }
 
 /// One option of the section: a row of [`OPTIONS`].
@@ -263,6 +270,46 @@ pub const OPTIONS: &[FleetOption] = &[
             Some(format!(
                 "Bundle={bundle}: fleetctl apply writes this line; leave it out and apply the folder"
             ))
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "Config",
+        about: "Give each instance the values of this configuration (fleetctl config), as \
+            environment and as files.",
+        counts: Counts::Last,
+        read: |wants, values| wants.config = one(values),
+        refuse: |name, wants| {
+            let config = wants.config.as_deref()?;
+            let runs = name.systemd_name().suffix() == "service" && !name.is_shared();
+            let sees = runs && !["pod", "kube"].contains(&name.suffix());
+            match AppName::parse(config) {
+                Err(problem) => Some(format!("invalid Config: {problem}")),
+                Ok(_) if !sees => Some(format!(
+                    "Config={config}: nothing that runs in {name} would see the values; only \
+                        services and containers do"
+                )),
+                Ok(_) => None,
+            }
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "ConfigChanged",
+        about: "What a change of that configuration does to instances: restart (unless said \
+            otherwise), reload or ignore.",
+        counts: Counts::Last,
+        read: |wants, values| {
+            wants.config_changed = one(values).map(|word| ConfigChanged::parse(&word));
+        },
+        refuse: |_, wants| match wants.config_changed {
+            Some(ConfigChanged::Unreadable) => {
+                Some("invalid ConfigChanged: expect restart, reload or ignore".to_string())
+            }
+            Some(_) if wants.config.is_none() => {
+                Some("ConfigChanged without Config does nothing; name a configuration".to_string())
+            }
+            _ => None,
         },
         ..FleetOption::PLAIN
     },

@@ -136,7 +136,8 @@ impl Cluster {
         // A report that first sees a new text or a restart wanted is made before either is carried
         // out: it tells how the old text fares. What could not be carried out says so.
         let carried_out = |status: &InstanceStatus| {
-            let restarted = placement.restart == 0 || status.restart == placement.restart;
+            let restarted = (placement.restart == 0 || status.restart == placement.restart)
+                && status.config >= placement.config;
             (restarted && status.hash == placement.hash) || status.message.is_some()
         };
         let acknowledged = status.is_none_or(carried_out)
@@ -163,6 +164,7 @@ impl Cluster {
 fn reached(placement: &Placement, status: &InstanceStatus) -> bool {
     if status.hash != placement.hash
         || (placement.restart != 0 && status.restart != placement.restart)
+        || status.config < placement.config
     {
         return false;
     }
@@ -231,6 +233,7 @@ mod tests {
             since_ms: 0,
             moves: 0,
             restart: 1,
+            config: 0,
             fence: None,
         };
         let machine = MachineId::new("m1");

@@ -115,6 +115,36 @@ fn with_a_budget_a_new_text_waits_until_the_last_one_runs() {
 }
 
 #[test]
+fn a_configuration_rolls_out_under_the_budget_and_is_reloaded_at_once() {
+    let cluster = |section: &str| {
+        format!(
+            "machine a
+             machine b
+             unit web@.service x3 config=2 | MaxUnavailable=1 | Config=shop{section}
+             on a: web@1.service web@3.service
+             on b: web@2.service
+             runs a: web@1.service web@3.service
+             runs b: web@2.service"
+        )
+    };
+    check(
+        &cluster(""),
+        expect![[r#"
+            ~ web@1.service on a
+            … web@.service: 2 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 be so"#]],
+    );
+    check(
+        &cluster(" | ConfigChanged=reload"),
+        expect![[r#"
+            ~ web@1.service on a
+            ~ web@3.service on a
+            ~ web@2.service on b"#]],
+    );
+    check(&cluster(" | ConfigChanged=ignore"), expect![""]);
+    check(&cluster(" | Config=other"), expect![""]);
+}
+
+#[test]
 fn a_text_that_fails_stops_the_rollout_and_the_text_before_it_takes_its_place_at_once() {
     check(
         "machine a
