@@ -18,7 +18,7 @@ const NAMED: usize = 10;
 /// The columns of fleet 1.0.
 const FIELDS: &str = "machine,ip,metadata";
 
-/// Those on a terminal where a machine is not simply there.
+/// Those on a terminal.
 const FIELDS_WITH_STATE: &str = "machine,ip,state,metadata";
 
 /// List the machines of the cluster
@@ -61,9 +61,7 @@ pub(crate) async fn run(context: &Context, args: ListMachinesArgs) -> Result<u8,
         return Ok(0);
     }
     let screen = context.output.stdout();
-    let is_special =
-        !lost.is_empty() || machines.iter().any(|machine| !machine.availability.is_active());
-    let fields = match screen.terminal && is_special && args.fields == FIELDS {
+    let fields = match screen.terminal && args.fields == FIELDS {
         true => FIELDS_WITH_STATE,
         false => &args.fields,
     };
@@ -212,11 +210,13 @@ fn columns() -> Vec<Column<'static, Row>> {
     ]
 }
 
-/// Whether it is there and takes units.
+/// Whether it is there and takes units, and on a terminal since when it is there.
 fn state(row: &Row) -> Cell {
     match (&row.lost, row.machine.availability) {
         (Some(lost), _) => Cell::from(format!("lost {}", age(lost.lost_ms))).toned(Tone::Bad),
-        (None, Availability::Active) => Cell::from("up").toned(Tone::Good),
+        (None, Availability::Active) => {
+            Cell::from("up").toned(Tone::Good).aged(row.machine.since_ms.map(age))
+        }
         (None, other) => Cell::from(other.as_str()).toned(Tone::Busy),
     }
 }

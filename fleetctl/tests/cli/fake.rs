@@ -59,7 +59,7 @@ pub(crate) struct Cluster {
     pub(crate) problem: Option<String>,
     /// What else systemd and the journal say of each unit.
     pub(crate) says: Option<String>,
-    /// Since when all units are in their state, in milliseconds since 1970.
+    /// Since when machines are there and units in their state, in milliseconds since 1970.
     pub(crate) since_ms: Option<u64>,
     /// Told of each follow.
     pub(crate) on_follow: Option<std::sync::mpsc::Sender<()>>,
@@ -363,7 +363,8 @@ type Cl = State<Fake>;
 
 async fn machines_list(State(fake): Cl) -> Response {
     let cluster = fake.cluster();
-    let (machines, missing) = (cluster.machines.clone(), cluster.missing.clone());
+    let (mut machines, missing) = (cluster.machines.clone(), cluster.missing.clone());
+    machines.iter_mut().for_each(|machine| machine.since_ms = cluster.since_ms);
     let lost = cluster.lost.clone();
     Json(MachinePage { machines, missing, lost, ..MachinePage::default() }).into_response()
 }

@@ -123,6 +123,14 @@ fn on_a_terminal_columns_are_aligned_states_have_colours_and_ages() {
     }
     let asked = at_a_terminal_with(&session, &[("NO_COLOR", "1")], "list-units --color=always");
     assert_eq!(lines(&asked), seen, "what the command line asks for wins");
+    let machines = at_a_terminal_with(&session, &[("NO_COLOR", "1")], "list-machines");
+    expect![[r#"
+        MACHINE      IP        STATE  METADATA
+        a1a1a1a1...  10.0.0.1  up 3m  region=us
+        b2b2b2b2...  10.0.0.2  up 3m  region=us
+        c3c3c3c3...  10.0.0.3  up 3m  -
+    "#]]
+    .assert_eq(&lines(&machines));
 }
 
 #[test]

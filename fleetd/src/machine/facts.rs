@@ -48,6 +48,7 @@ pub fn this_machine(settings: &Settings) -> anyhow::Result<Machine> {
         capacity: Capacity { cpus, memory_bytes: memory_bytes() },
         version: env!("CARGO_PKG_VERSION").to_string(),
         boot_id,
+        since_ms: 0, // the session knows
         unknown: Default::default(),
     })
 }

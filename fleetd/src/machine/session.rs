@@ -27,6 +27,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::keeper;
 use crate::machine::health::Health;
+use crate::process::clock;
 use crate::store::{LeaseId, Registered, Registration, Store, StoreError};
 
 mod rivals;
@@ -54,6 +55,13 @@ pub struct Presence {
     pub machine: Machine,
     /// The time of its lease.
     pub ttl: Duration,
+}
+
+impl Presence {
+    /// The record of a machine that has been registered since then.
+    fn record(&self, since_ms: u64) -> Machine {
+        Machine { since_ms, ..self.machine.clone() }
+    }
 }
 
 /// Keeps the machine registered until it is told to stop.
@@ -92,6 +100,8 @@ struct Lease {
 struct Held {
     registration: Registration,
     presence: Presence,
+    /// Since when it has been registered, in milliseconds since 1970.
+    since_ms: u64,
 }
 
 /// What goes on from one try to register to the next.
@@ -207,7 +217,7 @@ impl Session {
                             "registered what has changed of this machine"
                         );
                         self.stand(Standing::Own(Some(registration)));
-                        held = Held { registration, presence: wanted };
+                        held = Held { registration, presence: wanted, ..held };
                     }
                     Err(StoreError::LeaseExpired) => return,
                     Err(error) => {
@@ -233,14 +243,15 @@ impl Session {
 
     async fn update(&self, held: &Held, wanted: &Presence) -> Result<Registration, StoreError> {
         let old = held.registration;
+        let record = wanted.record(held.since_ms);
         if wanted.ttl == held.presence.ttl {
-            return self.store.register(&wanted.machine, old.lease).await;
+            return self.store.register(&record, old.lease).await;
         }
         // etcd cannot change a lease's time.
         let lease = self.store.grant(wanted.ttl).await?;
         // Both may be this machine's, whatever becomes of it now.
         self.own(Lease { id: lease, ttl: wanted.ttl }, Some(old.lease));
-        let moved = self.store.change_lease(&wanted.machine, old, lease).await;
+        let moved = self.store.change_lease(&record, old, lease).await;
         match &moved {
             Ok(_) => self.own(Lease { id: lease, ttl: wanted.ttl }, None),
             Err(_) => self.own(Lease { id: old.lease, ttl: held.presence.ttl }, None),
@@ -379,8 +390,9 @@ impl Session {
     async fn begin_anew(&self, wanted: Presence, trying: &mut Trying) -> Result<Held, StoreError> {
         let lease = self.granted(&wanted, trying).await?;
         self.own(lease, None);
-        let registration = self.store.register(&wanted.machine, lease.id).await?;
-        Ok(Held { registration, presence: Presence { ttl: lease.ttl, ..wanted } })
+        let since_ms = clock::now_ms();
+        let registration = self.store.register(&wanted.record(since_ms), lease.id).await?;
+        Ok(Held { registration, presence: Presence { ttl: lease.ttl, ..wanted }, since_ms })
     }
 
     /// This boot of this machine is.
@@ -399,9 +411,10 @@ impl Session {
             Some(ttl) => ttl,
             None => self.store.time_left(id).await?.map_or(wanted.ttl, |left| left.granted),
         };
-        let registration = self.store.register(&wanted.machine, id).await?;
+        let since_ms = registered_since(there);
+        let registration = self.store.register(&wanted.record(since_ms), id).await?;
         self.own(Lease { id, ttl }, None);
-        Ok(Held { registration, presence: Presence { ttl, ..wanted } })
+        Ok(Held { registration, presence: Presence { ttl, ..wanted }, since_ms })
     }
 
     /// The last boot of this machine is. Its lease is not gone on with: whoever else may believe in
@@ -415,11 +428,13 @@ impl Session {
         let lease = self.granted(&wanted, trying).await?;
         self.known().own.insert(lease.id);
         self.files.keep_for_this_boot(lease.id, lease.ttl.as_millis() as u64, None);
-        let registration = self.store.take_over(&wanted.machine, there, lease.id).await?;
+        let since_ms = registered_since(there);
+        let record = wanted.record(since_ms);
+        let registration = self.store.take_over(&record, there, lease.id).await?;
         self.own(lease, None);
         info!("going on with the registration of this machine's last boot");
         let _ = self.store.revoke(there.registration.lease).await; // it runs out by itself
-        Ok(Held { registration, presence: Presence { ttl: lease.ttl, ..wanted } })
+        Ok(Held { registration, presence: Presence { ttl: lease.ttl, ..wanted }, since_ms })
     }
 
     async fn granted(&self, wanted: &Presence, trying: &mut Trying) -> Result<Lease, StoreError> {
@@ -488,6 +503,12 @@ impl Session {
             }
         }
     }
+}
+
+/// Since when a machine has been registered that goes on with its record; from now on if an older
+/// version wrote it.
+fn registered_since(there: &Registered) -> u64 {
+    if there.since_ms == 0 { clock::now_ms() } else { there.since_ms }
 }
 
 /// Ends this machine's presence at once: its units are then planned elsewhere. Whoever leaves stops

@@ -22,6 +22,9 @@ pub struct Registration {
 pub struct Registered {
     /// The address that it gave; empty if the record cannot be read.
     pub address: String,
+    /// Since when it has been registered, by its own clock, in milliseconds since 1970; 0 if that
+    /// is not known.
+    pub since_ms: u64,
     /// Under which lease, and since when.
     pub registration: Registration,
     /// The revision of its last change.
@@ -79,10 +82,10 @@ impl Store {
             || "it is under no lease, so no fleetd wrote it; delete it with etcdctl".to_string();
         let lease = kv.lease.ok_or_else(|| StoreError::Corrupt { key, problem: by_hand() })?;
         // What is wrong with it is mended by the next registration, if it is this machine's.
-        let address =
-            mirror::parse::<Machine>(&kv.value).map_or(String::new(), |machine| machine.address);
+        let (address, since_ms) = mirror::parse::<Machine>(&kv.value)
+            .map_or((String::new(), 0), |machine| (machine.address, machine.since_ms));
         let registration = Registration { lease, create_revision: kv.create_revision };
-        Ok(Some(Registered { address, registration, revision: kv.mod_revision }))
+        Ok(Some(Registered { address, since_ms, registration, revision: kv.mod_revision }))
     }
 
     /// The registrations of all machines.

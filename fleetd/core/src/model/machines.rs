@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Unknown;
+use super::{Unknown, is_zero};
 use crate::address;
 use crate::name::MachineId;
 
@@ -31,6 +31,10 @@ pub struct Machine {
     /// The kernel's boot id: tells a reboot from a restart of fleetd.
     #[serde(default)]
     pub boot_id: String,
+    /// Since when it has been registered without a break, by its own clock, in milliseconds since
+    /// 1970; 0 if it runs an older version.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub since_ms: u64,
     /// Where other machines reach its API, for journals and status: `http://10.0.0.1:4100`.
     #[serde(
         default,
@@ -54,6 +58,7 @@ impl Machine {
             capacity: Capacity::default(),
             version: String::new(),
             boot_id: String::new(),
+            since_ms: 0,
             api: None,
             unknown: Unknown::new(),
         }

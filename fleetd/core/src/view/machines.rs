@@ -26,6 +26,7 @@ impl Cluster {
                     .map_or(0, |assignment| assignment.instances.len() as u32),
             ),
             availability: self.snapshot.availability.get(id).copied().unwrap_or_default(),
+            since_ms: Some(machine.since_ms).filter(|since| *since > 0),
             cpus: Some(machine.capacity.cpus),
             memory_bytes: Some(machine.capacity.memory_bytes),
         };

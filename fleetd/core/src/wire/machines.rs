@@ -36,6 +36,10 @@ pub struct Machine {
     /// Whether it takes instances; absent if it does.
     #[serde(skip_serializing_if = "Availability::is_active")]
     pub availability: Availability,
+    /// Since when it has been registered without a break, by its own clock, in milliseconds since
+    /// 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
     /// Processors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u32>,

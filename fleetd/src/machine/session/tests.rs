@@ -47,6 +47,11 @@ impl Running {
         let id = machine("").id;
         (snapshot.machines[&id].address.clone(), snapshot.reports.contains_key(&id))
     }
+
+    /// Since when the machine has been registered, by its record.
+    async fn since_ms(&self) -> u64 {
+        self.store.registered(&machine("").id).await.unwrap().unwrap().since_ms
+    }
 }
 
 #[tokio::test]
@@ -79,7 +84,10 @@ async fn a_new_ttl_is_a_new_lease_that_takes_the_report_along() {
 #[tokio::test]
 async fn a_restart_goes_on_with_the_lease_unless_its_time_is_another() {
     let mut running = Running::start().await;
+    let before_ms = clock::now_ms();
     let first = running.after(None).await;
+    let since_ms = running.since_ms().await;
+    assert!((before_ms..=clock::now_ms()).contains(&since_ms), "{since_ms}");
     running.task.abort();
     let mut same = Running::start_in(running.folder, running.store, Duration::from_secs(10));
     assert_eq!(same.after(None).await, first);
@@ -88,4 +96,5 @@ async fn a_restart_goes_on_with_the_lease_unless_its_time_is_another() {
     let second = other.after(Some(first)).await;
     assert_eq!(second.create_revision, first.create_revision);
     assert_ne!(second.lease, first.lease);
+    assert_eq!(other.since_ms().await, since_ms, "it never was away");
 }
