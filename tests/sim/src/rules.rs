@@ -44,6 +44,9 @@ pub(crate) fn refusal(ground: &Ground, name: &UnitName, wants: &Constraints) -> 
     {
         return Some(format!("{name} on {id} without {peer}"));
     }
+    if let Some(why) = is_full(ground, name, wants) {
+        return Some(why);
+    }
     let hits = |patterns: &[String], other: &UnitName| {
         patterns.iter().any(|pattern| glob::matches(pattern, other.as_str()))
     };
@@ -51,6 +54,22 @@ pub(crate) fn refusal(ground: &Ground, name: &UnitName, wants: &Constraints) -> 
     let clash = others
         .find(|(other, theirs)| hits(&wants.conflicts, other) || hits(&theirs.conflicts, name));
     clash.map(|(other, _)| format!("{name} beside {other} on {id}"))
+}
+
+/// Whether `MaxPerMachine=` of the instance, or of an instance of the same template there, allows
+/// no more. Those that do not have the option do not count.
+fn is_full(ground: &Ground, name: &UnitName, wants: &Constraints) -> Option<String> {
+    let template = name.template()?;
+    let mut limits = vec![wants.max_per_machine?];
+    for (other, theirs) in ground.here.iter().filter(|(other, _)| *other != name) {
+        if other.template().as_ref() == Some(&template) {
+            limits.extend(theirs.max_per_machine);
+        }
+    }
+    // With the instance itself, there would be as many as there are limits.
+    let lowest = limits.iter().min()?;
+    (limits.len() > *lowest as usize)
+        .then(|| format!("{name} on {} would be one of {}", ground.id, limits.len()))
 }
 
 #[cfg(test)]
@@ -64,13 +83,17 @@ mod tests {
     }
 
     fn refused(section: &str, here: &[(&str, &str)], open: bool) -> bool {
+        refused_of("a.service", section, here, open)
+    }
+
+    fn refused_of(name: &str, section: &str, here: &[(&str, &str)], open: bool) -> bool {
         let id = MachineId::new("a0000001000000000000000000000001");
         let labels = [("zone".to_string(), "1".to_string())].into();
         let here =
             here.iter().map(|(name, section)| (UnitName::trusted(*name), wants(section))).collect();
         refusal(
             &Ground { id: &id, labels: &labels, open, here },
-            &UnitName::trusted("a.service"),
+            &UnitName::trusted(name),
             &wants(section),
         )
         .is_some()
@@ -96,6 +119,19 @@ mod tests {
                 && !refused("Conflicts=*", &[("a.service", "")], true)
         );
         assert!(refused("", &[("b.service", "Conflicts=a.service")], true));
+        let few = |most: u32, theirs: &[u32]| {
+            let text = |most: &u32| format!("MaxPerMachine={most}");
+            let texts: Vec<String> = theirs.iter().map(text).collect();
+            let names = ["w@1.service", "w@2.service", "w@3.service"];
+            let here: Vec<(&str, &str)> =
+                names.into_iter().zip(texts.iter().map(String::as_str)).collect();
+            refused_of("w@9.service", &text(&most), &here, true)
+        };
+        assert!(!few(1, &[]) && few(1, &[1]) && !few(2, &[2]) && few(2, &[2, 2]));
+        assert!(few(3, &[1]) && few(1, &[3]), "the lowest number counts");
+        let free = [("w@1.service", ""), ("v@1.service", "MaxPerMachine=1")];
+        assert!(!refused_of("w@9.service", "MaxPerMachine=1", &free, true));
+        assert!(!refused_of("w@9.service", "", &[("w@1.service", "MaxPerMachine=1")], true));
         assert!(refused("", &[], false) && !refused("Global=true", &[], false));
         assert!(!refused("MachineOf=b.service", &[("b.service", "")], false));
     }

@@ -151,6 +151,12 @@ const ORDERED: &[(&str, &str)] =
 /// A unit that is changed a few instances at a time.
 pub const ROLLING: &str = "roll@.service";
 
+/// A template of which each machine runs so many at most; chosen last, too.
+pub const CROWDED: &[(&str, &[&str])] = &[(
+    "few@.service",
+    &["MaxPerMachine=1", "MaxPerMachine=2", "MaxPerMachine=2\nMachineMetadata=zone=1", ""],
+)];
+
 /// What the programs of the texts after the fourth of [`ROLLING`] do: they die, at once or soon
 /// after they came up, all before they count as up; systemd restarts some of them.
 const DYING: [&str; 4] = [
@@ -188,7 +194,7 @@ const WORDS: [&str; 4] = ["dependency", "failed", "timeout", "canceled"];
 
 /// All of them.
 pub fn units() -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
-    UNITS.iter().chain(CHOSEN_LAST).chain(SIDEKICKS)
+    UNITS.iter().chain(CHOSEN_LAST).chain(CROWDED).chain(SIDEKICKS)
 }
 
 /// Its `MaxUnavailable=`, in each of its texts.
@@ -266,6 +272,10 @@ impl Script {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0055);
         if !calm && random.bool() {
             script.stop_unasked(&mut random, end_ms);
+        }
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x0066);
+        if !calm && random.u8(0..3) == 0 {
+            script.crowd(&mut random, end_ms);
         }
         script.actions.sort_by_key(|timed| timed.at_ms);
         script
@@ -465,7 +475,26 @@ impl Script {
 
     /// Units for one machine, and for one zone each: what fits nowhere, in some of their texts.
     fn pin(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
-        for (unit, texts) in CHOSEN_LAST.iter().filter(|(unit, _)| *unit != ROLLING) {
+        let pinned = CHOSEN_LAST.iter().filter(|(unit, _)| *unit != ROLLING);
+        self.submit_now_and_then(random, end_ms, pinned, 4);
+    }
+
+    /// More instances than machines may run, in most of their texts.
+    fn crowd(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        let most = 2 * self.machines as u32 + 1;
+        self.submit_now_and_then(random, end_ms, CROWDED.iter(), most);
+    }
+
+    /// Submits each unit once before the faults and a few times during them, templates with a count
+    /// of at most `most`.
+    fn submit_now_and_then(
+        &mut self,
+        random: &mut fastrand::Rng,
+        end_ms: u64,
+        units: impl Iterator<Item = &'static (&'static str, &'static [&'static str])>,
+        most: u32,
+    ) {
+        for (unit, texts) in units {
             let template = unit.contains('@');
             let mut at_ms = random.u64(1_000..8_000);
             for _ in 0..random.usize(1..=4) {
@@ -480,7 +509,7 @@ impl Script {
                     Action::User { user, over, wish: Wish::Submit { unit, text, desired } },
                 );
                 if template {
-                    let wish = Wish::Scale { unit, replicas: random.u32(1..=4) };
+                    let wish = Wish::Scale { unit, replicas: random.u32(1..=most) };
                     self.push(at_ms + 1, Action::User { user, over, wish });
                 }
                 at_ms = random.u64(FAULTS_FROM_MS..end_ms);
