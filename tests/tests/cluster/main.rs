@@ -10,6 +10,7 @@ mod configuration;
 mod constraints;
 mod containers;
 mod decisions;
+mod docker;
 mod embedded;
 mod failures;
 mod fencing;
