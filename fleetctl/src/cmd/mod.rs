@@ -33,6 +33,7 @@ mod stop;
 mod store;
 mod submit;
 mod unload;
+mod update;
 mod verify;
 mod version;
 
@@ -60,6 +61,7 @@ pub(crate) enum Command {
     Scale(scale::ScaleArgs),
     #[command(alias = "r")]
     Restart(restart::RestartArgs),
+    Update(update::UpdateArgs),
     Rollback(rollback::RollbackArgs),
     #[command(alias = "sto")]
     Stop(stop::StopArgs),
@@ -98,7 +100,7 @@ pub(crate) const GROUPS: &[Group] = &[
         "Look at units",
         &["status", "journal", "cat", "list-units", "list-unit-files", "list-revisions", "events"],
     ),
-    ("Change units", &["submit", "load", "rollback", "unload", "destroy"]),
+    ("Change units", &["submit", "load", "update", "rollback", "unload", "destroy"]),
     ("Machines", &["list-machines", "drain", "cordon", "uncordon", "ssh"]),
     ("Cluster", &["export", "import", "store"]),
     ("Tools", &["debug", "version", "fd-forward", "help"]),
@@ -129,6 +131,7 @@ pub(crate) async fn run(command: Command, globals: Globals, ssh: SshArgs) -> Res
         Command::Start(args) => start::run(&context, args).await,
         Command::Scale(args) => scale::run(&context, args).await,
         Command::Restart(args) => restart::run(&context, args).await,
+        Command::Update(args) => update::run(&context, args).await,
         Command::Rollback(args) => rollback::run(&context, args).await,
         Command::Stop(args) => stop::run(&context, args).await,
         Command::Unload(args) => unload::run(&context, args).await,

@@ -19,5 +19,6 @@ mod sshd;
 mod terminal;
 mod transfer;
 mod trouble;
+mod update;
 mod variables;
 mod waiting;

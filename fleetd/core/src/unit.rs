@@ -10,5 +10,6 @@ pub mod intake;
 pub mod labels;
 pub mod lint;
 pub mod max_unavailable;
+pub mod new_image;
 pub mod stop_terms;
 pub mod xfleet;

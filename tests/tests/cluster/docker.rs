@@ -86,7 +86,9 @@ fn they_stop_with_their_daemon_and_come_back_with_it(cluster: &Cluster) -> Resul
 
 fn a_new_image_is_a_new_text(cluster: &Cluster) -> Result<()> {
     push(cluster, "web:2")?;
-    cluster.start("web@.service", &text().replace("web:1", "web:2"))?;
+    cluster.ctl(&["update", "web@", "--image", &format!("{REGISTRY}/web:2")])?;
+    let text = cluster.ctl(&["cat", "web@"])?;
+    ensure!(text == self::text().replace("web:1", "web:2"), "{text}");
     all_serve(cluster, 3)?;
     for host in cluster.hosts() {
         let images = cluster.lab.sh(&host, "docker ps --format '{{.Image}}' | sort -u")?;

@@ -143,8 +143,8 @@ fn a_registry_that_asks_for_a_login_gets_podmans(cluster: &Cluster) -> Result<()
     push(cluster, "web:5")?;
     registry::asks_for_login(cluster, true)?;
     let before = running(cluster, 2)?;
-    let path = cluster.write_unit("web@.container", &text("web:5", ""))?;
-    let said = cluster.fleetctl("h1", &["start", "--replace", &path])?;
+    let image = format!("{REGISTRY}/web:5");
+    let said = cluster.fleetctl("h1", &["update", "web@.container", "--image", &image])?;
     let refused = ["unauthorized", "authentication required"];
     ensure!(said.code == 1 && refused.iter().any(|word| said.err.contains(word)), "{said:?}");
     ensure!(running(cluster, 2)? == before, "what ran was touched");
