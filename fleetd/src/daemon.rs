@@ -38,6 +38,7 @@ use crate::store::kv::Kv;
 use crate::systemd::Systemd;
 use crate::systemd::dbus::{self, Bus, DbusSystemd};
 use crate::systemd::own_job::own_job;
+use crate::systemd::quadlet::Generator;
 
 /// How long after the store is back an absent machine may not yet be called lost, on top of the
 /// agents' lease.
@@ -107,6 +108,7 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     api.set_names(&settings.names());
     let api = api.with_replays(replays.clone()).with_keeper(settings.guard_dir());
     let api = api.with_standing(session.standing());
+    let api = api.with_generator(Generator::of_host(settings.run_dir.join("quadlet")));
     let api = if settings.systemd_user { api.of_user() } else { api };
     api.set_tls(settings.tls.clone())?;
     let serving = tokio::spawn(api::serve(api.clone(), listeners, stop.clone()));

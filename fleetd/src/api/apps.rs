@@ -25,6 +25,7 @@ use super::error::ApiError;
 use super::query::Asked;
 use crate::process::{clock, panics};
 use crate::store::{Documents, Mirror, Part, StoreError, UnitsLock};
+use crate::systemd::quadlet::Checked;
 
 /// What shows how far an application is.
 const PARTS: &[Part] = &[Part::Apps, Part::Units, Part::Machines, Part::Assignments, Part::Reports];
@@ -246,7 +247,7 @@ async fn dry_run(api: &Api, wish: Wish) -> Result<AppPlan, ApiError> {
         })
         .await?;
     let kept = api.store().blob_sums(&wish.app).await?;
-    let planned = planned(mirror, wish).await?;
+    let planned = with_podmans_word(api, planned(mirror, wish).await?).await?;
     let missing = planned.applying.files.iter().filter(|sum| !kept.contains_key(*sum));
     Ok(AppPlan { missing: missing.cloned().collect(), ..planned.applying.plan })
 }
@@ -272,6 +273,37 @@ async fn planned(mirror: Arc<Mirror>, wish: Wish) -> Result<Planned, ApiError> {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the plan broke off: {problem}"))
     };
     panics::contained_work(work).await.map_err(broke_off)?
+}
+
+/// Asks podman about the Quadlet files, where any changes.
+async fn with_podmans_word(api: &Api, mut planned: Planned) -> Result<Planned, ApiError> {
+    let quadlets = std::mem::take(&mut planned.applying.quadlets);
+    if quadlets.is_empty() {
+        return Ok(planned);
+    }
+    let paths: Vec<&str> = planned.wish.files.files.keys().map(String::as_str).collect();
+    let warnings = &mut planned.applying.plan.warnings;
+    let checked = match &api.shared.generator {
+        Some(generator) => generator.check(&quadlets, &paths).await,
+        None => Err("this fleetd has no Quadlet generator".to_string()),
+    };
+    match checked {
+        Err(problem) => warnings.push(format!(
+            "nobody has looked whether podman takes the Quadlet files: {problem}. The machines that \
+                run them will say so"
+        )),
+        Ok(Checked { refused: found, .. }) if !found.is_empty() => {
+            let problem = |(name, (line, words)): (UnitName, (Option<usize>, String))| match line {
+                Some(line) => format!("{name}: line {line}: podman: {words}"),
+                None => format!("{name}: podman: {words}"),
+            };
+            return Err(refused(found.into_iter().map(problem).collect()));
+        }
+        Ok(Checked { unknown, .. }) => warnings.extend(unknown.iter().map(|name| {
+            format!("{name}: the podman of the machine that was asked knows no .{}", name.suffix())
+        })),
+    }
+    Ok(planned)
 }
 
 /// Whether the application is as the one who asks has seen it.
@@ -345,7 +377,7 @@ async fn prepared(api: &Api, lock: &UnitsLock, wish: Wish) -> Result<(Planned, i
         Err(StoreError::Corrupt { .. }) => 0, // to plan says what is wrong
         document => document?.map_or(0, |document| document.revision),
     };
-    let mut planned = planned(mirror, wish).await?;
+    let mut planned = with_podmans_word(api, planned(mirror, wish).await?).await?;
     let app = &planned.wish.app;
     let kept = api.store().blob_sums(app).await?;
     let files = &planned.wish.files.files;

@@ -25,6 +25,7 @@ use crate::leader::replays::Replays;
 use crate::machine::session::Standing;
 use crate::process::panics;
 use crate::store::{Mirror, Store};
+use crate::systemd::quadlet::Generator;
 
 mod apps;
 mod availability;
@@ -98,6 +99,8 @@ struct Shared {
     copies: Copies,
     /// What this machine may be asked for as, over plain HTTP.
     names: Arc<door::Names>,
+    /// podman's generator, which says what is wrong with Quadlet files.
+    generator: Option<Generator>,
     /// Restarts of fleet 1.0's client.
     restarts: fleet1::Restarts,
 }
@@ -124,6 +127,7 @@ impl Api {
             names: Arc::default(),
             restarts: fleet1::Restarts::default(),
             standing: None,
+            generator: None,
         };
         Api { shared: Arc::new(shared), replays: Arc::default() }
     }
@@ -139,6 +143,15 @@ impl Api {
     pub fn with_keeper(mut self, folder: PathBuf) -> Api {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
             shared.guard_dir = Some(folder);
+        }
+        self
+    }
+
+    /// With podman's generator, which is asked about Quadlet files. Before it is cloned.
+    #[must_use]
+    pub fn with_generator(mut self, generator: Generator) -> Api {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.generator = Some(generator);
         }
         self
     }

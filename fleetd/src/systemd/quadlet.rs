@@ -4,7 +4,7 @@
 //! Podman does this at daemon-reload; asking its generator directly spares the reload, and gives
 //! its words when a text is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,9 @@ const HOSTS_FOLDERS: &[&str] = &[
     "/usr/local/share/containers/systemd",
     "/usr/share/containers/systemd",
 ];
+
+const NO_GENERATOR: &str = "podman's Quadlet generator is not installed on this machine; install \
+    podman 4.4 or later";
 
 /// It takes milliseconds; when it hangs, something is wrong with the machine.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -77,6 +80,15 @@ pub struct Made {
     pub text: String,
 }
 
+/// What podman says of Quadlet files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Those that it makes no services of, each with the line, where one is known, and the reason.
+    pub refused: BTreeMap<UnitName, (Option<usize>, String)>,
+    /// Those whose type it does not know.
+    pub unknown: BTreeSet<UnitName>,
+}
+
 /// podman's generator on this host.
 #[derive(Debug, Clone)]
 pub struct Generator {
@@ -109,12 +121,55 @@ impl Generator {
         text: &str,
         with: With<'_>,
     ) -> Result<Translated, String> {
-        let generator = self.programs.iter().find(|path| path.exists()).ok_or(
-            "podman's Quadlet generator is not installed on this machine; install podman 4.4 or \
-             later",
-        )?;
+        let generator = self.programs.iter().find(|path| path.exists()).ok_or(NO_GENERATOR)?;
         run(generator, &self.scratch, name, text, with).await
     }
+
+    /// What podman refuses of Quadlet files that come together with files of these paths. The error
+    /// says why nobody can tell on this machine.
+    pub async fn check(
+        &self,
+        quadlets: &BTreeMap<UnitName, String>,
+        paths: &[&str],
+    ) -> Result<Checked, String> {
+        let generator = self.programs.iter().find(|path| path.exists()).ok_or(NO_GENERATOR)?;
+        let files = instances::all(quadlets);
+        let texts: BTreeMap<UnitName, String> =
+            files.iter().map(|(file, (_, text))| (file.clone(), text.clone())).collect();
+        let folder = Folder::new(&self.scratch).map_err(no_folder)?;
+        let empty: Vec<(&str, &[u8])> = paths.iter().map(|path| (*path, &b""[..])).collect();
+        folder.fill(&texts, &empty)?;
+        let Said { stdout, stderr } = ask(generator, &folder.0).await?;
+        let made = services(&stdout, &folder.0);
+        let mut checked = Checked::default();
+        for (file, (name, _)) in files.iter().filter(|(file, _)| !made.contains_key(*file)) {
+            let one = BTreeMap::from([(file.clone(), String::new())]);
+            let said = Words { stderr: &stderr, folder: &folder.0, quadlets: &one };
+            match said.is_unknown(file) {
+                true => drop(checked.unknown.insert(name.clone())),
+                false => {
+                    let words = said.complaint(file).replace(file.as_str(), name.as_str());
+                    let line = line_of(&quadlets[name], &words);
+                    checked.refused.insert(name.clone(), (line, words));
+                }
+            }
+        }
+        Ok(checked)
+    }
+}
+
+/// The line of the option that podman does not know, where it names one.
+fn line_of(text: &str, words: &str) -> Option<usize> {
+    let quoted = |behind: &str| words.split_once(behind)?.1.split_once('\'').map(|(it, _)| it);
+    let (key, group) = (quoted("unsupported key '")?, quoted("in group '")?);
+    let file = UnitFile::parse_lenient(text);
+    let mut options = file.options.iter().zip(&file.lines);
+    let found = options.find(|(option, _)| option.section == group && option.name == key);
+    found.map(|(_, line)| *line)
+}
+
+fn no_folder(error: io::Error) -> String {
+    format!("cannot make a folder for podman's Quadlet generator: {error}")
 }
 
 async fn run(
@@ -126,8 +181,7 @@ async fn run(
 ) -> Result<Translated, String> {
     let none = BTreeMap::new();
     let quadlets = instances::files(name, text, with.quadlets.unwrap_or(&none))?;
-    let folder = Folder::new(scratch)
-        .map_err(|error| format!("cannot make a folder for podman's Quadlet generator: {error}"))?;
+    let folder = Folder::new(scratch).map_err(no_folder)?;
     folder.fill(&quadlets, with.files)?;
     let Said { stdout, stderr } = ask(generator, &folder.0).await?;
     let said = Words { stderr: &stderr, folder: &folder.0, quadlets: &quadlets };
@@ -261,11 +315,16 @@ struct Words<'a> {
 }
 
 impl Words<'_> {
+    /// Whether the generator passed over the file: it knows no such type.
+    fn is_unknown(&self, quadlet: &UnitName) -> bool {
+        let loads = self.stderr.contains("Loading source");
+        loads && !self.stderr.contains(&format!("{}/{quadlet}", self.folder.display()))
+    }
+
     /// Why there is no service of `quadlet`: without the generator's own name, its progress, our
     /// folder's name, what it says of the host's files, and, where it gave a reason, its warnings.
     fn complaint(&self, quadlet: &UnitName) -> String {
         let folder = format!("{}/", self.folder.display());
-        let loaded = format!("{folder}{quadlet}");
         let words = |line: &str| {
             let said = match line.split_once("]: ") {
                 Some((head, said)) if head.starts_with("quadlet-generator[") => said,
@@ -290,7 +349,7 @@ impl Words<'_> {
         let kind = quadlet.suffix();
         match (reasons.is_empty(), warnings.is_empty()) {
             (false, _) => joined(reasons),
-            _ if !progress.is_empty() && !self.stderr.contains(&loaded) => {
+            _ if !progress.is_empty() && self.is_unknown(quadlet) => {
                 format!("this machine's podman knows no .{kind} files ({quadlet}); it is too old")
             }
             (true, false) => {
@@ -520,5 +579,35 @@ mod tests {
             let said = alone(script, "web.container").await.unwrap_err();
             assert!(said.contains(expected), "{script}: {said}");
         }
+    }
+
+    #[tokio::test]
+    async fn of_an_application_each_refused_file_is_named_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("quadlet");
+        let script = "for f in $QUADLET_UNIT_DIRS/*; do echo \"quadlet-generator[9]: Loading \
+            source unit file $f\" >&2; done
+            echo \"quadlet-generator[9]: converting \\\"web@1.container\\\": unsupported key 'Foo' \
+            in group 'Container' in $QUADLET_UNIT_DIRS/web@1.container\" >&2
+            echo '---db.service---'; echo '[Unit]'
+            echo \"SourcePath=$QUADLET_UNIT_DIRS/db.container\"; exit 1";
+        let recipe = format!(
+            "cat > '{0}' <<'END' && chmod +x '{0}'\n#!/bin/sh\nQUADLET_UNIT_DIRS=${{QUADLET_UNIT_DIRS%%:*}}\n{script}\nEND\n",
+            program.display()
+        );
+        assert!(std::process::Command::new("sh").args(["-c", &recipe]).status().unwrap().success());
+        let generator = Generator::at(program, folder.path().join("scratch"));
+        let texts = [
+            ("db.container", "[Container]\nImage=x\n"),
+            ("web@.container", "[Container]\nImage=x\nFoo=1\n"),
+        ];
+        let quadlets = texts.map(|(name, text)| (UnitName::trusted(name), text.to_string()));
+        let checked = generator.check(&quadlets.clone().into(), &["conf/a"]).await.unwrap();
+        let words = "converting \"web@.container\": unsupported key 'Foo' in group 'Container' in \
+            web@.container";
+        let refused = [(UnitName::trusted("web@.container"), (Some(3), words.to_string()))];
+        assert_eq!(checked, Checked { refused: refused.into(), unknown: BTreeSet::new() });
+        let none = Generator::at("/nonexistent".into(), folder.path().join("scratch"));
+        assert_eq!(none.check(&quadlets.into(), &[]).await.unwrap_err(), NO_GENERATOR);
     }
 }

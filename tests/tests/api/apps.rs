@@ -152,7 +152,7 @@ async fn a_folder_is_planned_applied_shown_and_destroyed() {
         said(&changed),
         [
             "keep db.service +[] -[] 0 restart, 0 down",
-            "change web@.service +[] -[] 2 restart, 2 down",
+            "change web@.service +[] -[] 2 restart, 1 down",
             "change app.conf",
         ]
     );
@@ -300,4 +300,66 @@ async fn what_fits_nowhere_is_said_before() {
     applied(&server, &fits, "").await.unwrap();
     let record = server.store.unit(&UnitName::trusted("a.service")).await.unwrap().0.unwrap();
     assert_eq!(record.value.desired, DesiredState::Launched);
+}
+
+#[tokio::test]
+async fn what_podman_refuses_comes_back_with_its_line_and_nothing_is_written() {
+    let server = Server::start().await;
+    let mut folder = Folder { units: vec![], files: vec![] };
+    let text = "[Container]\nImage=x\nNetwork=app.network\nFoo=1\n";
+    folder.units.push(("web.container".to_string(), text.to_string()));
+    folder.units.push(("app.network".to_string(), "[Network]\nDriver=bridge\n".to_string()));
+    // Without podman nobody can tell.
+    let planned = applied(&server, &folder, "?dryRun=true").await.unwrap();
+    assert!(
+        planned.warnings[0].starts_with("nobody has looked whether podman takes the Quadlet files"),
+        "{:?}",
+        planned.warnings
+    );
+    let says = "for f in ${QUADLET_UNIT_DIRS%%:*}/*; do
+        echo \"quadlet-generator[9]: Loading source unit file $f\" >&2
+        [ ${f##*.} = network ] && printf -- '---app-network.service---\\n[Unit]\\nSourcePath=%s\\n' $f
+        done
+        if grep -q Foo= ${QUADLET_UNIT_DIRS%%:*}/web.container; then
+        echo \"quadlet-generator[9]: converting \\\"web.container\\\": unsupported key 'Foo' in group \
+        'Container' in web.container\" >&2
+        else printf -- '---web.service---\\n[Unit]\\nSourcePath=%s\\n' $f; fi";
+    server.generate_by(says);
+    for query in ["?dryRun=true", ""] {
+        assert_eq!(
+            applied(&server, &folder, query).await.unwrap_err(),
+            "400 web.container: line 4: podman: converting \"web.container\": unsupported key \
+                'Foo' in group 'Container' in web.container"
+        );
+    }
+    assert!(server.store.read_all().await.unwrap().cluster().records.is_empty());
+    folder.units[0].1 = text.replace("Foo=1\n", "");
+    let done = applied(&server, &folder, "").await.unwrap();
+    assert_eq!((done.applied, done.warnings), (true, Vec::new()));
+}
+
+#[tokio::test]
+async fn files_that_no_text_names_any_more_go_and_others_stay() {
+    let (server, mut folder) = (Server::start().await, Folder::shop());
+    let shop = AppName::parse("shop").unwrap();
+    let sum = |content: &[u8]| Checksum::of(content);
+    send_files(&server, &folder).await;
+    applied(&server, &folder, "").await.unwrap();
+    // An earlier text of web@ still names the first app.conf; no text ever named b.bin.
+    folder.files[0].1 = b"b".to_vec();
+    folder.files[1].1 = b"c".to_vec();
+    send_files(&server, &folder).await;
+    applied(&server, &folder, "").await.unwrap();
+    let gone = sum(&[0, 255]);
+    let swept = async {
+        while server.store.blob_sums(&shop).await.unwrap().contains_key(&gone) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), swept).await.expect("it goes");
+    let kept = server.store.blob_sums(&shop).await.unwrap();
+    for content in [b"a", b"b", b"c"] {
+        assert!(kept.contains_key(&sum(content)), "{content:?}");
+    }
+    assert_eq!(kept.len(), 5, "three files and two bundles");
 }

@@ -11,9 +11,13 @@ use fleet_core::plan::plan;
 use fleetd::api::{Api, router};
 use fleetd::store::embedded::EmbeddedKv;
 use fleetd::store::{Registration, Store, Term};
+use fleetd::systemd::quadlet::Generator;
 
 /// The machine of fleet 1.0's transcripts.
 pub(crate) const MACHINE: &str = "c2e1b5180a5ec645aa037c911a0f20bb";
+
+/// Where podman's generator is looked for.
+const GENERATOR: &str = "quadlet";
 
 /// Longer than any test; nobody renews the leases.
 const TTL: Duration = Duration::from_secs(3600);
@@ -26,7 +30,7 @@ pub(crate) struct Server {
     pub(crate) store: Store,
     registration: Registration,
     term: Term,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Server {
@@ -49,8 +53,25 @@ impl Server {
         let term =
             store.campaign(&leader, lease).await.expect("an election").expect("nobody else leads");
         let api = Api::new(store.clone(), id, || "# no counters\n".to_string());
+        let api = api.with_generator(Generator::at(
+            folder.path().join(GENERATOR),
+            folder.path().join("scratch"),
+        ));
         let origin = crate::serve(around(router(api))).await;
-        Server { origin, store, registration, term, _folder: folder }
+        Server { origin, store, registration, term, folder }
+    }
+
+    /// Puts a shell script in the place of podman's generator. There is none before.
+    pub(crate) fn generate_by(&self, script: &str) {
+        // Written by another process: a program that a process of ours still has open for writing,
+        // by a fork, cannot be run.
+        let program = self.folder.path().join(GENERATOR);
+        let recipe = format!(
+            "cat > '{0}' <<'END' && chmod +x '{0}'\n#!/bin/sh\n{script}\nEND\n",
+            program.display()
+        );
+        let done = std::process::Command::new("sh").args(["-c", &recipe]).status();
+        assert!(done.expect("sh runs").success());
     }
 
     /// Does what a leader does once.

@@ -37,6 +37,9 @@ pub struct Applying {
     pub app: Option<Application>,
     /// What must be kept before, by checksum: bundles, and the texts in them.
     pub contents: BTreeMap<Checksum, Vec<u8>>,
+    /// All Quadlet files that the application has or names, if any of its own changes: podman can
+    /// say what is wrong with them.
+    pub quadlets: BTreeMap<UnitName, String>,
     /// The contents of files that must have been sent.
     pub files: BTreeSet<Checksum>,
     /// The same for the user, but for the machines: see [`super::forecast`].
@@ -360,6 +363,11 @@ impl Work<'_> {
         let new_units =
             self.units.keys().any(|name| self.old.is_none_or(|old| !old.units.contains(name)));
         let replicas = self.old.is_none_or(|old| old.replicas != self.replicas);
+        let changed =
+            |(record, new_text): &(UnitRecord, bool)| *new_text && record.name.is_quadlet();
+        if self.done.records.iter().any(changed) {
+            self.done.quadlets = self.whole.quadlets();
+        }
         let changes = new_units
             || replicas
             || !self.changed_files.is_empty()

@@ -96,6 +96,12 @@ impl<'a> Whole<'a> {
         self.units.get(name)?.pod.as_ref()
     }
 
+    /// The texts of all Quadlet files.
+    pub(super) fn quadlets(&self) -> BTreeMap<UnitName, String> {
+        let quadlets = self.units.iter().filter(|(name, _)| name.is_quadlet());
+        quadlets.map(|(name, unit)| (name.clone(), unit.text.clone())).collect()
+    }
+
     /// Everything that is wrong with the whole, each as `web.container: line 5: …`.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = self.over_limits();

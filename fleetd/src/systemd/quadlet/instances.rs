@@ -44,6 +44,21 @@ pub(super) fn files(
     Ok(files)
 }
 
+/// The files for podman's generator of a whole application, each with the name that it has there:
+/// templates as their first instances.
+pub(super) fn all(quadlets: &BTreeMap<UnitName, String>) -> BTreeMap<UnitName, (UnitName, String)> {
+    let mut files = BTreeMap::new();
+    for (name, text) in quadlets {
+        let file = if name.is_template() { name.replica(1) } else { name.clone() };
+        // One with a file of its own is translated from that.
+        if file == *name || !quadlets.contains_key(&file) {
+            let text = for_instance(&file, text);
+            files.insert(file, (name.clone(), text));
+        }
+    }
+    files
+}
+
 fn of<'t>((name, text): (&UnitName, &'t String)) -> (UnitName, &'t str) {
     (name.clone(), text.as_str())
 }
