@@ -19,6 +19,7 @@ use fleet_core::wire::{FenceWait, Fencing, FencingPage, KeeperLease, OwnFencing}
 use super::describe::{Operation, Resource};
 use super::error::ApiError;
 use super::query::Asked;
+use super::units::parse;
 use super::{Api, remote};
 use crate::keeper;
 use crate::process::clock;
@@ -68,7 +69,7 @@ pub(super) async fn show(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<FencingPage>, ApiError> {
-    let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
+    let name = parse(&name)?;
     let (_, mirror) = api.newest(std::slice::from_ref(&name)).await?;
     if mirror.cluster().owner(&name).is_none() {
         return Err(ApiError::no_such_unit());

@@ -31,6 +31,7 @@ use super::guests;
 use super::limits::MAX_LINE;
 use super::query::Asked;
 use super::remote::{self, Place, Reach};
+use super::units::parse;
 use crate::copy::Reader;
 use crate::process::clock;
 use crate::process::panics;
@@ -145,7 +146,7 @@ pub(super) async fn journal(
     asked: Asked,
 ) -> Result<Response, ApiError> {
     let wish = Arc::new(Wish::read(&asked)?);
-    let name = remote::parse(&name)?;
+    let name = parse(&name)?;
     // Of one client; other machines ask for one journal each.
     let mut place = None;
     let (sender, receiver) = mpsc::channel(16);

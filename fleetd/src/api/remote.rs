@@ -186,10 +186,6 @@ pub(super) fn must_be_here(api: &Api, machine: &str) -> Result<(), ApiError> {
     ))
 }
 
-pub(super) fn parse(name: &str) -> Result<UnitName, ApiError> {
-    UnitName::parse(name).map_err(|error| ApiError::invalid(error.to_string()))
-}
-
 /// Where the instances of a unit are, by the live copy. That it is nowhere, or that there is no
 /// such unit, is said only of what stands in the store now.
 pub(super) async fn located(

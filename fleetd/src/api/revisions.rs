@@ -20,7 +20,7 @@ use super::door::json_only;
 use super::error::ApiError;
 use super::retry::until_not_overtaken;
 use super::submission::Submission;
-use super::units::known;
+use super::units::{known, parse};
 use crate::store::{Part, Versioned};
 
 /// What of the API is answered here.
@@ -116,7 +116,7 @@ pub(super) async fn rollback(
 ) -> Result<Response, ApiError> {
     json_only(&headers)?;
     let wish: wire::Rollback = decode(&body)?;
-    let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
+    let name = parse(&name)?;
     let roll_back = || async {
         let old = api.store().unit(&name).await?.0.ok_or_else(ApiError::no_such_unit)?;
         let (to, text) = target(&old.value, wish.revision, api.store().texts_of(&name).await?)?;

@@ -16,7 +16,8 @@ use super::error::ApiError;
 use super::guests::Source;
 use super::limits::MAX_STATUS;
 use super::query::Asked;
-use super::remote::{Place, Reach, ask, here, located, nowhere, parse, read};
+use super::remote::{Place, Reach, ask, here, located, nowhere, read};
+use super::units::parse;
 use super::{Api, fencing};
 
 /// How long `systemctl status` may take: less than another machine waits for it.

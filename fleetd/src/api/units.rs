@@ -160,7 +160,7 @@ pub(super) async fn submit(
             body.name
         )));
     }
-    let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
+    let name = parse(&name)?;
     let mut submission = Submission::read(&name, body)?;
     let restarts = &api.shared.restarts;
     let is_fleet1 = fleet1::is_asking(&headers) && submission.text.is_none();
@@ -219,7 +219,7 @@ pub(super) async fn scale(
 ) -> Result<Response, ApiError> {
     json_only(&headers)?;
     let scale: wire::Scale = decode(&body)?;
-    let name = UnitName::parse(&name).map_err(|error| ApiError::invalid(error.to_string()))?;
+    let name = parse(&name)?;
     if !name.is_template() {
         return Err(refused_count(CountError::NoTemplate(name)));
     }
@@ -271,6 +271,11 @@ pub(super) async fn restart(
     };
     let revision = until_not_overtaken(&format!("the unit {name}"), restart).await?;
     Ok(written(StatusCode::ACCEPTED, revision, &[]))
+}
+
+/// A name that a unit may have; any other is an error of the request.
+pub(super) fn parse(name: &str) -> Result<UnitName, ApiError> {
+    UnitName::parse(name).map_err(|error| ApiError::invalid(error.to_string()))
 }
 
 /// A name that a unit may have. There is none under any other.

@@ -71,6 +71,20 @@ impl Trial<'_> {
         Ok(trial)
     }
 
+    /// Makes a fault, and waits until it is mended. Gives what lived before, and when it began, by
+    /// this clock and by that of the records.
+    fn struck(
+        &self,
+        what: &str,
+        fault: impl FnOnce(&Cluster) -> Result<()>,
+    ) -> Result<(Vec<Life>, Instant, f64)> {
+        let before = self.wait_for_count(PATIENCE).with_context(|| format!("before {what}"))?;
+        let (begin, start) = (Instant::now(), record::now()?);
+        fault(self.cluster).with_context(|| what.to_owned())?;
+        self.cluster.wait_until_ready()?;
+        Ok((before, begin, start))
+    }
+
     /// Makes a fault of the control plane, mends it, and watches: every workload that lived before
     /// lives on, and no other came up.
     pub(crate) fn unnoticed(
@@ -78,10 +92,7 @@ impl Trial<'_> {
         what: &str,
         fault: impl FnOnce(&Cluster) -> Result<()>,
     ) -> Result<()> {
-        let before = self.wait_for_count(PATIENCE).with_context(|| format!("before {what}"))?;
-        let (begin, start) = (Instant::now(), record::now()?);
-        fault(self.cluster).with_context(|| what.to_owned())?;
-        self.cluster.wait_until_ready()?;
+        let (before, begin, start) = self.struck(what, fault)?;
         self.quiet(&before).with_context(|| {
             format!("{what}, which began {:.1} s ago", begin.elapsed().as_secs_f64())
         })?;
@@ -96,10 +107,7 @@ impl Trial<'_> {
         what: &str,
         fault: impl FnOnce(&Cluster) -> Result<()>,
     ) -> Result<()> {
-        let before = self.wait_for_count(PATIENCE).with_context(|| format!("before {what}"))?;
-        let (begin, start) = (Instant::now(), record::now()?);
-        fault(self.cluster).with_context(|| what.to_owned())?;
-        self.cluster.wait_until_ready()?;
+        let (before, begin, start) = self.struck(what, fault)?;
         let mended = Instant::now();
         let unfenced: Vec<&Life> = before.iter().filter(|life| !is_fenced(life)).collect();
         let after = self.wait_for_count(restored()).with_context(|| format!("after {what}"))?;

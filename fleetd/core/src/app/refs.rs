@@ -1,7 +1,7 @@
 //! What a unit's text names of its application: other Quadlet files, and plain files.
 
 use crate::name::UnitName;
-use crate::unit::file::{UnitFile, UnitOption};
+use crate::unit::file::{UnitFile, UnitOption, words};
 use crate::unit::xfleet::expand;
 
 /// Where an instance finds the files of its application, before the stem of its name.
@@ -244,25 +244,6 @@ fn is_word(value: &str) -> bool {
 fn is_relative(path: &str) -> bool {
     let is_url = path.contains("://") || path.starts_with("git@");
     !is_url && !path.starts_with('/') && (!path.starts_with('%') || path.starts_with("%%"))
-}
-
-/// The words of a list, without the quotes around or in them. Escapes are not resolved: what they
-/// could hide, podman's generator finds.
-fn words(value: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    for c in value.chars() {
-        match (c, quote) {
-            (c, Some(open)) if c == open => quote = None,
-            ('"' | '\'', None) => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (c, None) if c.is_ascii_whitespace() => words.extend(word.take()),
-            (c, _) => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 #[cfg(test)]

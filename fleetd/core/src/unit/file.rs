@@ -342,6 +342,25 @@ fn continued<'a>(first: &str, lines: &mut impl Iterator<Item = (usize, &'a str)>
     if value.ends_with('\n') { format!("{trimmed}\n") } else { trimmed.to_string() }
 }
 
+/// The words of a list, without the quotes around or in them. Escapes are not resolved: what they
+/// could hide in a Quadlet file shows in what podman's generator makes of it.
+pub(crate) fn words(value: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for c in value.chars() {
+        match (c, quote) {
+            (c, Some(open)) if c == open => quote = None,
+            ('"' | '\'', None) => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (c, None) if c.is_ascii_whitespace() => words.extend(word.take()),
+            (c, _) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ use crate::app::BundleRef;
 use crate::configuration::ConfigChanged;
 use crate::fence;
 use crate::name::UnitName;
-use crate::unit::file::{MAX_UNIT_BYTES, UnitFile, UnitFileError, UnitOption, boolean};
+use crate::unit::file::{MAX_UNIT_BYTES, UnitFile, UnitFileError, UnitOption, boolean, words};
 
 /// A text that is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -280,8 +280,8 @@ fn quadlet(option: &UnitOption) -> Option<String> {
             .map(str::trim)
             .filter(|source| source.starts_with('.'))
             .map(str::to_string),
-        "EnvironmentFile" => arguments(&value).into_iter().find(|path| is_relative(path)),
-        "Mount" => arguments(&value)
+        "EnvironmentFile" => words(&value).into_iter().find(|path| is_relative(path)),
+        "Mount" => words(&value)
             .into_iter()
             .find_map(|mount| mounted_from(&mount).filter(|source| source.starts_with('.'))),
         "ServiceName" if !value.is_empty() => {
@@ -311,25 +311,6 @@ fn mounted_from(mount: &str) -> Option<String> {
     let options = fields.filter_map(|field| field.split_once('='));
     let mut sources = options.filter(|(key, _)| ["source", "src"].contains(key));
     sources.next_back().map(|(_, path)| path.to_string())
-}
-
-/// The words of a list, without the quotes around or in them. Escapes are not resolved: what they
-/// could hide, the agent finds in what podman makes of the file.
-fn arguments(value: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    for c in value.chars() {
-        match (c, quote) {
-            (c, Some(open)) if c == open => quote = None,
-            ('"' | '\'', None) => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (c, None) if c.is_ascii_whitespace() => words.extend(word.take()),
-            (c, _) => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 #[cfg(test)]
