@@ -24,19 +24,19 @@ fn check_config_names_file_and_line_of_every_problem() {
     let file = folder.path().join("fleetd.conf");
     std::fs::write(
         &file,
-        "metdata = \"a=b\"\nlisten = [\"https://127.0.0.1:4100\"]\ntls_certfile \
-        = \"/nowhere/m.pem\"\ntls_keyfile = \"/nowhere/m.key\"\n",
+        "metdata = \"a=b\"\n\
+         listen = [\"https://127.0.0.1:4100\"]\n\
+         tls_certfile = \"/nowhere/m.pem\"\n\
+         tls_keyfile = \"/nowhere/m.key\"\n",
     )
     .unwrap();
     let file = file.to_str().unwrap();
     let (code, said) = fleetd(&["-config", file, "--check-config"]);
     let expected = format!(
         "{file}:1: there is no option \"metdata\"; did you mean metadata?\n\
-         {file}:2: listen: https://127.0.0.1:4100 without tls_cafile asks nobody for a \
-         certificate, so every user and every \
-         program of this machine can run anything as root here; name the CA of those who may, or \
-         set insecure = true if they \
-         all may\n\
+         {file}:2: listen: https://127.0.0.1:4100 without tls_cafile asks nobody for a certificate, \
+         so every user and every program of this machine can run anything as root here; name the \
+         CA of those who may, or set insecure = true if they all may\n\
          {file}:3: tls_certfile: /nowhere/m.pem: no such file; put it there, or name another\n\
          Error: the configuration has 3 problems\n"
     );

@@ -14,18 +14,27 @@ use crate::{AGENT_LEASE, SLEEPER, lab};
 const STEADY: &[&str] =
     &["steady@*.service", "everywhere.service", "box.service", "quadlet.service", "lone.service"];
 
-const PODMAN: &str = "[Service]\nType=notify\nNotifyAccess=all\nDelegate=yes\nTimeoutStopSec=10\n\
-    ExecStart=/usr/bin/podman run --rm --replace --name=box --cgroups=split --sdnotify=conmon \
-    --network=host --stop-timeout=1 \
-    localhost/busybox:latest sleep 1000000\n";
+const PODMAN: &str = "[Service]
+Type=notify
+NotifyAccess=all
+Delegate=yes
+TimeoutStopSec=10
+ExecStart=/usr/bin/podman run --rm --replace --name=box --cgroups=split --sdnotify=conmon \
+    --network=host --stop-timeout=1 localhost/busybox:latest sleep 1000000
+";
 
-const QUADLET: &str = "[Container]\nImage=localhost/busybox:latest\nExec=sleep \
-    1000000\nStopSignal=SIGKILL\n";
+const QUADLET: &str = "[Container]
+Image=localhost/busybox:latest
+Exec=sleep 1000000
+StopSignal=SIGKILL
+";
 
 /// Scales a template up and down in h1 until it is told to stop, and counts the rounds.
-const CHURN: &str = "i=0; until [ -e /run/churned ]; do fleetctl scale churn=12 && fleetctl scale \
-    churn=3 || exit 1; \
-    i=$((i + 1)); echo $i > /run/churn; done";
+const CHURN: &str = "i=0
+until [ -e /run/churned ]; do
+    fleetctl scale churn=12 && fleetctl scale churn=3 || exit 1
+    i=$((i + 1)); echo $i > /run/churn
+done";
 
 #[test]
 fn upgrading_the_packages_under_load_changes_no_pid_and_moves_nothing() -> Result<()> {
@@ -52,15 +61,13 @@ fn upgrading_the_packages_under_load_changes_no_pid_and_moves_nothing() -> Resul
             let said = dpkg(cluster, &host, "--install", &hand(cluster, &host, &debs)?)?;
             ensure!(
                 fleetd_pid(cluster, &host)? != pid,
-                "fleetd in {host} was not restarted: \
-                {said:?}"
+                "fleetd in {host} was not restarted: {said:?}"
             );
             // Not even for a moment: the lease goes on, so the other machine never misses it.
             for asked in cluster.hosts() {
                 ensure!(
                     cluster.machines_by(&asked)?.len() == 2,
-                    "a machine is gone after the \
-                    upgrade in {host}"
+                    "a machine is gone after the upgrade in {host}"
                 );
             }
         }
@@ -73,8 +80,7 @@ fn upgrading_the_packages_under_load_changes_no_pid_and_moves_nothing() -> Resul
         for host in cluster.hosts() {
             let running = cluster.lab.sh(
                 &host,
-                "/proc/$(systemctl show --property=MainPID \
-                --value fleetd)/exe --version",
+                "/proc/$(systemctl show --property=MainPID --value fleetd)/exe --version",
             )?;
             ensure!(running == format!("fleetd {version}"), "{host} runs {running}");
             ensure!(installed(cluster, &host, "fleetd")? == "install ok installed");
@@ -100,8 +106,7 @@ fn removing_the_package_is_a_leave_and_purging_it_forgets_the_data() -> Result<(
         ensure!(cluster.machines_by("h1")?.len() == 1, "h2 did not leave");
         ensure!(
             cluster.running_on("h2", &["web@*.service"])?.is_empty(),
-            "h2 still runs its \
-            units"
+            "h2 still runs its units"
         );
         wait_for("the units of h2 on h1", PATIENCE, || {
             let running = cluster.running_on("h1", &["web@*.service"])?;
@@ -115,8 +120,7 @@ fn removing_the_package_is_a_leave_and_purging_it_forgets_the_data() -> Result<(
         )?;
         cluster.lab.sh(
             "h2",
-            "test -n \"$(ls -A /var/lib/fleet)\" && test -e \
-            /etc/fleet/fleetd.conf.d/10-lab.toml",
+            "test -n \"$(ls -A /var/lib/fleet)\" && test -e /etc/fleet/fleetd.conf.d/10-lab.toml",
         )?;
 
         // Installed again it is a machine again, with what it knew.
@@ -129,8 +133,7 @@ fn removing_the_package_is_a_leave_and_purging_it_forgets_the_data() -> Result<(
         dpkg(cluster, "h2", "--install", &debs)?;
         let state = cluster.lab.sh(
             "h2",
-            "systemctl is-active fleetd.service fleetd.socket; systemctl \
-                is-enabled fleetd; true",
+            "systemctl is-active fleetd.service fleetd.socket; systemctl is-enabled fleetd; true",
         )?;
         ensure!(state == "inactive\ninactive\ndisabled", "after the upgrade fleetd is {state:?}");
 
@@ -145,8 +148,7 @@ fn removing_the_package_is_a_leave_and_purging_it_forgets_the_data() -> Result<(
         cluster.lab.sh("h2", "test -e /etc/fleet/fleetd.conf.d/10-lab.toml")?;
         ensure!(
             said.err.contains("/etc/fleet"),
-            "dpkg does not say that the administrator's \
-            files stay: {said:?}"
+            "dpkg does not say that the administrator's files stay: {said:?}"
         );
         Ok(())
     })
@@ -159,8 +161,7 @@ fn what_readme_says_of_one_machine_works_on_a_fresh_one() -> Result<()> {
         dpkg(cluster, "h1", "--purge", &["fleetd".to_owned(), "fleetctl".to_owned()])?;
         cluster.lab.sh(
             "h1",
-            "rm -r /etc/fleet && mkdir -p /root/fleet/target \
-            /root/fleet/unit-examples",
+            "rm -r /etc/fleet && mkdir -p /root/fleet/target /root/fleet/unit-examples",
         )?;
         let built = tempfile::tempdir()?;
         let debs = hand(
@@ -171,8 +172,7 @@ fn what_readme_says_of_one_machine_works_on_a_fresh_one() -> Result<()> {
         cluster.lab.sh(
             "h1",
             &format!(
-                "mkdir /root/fleet/target/deb && cp {} \
-            /root/fleet/target/deb/",
+                "mkdir /root/fleet/target/deb && cp {} /root/fleet/target/deb/",
                 debs.join(" ")
             ),
         )?;
@@ -186,13 +186,9 @@ fn what_readme_says_of_one_machine_works_on_a_fresh_one() -> Result<()> {
             )?;
         }
         let readme = std::fs::read_to_string(top().join("README.md"))?;
-        let lines: Vec<&str> = section(
-            &readme,
-            "## One \
-            machine",
-        )
-        .filter_map(|line| line.strip_prefix("    "))
-        .collect();
+        let lines: Vec<&str> = section(&readme, "## One machine")
+            .filter_map(|line| line.strip_prefix("    "))
+            .collect();
         let (build, rest) = lines.split_first().context("README has lines to type")?;
         // It has happened: the packages in target/deb are what it makes.
         ensure!(build.split_whitespace().take(2).eq(["make", "deb"]), "{build}");
