@@ -17,6 +17,7 @@ mod bundles;
 mod enable;
 mod files;
 mod hosts_own;
+mod images;
 mod leaving;
 mod report;
 mod rest;
