@@ -1,12 +1,12 @@
 //! A whole cluster as one document, for backups, moves between stores and move-ins; and what
 //! importing one changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::AppName;
+use crate::app::{AppName, Application, FileEntry, path_refusal};
 use crate::configuration::{self, Changes, Configuration};
 use crate::model::{self, DesiredState, MAX_REPLICAS, Settings, UnitRecord, Unknown};
 use crate::name::{MachineId, UnitName};
@@ -41,6 +41,25 @@ pub struct Export {
     /// The values of configurations, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub configurations: BTreeMap<String, BTreeMap<String, String>>,
+    /// The applications, by name. The contents of their files are not in it: whoever imports it
+    /// applies their folders, which sends them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub apps: BTreeMap<String, ExportedApp>,
+}
+
+/// One application of an [`Export`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ExportedApp {
+    /// Its units.
+    pub units: BTreeSet<UnitName>,
+    /// What `Replicas=` says in the files of its templates.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replicas: BTreeMap<UnitName, u32>,
+    /// Its files, by path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, FileEntry>,
 }
 
 /// One unit of an [`Export`].
@@ -72,9 +91,9 @@ pub struct ExportedUnit {
 pub struct Imported {
     /// Whether it was done. All of it was then, else nothing.
     pub applied: bool,
-    /// What changes, units by name, then machines, then configurations.
+    /// What changes, units by name, then machines, configurations and applications.
     pub changes: Vec<ImportChange>,
-    /// How many units, machines and configurations are there already, as they should be.
+    /// How many of all these are there already, as they should be.
     pub unchanged: usize,
 }
 
@@ -83,7 +102,7 @@ pub struct Imported {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ImportChange {
-    /// A unit's name, a machine's id, or `configuration shop`.
+    /// A unit's name, a machine's id, `configuration shop` or `application shop`.
     pub name: String,
     /// `create`, `replace`; `conflict` for what is there, differs, and was not to be replaced;
     /// `machine`.
@@ -104,6 +123,8 @@ pub struct Import {
     pub settings: Vec<(MachineId, Settings)>,
     /// Configurations to write.
     pub configurations: Vec<Configuration>,
+    /// Applications to write.
+    pub apps: Vec<Application>,
     /// The same for the user.
     pub answer: Imported,
 }
@@ -139,6 +160,15 @@ pub fn export(
             .iter()
             .map(|(name, config)| (name.to_string(), config.values.clone()))
             .collect(),
+        apps: cluster.apps.iter().map(|(name, app)| (name.to_string(), exported(app))).collect(),
+    }
+}
+
+fn exported(app: &Application) -> ExportedApp {
+    ExportedApp {
+        units: app.units.clone(),
+        replicas: app.replicas.clone(),
+        files: app.files.clone(),
     }
 }
 
@@ -184,6 +214,12 @@ pub fn import(
                 let old = configurations.get(&name).map(Arc::as_ref);
                 add_configuration(&mut import, cluster, old, name, values, replace, now_ms);
             }
+        }
+    }
+    for (name, app) in &export.apps {
+        match check_app(cluster, name, app) {
+            Err(problem) => problems.push(format!("application {name:?}: {problem}")),
+            Ok(name) => add_app(&mut import, cluster, name, app, replace, now_ms),
         }
     }
     if problems.is_empty() {
@@ -387,6 +423,58 @@ fn add_configuration(
         }
     }
     import.configurations.push(config);
+}
+
+/// No unit belongs to two applications, and paths become files.
+fn check_app(cluster: &Cluster, name: &str, app: &ExportedApp) -> Result<AppName, String> {
+    let name = AppName::parse(name)?;
+    if let Some(problem) = app.files.keys().find_map(|path| path_refusal(path)) {
+        return Err(problem);
+    }
+    let others = cluster.apps.values().filter(|other| other.name != name);
+    let both = |other: &Application| other.units.intersection(&app.units).next().cloned();
+    match others.filter_map(|other| Some((both(other)?, &other.name))).next() {
+        Some((unit, other)) => Err(format!("{unit} belongs to the application {other}")),
+        None => Ok(name),
+    }
+}
+
+fn add_app(
+    import: &mut Import,
+    cluster: &Cluster,
+    name: AppName,
+    app: &ExportedApp,
+    replace: bool,
+    now_ms: u64,
+) {
+    let old = cluster.apps.get(&name);
+    if old.is_some_and(|old| exported(old) == *app) {
+        import.answer.unchanged += 1;
+        return;
+    }
+    let kind = match (old, replace) {
+        (None, _) => "create",
+        (Some(_), true) => "replace",
+        (Some(_), false) => "conflict",
+    };
+    let unsent = "its files' contents are not in an export; apply its folder, which sends them";
+    let files = app.files.len();
+    import.answer.changes.push(ImportChange {
+        name: format!("application {name}"),
+        kind: kind.to_string(),
+        details: vec![format!("{} units, {files} files", app.units.len())],
+        warnings: (files > 0).then(|| unsent.to_string()).into_iter().collect(),
+    });
+    import.apps.push(Application {
+        v: model::FORMAT,
+        name,
+        revision: old.map_or(0, |old| old.revision) + 1,
+        units: app.units.clone(),
+        replicas: app.replicas.clone(),
+        files: app.files.clone(),
+        applied_ms: now_ms,
+        unknown: old.map(|old| old.unknown.clone()).unwrap_or_default(),
+    });
 }
 
 #[cfg(test)]
@@ -612,5 +700,47 @@ mod tests {
         for field in record_fields.keys().filter(|field| !left_out.contains(&field.as_str())) {
             assert!(exported.contains_key(&renamed(field)), "{field} is not exported");
         }
+    }
+
+    #[test]
+    fn an_application_moves_with_its_units_and_says_that_its_files_must_be_sent() {
+        let name = |name: &str| UnitName::trusted(name);
+        let sum = crate::app::Checksum::of(b"x");
+        let file = FileEntry { sum, size: 1, executable: false };
+        let shop = ExportedApp {
+            units: [name("a.service")].into(),
+            replicas: BTreeMap::new(),
+            files: [("x".to_string(), file)].into(),
+        };
+        let one = |app: &ExportedApp| Export {
+            apps: [("shop".to_string(), app.clone())].into(),
+            ..exported(&[("a.service", unit(TEXT, "launched", None))])
+        };
+        let nothing = BTreeMap::new();
+        let take = |cluster: &Cluster, export: &Export| {
+            import(cluster, &BTreeMap::new(), &nothing, export, false, 7)
+        };
+        let mut there = Cluster::default();
+        let taken = take(&there, &one(&shop)).unwrap();
+        let change = taken.answer.changes.last().unwrap();
+        assert_eq!((&*change.name, &*change.kind), ("application shop", "create"));
+        assert!(change.warnings[0].contains("apply its folder"), "{change:?}");
+        assert_eq!((taken.apps[0].revision, taken.apps[0].applied_ms), (1, 7));
+        there.apps.insert(taken.apps[0].name.clone(), Arc::new(taken.apps[0].clone()));
+        assert_eq!(export(&there, &BTreeMap::new(), &nothing).apps["shop"], shop);
+        let again = take(&there, &one(&shop)).unwrap();
+        assert_eq!((again.apps, again.answer.unchanged), (Vec::new(), 1));
+        let other = ExportedApp { files: BTreeMap::new(), ..shop.clone() };
+        assert_eq!(take(&there, &one(&other)).unwrap().answer.changes[1].kind, "conflict");
+        let twice = Export { apps: [("two".to_string(), other)].into(), ..one(&shop) };
+        assert_eq!(
+            take(&there, &twice).unwrap_err(),
+            "application \"two\": a.service belongs to the application shop"
+        );
+        let bad = ExportedApp {
+            files: shop.files.into_values().map(|file| ("../x".to_string(), file)).collect(),
+            ..ExportedApp::default()
+        };
+        assert!(take(&there, &one(&bad)).unwrap_err().contains("a path inside the folder"));
     }
 }

@@ -108,6 +108,7 @@ async fn apply(api: &Api, export: &Export, replace: bool) -> Result<Response, Ap
         records: &planned.records,
         settings: &planned.settings,
         configurations: &planned.configurations,
+        apps: &planned.apps,
         ..Documents::default()
     };
     let revision = api.store().import(lock, &all).await?;
