@@ -1,5 +1,5 @@
-//! How long the lists take as whole processes: 10,000 units on 100 simulated machines, fleetd's API
-//! over the embedded store.
+//! How long the lists, and the plan of an application, take as whole processes: 10,000 units on 100
+//! simulated machines, fleetd's API over the embedded store.
 //!
 //! `tests/bench.sh lists`. The API runs in this process with as many threads as fleetd has;
 //! fleetctl is the built one beside this program.
@@ -24,6 +24,9 @@ use fleetd::store::{Documents, Store};
 /// The issue's cluster.
 const UNITS: usize = 10_000;
 const MACHINES: usize = 100;
+
+/// The units of the application that is planned.
+const SHOP: usize = 50;
 
 /// How often each list is run; the median counts.
 const RUNS: usize = 21;
@@ -52,14 +55,21 @@ fn main() -> Result<()> {
         "| command | median | fastest | slowest | CPU of fleetctl, of the API | bar \
             |\n|---|---|---|---|---|---|"
     );
-    for (list, lines) in
-        [("list-units", UNITS), ("list-unit-files", UNITS), ("list-machines", MACHINES)]
-    {
+    let shop = folder.path().join("shop");
+    write_shop(&shop)?;
+    let plan = format!("plan {}", shop.display());
+    for (list, lines) in [
+        ("list-units", Some(UNITS + 1)),
+        ("list-unit-files", Some(UNITS + 1)),
+        ("list-machines", Some(MACHINES + 1)),
+        (plan.as_str(), None),
+    ] {
         let mut times = Vec::new();
         let (own, children) = cpu()?;
         for _ in 0..RUNS {
             times.push(run(&socket, list, lines)?);
         }
+        let list = list.split(' ').next().unwrap_or(list);
         times.sort();
         let ms = |time: &Duration| format!("{:.0} ms", time.as_secs_f64() * 1000.0);
         let median = times[times.len() / 2];
@@ -77,6 +87,21 @@ fn main() -> Result<()> {
             ms(&children),
             ms(&own)
         );
+    }
+    Ok(())
+}
+
+/// A new application of 50 units, each with a file of its own.
+fn write_shop(folder: &Path) -> Result<()> {
+    std::fs::create_dir(folder)?;
+    for number in 0..SHOP {
+        let unit = format!(
+            "[Service]\nExecStart=/usr/bin/app /run/fleet/files/%N/{number}.conf\n\
+             [X-Fleet]\nMachineMetadata=zone={}\nReplicas=2\n",
+            number % 10
+        );
+        std::fs::write(folder.join(format!("shop-{number}@.service")), unit)?;
+        std::fs::write(folder.join(format!("{number}.conf")), format!("port = {number}\n"))?;
     }
     Ok(())
 }
@@ -99,18 +124,21 @@ fn cpu() -> Result<(Duration, Duration)> {
 }
 
 /// One whole process, from its start to its end.
-fn run(socket: &Path, list: &str, lines: usize) -> Result<Duration> {
+fn run(socket: &Path, list: &str, lines: Option<usize>) -> Result<Duration> {
     let fleetctl = std::env::current_exe()?.with_file_name("fleetctl");
     let begin = Instant::now();
     let output = Command::new(&fleetctl)
-        .args(["--endpoint", &format!("unix://{}", socket.display()), list])
+        .args(["--endpoint", &format!("unix://{}", socket.display())])
+        .args(list.split(' '))
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {}", fleetctl.display()))?;
     let took = begin.elapsed();
     let printed = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+    // A plan that changes something ends with 1.
+    let ended = output.status.code() == Some(i32::from(lines.is_none()));
     ensure!(
-        output.status.success() && printed == lines + 1,
+        ended && lines.is_none_or(|lines| printed == lines),
         "{list} printed {printed} lines: {output:?}"
     );
     Ok(took)
