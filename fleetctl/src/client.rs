@@ -12,10 +12,12 @@ use fleet_core::model::Availability;
 use fleet_core::name::UnitName;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
-    App, AppFiles, AppPage, AppPlan, AppRemoved, AvailabilityWish, EXIT_STATUS_HEADER, ErrorBody,
-    ErrorDetail, EventPage, Fencing, FencingPage, LostMachine, Machine, MachineAvailability,
-    MachinePage, Missing, PROBLEM_HEADER, Restart, Revision, RevisionPage, Rollback, RolledBack,
-    Scale, Scaled, Unit, UnitPage, UnitState, UnitStatePage, Version, WARNING_HEADER,
+    App, AppFiles, AppPage, AppPlan, AppRemoved, AvailabilityWish, Config, ConfigChange,
+    ConfigHistory, ConfigPage, ConfigPatch, ConfigRollback, ConfigSummary, EXIT_STATUS_HEADER,
+    ErrorBody, ErrorDetail, EventPage, Fencing, FencingPage, LostMachine, Machine,
+    MachineAvailability, MachinePage, Missing, PROBLEM_HEADER, Restart, Revision, RevisionPage,
+    Rollback, RolledBack, Scale, Scaled, Unit, UnitPage, UnitState, UnitStatePage, Version,
+    WARNING_HEADER,
 };
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
@@ -360,6 +362,55 @@ impl Client {
         let answer =
             self.send(Method::POST, &["units", name, "restart"], &[], Some(&Restart {})).await?;
         Ok(written(answer.headers()))
+    }
+
+    /// The configurations, by name.
+    pub(crate) async fn configs(&self) -> Result<Vec<ConfigSummary>, ClientError> {
+        self.pages("config", &[], |page: ConfigPage| (page.configs, page.next_page_token)).await
+    }
+
+    /// A configuration's values.
+    pub(crate) async fn config(&self, name: &AppName) -> Result<Config, ClientError> {
+        self.get_json(&["config", name.as_str()], &[]).await
+    }
+
+    /// The same as a stream that goes on, a document at each change.
+    pub(crate) async fn follow_config(&self, name: &AppName) -> Result<Response, ClientError> {
+        let query = [("follow", "true")];
+        self.send::<()>(Method::GET, &["config", name.as_str()], &query, None).await
+    }
+
+    /// Sets and removes values in one write.
+    pub(crate) async fn change_config(
+        &self,
+        name: &AppName,
+        patch: &ConfigPatch,
+    ) -> Result<ConfigChange, ClientError> {
+        let path = ["config", name.as_str()];
+        decode(self.send(Method::PATCH, &path, &[], Some(patch)).await?).await
+    }
+
+    /// Forgets a configuration.
+    pub(crate) async fn destroy_config(&self, name: &AppName) -> Result<(), ClientError> {
+        self.send::<()>(Method::DELETE, &["config", name.as_str()], &[], None).await.map(drop)
+    }
+
+    /// The revisions of a configuration that are kept.
+    pub(crate) async fn config_history(
+        &self,
+        name: &AppName,
+    ) -> Result<ConfigHistory, ClientError> {
+        self.get_json(&["config", name.as_str(), "history"], &[]).await
+    }
+
+    /// Gives a configuration the values of an earlier revision.
+    pub(crate) async fn roll_config_back(
+        &self,
+        name: &AppName,
+        wish: &ConfigRollback,
+    ) -> Result<ConfigChange, ClientError> {
+        let path = ["config", name.as_str(), "rollback"];
+        decode(self.send(Method::POST, &path, &[], Some(wish)).await?).await
     }
 
     /// Everything that makes up the cluster but for what runs where.

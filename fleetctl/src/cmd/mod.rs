@@ -5,6 +5,7 @@ mod activate;
 mod apply;
 mod apps;
 mod cat;
+mod config;
 mod deactivate;
 mod debug;
 mod destroy;
@@ -77,6 +78,7 @@ pub(crate) enum Command {
     ListUnitFiles(list_unit_files::ListUnitFilesArgs),
     ListRevisions(list_revisions::ListRevisionsArgs),
     ListMachines(list_machines::ListMachinesArgs),
+    Config(config::ConfigArgs),
     Drain(drain::DrainArgs),
     Cordon(drain::CordonArgs),
     Uncordon(drain::UncordonArgs),
@@ -94,7 +96,7 @@ pub(crate) enum Command {
 
 /// The commands as `fleetctl --help` lists them.
 pub(crate) const GROUPS: &[Group] = &[
-    ("Applications", &["plan", "apply", "apps", "diff"]),
+    ("Applications", &["plan", "apply", "apps", "diff", "config"]),
     ("Run units", &["start", "scale", "restart", "stop"]),
     (
         "Look at units",
@@ -143,6 +145,7 @@ pub(crate) async fn run(command: Command, globals: Globals, ssh: SshArgs) -> Res
         Command::ListUnitFiles(args) => list_unit_files::run(&context, args).await,
         Command::ListMachines(args) => list_machines::run(&context, args).await,
         Command::ListRevisions(args) => list_revisions::run(&context, args).await,
+        Command::Config(args) => config::run(&context, args).await,
         Command::Drain(args) => drain::drain(&context, args).await,
         Command::Cordon(args) => drain::cordon(&context, args).await,
         Command::Uncordon(args) => drain::uncordon(&context, args).await,

@@ -19,6 +19,7 @@ fn help_shows_all_commands() {
         out|   apply            Apply an application's files, and wait until it runs
         out|   apps             List applications and how many of their instances run
         out|   diff             Compare an application's files, or two revisions of a unit
+        out|   config           Change the values that units get by Config=
         out| 
         out| Run units:
         out|   start            Start units, and wait until they run

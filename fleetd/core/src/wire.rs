@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Event;
 
 mod apps;
+mod configurations;
 mod fencing;
 mod machines;
 mod progress;
@@ -13,6 +14,10 @@ mod units;
 
 pub use apps::{
     App, AppFiles, AppPage, AppPlan, AppRemoved, FilePlan, InstanceOn, UnitPlan, Unplaced,
+};
+pub use configurations::{
+    Config, ConfigChange, ConfigHistory, ConfigPage, ConfigPatch, ConfigRevision, ConfigRollback,
+    ConfigSummary,
 };
 pub use fencing::{FenceWait, Fencing, FencingPage, KeeperLease, OwnFencing};
 pub use machines::{

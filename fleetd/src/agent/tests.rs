@@ -14,6 +14,7 @@ use crate::systemd::{Job, Listed};
 
 mod assignment;
 mod bundles;
+mod configurations;
 mod enable;
 mod files;
 mod hosts_own;

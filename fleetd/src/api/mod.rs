@@ -31,6 +31,7 @@ mod apps;
 mod availability;
 mod body;
 mod budget;
+mod config;
 mod debug;
 mod describe;
 mod discovery;

@@ -135,6 +135,7 @@ fn path_parameter(name: &str) -> Value {
     let (says, schema) = match name {
         "unitName" => (super::describe::UNIT_NAME_SAYS, unit_name()),
         "app" => ("The application's name.", app_name()),
+        "configName" => ("The configuration's name.", app_name()),
         "sum" => (
             "The SHA-256 of the body, in hex digits.",
             json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}),

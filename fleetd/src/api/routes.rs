@@ -2,8 +2,8 @@
 
 use super::describe::Resource;
 use super::{
-    apps, availability, debug, documents, events, fencing, follow, import, journal, machines,
-    process, revisions, state, status, units,
+    apps, availability, config, debug, documents, events, fencing, follow, import, journal,
+    machines, process, revisions, state, status, units,
 };
 
 /// The routes under fleet 1.0's two prefixes, `/fleet/v1` and `/v1-alpha`: its v1 resources and
@@ -18,6 +18,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
         state::routes(),
         machines::routes(),
         availability::routes(),
+        config::routes(),
         import::routes(),
         apps::routes(),
         follow::routes(),

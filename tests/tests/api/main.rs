@@ -3,6 +3,7 @@
 
 mod apps;
 mod clients;
+mod config;
 mod documents;
 mod exchanges;
 mod fencing;
