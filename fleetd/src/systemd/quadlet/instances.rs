@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use fleet_core::app::MAX_APP_UNITS;
 use fleet_core::name::UnitName;
+use fleet_core::unit::file::UnitFile;
 
 /// Whether each instance of `unit` needs a translation of its own: it comes with templates, or
 /// podman puts an ending behind its name, so that systemd's `%i` would be another.
@@ -39,6 +40,7 @@ pub(super) fn files(
             let template = named.template().and_then(|template| others.get(&template));
             open.extend(template.map(|text| (named, text.as_str())));
         }
+        let text = named(&file, text);
         files.insert(file, text);
     }
     Ok(files)
@@ -103,6 +105,26 @@ fn for_instance(name: &UnitName, text: &str) -> String {
     out + rest
 }
 
+/// The kinds whose services name something of podman's after the file, with an `@` that podman
+/// takes in no name; each with its section and the option that names it.
+const NAMED: &[(&str, &str, &str)] = &[
+    ("network", "Network", "NetworkName"),
+    ("pod", "Pod", "PodName"),
+    ("volume", "Volume", "VolumeName"),
+];
+
+/// The text of an instance with a name for what podman makes, as it names containers of instances:
+/// `systemd-app_2`.
+fn named(name: &UnitName, text: String) -> String {
+    let kind = NAMED.iter().find(|(kind, ..)| *kind == name.suffix());
+    let instance = name.instance().filter(|instance| !instance.is_empty());
+    let Some(((_, section, option), instance)) = kind.zip(instance) else { return text };
+    match UnitFile::parse_lenient(&text).last(section, option) {
+        Some(_) => text,
+        None => format!("{text}\n\n[{section}]\n{option}=systemd-{}_{instance}\n", name.prefix()),
+    }
+}
+
 /// Whether `.network` or the like follows.
 fn begins_with_kind(text: &str) -> bool {
     let kind = text
@@ -128,15 +150,18 @@ mod tests {
             .map(|(name, text)| (UnitName::parse(name).unwrap(), text.to_string()))
             .collect();
         let files = files(&UnitName::parse(name).unwrap(), text, &others).unwrap();
-        files.iter().map(|(name, text)| format!("{name}: {text}\n")).collect()
+        let line = |(name, text): (&UnitName, &String)| {
+            format!("{name}: {}\n", text.replace('\n', " ").trim())
+        };
+        files.iter().map(line).collect()
     }
 
     #[test]
     fn an_instance_brings_the_instances_of_the_templates_that_it_names() {
         expect_test::expect![[r#"
             app.network: [Network]
-            cache@x.volume: X=x %%i
-            data@2.volume: VolumeName=d2 DriverOpts=data@2.volume
+            cache@x.volume: X=x %%i  [Volume] VolumeName=systemd-cache_x
+            data@2.volume: [Volume] VolumeName=d2 Label=data@2.volume
             web@2.container: Volume=data@2.volume:/d Volume=cache@x.volume:/c Exec=%i%
         "#]]
         .assert_eq(&shown(
@@ -144,7 +169,7 @@ mod tests {
             "Volume=data@%i.volume:/d Volume=cache@x.volume:/c Exec=%i%",
             &[
                 ("app.network", "[Network]"),
-                ("data@.volume", "VolumeName=d%i DriverOpts=data@%i.volume"),
+                ("data@.volume", "[Volume]\nVolumeName=d%i\nLabel=data@%i.volume"),
                 ("cache@.volume", "X=%I %%i"),
                 ("unused@.volume", ""),
             ],
@@ -154,7 +179,7 @@ mod tests {
     #[test]
     fn a_pod_brings_its_containers() {
         expect_test::expect![[r#"
-            app@2.pod: PublishPort=802:80
+            app@2.pod: PublishPort=802:80  [Pod] PodName=systemd-app_2
             web@2.container: Pod=app@2.pod Exec=%i
         "#]]
         .assert_eq(&shown(
