@@ -13,6 +13,7 @@ use crate::name::UnitName;
 use crate::unit::file::{ShortHash, UnitFile};
 use crate::unit::labels::Fingerprint;
 use crate::unit::max_unavailable::{self, MaxUnavailable};
+use crate::unit::podman::Kind;
 use crate::unit::stop_terms::StopTerms;
 use crate::unit::xfleet::Constraints;
 
@@ -119,6 +120,7 @@ impl Unit {
 
     /// The unit with its gist found.
     pub(crate) fn with_gist(mut self) -> Unit {
+        self.constraints.podman = Kind::of(&self.name);
         self.gist = Gist::of(&self);
         self
     }
@@ -128,7 +130,8 @@ impl Unit {
 /// found anew whenever a unit is read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Gist {
-    /// The [`Fingerprint`] of the labels that it asks for.
+    /// The [`Fingerprint`] of what it asks of the machine itself: labels, and for a Quadlet unit
+    /// a podman that knows its type.
     pub(crate) labels: Option<Fingerprint>,
     /// How many instances are wanted; for a global unit, on each machine.
     pub(crate) wanted: u32,
@@ -201,7 +204,10 @@ impl Gist {
         let beside = constraints.machine_of.first().map_or(0, |peer| 2 * peer.len() + name.len());
         let fence = if unit.fence().is_some() { FENCE_BYTES } else { 0 };
         Gist {
-            labels: constraints.metadata.fingerprint(),
+            labels: match constraints.podman {
+                Some(kind) => Some(Fingerprint::of_kind(kind, constraints.metadata.fingerprint())),
+                None => constraints.metadata.fingerprint(),
+            },
             wanted,
             number_at: number_at as u32,
             entry_bytes: (ENTRY_BYTES + fence + name.len() + 2 * escapes + beside) as u32,

@@ -11,5 +11,6 @@ pub mod labels;
 pub mod lint;
 pub mod max_unavailable;
 pub mod new_image;
+pub mod podman;
 pub mod stop_terms;
 pub mod xfleet;

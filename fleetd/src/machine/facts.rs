@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::config::Settings;
 use crate::machine::session::Presence;
+use crate::systemd::quadlet;
 
 /// The address of a machine that has no other.
 const LOOPBACK: &str = "127.0.0.1";
@@ -49,6 +50,7 @@ pub fn this_machine(settings: &Settings) -> anyhow::Result<Machine> {
         version: env!("CARGO_PKG_VERSION").to_string(),
         boot_id,
         since_ms: 0, // the session knows
+        podman: quadlet::version_of_host(),
         unknown: Default::default(),
     })
 }

@@ -6,14 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fleet_core::app::path_refusal;
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::UnitFile;
+use fleet_core::unit::podman::major_minor;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
@@ -48,6 +49,40 @@ const LONGEST_OUTPUT: u64 = 32 * 1024 * 1024;
 
 /// The same of what it says on stderr.
 const LONGEST_WORDS: u64 = 256 * 1024;
+
+/// How long the generator may take to say its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether it has.
+const VERSION_LOOK: Duration = Duration::from_millis(5);
+
+/// The version of this host's podman, as its generator says it: `5.4.2`. Empty if there is none;
+/// `None` if it does not say.
+pub fn version_of_host() -> Option<String> {
+    match GENERATORS.iter().map(Path::new).find(|path| path.exists()) {
+        Some(generator) => version(generator),
+        None => Some(String::new()),
+    }
+}
+
+fn version(generator: &Path) -> Option<String> {
+    let mut command = std::process::Command::new(generator);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let begin = Instant::now();
+    while begin.elapsed() < VERSION_LIMIT {
+        match child.try_wait() {
+            Ok(None) => std::thread::sleep(VERSION_LOOK),
+            _ => break,
+        }
+    }
+    let _ = child.kill(); // it has ended, or hangs
+    let _ = child.wait();
+    let mut said = String::new();
+    child.stdout.take()?.take(64).read_to_string(&mut said).ok()?;
+    let said = said.trim();
+    major_minor(said).map(|_| said.to_string())
+}
 
 /// What a unit is translated with.
 #[derive(Debug, Clone, Copy, Default)]
@@ -417,6 +452,23 @@ impl Drop for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_is_what_the_generator_says_and_unknown_if_it_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        for (script, expected) in
+            [("echo 5.4.2", Some("5.4.2")), ("echo usage", None), ("yes", None), ("exit 1", None)]
+        {
+            let generator = folder.path().join("quadlet");
+            let recipe = format!(
+                "printf '#!/bin/sh\\n{script}\\n' > '{0}' && chmod +x '{0}'",
+                generator.display()
+            );
+            let made = std::process::Command::new("sh").args(["-c", &recipe]).status();
+            assert!(made.unwrap().success());
+            assert_eq!(version(&generator).as_deref(), expected, "{script}");
+        }
+    }
 
     /// A generator that prints what podman 5.4.2 printed. `$D` is the folder of the translation.
     async fn with_generator(

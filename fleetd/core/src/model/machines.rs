@@ -42,6 +42,9 @@ pub struct Machine {
         deserialize_with = "address::read_api"
     )]
     pub api: Option<String>,
+    /// The version of its podman, as its Quadlet generator says it: `5.4.2`; empty if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub podman: Option<String>,
     /// What a later version wrote.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -60,6 +63,7 @@ impl Machine {
             boot_id: String::new(),
             since_ms: 0,
             api: None,
+            podman: None,
             unknown: Unknown::new(),
         }
     }

@@ -24,6 +24,15 @@ pub enum Misfit {
         /// The values, one of which would do.
         values: BTreeSet<String>,
     },
+    /// The machine has no podman, which a Quadlet unit needs.
+    NoPodman,
+    /// Its podman does not know this type of Quadlet unit.
+    OldPodman {
+        /// Its version, major and minor.
+        version: String,
+        /// The type.
+        unit_type: String,
+    },
     /// A unit on the machine conflicts with it, or the other way round.
     Conflict {
         /// The unit there.
@@ -57,6 +66,10 @@ impl fmt::Display for Misfit {
                 let values: Vec<&str> = values.iter().map(String::as_str).collect();
                 write!(f, "lacks the metadata {key}={}", values.join(" or "))
             }
+            Misfit::NoPodman => f.write_str("has no podman"),
+            Misfit::OldPodman { version, unit_type } => {
+                write!(f, "its podman {version} knows no .{unit_type}")
+            }
             Misfit::Conflict { unit } => write!(f, "conflicts with {unit}, which is there"),
             Misfit::Enough { most } => {
                 write!(f, "has as many instances of it as MaxPerMachine={most} allows")
@@ -78,12 +91,21 @@ pub(super) enum Unsuited<'a> {
     OtherMachine(&'a str),
     /// `MachineMetadata=` wants one of these values of this key.
     Lacks(&'a str, &'a BTreeSet<String>),
+    /// It has no podman.
+    NoPodman,
+    /// Its podman, of this version, does not know this type of Quadlet unit.
+    OldPodman((u32, u32), &'static str),
 }
 
 impl From<Unsuited<'_>> for Misfit {
     fn from(unsuited: Unsuited<'_>) -> Misfit {
         match unsuited {
             Unsuited::OtherMachine(id) => Misfit::OtherMachine { id: id.to_string() },
+            Unsuited::NoPodman => Misfit::NoPodman,
+            Unsuited::OldPodman((major, minor), unit_type) => Misfit::OldPodman {
+                version: format!("{major}.{minor}"),
+                unit_type: unit_type.to_string(),
+            },
             Unsuited::Lacks(key, values) => {
                 Misfit::Lacks { key: key.to_string(), values: values.clone() }
             }

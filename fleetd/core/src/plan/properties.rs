@@ -21,6 +21,8 @@ const UNITS: &[&str] = &[
     "web@.service xN | MachineMetadata=r=1",
     "web@.service xN | Conflicts=web@*.service",
     "web@2.service",
+    "box@.container xN",
+    "app@.pod xN | MachineMetadata=r=1",
     "web2@.service xN | Conflicts=web@1.service",
     "db.service",
     "db.service | Conflicts=web@*.service z?.service",
@@ -99,7 +101,10 @@ fn cluster() -> impl Strategy<Value = String> {
             let ((there, r, s), (instances, settling, failing, old)) =
                 (labels[index], &held[index]);
             match (there || index < 2, settling) {
-                (true, _) => lines.push(format!("machine {id} r={r} s={s}")),
+                (true, _) => {
+                    let podman = ["", " podman:", " podman:4.9"][index % 3];
+                    lines.push(format!("machine {id} r={r} s={s}{podman}"));
+                }
                 (false, true) => lines.push(format!("settling {id}")),
                 (false, false) => {}
             }
@@ -135,7 +140,11 @@ fn suits(machine: &Machine, wants: &Constraints) -> bool {
     let has = |(key, values): (&String, &BTreeSet<String>)| {
         values.iter().any(|value| machine.metadata.get(key) == Some(value))
     };
-    is_it && wants.metadata.iter().all(has)
+    let runs_it = wants.podman.is_none_or(|kind| {
+        let podman = machine.podman.as_deref();
+        podman.is_none_or(|version| !version.is_empty() && kind.is_known_to(version))
+    });
+    is_it && runs_it && wants.metadata.iter().all(has)
 }
 
 /// Everything that is wrong with what the living machines are assigned.
@@ -306,7 +315,7 @@ proptest! {
 
     #[test]
     fn the_fast_way_and_the_plain_way_choose_the_same_machine(text in cluster(), more in prop_oneof![3 => Just(0), 1 => 1..140u32]) {
-        let more = (0..more).map(|n| format!("\nmachine m{n} r={} s={}", n % 3, n / 5 % 2));
+        let more = (0..more).map(|n| format!("\nmachine m{n} r={} s={} podman:{}.0", n % 3, n / 5 % 2, n % 7));
         let before = snapshot(&(text.clone() + &more.collect::<String>()));
         let (fast, plain) = (conduct(&before, Way::Fast), conduct(&before, Way::Plain));
         let nowhere = |plan: &Plan| -> BTreeSet<UnitName> { plan.unplaced.iter().flat_map(|unplaced| unplaced.instances.clone()).collect() };

@@ -17,6 +17,7 @@ pub(super) mod conflicts;
 mod labels;
 mod machine_id;
 mod per_machine;
+pub(super) mod podman;
 mod room;
 
 /// The rules that ask the machine alone, the cheapest first. The same machine always gets the same
@@ -27,7 +28,9 @@ pub(super) fn of_the_machine<'w>(
     machine: &Machine,
     wants: &'w Constraints,
 ) -> Option<Unsuited<'w>> {
-    machine_id::check(machine, wants).or_else(|| labels::check(machine, wants))
+    machine_id::check(machine, wants)
+        .or_else(|| podman::check(machine, wants))
+        .or_else(|| labels::check(machine, wants))
 }
 
 /// The rules that ask what else is on the board, the cheapest first. Their answer may change with

@@ -172,11 +172,17 @@ fn keeper(words: &str) -> KeeperState {
 fn machine(rest: &str) -> Machine {
     let mut words = rest.split_whitespace();
     let id = MachineId::new(words.next().unwrap());
-    let metadata = words
-        .map(|pair| pair.split_once('=').unwrap())
-        .map(|(k, v)| (k.to_string(), v.to_string()))
-        .collect();
-    Machine { metadata, ..Machine::new(id, "") }
+    let mut machine = Machine::new(id, "");
+    for word in words {
+        match word.strip_prefix("podman:") {
+            Some(version) => machine.podman = Some(version.to_string()),
+            None => {
+                let (key, value) = word.split_once('=').unwrap();
+                machine.metadata.insert(key.to_string(), value.to_string());
+            }
+        }
+    }
+    machine
 }
 
 fn unit(rest: &str) -> Unit {

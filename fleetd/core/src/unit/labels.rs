@@ -7,12 +7,22 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
+use super::podman::Kind;
+
 /// The first 16 bytes of the SHA-1 of a set of labels: as two numbers, which are compared faster
 /// than bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Fingerprint([u64; 2]);
 
 impl Fingerprint {
+    /// That of a Quadlet unit of this kind that asks for these labels.
+    pub(crate) fn of_kind(kind: Kind, labels: Option<Fingerprint>) -> Fingerprint {
+        match labels {
+            Some(labels) => Fingerprint([labels.0[0].wrapping_add(kind.number()), labels.0[1]]),
+            None => Fingerprint([kind.number(), 0]),
+        }
+    }
+
     fn of(text: &str) -> Fingerprint {
         let hash: [u8; 20] = Sha1::digest(text).into();
         let number = |at: usize| {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::labels::Labels;
 use super::max_unavailable::MaxUnavailable;
+use super::podman::Kind;
 use crate::app::{AppName, BundleRef};
 use crate::configuration::ConfigChanged;
 use crate::model::MAX_REPLICAS;
@@ -71,6 +72,9 @@ pub struct Constraints {
     /// What a change of that does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_changed: Option<ConfigChanged>,
+    /// The type of Quadlet unit that it is: follows from the unit's name, and is set with the gist.
+    #[serde(skip)]
+    pub(crate) podman: Option<Kind>,
 }
 
 /// One option of the section: a row of [`OPTIONS`].
