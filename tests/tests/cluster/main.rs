@@ -5,6 +5,7 @@
 //! never only of fleet. Nothing here sleeps for a time to make something happen: it waits for a
 //! state, or watches for a time that nothing happens.
 
+mod applications;
 mod bad_input;
 mod configuration;
 mod constraints;
