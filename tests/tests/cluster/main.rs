@@ -16,6 +16,7 @@ mod embedded;
 mod failures;
 mod fencing;
 mod fleetctl;
+mod folders;
 mod images;
 mod leaders;
 mod leaving;
