@@ -12,12 +12,14 @@ use crate::name::{MachineId, UnitName};
 mod assignments;
 mod fences;
 mod machines;
+mod moves;
 mod reports;
 mod units;
 
 pub use assignments::{Assignment, Placement, Why};
 pub use fences::{Fence, Fenced, Keeper, KeeperState, Off};
-pub use machines::{Availability, Capacity, Machine, Rival, Settings};
+pub use machines::{Availability, Capacity, Machine, Note, Rival, Settings};
+pub use moves::{Move, Wish};
 pub use reports::{InstanceStatus, Report};
 pub use units::{DesiredState, UnitRecord};
 
@@ -70,6 +72,12 @@ pub struct Snapshot {
     /// The machines that an operator cordoned or drains.
     #[serde(default)]
     pub availability: BTreeMap<MachineId, Availability>,
+    /// When what is left on a drained machine is stopped, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evictions: BTreeMap<MachineId, u64>,
+    /// Moves that users asked for, by instance.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub moves: BTreeMap<UnitName, Wish>,
     /// The keepers of fenced units, for each machine that ever had one.
     pub keepers: BTreeMap<MachineId, KeeperState>,
 }

@@ -45,13 +45,13 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Change, Held, Plan, Retired, Rolling, Unplaced, Until};
+pub use answer::{Answered, Change, Held, Immovable, Plan, Retired, Rolling, Unplaced, Until};
 pub use misfit::Misfit;
 pub use missing::{Missing, missing};
 
 use board::Board;
 use edit::Pen;
-use passes::{follow, hold, keep, leave, lose, place, replace, update};
+use passes::{evict, follow, hold, keep, leave, lose, place, replace, update, wish};
 use pending::{Kept, Pending};
 use rank::Way;
 
@@ -69,6 +69,7 @@ fn conduct(snapshot: &Snapshot, way: Way) -> Plan {
     lose::lose_machines(&mut pen, &mut pending);
     hold::hold_what_may_be_alive(&mut pen, &mut pending);
     follow::keep_followers(&mut pen, &mut pending, &mut kept);
+    wish::move_as_asked(&mut pen, &mut pending);
     leave::move_leaving(&mut pen, &mut pending, &mut kept);
     place::place_what_is_missing(&mut pen, &mut pending, way);
     while replace::push_replaced(&mut pen, &mut pending, &mut kept) {
@@ -77,6 +78,11 @@ fn conduct(snapshot: &Snapshot, way: Way) -> Plan {
         pen.forget_unplaced();
         place::place_what_is_missing(&mut pen, &mut pending, way);
     }
+    if evict::evict(&mut pen, &mut pending, &mut kept) {
+        pen.forget_unplaced();
+        place::place_what_is_missing(&mut pen, &mut pending, way);
+    }
+    wish::answer_what_stays(&mut pen, &pending);
     leave::say_what_fits_nowhere(&mut pen, &pending);
     follow::place_followers(&mut pen, pending);
     update::carry_out_deferred(&mut pen);

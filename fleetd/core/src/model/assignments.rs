@@ -96,6 +96,8 @@ pub enum Why {
     Replaced(MachineId),
     /// That machine is drained.
     Drained(MachineId),
+    /// A user moved it off that machine.
+    Moved(MachineId),
     /// For a reason that a later version knows.
     Other,
 }
@@ -123,6 +125,7 @@ impl<'de> Deserialize<'de> for Why {
             ("unfit", _, Some(machine)) => Why::Unfit(machine),
             ("replaced", _, Some(machine)) => Why::Replaced(machine),
             ("drained", _, Some(machine)) => Why::Drained(machine),
+            ("moved", _, Some(machine)) => Why::Moved(machine),
             _ => Why::Other,
         };
         Ok(why)
@@ -145,6 +148,9 @@ impl fmt::Display for Why {
                 write!(f, "a unit on machine {} replaces it", machine.short())
             }
             Why::Drained(machine) => write!(f, "machine {} is drained", machine.short()),
+            Why::Moved(machine) => {
+                write!(f, "moved off machine {} on purpose", machine.short())
+            }
             Why::Unfit(machine) => write!(f, "machine {} fits no longer", machine.short()),
             Why::Other => f.write_str("for a reason that this version does not know"),
         }
@@ -169,6 +175,7 @@ mod tests {
             Why::Unfit(machine()),
             Why::Replaced(machine()),
             Why::Drained(machine()),
+            Why::Moved(machine()),
             Why::Other,
         ];
         for why in known {

@@ -141,6 +141,32 @@ impl<'de> Deserialize<'de> for Availability {
     }
 }
 
+/// Who set a machine's availability, when and why.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Note {
+    /// Who, as far as fleetd knows: `root@h1`, the name in a certificate, an address.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// When, in milliseconds since 1970.
+    #[serde(default)]
+    pub at_ms: u64,
+    /// Why, in the operator's words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Until when the machine should be drained, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// Whether what is left then is stopped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+impl Note {
+    /// The longest reason, in bytes.
+    pub const MAX_REASON_BYTES: usize = 1024;
+}
+
 /// `settings/<id>`: what an operator set for a machine over the API. An empty value masks a
 /// configured label, as in fleet 1.0.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -154,12 +180,23 @@ pub struct Settings {
     /// Whether it takes instances, and keeps those that it has.
     #[serde(default, skip_serializing_if = "Availability::is_active")]
     pub availability: Availability,
+    /// Who set that, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Note>,
     /// What a later version wrote.
     #[serde(flatten)]
     pub unknown: Unknown,
 }
 
 impl Settings {
+    /// When what is left on the machine is stopped, in milliseconds since 1970; `None` if it is
+    /// not.
+    pub fn evicts_at_ms(&self) -> Option<u64> {
+        let note = self.note.as_ref().filter(|note| note.force);
+        let note = note.filter(|_| self.availability == Availability::Draining);
+        note.and_then(|note| note.deadline_ms)
+    }
+
     /// The labels that hold for `machine`: its own, then those set over the API; empty values are
     /// absent.
     pub fn merged_metadata(&self, machine: &Machine) -> BTreeMap<String, String> {

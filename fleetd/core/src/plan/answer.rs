@@ -35,6 +35,9 @@ pub struct Plan {
     /// The documents that put a fenced instance on a machine where it was not: no two such writes
     /// may pass each other.
     pub fenced: BTreeSet<MachineId>,
+    /// The wishes for a move that need not be kept any longer, by instance.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub answered: BTreeMap<UnitName, Answered>,
     /// When to look again even if nothing happens, in milliseconds since 1970: a pause ends then.
     pub wake_at_ms: Option<u64>,
 }
@@ -111,8 +114,63 @@ pub enum Retired {
     Replaced(UnitName),
     /// The machine is drained.
     Drained,
+    /// A user moves it.
+    Moved,
     /// Another machine runs it already.
     Twice,
+}
+
+/// What became of a wish for a move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Answered {
+    /// The wish, see [`Wish::revision`](crate::model::Wish).
+    pub wish: i64,
+    /// Where to.
+    pub to: MachineId,
+    /// Why it was not granted; none if the instance is there.
+    pub refused: Option<Immovable>,
+}
+
+/// Why an instance does not move to a machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Immovable {
+    /// There is no such instance, or nobody wants it.
+    Unwanted,
+    /// It runs on every machine that fits.
+    Global,
+    /// It runs where another unit runs (`MachineOf=`).
+    Follows,
+    /// That machine is not there.
+    Absent,
+    /// That machine cannot take it.
+    Unfit {
+        /// Why.
+        misfit: Misfit,
+    },
+    /// What runs beside it cannot run there.
+    Beside,
+    /// It is on no machine, and is placed like all others.
+    Nowhere,
+}
+
+impl fmt::Display for Immovable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Immovable::Unwanted => f.write_str("it is not loaded or launched"),
+            Immovable::Global => {
+                f.write_str("it is a global unit, which runs on every machine that fits")
+            }
+            Immovable::Follows => {
+                f.write_str("it runs where the unit of its MachineOf= runs; move that")
+            }
+            Immovable::Absent => f.write_str("that machine is not there"),
+            Immovable::Unfit { misfit } => write!(f, "the machine {misfit}"),
+            Immovable::Beside => f.write_str("what runs beside it cannot run there"),
+            Immovable::Nowhere => f.write_str("it is on no machine to move off"),
+        }
+    }
 }
 
 /// A fenced instance that waits for its other copy to end.
@@ -179,6 +237,7 @@ impl fmt::Display for Retired {
             Retired::Failed => f.write_str("failed there again and again"),
             Retired::Replaced(other) => write!(f, "{other} is there and replaces it"),
             Retired::Drained => f.write_str("the machine is drained"),
+            Retired::Moved => f.write_str("moved on purpose"),
             Retired::Twice => f.write_str("another machine runs it already"),
         }
     }

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::answer::{Change, Held, Plan, Retired, Rolling, Unplaced, Until};
+use super::answer::{Answered, Change, Held, Immovable, Plan, Retired, Rolling, Unplaced, Until};
 use super::board::{Board, NOWHERE};
 use super::budget::{self, Deferred};
 use super::misfit::Misfit;
 use super::missing::Missing;
 use super::pending::{Displaced, Pending};
 use super::{document, fencing};
-use crate::model::{Assignment, Off, Placement, Why};
+use crate::model::{Assignment, Off, Placement, Why, Wish};
 use crate::name::{MachineId, UnitName};
 
 /// The board, and what is written so far.
@@ -208,6 +208,7 @@ impl<'a> Pen<'a> {
             Retired::Replaced(_) => (Some(Why::Replaced(id.clone())), placement.moves),
             Retired::Unfit(_) => (Some(Why::Unfit(id.clone())), placement.moves),
             Retired::Drained => (Some(Why::Drained(id.clone())), placement.moves),
+            Retired::Moved => (Some(Why::Moved(id.clone())), placement.moves),
             Retired::Lost | Retired::Left | Retired::Unwanted | Retired::Twice => (None, 0),
         };
         self.note_off(
@@ -333,6 +334,12 @@ impl<'a> Pen<'a> {
     /// Says that a unit's budget is spent.
     pub(super) fn rolling(&mut self, rolling: Rolling) {
         self.plan.rolling.push(rolling);
+    }
+
+    /// Says what became of a wish for a move.
+    pub(super) fn answer(&mut self, instance: &UnitName, wish: &Wish, refused: Option<Immovable>) {
+        let answered = Answered { wish: wish.revision, to: wish.to.clone(), refused };
+        self.plan.answered.insert(instance.clone(), answered);
     }
 
     /// Says that so many machines are missing that their instances are moved slowly.

@@ -1,5 +1,6 @@
 //! The passes of planning, one file each. `plan.rs` calls them in their order.
 
+pub(super) mod evict;
 pub(super) mod follow;
 pub(super) mod hold;
 pub(super) mod keep;
@@ -8,3 +9,4 @@ pub(super) mod lose;
 pub(super) mod place;
 pub(super) mod replace;
 pub(super) mod update;
+pub(super) mod wish;

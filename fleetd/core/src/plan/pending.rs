@@ -35,6 +35,8 @@ pub(super) struct Leaving {
     pub(super) cause: Retired,
     /// How often it will have been moved because it failed, if it is moved now.
     pub(super) moves: u32,
+    /// The only machine that will do, if a user named one.
+    pub(super) to: Option<u32>,
 }
 
 /// An instance that runs where others run.

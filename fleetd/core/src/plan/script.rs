@@ -10,7 +10,7 @@ use crate::app::AppName;
 use crate::configuration::Asked;
 use crate::model::{
     Assignment, Availability, DesiredState, FORMAT, InstanceStatus, Machine, Placement, Report,
-    Snapshot, Unit, UnitRecord, Why,
+    Snapshot, Unit, UnitRecord, Why, Wish,
 };
 use crate::model::{Fenced, KeeperState, Off};
 use crate::name::{MachineId, UnitName};
@@ -29,6 +29,8 @@ use crate::name::{MachineId, UnitName};
 /// report a gen=3: web@1.service                what it reports, and of which generation
 /// runs a: web@1.service web@2.service/failed   what it reports of its present assignment (or [gen=N]), in the texts that it is assigned
 /// drain a                                      a machine that is drained; likewise `cordon`
+/// evict a 5000                                 when what is left on that drained machine is stopped
+/// move web@1.service b                         a move that a user asked for
 /// keeper a life=9 silent=5000                  the keeper of fenced units: [held|released] [life=N] [silent=MS], WatchdogSec=8
 /// ```
 pub(crate) fn snapshot(text: &str) -> Snapshot {
@@ -109,6 +111,15 @@ pub(crate) fn snapshot(text: &str) -> Snapshot {
             }
             "cordon" => {
                 snapshot.availability.insert(MachineId::new(rest), Availability::Cordoned);
+            }
+            "evict" => {
+                let (id, at_ms) = rest.split_once(' ').unwrap();
+                snapshot.evictions.insert(MachineId::new(id), at_ms.parse().unwrap());
+            }
+            "move" => {
+                let (instance, to) = rest.split_once(' ').unwrap();
+                let wish = Wish { to: MachineId::new(to), revision: 90 };
+                snapshot.moves.insert(UnitName::trusted(instance), wish);
             }
             "keeper" => {
                 let (id, words) = rest.split_once(' ').unwrap();
@@ -250,7 +261,7 @@ fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
 }
 
 /// Prints a plan: `+` placed, `-` taken off, `~` updated, `…` waits for its other copy or its
-/// unit's budget, `!` fits nowhere.
+/// unit's budget, `=` a wish that is answered, `!` fits nowhere.
 pub(crate) fn print(plan: &Plan) -> String {
     let mut text = String::new();
     for change in &plan.changes {
@@ -269,6 +280,10 @@ pub(crate) fn print(plan: &Plan) -> String {
     }
     for rolling in &plan.rolling {
         let _ = writeln!(text, "… {}: {rolling}", rolling.unit);
+    }
+    for (instance, answered) in &plan.answered {
+        let said = answered.refused.as_ref().map_or("there".to_string(), |why| why.to_string());
+        let _ = writeln!(text, "= {instance} to {}: {said}", answered.to);
     }
     for (machine, life) in &plan.guards {
         let _ = writeln!(text, "if the keeper of {machine} is away in its life {life}");

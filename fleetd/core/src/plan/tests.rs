@@ -6,6 +6,7 @@ use expect_test::{Expect, expect};
 use super::plan;
 use super::script::{applied, print, snapshot};
 
+mod asked;
 mod beside;
 mod budget;
 mod fencing;

@@ -83,6 +83,7 @@ fn keep_on_machine<'a>(
                     instance: instance.clone(),
                     cause,
                     moves,
+                    to: None,
                 });
             } else {
                 pen.displace(pending, instance, machine, placement, misfit);
@@ -103,6 +104,7 @@ fn keep_on_machine<'a>(
                 instance: instance.clone(),
                 cause: Retired::Drained,
                 moves,
+                to: None,
             });
         } else if report.is_some() {
             note_failing(pen, pending, (number, seat), instance, placement, report);
@@ -142,6 +144,7 @@ fn note_failing(
         instance: instance.clone(),
         cause: Retired::Failed,
         moves,
+        to: None,
     });
 }
 

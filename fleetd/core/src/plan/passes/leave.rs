@@ -25,7 +25,9 @@ pub(in crate::plan) fn move_leaving<'a>(
     kept: &mut Kept<'a>,
 ) {
     let mut open = std::mem::take(&mut pending.leaving);
-    open.sort_by_key(|leaving| (leaving.number, leaving.seat));
+    // What has a budget takes longest, so it has the first choice of the room that there is.
+    let budgeted = |number: usize| pen.board().units[number].budgeted;
+    open.sort_by_key(|leaving| (!budgeted(leaving.number), leaving.number, leaving.seat));
     while !open.is_empty() {
         let before = open.len();
         let (siblings, allowances, beside) =
@@ -94,7 +96,7 @@ fn move_with(
     from: u32,
     beside: &[Beside],
 ) -> bool {
-    let (board, Leaving { number, seat, instance, cause, moves }) = (pen.board(), leaving);
+    let (board, Leaving { number, seat, instance, cause, moves, to }) = (pen.board(), leaving);
     let mut goes = vec![(*number, *seat, instance)];
     goes.extend(beside.iter().map(|follower| (follower.number, follower.seat, &follower.instance)));
     let spent = |(number, _, instance): &&(usize, usize, &UnitName)| {
@@ -112,9 +114,10 @@ fn move_with(
             fit::unsuited(board.slots[*machine as usize].machine, &follower.wants).is_none()
         };
         *machine != from
+            && to.is_none_or(|to| to == *machine)
             && fit::misfit_of_new(board, &candidate, *machine).is_none()
-            // A drain stops nothing, so nothing that runs beside it either.
-            && (*cause != Retired::Drained || beside.iter().all(suits))
+            // A drain stops nothing, so nothing that runs beside it either. Nor does a move.
+            && (!matches!(cause, Retired::Drained | Retired::Moved) || beside.iter().all(suits))
     };
     let fitting = (0..board.slots.len() as u32).filter(takes);
     let Some(to) = rank::best(board, &round.siblings, fitting) else { return false };
@@ -124,6 +127,7 @@ fn move_with(
     let id = board.slots[from as usize].id.clone();
     let why = match cause {
         Retired::Drained => Why::Drained(id),
+        Retired::Moved => Why::Moved(id),
         Retired::Unfit(_) => Why::Unfit(id),
         _ => Why::Failed(id),
     };
