@@ -8,16 +8,15 @@ use std::time::{Duration, Instant};
 
 use fleet_core::app::{AppName, Checksum};
 use fleet_core::check::StoreCheck;
-use fleet_core::model::Availability;
 use fleet_core::name::UnitName;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
     App, AppFiles, AppPage, AppPlan, AppRemoved, AvailabilityWish, Config, ConfigChange,
     ConfigHistory, ConfigPage, ConfigPatch, ConfigRollback, ConfigSummary, EXIT_STATUS_HEADER,
     ErrorBody, ErrorDetail, EventPage, Fencing, FencingPage, LostMachine, Machine,
-    MachineAvailability, MachinePage, Missing, PROBLEM_HEADER, Restart, Revision, RevisionPage,
-    Rollback, RolledBack, Scale, Scaled, Unit, UnitPage, UnitState, UnitStatePage, Version,
-    WARNING_HEADER,
+    MachineAvailability, MachinePage, Missing, MoveState, MoveWish, PROBLEM_HEADER, Restart,
+    Revision, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage, UnitState,
+    UnitStatePage, Version, WARNING_HEADER,
 };
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
@@ -348,13 +347,27 @@ impl Client {
     pub(crate) async fn set_availability(
         &self,
         machine: &str,
-        availability: Availability,
+        wish: &AvailabilityWish,
     ) -> Result<Written, ClientError> {
-        let wish = AvailabilityWish { availability };
-        let answer = self
-            .send(Method::PUT, &["machines", machine, "availability"], &[], Some(&wish))
-            .await?;
+        let answer =
+            self.send(Method::PUT, &["machines", machine, "availability"], &[], Some(wish)).await?;
         Ok(written(answer.headers()))
+    }
+
+    /// Asks for a move of one instance.
+    pub(crate) async fn move_unit(
+        &self,
+        name: &str,
+        machine_id: &str,
+    ) -> Result<MoveState, ClientError> {
+        let wish = MoveWish { machine_id: machine_id.to_string() };
+        let answer = self.send(Method::POST, &["units", name, "move"], &[], Some(&wish)).await?;
+        decode(answer).await
+    }
+
+    /// How a move that was asked for stands.
+    pub(crate) async fn move_state(&self, name: &str) -> Result<MoveState, ClientError> {
+        self.get_json(&["units", name, "move"], &[]).await
     }
 
     /// Restarts all instances of a unit.

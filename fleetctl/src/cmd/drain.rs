@@ -6,7 +6,10 @@ use std::time::Duration;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 use fleet_core::model::Availability;
-use fleet_core::wire::{Machine, Remaining};
+use fleet_core::name::MachineId;
+use fleet_core::replay::Saved;
+use fleet_core::what_if;
+use fleet_core::wire::{AvailabilityWish, Machine, Remaining};
 use tokio::time::{Instant, sleep};
 
 use crate::complete;
@@ -30,6 +33,17 @@ const LISTED: usize = 10;
 pub(crate) struct DrainArgs {
     #[command(flatten)]
     machines: MachinesArgs,
+    /// Say what would move where, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Give up waiting after this long, as in 90s, 10m or 2h; the drain goes on
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "dry_run")]
+    deadline: Option<Duration>,
+    /// At the deadline stop what is left, past MaxUnavailable= and where no machine can take it
+    #[arg(long, requires = "deadline")]
+    force: bool,
+    #[command(flatten)]
+    reason: ReasonArgs,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -39,6 +53,22 @@ pub(crate) struct DrainArgs {
 pub(crate) struct CordonArgs {
     #[command(flatten)]
     machines: MachinesArgs,
+    #[command(flatten)]
+    reason: ReasonArgs,
+}
+
+#[derive(Debug, Args)]
+struct ReasonArgs {
+    /// Why, for other operators: `fleetctl list-machines` shows it
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl ReasonArgs {
+    fn wish(self, availability: Availability) -> AvailabilityWish {
+        let reason = self.reason.unwrap_or_default();
+        AvailabilityWish { availability, reason, within_ms: None, force: false }
+    }
 }
 
 /// Let cordoned or drained machines take units again
@@ -60,21 +90,34 @@ struct MachinesArgs {
 }
 
 pub(crate) async fn cordon(context: &Context, args: CordonArgs) -> Result<u8, Error> {
-    set(context, &args.machines, Availability::Cordoned).await?;
+    set(context, &args.machines, &args.reason.wish(Availability::Cordoned)).await?;
     Ok(0)
 }
 
 pub(crate) async fn uncordon(context: &Context, args: UncordonArgs) -> Result<u8, Error> {
-    set(context, &args.machines, Availability::Active).await?;
+    let wish = ReasonArgs { reason: None }.wish(Availability::Active);
+    set(context, &args.machines, &wish).await?;
     Ok(0)
 }
 
 pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<u8, Error> {
-    let machines = set(context, &args.machines, Availability::Draining).await?;
+    if args.dry_run {
+        return preview(context, &args.machines).await;
+    }
+    let within_ms = args.deadline.map(|within| within.as_millis() as u64);
+    let wish = args.reason.wish(Availability::Draining);
+    let wish = AvailabilityWish { within_ms, force: args.force, ..wish };
+    let machines = set(context, &args.machines, &wish).await?;
     if !args.wait.blocks() {
         return Ok(0);
     }
-    let deadline = args.wait.limit().map(|limit| Instant::now() + limit);
+    let limit = match args.deadline {
+        // What is stopped then takes its time.
+        Some(within) if args.force => args.wait.limit().map(|limit| within + limit),
+        Some(within) => Some(within),
+        None => args.wait.limit(),
+    };
+    let deadline = limit.map(|limit| Instant::now() + limit);
     for machine in machines {
         let mut left = Vec::new();
         tokio::select! {
@@ -93,6 +136,49 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<u8, Erro
         }
     }
     Ok(0)
+}
+
+/// Says what a drain would do, by the leader's last snapshot.
+async fn preview(context: &Context, args: &MachinesArgs) -> Result<u8, Error> {
+    let machines = find_all(context, args).await?;
+    let failed = |error| Error::request("Error asking what a drain would do", error);
+    let saved = context.client.snapshot(None).await.map_err(failed)?;
+    let saved: Saved = serde_json::from_slice(&saved).map_err(|error| {
+        Error::failed(format!("this fleetctl cannot read the leader's snapshot: {error}"))
+            .hint("use the fleetctl of the leader's version")
+    })?;
+    let ids: Vec<MachineId> =
+        machines.iter().map(|machine| MachineId::new(machine.id.as_str())).collect();
+    let departures = what_if::drain(&saved.snapshot, &ids);
+    if context.output.is_json() {
+        context.output.document(&departures)?;
+        return Ok(0);
+    }
+    for departure in &departures {
+        context.output.text(&format!("{departure}\n"))?;
+    }
+    let stay = departures.iter().filter(|departure| !departure.leaves).count();
+    let waits = departures.iter().filter(|departure| !departure.at_once).count() - stay;
+    let move_at_once = departures.len() - stay - waits;
+    note(&format!(
+        "Nothing was changed. {move_at_once} would move at once, {waits} as their budgets allow; \
+            {stay} would stay"
+    ));
+    Ok(0)
+}
+
+/// Reads `90s`, `10m`, `2h`, or a number of seconds.
+fn time(text: &str) -> Result<Duration, String> {
+    const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
+    const YEAR: u64 = 365 * 86_400;
+    let unit = UNITS.iter().find(|(unit, _)| text.ends_with(*unit));
+    let (number, each) =
+        unit.map_or((text, 1), |(unit, each)| (text.trim_end_matches(*unit), *each));
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(each));
+    seconds
+        .filter(|seconds| (1..=YEAR).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "give a time such as 90s, 10m or 2h, a year at most".to_string())
 }
 
 /// Waits until nothing but global units is on the machine; keeps what is still there in `left`.
@@ -157,21 +243,12 @@ fn timed_out(machine: &Machine, left: &[Remaining]) -> Error {
 async fn set(
     context: &Context,
     args: &MachinesArgs,
-    wanted: Availability,
+    wish: &AvailabilityWish,
 ) -> Result<Vec<Machine>, Error> {
-    let all = context
-        .client
-        .machines()
-        .await
-        .map_err(|error| Error::request("Error finding machines", error))?;
-    let machines = args
-        .machines
-        .iter()
-        .map(|word| find(&all, word))
-        .collect::<Result<Vec<Machine>, Error>>()?;
+    let (machines, wanted) = (find_all(context, args).await?, wish.availability);
     let mut states = Vec::new();
     for machine in &machines {
-        context.client.set_availability(&machine.id, wanted).await.map_err(|error| {
+        context.client.set_availability(&machine.id, wish).await.map_err(|error| {
             Error::request(&format!("Error changing machine {}", legend(machine)), error)
         })?;
         states.push(Machine { availability: wanted, ..machine.clone() });
@@ -185,12 +262,22 @@ async fn set(
     Ok(machines)
 }
 
-fn legend(machine: &Machine) -> String {
+/// The machines that are named, once each of them is known.
+async fn find_all(context: &Context, args: &MachinesArgs) -> Result<Vec<Machine>, Error> {
+    let all = context
+        .client
+        .machines()
+        .await
+        .map_err(|error| Error::request("Error finding machines", error))?;
+    args.machines.iter().map(|word| find(&all, word)).collect()
+}
+
+pub(super) fn legend(machine: &Machine) -> String {
     machine_legend(&machine.id, &machine.primary_ip, false)
 }
 
 /// The machine whose id starts so. A whole id is taken for one that is away, too: fleetd knows.
-fn find(all: &[Machine], word: &str) -> Result<Machine, Error> {
+pub(super) fn find(all: &[Machine], word: &str) -> Result<Machine, Error> {
     match machine_starting(all, word) {
         Ok(Some(machine)) => Ok(machine.clone()),
         Err(several) => Err(Error::failed(several).hint("write more of the ID")),

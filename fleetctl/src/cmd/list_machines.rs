@@ -2,10 +2,10 @@
 
 use clap::Args;
 use fleet_core::model::Availability;
-use fleet_core::wire::{LostMachine, Machine, Missing, MissingMachine, Moved};
+use fleet_core::wire::{AvailabilityNote, LostMachine, Machine, Missing, MissingMachine, Moved};
 use serde::Serialize;
 
-use crate::clock::age;
+use crate::clock::{age, until};
 use crate::context::Context;
 use crate::error::Error;
 use crate::options::ListArgs;
@@ -151,10 +151,15 @@ fn say_who_takes_nothing(machines: &[Machine], full: bool) {
     for (availability, what) in
         [(Availability::Cordoned, "Cordoned"), (Availability::Draining, "Drained")]
     {
+        let who = |machine: &Machine| {
+            let name = machine_legend(&machine.id, "", full);
+            let note = machine.note.as_ref().map(noted).unwrap_or_default();
+            if note.is_empty() { name } else { format!("{name} ({note})") }
+        };
         let mut names: Vec<String> = machines
             .iter()
             .filter(|machine| machine.availability == availability)
-            .map(|machine| machine_legend(&machine.id, "", full))
+            .map(who)
             .collect();
         if names.is_empty() {
             continue;
@@ -164,6 +169,21 @@ fn say_who_takes_nothing(machines: &[Machine], full: bool) {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         note(&format!("{what}, so nothing new is placed there: {}{more}", names.join(", ")));
     }
+}
+
+/// `by root@h1, 4m ago: new disk; until in 300 s, then what is left is stopped`.
+fn noted(note: &AvailabilityNote) -> String {
+    let by = if note.by.is_empty() { String::new() } else { format!("by {}, ", note.by) };
+    let mut text = format!("{by}{} ago", age(note.at_ms));
+    if !note.reason.is_empty() {
+        text.push_str(&format!(": {}", note.reason));
+    }
+    if let Some(deadline_ms) = note.deadline_ms {
+        let when = until(deadline_ms).map_or("passed".to_string(), |left| format!("in {left}"));
+        let force = if note.force { ", when what is left is stopped" } else { "" };
+        text.push_str(&format!("; deadline {when}{force}"));
+    }
+    text
 }
 
 /// Which machines were lost, and what became of what they ran.

@@ -21,6 +21,7 @@ mod list_revisions;
 mod list_unit_files;
 mod list_units;
 mod load;
+mod move_unit;
 mod order;
 mod plan;
 mod remote;
@@ -82,6 +83,7 @@ pub(crate) enum Command {
     Drain(drain::DrainArgs),
     Cordon(drain::CordonArgs),
     Uncordon(drain::UncordonArgs),
+    Move(move_unit::MoveArgs),
     Events(events::EventsArgs),
     Ssh(ssh::SshCommandArgs),
     Export(export::ExportArgs),
@@ -103,7 +105,7 @@ pub(crate) const GROUPS: &[Group] = &[
         &["status", "journal", "cat", "list-units", "list-unit-files", "list-revisions", "events"],
     ),
     ("Change units", &["submit", "load", "update", "rollback", "unload", "destroy"]),
-    ("Machines", &["list-machines", "drain", "cordon", "uncordon", "ssh"]),
+    ("Machines", &["list-machines", "drain", "cordon", "uncordon", "move", "ssh"]),
     ("Cluster", &["export", "import", "store"]),
     ("Tools", &["debug", "version", "fd-forward", "help"]),
 ];
@@ -149,6 +151,7 @@ pub(crate) async fn run(command: Command, globals: Globals, ssh: SshArgs) -> Res
         Command::Drain(args) => drain::drain(&context, args).await,
         Command::Cordon(args) => drain::cordon(&context, args).await,
         Command::Uncordon(args) => drain::uncordon(&context, args).await,
+        Command::Move(args) => move_unit::run(&context, args).await,
         Command::Events(args) => events::run(&context, args).await,
         Command::Ssh(args) => ssh::run(&context, args).await,
         Command::Export(args) => export::run(&context, args).await,

@@ -75,6 +75,10 @@ pub(crate) struct Cluster {
     pub(crate) missing: Option<Missing>,
     /// Who was lost lately.
     pub(crate) lost: Vec<LostMachine>,
+    /// Where a unit was asked to move to, and what it waits for, look by look.
+    pub(crate) moving: Option<String>,
+    /// See `moving`.
+    pub(crate) move_waits: VecDeque<String>,
     /// What is on a machine, look by look; `None` is a look that the store does not answer.
     pub(crate) remaining: VecDeque<Option<Vec<Remaining>>>,
     /// The texts that a unit has had.
@@ -129,6 +133,7 @@ impl Fake {
             .route("/fleet/v1/units/{name}", get(unit_get).put(unit_put).delete(unit_delete))
             .route("/fleet/v1/units/{name}/replicas", put(scale))
             .route("/fleet/v1/units/{name}/restart", post(restart))
+            .route("/fleet/v1/units/{name}/move", get(move_state).post(move_unit))
             .route("/fleet/v1/units/{name}/status", get(status))
             .route("/fleet/v1/units/{name}/journal", get(journal))
             .route("/fleet/v1/units/{name}/fencing", get(fencing))
@@ -374,7 +379,7 @@ async fn availability(State(fake): Cl, Named(id): Named<String>) -> Response {
     let Some(machine) = cluster.machines.iter().find(|machine| machine.id == id) else {
         return refusal(StatusCode::NOT_FOUND, &format!("machine {id} does not exist"));
     };
-    let availability = machine.availability;
+    let (availability, note) = (machine.availability, machine.note.clone());
     // The last look stands.
     let look = if cluster.remaining.len() > 1 {
         cluster.remaining.pop_front()
@@ -385,8 +390,42 @@ async fn availability(State(fake): Cl, Named(id): Named<String>) -> Response {
         None => {
             refusal(StatusCode::SERVICE_UNAVAILABLE, "fleet server unable to communicate with etcd")
         }
-        Some(instances) => Json(MachineAvailability { availability, instances }).into_response(),
+        Some(instances) => {
+            Json(MachineAvailability { availability, note, instances }).into_response()
+        }
     }
+}
+
+async fn move_unit(
+    State(fake): Cl,
+    Named(name): Named<String>,
+    Json(wish): Json<MoveWish>,
+) -> Response {
+    let mut cluster = fake.cluster();
+    if !cluster.units.contains_key(&name) {
+        return refusal(StatusCode::NOT_FOUND, "unit does not exist");
+    }
+    if let Some(why) = cluster.refused.clone() {
+        return refusal(StatusCode::CONFLICT, &why);
+    }
+    cluster.moving = Some(wish.machine_id.clone());
+    let state = MoveState { name, to_machine_id: wish.machine_id, ..MoveState::default() };
+    Json(MoveState { waits: cluster.move_waits.front().cloned().unwrap_or_default(), ..state })
+        .into_response()
+}
+
+/// Each look sees one wait less, and then that it is there.
+async fn move_state(State(fake): Cl, Named(name): Named<String>) -> Response {
+    let mut cluster = fake.cluster();
+    cluster.move_waits.pop_front();
+    let to = cluster.moving.clone().unwrap_or_default();
+    let state = match cluster.move_waits.front() {
+        Some(waits) => {
+            MoveState { to_machine_id: to, waits: waits.clone(), ..MoveState::default() }
+        }
+        None => MoveState { machine_id: to, active: true, ..MoveState::default() },
+    };
+    Json(MoveState { name, ..state }).into_response()
 }
 
 async fn set_availability(
@@ -399,6 +438,14 @@ async fn set_availability(
         return refusal(StatusCode::NOT_FOUND, &format!("machine {id} does not exist"));
     };
     machine.availability = wish.availability;
+    let AvailabilityWish { reason, within_ms, force, .. } = wish;
+    let by = "root@h1".to_string();
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let at_ms = now_ms.unwrap().as_millis() as u64;
+    let deadline_ms = within_ms.map(|ms| at_ms + ms);
+    let at_ms = at_ms + 3_600_000; // a time to come is shown as 0s, however long the test takes
+    let note = AvailabilityNote { by, at_ms, reason, deadline_ms, force };
+    machine.note = (!wish.availability.is_active()).then_some(note);
     cluster.written(StatusCode::NO_CONTENT, &[]).into_response()
 }
 

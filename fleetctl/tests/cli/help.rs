@@ -49,6 +49,7 @@ fn help_shows_all_commands() {
         out|   drain            Move units off machines, and place nothing new on them
         out|   cordon           Place nothing new on machines; their units stay
         out|   uncordon         Let cordoned or drained machines take units again
+        out|   move             Move one instance to a machine, and wait until it runs there
         out|   ssh              Log in to a machine, or run a command there
         out| 
         out| Cluster:

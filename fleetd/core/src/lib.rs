@@ -34,5 +34,6 @@ pub mod time;
 pub mod transfer;
 pub mod unit;
 pub mod view;
+pub mod what_if;
 pub mod wire;
 pub mod words;

@@ -17,6 +17,12 @@ const MAX_BYTES: usize = 256 * 1024;
 /// How long a lost machine is remembered, in milliseconds: an hour.
 pub const LOST_FOR_MS: u64 = 3_600_000;
 
+/// For how long a refusal is remembered, in milliseconds: who asked for the move waits for it.
+const REFUSED_FOR_MS: u64 = 300_000;
+
+/// How many refusals are remembered, the last ones.
+const MAX_REFUSED: usize = 50;
+
 /// How many lost machines are remembered, the last ones.
 const MAX_LOST: usize = 20;
 
@@ -55,6 +61,9 @@ pub struct Outlook {
     /// they were lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<Lost>,
+    /// Wishes for moves that were refused within the last minutes, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refused>,
     /// How many entries did not fit into the document.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,
@@ -113,6 +122,19 @@ pub struct Slowed {
     pub waits: Vec<MachineId>,
     /// When the first of them is given up, in milliseconds since 1970.
     pub next_ms: u64,
+}
+
+/// A wish for a move that was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The instance.
+    pub instance: UnitName,
+    /// The wish: the revision at which it was written.
+    pub wish: i64,
+    /// When it was refused, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Why, in words.
+    pub says: String,
 }
 
 /// A machine that was lost.
@@ -316,12 +338,32 @@ impl Outlook {
         }
     }
 
+    /// Remembers the wishes for moves that the plan refuses, beside those that were refused
+    /// `before`.
+    pub fn refuse(&mut self, before: &[Refused], plan: &Plan, now_ms: u64) {
+        let fresh = plan.answered.iter().filter_map(|(instance, answered)| {
+            let (wish, says) = (answered.wish, answered.refused.as_ref()?.to_string());
+            Some(Refused { instance: instance.clone(), wish, at_ms: now_ms, says })
+        });
+        let is_recent = |one: &&Refused| now_ms.saturating_sub(one.at_ms) < REFUSED_FOR_MS;
+        self.refused = before.iter().filter(is_recent).cloned().collect();
+        for one in fresh {
+            // Until it is deleted it is refused in each plan, and told once.
+            if self.refused.iter().all(|known| known.wish != one.wish) {
+                self.refused.push(one);
+            }
+        }
+        self.refused.drain(..self.refused.len().saturating_sub(MAX_REFUSED));
+    }
+
     /// Whether it says the same, whatever has been planned since.
     pub fn says_the_same(&self, other: &Outlook) -> bool {
-        let Outlook { term, settling, nowhere, rolling, held, slowed, lost, left_out, .. } = self;
+        let Outlook {
+            term, settling, nowhere, rolling, held, slowed, lost, refused, left_out, ..
+        } = self;
         (term, settling, nowhere) == (&other.term, &other.settling, &other.nowhere)
             && (rolling, held, slowed) == (&other.rolling, &other.held, &other.slowed)
-            && (lost, *left_out) == (&other.lost, other.left_out)
+            && (lost, refused, *left_out) == (&other.lost, &other.refused, other.left_out)
     }
 
     /// Why no machine can run the instance, if none can.

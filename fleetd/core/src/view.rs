@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::app::{AppName, Application};
-use crate::model::{Leader, Snapshot, UnitRecord};
+use crate::model::{Leader, Note, Snapshot, UnitRecord};
 use crate::name::{MachineId, UnitName};
 use crate::outlook::Outlook;
 use crate::unit::family;
@@ -35,6 +35,8 @@ pub struct Cluster {
     /// At which revision users wrote anything last: a unit, or what is set for a machine. The
     /// leader says once it has planned that ([`Outlook::planned`]).
     pub asked: i64,
+    /// Who cordoned or drains a machine, and why.
+    pub notes: BTreeMap<MachineId, Note>,
     /// At which revision what an operator set for a machine was written last.
     pub settings_written: BTreeMap<MachineId, i64>,
     /// The applications.

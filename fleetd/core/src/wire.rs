@@ -21,8 +21,8 @@ pub use configurations::{
 };
 pub use fencing::{FenceWait, Fencing, FencingPage, KeeperLease, OwnFencing};
 pub use machines::{
-    AvailabilityWish, LostMachine, Machine, MachineAvailability, MachinePage, Missing,
-    MissingMachine, Moved, Remaining, Stays,
+    AvailabilityNote, AvailabilityWish, LostMachine, Machine, MachineAvailability, MachinePage,
+    Missing, MissingMachine, MoveState, MoveWish, Moved, Remaining, Stays,
 };
 pub use progress::{InstanceProgress, MisfitCount, Progress, UnitProgress};
 pub use units::{

@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use fleet_core::model::{Availability, Unit};
+use fleet_core::model::{Availability, Note, Settings, Unit};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::view::Cluster;
 use fleet_core::wire;
@@ -21,8 +21,9 @@ use super::describe::{self, Operation, Resource, WRITTEN};
 use super::door::json_only;
 use super::error::ApiError;
 use super::settings::{self, is_known, no_such_machine};
+use super::who::Who;
 use super::{Api, written};
-use crate::process::panics;
+use crate::process::{clock, panics};
 use crate::store::Part;
 
 /// What of the API is answered here.
@@ -71,9 +72,11 @@ pub(super) async fn show(
         return Err(no_such_machine(&id));
     }
     let availability = mirror.cluster().snapshot.availability.get(&id).copied().unwrap_or_default();
+    let note = mirror.cluster().notes.get(&id).cloned().map(Into::into);
     // With many units this takes a while.
     let work = move || MachineAvailability {
         availability,
+        note,
         instances: remaining(mirror.cluster(), availability, &id),
     };
     let told = panics::contained_work(work).await;
@@ -83,18 +86,48 @@ pub(super) async fn show(
 pub(super) async fn set(
     State(api): State<Api>,
     Path(id): Path<String>,
+    who: Who,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
     json_only(&headers)?;
     let wish: AvailabilityWish = decode(&body)?;
+    let note = note(&wish, who)?;
     let id = MachineId::parse(&id).ok_or_else(|| no_such_machine(&id))?;
     let mirror = api.store().read(&[Part::Machines, Part::Assignments]).await?;
     if !is_known(&mirror.cluster().snapshot, &id) {
         return Err(no_such_machine(&id));
     }
-    let revision = settings::rewrite(&api, &id, |set| set.availability = wish.availability).await?;
+    let change = |set: &mut Settings| {
+        set.availability = wish.availability;
+        set.note = (!wish.availability.is_active()).then(|| note.clone());
+    };
+    let revision = settings::rewrite(&api, &id, change).await?;
+    let is = wish.availability.as_str();
+    tracing::info!(machine = %id, "{} set machine {} {is}", note.by, id.short());
     Ok(written(StatusCode::NO_CONTENT, revision, &[]))
+}
+
+/// What is kept of who asked for that and why.
+fn note(wish: &AvailabilityWish, who: Who) -> Result<Note, ApiError> {
+    let reason = wish.reason.trim().to_string();
+    if reason.len() > Note::MAX_REASON_BYTES {
+        return Err(ApiError::invalid(format!(
+            "the reason has {} bytes; at most {} are kept",
+            reason.len(),
+            Note::MAX_REASON_BYTES
+        )));
+    }
+    let draining = wish.availability == Availability::Draining;
+    if (wish.within_ms.is_some() || wish.force) && !draining {
+        return Err(ApiError::invalid("withinMs and force are for a drain: availability draining"));
+    }
+    if wish.force && wish.within_ms.is_none() {
+        return Err(ApiError::invalid("force stops what is left after withinMs, which is missing"));
+    }
+    let at_ms = clock::now_ms();
+    let deadline_ms = wish.within_ms.map(|ms| at_ms.saturating_add(ms));
+    Ok(Note { by: who.name(), at_ms, reason, deadline_ms, force: wish.force })
 }
 
 /// What of the machine is no global unit, and, if it is drained, why it is still there.

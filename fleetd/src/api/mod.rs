@@ -48,6 +48,7 @@ mod journal;
 mod limits;
 mod listen;
 mod machines;
+mod moves;
 mod openapi;
 mod page;
 mod patience;
@@ -65,6 +66,7 @@ mod submission;
 mod tls;
 mod turns;
 mod units;
+mod who;
 
 pub use limits::Limits;
 pub use listen::{Listeners, listen};

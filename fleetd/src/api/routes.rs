@@ -3,7 +3,7 @@
 use super::describe::Resource;
 use super::{
     apps, availability, config, debug, documents, events, fencing, follow, import, journal,
-    machines, process, revisions, state, status, units,
+    machines, moves, process, revisions, state, status, units,
 };
 
 /// The routes under fleet 1.0's two prefixes, `/fleet/v1` and `/v1-alpha`: its v1 resources and
@@ -11,6 +11,7 @@ use super::{
 pub(super) fn under_prefix() -> Vec<Resource> {
     let all = [
         units::routes(),
+        moves::routes(),
         revisions::routes(),
         status::routes(),
         journal::routes(),

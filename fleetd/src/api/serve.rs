@@ -35,6 +35,7 @@ use super::listen::Listeners;
 use super::patience::{Counted, Impatient};
 use super::tls::{TlsDoor, linger};
 use super::turns::Room;
+use super::who::Who;
 use super::{Api, router};
 use crate::process::panics;
 use crate::process::repeated::Repeated;
@@ -109,8 +110,9 @@ impl Host {
             match self.guests.admit(Source::Local) {
                 Ok(ticket) => {
                     let host = self.clone();
+                    let who = stream.peer_cred().map_or(Who::Unknown, |peer| Who::User(peer.uid()));
                     self.spawn(ticket.clone(), async move {
-                        host.talk(stream, ticket, Door::Unix).await
+                        host.talk(stream, ticket, (Door::Unix, who)).await
                     });
                 }
                 Err(why) => drop(stream.try_write(&refusal(&why))),
@@ -195,13 +197,17 @@ impl Host {
         if !spoke {
             return;
         }
-        let Some(tls) = tls else { return self.talk(stream, ticket, door).await };
+        let address = Who::Address(from.ip().to_string().into());
+        let Some(tls) = tls else { return self.talk(stream, ticket, (door, address)).await };
         let shaken = tokio::select! {
             () = self.end.cancelled() => return,
             shaken = tokio::time::timeout(self.limits.handshake, tls.shake_hands(stream, from)) => shaken,
         };
         if let Ok(Some(stream)) = shaken {
-            self.talk(stream, ticket, door).await;
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let name = shown.and_then(fleet_tls::name_of);
+            let who = name.map_or(address, |name| Who::Certificate(name.into()));
+            self.talk(stream, ticket, (door, who)).await;
         }
     }
 
@@ -210,7 +216,7 @@ impl Host {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
         ticket: Arc<Ticket>,
-        door: Door,
+        (door, who): (Door, Who),
     ) {
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let (app, busy) = (self.app.clone(), ticket.begin());
@@ -219,6 +225,7 @@ impl Host {
                 request.extensions_mut().insert(Scheme::HTTPS);
             }
             request.extensions_mut().insert(door.clone());
+            request.extensions_mut().insert(who.clone());
             request.extensions_mut().insert(ticket.source());
             async move {
                 let busy = busy.ok_or_else(|| io::Error::other("the place was given away"))?;

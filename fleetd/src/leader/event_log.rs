@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fleet_core::event::{Event, Item, News, Reason, What, decisions};
 use fleet_core::model::{Machine, Snapshot};
 use fleet_core::name::MachineId;
-use fleet_core::outlook::{Lost, Outlook};
+use fleet_core::outlook::{Lost, Outlook, Refused};
 use fleet_core::plan::Plan;
 use fleet_core::replay::Saved;
 use tracing::{info, warn};
@@ -49,6 +49,8 @@ pub struct EventLog {
     outlook: Option<Outlook>,
     /// The machines that were lost lately, as last written.
     lost: Vec<Lost>,
+    /// The wishes for moves that were refused lately, as last written.
+    refused: Vec<Refused>,
     /// The machines that were there at the last look: one that is lost was known by an address.
     seen: BTreeMap<MachineId, Arc<Machine>>,
 }
@@ -74,6 +76,7 @@ impl EventLog {
         let bytes = kept.iter().map(|(_, bytes)| bytes).sum();
         let written = mirror.cluster().outlook.clone();
         let lost = written.as_ref().map(|outlook| outlook.lost.clone()).unwrap_or_default();
+        let refused = written.as_ref().map(|outlook| outlook.refused.clone()).unwrap_or_default();
         let outlook = written.filter(|outlook| outlook.term == term.create_revision);
         Ok(EventLog {
             store: store.clone(),
@@ -86,6 +89,7 @@ impl EventLog {
             news,
             outlook,
             lost,
+            refused,
             seen: mirror.cluster().snapshot.machines.clone(),
         })
     }
@@ -152,6 +156,11 @@ impl EventLog {
             self.store.tell(self.term, None, outlook.as_ref()).await?;
             self.told(outlook);
         }
+        // Last: whoever waits for the answer can read it by now, and a leader that dies before it
+        // deletes a wish leaves one that the next leader answers alike.
+        if !plan.answered.is_empty() {
+            self.store.delete_moves(self.term, &plan.answered).await?;
+        }
         Ok(last)
     }
 
@@ -159,6 +168,7 @@ impl EventLog {
     fn told(&mut self, outlook: Option<Outlook>) {
         if let Some(outlook) = outlook {
             self.lost.clone_from(&outlook.lost);
+            self.refused.clone_from(&outlook.refused);
             self.outlook = Some(outlook);
         }
     }
@@ -177,6 +187,7 @@ impl EventLog {
         let address = |id: &MachineId| self.seen.get(id).map(|machine| machine.address.clone());
         let lost = lost.into_iter().map(|id| (id.clone(), address(&id).unwrap_or_default()));
         now.remember(&self.lost, lost, plan, snapshot);
+        now.refuse(&self.refused, plan, snapshot.now_ms);
         let told = self.outlook.as_ref();
         let is_told =
             told.is_some_and(|told| told.says_the_same(&now) && told.planned >= mirror.asked());

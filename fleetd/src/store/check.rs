@@ -9,7 +9,7 @@ use fleet_core::check::{Problem, StoreCheck};
 use fleet_core::configuration::Configuration;
 use fleet_core::event::Event;
 use fleet_core::model::{
-    Assignment, FORMAT, Leader, MAX_DOCUMENT_BYTES, Machine, Report, Settings, UnitRecord,
+    Assignment, FORMAT, Leader, MAX_DOCUMENT_BYTES, Machine, Move, Report, Settings, UnitRecord,
 };
 use fleet_core::name::UnitName;
 use serde::de::DeserializeOwned;
@@ -82,6 +82,7 @@ impl Look {
             Some(Key::Machine(_)) => ("machines", MAX_DOCUMENT_BYTES),
             Some(Key::Assignment(_)) => ("assignments", MAX_DOCUMENT_BYTES),
             Some(Key::Report(_)) => ("reports", MAX_DOCUMENT_BYTES),
+            Some(Key::Move(_)) => ("moves", MAX_DOCUMENT_BYTES),
             Some(Key::Misnamed(kind, _)) => (*kind, MAX_DOCUMENT_BYTES),
             Some(_) => ("other", MAX_DOCUMENT_BYTES),
             None => ("unknown", MAX_DOCUMENT_BYTES),
@@ -140,6 +141,7 @@ impl Look {
                 }
             }
             Some(Key::Settings(_)) => drop(self.readable::<Settings>(kv, REPAIR)),
+            Some(Key::Move(_)) => drop(self.readable::<Move>(kv, REPAIR)),
             Some(Key::Assignment(_)) => drop(self.readable::<Assignment>(kv, REPAIR)),
             Some(Key::Report(_)) => drop(self.readable::<Report>(kv, RESTART)),
             Some(Key::Misnamed("units", problem)) => {

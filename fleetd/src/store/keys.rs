@@ -49,6 +49,7 @@ pub(super) enum Key {
     FencedCommits,
     Leader,
     Outlook,
+    Move(UnitName),
     Import,
     /// A document of ours under a name that is none, or an id that is none: nobody reads it.
     Misnamed(&'static str, String),
@@ -190,6 +191,16 @@ impl Keys {
         format!("{}outlook", self.root)
     }
 
+    /// A move that a user asked for.
+    pub(super) fn a_move(&self, instance: &UnitName) -> String {
+        format!("{}{instance}", self.moves())
+    }
+
+    /// The prefix of all moves that users asked for.
+    pub(super) fn moves(&self) -> String {
+        format!("{}moves/", self.root)
+    }
+
     /// The lock of an import.
     pub(super) fn import(&self) -> String {
         format!("{}import", self.root)
@@ -247,6 +258,10 @@ impl Keys {
             Some(("config", name)) => Some(match AppName::parse(name) {
                 Ok(name) => Key::Config(name),
                 Err(problem) => Key::Misnamed("config", problem),
+            }),
+            Some(("moves", name)) => Some(match UnitName::read(name) {
+                Some(name) => Key::Move(name),
+                None => Key::Misnamed("moves", format!("{name:?} is no unit's name")),
             }),
             Some(("settings", id)) => of("settings", id, Key::Settings),
             Some(("machines", id)) => of("machines", id, Key::Machine),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use fleet_core::app::{AppName, Application};
 use fleet_core::configuration::Configuration;
 use fleet_core::model::{
-    Availability, Fence, Keeper, KeeperState, Leader, Machine, Settings, Unit, UnitRecord,
+    Availability, Fence, Keeper, KeeperState, Leader, Machine, Move, Settings, Unit, UnitRecord,
+    Wish,
 };
 use fleet_core::name::MachineId;
 use fleet_core::view::Cluster;
@@ -159,7 +160,7 @@ impl Mirror {
 
     fn put(&mut self, kv: KeyValue) {
         let Some(key) = self.keys.read(&kv.key) else { return };
-        if let Key::Unit(_) | Key::Settings(_) = &key {
+        if let Key::Unit(_) | Key::Settings(_) | Key::Move(_) = &key {
             self.cluster.asked = self.cluster.asked.max(kv.mod_revision);
         }
         let read = match key {
@@ -188,6 +189,14 @@ impl Mirror {
                     Availability::Active => self.cluster.snapshot.availability.remove(&id),
                     other => self.cluster.snapshot.availability.insert(id.clone(), other),
                 };
+                match settings.evicts_at_ms() {
+                    None => self.cluster.snapshot.evictions.remove(&id),
+                    Some(at_ms) => self.cluster.snapshot.evictions.insert(id.clone(), at_ms),
+                };
+                match settings.note.clone().filter(|_| !settings.availability.is_active()) {
+                    None => self.cluster.notes.remove(&id),
+                    Some(note) => self.cluster.notes.insert(id.clone(), note),
+                };
                 self.settings.insert(id.clone(), settings);
                 self.cluster.settings_written.insert(id.clone(), kv.mod_revision);
                 self.merge(&id);
@@ -198,6 +207,17 @@ impl Mirror {
                     Ok(config) => self.configurations.insert(name, Arc::new(config)),
                     Err(_) => self.configurations.remove(&name),
                 };
+                Ok(())
+            }
+            // Likewise: a wish that nobody can read is granted by nobody.
+            Key::Move(instance) => {
+                match parse::<Move>(&kv.value) {
+                    Ok(wish) => {
+                        let wish = Wish { to: wish.to, revision: kv.mod_revision };
+                        self.cluster.snapshot.moves.insert(instance, wish);
+                    }
+                    Err(_) => drop(self.cluster.snapshot.moves.remove(&instance)),
+                }
                 Ok(())
             }
             Key::Machine(id) => parse(&kv.value).map(|machine| {
@@ -260,9 +280,12 @@ impl Mirror {
                 self.settings.remove(&id);
                 self.cluster.settings_written.remove(&id);
                 self.cluster.snapshot.availability.remove(&id);
+                self.cluster.snapshot.evictions.remove(&id);
+                self.cluster.notes.remove(&id);
                 self.merge(&id);
             }
             Some(Key::Config(name)) => drop(self.configurations.remove(&name)),
+            Some(Key::Move(instance)) => drop(self.cluster.snapshot.moves.remove(&instance)),
             Some(Key::Machine(id)) => {
                 self.machines.remove(&id);
                 self.machines_created.remove(&id);

@@ -26,6 +26,7 @@ pub mod kv;
 mod leader;
 mod machines;
 mod mirror;
+mod moves;
 pub mod terms;
 mod units;
 
@@ -40,6 +41,7 @@ pub use kv::{LeaseId, StoreError};
 pub use leader::{Seat, Term};
 pub use machines::{Registered, Registration};
 pub use mirror::Mirror;
+pub use moves::MAX_MOVES;
 pub use units::UnitsStanding;
 
 /// Typed access to the cluster's documents. Cheap to clone.

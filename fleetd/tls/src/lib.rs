@@ -9,9 +9,11 @@
 mod config;
 mod explain;
 mod files;
+mod name;
 mod reload;
 
 pub use config::{client, plain, server};
 pub use explain::explain;
 pub use files::{Files, Identity, TlsError};
+pub use name::name_of;
 pub use reload::Reloading;

@@ -2,7 +2,8 @@
 
 use expect_test::expect;
 use fleet_core::event::{Item, What};
-use fleet_core::name::MachineId;
+use fleet_core::model::{FORMAT, Move, Unknown};
+use fleet_core::name::{MachineId, UnitName};
 use fleet_core::wire::LostMachine;
 use fleetd::leader::event_log::resign;
 use fleetd::store::{Mirror, StoreError};
@@ -120,6 +121,45 @@ async fn a_lost_machine_is_remembered_with_what_moved_off_it_also_by_the_next_le
     cluster.join(names(&["idle"])).await;
     assert!(told(&cluster, NOW_MS + 5_000).await.starts_with("bb"), "one is back");
     assert_eq!(told(&cluster, NOW_MS + 3_600_000).await, "", "an hour has passed");
+}
+
+#[tokio::test]
+async fn a_move_is_granted_once_by_whoever_leads_and_a_refusal_is_kept_for_who_asked() {
+    let mut cluster = Cluster::start().await;
+    cluster.join(names(&["a", "bb"])).await;
+    let mut leader = cluster.elect("a").await;
+    cluster.submit("web.service", None, SLEEPER).await;
+    leader.tick(&cluster).await.unwrap();
+    let web = UnitName::trusted("web.service");
+    let ask = async |cluster: &Cluster, to: &str| {
+        let (to, by, unknown) = (MachineId::new(to), "root@h1".to_string(), Unknown::new());
+        let wish = Move { v: FORMAT, to, by, at_ms: NOW_MS, unknown };
+        cluster.store.put_move(&web, &wish).await.unwrap().expect("room")
+    };
+    let place = async |cluster: &Cluster| {
+        let mirror = cluster.mirror().await;
+        let all = &mirror.cluster().snapshot;
+        let holds = all.assignments.iter().find(|(_, one)| one.instances.contains_key(&web));
+        (holds.unwrap().0.to_string(), all.moves.len())
+    };
+    ask(&cluster, "bb").await;
+    // The leader moves it and dies before it has deleted the wish.
+    leader.tick(&cluster).await.unwrap();
+    assert_eq!(place(&cluster).await, ("bb".to_string(), 1));
+    leader.fall_silent().await;
+    let mut leader = cluster.elect("bb").await;
+    leader.tick(&cluster).await.unwrap();
+    assert_eq!(place(&cluster).await, ("bb".to_string(), 0));
+    // A refused one is deleted, too, and told.
+    let wish = ask(&cluster, "z").await;
+    leader.tick(&cluster).await.unwrap();
+    leader.tick(&cluster).await.unwrap();
+    assert_eq!(place(&cluster).await, ("bb".to_string(), 0));
+    let mirror = cluster.mirror().await;
+    let refused = &mirror.cluster().outlook.as_ref().unwrap().refused;
+    let said: Vec<(i64, &str)> = refused.iter().map(|one| (one.wish, one.says.as_str())).collect();
+    assert_eq!(said, [(wish, "that machine is not there")]);
+    assert!(mirror.cluster().is_planned(wish));
 }
 
 #[tokio::test]

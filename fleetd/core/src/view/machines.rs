@@ -27,6 +27,7 @@ impl Cluster {
             ),
             availability: self.snapshot.availability.get(id).copied().unwrap_or_default(),
             since_ms: Some(machine.since_ms).filter(|since| *since > 0),
+            note: self.notes.get(id).cloned().map(Into::into),
             cpus: Some(machine.capacity.cpus),
             memory_bytes: Some(machine.capacity.memory_bytes),
         };

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Reason;
-use crate::model::Availability;
+use crate::model::{Availability, Note};
 use crate::name::UnitName;
 
 /// A machine in `GET /machines`. Fields below the line are ours.
@@ -40,6 +40,9 @@ pub struct Machine {
     /// 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<u64>,
+    /// Who set that, when and why; absent if it takes instances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<AvailabilityNote>,
     /// Processors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u32>,
@@ -106,17 +109,91 @@ pub struct Moved {
 pub struct MachineAvailability {
     /// What is wanted of it.
     pub availability: Availability,
+    /// Who set that, when and why; absent if it takes instances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<AvailabilityNote>,
     /// What is assigned to it or still reported by it, by name, global units left out.
     pub instances: Vec<Remaining>,
 }
 
-/// What an operator wants of a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Who set a machine's availability, when and why.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct AvailabilityNote {
+    /// Who, as far as fleetd knows: `root@h1`, the name in a certificate, an address.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Why, in the operator's words.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Until when the machine should be drained, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// Whether what is left then is stopped.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+impl From<Note> for AvailabilityNote {
+    fn from(note: Note) -> AvailabilityNote {
+        let Note { by, at_ms, reason, deadline_ms, force } = note;
+        AvailabilityNote { by, at_ms, reason, deadline_ms, force }
+    }
+}
+
+/// What an operator wants of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
 pub struct AvailabilityWish {
     /// Whether it takes instances.
     #[serde(deserialize_with = "known_availability")]
     pub availability: Availability,
+    /// Why, for other operators; at most 1024 bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Within how many milliseconds a drain should be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_ms: Option<u64>,
+    /// Whether what is left after that is stopped, past budgets and without a place elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+/// A wish for a move: `POST /units/<instance>/move`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct MoveWish {
+    /// Where to.
+    #[serde(rename = "machineID")]
+    pub machine_id: String,
+}
+
+/// How a move stands: the answer to [`MoveWish`], and `GET /units/<instance>/move`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct MoveState {
+    /// The instance.
+    pub name: String,
+    /// Where it is assigned; empty if it is nowhere.
+    #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
+    pub machine_id: String,
+    /// Where it was asked to, while that has yet to be done.
+    #[serde(rename = "toMachineID", skip_serializing_if = "String::is_empty")]
+    pub to_machine_id: String,
+    /// What it waits for, in words.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub waits: String,
+    /// Why the last wish was refused, within a few minutes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub refused: String,
+    /// Whether it is up, as its machine reports.
+    pub active: bool,
 }
 
 /// What is written is one of the words that are known.
