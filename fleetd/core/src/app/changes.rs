@@ -49,6 +49,12 @@ pub struct Applying {
 /// What an apply changes in `cluster`; the error is everything that is wrong, as
 /// `web.container: line 5: …`.
 pub fn changes(cluster: &Cluster, request: Request) -> Result<Applying, Vec<String>> {
+    if request.files.units.is_empty() {
+        return Err(vec![
+            "there is no unit file: an application has at least one; to be rid of it, destroy it"
+                .to_string(),
+        ]);
+    }
     let mut problems = Vec::new();
     let units = names(request.files, &mut problems);
     let whole = Whole::new(&units, &request.files.files, &cluster.records);
@@ -662,6 +668,13 @@ mod tests {
             assert!(lines.iter().any(|line| line.starts_with(start)), "{start}: {said}");
         }
         assert_eq!(lines.len(), starts.len(), "{said}");
+    }
+
+    #[test]
+    fn an_application_without_units_is_none() {
+        assert!(
+            There::new(&[], &[("README", "x")]).plan(true).starts_with("there is no unit file")
+        );
     }
 
     #[test]
