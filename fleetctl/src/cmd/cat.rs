@@ -15,6 +15,9 @@ pub(crate) struct CatArgs {
     /// The unit
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     units: Vec<String>,
+    /// The text that it had as this revision, see `fleetctl list-revisions`
+    #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+    revision: Option<u64>,
 }
 
 pub(crate) async fn run(context: &Context, args: CatArgs) -> Result<u8, Error> {
@@ -30,6 +33,18 @@ pub(crate) async fn run(context: &Context, args: CatArgs) -> Result<u8, Error> {
         let error = Error::worded(Kind::Failed, format!("Unit {name} not found"));
         return Err(did_you_mean(&context.client, error, name).await);
     };
+    if let Some(number) = args.revision {
+        let revision = context.client.revision(&unit.name, number).await.map_err(|error| {
+            let what = format!("Error retrieving revision {number} of {}", unit.name);
+            Error::request(&what, error)
+                .hint(format!("`fleetctl list-revisions {}` shows what there is", unit.name))
+        })?;
+        match context.output.is_json() {
+            true => context.output.document(&revision)?,
+            false => context.output.text(&revision.text.unwrap_or_default())?,
+        }
+        return Ok(0);
+    }
     if context.output.is_json() {
         context.output.document(&unit)?;
         return Ok(0);

@@ -477,13 +477,14 @@ fn each_command_has_help() {
         $ fleetctl cat -h
         out| Print a unit's file as submitted
         out| 
-        out| Usage: fleetctl cat [UNIT]...
+        out| Usage: fleetctl cat [OPTIONS] [UNIT]...
         out| 
         out| Arguments:
         out|   [UNIT]...  The unit
         out| 
         out| Options:
-        out|   -h, --help  Print help (see more with '--help')
+        out|       --revision <REVISION>  The text that it had as this revision, see `fleetctl list-revisions`
+        out|   -h, --help                 Print help (see more with '--help')
         out| 
         out| Options of every command, such as --endpoint and --json: `fleetctl --help`
         rc=0

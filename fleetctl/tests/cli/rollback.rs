@@ -99,3 +99,44 @@ fn a_rollback_waits_for_the_earlier_text_and_revisions_are_a_list() {
     "#]]
     .assert_eq(&said);
 }
+
+#[test]
+fn cat_prints_an_earlier_text_to_the_byte() {
+    let session = Session::of_three();
+    session.file("web.service", WEB);
+    session.run("submit web.service");
+    session.fake.cluster().revisions = vec![Revision {
+        revision: 3,
+        text: Some("# no newline at the end".to_string()),
+        ..Revision::default()
+    }];
+    let said = session.transcript(
+        "cat web --revision 3
+        cat web --revision 4
+        cat web --revision 0
+        cat nosuch --revision 3",
+    );
+    expect![[r#"
+        $ fleetctl cat web --revision 3
+        out| # no newline at the end
+        rc=0
+
+        $ fleetctl cat web --revision 4
+        err| Error retrieving revision 4 of web.service: web.service has no revision 4
+        err| Hint: `fleetctl list-revisions web.service` shows what there is
+        rc=1
+
+        $ fleetctl cat web --revision 0
+        err| Error: invalid value '0' for '--revision <REVISION>': 0 is not in 1..18446744073709551615
+        err| 
+        err| For more information, try '--help'.
+        rc=2
+
+        $ fleetctl cat nosuch --revision 3
+        err| Unit nosuch.service not found
+        err| Hint: `fleetctl list-unit-files` shows what the cluster has
+        rc=1
+    "#]].assert_eq(&said);
+    let output = session.command("cat web --revision=3").output().unwrap();
+    assert_eq!(output.stdout, b"# no newline at the end");
+}
