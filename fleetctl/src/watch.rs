@@ -3,6 +3,7 @@
 
 use fleet_core::model::InstanceStatus;
 use fleet_core::name::UnitName;
+use fleet_core::rollout::State;
 use fleet_core::wire::{InstanceProgress, Progress, UnitProgress};
 use tokio::time::Instant;
 
@@ -53,6 +54,9 @@ impl Watch {
                 continue;
             };
             self.settling.observe(target, unit, Instant::now());
+            if let Some(error) = undone(unit).filter(|_| target.stays_up) {
+                return Err(error);
+            }
             let done = match target.goal {
                 Goal::Destroyed if !in_order => is_done(target, unit),
                 _ => tell(target, unit, output)?,
@@ -149,6 +153,9 @@ impl Watch {
             }
             if let Some(error) = no_machine(unit) {
                 return Err(error);
+            }
+            if target.stays_up && is_undone_by_itself(unit) {
+                continue; // that ends it, and says what failed
             }
             if let Some(error) =
                 unit.instances.iter().find_map(|instance| failure(instance, target.goal))
@@ -247,6 +254,34 @@ fn is_done(target: &Target, unit: &UnitProgress) -> bool {
     }
     unit.done
         || (target.nowhere_will_do && !unit.instances.is_empty() && unit.instances.iter().all(down))
+}
+
+/// Whether a new text that fails is undone by the cluster.
+fn is_undone_by_itself(unit: &UnitProgress) -> bool {
+    unit.rollout.as_ref().is_some_and(|rollout| {
+        rollout.state == State::Undone
+            || (rollout.state == State::Rolling && rollout.good.is_some())
+    })
+}
+
+/// The error for a new text that failed, once nothing more is done about it.
+fn undone(unit: &UnitProgress) -> Option<Error> {
+    let rollout = unit.rollout.as_ref()?;
+    let (failure, good) = (rollout.failure.as_ref()?, rollout.good?);
+    let (name, revision) = (&unit.name, rollout.revision);
+    let error = match rollout.state {
+        State::Undone if unit.done => {
+            let message = format!("revision {revision} of {name} was undone: {failure}");
+            Error::failed(message).hint(format!("all instances have the text of revision {good}"))
+        }
+        State::Paused => {
+            let message = format!("revision {revision} of {name} goes no further: {failure}");
+            Error::failed(message)
+                .hint(format!("`fleetctl rollback {name}` takes it back to revision {good}"))
+        }
+        _ => return None,
+    };
+    Some(error.hint(format!("fleetctl journal {}", failure.instance)))
 }
 
 /// Whether its machine took none of it: there is nothing to stop there.

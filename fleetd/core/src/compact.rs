@@ -236,6 +236,8 @@ fn is_replica(name: &UnitName, unit: &UnitName) -> bool {
 pub(crate) struct Placed {
     state: DesiredState,
     why: Why,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    changed_ms: u64,
     #[serde(default, skip_serializing_if = "is_zero_u32")]
     moves: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -252,9 +254,21 @@ impl Entry for Placement {
     type Own = (u64, ShortHash, u64);
 
     fn split(&self, _: &UnitName) -> (UnitName, Placed, (u64, ShortHash, u64)) {
-        let Placement { unit, revision, hash, state, why, since_ms, moves, restart, config, fence } =
-            self.clone();
-        (unit, Placed { state, why, moves, restart, config, fence }, (revision, hash, since_ms))
+        let Placement {
+            unit,
+            revision,
+            hash,
+            state,
+            why,
+            since_ms,
+            changed_ms,
+            moves,
+            restart,
+            config,
+            fence,
+        } = self.clone();
+        let common = Placed { state, why, changed_ms, moves, restart, config, fence };
+        (unit, common, (revision, hash, since_ms))
     }
 
     fn join(
@@ -262,9 +276,21 @@ impl Entry for Placement {
         common: &Placed,
         (revision, hash, since_ms): &(u64, ShortHash, u64),
     ) -> Placement {
-        let Placed { state, why, moves, restart, config, fence } = common.clone();
+        let Placed { state, why, changed_ms, moves, restart, config, fence } = common.clone();
         let (unit, revision, hash, since_ms) = (unit.clone(), *revision, hash.clone(), *since_ms);
-        Placement { unit, revision, hash, state, why, since_ms, moves, restart, config, fence }
+        Placement {
+            unit,
+            revision,
+            hash,
+            state,
+            why,
+            since_ms,
+            changed_ms,
+            moves,
+            restart,
+            config,
+            fence,
+        }
     }
 }
 
@@ -306,6 +332,7 @@ mod tests {
             state: DesiredState::Launched,
             why: Why::Fewest,
             since_ms: 1_700_000_000_000,
+            changed_ms: 0,
             moves: 0,
             restart: 0,
             config: 0,

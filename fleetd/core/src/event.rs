@@ -121,6 +121,12 @@ pub enum What {
     Slowed,
     /// No longer so.
     UsualSpeed,
+    /// A new text failed, and all get the last good one again.
+    Undone,
+    /// A new text failed, and nobody else gets it.
+    Paused,
+    /// A new text failed, and there is no other, or its unit wants it all the same.
+    TextFailed,
     /// Something that a later version knows.
     #[serde(other)]
     Other,
@@ -223,6 +229,11 @@ impl fmt::Display for Item {
             What::Rolling => write!(f, "{units} changes a few instances at a time")?,
             What::Slowed => f.write_str("moves are slowed")?,
             What::UsualSpeed => f.write_str("moves go at the usual speed again")?,
+            What::Undone => write!(f, "the new text of {units} is undone, it failed on {machine}")?,
+            What::Paused => {
+                write!(f, "the new text of {units} goes no further, it failed on {machine}")?
+            }
+            What::TextFailed => write!(f, "the text of {units} failed on {machine}")?,
             What::Other => {
                 write!(f, "something that this version does not know, of {machine} {units}")?
             }

@@ -15,14 +15,15 @@ use crate::unit::labels::Fingerprint;
 use crate::unit::max_unavailable::{self, MaxUnavailable};
 use crate::unit::podman::Kind;
 use crate::unit::stop_terms::StopTerms;
+use crate::unit::update::OnUpdateFailure;
 use crate::unit::xfleet::Constraints;
 
 /// What one entry of an assignment takes as JSON at most, in a group and a row of its own, beside
 /// its name, its unit's name and a follower's reason, in bytes: 100 of field names and punctuation,
-/// 32 of a machine's id as the reason, 12 of hash, 13 of time, and 15 for the digits of revision,
+/// 32 of a machine's id as the reason, 12 of hash, 41 of times, and 15 for the digits of revision,
 /// moves, restarts and configuration. Counts of more digits than that eat from the budget's
 /// reserve; the store checks the true size.
-const ENTRY_BYTES: usize = 172;
+const ENTRY_BYTES: usize = 200;
 
 /// What an entry of a fenced instance takes as JSON beside what others take, in bytes: field names,
 /// a token and a time. Longer lists of units that it starts after eat from the budget's reserve.
@@ -66,6 +67,17 @@ pub struct Unit {
     /// Whether it is a container of a pod: it runs with that, and is never placed for itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub member: bool,
+    /// When it was first submitted, in milliseconds since 1970: one that was destroyed and
+    /// submitted again is another unit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub created_ms: u64,
+    /// A text that is being tried, or was and is undone: an instance that fails with it is not
+    /// moved to another machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<ShortHash>,
+    /// Whether what runs that text stays as it is: its rollout is paused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 impl Unit {
@@ -89,6 +101,9 @@ impl Unit {
             stop: stop.filter(|stop| constraints.fence || !stop.after.is_empty()),
             constraints,
             member: pod_of(&record.name, &file).is_some(),
+            created_ms: record.created_ms,
+            trial: None,
+            paused: false,
         };
         unit.with_gist()
     }
@@ -103,6 +118,15 @@ impl Unit {
     pub fn max_unavailable(&self) -> Option<&MaxUnavailable> {
         let default = self.gist.traits.template || self.gist.traits.global;
         self.constraints.max_unavailable.as_ref().or(default.then_some(&max_unavailable::DEFAULT))
+    }
+
+    /// What happens to a new text of it that fails; `None` if nobody looks: a unit by its own name
+    /// that says nothing.
+    pub fn on_update_failure(&self) -> Option<OnUpdateFailure> {
+        let default = (self.gist.traits.template || self.gist.traits.global)
+            .then_some(OnUpdateFailure::Rollback);
+        let named = self.constraints.on_update_failure;
+        named.filter(|named| *named != OnUpdateFailure::Unreadable).or(default)
     }
 
     /// How often `instance` of this unit was asked to restart.
@@ -170,6 +194,8 @@ pub(crate) struct Traits {
     pub(crate) budgeted: bool,
     /// Whether a restart was ever asked for.
     pub(crate) restarts: bool,
+    /// Whether a text of it is being tried, see [`Unit::trial`].
+    pub(crate) tried: bool,
 }
 
 impl Serialize for Unit {
@@ -223,6 +249,7 @@ impl Gist {
                 fenced: unit.fence().is_some(),
                 budgeted: template || constraints.global || constraints.max_unavailable.is_some(),
                 restarts: unit.restart > 0 || !unit.restart_of.is_empty(),
+                tried: unit.trial.is_some(),
             },
         }
     }

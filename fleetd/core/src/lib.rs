@@ -30,6 +30,7 @@ pub mod outlook;
 pub mod plan;
 pub mod printable;
 pub mod replay;
+pub mod rollout;
 pub mod time;
 pub mod transfer;
 pub mod unit;

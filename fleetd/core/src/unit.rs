@@ -13,4 +13,5 @@ pub mod max_unavailable;
 pub mod new_image;
 pub mod podman;
 pub mod stop_terms;
+pub mod update;
 pub mod xfleet;

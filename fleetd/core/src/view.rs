@@ -7,6 +7,7 @@ use crate::app::{AppName, Application};
 use crate::model::{Leader, Note, Snapshot, UnitRecord};
 use crate::name::{MachineId, UnitName};
 use crate::outlook::Outlook;
+use crate::rollout::Rollouts;
 use crate::unit::family;
 
 mod machines;
@@ -41,6 +42,8 @@ pub struct Cluster {
     pub settings_written: BTreeMap<MachineId, i64>,
     /// The applications.
     pub apps: BTreeMap<AppName, Arc<Application>>,
+    /// How far the units' texts are.
+    pub rollouts: Rollouts,
 }
 
 impl Cluster {

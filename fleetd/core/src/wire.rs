@@ -24,7 +24,7 @@ pub use machines::{
     AvailabilityNote, AvailabilityWish, LostMachine, Machine, MachineAvailability, MachinePage,
     Missing, MissingMachine, MoveState, MoveWish, Moved, Remaining, Stays,
 };
-pub use progress::{InstanceProgress, MisfitCount, Progress, UnitProgress};
+pub use progress::{InstanceProgress, MisfitCount, Progress, Rollout, UnitProgress};
 pub use units::{
     Restart, Revision, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage,
     UnitState, UnitStatePage,

@@ -355,6 +355,7 @@ impl Agent {
             bound: rendered.bound,
             beside: rendered.beside.keys().cloned().collect(),
             config: Agent::configured(old.as_ref(), &text),
+            settles_ms: rendered.settles_ms,
         };
         // Noted before it is done, so that no file is left that nobody knows, and none is taken for
         // another.

@@ -48,8 +48,10 @@ pub(super) struct Start {
 }
 
 impl Start {
-    fn takes_ms(&self) -> u64 {
-        if self.proves_itself { RAN_WELL_MS } else { SETTLED_MS }
+    /// How long it has to stay up; `settles_ms` is what its text says.
+    fn takes_ms(&self, settles_ms: Option<u64>) -> u64 {
+        let takes_ms = settles_ms.unwrap_or(SETTLED_MS);
+        if self.proves_itself { RAN_WELL_MS.max(takes_ms) } else { takes_ms }
     }
 
     /// Whether what is up is not known to stay up. What ended well, and is restarted as its unit
@@ -123,6 +125,7 @@ impl Agent {
             let launched = assigned && seen.marker.as_ref().is_some_and(|marker| marker.launched);
             let instance = self.instances.of(name);
             let since_ms = instance.since_ms(now_ms);
+            let settles_ms = seen.marker.as_ref().and_then(|marker| marker.settles_ms);
             let Some(state) = seen.systemd.as_ref().filter(|_| launched) else {
                 if !launched {
                     // It goes, or is only loaded: what systemd does not stop, or its socket starts,
@@ -146,7 +149,7 @@ impl Agent {
             } else if state.active != "active" || state.job {
                 start.settled = false;
             } else if !start.settled {
-                if now_ms < since_ms.saturating_add(start.takes_ms()) {
+                if now_ms < since_ms.saturating_add(start.takes_ms(settles_ms)) {
                     continue;
                 }
                 start.settled = !counts;
@@ -184,9 +187,10 @@ impl Agent {
     /// When the next instance will have stayed up for long enough.
     pub(super) fn settles_at_ms(&self, host: &BTreeMap<UnitName, Seen>) -> Option<u64> {
         let settling = host.iter().filter(|(_, seen)| seen.settling);
-        let ends = settling.filter_map(|(name, _)| {
+        let ends = settling.filter_map(|(name, seen)| {
             let instance = self.instances.get(name)?;
-            Some(instance.since.as_ref()?.1 + instance.start.as_ref()?.takes_ms())
+            let settles_ms = seen.marker.as_ref().and_then(|marker| marker.settles_ms);
+            Some(instance.since.as_ref()?.1 + instance.start.as_ref()?.takes_ms(settles_ms))
         });
         ends.min()
     }

@@ -11,6 +11,7 @@ use fleet_core::configuration::Uses;
 use fleet_core::converge::FencedBy;
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::{ShortHash, UnitFile};
+use fleet_core::unit::update;
 
 use super::Agent;
 use super::apply::TextKey;
@@ -48,6 +49,9 @@ pub(super) struct Rendered {
     own: bool,
     /// Whether systemd puts the values of a configuration into its environment.
     configured: bool,
+    /// How long an instance must have been up before it counts as healthy, if the text or the kind
+    /// of the unit says so.
+    pub(super) settles_ms: Option<u64>,
 }
 
 impl Rendered {
@@ -110,6 +114,7 @@ impl Agent {
             remains,
             installs,
             bound,
+            settles_ms: update::settles_ms(&key.0, &UnitFile::parse_lenient(of_user)),
             beside,
             bundle,
             own,

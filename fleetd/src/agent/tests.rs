@@ -79,6 +79,7 @@ impl Host {
             state,
             why,
             since_ms: 0,
+            changed_ms: 0,
             moves: 0,
             restart: 0,
             config: 0,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use fleet_core::model::{FORMAT, Snapshot};
 use fleet_core::name::MachineId;
 use fleet_core::replay::Saved;
+use fleet_core::rollout::{self, Advanced};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -275,8 +276,20 @@ impl Engine {
             // Whoever decided it may have died since. Half of it is nothing to plan for.
             return Ok((Some(self.store.finish_import().await?), None));
         }
-        let Seen { snapshot, settling, settled_at_ms } =
+        let Seen { mut snapshot, settling, settled_at_ms } =
             memory.knowledge.look(mirror, &self.health, self.settle, now_ms);
+        // What a text goes back to stands in the store before anything is changed by it.
+        let Advanced { documents, wake_at_ms: late_at_ms } =
+            rollout::advance(&snapshot, &mirror.cluster().rollouts);
+        let advanced = events.advance(&snapshot, &documents).await?;
+        let mut rollouts = mirror.cluster().rollouts.clone();
+        for (unit, document) in documents {
+            match document {
+                Some(document) => drop(rollouts.insert(unit, Arc::new(document))),
+                None => drop(rollouts.remove(&unit)),
+            }
+        }
+        rollout::put_in_force(&mut snapshot, &rollouts);
         let Planned { snapshot, plan, digest, took } = self.planner.plan(snapshot).await;
         memory.say_how_slow(&snapshot, took);
         let saved = Arc::new(Saved {
@@ -290,15 +303,17 @@ impl Engine {
         self.replays.planned(saved.clone(), &plan.held);
         // Also where nothing waits: who looks at a drain is told when it is over.
         let wake_for_settling = settling.then(|| settled_at_ms.unwrap_or(now_ms + UNSETTLED_MS));
-        let wake_at_ms = [plan.wake_at_ms, wake_for_settling].into_iter().flatten().min();
+        let wake_at_ms =
+            [plan.wake_at_ms, wake_for_settling, late_at_ms].into_iter().flatten().min();
         let committed = events.commit(mirror, &saved, &plan, settling).await;
         self.metrics.commit_failures.fetch_add(u64::from(committed.is_err()), Relaxed);
         let revision = committed?;
+        let written = revision.or(advanced);
         if revision.is_some() {
             self.replays.committed(saved);
             self.metrics.committed(&plan);
         }
-        Ok((revision, wake_at_ms))
+        Ok((written, wake_at_ms))
     }
 }
 

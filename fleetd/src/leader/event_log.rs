@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use fleet_core::event::{Event, Item, News, Reason, What, decisions};
 use fleet_core::model::{Machine, Snapshot};
-use fleet_core::name::MachineId;
+use fleet_core::name::{MachineId, UnitName};
 use fleet_core::outlook::{Lost, Outlook, Refused};
 use fleet_core::plan::Plan;
 use fleet_core::replay::Saved;
+use fleet_core::rollout::Rollout;
 use tracing::{info, warn};
 
 use crate::store::{Mirror, Store, StoreError, StoredEvent, Term};
@@ -173,6 +174,33 @@ impl EventLog {
         }
     }
 
+    /// Writes how rollouts change, and tells of those that failed. Answers with the revision of the
+    /// last write.
+    pub async fn advance(
+        &mut self,
+        snapshot: &Snapshot,
+        rollouts: &BTreeMap<UnitName, Option<Rollout>>,
+    ) -> Result<Option<i64>, StoreError> {
+        let mut rest: Vec<(&UnitName, &Option<Rollout>)> = rollouts.iter().collect();
+        let failed = rest.iter().filter_map(|(unit, rollout)| rollout.as_ref()?.told(unit));
+        let items: Vec<Item> = failed.collect();
+        let mut event = (!items.is_empty()).then(|| self.event(snapshot, "", items));
+        if let Some(event) = &event {
+            self.make_room(event).await?;
+        }
+        let mut last = None;
+        while !rest.is_empty() {
+            let (written, revision) =
+                self.store.put_rollouts(self.term, &rest, event.as_ref()).await?;
+            if let Some(event) = event.take() {
+                self.written(&event, None);
+            }
+            last = Some(revision);
+            rest.drain(..written);
+        }
+        Ok(last)
+    }
+
     /// What the plan says to those who wait, if it must be written.
     fn next_outlook(
         &self,
@@ -245,7 +273,13 @@ fn log(event: &Event) {
     for item in event.items.iter().take(LOGGED_ITEMS) {
         let machine = item.machine.as_ref().map_or("", |machine| machine.as_str());
         match item.what {
-            What::Lost | What::GaveUp | What::Nowhere | What::Slowed => warn!(machine, "{item}"),
+            What::Lost
+            | What::GaveUp
+            | What::Nowhere
+            | What::Slowed
+            | What::Undone
+            | What::Paused
+            | What::TextFailed => warn!(machine, "{item}"),
             _ => info!(machine, "{item}"),
         }
     }

@@ -12,6 +12,7 @@ use fleet_core::model::{
     Assignment, FORMAT, Leader, MAX_DOCUMENT_BYTES, Machine, Move, Report, Settings, UnitRecord,
 };
 use fleet_core::name::UnitName;
+use fleet_core::rollout::Rollout;
 use serde::de::DeserializeOwned;
 
 use super::blobs::BLOBS_A_REQUEST;
@@ -83,6 +84,7 @@ impl Look {
             Some(Key::Assignment(_)) => ("assignments", MAX_DOCUMENT_BYTES),
             Some(Key::Report(_)) => ("reports", MAX_DOCUMENT_BYTES),
             Some(Key::Move(_)) => ("moves", MAX_DOCUMENT_BYTES),
+            Some(Key::Rollout(_)) => ("rollouts", MAX_DOCUMENT_BYTES),
             Some(Key::Misnamed(kind, _)) => (*kind, MAX_DOCUMENT_BYTES),
             Some(_) => ("other", MAX_DOCUMENT_BYTES),
             None => ("unknown", MAX_DOCUMENT_BYTES),
@@ -144,6 +146,7 @@ impl Look {
             Some(Key::Move(_)) => drop(self.readable::<Move>(kv, REPAIR)),
             Some(Key::Assignment(_)) => drop(self.readable::<Assignment>(kv, REPAIR)),
             Some(Key::Report(_)) => drop(self.readable::<Report>(kv, RESTART)),
+            Some(Key::Rollout(_)) => drop(self.readable::<Rollout>(kv, REPAIR)),
             Some(Key::Misnamed("units", problem)) => {
                 let name = kv.key.split_once("/units/").map_or("", |(_, name)| name);
                 self.bad(kv, problem, &format!("nobody reads it; delete it ({})", delete(name)));

@@ -6,9 +6,10 @@ use std::vec;
 
 use fleet_core::event::Event;
 use fleet_core::model::{Assignment, MAX_DOCUMENT_BYTES};
-use fleet_core::name::MachineId;
+use fleet_core::name::{MachineId, UnitName};
 use fleet_core::outlook::Outlook;
 use fleet_core::plan::Plan;
+use fleet_core::rollout::Rollout;
 
 use super::batch::{Batch, encode, put, unchanged};
 use super::kv::{Change, Compare};
@@ -61,6 +62,38 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let fence = Compare::CreateRevision(self.keys.leader(), term.create_revision);
         self.apply(&[fence], &self.told(event, outlook)?, "the leader key").await
+    }
+
+    /// Writes as many of the rollouts as one transaction holds, with the event that tells of them,
+    /// if the term still leads; and answers with how many those are.
+    pub async fn put_rollouts(
+        &self,
+        term: Term,
+        rollouts: &[(&UnitName, &Option<Rollout>)],
+        event: Option<&Event>,
+    ) -> Result<(usize, i64), StoreError> {
+        let fence = Compare::CreateRevision(self.keys.leader(), term.create_revision);
+        let mut batch = Batch::new(&fence);
+        for (unit, rollout) in rollouts {
+            let key = self.keys.rollout(unit);
+            let change = match rollout {
+                Some(rollout) => {
+                    let value = encode(&key, rollout, MAX_DOCUMENT_BYTES)?;
+                    if batch.is_full(value.len()) {
+                        break;
+                    }
+                    batch.bytes += value.len();
+                    Change::Put { key, value, lease: None }
+                }
+                None if batch.is_full(0) => break,
+                None => Change::Delete { key },
+            };
+            batch.changes.push(change);
+        }
+        let written = batch.changes.len();
+        batch.changes.extend(self.told(event, None)?);
+        let revision = self.apply(&batch.compares, &batch.changes, "the leader key").await?;
+        Ok((written, revision))
     }
 
     fn told(

@@ -50,6 +50,7 @@ pub(super) enum Key {
     Leader,
     Outlook,
     Move(UnitName),
+    Rollout(UnitName),
     Import,
     /// A document of ours under a name that is none, or an id that is none: nobody reads it.
     Misnamed(&'static str, String),
@@ -201,6 +202,11 @@ impl Keys {
         format!("{}moves/", self.root)
     }
 
+    /// How far a unit's text is.
+    pub(super) fn rollout(&self, unit: &UnitName) -> String {
+        format!("{}rollouts/{unit}", self.root)
+    }
+
     /// The lock of an import.
     pub(super) fn import(&self) -> String {
         format!("{}import", self.root)
@@ -271,6 +277,7 @@ impl Keys {
             Some(("rivals", id)) => of("rivals", id, Key::Rival),
             Some(("keepers", id)) => of("keepers", id, Key::Keeper),
             Some(("fences", id)) => of("fences", id, Key::Fence),
+            Some(("rollouts", name)) => UnitName::read(name).map(Key::Rollout),
             None if path == "fenced-commits" => Some(Key::FencedCommits),
             None if path == "leader" => Some(Key::Leader),
             None if path == "outlook" => Some(Key::Outlook),

@@ -257,6 +257,15 @@ impl Mirror {
                 self.cluster.outlook = parse(&kv.value).ok();
                 Ok(())
             }
+            // What cannot be read is written again when it changes; a leader of this version knows
+            // no rollout until then.
+            Key::Rollout(name) => {
+                match parse(&kv.value) {
+                    Ok(rollout) => self.cluster.rollouts.insert(name, Arc::new(rollout)),
+                    Err(_) => self.cluster.rollouts.remove(&name),
+                };
+                Ok(())
+            }
             Key::Import => import::is_decided(&kv.value).map(|decided| self.importing = decided),
         };
         match read {
@@ -309,6 +318,7 @@ impl Mirror {
             Some(Key::FencedCommits) => self.fenced_commit = None,
             Some(Key::Leader) => self.cluster.leader = None,
             Some(Key::Outlook) => self.cluster.outlook = None,
+            Some(Key::Rollout(name)) => drop(self.cluster.rollouts.remove(&name)),
             Some(Key::Import) => self.importing = false,
             Some(Key::Misnamed(..)) => drop(self.misnamed.remove(key)),
             Some(Key::Rival(_)) | None => {}

@@ -15,9 +15,9 @@ use crate::script::{BUDGET, ROLLING};
 /// which a report may be out of date.
 const KNOWN: Duration = Duration::from_secs(50);
 
-/// What came up counts as up when it has stayed up for so long: the 2 s of the docs, by a clock
+/// What came up counts as up when it has stayed up for so long: the 5 s of the docs, by a clock
 /// that may be one percent fast.
-const STAYED: Duration = Duration::from_millis(1_980);
+const STAYED: Duration = Duration::from_millis(4_950);
 
 /// The instances of the unit with a budget.
 #[derive(Default)]

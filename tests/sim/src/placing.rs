@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use fleet_core::event::Event;
 use fleet_core::model::{Assignment, DesiredState, Machine, Placement, Settings, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
+use fleet_core::rollout::{Rollout, State};
 use fleet_core::unit::file::UnitFile;
 use fleet_core::unit::xfleet::Constraints;
 use fleetd::store::kv::{WatchBatch, WatchEvent};
@@ -16,7 +17,8 @@ use crate::etcd::key;
 use crate::rules::{Ground, refusal};
 
 /// What is remembered of, and where the decisions are told.
-const REMEMBERED: [&str; 3] = ["/fleet/units/", "/fleet/machines/", "/fleet/settings/"];
+const REMEMBERED: [&str; 4] =
+    ["/fleet/units/", "/fleet/machines/", "/fleet/settings/", "/fleet/rollouts/"];
 const EVENTS: &str = "/fleet.events/";
 
 /// A document's texts, each with the revision that wrote it; none where it was deleted.
@@ -71,19 +73,35 @@ impl Placing {
             })?;
         let settings: Settings =
             self.at(&format!("/fleet/settings/{id}"), seen).unwrap_or_default();
+        let demands = |record: &UnitRecord, name: &UnitName| match self.undone(record) {
+            Some(rollout) => {
+                rollout.good.map_or_else(Default::default, |good| good.constraints.expanded(name))
+            }
+            None => demands(record, name),
+        };
         let wants = |name: &UnitName| {
             self.owner(name, seen).map(|record| demands(&record, name)).unwrap_or_default()
+        };
+        // What still runs an older text is on its way, if another machine takes it.
+        let lingers = |name: &UnitName, is: &Placement| {
+            let record = self.owner(name, seen);
+            record.is_some_and(|record| !self.is_text_of(is, &record))
         };
         let mut ground = Ground {
             id: &MachineId::new(id),
             labels: &settings.merged_metadata(&machine),
             open: true,
-            here: new.instances.keys().map(|name| (name.clone(), wants(name))).collect(),
+            here: new
+                .instances
+                .iter()
+                .filter(|(name, is)| !lingers(name, is))
+                .map(|(name, _)| (name.clone(), wants(name)))
+                .collect(),
         };
         for (name, placement) in new.instances.iter().filter(is_new) {
             // What was there before stays there, with a new text, too.
             ground.open = settings.availability.is_active() || old.instances.contains_key(name);
-            let record = self.owner(name, seen).filter(|record| is_text_of(placement, record));
+            let record = self.owner(name, seen).filter(|record| self.is_text_of(placement, record));
             let record = record.ok_or_else(|| {
                 format!("{name} was placed on {id}, and not wanted so at revision {seen}")
             })?;
@@ -106,6 +124,27 @@ impl Placing {
         })
     }
 
+    /// The rollout of the record's text, if the text is undone or goes no further. A leader writes
+    /// that before what follows from it.
+    fn undone(&self, record: &UnitRecord) -> Option<Rollout> {
+        let key = format!("/fleet/rollouts/{}", record.name);
+        let rollout = self.at::<Rollout>(&key, i64::MAX)?;
+        let goes_back = matches!(rollout.state, State::Undone | State::Paused);
+        (goes_back && rollout.text.revision == record.revision).then_some(rollout)
+    }
+
+    /// Whether an instance was placed as the record says, or with the last good text where the
+    /// record's is undone.
+    fn is_text_of(&self, placement: &Placement, record: &UnitRecord) -> bool {
+        let revision = self
+            .undone(record)
+            .and_then(|rollout| rollout.good)
+            .map_or(record.revision, |good| good.revision);
+        record.desired != DesiredState::Inactive
+            && (&placement.unit, placement.revision, placement.state)
+                == (&record.name, revision, record.desired)
+    }
+
     /// A document as it stood at a revision.
     fn at<T: DeserializeOwned>(&self, key: &str, revision: i64) -> Option<T> {
         let (_, value) =
@@ -116,10 +155,4 @@ impl Placing {
 
 fn demands(record: &UnitRecord, name: &UnitName) -> Constraints {
     Constraints::from_file(&UnitFile::parse_lenient(&record.text)).expanded(name)
-}
-
-fn is_text_of(placement: &Placement, record: &UnitRecord) -> bool {
-    record.desired != DesiredState::Inactive
-        && (&placement.unit, placement.revision, placement.state)
-            == (&record.name, record.revision, record.desired)
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use fleet_core::model::{DesiredState, Machine, Settings, Snapshot, Unit, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::plan;
+use fleet_core::rollout::{advance, put_in_force};
+use fleet_core::unit::file::UnitFile;
 use fleet_core::unit::xfleet::Constraints;
 use fleetd::store::Store;
 use fleetd::systemd::Listed;
@@ -41,6 +43,11 @@ pub async fn settled(
     if let Some(host) = hosts.iter().find(|host| !snapshot.machines.contains_key(&host.id)) {
         return Err(not_yet(format!("machine {} is not registered", host.number)));
     }
+    let rollouts = &mirror.cluster().rollouts;
+    if let Some((unit, _)) = advance(&snapshot, rollouts).documents.first_key_value() {
+        return Err(not_yet(format!("the leader has yet to see how the text of {unit} is")));
+    }
+    put_in_force(&mut snapshot, rollouts);
     let nowhere = planned(&Planted::overlook(planted, &snapshot)).map_err(not_yet)?;
     assigned_well(&snapshot, &nowhere).map_err(not_yet)?;
     for host in hosts {
@@ -157,7 +164,13 @@ fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> Result<()
     for (id, machine) in &snapshot.machines {
         let Some(assignment) = snapshot.assignments.get(id) else { continue };
         // What a machine has it keeps, whether it takes anything new or not.
-        let ground = Ground { open: true, ..ground(snapshot, id, machine) };
+        let mut ground = Ground { open: true, ..ground(snapshot, id, machine) };
+        // What still runs an older text demands nothing that is known here, and is on its way.
+        let lingers = |name: &UnitName| {
+            let placement = assignment.instances.get(name);
+            placement.zip(owner(snapshot, name)).is_some_and(|(is, unit)| is.hash != unit.hash)
+        };
+        ground.here.retain(|name, _| !lingers(name));
         for (name, placement) in &assignment.instances {
             let unit = owner(snapshot, name).filter(|unit| unit.desired != DesiredState::Inactive);
             let unit = unit.ok_or_else(|| format!("{name} on {id} is not wanted"))?;
@@ -166,7 +179,9 @@ fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> Result<()
                 return Err(format!("{name} on {id} is out of date"));
             }
             *count.entry(name).or_default() += 1;
-            if let Some(refusal) = refusal(&ground, name, &ground.here[name]) {
+            if let Some(wants) = ground.here.get(name)
+                && let Some(refusal) = refusal(&ground, name, wants)
+            {
                 return Err(refusal);
             }
         }
@@ -220,9 +235,10 @@ fn runs_what_it_should(host: &Host, snapshot: &Snapshot, records: &Records) -> R
         let record = records
             .get(&placement.unit)
             .ok_or_else(|| format!("no record of {}", placement.unit))?;
-        // Where a new text has to wait, `assigned_well` has said that it may.
-        let of_now = owner(snapshot, name).is_none_or(|unit| unit.hash == placement.hash);
-        if of_now && host.systemd.inner.running_text(name).as_ref() != Some(&record.text) {
+        // Where a new text has to wait or is undone, `assigned_well` has said that it may.
+        let own =
+            UnitFile::shorten(&UnitFile::parse_lenient(&record.text).hash()) == &*placement.hash;
+        if own && host.systemd.inner.running_text(name).as_ref() != Some(&record.text) {
             return Err(format!(
                 "machine {number} runs {name} with another text than its record's"
             ));

@@ -17,7 +17,10 @@ const SLOW_START: &str = "ExecStartPre=/bin/sleep 3\n";
 /// Up for a moment each time, as systemd has it, which restarts it without end.
 const DIES: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c 'sleep 0.5; \
     exit 1'\nRestart=always\n\
-                    [X-Fleet]\nMaxUnavailable=1\n";
+                    [X-Fleet]\nMaxUnavailable=1\nOnUpdateFailure=pause\n";
+
+/// What most people write: no budget, and nothing that says when the program is ready.
+const FIVE: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
 
 /// How many instances there are, and how many of them must live at any time.
 const INSTANCES: u32 = 4;
@@ -32,6 +35,56 @@ fn updates_rollbacks_and_drains_keep_all_but_one_instance_running() -> Result<()
         a_text_that_fails_stops_at_one_and_is_rolled_back(cluster)?;
         a_drain_goes_one_by_one_and_a_cordon_keeps_what_is_there(cluster)?;
         what_is_asked_wrongly_is_refused(cluster)
+    })
+}
+
+#[test]
+fn a_text_that_fails_is_undone_by_itself_also_when_the_leader_dies() -> Result<()> {
+    scenario(&lab("undone", 3), |cluster| {
+        cluster.submit("five@.service", FIVE)?;
+        cluster.ctl(&["scale", "five=5"])?;
+        let names = replicas("five", 5);
+        let all =
+            |cluster: &Cluster| cluster.wait_for_exactly(&["five@*.service"], &names, PATIENCE);
+        let before = all(cluster)?;
+        let bad = FIVE.replace("/bin/sleep infinity", "/bin/false");
+        let untouched = |now: &Running| {
+            before.iter().filter(|(place, pid)| now.get(*place) == Some(*pid)).count()
+        };
+        cluster.write_unit("five@.service", &bad)?;
+        let said = cluster.fleetctl("h1", &["start", "--replace", "/root/units/five@.service"])?;
+        let why = "revision 2 of five@.service was undone: five@1.service failed on machine ";
+        ensure!(said.code == 1 && said.err.contains(why), "{said:?}");
+        ensure!(untouched(&all(cluster)?) == 4, "{before:?}");
+        let events = cluster.ctl(&["events", "--unit=five@.service"])?;
+        ensure!(events.contains("the new text of five@.service is undone"), "{events}");
+
+        let worse = bad.replace("/bin/false", "/bin/false again");
+        cluster.write_unit("five@.service", &worse)?;
+        cluster.ctl(&["start", "--replace", "--no-block", "/root/units/five@.service"])?;
+        let failing = || {
+            let states = cluster.states()?;
+            let fails = |state: &&fleet_core::wire::UnitState| {
+                state.name.starts_with("five@") && state.restarts.is_some()
+            };
+            let failing = states.iter().filter(fails).count();
+            ensure!(failing == 1, "{failing} fail: {states:?}");
+            Ok(())
+        };
+        wait_for("one instance to fail with the new text", PATIENCE, failing)?;
+        let leader = cluster.leader()?;
+        cluster.lab.sh(&leader, "systemctl kill --signal=KILL fleetd.service")?;
+        wait_for("the text to be undone under the next leader", PATIENCE, || {
+            let now = all(cluster)?;
+            ensure!(untouched(&now) == 4, "{before:?}, then {now:?}");
+            Ok(())
+        })?;
+
+        let good = FIVE.replace("/bin/sleep infinity", "/bin/sleep 1d");
+        cluster.write_unit("five@.service", &good)?;
+        cluster.ctl(&["start", "--replace", "/root/units/five@.service"])?;
+        ensure!(untouched(&all(cluster)?) == 0, "the good text has not reached all");
+        Ok(())
     })
 }
 

@@ -129,6 +129,7 @@ mod tests {
                 state: DesiredState::Launched,
                 why: Why::Fewest,
                 since_ms: 0,
+                changed_ms: 0,
                 moves: 0,
                 restart: 0,
                 fence: None,

@@ -70,6 +70,10 @@ pub struct Marker {
     /// The configuration that its text names, and what is there of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Configured>,
+    /// How long it must have been up before it counts as healthy, in milliseconds; none:
+    /// [`SETTLED_MS`](super::SETTLED_MS).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settles_ms: Option<u64>,
 }
 
 /// The configuration of a unit on this host.

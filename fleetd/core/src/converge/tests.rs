@@ -35,6 +35,7 @@ fn check_with_keeper(keeper: Option<i64>, text: &str, expected: Expect) {
                 state,
                 why: crate::model::Why::Fewest,
                 since_ms: 0,
+                changed_ms: 0,
                 moves: 0,
                 restart,
                 config: number("config=").unwrap_or(0),
@@ -78,6 +79,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         bound: false,
         beside: Vec::new(),
         config: None,
+        settles_ms: None,
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
@@ -777,6 +779,7 @@ fn the_image_is_asked_for_where_a_decision_starts_the_instance() {
             state,
             why: crate::model::Why::Fewest,
             since_ms: 0,
+            changed_ms: 0,
             moves: 0,
             restart,
             config: 0,

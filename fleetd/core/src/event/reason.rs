@@ -170,7 +170,7 @@ impl Reason {
     }
 
     /// How an instance failed that was restarted in vain.
-    pub(super) fn failed(status: &InstanceStatus) -> Reason {
+    pub(crate) fn failed(status: &InstanceStatus) -> Reason {
         Reason::Failed {
             result: status.result.clone(),
             code: status.code,

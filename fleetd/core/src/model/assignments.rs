@@ -48,6 +48,10 @@ pub struct Placement {
     pub why: Why,
     /// When it was put here, in milliseconds since 1970.
     pub since_ms: u64,
+    /// When its text or its restarts were last changed there, in milliseconds since 1970; 0 if they
+    /// never were.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub changed_ms: u64,
     /// How often it was moved because it failed.
     #[serde(default, skip_serializing_if = "is_zero_u32")]
     pub moves: u32,

@@ -33,6 +33,11 @@ pub(super) fn holds_up(seat: &UnitSeat, old: &Placement) -> bool {
     seat.budgeted && !seat.global && stays_launched(seat.unit, old) && old.hash != seat.unit.hash
 }
 
+/// Whether an instance runs a text that is being tried.
+pub(super) fn is_on_trial(unit: &Unit, old: &Placement) -> bool {
+    unit.trial.as_ref() == Some(&old.hash) && stays_launched(unit, old)
+}
+
 fn stays_launched(unit: &Unit, old: &Placement) -> bool {
     old.state == DesiredState::Launched && unit.desired == DesiredState::Launched
 }

@@ -89,6 +89,7 @@ impl<'a> Pen<'a> {
             state: unit.desired,
             why: why.clone(),
             since_ms: self.board.snapshot.now_ms,
+            changed_ms: 0,
             moves,
             restart: if seat.restarts { unit.restarts_asked(&instance) } else { 0 },
             config: unit.config,
@@ -254,6 +255,9 @@ impl<'a> Pen<'a> {
         old: &'a Placement,
     ) {
         let unit = &self.board.units[number];
+        if unit.tried && unit.unit.paused && budget::is_on_trial(unit.unit, old) {
+            return;
+        }
         if unit.budgeted && budget::defers(unit.unit, instance, old) {
             self.deferred.push(Deferred { number, seat, machine, instance: instance.clone(), old });
         } else {
@@ -294,6 +298,11 @@ impl<'a> Pen<'a> {
             restart,
             config: unit.config,
             fence,
+            changed_ms: if old.hash == unit.hash && old.restart == restart {
+                old.changed_ms
+            } else {
+                self.board.snapshot.now_ms
+            },
             // How often another text failed says nothing of this one.
             moves: if old.hash == unit.hash { old.moves } else { 0 },
             ..old.clone()

@@ -241,6 +241,7 @@ fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
             .unwrap_or(DesiredState::Launched),
         why: Why::Fewest,
         since_ms: 0,
+        changed_ms: 0,
         moves: 0,
         restart: 0,
         config: 0,

@@ -81,6 +81,16 @@ pub(crate) fn timeout_ms(value: &str) -> Option<u64> {
     if text.is_empty() {
         return Some(DEFAULT_STOP_MS); // an empty value sets the default again
     }
+    let ms = (span_us(text)? / 1000.0).ceil();
+    match ms {
+        0.0 => Some(u64::MAX),
+        ms if ms < 1e15 => Some(ms as u64),
+        _ => Some(u64::MAX),
+    }
+}
+
+/// A span of time of systemd.time(7) in microseconds; `None` for what cannot be read.
+pub(super) fn span_us(text: &str) -> Option<f64> {
     let mut total_us = 0.0;
     let mut rest = text;
     while !rest.is_empty() {
@@ -91,12 +101,7 @@ pub(crate) fn timeout_ms(value: &str) -> Option<u64> {
         total_us += number * unit_us(&rest[..letters])?;
         rest = rest[letters..].trim_start();
     }
-    let ms = (total_us / 1000.0).ceil();
-    match ms {
-        0.0 => Some(u64::MAX),
-        ms if ms < 1e15 => Some(ms as u64),
-        _ => Some(u64::MAX),
-    }
+    Some(total_us)
 }
 
 fn unit_us(word: &str) -> Option<f64> {

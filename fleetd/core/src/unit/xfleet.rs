@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::labels::Labels;
 use super::max_unavailable::MaxUnavailable;
 use super::podman::Kind;
+use super::update::{self, OnUpdateFailure};
 use crate::app::{AppName, BundleRef};
 use crate::configuration::ConfigChanged;
 use crate::model::MAX_REPLICAS;
@@ -55,6 +56,18 @@ pub struct Constraints {
     /// [`Unit::max_unavailable`](crate::model::Unit::max_unavailable) says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<MaxUnavailable>,
+    /// How long an instance must have been up before it counts as healthy, in milliseconds; none:
+    /// the default. `u64::MAX` for what is no such time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_healthy_ms: Option<u64>,
+    /// How long an instance may take to become healthy with a new text, in milliseconds; none: the
+    /// default. `u64::MAX` for what is no such time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_deadline_ms: Option<u64>,
+    /// What happens to a new text that fails; none: what
+    /// [`Unit::on_update_failure`](crate::model::Unit::on_update_failure) says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_update_failure: Option<OnUpdateFailure>,
     /// How many instances of its template one machine may run; none: as many as there are. 0 for
     /// what is no such number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -225,6 +238,54 @@ pub const OPTIONS: &[FleetOption] = &[
                     to 100%"
             )),
             _ => None,
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "MinHealthy",
+        about: "How long an instance must have been up, without a restart, before it counts as \
+            healthy and the next one is changed: a time from 0 to 1h. 5s by default for scaled \
+            templates and global units, 2s for others.",
+        counts: Counts::Last,
+        read: |wants, values| {
+            wants.min_healthy_ms =
+                one(values).map(|text| update::min_healthy_ms(&text).unwrap_or(u64::MAX));
+        },
+        refuse: |_, wants| {
+            let is_bad = wants.min_healthy_ms == Some(u64::MAX);
+            is_bad.then(|| "invalid MinHealthy: expect a time from 0 to 1h, as in 5s".to_string())
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "HealthyDeadline",
+        about: "How long an instance may take to become healthy with a new text before the text \
+            counts as failed: a time from 1s to 24h, 2min by default.",
+        counts: Counts::Last,
+        read: |wants, values| {
+            wants.healthy_deadline_ms =
+                one(values).map(|text| update::healthy_deadline_ms(&text).unwrap_or(u64::MAX));
+        },
+        refuse: |_, wants| {
+            let is_bad = wants.healthy_deadline_ms == Some(u64::MAX);
+            let problem = "invalid HealthyDeadline: expect a time from 1s to 24h, as in 2min";
+            is_bad.then(|| problem.to_string())
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "OnUpdateFailure",
+        about: "What happens when a new text fails: rollback (all instances get the last good text \
+            again; the default for scaled templates and global units), pause (nobody else gets \
+            it), or continue.",
+        counts: Counts::Last,
+        read: |wants, values| {
+            wants.on_update_failure = one(values).map(|text| OnUpdateFailure::parse(&text));
+        },
+        refuse: |_, wants| {
+            let is_bad = wants.on_update_failure == Some(OnUpdateFailure::Unreadable);
+            let problem = "invalid OnUpdateFailure: expect rollback, pause or continue";
+            is_bad.then(|| problem.to_string())
         },
         ..FleetOption::PLAIN
     },

@@ -27,6 +27,10 @@ impl Cluster {
         // it runs.
         let written = record.and_then(|record| self.units_written.get(&record.name));
         let planned = record.is_none() || written.is_some_and(|at| self.is_planned(*at));
+        let rollout = record.and_then(|record| self.rollouts.get(&record.name));
+        let rollout = rollout.filter(|rollout| unit.is_some_and(|unit| rollout.is_of(unit)));
+        // What they are to run is the last good text while their own is undone.
+        let text = rollout.and_then(|rollout| rollout.in_force()).or(unit.map(|unit| &**unit));
         let mut instances: Vec<wire::InstanceProgress> = Vec::new();
         for (id, assignment) in &self.snapshot.assignments {
             for (instance, placement) in
@@ -36,7 +40,7 @@ impl Cluster {
                     self.placed_progress(id, instance, placement, assignment.generation);
                 let rolling =
                     self.outlook.as_ref().is_some_and(|outlook| outlook.is_rolling(instance));
-                let old = unit.is_none_or(|unit| unit.hash != placement.hash);
+                let old = text.is_none_or(|text| text.hash != placement.hash);
                 progress.done &= planned && !rolling && !old;
                 progress.acknowledged &= planned && !rolling;
                 if !progress.done
@@ -84,6 +88,12 @@ impl Cluster {
             replicas: record
                 .filter(|record| record.name == *name)
                 .and_then(|record| record.replicas),
+            rollout: rollout.map(|rollout| wire::Rollout {
+                state: rollout.state,
+                revision: rollout.text.revision,
+                good: rollout.good.as_ref().map(|good| good.revision),
+                failure: rollout.failure.clone(),
+            }),
             done: planned && instances.iter().all(|instance| instance.done),
             instances,
         }
@@ -231,6 +241,7 @@ mod tests {
             state: DesiredState::Launched,
             why: Why::Fewest,
             since_ms: 0,
+            changed_ms: 0,
             moves: 0,
             restart: 1,
             config: 0,

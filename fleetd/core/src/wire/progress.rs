@@ -6,6 +6,7 @@ use crate::event::{Reason, reason};
 use crate::model::{InstanceStatus, Why};
 use crate::name::MachineId;
 use crate::plan::Misfit;
+use crate::rollout::{Failure, State};
 
 /// One line of `GET /follow?unit=a.service&unit=web@.service`: how far the units are. The stream
 /// sends one at once, and one at each change; each is whole. It never ends by itself.
@@ -37,11 +38,31 @@ pub struct UnitProgress {
     /// The wanted count of a scaled template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
+    /// How far its text is, if anybody looks after that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// One entry an instance and machine: those wanted, and those that are not gone yet.
     pub instances: Vec<InstanceProgress>,
     /// Whether everything is as wanted: all that is wanted is placed and in its state, and all else
     /// is gone.
     pub done: bool,
+}
+
+/// How far a unit's text is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// How it is.
+    pub state: State,
+    /// The number of the text.
+    pub revision: u64,
+    /// The number of the last good text, which all get again when this one fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good: Option<u64>,
+    /// What failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
 }
 
 /// How far one instance is.

@@ -106,7 +106,10 @@ fn keep_on_machine<'a>(
                 moves,
                 to: None,
             });
-        } else if report.is_some() {
+        } else if report.is_some()
+            && !(board.units[number].tried
+                && budget::is_on_trial(board.units[number].unit, placement))
+        {
             note_failing(pen, pending, (number, seat), instance, placement, report);
         }
     }

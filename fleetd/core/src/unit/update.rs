@@ -1,0 +1,110 @@
+//! How a new text reaches a unit's instances: when one of them counts as healthy, how long it may
+//! take to become so, and what happens if it does not.
+
+use serde::{Deserialize, Serialize};
+
+use super::file::UnitFile;
+use super::stop_terms::span_us;
+use super::xfleet::Constraints;
+use crate::name::UnitName;
+
+/// How long an instance of a scaled template or a global unit must have been up before it counts as
+/// healthy, in milliseconds: most programs that cannot work have said so by then.
+pub const MIN_HEALTHY_MS: u64 = 5_000;
+
+/// How long an instance may take to become healthy with a new text, in milliseconds.
+pub const HEALTHY_DEADLINE_MS: u64 = 120_000;
+
+/// The longest `MinHealthy=`, in milliseconds.
+const LONGEST_MIN_HEALTHY_MS: u64 = 3_600_000;
+
+/// The longest `HealthyDeadline=`, in milliseconds.
+const LONGEST_DEADLINE_MS: u64 = 86_400_000;
+
+/// What happens to a new text that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUpdateFailure {
+    /// Everybody gets the last good text again.
+    Rollback,
+    /// Nobody else gets the new text, and what runs it stays as it is.
+    Pause,
+    /// The others get it all the same.
+    Continue,
+    /// No such word: refused where it is submitted, and taken for the default where it stands.
+    Unreadable,
+}
+
+impl OnUpdateFailure {
+    /// Reads the option's value.
+    pub fn parse(text: &str) -> OnUpdateFailure {
+        match text {
+            "rollback" => OnUpdateFailure::Rollback,
+            "pause" => OnUpdateFailure::Pause,
+            "continue" => OnUpdateFailure::Continue,
+            _ => OnUpdateFailure::Unreadable,
+        }
+    }
+}
+
+/// How long an instance of the unit must have been up before it counts as healthy, in milliseconds;
+/// `None` if neither its text nor its kind says so.
+pub fn settles_ms(unit: &UnitName, file: &UnitFile) -> Option<u64> {
+    let wants = Constraints::from_file(file);
+    let default = (unit.is_template() || wants.global).then_some(MIN_HEALTHY_MS);
+    wants.min_healthy_ms.filter(|ms| *ms != u64::MAX).or(default)
+}
+
+/// Reads `MinHealthy=`, in milliseconds.
+pub fn min_healthy_ms(text: &str) -> Option<u64> {
+    span_ms(text).filter(|ms| *ms <= LONGEST_MIN_HEALTHY_MS)
+}
+
+/// Reads `HealthyDeadline=`, in milliseconds.
+pub fn healthy_deadline_ms(text: &str) -> Option<u64> {
+    span_ms(text).filter(|ms| (1_000..=LONGEST_DEADLINE_MS).contains(ms))
+}
+
+fn span_ms(text: &str) -> Option<u64> {
+    let us = span_us(text.trim()).filter(|_| !text.trim().is_empty())?;
+    Some((us / 1000.0).ceil().min(1e15) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_systemds_within_bounds() {
+        let read = ["0", "5", "500ms", "1min 30s", "1h"].map(min_healthy_ms);
+        assert_eq!(read, [0, 5_000, 500, 90_000, 3_600_000].map(Some));
+        assert_eq!(["", "soon", "-1", "61min", "infinity"].map(min_healthy_ms), [None; 5]);
+        assert_eq!(
+            ["1", "2min", "1d"].map(healthy_deadline_ms),
+            [1_000, 120_000, 86_400_000].map(Some)
+        );
+        assert_eq!(["0", "999ms", "25h", "infinity"].map(healthy_deadline_ms), [None; 4]);
+    }
+
+    #[test]
+    fn templates_and_global_units_settle_longer_unless_their_texts_say_otherwise() {
+        let settles = |unit: &str, lines: &str| {
+            let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{lines}\n");
+            settles_ms(&UnitName::trusted(unit), &UnitFile::parse_lenient(&text))
+        };
+        assert_eq!(settles("web@.service", ""), Some(5_000));
+        assert_eq!(settles("web@.service", "MinHealthy=0"), Some(0));
+        assert_eq!(settles("log.service", "Global=true"), Some(5_000));
+        assert_eq!(settles("db.service", ""), None);
+        assert_eq!(settles("db.service", "MinHealthy=1min"), Some(60_000));
+        assert_eq!(settles("web@.service", "MinHealthy=never"), Some(5_000));
+    }
+
+    #[test]
+    fn three_words_say_what_happens() {
+        let read = ["rollback", "pause", "continue", "undo"].map(OnUpdateFailure::parse);
+        use OnUpdateFailure::{Continue, Pause, Rollback, Unreadable};
+        assert_eq!(read, [Rollback, Pause, Continue, Unreadable]);
+    }
+}
