@@ -87,7 +87,8 @@ impl Blobs {
             let is_needed = sum.is_some_and(|sum| needed.contains(&sum));
             all.push((is_needed, found.modified()?, found.len(), entry.path()));
         }
-        all.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1))); // what is needed first, then the newest
+        // What is needed first, then the newest.
+        all.sort_by_key(|(is_needed, modified, ..)| std::cmp::Reverse((*is_needed, *modified)));
         let mut kept = 0;
         for (is_needed, modified, size, path) in all {
             let old = !is_needed && modified.elapsed().unwrap_or_default() > FORGET;
@@ -209,7 +210,7 @@ async fn fetch(
     BundleRef { app, sum }: &BundleRef,
     deadline: Instant,
 ) -> Result<(), Absent> {
-    fetch_all(store, blobs, app, &[sum.clone()], deadline).await?;
+    fetch_all(store, blobs, app, std::slice::from_ref(sum), deadline).await?;
     let bytes = blobs.get(sum).ok_or_else(|| gone(app, sum))?;
     let bundle = read(&bytes).map_err(Absent::Wrong)?;
     let wanted: BTreeSet<Checksum> = sums(&bundle).cloned().collect();

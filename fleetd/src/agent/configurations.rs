@@ -89,7 +89,7 @@ impl Agent {
     /// Reads the configurations that these steps need.
     pub(super) async fn fetch_configurations(&mut self, steps: &[Step]) {
         self.configurations.read.clear();
-        let of_marker = |name: &UnitName| Some(self.instances.marker(name)?.config.as_ref()?);
+        let of_marker = |name: &UnitName| self.instances.marker(name)?.config.as_ref();
         let needed = steps.iter().filter_map(|step| match step {
             Step::Start { instance, .. }
             | Step::Restart { instance, .. }

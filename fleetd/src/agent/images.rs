@@ -250,11 +250,11 @@ impl Agent {
             });
         }
         // Somebody may have brought it by hand since a pull failed.
-        if pull.image.policy == Policy::Missing && now_ms >= pull.trouble.not_before_ms {
-            if pull.image.full_name().is_some_and(|name| images::is_there(&name)) {
-                pull.note_ready(wish, now_ms);
-                return ImageState::Ready;
-            }
+        let look_again =
+            pull.image.policy == Policy::Missing && now_ms >= pull.trouble.not_before_ms;
+        if look_again && pull.image.full_name().is_some_and(|name| images::is_there(&name)) {
+            pull.note_ready(wish, now_ms);
+            return ImageState::Ready;
         }
         match pull.trouble.message {
             None if running >= MOST_PULLS => {

@@ -218,14 +218,13 @@ fn passed_on(options: &[String]) -> Vec<String> {
 
 /// The last value of an option, which is the one that podman heeds.
 fn value_of(options: &[String], name: &str) -> Option<String> {
-    let values = options.iter().enumerate().filter_map(|(at, option)| {
+    options.iter().enumerate().rev().find_map(|(at, option)| {
         let word = unquoted(option);
         match word.strip_prefix(name)? {
             "" => options.get(at + 1).map(|value| unquoted(value)),
             rest => rest.strip_prefix('=').map(str::to_string),
         }
-    });
-    values.last()
+    })
 }
 
 /// The words of a command line, each with its quotes and escapes as they stand.

@@ -34,8 +34,8 @@ fn is_odd(c: char) -> bool {
 
 /// Where the image of a `.container` file stands.
 fn of_container(text: &str, options: &[Written]) -> Result<Range<usize>, String> {
-    let images = options.iter().filter(|option| option.is(text, "Container", "Image"));
-    let place = images.last().ok_or("it has no Image=")?.value.clone();
+    let image = options.iter().rfind(|option| option.is(text, "Container", "Image"));
+    let place = image.ok_or("it has no Image=")?.value.clone();
     let old = &text[place.clone()];
     if old.ends_with(".image") || old.ends_with(".build") {
         return Err(format!("its image is what {old} makes; change that file"));
