@@ -32,10 +32,8 @@ Restart=always
 RestartSec=1
 ";
 
-/// A pod whose instances have a network each: podman alone does not resolve that. podman builds
-/// its own image for pods from a program that the lab's hosts lack.
-const POD: &str = "[Pod]\nNetwork=app@%i.network\n\
-    PodmanArgs=--infra-image=localhost/busybox:latest --infra-command='/bin/sleep infinity'\n";
+/// A pod whose instances have a network each: podman alone does not resolve that.
+const POD: &str = "[Pod]\nNetwork=app@%i.network\n";
 const POD_NETWORK: &str = "[Network]\nInternal=true\n";
 const MEMBER: &str = "[Container]\nImage=localhost/busybox:latest\nPod=app@%i.pod\nStopTimeout=1\n\
     Exec=httpd -f -p 80 -h /www\n[Service]\nRestart=on-failure\nRestartSec=1\n";
