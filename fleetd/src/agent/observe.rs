@@ -57,10 +57,13 @@ impl Agent {
                 .filter(|_| is_up(systemd.as_ref()))
                 .and_then(|marker| self.failed_beside(&marker.beside, false));
             let instance = self.instances.of(&name);
-            if let Some(text) = assigned.map(|placement| &placement.hash)
-                && instance.trouble.keep_only_of(text)
-            {
-                instance.start_before = instance.start.take();
+            if let Some(placement) = assigned {
+                if instance.trouble.config != placement.config {
+                    instance.reload_failed = None; // other values are to be read now
+                }
+                if instance.trouble.keep_only_of(&placement.hash, placement.config) {
+                    instance.start_before = instance.start.take();
+                }
             }
             let active = systemd
                 .as_ref()

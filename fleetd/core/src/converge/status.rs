@@ -27,6 +27,8 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
     let stopping = state.job && state.active == "active";
     let state =
         if stopping { SystemdState { active: "deactivating".to_string(), ..state } } else { state };
+    // Whether it takes the new values is open until its reload has ended.
+    let reloading = state.job && state.active == "reloading";
     // What failed and has just been started again is on its way up until it has stayed up.
     let again = seen.settling && seen.trouble.failures > 0 && state.active == "active";
     let (active, sub) = ("activating".to_string(), "settling".to_string());
@@ -58,7 +60,7 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         restart: seen.marker.as_ref().map_or(0, |marker| marker.restart),
         config: written
             .and_then(|marker| marker.config.as_ref())
-            .map_or(0, |config| config.revision),
+            .map_or(0, |config| config.revision.saturating_sub(u64::from(reloading))),
         restarts: seen.trouble.failures,
         settling: seen.settling,
         next_try_ms: waits.then_some(seen.trouble.not_before_ms),

@@ -470,13 +470,17 @@ fn systemds_own_restarts_count_as_the_agents_do_but_one_a_pause() {
 }
 
 #[test]
-fn the_failures_of_another_text_are_forgotten() {
+fn the_failures_of_another_text_or_other_values_are_forgotten() {
     let mut trouble = Trouble::default();
-    assert!(trouble.keep_only_of(&"one".into()));
+    assert!(trouble.keep_only_of(&"one".into(), 1));
     trouble.again(0, Some("no such image".to_string()));
-    assert!(!trouble.keep_only_of(&"one".into()) && trouble.failures == 1);
-    assert!(trouble.keep_only_of(&"two".into()));
-    assert_eq!((trouble.failures, trouble.not_before_ms, trouble.message), (0, 0, None));
+    assert!(!trouble.keep_only_of(&"one".into(), 1) && trouble.failures == 1);
+    assert!(trouble.keep_only_of(&"two".into(), 1));
+    assert_eq!((trouble.failures, trouble.not_before_ms, &trouble.message), (0, 0, &None));
+    trouble.awaits_values(0, "there is no configuration shop".to_string());
+    assert!(!trouble.keep_only_of(&"two".into(), 2), "the text is the same");
+    let left = (trouble.awaits_values, trouble.not_before_ms, &trouble.message);
+    assert_eq!(left, (false, 0, &None));
 }
 
 #[test]
@@ -856,4 +860,14 @@ fn a_changed_configuration_is_reloaded_by_what_runs_and_is_there_for_the_next_st
             Configure { instance: loaded.service, reload: false }
             Configure { instance: up.service, reload: true }"#]],
     );
+}
+
+#[test]
+fn values_count_as_taken_when_the_reload_has_ended() {
+    let revision = |state: &str| {
+        let text = format!("h1 launched config=reload/2 {state}");
+        status(&parse_seen(&UnitName::trusted("a.service"), &text).unwrap(), 0).config
+    };
+    assert_eq!((revision("reloading job"), revision("active")), (1, 2));
+    assert_eq!(revision("reloading"), 2, "somebody else reloads it");
 }

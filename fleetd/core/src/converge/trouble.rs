@@ -32,6 +32,8 @@ pub struct Trouble {
     pub awaits_values: bool,
     /// The short hash of the text that all of this is about.
     pub text: ShortHash,
+    /// … and the revision of its configuration that it was asked to have.
+    pub config: u64,
 }
 
 impl Trouble {
@@ -66,11 +68,12 @@ impl Trouble {
         }
     }
 
-    /// Forgets the failures of another text, which say nothing of this one; true if it was another.
-    pub fn keep_only_of(&mut self, text: &ShortHash) -> bool {
+    /// Forgets the failures of another text or other values, which say nothing of these; true if
+    /// the text was another.
+    pub fn keep_only_of(&mut self, text: &ShortHash, config: u64) -> bool {
         let other = self.text != *text;
-        if other {
-            *self = Trouble { text: text.clone(), ..Trouble::default() };
+        if other || self.config != config {
+            *self = Trouble { text: text.clone(), config, ..Trouble::default() };
         }
         other
     }
@@ -87,7 +90,8 @@ impl Trouble {
             && now_ms.saturating_sub(since_ms) >= RAN_WELL_MS
             && now_ms >= self.not_before_ms
         {
-            *self = Trouble { text: std::mem::take(&mut self.text), ..Trouble::default() };
+            let text = std::mem::take(&mut self.text);
+            *self = Trouble { text, config: self.config, ..Trouble::default() };
         }
     }
 }
