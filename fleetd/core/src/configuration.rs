@@ -224,35 +224,31 @@ impl Configuration {
 
     /// The file for systemd's `EnvironmentFile=`.
     pub fn for_systemd(&self) -> String {
+        let revision = format!("{REVISION_VARIABLE}={}\n", self.revision);
+        self.environment().fold(revision, |text, (key, value)| text + &quoted(key, value))
+    }
+
+    /// The file for podman's `--env-file`, which knows no quotes and ends a value with its line. Of
+    /// a value that is no such line it has the key alone, which podman takes for one of its own
+    /// environment: see [`Configuration::for_podman_itself`].
+    pub fn for_podman(&self) -> String {
         let mut text = format!("{REVISION_VARIABLE}={}\n", self.revision);
         for (key, value) in self.environment() {
             text.push_str(key);
-            text.push_str("=\"");
-            for c in value.chars() {
-                // What systemd takes for itself between double quotes.
-                if matches!(c, '"' | '\\' | '`' | '$') {
-                    text.push('\\');
-                }
-                text.push(c);
+            if is_line(key, value) {
+                text.push('=');
+                text.push_str(value);
             }
-            text.push_str("\"\n");
+            text.push('\n');
         }
         text
     }
 
-    /// The file for podman's `--env-file`, which knows no quotes and ends a value with its line:
-    /// without values of several lines, and very long ones.
-    pub fn for_podman(&self) -> String {
-        let mut text = format!("{REVISION_VARIABLE}={}\n", self.revision);
-        for (key, value) in self.environment() {
-            if !value.contains('\n') && key.len() + value.len() < LONGEST_LINE {
-                text.push_str(key);
-                text.push('=');
-                text.push_str(value);
-                text.push('\n');
-            }
-        }
-        text
+    /// The file for systemd's `EnvironmentFile=` of the service that runs podman: values of several
+    /// lines, and very long ones. No others, so that few keys can mean something to podman.
+    pub fn for_podman_itself(&self) -> String {
+        let handed_on = self.environment().filter(|(key, value)| !is_line(key, value));
+        handed_on.map(|(key, value)| quoted(key, value)).collect()
     }
 }
 
@@ -309,6 +305,24 @@ fn value_refusal(key: &str, value: &str) -> Option<String> {
 /// Whether a key may be the name of a variable.
 pub fn is_variable(key: &str) -> bool {
     key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Whether podman reads the value from a line of its own format.
+fn is_line(key: &str, value: &str) -> bool {
+    !value.contains('\n') && key.len() + value.len() < LONGEST_LINE
+}
+
+/// A variable as systemd reads it from a file.
+fn quoted(key: &str, value: &str) -> String {
+    let mut text = format!("{key}=\"");
+    for c in value.chars() {
+        // What systemd takes for itself between double quotes.
+        if matches!(c, '"' | '\\' | '`' | '$') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text + "\"\n"
 }
 
 /// Whether systemd and podman put it into an environment as it is.
@@ -392,8 +406,14 @@ mod tests {
             LOG=debug
             QUOTED=a "b" $HOME `c` \d 'e' #f
             empty=
+            lines
         "#]]
         .assert_eq(&config.for_podman());
+        expect_test::expect![[r#"
+            lines="two
+            lines"
+        "#]]
+        .assert_eq(&config.for_podman_itself());
     }
 
     #[test]

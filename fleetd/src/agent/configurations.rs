@@ -29,6 +29,12 @@ const FOR_SYSTEMD: &str = ".env";
 /// The env file for podman, which reads another format.
 const FOR_PODMAN: &str = ".container.env";
 
+/// The env file of the service that runs podman.
+const FOR_PODMAN_ITSELF: &str = ".podman.env";
+
+/// All of them.
+const FOR_ALL: [&str; 3] = [FOR_SYSTEMD, FOR_PODMAN, FOR_PODMAN_ITSELF];
+
 /// The mode of a value's file.
 const FILE: u32 = 0o640;
 
@@ -60,9 +66,11 @@ impl Configurations {
     /// container.
     pub(super) fn hand_on(&self, text: &str) -> String {
         match Uses::in_text(text) {
-            Some(_) => {
-                format!("{text}\n\n[Container]\nEnvironmentFile={}\n", self.path(FOR_PODMAN))
-            }
+            Some(_) => format!(
+                "{text}\n\n[Container]\nEnvironmentFile={}\n[Service]\nEnvironmentFile={}\n",
+                self.path(FOR_PODMAN),
+                self.path(FOR_PODMAN_ITSELF)
+            ),
             None => text.to_string(),
         }
     }
@@ -290,14 +298,15 @@ fn write_all(folder: &Path, config: &Configuration) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        let stays = name.to_str().is_some_and(|name| {
-            [FOR_SYSTEMD, FOR_PODMAN].contains(&name) || config.values.contains_key(name)
-        });
+        let stays = name
+            .to_str()
+            .is_some_and(|name| FOR_ALL.contains(&name) || config.values.contains_key(name));
         if !stays {
             fs::remove_file(entry.path())?;
         }
     }
     replace(&folder.join(FOR_SYSTEMD), &config.for_systemd())?;
+    replace(&folder.join(FOR_PODMAN_ITSELF), &config.for_podman_itself())?;
     replace(&folder.join(FOR_PODMAN), &config.for_podman())
 }
 
@@ -339,7 +348,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        assert_eq!(names, [FOR_PODMAN, FOR_SYSTEMD, "db-host", "log"]);
+        assert_eq!(names, [FOR_PODMAN, FOR_SYSTEMD, FOR_PODMAN_ITSELF, "db-host", "log"]);
         assert_eq!(fs::read_to_string(folder.join("log")).unwrap(), "debug");
         assert!(inode("log") != log && inode("db-host") == db_host);
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
