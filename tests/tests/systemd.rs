@@ -8,7 +8,7 @@ use fleet_core::name::UnitName;
 use fleet_tests::lab::{Lab, Options as LabOptions, Store};
 use fleetd::systemd::counters::Counters;
 use fleetd::systemd::dbus::{Bus, DbusSystemd, Options};
-use fleetd::systemd::sim::{Process, SimSystemd, Times};
+use fleetd::systemd::sim::{Behaviour, Process, SimSystemd, Times};
 use fleetd::systemd::{
     Bonds, Job, Listed, MAX_CALLS, MAX_JOBS, MAX_STARTS, Rest, Systemd, SystemdError,
 };
@@ -850,6 +850,62 @@ async fn odd_files_run(host: Host) {
     host.clear(&name).await;
 }
 
+async fn a_reload_runs_the_units_own_and_one_that_fails_is_told_in_systemds_word(host: Host) {
+    let [reloads, refuses, hangs, none, down] = [
+        "fleettest-reloads.service",
+        "fleettest-refuses.service",
+        "fleettest-endless.service",
+        "fleettest-noreload.service",
+        "fleettest-down.service",
+    ]
+    .map(unit);
+    let touches = "ExecReload=/bin/touch /run/fleettest-reloaded\nRestart=always\n";
+    host.write(&reloads, &format!("{RUNS}{touches}")).await;
+    host.write(&refuses, &format!("{RUNS}ExecReload=/bin/false\nRestart=always\n")).await;
+    host.sim.iter().for_each(|sim| sim.behave(&refuses, Behaviour::RefusesReloads));
+    host.write(&hangs, &format!("{RUNS}ExecReload=/bin/sleep infinity\n")).await;
+    host.write(&none, RUNS).await;
+    host.write(&down, &format!("{RUNS}{touches}")).await;
+    for name in [&reloads, &refuses, &hangs, &none] {
+        assert_eq!(host.start(name).await, None);
+        host.until(name, "active running").await;
+    }
+    for (name, word) in [(&down, Some("invalid")), (&reloads, None), (&refuses, Some("failed"))] {
+        host.queue(name, Job::Reload).await;
+        host.until_no_jobs().await;
+        let failed = host.systemd.take_failed_reloads();
+        assert_eq!(failed.get(name).map(String::as_str), word, "{name}: {failed:?}");
+        assert!(host.systemd.take_failed_starts().is_empty(), "{name}: a reload is no start");
+    }
+    if host.sim.is_none() {
+        let touched = std::path::Path::new(&host.root).join("run/fleettest-reloaded");
+        assert!(touched.exists(), "its own reload has not run");
+    }
+    for name in [&reloads, &refuses] {
+        host.until(name, "active running").await;
+        assert_eq!(host.systemd.restarts(name).await.unwrap(), 0, "{name} runs on");
+    }
+    assert_eq!(host.now(&down).await.active, "inactive");
+    assert_eq!(
+        problem(host.systemd.queue(&none, Job::Reload).await),
+        "systemd refused to reload fleettest-noreload.service: Job type reload is not applicable \
+            for unit fleettest-noreload.service."
+    );
+    assert_eq!(host.now(&none).await.active, "active");
+    // A stop does not wait for a reload, which came to nothing by our own wish then.
+    host.queue(&hangs, Job::Reload).await;
+    host.queue(&hangs, Job::Stop).await;
+    host.until_no_jobs().await;
+    // The reload's own process was ended by a signal.
+    host.until(&hangs, "failed failed").await;
+    assert_eq!(host.rest(&hangs).await, Rest::Stopped);
+    assert_eq!(host.systemd.take_failed_reloads().get(&hangs), None);
+    host.systemd.reset_failed(&hangs).await.unwrap();
+    for name in [&reloads, &refuses, &hangs, &none, &down] {
+        host.clear(name).await;
+    }
+}
+
 /// Runs each case on both.
 macro_rules! both {
     ($($case:ident)*) => {
@@ -897,6 +953,7 @@ both! {
     what_isolate_stops_was_stopped_by_a_job_whatever_its_type
     what_has_run_in_this_user_space_is_known_while_a_loaded_unit_names_it
     what_a_start_does_to_other_units_is_known
+    a_reload_runs_the_units_own_and_one_that_fails_is_told_in_systemds_word
 }
 
 #[tokio::test]

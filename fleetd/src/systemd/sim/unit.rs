@@ -195,7 +195,9 @@ impl Manager {
 
     /// The job's turn has come.
     pub(super) fn run(&mut self, name: &UnitName, job: Job) {
-        self.break_off_reload(name);
+        if self.break_off_reload(name) && matches!(job, Job::Stop | Job::Restart) {
+            self.fails_with(name, "signal"); // the reload's process is ended, too
+        }
         let Some(unit) = self.units.get(name) else { return };
         match (job, unit.active, unit.sub) {
             (Job::Reload, "active", _) => {
@@ -351,14 +353,17 @@ impl Manager {
         self.forget_if_idle(name);
     }
 
-    /// Its reload comes to nothing: another job takes its place, or its process ends.
-    pub(super) fn break_off_reload(&mut self, name: &UnitName) {
-        if self.units.get(name).is_some_and(|unit| unit.active == "reloading") {
+    /// Its reload comes to nothing: another job takes its place, or its process ends. False if
+    /// there is none.
+    pub(super) fn break_off_reload(&mut self, name: &UnitName) -> bool {
+        let reloads = self.units.get(name).is_some_and(|unit| unit.active == "reloading");
+        if reloads {
             self.step(name, Some(("active", "running")), None);
             if self.job(name) == Some(Job::Reload) {
                 self.end_job_as(name, "failed");
             }
         }
+        reloads
     }
 
     /// Its program has read its files again, or, where it works no more, would not.
