@@ -7,6 +7,7 @@
 
 mod applications;
 mod bad_input;
+mod config_values;
 mod configuration;
 mod constraints;
 mod containers;
