@@ -46,6 +46,9 @@ fn a_text_that_fails_is_undone_by_itself_also_when_the_leader_dies() -> Result<(
         let names = replicas("five", 5);
         let all =
             |cluster: &Cluster| cluster.wait_for_exactly(&["five@*.service"], &names, PATIENCE);
+        // It waits until all are healthy: then there is a good text to go back to.
+        cluster.write_unit("five@.service", &FIVE.replace("infinity", "2d"))?;
+        cluster.ctl(&["start", "--replace", "/root/units/five@.service"])?;
         let before = all(cluster)?;
         let bad = FIVE.replace("/bin/sleep infinity", "/bin/false");
         let untouched = |now: &Running| {
@@ -53,7 +56,7 @@ fn a_text_that_fails_is_undone_by_itself_also_when_the_leader_dies() -> Result<(
         };
         cluster.write_unit("five@.service", &bad)?;
         let said = cluster.fleetctl("h1", &["start", "--replace", "/root/units/five@.service"])?;
-        let why = "revision 2 of five@.service was undone: five@1.service failed on machine ";
+        let why = "revision 3 of five@.service was undone: five@1.service failed on machine ";
         ensure!(said.code == 1 && said.err.contains(why), "{said:?}");
         ensure!(untouched(&all(cluster)?) == 4, "{before:?}");
         let events = cluster.ctl(&["events", "--unit=five@.service"])?;
