@@ -361,7 +361,7 @@ fn folders_that_are_not_whole_are_refused() {
         rc=1
 
         here$ fleetctl import typo
-        err| Error: typo/fleet.json:2: unknown field `unitz`, expected one of `format`, `units`, `machines` at line 2 column 8
+        err| Error: typo/fleet.json:2: unknown field `unitz`, expected one of `format`, `units`, `machines`, `configurations`, `apps` at line 2 column 8
         err| Hint: `fleetctl export` writes such folders
         rc=1
 

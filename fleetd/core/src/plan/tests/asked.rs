@@ -89,6 +89,8 @@ fn a_wish_for_another_machine_than_a_drain_would_choose_is_granted() {
          unit web@.service x2
          on a: web@1.service
          on b: web@2.service
+         runs a: web@1.service
+         runs b: web@2.service
          drain a
          move web@1.service b",
         expect![[r#"
