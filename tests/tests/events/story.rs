@@ -23,7 +23,8 @@ async fn a_clusters_story_is_told_with_reasons_and_once() {
     let mut leader = cluster.elect("a").await;
     cluster.submit("web@.service", Some(3), SLEEPER).await;
     leader.tick(&cluster).await.unwrap();
-    cluster.submit("web@.service", Some(3), "[Service]\nExecStart=/bin/sleep 2d\n").await;
+    let other = "[Service]\nExecStart=/bin/sleep 2d\n[X-Fleet]\nMaxUnavailable=100%\n";
+    cluster.submit("web@.service", Some(3), other).await;
     cluster
         .submit("ssd.service", None, &format!("{SLEEPER}[X-Fleet]\nMachineMetadata=disk=ssd\n"))
         .await;
