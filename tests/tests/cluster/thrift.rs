@@ -37,7 +37,8 @@ fn new_names_need_no_reload(cluster: &Cluster) -> Result<()> {
 fn changed_texts_need_one_reload_for_all(cluster: &Cluster) -> Result<()> {
     let before = reloads(cluster)?;
     let pids = cluster.running(&["bench@*.service"])?;
-    cluster.start("bench@.service", &SLEEPER.replace("infinity", "1000000"))?;
+    let text = SLEEPER.replace("infinity", "1000000") + "[X-Fleet]\nMaxUnavailable=100%\n";
+    cluster.start("bench@.service", &text)?;
     let after = cluster.running(&["bench@*.service"])?;
     ensure!(
         after.len() == 20
