@@ -30,7 +30,7 @@ const GOES: &str = "goes.service";
 
 /// A store whose transactions stop after some number, as if the process had died: the last one not
 /// done, or done and its answer lost.
-fn dying(inner: Arc<dyn Kv>, deaths: usize, done: bool) -> Interposed {
+pub(crate) fn dying(inner: Arc<dyn Kv>, deaths: usize, done: bool) -> Interposed {
     let left = AtomicUsize::new(deaths);
     let fate = move |request| {
         let dead = StoreError::Unavailable("the process died".to_string());
@@ -67,7 +67,7 @@ fn settings() -> Vec<(MachineId, Settings)> {
     vec![(MachineId::new("m1"), Settings { v: FORMAT, ..Settings::default() })]
 }
 
-fn typed(kv: &Arc<dyn Kv>, prefix: &str) -> fleetd::store::Store {
+pub(crate) fn typed(kv: &Arc<dyn Kv>, prefix: &str) -> fleetd::store::Store {
     fleetd::store::Store::new(kv.clone(), prefix)
 }
 

@@ -2,6 +2,7 @@
 //! them has.
 
 mod check;
+mod configurations;
 mod damage;
 mod embedded;
 mod etcd;
@@ -48,8 +49,12 @@ macro_rules! cases {
 /// Runs every case; fails with the names of those that failed (their panics are printed above).
 pub(crate) async fn run_suite(label: &str, store: Store) {
     let mut failed = Vec::new();
-    for (name, case) in
-        suite::CASES.iter().chain(watches::CASES).chain(imports::CASES).chain(fencing::CASES)
+    for (name, case) in suite::CASES
+        .iter()
+        .chain(watches::CASES)
+        .chain(imports::CASES)
+        .chain(fencing::CASES)
+        .chain(configurations::CASES)
     {
         if tokio::spawn(case(store.clone(), format!("{name}/"))).await.is_err() {
             failed.push(*name);
