@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use fleet_core::app::{AppName, Checksum};
 use fleet_core::check::StoreCheck;
+use fleet_core::configuration::{Changes, ConfigChanged, Uses};
 use fleet_core::event::Event;
 use fleet_core::model::InstanceStatus;
 use fleet_core::name::{MachineId, UnitName};
@@ -85,6 +86,8 @@ pub(crate) struct Cluster {
     pub(crate) revisions: Vec<Revision>,
     /// The applications.
     pub(crate) apps: BTreeMap<String, App>,
+    /// The revisions of each configuration, the present one last.
+    pub(crate) configs: BTreeMap<String, Vec<Config>>,
     /// The contents of applications' files.
     pub(crate) blobs: BTreeMap<String, Vec<u8>>,
     /// What an apply is refused with from now on, dry runs included.
@@ -127,6 +130,13 @@ impl Fake {
             .route("/fleet/v1/apps/{app}", get(app_get).post(app_apply).delete(app_delete))
             .route("/fleet/v1/apps/{app}/blobs/{sum}", put(app_blob))
             .route("/fleet/v1/apps/{app}/files/{*path}", get(app_file))
+            .route("/fleet/v1/config", get(config_list))
+            .route(
+                "/fleet/v1/config/{name}",
+                get(config_get).patch(config_patch).delete(config_delete),
+            )
+            .route("/fleet/v1/config/{name}/history", get(config_history))
+            .route("/fleet/v1/config/{name}/rollback", post(config_rollback))
             .route("/fleet/v1/units/{name}/rollback", post(rollback))
             .route("/fleet/v1/state", get(state_list))
             .route("/fleet/v1/units", get(unit_list))
@@ -463,6 +473,109 @@ async fn revision(State(fake): Cl, Named((name, number)): Named<(String, u64)>) 
     match found.filter(|_| cluster.units.contains_key(&name)) {
         Some(revision) => Json(revision.clone()).into_response(),
         None => refusal(StatusCode::NOT_FOUND, &format!("{name} has no revision {number}")),
+    }
+}
+
+impl Cluster {
+    /// Makes these the values of a configuration.
+    fn configure(&mut self, name: &str, values: BTreeMap<String, String>) -> Response {
+        let old = self.configs.get(name).and_then(|all| all.last()).cloned().unwrap_or_default();
+        let changes = Changes::between(&old.values, &values);
+        let revision = old.revision + u64::from(!changes.is_empty());
+        let changed_ms = 1_000 * revision;
+        let mut change = ConfigChange { name: name.to_string(), revision, ..Default::default() };
+        if !changes.is_empty() {
+            let config = Config { name: name.to_string(), revision, changed_ms, values };
+            self.configs.entry(name.to_string()).or_default().push(config);
+            for unit in self.units.values() {
+                let wants = Constraints::from_file(&file_of(unit));
+                let Some(uses) = Uses::of(&wants).filter(|uses| uses.name.as_str() == name) else {
+                    continue;
+                };
+                match uses.changed {
+                    ConfigChanged::Reload => change.reloads.push(unit.name.clone()),
+                    _ => change.restarts.push(unit.name.clone()),
+                }
+            }
+        }
+        change.changes = changes;
+        let (code, headers) = self.written(StatusCode::OK, &[]);
+        (code, headers, Json(change)).into_response()
+    }
+}
+
+fn no_config(name: &str) -> Response {
+    refusal(StatusCode::NOT_FOUND, &format!("there is no configuration {name}"))
+}
+
+async fn config_list(State(fake): Cl) -> Json<ConfigPage> {
+    let cluster = fake.cluster();
+    let present = cluster.configs.values().filter_map(|all| all.last());
+    let summary = |config: &Config| ConfigSummary {
+        name: config.name.clone(),
+        revision: config.revision,
+        keys: config.values.len(),
+        changed_ms: config.changed_ms,
+    };
+    Json(ConfigPage { configs: present.map(summary).collect(), ..ConfigPage::default() })
+}
+
+async fn config_get(State(fake): Cl, Named(name): Named<String>) -> Response {
+    match fake.cluster().configs.get(&name).and_then(|all| all.last()) {
+        Some(config) => Json(config).into_response(),
+        None => no_config(&name),
+    }
+}
+
+async fn config_patch(
+    State(fake): Cl,
+    Named(name): Named<String>,
+    Json(patch): Json<ConfigPatch>,
+) -> Response {
+    let mut cluster = fake.cluster();
+    let old = cluster.configs.get(&name).and_then(|all| all.last()).cloned().unwrap_or_default();
+    let mut values = old.values;
+    values.retain(|key, _| !patch.remove.contains(key));
+    values.extend(patch.set);
+    cluster.configure(&name, values)
+}
+
+async fn config_delete(State(fake): Cl, Named(name): Named<String>) -> Response {
+    let mut cluster = fake.cluster();
+    match cluster.configs.remove(&name) {
+        Some(_) => cluster.written(StatusCode::NO_CONTENT, &[]).into_response(),
+        None => no_config(&name),
+    }
+}
+
+async fn config_history(State(fake): Cl, Named(name): Named<String>) -> Response {
+    let cluster = fake.cluster();
+    let Some(all) = cluster.configs.get(&name) else { return no_config(&name) };
+    let first = Config::default();
+    let before = std::iter::once(&first).chain(all);
+    let revision = |(old, new): (&Config, &Config)| ConfigRevision {
+        revision: new.revision,
+        changed_ms: new.changed_ms,
+        current: new.revision == all.len() as u64,
+        changes: Changes::between(&old.values, &new.values),
+    };
+    let mut revisions: Vec<ConfigRevision> = before.zip(all).map(revision).collect();
+    revisions.reverse();
+    Json(ConfigHistory { revisions }).into_response()
+}
+
+async fn config_rollback(
+    State(fake): Cl,
+    Named(name): Named<String>,
+    Json(wish): Json<ConfigRollback>,
+) -> Response {
+    let mut cluster = fake.cluster();
+    let Some(all) = cluster.configs.get(&name) else { return no_config(&name) };
+    let present = all.last().map(|config| config.revision).unwrap_or_default();
+    let to = wish.revision.unwrap_or(present - 1);
+    match all.iter().find(|config| config.revision == to).map(|config| config.values.clone()) {
+        Some(values) => cluster.configure(&name, values),
+        None => refusal(StatusCode::CONFLICT, &format!("revision {to} of {name} is not kept")),
     }
 }
 

@@ -11,15 +11,15 @@ use fleet_core::name::MachineId;
 use crate::session::Session;
 
 /// A fleetd that answers one request after the other, by hand.
-struct Server(UnixListener);
+pub(crate) struct Server(UnixListener);
 
 impl Server {
-    fn listen(socket: &Path) -> Server {
+    pub(crate) fn listen(socket: &Path) -> Server {
         Server(UnixListener::bind(socket).expect("a socket"))
     }
 
     /// The next request's first line, and where its answer goes.
-    fn request(&self) -> (String, UnixStream) {
+    pub(crate) fn request(&self) -> (String, UnixStream) {
         let (mut stream, _) = self.0.accept().expect("a connection");
         let mut head = Vec::new();
         let mut byte = [0];
@@ -32,13 +32,13 @@ impl Server {
     }
 
     /// Goes away, and the socket with it.
-    fn stop(self, socket: &Path) {
+    pub(crate) fn stop(self, socket: &Path) {
         std::fs::remove_file(socket).expect("the socket's file");
     }
 }
 
 /// Begins an answer that ends with the connection.
-fn begin(stream: &mut UnixStream) {
+pub(crate) fn begin(stream: &mut UnixStream) {
     let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\n";
     stream.write_all(head).expect("somebody reads");
 }
@@ -57,7 +57,7 @@ fn events(numbers: impl IntoIterator<Item = u64>) -> String {
     numbers.into_iter().map(event).collect()
 }
 
-fn line(from: &mut impl BufRead) -> String {
+pub(crate) fn line(from: &mut impl BufRead) -> String {
     let mut line = String::new();
     from.read_line(&mut line).expect("text");
     line.trim_end().to_string()

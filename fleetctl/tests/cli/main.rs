@@ -3,6 +3,7 @@
 
 mod apps;
 mod complete;
+mod config;
 mod decisions;
 mod drain;
 mod fake;
