@@ -19,6 +19,7 @@ use crate::keeper;
 use crate::placing::Placing;
 use crate::script::ROLLING;
 use crate::texts::Texts;
+use crate::values::Values;
 use crate::verdict::{Check, Verdict};
 
 /// How long after it was decided a stop may still be carried out: the longest fault, and the
@@ -61,6 +62,7 @@ impl SharedJudge {
             budget: Budget::default(),
             placing: Placing::default(),
             texts: Texts::default(),
+            values: Values::default(),
             copies: Copies::default(),
         })))
     }
@@ -113,6 +115,7 @@ pub struct Judge {
     budget: Budget,
     placing: Placing,
     texts: Texts,
+    values: Values,
     copies: Copies,
 }
 
@@ -196,6 +199,7 @@ impl Judge {
             );
         }
         self.placing.wrote(batch);
+        self.values.wrote(batch);
         if let Err(what) = self.texts.wrote(batch) {
             self.fail(Check::Texts, what);
         }
@@ -300,6 +304,7 @@ impl Judge {
                 is.state == was.state
                     && is.hash == was.hash
                     && is.restart == was.restart
+                    && is.config == was.config
                     && is.unit == was.unit
             });
             if !stays {
@@ -327,6 +332,7 @@ impl Judge {
         if let Err(what) = self.copies.asked(machine, name, job) {
             self.fail(Check::Copied, what);
         }
+        self.values.asked(machine, name, job);
         let (host, machine) = (machine, machine % COPY); // what is decided for a machine is carried out by who has its place
         if job == Job::Start || self.leaving.contains(&host) || self.tokens.contains_key(name) {
             return; // what is fenced is stopped by its keeper's end, too
@@ -368,6 +374,9 @@ impl Judge {
             token.map_or(String::new(), |token| format!(" token {token}"))
         ));
         self.budget.entered(machine % COPY, name, active);
+        if let Err(what) = self.values.entered(machine, name, active, environment) {
+            self.fail(Check::Values, what);
+        }
         let lives = matches!(active, "activating" | "active" | "reloading" | "deactivating");
         let machines = self.live.entry(name.clone()).or_default();
         let begins = lives && machines.insert(machine);

@@ -75,6 +75,15 @@ pub enum MachineOperation {
     Availability(Availability),
 }
 
+/// What an operator asked of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigOperation {
+    /// This value.
+    Set(String),
+    /// The last values that differ from the present ones.
+    Rollback,
+}
+
 /// How an operation was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
@@ -209,6 +218,20 @@ impl Operation for MachineOperation {
                 Said { availability: availability.as_str(), ..said.clone() }
             }
         }
+    }
+}
+
+impl Operation for ConfigOperation {
+    /// The value of each revision, the present one last.
+    type State = Vec<String>;
+
+    fn on(&self, values: &Vec<String>) -> Vec<String> {
+        let present = values.last();
+        let next = match self {
+            ConfigOperation::Set(value) => Some(value).filter(|value| Some(*value) != present),
+            ConfigOperation::Rollback => values.iter().rev().find(|value| Some(*value) != present),
+        };
+        values.iter().chain(next).cloned().collect()
     }
 }
 

@@ -29,4 +29,5 @@ pub mod shrink;
 pub mod systemd;
 mod texts;
 pub mod users;
+mod values;
 pub mod verdict;

@@ -180,7 +180,9 @@ impl Kv for RemoteKv {
 
     async fn get_many(&self, keys: &[String]) -> Result<(Vec<Option<KeyValue>>, i64), StoreError> {
         let keys = keys.to_vec();
-        self.call(move |etcd| async move { etcd.get_many(&keys).await }).await
+        let mut read = self.call(move |etcd| async move { etcd.get_many(&keys).await }).await?;
+        read.0.iter_mut().flatten().for_each(|kv| Planted::show(self.planted, kv));
+        Ok(read)
     }
 
     async fn txn(&self, compares: &[Compare], changes: &[Change]) -> Result<Outcome, StoreError> {

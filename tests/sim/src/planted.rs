@@ -10,6 +10,7 @@ use fleetd::store::kv::{Change, Compare, KeyValue, StoreError, WatchBatch};
 
 use crate::host::OWN_LABEL;
 use crate::network::deletes;
+use crate::values::{CONFIG, KEYS};
 use crate::verdict::Check;
 
 /// The answer of [`fleetd::store::kv::Kv::get`].
@@ -51,11 +52,13 @@ pub enum Planted {
     ForgetsTexts,
     /// A host with a copy of a machine's disk takes that machine's boot for its own.
     TrustsCopies,
+    /// One of the values of a configuration is read as it was before.
+    MixesValues,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 16] = [
+    pub const ALL: [Planted; 17] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -72,6 +75,7 @@ impl Planted {
         Planted::MistakesLabels,
         Planted::ForgetsTexts,
         Planted::TrustsCopies,
+        Planted::MixesValues,
     ];
 
     /// Its name on the command line.
@@ -93,6 +97,7 @@ impl Planted {
             Planted::MistakesLabels => "mistakes-labels",
             Planted::ForgetsTexts => "forgets-texts",
             Planted::TrustsCopies => "trusts-copies",
+            Planted::MixesValues => "mixes-values",
         }
     }
 
@@ -112,6 +117,7 @@ impl Planted {
             Planted::MistakesLabels => Check::Placed,
             Planted::ForgetsTexts => Check::Texts,
             Planted::TrustsCopies => Check::Copied,
+            Planted::MixesValues => Check::Values,
         }
     }
 
@@ -207,6 +213,13 @@ impl Planted {
             let label = |zone: u8| format!("\"{OWN_LABEL}\":\"{zone}\"");
             kv.value =
                 String::from_utf8_lossy(&kv.value).replace(&label(0), &label(1)).into_bytes();
+        }
+        if bug == Some(Planted::MixesValues)
+            && kv.key == CONFIG
+            && let Ok(mut config) = serde_json::from_slice::<serde_json::Value>(&kv.value)
+        {
+            config["values"][KEYS[1]] = "before".into();
+            kv.value = config.to_string().into_bytes();
         }
         if bug == Some(Planted::OverlooksLabels) && kv.key.contains("/machines/") {
             kv.value = String::from_utf8_lossy(&kv.value)

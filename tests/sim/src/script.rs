@@ -123,6 +123,10 @@ pub enum Wish {
     Rollback { unit: &'static str },
     /// That a machine takes instances, takes none, or is drained.
     Availability { machine: usize, availability: Availability },
+    /// Another value in the configuration, under each of its keys.
+    Set { value: u8 },
+    /// The values before.
+    RollConfigBack,
 }
 
 /// The units that users choose from, each with its texts' `[X-Fleet]` sections.
@@ -156,6 +160,21 @@ pub const CROWDED: &[(&str, &[&str])] = &[(
     "few@.service",
     &["MaxPerMachine=1", "MaxPerMachine=2", "MaxPerMachine=2\nMachineMetadata=zone=1", ""],
 )];
+
+/// Units with a configuration, in most of their texts; chosen last, too.
+pub const CONFIGURED: &[(&str, &[&str])] = &[
+    (
+        "conf@.service",
+        &[
+            "Config=shop\nMaxUnavailable=2",
+            "Config=shop\nConfigChanged=reload",
+            "Config=shop",
+            "Config=shop\nConfigChanged=ignore",
+            "",
+        ],
+    ),
+    ("conf.service", &["Config=shop", "Config=shop\nConfigChanged=reload"]),
+];
 
 /// What the programs of the texts after the fourth of [`ROLLING`] do: they die, at once or soon
 /// after they came up, all before they count as up; systemd restarts some of them.
@@ -194,7 +213,7 @@ const WORDS: [&str; 4] = ["dependency", "failed", "timeout", "canceled"];
 
 /// All of them.
 pub fn units() -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
-    UNITS.iter().chain(CHOSEN_LAST).chain(CROWDED).chain(SIDEKICKS)
+    UNITS.iter().chain(CHOSEN_LAST).chain(CROWDED).chain(CONFIGURED).chain(SIDEKICKS)
 }
 
 /// Its `MaxUnavailable=`, in each of its texts.
@@ -227,6 +246,11 @@ pub fn text(unit: &str, number: usize) -> String {
         number.checked_sub(4).and_then(|dying| DYING.get(dying))
     } else {
         None
+    };
+    let configured = CONFIGURED.iter().any(|(name, _)| *name == unit);
+    let stop = match configured {
+        true => "ExecReload=/bin/kill -HUP $MAINPID\nRestart=always\n".to_string(),
+        false => stop,
     };
     let program = program.map_or(runs, |dying| (*dying).to_string());
     format!("{after}[Service]\n{program}\n{stop}\n[X-Fleet]\n{section}\n")
@@ -276,6 +300,10 @@ impl Script {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0066);
         if !calm && random.u8(0..3) == 0 {
             script.crowd(&mut random, end_ms);
+        }
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x0077);
+        if !calm && random.u8(0..3) == 0 {
+            script.configure(&mut random, end_ms);
         }
         script.actions.sort_by_key(|timed| timed.at_ms);
         script
@@ -483,6 +511,35 @@ impl Script {
     fn crowd(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
         let most = 2 * self.machines as u32 + 1;
         self.submit_now_and_then(random, end_ms, CROWDED.iter(), most);
+    }
+
+    /// Units with a configuration, which may come after them, and its changes, some with a fault.
+    fn configure(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        self.submit_now_and_then(random, end_ms, CONFIGURED.iter(), 6);
+        let mut at_ms = random.u64(500..15_000);
+        for _ in 0..random.usize(2..=8) {
+            let (user, over) = (random.usize(0..2), random.usize(0..self.machines));
+            let wish = match random.u8(0..5) {
+                0 => Wish::RollConfigBack,
+                _ => Wish::Set { value: random.u8(0..5) },
+            };
+            self.push(at_ms, Action::User { user, over, wish });
+            if random.bool() {
+                let fault = match random.u8(0..4) {
+                    0 => Action::UnitFails {
+                        unit: CONFIGURED[random.usize(0..CONFIGURED.len())].0,
+                        machine: random.usize(0..self.machines),
+                        ms: random.u64(200..20_000),
+                    },
+                    _ => self.fault(random),
+                };
+                self.push(at_ms + random.u64(0..2_000), fault);
+            }
+            at_ms = random.u64(FAULTS_FROM_MS..end_ms);
+        }
+        // Those that came before it wait until there is one.
+        let wish = Wish::Set { value: 7 };
+        self.push(end_ms, Action::User { user: 0, over: 0, wish });
     }
 
     /// Submits each unit once before the faults and a few times during them, templates with a count

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use fleet_core::configuration::Configuration;
 use fleet_core::model::{DesiredState, Machine, Settings, Snapshot, Unit, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::plan;
@@ -20,6 +21,7 @@ use crate::keeper;
 use crate::planted::Planted;
 use crate::rules::{Ground, refusal};
 use crate::users::{Ledgers, fields, said};
+use crate::values;
 use crate::verdict::{Check, Verdict};
 
 /// Why it is not settled yet; `Ok` if it is. With a planted bug, the plan asked for here has it,
@@ -50,8 +52,11 @@ pub async fn settled(
     put_in_force(&mut snapshot, rollouts);
     let nowhere = planned(&Planted::overlook(planted, &snapshot)).map_err(not_yet)?;
     assigned_well(&snapshot, &nowhere).map_err(not_yet)?;
+    let config: Option<Configuration> = document(etcd, values::CONFIG).map_err(not_yet)?;
+    let waiting = waiting(&snapshot, &nowhere);
     for host in hosts {
         runs_what_it_should(host, &snapshot, &mirror.cluster().records).map_err(not_yet)?;
+        has_its_values(host, &snapshot, config.as_ref(), &waiting).map_err(not_yet)?;
     }
     fits_nowhere(&snapshot, &nowhere).map_err(|what| Verdict { check: Check::Nowhere, what })
 }
@@ -137,6 +142,18 @@ pub fn nothing_lost(etcd: &Etcd, hosts: &[Arc<Host>], ledgers: &Ledgers) -> Resu
             ));
         }
     }
+    let kept: Vec<Configuration> = etcd
+        .peek_all(values::REVISIONS)
+        .iter()
+        .filter_map(|kv| serde_json::from_slice(&kv.value).ok())
+        .collect();
+    let state: Vec<String> = kept.iter().map(|it| it.values[values::KEYS[0]].clone()).collect();
+    if !told.config.explains(&state) {
+        return Err(format!(
+            "the configuration is not what users were told: {state:?}; expected one of {:?}",
+            told.config
+        ));
+    }
     Ok(())
 }
 
@@ -212,6 +229,27 @@ fn assigned_well(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> Result<()
                 Some(1) => {}
                 other => return Err(format!("{name} is on {} machines", other.unwrap_or(&0))),
             }
+        }
+    }
+    Ok(())
+}
+
+/// Whether what a machine runs has the present values, but for units that wait to take them.
+fn has_its_values(
+    host: &Host,
+    snapshot: &Snapshot,
+    config: Option<&Configuration>,
+    waiting: &BTreeSet<UnitName>,
+) -> Result<(), String> {
+    let assignment = snapshot.assignments.get(&host.id);
+    let instances = assignment.into_iter().flat_map(|assignment| &assignment.instances);
+    for (name, placement) in instances {
+        let systemd = &host.systemd.inner;
+        let Some(text) = systemd.running_text(name) else { continue };
+        if placement.state == DesiredState::Launched && !waiting.contains(&placement.unit) {
+            let environment = systemd.environment(name).unwrap_or_default();
+            values::up_to_date(&text, &environment, config)
+                .map_err(|what| format!("{name} on machine {} {what}", host.number))?;
         }
     }
     Ok(())

@@ -15,8 +15,11 @@ use tower::ServiceExt;
 
 use crate::host::Host;
 use crate::judge::SharedJudge;
-use crate::ledger::{Answer, Fields, Ledger, MachineOperation, Said, UnitOperation};
+use crate::ledger::{
+    Answer, ConfigOperation, Fields, Ledger, MachineOperation, Said, UnitOperation,
+};
 use crate::script::{Wish, text};
+use crate::values::KEYS;
 use crate::verdict::Check;
 
 /// How long a user waits for an answer.
@@ -35,12 +38,15 @@ pub struct Told {
     pub units: BTreeMap<&'static str, Ledger<UnitOperation>>,
     /// By the machine's number.
     pub machines: BTreeMap<usize, Ledger<MachineOperation>>,
+    /// The configuration's.
+    pub config: Ledger<ConfigOperation>,
 }
 
 /// What a wish writes, and into whose ledger it goes.
 enum Written {
     Unit(&'static str, UnitOperation),
     Machine(usize, MachineOperation),
+    Config(ConfigOperation),
 }
 
 impl Told {
@@ -52,6 +58,7 @@ impl Told {
             Written::Machine(machine, operation) => {
                 self.machines.entry(machine).or_default().sent(id, operation)
             }
+            Written::Config(operation) => self.config.sent(id, operation),
         }
     }
 
@@ -62,6 +69,7 @@ impl Told {
             Written::Machine(machine, _) => {
                 self.machines.entry(machine).or_default().answered(id, answer)
             }
+            Written::Config(_) => self.config.answered(id, answer),
         }
     }
 }
@@ -139,6 +147,8 @@ fn written(wish: &Wish) -> Written {
         Wish::Availability { machine, availability } => {
             Written::Machine(*machine, MachineOperation::Availability(*availability))
         }
+        Wish::Set { value } => Written::Config(ConfigOperation::Set(value.to_string())),
+        Wish::RollConfigBack => Written::Config(ConfigOperation::Rollback),
     }
 }
 
@@ -177,6 +187,15 @@ fn request(wish: &Wish, hosts: &[Arc<Host>]) -> (Method, String, String) {
             let path = format!("/{}/metadata/{LABEL}", hosts[*machine].id);
             let body = serde_json::json!([{"op": "add", "path": path, "value": value.to_string()}]);
             (Method::PATCH, "/fleet/v1/machines".to_string(), body.to_string())
+        }
+        Wish::Set { value } => {
+            let value = value.to_string();
+            let set: BTreeMap<&str, &str> = KEYS.iter().map(|key| (*key, &*value)).collect();
+            let body = serde_json::json!({"set": set});
+            (Method::PATCH, "/fleet/v1/config/shop".to_string(), body.to_string())
+        }
+        Wish::RollConfigBack => {
+            (Method::POST, "/fleet/v1/config/shop/rollback".to_string(), "{}".to_string())
         }
     }
 }

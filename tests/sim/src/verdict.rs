@@ -28,6 +28,8 @@ pub enum Check {
     Budget,
     /// What is placed was wanted, and its machine fit, by what the leader had seen.
     Placed,
+    /// Values are of one revision, and of none older than was asked for.
+    Values,
     /// Each text that a unit has had is kept.
     Texts,
     /// A host with a copy of a machine's disk keeps out of that machine's way.
