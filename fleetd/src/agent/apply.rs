@@ -354,9 +354,14 @@ impl Agent {
             ended: false,
             bound: rendered.bound,
             beside: rendered.beside.keys().cloned().collect(),
+            beside_old: Vec::new(),
             config: Agent::configured(old.as_ref(), &text),
             settles_ms: rendered.settles_ms,
         };
+        let before = old.iter().flat_map(|old| old.beside.iter().chain(&old.beside_old));
+        let gone: BTreeSet<&UnitName> =
+            before.filter(|service| !rendered.beside.contains_key(*service)).collect();
+        marker.beside_old = gone.into_iter().cloned().collect();
         // Noted before it is done, so that no file is left that nobody knows, and none is taken for
         // another.
         let mut intent = Marker { writing: true, ..old.clone().unwrap_or_else(|| marker.clone()) };

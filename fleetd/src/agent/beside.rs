@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleet_core::converge::{FencedBy, Seen};
+use fleet_core::converge::{FencedBy, Marker, Seen};
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::UnitFile;
 use tracing::{debug, warn};
@@ -94,18 +94,22 @@ impl Agent {
         services.iter().find(failed).cloned()
     }
 
-    /// Takes away the old files of what runs with its new ones, or not at all.
-    pub(super) fn forget_old_files(&mut self, host: &BTreeMap<UnitName, Seen>) {
-        if self.files.aside().is_empty() {
-            return;
-        }
+    /// Takes away the old files of what runs with its new text, or not at all, and lets go of the
+    /// networks and the like that only its old text named.
+    pub(super) fn forget_old_text(&mut self, host: &BTreeMap<UnitName, Seen>) {
         for (name, seen) in host {
             let moves = seen.systemd.as_ref().is_some_and(|unit| unit.job);
             let Some(marker) = seen.marker.as_ref().filter(|_| !moves) else { continue };
-            let down = seen.systemd.is_none();
-            if down || (marker.launched && !marker.outdated && !marker.writing) {
+            let runs_new = marker.launched && !marker.outdated && !marker.writing;
+            if !runs_new && !seen.is_down() {
+                continue;
+            }
+            if !self.files.aside().is_empty() {
                 self.files.forget_old(&name.systemd_name());
                 marker.beside.iter().for_each(|service| self.files.forget_old(service));
+            }
+            if !marker.beside_old.is_empty() {
+                self.keep(name, Marker { beside_old: Vec::new(), ..marker.clone() });
             }
         }
     }
@@ -120,7 +124,8 @@ impl Agent {
 
     /// Those that nobody here needs any longer.
     pub(super) fn unneeded(&self) -> Vec<UnitName> {
-        if self.instances.notes.all_beside().next().is_none() {
+        let notes = &self.instances.notes;
+        if notes.all_beside().next().is_none() || !notes.are_complete() {
             return Vec::new();
         }
         let needed: BTreeSet<&UnitName> = self.instances.needed_beside().collect();
@@ -164,6 +169,9 @@ impl Agent {
     /// Takes away the files of what is no longer here, as an earlier fleetd that was killed may
     /// have left them.
     pub(super) fn tidy_files(&self) {
+        if !self.instances.notes.are_complete() {
+            return;
+        }
         let own = self.instances.written().map(UnitName::systemd_name);
         let kept: BTreeSet<UnitName> =
             own.chain(self.instances.notes.all_beside().cloned()).collect();

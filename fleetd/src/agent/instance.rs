@@ -136,7 +136,7 @@ impl Instances {
 
     /// The services that instances here need beside their own.
     pub(super) fn needed_beside(&self) -> impl Iterator<Item = &UnitName> {
-        self.markers().flat_map(|(_, marker)| &marker.beside)
+        self.markers().flat_map(|(_, marker)| marker.beside.iter().chain(&marker.beside_old))
     }
 
     /// Notes what fleet wrote, on the disk first.
@@ -198,6 +198,9 @@ impl Instances {
 
     /// The templates whose file nobody shares.
     pub(super) fn unshared(&self) -> Vec<UnitName> {
+        if !self.notes.are_complete() {
+            return Vec::new();
+        }
         let unshared = |template: &&UnitName| self.sharers(template).next().is_none();
         self.notes.templates().filter(unshared).cloned().collect()
     }

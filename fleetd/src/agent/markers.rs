@@ -59,6 +59,8 @@ pub(super) struct Markers {
     templates: BTreeMap<UnitName, Template>,
     /// By the name that systemd knows it by. Who needs it, the markers say.
     beside: BTreeMap<UnitName, Beside>,
+    /// Whether a file could not be read: what it is about may need what nobody else does.
+    incomplete: bool,
 }
 
 impl Markers {
@@ -68,9 +70,11 @@ impl Markers {
         machine: &MachineId,
     ) -> io::Result<(Markers, BTreeMap<UnitName, Marker>)> {
         files::public_folder(folder)?; // `units_directory` may be this one, too
-        let mut markers: BTreeMap<UnitName, Marker> = read_all(folder, ".json")?;
-        let templates: BTreeMap<UnitName, Template> = read_all(folder, ".template")?;
-        let beside: BTreeMap<UnitName, Beside> = read_all(folder, ".beside")?;
+        let mut incomplete = false;
+        let mut markers: BTreeMap<UnitName, Marker> = read_all(folder, ".json", &mut incomplete)?;
+        let templates: BTreeMap<UnitName, Template> =
+            read_all(folder, ".template", &mut incomplete)?;
+        let beside: BTreeMap<UnitName, Beside> = read_all(folder, ".beside", &mut incomplete)?;
         for (name, marker) in markers.iter_mut().filter(|(_, marker)| marker.shared) {
             // An earlier fleetd died while it wrote the template anew: whoever had not followed yet
             // is to be written again.
@@ -87,11 +91,18 @@ impl Markers {
             std::fs::read_to_string(&owner).is_ok_and(|owner| owner.trim() != machine.as_str());
         let of_another = of_another && !markers.is_empty();
         let folder = folder.to_path_buf();
-        let mut notes = Markers { folder, reload_due, links_due, of_another, templates, beside };
+        let mut notes =
+            Markers { folder, reload_due, links_due, of_another, templates, beside, incomplete };
         if !of_another {
             notes.belong_to(machine);
         }
         Ok((notes, markers))
+    }
+
+    /// Whether it is known of all that fleet wrote here what it needs. If not, nothing is taken away
+    /// for being needed by nobody.
+    pub(super) fn are_complete(&self) -> bool {
+        !self.incomplete
     }
 
     /// Whether the host's `/etc/machine-id` was another one when all this was assigned.
@@ -215,9 +226,13 @@ impl Markers {
     }
 }
 
-/// Reads what an earlier fleetd left. A file that cannot be read is said and passed over: its unit
-/// then is the host's.
-fn read_all<T: DeserializeOwned>(folder: &Path, ending: &str) -> io::Result<BTreeMap<UnitName, T>> {
+/// Reads what an earlier fleetd left. A file that cannot be read is said, noted and passed over:
+/// its unit then is the host's.
+fn read_all<T: DeserializeOwned>(
+    folder: &Path,
+    ending: &str,
+    incomplete: &mut bool,
+) -> io::Result<BTreeMap<UnitName, T>> {
     let mut all = BTreeMap::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -236,7 +251,10 @@ fn read_all<T: DeserializeOwned>(folder: &Path, ending: &str) -> io::Result<BTre
         });
         match value {
             Ok((name, value)) => drop(all.insert(name, value)),
-            Err(problem) => warn!("{}: {problem}; fleet will not touch this unit", path.display()),
+            Err(problem) => {
+                *incomplete = true;
+                warn!("{}: {problem}; fleet will not touch this unit", path.display());
+            }
         }
     }
     Ok(all)

@@ -142,6 +142,8 @@ impl Agent {
         run_dir: &Path,
     ) -> std::io::Result<Agent> {
         let instances = Instances::open(&run_dir.join("units"), &machine)?;
+        let generator = Generator::of_host(run_dir.join("quadlet"));
+        generator.tidy()?;
         Ok(Agent {
             machine,
             store,
@@ -152,7 +154,7 @@ impl Agent {
             bundles: Bundles::default(),
             beside: BTreeMap::new(),
             tidied: false,
-            generator: Generator::of_host(run_dir.join("quadlet")),
+            generator,
             assignment: None,
             as_of: 0,
             wanted: watch::Sender::new(0),
@@ -276,7 +278,7 @@ impl Agent {
             self.enter_user_space().await?;
         }
         let mut host = self.observe(now_ms).await?;
-        self.forget_old_files(&host);
+        self.forget_old_text(&host);
         if !std::mem::replace(&mut self.tidied, true) {
             self.tidy_files();
         }

@@ -144,6 +144,14 @@ impl Generator {
         Generator { programs: vec![program], scratch }
     }
 
+    /// Takes away what a killed process left of its translations: texts, and files of up to 16 MiB.
+    pub fn tidy(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.scratch) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
     /// The services that podman makes of the Quadlet unit `name` (`web.container`, `web@1.pod`)
     /// with the text `text`, in a folder of its own. What podman makes of a path relative to that
     /// folder leads to the service's own folder under [`With::root`].

@@ -67,6 +67,9 @@ pub struct Marker {
     /// and the like that it names, and the containers of a pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<UnitName>,
+    /// Those that its text names no longer, and that what still runs of an older one may use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside_old: Vec<UnitName>,
     /// The configuration that its text names, and what is there of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Configured>,
@@ -156,6 +159,18 @@ impl Stopped {
         Some(format!(
             "systemd stopped it; it is started again when {rival}, which conflicts, is down"
         ))
+    }
+}
+
+impl Seen {
+    /// Whether a step failed lately, so that the next one waits.
+    pub fn is_held_back(&self, now_ms: u64) -> bool {
+        self.trouble.message.is_some() && now_ms < self.trouble.not_before_ms
+    }
+
+    /// Whether nothing of it runs, and nothing is about to.
+    pub fn is_down(&self) -> bool {
+        matches!(phase(self), Phase::Down | Phase::Failed)
     }
 }
 

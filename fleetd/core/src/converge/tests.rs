@@ -78,6 +78,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         ended: false,
         bound: false,
         beside: Vec::new(),
+        beside_old: Vec::new(),
         config: None,
         settles_ms: None,
     };

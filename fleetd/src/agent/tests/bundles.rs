@@ -184,6 +184,55 @@ async fn what_a_killed_fleetd_left_beside_is_stopped_and_taken_away() {
 }
 
 #[tokio::test]
+async fn a_network_that_a_new_text_names_no_longer_stays_until_the_old_text_has_ended() {
+    let mut app = App::new().await;
+    let bundle = app
+        .bundle(&[("nginx.conf", "a")], &[("app.network", NETWORK), ("data.volume", VOLUME)])
+        .await;
+    let old = app.text("web.container", 1, WEB, &bundle).await;
+    app.host.run(&[("web.container", &old)]).await;
+    let bundle = app.bundle(&[("nginx.conf", "a")], &[("data.volume", VOLUME)]).await;
+    let text = WEB.replace("app-network.service ", "");
+    let new = app.text("web.container", 2, &text, &bundle).await;
+    let before = app.host.sim.counters();
+    app.host.assign(&[("web.container", &new)]);
+    app.host.agent.pass(app.host.now_ms).await.unwrap();
+    let now = app.host.sim.counters();
+    assert_eq!((now.restart, now.stop), (before.restart + 1, before.stop));
+    app.restart_fleetd();
+    app.host.run(&[("web.container", &new)]).await;
+    assert_eq!(app.names(), "data-volume.service web.service");
+    assert_eq!(app.host.running(), "data-volume.service web.service");
+}
+
+#[tokio::test]
+async fn what_a_unit_with_an_unreadable_marker_may_need_is_not_taken_away() {
+    let mut app = App::new().await;
+    let bundle = app
+        .bundle(&[("nginx.conf", "a")], &[("app.network", NETWORK), ("data.volume", VOLUME)])
+        .await;
+    let web = app.text("web@.container", 1, WEB, &bundle).await;
+    app.host.run(&[("web@1.container", &web)]).await;
+    let marker = app.host.folder.path().join("run/units/web@1.container.json");
+    std::fs::write(marker, "{").unwrap();
+    app.restart_fleetd();
+    app.host.run(&[]).await;
+    assert_eq!(app.host.running(), "app-network.service data-volume.service web@1.service");
+    assert_eq!(app.names(), "app-network.service data-volume.service web@.service");
+    assert_eq!(app.laid_out(), "web@1/nginx.conf=a");
+}
+
+#[tokio::test]
+async fn what_a_killed_fleetd_left_of_a_translation_is_taken_away() {
+    let mut host = Host::new().await;
+    let left = host.folder.path().join("run/quadlet/0a1b");
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(left.join("web.container"), "[Container]\n").unwrap();
+    host.restart_fleetd();
+    assert!(!left.exists());
+}
+
+#[tokio::test]
 async fn what_cannot_be_fetched_is_told_and_fetched_later() {
     let mut app = App::new().await;
     let bundle = app.bundle(&[("nginx.conf", "a")], &[]).await;
