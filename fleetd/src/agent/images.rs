@@ -139,7 +139,7 @@ impl Agent {
         host: &mut BTreeMap<UnitName, Seen>,
         now_ms: u64,
     ) -> bool {
-        let wanted = self.wanting_images(host);
+        let (wanted, mut waited_for) = self.wanting_images(host, now_ms);
         self.fetch_texts(wanted.iter().map(|(_, key, _)| key.clone()).collect()).await;
         let unread = wanted.iter().map(|(_, key, _)| key);
         let unread = unread.filter(|key| self.images.of_text(key).is_none());
@@ -147,7 +147,6 @@ impl Agent {
         let texts: Vec<_> = unread.into_iter().filter_map(|key| self.texts.get(key)).collect();
         self.fetch_bundles(texts.iter().map(|text| &**text)).await;
         let begin = Instant::now();
-        let mut waited_for = BTreeSet::new();
         let mut more = false;
         for (instance, key, restart) in wanted {
             let wish = (key.2.clone(), restart);
@@ -197,20 +196,32 @@ impl Agent {
     }
 
     /// The instances that are not to be touched before their image is there, with their texts and
-    /// the restarts asked for.
-    fn wanting_images(&mut self, host: &BTreeMap<UnitName, Seen>) -> Vec<(UnitName, TextKey, u64)> {
-        let Some(assignment) = &self.assignment else { return Vec::new() };
+    /// the restarts asked for; and the pulls for those that are in a pause after a failed step.
+    /// Those are touched no earlier, and a text that podman refuses would cost a run of its
+    /// generator in each pass.
+    fn wanting_images(
+        &self,
+        host: &BTreeMap<UnitName, Seen>,
+        now_ms: u64,
+    ) -> (Vec<(UnitName, TextKey, u64)>, BTreeSet<UnitName>) {
+        let Some(assignment) = &self.assignment else { return Default::default() };
         let nobody = Seen::default();
         let wanting = assignment.instances.iter().filter(|(instance, placement)| {
             instance.suffix() == "container"
                 && converge::wants_image(placement, host.get(*instance).unwrap_or(&nobody))
         });
-        wanting
-            .map(|(instance, placement)| {
-                let (unit, hash) = (placement.unit.clone(), placement.hash.clone());
-                (instance.clone(), (unit, placement.revision, hash), placement.restart)
-            })
-            .collect()
+        let (pausing, wanting): (Vec<_>, Vec<_>) = wanting.partition(|(instance, _)| {
+            host.get(*instance).is_some_and(|seen| seen.is_held_back(now_ms))
+        });
+        let pulls = pausing.into_iter().filter_map(|(instance, _)| {
+            let (service, _) = self.instances.get(instance)?.pull.as_ref()?;
+            Some(service.clone())
+        });
+        let wanting = wanting.into_iter().map(|(instance, placement)| {
+            let (unit, hash) = (placement.unit.clone(), placement.hash.clone());
+            (instance.clone(), (unit, placement.revision, hash), placement.restart)
+        });
+        (wanting.collect(), pulls.collect())
     }
 
     /// The image of an instance. `None` also if its text cannot be had or translated: its write

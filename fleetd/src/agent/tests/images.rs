@@ -3,8 +3,10 @@
 use super::*;
 use crate::systemd::quadlet::Generator;
 
-/// As podman's generator: the texts here are services already.
-const GENERATOR: &str = r#"for file in "${QUADLET_UNIT_DIRS%%:*}"/*.container; do
+/// As podman's generator: the texts here are services already, or refused. It counts its runs.
+const GENERATOR: &str = r#"echo run >> "$0.runs"
+for file in "${QUADLET_UNIT_DIRS%%:*}"/*.container; do
+    grep -q refuse "$file" && continue
     name=${file##*/}
     printf '%s\n' "---${name%.container}.service---" '[Unit]' "SourcePath=$file"
     cat "$file"
@@ -135,4 +137,20 @@ async fn a_pull_that_nothing_waits_for_any_more_is_ended() {
     host.run(&[("web.container", &old)]).await;
     assert_eq!((host.running(), host.sim.files().len()), ("web.service".to_string(), 1));
     assert_eq!(said(&mut host, &["web.container"]).await, ["active running"]);
+}
+
+#[tokio::test]
+async fn a_text_that_podman_refuses_is_not_translated_again_while_it_pauses() {
+    let mut host = host().await;
+    let refused = host.text("web@.container", 1, "[Container]\n# refuse\n").await;
+    host.assign(&[("web@1.container", &refused), ("web@2.container", &refused)]);
+    let path = host.folder.path().join("quadlet.runs");
+    let runs = || std::fs::read_to_string(&path).unwrap().lines().count();
+    host.agent.pass(host.now_ms).await.unwrap();
+    let first = runs();
+    assert!(first > 0 && host.said().is_some());
+    host.agent.pass(host.now_ms + 100).await.unwrap();
+    assert_eq!(runs(), first, "else a few such texts take all the time for looking");
+    host.agent.pass(host.now_ms + converge::FIRST_PAUSE_MS).await.unwrap();
+    assert!(runs() > first, "it is tried again");
 }
