@@ -24,6 +24,13 @@ const PROGRAM: u32 = 0o750;
 const NEW: &str = ".new";
 const BEFORE: &str = ".before";
 
+/// What stays free of the file system, which is memory that systemd, podman and fleetd need, too:
+/// so many bytes, or a quarter of it where that is less.
+const KEPT_FREE: u64 = 64 * 1024 * 1024;
+
+/// What a file or folder takes at least.
+const BLOCK: u64 = 4096;
+
 /// A file of an instance.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct File<'a> {
@@ -39,13 +46,47 @@ pub(super) struct Files {
     root: PathBuf,
     /// The services that have files set aside for what still runs with them.
     aside: BTreeSet<UnitName>,
+    /// How much room there is.
+    room: fn(&Path) -> io::Result<Room>,
+}
+
+/// The size of a file system and what is free of it, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    size: u64,
+    free: u64,
+}
+
+impl Room {
+    fn of(path: &Path) -> io::Result<Room> {
+        let found = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Room { size: bytes(found.f_blocks), free: bytes(found.f_bavail) })
+    }
+
+    /// Why these files are too many.
+    fn refusal(self, files: &[File<'_>]) -> Option<String> {
+        let size = |file: &File| (file.content.len() as u64).next_multiple_of(BLOCK) + BLOCK;
+        let needed: u64 = files.iter().map(size).sum();
+        let kept = KEPT_FREE.min(self.size / 4);
+        let mib = |bytes: u64| bytes.div_ceil(1024 * 1024);
+        (needed > self.free.saturating_sub(kept)).then(|| {
+            format!(
+                "its files take {} MiB, {} MiB are free, and {} MiB stay free for the system; make \
+                 it larger (`mount -o remount,size=…`), or run fewer instances with files here",
+                mib(needed),
+                self.free / 1024 / 1024,
+                mib(kept)
+            )
+        })
+    }
 }
 
 impl Files {
     /// Takes away what an earlier fleetd was about to write or to remove.
     pub(super) fn open(root: PathBuf) -> io::Result<Files> {
         public_folder(&root)?;
-        let files = Files { root, aside: BTreeSet::new() };
+        let files = Files { root, aside: BTreeSet::new(), room: Room::of };
         files.empty(NEW)?;
         files.empty(BEFORE)?;
         Ok(files)
@@ -58,6 +99,11 @@ impl Files {
     /// Puts these files where the service finds them. What was there stays mounted in what runs
     /// until [`Files::forget_old`].
     pub(super) fn put(&mut self, service: &UnitName, files: &[File<'_>]) -> Result<(), String> {
+        if !files.is_empty()
+            && let Some(problem) = (self.room)(&self.root).ok().and_then(|room| room.refusal(files))
+        {
+            return Err(format!("{}: {problem}", self.root.display()));
+        }
         let new = self.root.join(NEW).join(service.stem());
         let filled = remove_all(&new)
             .and_then(|()| folder(&new))
@@ -219,6 +265,26 @@ mod tests {
         assert_eq!(seen(), "");
         files.remove(&web).unwrap();
         assert!(!root.join("web@1").exists());
+    }
+
+    #[test]
+    fn files_leave_room_for_the_system() {
+        const MIB: u64 = 1024 * 1024;
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = Files::open(folder.path().join("files")).unwrap();
+        let content = "x".repeat(3 * MIB as usize);
+        let large = [file("a", &content)];
+        files.room = |_| Ok(Room { size: 400 * MIB, free: 66 * MIB });
+        let web = name("web.service");
+        let said = files.put(&web, &large).unwrap_err();
+        let expected = "its files take 4 MiB, 66 MiB are free, and 64 MiB stay free";
+        assert!(said.contains(expected), "{said}");
+        assert!(!folder.path().join("files/web").exists());
+        files.put(&web, &[file("a", "x")]).unwrap();
+        files.room = |_| Ok(Room { size: 40 * MIB, free: 14 * MIB });
+        files.put(&web, &large).unwrap();
+        files.room = |_| Ok(Room { size: 40 * MIB, free: 0 });
+        files.put(&web, &[]).unwrap();
     }
 
     #[test]
