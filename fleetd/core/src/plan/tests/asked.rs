@@ -210,3 +210,32 @@ fn what_has_a_budget_has_the_first_choice_where_machines_are_drained() {
             + web@1.service on b: machine c is drained"#]],
     );
 }
+
+#[test]
+fn a_fenced_instance_is_evicted_once_and_placed_nowhere_before_its_copy_has_ended() {
+    let text = "now 5000
+         machine a r=1
+         machine b
+         keeper a held
+         keeper b held
+         unit db.service | Fence=yes | MachineMetadata=r=1
+         on a: db.service
+         runs a: db.service
+         drain a
+         evict a 5000";
+    let seen = snapshot(text);
+    let due = plan(&seen);
+    expect![[r#"
+        - db.service off a: Drained
+        … db.service: fenced: waits until machine a reports its copy stopped"#]]
+    .assert_eq(&print(&due));
+    let mut after = applied(&seen, &due);
+    let waiting = plan(&after);
+    expect!["… db.service: fenced: waits until machine a reports its copy stopped"]
+        .assert_eq(&print(&waiting));
+    let generation = after.assignments["a"].generation;
+    let report = Report { generation, ..Report::default() };
+    after.reports.insert(MachineId::new("a"), Arc::new(report));
+    expect!["! db.service: 1 × lacks the metadata r=1; 1 × is cordoned or drained"]
+        .assert_eq(&print(&plan(&after)));
+}
