@@ -99,8 +99,8 @@ impl Markers {
         Ok((notes, markers))
     }
 
-    /// Whether it is known of all that fleet wrote here what it needs. If not, nothing is taken away
-    /// for being needed by nobody.
+    /// Whether it is known what all that fleet wrote here needs. If not, nothing is taken away for
+    /// being needed by nobody.
     pub(super) fn are_complete(&self) -> bool {
         !self.incomplete
     }
