@@ -29,7 +29,9 @@ pub(in crate::plan) fn evict<'a>(
         let machine = pen.board().placed(*number)[*seat];
         let id = (machine < SETTLING).then(|| pen.board().slots[machine as usize].id);
         let due = |id| evictions.get(id).is_some_and(|at_ms| *at_ms <= now_ms);
-        let Some(id) = id.filter(|id| leaving.cause == Retired::Drained && due(*id)) else {
+        // Also what should leave for another reason, and can no more: a new text that fits nowhere,
+        // a move that waits for its budget.
+        let Some(id) = id.filter(|id| due(*id)) else {
             pending.leaving.push(leaving);
             continue;
         };

@@ -192,6 +192,32 @@ fn at_the_deadline_what_is_left_on_a_drained_machine_leaves_past_budgets_and_wit
 }
 
 #[test]
+fn at_the_deadline_what_was_to_leave_for_another_reason_leaves_too() {
+    let text = "now 5000
+         machine a r=1
+         machine b
+         machine c
+         unit web@.service x2 | MaxUnavailable=1
+         unit fit@.service x2 rev=2 | MachineMetadata=r=2
+         on a: web@1.service fit@1.service/rev=1 fit@2.service/rev=1
+         on b: web@2.service
+         runs a: web@1.service fit@1.service/rev=1 fit@2.service/rev=1
+         runs b: web@2.service/failed
+         move web@1.service c
+         drain a
+         evict a 5000";
+    check(
+        text,
+        expect![[r#"
+        - fit@1.service off a: Drained
+        - fit@2.service off a: Drained
+        - web@1.service off a: Drained
+        + web@1.service on c: machine a is drained
+        ! fit@1.service fit@2.service: 3 × lacks the metadata r=2"#]],
+    );
+}
+
+#[test]
 fn what_has_a_budget_has_the_first_choice_where_machines_are_drained() {
     check(
         "machine a
