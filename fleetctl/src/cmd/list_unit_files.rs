@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use clap::Args;
+use fleet_core::name::UnitName;
 use fleet_core::wire::Unit;
 
 use crate::context::Context;
@@ -67,13 +68,27 @@ fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, Unit>> {
                 }
             }),
         ),
-        ("dstate", Box::new(|unit, _| unit.desired_state.as_str().into())),
-        // fleet never knew a state of global units: it differs from machine to machine.
-        ("state", Box::new(|unit, _| if is_global(unit) { "".into() } else { state(unit) })),
+        (
+            "dstate",
+            Box::new(|unit, _| match is_shared(unit) {
+                true => "".into(),
+                false => unit.desired_state.as_str().into(),
+            }),
+        ),
+        // fleet never knew a state of global units: it differs from machine to machine. Nor have
+        // networks and volumes any, which are where a unit needs them.
+        (
+            "state",
+            Box::new(|unit, _| match is_global(unit) || is_shared(unit) {
+                true => "".into(),
+                false => state(unit),
+            }),
+        ),
         (
             "target",
             Box::new(|unit, full| match () {
                 () if is_global(unit) => "global".into(),
+                () if is_shared(unit) => "shared".into(),
                 // It is on many machines: how many run says more.
                 () if unit.replicas.is_some() => running(unit),
                 () => target(unit, addresses, full),
@@ -92,6 +107,11 @@ fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, Unit>> {
             }),
         ),
     ]
+}
+
+/// Whether it is there for the units that name it, on their machines.
+fn is_shared(unit: &Unit) -> bool {
+    UnitName::trusted(unit.name.as_str()).is_shared()
 }
 
 /// As it should be if it runs, on its way if it is not as wanted.

@@ -6,6 +6,7 @@ use fleet_core::app::AppName;
 use fleet_core::name::UnitName;
 use fleet_core::wire::{App, Fencing, UnitState};
 use serde::Serialize;
+use tokio::sync::OnceCell;
 
 use super::apps;
 use super::remote::{self, OverSsh};
@@ -19,7 +20,7 @@ use crate::output::warn;
 /// Show systemd's status of units on the machines that run them
 ///
 /// Exits with the status of the remote systemctl: 3 means that the unit does not run. A name that
-/// no unit has may be an application's: all of it is shown on one screen.
+/// no unit that runs has may be an application's: all of it is shown on one screen.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// The units
@@ -60,10 +61,11 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error
         if i > 0 {
             context.output.text("\n")?;
         }
-        let (name, found) =
-            first_known(argument, async |name| context.client.status(name.as_str()).await).await;
+        let ask = async |name: &UnitName| context.client.status(name.as_str()).await;
+        let (name, found) = first_meant(context, argument, ask).await;
         match found {
-            Ok((mut answer, code, problems)) => {
+            Ok(Meant::App(app)) => worst = worst.max(apps::show(context, &app).await?),
+            Ok(Meant::Unit((mut answer, code, problems))) => {
                 while let Some(chunk) = answer.chunk().await.map_err(|problem| {
                     Error::failed(format!(
                         "the status of {name} ended early: {}",
@@ -77,18 +79,40 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error
                     worst = worst.max(Error::failed(problem).print());
                 }
             }
-            Err(error) => match application(context, argument, &error).await {
-                Some(app) => worst = worst.max(apps::show(context, &app).await?),
-                None => worst = worst.max(refused(context, &name, error).await.print()),
-            },
+            Err(error) => worst = worst.max(refused(context, &name, error).await.print()),
         }
     }
     Ok(worst)
 }
 
-/// The application that is meant by a name that no unit has.
-async fn application(context: &Context, argument: &Argument, error: &ClientError) -> Option<App> {
-    let name = argument.untyped().filter(|_| error.is_not_found())?;
+/// What a name means: a unit, with what fleetd answers, or an application.
+enum Meant<T> {
+    Unit(T),
+    App(App),
+}
+
+/// Asks for the units that may be meant, as other commands do. An application goes after those that
+/// run, and before those that are there for others: `shop` is no `shop.network`.
+async fn first_meant<T>(
+    context: &Context,
+    argument: &Argument,
+    ask: impl AsyncFn(&UnitName) -> Result<T, ClientError>,
+) -> (UnitName, Result<Meant<T>, ClientError>) {
+    let app = OnceCell::new();
+    first_known(argument, async |name| {
+        if name.is_shared()
+            && let Some(app) = app.get_or_init(|| application(context, argument)).await
+        {
+            return Ok(Meant::App(app.clone()));
+        }
+        ask(name).await.map(Meant::Unit)
+    })
+    .await
+}
+
+/// The application of this name, if no unit type was typed.
+async fn application(context: &Context, argument: &Argument) -> Option<App> {
+    let name = argument.untyped()?;
     AppName::parse(name).ok()?;
     context.client.app(name).await.ok().flatten()
 }
@@ -141,7 +165,7 @@ struct Entry {
 async fn json(context: &Context, arguments: &[Argument]) -> Result<u8, Error> {
     let mut all = Vec::new();
     for argument in arguments {
-        let (name, asked) = first_known(argument, async |name| {
+        let (name, asked) = first_meant(context, argument, async |name: &UnitName| {
             let name = name.as_str();
             let states = context.client.states(Some(name)).await?;
             // What was destroyed and still stops has a state, and nothing else.
@@ -152,12 +176,13 @@ async fn json(context: &Context, arguments: &[Argument]) -> Result<u8, Error> {
         })
         .await;
         let (states, mut fencing) = match asked {
-            Ok(both) => both,
-            Err(error) => match application(context, argument, &error).await {
-                // A list of states has no place for one.
-                Some(app) if arguments.len() == 1 => return apps::show(context, &app).await,
-                _ => return Err(refused(context, &name, error).await),
-            },
+            Ok(Meant::Unit(both)) => both,
+            Ok(Meant::App(app)) if arguments.len() == 1 => return apps::show(context, &app).await,
+            // A list of states has no place for one.
+            Ok(Meant::App(_)) => {
+                return Err(refused(context, &argument.name, ClientError::not_found()).await);
+            }
+            Err(error) => return Err(refused(context, &name, error).await),
         };
         for state in states {
             let at = fencing.iter().position(|fenced| {

@@ -382,6 +382,28 @@ fn a_unit_of_the_applications_name_goes_first_and_names_need_no_ending() {
 }
 
 #[test]
+fn the_application_goes_before_a_network_of_its_name_which_has_no_state() {
+    let session = shop();
+    session.file("shop/shop.network", "[Network]\n");
+    session.run("apply --yes shop");
+    for json in ["", " --json"] {
+        let said = session.run(&format!("status shop{json}"));
+        assert!(said.contains("db.service") && said.contains("rc=0"), "{said}");
+    }
+    expect![[r#"
+        $ fleetctl list-unit-files --fields=unit,dstate,state,target
+        out| UNIT		DSTATE		STATE		TARGET
+        out| app.network	-		-		shared
+        out| data.volume	-		-		shared
+        out| db.service	launched	launched	a1a1a1a1.../10.0.0.1
+        out| shop.network	-		-		shared
+        out| web@.container	launched	launched	2/2
+        rc=0
+    "#]]
+    .assert_eq(&session.transcript("list-unit-files --fields=unit,dstate,state,target"));
+}
+
+#[test]
 fn files_that_are_no_text_and_modes_are_compared_as_a_whole() {
     let session = shop();
     session.file("shop/logo.png", b"\x89PNG\0").file("shop/run.sh", "#!/bin/sh\n");
