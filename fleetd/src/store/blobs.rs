@@ -9,7 +9,7 @@ use fleet_core::unit::file::UnitFile;
 
 use super::batch::{Batch, COMMIT_DOCUMENTS, unchanged};
 use super::kv::{Change, Compare};
-use super::{Store, StoreError, UnitsLock, Versioned, mirror};
+use super::{Part, Store, StoreError, UnitsLock, Versioned, mirror};
 
 /// How many blobs one request asks for: each has up to 1 MiB, and an answer may have 4.
 pub(super) const BLOBS_A_REQUEST: usize = 3;
@@ -75,21 +75,26 @@ impl Store {
     }
 
     /// Removes the blobs of an application that were kept before the revision `before`, and that
-    /// neither its document nor any text of its units names. Whoever applies it at the same time
-    /// keeps them all. Those of an application that is gone go all.
+    /// neither its document nor any text of its units names, or of units that have a text of
+    /// theirs: a replica that was stopped by hand has a record of its own, which may outlive the
+    /// application. Whoever applies it at the same time keeps them all.
     pub async fn sweep_blobs(&self, app: &AppName, before: i64) -> Result<(), StoreError> {
         let document = self.app(app).await?;
         let mut sums = self.blob_sums(app).await?;
         sums.retain(|_, kept| *kept < before);
-        if let Some(document) = &document {
-            let used = match self.used_blobs(app, document.value.units.iter()).await? {
-                Some(used) => used,
-                None => return Ok(()),
-            };
-            let files: BTreeSet<&Checksum> =
-                document.value.files.values().map(|file| &file.sum).collect();
-            sums.retain(|sum, _| !used.contains(sum) && !files.contains(sum));
-        }
+        let mirror = self.read(&[Part::Units]).await?;
+        let named = mirror.cluster().records.values().filter(|record| {
+            record.text.contains("Bundle=")
+                && BundleRef::of(&UnitFile::parse_lenient(&record.text))
+                    .is_some_and(|named| named.app == *app)
+        });
+        let mut units: BTreeSet<UnitName> = named.map(|record| record.name.clone()).collect();
+        mirror.drop_later();
+        units.extend(document.iter().flat_map(|document| document.value.units.iter().cloned()));
+        let Some(used) = self.used_blobs(app, &units).await? else { return Ok(()) };
+        let files = document.iter().flat_map(|document| document.value.files.values());
+        let files: BTreeSet<&Checksum> = files.map(|file| &file.sum).collect();
+        sums.retain(|sum, _| !used.contains(sum) && !files.contains(sum));
         let as_it_was = unchanged(&self.keys.app(app), document.map(|document| document.revision));
         let unlocked = Compare::Absent(self.keys.import());
         let sums: Vec<(Checksum, i64)> = sums.into_iter().collect();
@@ -108,11 +113,12 @@ impl Store {
         Ok(())
     }
 
-    /// The blobs that texts of these units name; `None` if those are too many to read.
+    /// The blobs that texts of these units name; `None` if those are too many to read, or one went
+    /// meanwhile: a rollback may have made it the present one, under another number.
     async fn used_blobs(
         &self,
         app: &AppName,
-        units: impl Iterator<Item = &UnitName>,
+        units: &BTreeSet<UnitName>,
     ) -> Result<Option<BTreeSet<Checksum>>, StoreError> {
         let mut bundles: BTreeSet<Checksum> = BTreeSet::new();
         let mut left = TEXTS_READ;
@@ -123,6 +129,9 @@ impl Store {
             let keys: Vec<String> = texts.into_iter().map(|kv| kv.key).collect();
             for chunk in keys.chunks(TEXTS_A_REQUEST) {
                 let (found, _) = self.kv.get_many(chunk).await?;
+                if found.iter().any(Option::is_none) {
+                    return Ok(None);
+                }
                 let named = found.into_iter().flatten().filter_map(|kv| {
                     BundleRef::of(&UnitFile::parse_lenient(&String::from_utf8_lossy(&kv.value)))
                 });
