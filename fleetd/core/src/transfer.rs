@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::{AppName, Application, FileEntry, path_refusal};
+use crate::app::{AppName, Application, BundleRef, FileEntry, path_refusal};
 use crate::configuration::{self, Changes, Configuration};
 use crate::model::{self, DesiredState, MAX_REPLICAS, Settings, UnitRecord, Unknown};
 use crate::name::{MachineId, UnitName};
 use crate::unit::family::is_counted;
+use crate::unit::file::UnitFile;
 use crate::unit::intake;
 use crate::unit::xfleet::is_global;
 use crate::view::Cluster;
@@ -219,7 +220,13 @@ pub fn import(
     for (name, app) in &export.apps {
         match check_app(cluster, name, app) {
             Err(problem) => problems.push(format!("application {name:?}: {problem}")),
-            Ok(name) => add_app(&mut import, cluster, name, app, replace, now_ms),
+            Ok(name) => {
+                // Quadlet files that it names come with a unit as files do.
+                let text = |unit: &UnitName| Some(export.units.get(unit.as_str())?.text.as_str());
+                let named = |text| BundleRef::of(&UnitFile::parse_lenient(text)).is_some();
+                let sends = !app.files.is_empty() || app.units.iter().filter_map(text).any(named);
+                add_app(&mut import, cluster, name, app, sends, replace, now_ms);
+            }
         }
     }
     if problems.is_empty() {
@@ -439,11 +446,13 @@ fn check_app(cluster: &Cluster, name: &str, app: &ExportedApp) -> Result<AppName
     }
 }
 
+/// `sends` if units of it have files that an export lacks.
 fn add_app(
     import: &mut Import,
     cluster: &Cluster,
     name: AppName,
     app: &ExportedApp,
+    sends: bool,
     replace: bool,
     now_ms: u64,
 ) {
@@ -463,7 +472,7 @@ fn add_app(
         name: format!("application {name}"),
         kind: kind.to_string(),
         details: vec![format!("{} units, {files} files", app.units.len())],
-        warnings: (files > 0).then(|| unsent.to_string()).into_iter().collect(),
+        warnings: sends.then(|| unsent.to_string()).into_iter().collect(),
     });
     import.apps.push(Application {
         v: model::FORMAT,
@@ -732,7 +741,19 @@ mod tests {
         assert_eq!((again.apps, again.answer.unchanged), (Vec::new(), 1));
         let other = ExportedApp { files: BTreeMap::new(), ..shop.clone() };
         assert_eq!(take(&there, &one(&other)).unwrap().answer.changes[1].kind, "conflict");
-        let twice = Export { apps: [("two".to_string(), other)].into(), ..one(&shop) };
+        // Of a unit that only names a network, that one's text is not there either.
+        let warned = |text: &str| {
+            let export = Export {
+                units: one(&other).units.into_keys().map(|n| (n, unit(text, "", None))).collect(),
+                ..one(&other)
+            };
+            let taken = take(&Cluster::default(), &export).unwrap();
+            !taken.answer.changes.last().unwrap().warnings.is_empty()
+        };
+        assert!(!warned(TEXT));
+        let sum = "0".repeat(64);
+        assert!(warned(&format!("{TEXT}[X-Fleet]\nBundle=shop/{sum}\n")));
+        let twice = Export { apps: [("two".to_string(), other.clone())].into(), ..one(&shop) };
         assert_eq!(
             take(&there, &twice).unwrap_err(),
             "application \"two\": a.service belongs to the application shop"
