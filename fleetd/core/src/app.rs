@@ -18,7 +18,7 @@ mod same;
 mod whole;
 
 pub use bundle::{Bundle, BundleRef, Checksum, FileEntry};
-pub use changes::{Applying, Request, changes};
+pub use changes::{Applying, Request, changes, tell_files};
 pub use forecast::forecast;
 pub use refs::{FILES_DIR, pod_of};
 pub use same::runs_the_same;

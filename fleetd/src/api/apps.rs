@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use fleet_core::app::{AppName, Application, Applying, Checksum, MAX_FILE_BYTES, Request};
+use fleet_core::app::{AppName, Application, Applying, Bundle, Checksum, MAX_FILE_BYTES, Request};
 use fleet_core::name::UnitName;
 use fleet_core::view::Cluster;
 use fleet_core::wire;
@@ -41,6 +41,10 @@ const PROBLEMS_SHOWN: usize = 50;
 
 /// The most paths of files that a refusal names.
 const NAMED: usize = 5;
+
+/// Of how many units' bundles a plan says which files differ: it reads each of those that they have
+/// so far.
+const BUNDLES_READ: usize = 60;
 
 /// What of the API is answered here.
 pub(super) fn routes() -> Vec<Resource> {
@@ -248,8 +252,32 @@ async fn dry_run(api: &Api, wish: Wish) -> Result<AppPlan, ApiError> {
         .await?;
     let kept = api.store().blob_sums(&wish.app).await?;
     let planned = with_podmans_word(api, planned(mirror, wish).await?).await?;
-    let missing = planned.applying.files.iter().filter(|sum| !kept.contains_key(*sum));
-    Ok(AppPlan { missing: missing.cloned().collect(), ..planned.applying.plan })
+    let Applying { contents, files, mut plan, .. } = with_files_told(api, planned).await?.applying;
+    let lacks = |sum: &&Checksum| !kept.contains_key(*sum);
+    plan.missing = files.iter().filter(lacks).cloned().collect();
+    // An import brings texts and the document, and not what they name.
+    let unkept = plan.missing.len() + contents.keys().filter(lacks).count();
+    if unkept > 0 && !plan.changes {
+        plan.changes = true;
+        plan.warnings.push(format!(
+            "the store lacks {unkept} contents that come with these units, as after an import; \
+                an apply brings them"
+        ));
+    }
+    Ok(plan)
+}
+
+/// Reads the bundles that units have so far, and says which files differ.
+async fn with_files_told(api: &Api, mut planned: Planned) -> Result<Planned, ApiError> {
+    let sums: BTreeSet<&Checksum> = planned.applying.bundles_before.values().collect();
+    let sums: Vec<Checksum> = sums.into_iter().take(BUNDLES_READ).cloned().collect();
+    let found = api.store().blobs(&planned.wish.app, &sums).await?;
+    let bundles = sums.into_iter().zip(found).filter_map(|(sum, content)| {
+        let bundle: Bundle = serde_json::from_slice(&content?).ok()?;
+        Some((sum, bundle))
+    });
+    fleet_core::app::tell_files(&mut planned.applying, &bundles.collect());
+    Ok(planned)
 }
 
 /// A wish with what it changes.
@@ -361,7 +389,8 @@ async fn carry_out(api: &Api, wish: Wish) -> Result<Response, ApiError> {
         ..Documents::default()
     };
     let revision = api.store().import(lock, &all).await?;
-    if !applying.removed.is_empty() || !plan.files.is_empty() {
+    let new_text = applying.records.iter().any(|(_, new_text)| *new_text);
+    if new_text || !applying.removed.is_empty() || !plan.files.is_empty() {
         sweep_later(api, wish.app, before);
     }
     let mut response = Json(plan).into_response();
@@ -377,7 +406,8 @@ async fn prepared(api: &Api, lock: &UnitsLock, wish: Wish) -> Result<(Planned, i
         Err(StoreError::Corrupt { .. }) => 0, // to plan says what is wrong
         document => document?.map_or(0, |document| document.revision),
     };
-    let mut planned = with_podmans_word(api, planned(mirror, wish).await?).await?;
+    let planned = with_podmans_word(api, planned(mirror, wish).await?).await?;
+    let mut planned = with_files_told(api, planned).await?;
     let app = &planned.wish.app;
     let kept = api.store().blob_sums(app).await?;
     let files = &planned.wish.files.files;

@@ -363,3 +363,68 @@ async fn files_that_no_text_names_any_more_go_and_others_stay() {
     }
     assert_eq!(kept.len(), 5, "three files and two bundles");
 }
+
+#[tokio::test]
+async fn a_replica_with_a_record_of_its_own_keeps_the_files_that_its_text_names() {
+    let (server, mut folder) = (Server::start().await, Folder::shop());
+    let shop = AppName::parse("shop").unwrap();
+    send_files(&server, &folder).await;
+    applied(&server, &folder, "").await.unwrap();
+    let body = json!({"desiredState": "inactive"});
+    let stopped = ask(&server, Method::PUT, "/units/web@1.service", Some(&body)).await;
+    assert_eq!(stopped.status(), 201);
+    folder.files[0].1 = b"b".to_vec();
+    send_files(&server, &folder).await;
+    applied(&server, &folder, "").await.unwrap();
+    assert_eq!(ask(&server, Method::DELETE, "/apps/shop", None).await.status(), 200);
+    let gone = Checksum::of(b"b");
+    let swept = async {
+        while server.store.blob_sums(&shop).await.unwrap().contains_key(&gone) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), swept).await.expect("what nobody has goes");
+    let kept = server.store.blob_sums(&shop).await.unwrap();
+    assert!(kept.contains_key(&Checksum::of(b"a")) && kept.len() == 2, "a file and a bundle");
+}
+
+#[tokio::test]
+async fn after_an_import_an_apply_brings_what_the_texts_name() {
+    let (server, folder) = (Server::start().await, Folder::shop());
+    send_files(&server, &folder).await;
+    applied(&server, &folder, "").await.unwrap();
+    let export: Value = ask(&server, Method::GET, "/export", None).await.json().await.unwrap();
+    let other = Server::start().await;
+    assert_eq!(ask(&other, Method::POST, "/import", Some(&export)).await.status(), 200);
+    let planned = applied(&other, &folder, "?dryRun=true").await.unwrap();
+    assert_eq!((planned.changes, planned.missing.len()), (true, 2));
+    assert_eq!(
+        planned.warnings,
+        ["the store lacks 3 contents that come with these units, as after an import; an apply \
+            brings them"]
+    );
+    send_files(&other, &folder).await;
+    assert!(applied(&other, &folder, "?dryRun=true").await.unwrap().changes, "the bundle");
+    let done = applied(&other, &folder, "").await.unwrap();
+    assert_eq!((done.applied, done.revision), (true, 1));
+    assert!(!applied(&other, &folder, "?dryRun=true").await.unwrap().changes);
+}
+
+#[tokio::test]
+async fn after_a_rollback_a_plan_names_the_files_that_differ() {
+    let (server, mut folder) = (Server::start().await, Folder::shop());
+    send_files(&server, &folder).await;
+    applied(&server, &folder, "").await.unwrap();
+    folder.files[0].1 = b"b".to_vec();
+    send_files(&server, &folder).await;
+    applied(&server, &folder, "").await.unwrap();
+    let path = "/units/web@.service/rollback";
+    assert_eq!(ask(&server, Method::POST, path, Some(&json!({}))).await.status(), 200);
+    let planned = applied(&server, &folder, "?dryRun=true").await.unwrap();
+    let web = planned.units.iter().find(|unit| unit.name == "web@.service").unwrap();
+    assert_eq!(
+        (web.kind.as_str(), web.details.as_slice()),
+        ("change", &["files: app.conf".into()][..])
+    );
+    assert!(planned.files.is_empty(), "the application has them already");
+}

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::whole::{Closure, Whole, with_bundle, without_bundle};
-use super::{AppName, Application, Checksum, FileEntry};
+use super::{AppName, Application, Bundle, BundleRef, Checksum, FileEntry};
 use crate::model::{DesiredState, FORMAT, UnitRecord};
 use crate::name::UnitName;
+use crate::unit::file::UnitFile;
 use crate::unit::intake::{self, Taken};
 use crate::unit::xfleet::{Constraints, is_global};
 use crate::view::Cluster;
@@ -42,6 +43,8 @@ pub struct Applying {
     pub quadlets: BTreeMap<UnitName, String>,
     /// The contents of files that must have been sent.
     pub files: BTreeSet<Checksum>,
+    /// The bundles that units have so far and get another for: see [`tell_files`].
+    pub bundles_before: BTreeMap<UnitName, Checksum>,
     /// The same for the user, but for the machines: see [`super::forecast`].
     pub plan: AppPlan,
 }
@@ -85,6 +88,41 @@ pub fn changes(cluster: &Cluster, request: Request) -> Result<Applying, Vec<Stri
         return Err(problems);
     }
     Ok(work.finish(staying))
+}
+
+/// Says of the units that get another bundle which files differ from the one that they have. After
+/// a rollback that one is not what was applied last, so the application's document cannot say it.
+/// `bundles` are those of [`Applying::bundles_before`], as far as they are there.
+pub fn tell_files(applying: &mut Applying, bundles: &BTreeMap<Checksum, Bundle>) {
+    for plan in &mut applying.plan.units {
+        let before = applying.bundles_before.get(plan.name.as_str());
+        let Some(old) = before.and_then(|sum| bundles.get(sum)) else { continue };
+        let named = plan.new_text.as_deref().and_then(bundle_of);
+        let new = named.and_then(|named| applying.contents.get(&named.sum));
+        let new: Bundle =
+            new.and_then(|content| serde_json::from_slice(content).ok()).unwrap_or_default();
+        let files = old.files.keys().chain(new.files.keys());
+        let files = files.filter(|path| old.files.get(*path) != new.files.get(*path));
+        let quadlets = old.quadlets.keys().chain(new.quadlets.keys());
+        let quadlets = quadlets.filter(|name| old.quadlets.get(*name) != new.quadlets.get(*name));
+        let differ: BTreeSet<&str> =
+            files.map(String::as_str).chain(quadlets.map(UnitName::as_str)).collect();
+        plan.details.retain(|detail| !detail.starts_with(FILES));
+        if !differ.is_empty() {
+            plan.details.push(files_detail(differ));
+        }
+    }
+}
+
+/// What the detail begins with that names files.
+const FILES: &str = "files: ";
+
+fn files_detail<'a>(files: impl IntoIterator<Item = &'a str>) -> String {
+    format!("{FILES}{}", files.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+fn bundle_of(text: &str) -> Option<BundleRef> {
+    BundleRef::of(&UnitFile::parse_lenient(text))
 }
 
 /// The names of the units, as far as they are any.
@@ -185,7 +223,13 @@ impl Work<'_> {
             .map(String::as_str)
             .collect();
         if plan.kind == "change" && plan.new_text.is_some() && !files.is_empty() {
-            plan.details.push(format!("files: {}", files.join(", ")));
+            plan.details.push(files_detail(files));
+        }
+        if let (Some(old), Some(_)) = (&plan.old_text, &plan.new_text) {
+            let before = bundle_of(old).filter(|before| before.app == *self.request.app);
+            let differs = |before: &BundleRef| bundle_of(&text).as_ref() != Some(before);
+            let before = before.filter(differs).map(|before| (name.clone(), before.sum));
+            self.done.bundles_before.extend(before);
         }
         for path in closure.bundle.files.keys() {
             if let Some(file) = self.file_plan(path) {
@@ -209,17 +253,21 @@ impl Work<'_> {
     /// Refuses a unit that is not this application's to change.
     fn foreign(&self, name: &UnitName, old: Option<&Arc<UnitRecord>>) -> Result<(), Vec<String>> {
         let owns = |app: &Application| app.units.contains(name);
-        if let Some(other) = self
-            .cluster
-            .apps
-            .values()
-            .find(|app| app.name != *self.request.app && owns(app) && old.is_some())
+        if let Some(other) =
+            self.cluster.apps.values().find(|app| app.name != *self.request.app && owns(app))
         {
             let other = &other.name;
-            return Err(vec![format!(
-                "{name}: it belongs to the application {other}; leave it out of this folder, \
-                    where it may be named all the same, or destroy it there"
-            )]);
+            return Err(vec![match old {
+                Some(_) => format!(
+                    "{name}: it belongs to the application {other}; leave it out of this folder, \
+                        where it may be named all the same, or destroy it there"
+                ),
+                // Both would own it, and either could destroy it.
+                None => format!(
+                    "{name}: it belongs to the application {other}, though it was destroyed; \
+                        apply {other} without it first"
+                ),
+            }]);
         }
         let ours = self.old.is_some_and(owns);
         let asked = without_bundle(&self.units[name]);
@@ -342,7 +390,7 @@ impl Work<'_> {
         let mut staying = BTreeSet::new();
         let before = self.old.into_iter().flat_map(|old| &old.units);
         for name in before.filter(|name| !self.units.contains_key(*name)) {
-            // One that was destroyed by itself is no stray.
+            // One that was destroyed by itself is no stray: the application forgets it.
             let Some(record) = self.cluster.records.get(name) else { continue };
             let kind = if self.request.prune { "remove" } else { "stray" };
             match self.request.prune {
@@ -366,15 +414,15 @@ impl Work<'_> {
         }
         self.done.plan.files.sort_by(|a, b| a.path.cmp(&b.path));
         self.done.files = self.request.files.files.values().map(|file| file.sum.clone()).collect();
-        let new_units =
-            self.units.keys().any(|name| self.old.is_none_or(|old| !old.units.contains(name)));
+        let units: BTreeSet<UnitName> = self.units.keys().cloned().chain(staying).collect();
+        let other_units = self.old.is_none_or(|old| old.units != units);
         let replicas = self.old.is_none_or(|old| old.replicas != self.replicas);
         let changed =
             |(record, new_text): &(UnitRecord, bool)| *new_text && record.name.is_quadlet();
         if self.done.records.iter().any(changed) {
             self.done.quadlets = self.whole.quadlets();
         }
-        let changes = new_units
+        let changes = other_units
             || replicas
             || !self.changed_files.is_empty()
             || !self.done.records.is_empty()
@@ -386,7 +434,7 @@ impl Work<'_> {
             v: FORMAT,
             name: self.request.app.clone(),
             revision: revision + 1,
-            units: self.units.keys().cloned().chain(staying).collect(),
+            units,
             replicas: std::mem::take(&mut self.replicas),
             files: self.request.files.files.clone(),
             applied_ms: self.request.now_ms,
@@ -641,6 +689,54 @@ mod tests {
         there.unit("b.service", "[Service]\nExecStart=/b\n");
         there.files.units.remove("a.service");
         assert_eq!(there.plan(false), "create b.service text: launched");
+    }
+
+    #[test]
+    fn a_unit_that_was_destroyed_by_itself_has_one_owner_at_a_time() {
+        let text = "[Service]\nExecStart=/a\n";
+        let mut there = There::new(&[("a.service", text), ("b.service", text)], &[]);
+        there.apply(false);
+        there.cluster.records.remove("a.service");
+        there.cluster.snapshot.units.remove("a.service");
+        let both = std::mem::take(&mut there.files.units);
+        there.unit("a.service", text);
+        there.app = AppName::parse("other").unwrap();
+        assert_eq!(
+            there.plan(false),
+            "a.service: it belongs to the application shop, though it was destroyed; apply shop \
+            without it first"
+        );
+        let other = std::mem::replace(&mut there.files.units, both);
+        there.app = AppName::parse("shop").unwrap();
+        there.files.units.remove("a.service");
+        assert!(there.apply(false).plan.changes, "shop forgets it");
+        assert!(!there.planned(true).unwrap().plan.changes);
+        there.files.units = other;
+        there.app = AppName::parse("other").unwrap();
+        assert_eq!(there.plan(false), "create a.service text: launched");
+    }
+
+    #[test]
+    fn after_a_rollback_the_files_that_differ_are_named() {
+        let mut there = shop();
+        let first = there.apply(false);
+        let text = there.cluster.records["web@.container"].text.clone();
+        there.file("nginx.conf", "2");
+        there.unit("app.network", "[Network]\nInternal=true\n");
+        there.apply(false);
+        there.change("web@.container", |record| record.text = text);
+        let mut planned = there.planned(false).unwrap();
+        let before = planned.bundles_before.clone();
+        assert_eq!(before.keys().map(UnitName::as_str).collect::<Vec<_>>(), ["web@.container"]);
+        let unsaid = "keep app.network: \nkeep db.container: \nchange web@.container text: ";
+        assert_eq!(said(&planned.plan), unsaid);
+        let bundle = |sum: &Checksum| serde_json::from_slice(&first.contents[sum]).unwrap();
+        let bundles = before.values().map(|sum| (sum.clone(), bundle(sum))).collect();
+        tell_files(&mut planned, &bundles);
+        assert_eq!(said(&planned.plan), format!("{unsaid}files: app.network, nginx.conf"));
+        // A bundle that is gone leaves what the document says.
+        tell_files(&mut planned, &BTreeMap::new());
+        assert_eq!(said(&planned.plan), format!("{unsaid}files: app.network, nginx.conf"));
     }
 
     #[test]
