@@ -19,8 +19,9 @@ use crate::output::warn;
 
 /// Show systemd's status of units on the machines that run them
 ///
-/// Exits with the status of the remote systemctl: 3 means that the unit does not run. A name that
-/// no unit that runs has may be an application's: all of it is shown on one screen.
+/// Exits with the status of the remote systemctl: 3 means that the unit does not run. A name
+/// without an ending may be an application's, where no service, container, pod or kube has it: all
+/// of it is shown on one screen.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// The units

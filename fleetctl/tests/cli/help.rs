@@ -433,8 +433,9 @@ fn each_command_has_help() {
         $ fleetctl status --help
         out| Show systemd's status of units on the machines that run them
         out| 
-        out| Exits with the status of the remote systemctl: 3 means that the unit does not run. A name that no
-        out| unit that runs has may be an application's: all of it is shown on one screen.
+        out| Exits with the status of the remote systemctl: 3 means that the unit does not run. A name without an
+        out| ending may be an application's, where no service, container, pod or kube has it: all of it is shown
+        out| on one screen.
         out| 
         out| Usage: fleetctl status [OPTIONS] [UNIT]...
         out| 
