@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::refs::Reference;
 use super::whole::{Closure, Whole, with_bundle, without_bundle};
 use super::{AppName, Application, Bundle, BundleRef, Checksum, FileEntry};
 use crate::model::{DesiredState, FORMAT, UnitRecord};
@@ -405,7 +406,32 @@ impl Work<'_> {
             });
         }
         self.done.plan.units.sort_by(|a, b| a.name.cmp(&b.name));
+        self.still_named();
         staying
+    }
+
+    /// Warns of what goes although units of others name it: those keep its text until they are
+    /// applied again, which is refused then.
+    fn still_named(&mut self) {
+        let removed = &self.done.removed;
+        let others = self.cluster.records.values().filter(|record| {
+            !self.units.contains_key(&record.name) && !removed.contains(&record.name)
+        });
+        for record in others {
+            let may = |name: &&UnitName| record.text.contains(name.prefix());
+            if !removed.iter().any(|name| may(&name)) {
+                continue;
+            }
+            let file = UnitFile::parse_lenient(&record.text);
+            let named = super::refs::references(&record.name, &file);
+            let named: Vec<UnitName> = named.into_iter().filter_map(Reference::quadlet).collect();
+            let is_named = |name: &&UnitName| {
+                named.iter().any(|to| to == *name || to.template().as_ref() == Some(*name))
+            };
+            self.done.plan.warnings.extend(removed.iter().filter(is_named).map(|name| {
+                format!("{name}: {}, which is not in this folder, names it", record.name)
+            }));
+        }
     }
 
     fn finish(mut self, staying: BTreeSet<UnitName>) -> Applying {
@@ -664,6 +690,24 @@ mod tests {
             web@.service"
         );
         assert!(there.planned(true).is_ok());
+    }
+
+    #[test]
+    fn a_network_that_goes_although_others_name_it_is_warned_of() {
+        let mut there = shop();
+        there.apply(false);
+        let text = "[Container]\nImage=x\nNetwork=app.network\n";
+        there.record(UnitRecord::new(UnitName::trusted("other.container"), text));
+        let alike = "[Container]\nImage=x\nNetwork=my-app.network\n";
+        there.record(UnitRecord::new(UnitName::trusted("alike.container"), alike));
+        there.files.units.remove("app.network");
+        there.unit("db.container", "[Container]\nImage=db\n");
+        there.unit("web@.container", &WEB.replace("Network=app.network\n", ""));
+        assert!(there.planned(false).unwrap().plan.warnings.is_empty(), "it stays");
+        assert_eq!(
+            there.planned(true).unwrap().plan.warnings,
+            ["app.network: other.container, which is not in this folder, names it"]
+        );
     }
 
     #[test]

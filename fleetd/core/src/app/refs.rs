@@ -34,6 +34,16 @@ pub(super) struct Reference {
     pub(super) to: Target,
 }
 
+impl Reference {
+    /// The Quadlet file that is named, if it is one.
+    pub(super) fn quadlet(self) -> Option<UnitName> {
+        match self.to {
+            Target::Quadlet(name, _) => Some(name),
+            _ => None,
+        }
+    }
+}
+
 /// What a text names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
