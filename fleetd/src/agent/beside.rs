@@ -18,6 +18,9 @@ use super::templates::Rendered;
 use crate::systemd::quadlet::Made;
 use crate::systemd::{Job, Listed};
 
+/// How the names of networks begin that podman's generator names after their files.
+const NAMED_BY_PODMAN: &str = "systemd-";
+
 impl Agent {
     /// Writes the services that `instance` needs beside its own, and their files.
     pub(super) async fn put_beside(
@@ -183,11 +186,16 @@ impl Agent {
 
 /// The lines that take a network away with its service; podman's generator has none before 5.5.
 /// While a container that is not fleet's uses the network, podman keeps it.
+///
+/// Only a network that podman named after the file: one with `NetworkName=` may be somebody else's
+/// by that name, who has no container just now, and would not find it again.
 fn removes_network(file: &UnitFile) -> String {
     let created = file.last("Service", "ExecStart").unwrap_or_default();
     let (podman, network) = (created.split(' ').next(), created.rsplit(' ').next());
     match (podman, network) {
-        (Some(podman), Some(network)) if podman.ends_with("/podman") => {
+        (Some(podman), Some(network))
+            if podman.ends_with("/podman") && network.starts_with(NAMED_BY_PODMAN) =>
+        {
             format!("[Service]\nExecStop=-{podman} network rm {network}\n")
         }
         _ => String::new(),
@@ -209,5 +217,11 @@ mod tests {
             "[Service]\nExecStop=-/usr/bin/podman network rm systemd-app\n"
         );
         assert_eq!(removes_network(&UnitFile::default()), "");
+        let named = "[Service]\nExecStart=/usr/bin/podman network create --ignore proxy\n";
+        assert_eq!(
+            removes_network(&UnitFile::parse_lenient(named)),
+            "",
+            "it may be another's, too"
+        );
     }
 }
