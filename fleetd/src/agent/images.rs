@@ -55,6 +55,8 @@ pub(super) struct Images {
     of_texts: BTreeMap<TextKey, Option<Image>>,
     /// By the service that pulls it.
     pulls: BTreeMap<UnitName, Pull>,
+    /// The services that an earlier fleetd left and that nothing has come of yet.
+    left: BTreeSet<UnitName>,
 }
 
 /// One image, and what is known of it.
@@ -94,6 +96,11 @@ impl Pull {
 }
 
 impl Images {
+    /// With the services that an earlier fleetd left.
+    pub(super) fn with_left(left: BTreeSet<UnitName>) -> Images {
+        Images { left, ..Images::default() }
+    }
+
     /// The services that pull now.
     pub(super) fn services(&self) -> impl Iterator<Item = &UnitName> {
         self.pulls.iter().filter(|(_, pull)| pull.under_way.is_some()).map(|(name, _)| name)
@@ -169,6 +176,7 @@ impl Agent {
             }
         }
         if !more {
+            self.end_left_pulls(&waited_for, now_ms).await;
             self.call_off_pulls(&waited_for, now_ms).await;
         }
         more
@@ -186,6 +194,9 @@ impl Agent {
         let text = pull.image.unit();
         pull.under_way =
             Some(UnderWay { wish, said: String::new(), next_look_ms: now_ms + WORDS_PERIOD_MS });
+        if let Err(error) = self.instances.notes.note_pull(&service) {
+            warn!("cannot note {service}: {error}"); // it is left if fleetd is killed now
+        }
         let started = async {
             self.systemd.write(&service, &text, "").await?;
             self.systemd.queue(&service, Job::Start).await
@@ -339,8 +350,38 @@ impl Agent {
             self.systemd.remove(service).await
         };
         let removed: Result<(), SystemdError> = removed.await;
-        if let Err(error) = removed {
-            debug!("{error}");
+        let forgotten = match removed {
+            Ok(()) => self.instances.notes.forget_pull(service).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(problem) = forgotten {
+            debug!("{service} stays for now: {problem}");
+        }
+    }
+
+    /// Ends what an earlier fleetd left, unless an instance still waits for it: then it is gone on
+    /// with. Without an assignment nobody knows.
+    async fn end_left_pulls(&mut self, waited_for: &BTreeSet<UnitName>, now_ms: u64) {
+        if self.assignment.is_none() {
+            return;
+        }
+        for service in std::mem::take(&mut self.images.left) {
+            let pull = self.images.pulls.get(&service);
+            if pull.is_some_and(|pull| pull.under_way.is_some()) {
+                continue; // it ends as each does
+            }
+            let ready = pull.is_some_and(|pull| pull.ready.values().any(|until| now_ms < *until));
+            if waited_for.contains(&service) && !ready {
+                self.images.left.insert(service);
+                continue;
+            }
+            info!("{service}, which an earlier fleetd left, is stopped");
+            if let Err(error) = self.systemd.queue(&service, Job::Stop).await {
+                debug!("{error}");
+                self.images.left.insert(service); // tried again in the next pass
+                continue;
+            }
+            self.remove_service(&service).await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! What fleet wrote on this host: one small file a unit under `/run/fleet/units`, and one a
 //! template whose file is shared; gone with a reboot like the units themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -211,6 +211,30 @@ impl Markers {
         remove(&self.beside_path(service))?;
         self.beside.remove(service);
         Ok(())
+    }
+
+    /// Notes a service that pulls an image, before it is written.
+    pub(super) fn note_pull(&self, service: &UnitName) -> io::Result<()> {
+        files::create(&self.pull_path(service), files::PRIVATE).map(drop)
+    }
+
+    pub(super) fn forget_pull(&self, service: &UnitName) -> io::Result<()> {
+        remove(&self.pull_path(service))
+    }
+
+    /// The services that pull images, or did when an earlier fleetd ended.
+    pub(super) fn pulls(&self) -> io::Result<BTreeSet<UnitName>> {
+        let mut pulls = BTreeSet::new();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            let service = name.to_str().and_then(|name| name.strip_suffix(".pull"));
+            pulls.extend(service.and_then(|service| UnitName::parse(service).ok()));
+        }
+        Ok(pulls)
+    }
+
+    fn pull_path(&self, service: &UnitName) -> PathBuf {
+        self.folder.join(format!("{service}.pull"))
     }
 
     fn beside_path(&self, service: &UnitName) -> PathBuf {

@@ -142,6 +142,7 @@ impl Agent {
         run_dir: &Path,
     ) -> std::io::Result<Agent> {
         let instances = Instances::open(&run_dir.join("units"), &machine)?;
+        let images = images::Images::with_left(instances.notes.pulls()?);
         let generator = Generator::of_host(run_dir.join("quadlet"));
         generator.tidy()?;
         Ok(Agent {
@@ -167,7 +168,7 @@ impl Agent {
             resting: Resting::default(),
             in_this_user_space: false,
             texts: apply::Texts::default(),
-            images: images::Images::default(),
+            images,
             rendered: templates::Cache::default(),
             alike: BTreeSet::new(),
             configurations: Configurations::new(run_dir.join("config")),

@@ -154,3 +154,19 @@ async fn a_text_that_podman_refuses_is_not_translated_again_while_it_pauses() {
     host.agent.pass(host.now_ms + converge::FIRST_PAUSE_MS).await.unwrap();
     assert!(runs() > first, "it is tried again");
 }
+
+#[tokio::test]
+async fn a_pull_that_a_killed_fleetd_left_is_ended_if_nothing_waits_for_it_by_then() {
+    let mut host = host().await;
+    let web = host.text("web.container", 1, &text("h1:5000/web:1")).await;
+    let service = pull("h1:5000/web:1");
+    host.sim.hang(&service);
+    host.run_until_hanging(&[("web.container", &web)]).await;
+    host.restart_fleetd();
+    take_generator(&mut host);
+    host.agent.pass(host.now_ms).await.unwrap();
+    assert!(host.sim.files().contains_key(&service), "nobody knows what is assigned");
+    host.run(&[]).await;
+    assert_eq!((host.running(), host.sim.files().len()), (String::new(), 0));
+    assert_eq!(host.agent.instances.notes.pulls().unwrap().len(), 0);
+}
