@@ -11,5 +11,6 @@ pub mod lab;
 pub mod record;
 pub mod slow;
 pub mod versions;
+pub mod weighed;
 
 pub use http::{http, http_with};

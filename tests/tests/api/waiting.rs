@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use fleet_core::model::{InstanceStatus, Report};
 use fleet_core::name::MachineId;
 use fleet_core::plan::plan;
 use fleet_core::wire::Progress;
+use fleet_tests::weighed::{Weighed, Weights};
 use fleetd::agent::Agent;
 use fleetd::api::{Api, router};
 use fleetd::leader::engine::Engine;
@@ -19,7 +21,7 @@ use fleetd::metrics::Metrics;
 use fleetd::store::Store;
 use fleetd::store::counted::{Counted, Counts};
 use fleetd::store::embedded::EmbeddedKv;
-use fleetd::store::kv::Kv;
+use fleetd::store::kv::{KeyValue, Kv};
 use fleetd::systemd::sim::{SimSystemd, Times};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
@@ -38,6 +40,8 @@ const SLEEPER: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
 struct Cluster {
     origin: String,
     kv: Arc<EmbeddedKv>,
+    /// What all of them read and write.
+    weights: Arc<Weights>,
     /// By who asks.
     asked: Mutex<BTreeMap<&'static str, Arc<Counts>>>,
     plans: Arc<AtomicU64>,
@@ -55,6 +59,7 @@ impl Cluster {
         let mut cluster = Cluster {
             origin: String::new(),
             kv,
+            weights: Arc::default(),
             asked: Mutex::default(),
             plans: Arc::default(),
             planned: Arc::default(),
@@ -70,7 +75,9 @@ impl Cluster {
     /// A store that counts what `who` asks of it.
     fn store(&self, who: &'static str) -> Store {
         let counts = self.asked.lock().unwrap().entry(who).or_default().clone();
-        Store::new(Arc::new(Counted::new(self.kv.clone(), counts)), "/fleet/")
+        let (inner, weights) = (self.kv.clone(), self.weights.clone());
+        let weighed = Arc::new(Weighed { inner, weights });
+        Store::new(Arc::new(Counted::new(weighed, counts)), "/fleet/")
     }
 
     /// Whole prefixes, and single keys, that were read so far.
@@ -151,9 +158,30 @@ impl Cluster {
         let request = fleet_tests::http()
             .build()
             .unwrap()
-            .request(method, format!("{}/fleet/v1/units/{path}", self.origin))
+            .request(method, format!("{}/fleet/v1/{path}", self.origin))
             .json(&body);
         request.send().await.expect("an answer").error_for_status().expect("it was taken");
+    }
+
+    /// Waits until so many machines report that what they run has this revision of its
+    /// configuration.
+    async fn all_have(&self, revision: u64, machines: usize) {
+        let begin = Instant::now();
+        loop {
+            let reports = self.kv.range("/fleet/reports/").await.unwrap().kvs;
+            let has = |kv: &&KeyValue| {
+                let report: Report = serde_json::from_slice(&kv.value).unwrap();
+                let up = |status: &InstanceStatus| status.is_active() && !status.settling;
+                let mut all = report.instances.values();
+                all.any(|status| status.config == revision && up(status))
+            };
+            let count = reports.iter().filter(has).count();
+            if count == machines {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{count} of {machines} have revision {revision}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn follow(&self, unit: &str) -> Follow {
@@ -203,7 +231,7 @@ async fn a_scale_that_is_waited_for_reads_two_keys_and_no_prefix() {
     cluster.lead();
     // One on each machine: a machine without the text reads that, too.
     let submitted = serde_json::json!({"desiredState": "launched", "text": SLEEPER, "replicas": 3});
-    cluster.write(reqwest::Method::PUT, "web@.service", submitted).await;
+    cluster.write(reqwest::Method::PUT, "units/web@.service", submitted).await;
     cluster.quiet().await;
     let (before, _) = cluster.reads();
     cluster.follow("web@.service").await.until(up(3)).await;
@@ -212,7 +240,7 @@ async fn a_scale_that_is_waited_for_reads_two_keys_and_no_prefix() {
     cluster.quiet().await;
     let before = cluster.reads();
     let scale = serde_json::json!({"replicas": 5});
-    cluster.write(reqwest::Method::PUT, "web@.service/replicas", scale).await;
+    cluster.write(reqwest::Method::PUT, "units/web@.service/replicas", scale).await;
     let seen = cluster.follow("web@.service").await.until(up(5)).await;
     assert!(seen.units[0].instances.iter().all(|instance| instance.done), "{seen:?}");
     let after = cluster.reads();
@@ -229,14 +257,14 @@ async fn a_hundred_who_wait_make_the_leader_plan_no_more_often_than_none() {
         cluster.join(id, false).await;
     }
     let big = serde_json::json!({"desiredState": "launched", "text": SLEEPER, "replicas": 9_999});
-    cluster.write(reqwest::Method::PUT, "big@.service", big).await;
+    cluster.write(reqwest::Method::PUT, "units/big@.service", big).await;
     let small = serde_json::json!({"desiredState": "launched", "text": SLEEPER});
-    cluster.write(reqwest::Method::PUT, "web.service", small).await;
+    cluster.write(reqwest::Method::PUT, "units/web.service", small).await;
     cluster.lead();
     let before = cluster.quiet().await;
     let set = |state: &'static str| {
         let wish = serde_json::json!({"desiredState": state});
-        cluster.write(reqwest::Method::PUT, "web.service", wish)
+        cluster.write(reqwest::Method::PUT, "units/web.service", wish)
     };
     set("loaded").await;
     let alone = cluster.quiet().await - before;
@@ -258,5 +286,35 @@ async fn a_hundred_who_wait_make_the_leader_plan_no_more_often_than_none() {
     let together = cluster.quiet().await - before - alone;
     assert!(together <= alone, "{together} plans for a write that costs {alone} alone");
     assert_eq!(ranges("api"), 1);
+    cluster.stop.cancel();
+}
+
+/// docs/performance.md has what it prints with `MACHINES=1000` and `--nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_configuration_costs_each_machine_its_values_and_little_else() {
+    let machines = std::env::var("MACHINES").map_or(100, |number| number.parse().unwrap());
+    let mut cluster = Cluster::start().await;
+    for number in 0..machines {
+        cluster.join(&format!("{number:032x}"), true).await;
+    }
+    let set = |value: String| serde_json::json!({"set": {"value": value}});
+    cluster.write(reqwest::Method::PATCH, "config/shop", set("a".repeat(1_024))).await;
+    let text = "[Service]\nExecStart=/usr/bin/web\nRestart=always\n[X-Fleet]\nConfig=shop\n\
+        MaxUnavailable=100%\n";
+    let wish = serde_json::json!({"desiredState": "launched", "text": text, "replicas": machines});
+    cluster.write(reqwest::Method::PUT, "units/web@.service", wish).await;
+    cluster.lead();
+    cluster.all_have(1, machines).await;
+    let before = cluster.weights.bytes();
+    let begin = Instant::now();
+    cluster.write(reqwest::Method::PATCH, "config/shop", set("b".repeat(1_024))).await;
+    cluster.all_have(2, machines).await;
+    let took = begin.elapsed();
+    let after = cluster.weights.bytes();
+    let (written, read) = (after.0 - before.0, after.1 - before.1);
+    eprintln!("{written} bytes written, {read} read, {took:?}");
+    // An assignment and a report or two, which the leader and the machine read, and the values.
+    assert!(written < machines * 1_500, "{written} bytes were written");
+    assert!(read < machines * 3_500, "{read} bytes were read");
     cluster.stop.cancel();
 }

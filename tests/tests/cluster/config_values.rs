@@ -10,7 +10,7 @@ use crate::lab;
 /// What people write. The wait before each start makes two that are down at once overlap for sure.
 const WEB: &str = "[Service]\nType=simple\nExecStartPre=/bin/sleep 0.5\n\
     ExecStart=/bin/sh -c 'echo log=$LOG of revision $FLEET_CONFIG_REVISION; exec sleep infinity'\n\
-    Restart=always\nRestartSec=1\n[X-Fleet]\nConfig=shop\nMaxUnavailable=1\n";
+    Restart=always\nRestartSec=1\n[X-Fleet]\nConfig=shop\nMaxUnavailable=1\nMinHealthy=1\n";
 
 /// Says the value that its file has each time it is reloaded.
 const RELOADS: &str = "[Service]\nType=simple\nExecStart=/bin/sh -c 'say() { echo read $$(cat \
