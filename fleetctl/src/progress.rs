@@ -118,11 +118,13 @@ pub(crate) fn describe(instance: &InstanceProgress, led: bool) -> String {
             };
             let leaving = if instance.wanted { "" } else { ", to be stopped" };
             let next = status.next_try_ms.and_then(until).filter(|_| instance.wanted);
+            let why = status.message.as_ref().filter(|_| next.is_some());
+            let why = why.map_or_else(String::new, |message| format!(": {message}"));
             let next = next.map_or_else(String::new, |wait| format!(", next try in {wait}"));
             let waits = if instance.waits.is_empty() { "" } else { ": " };
             let pulls = status.pulls.as_ref().map_or_else(String::new, |what| format!(" {what}"));
             format!(
-                "{} ({}{pulls}{restarts}{next}{leaving}){waits}{}",
+                "{} ({}{pulls}{restarts}{next}{leaving}){why}{waits}{}",
                 status.active, status.sub, instance.waits
             )
         }

@@ -84,7 +84,9 @@ fn a_registry_that_is_gone_leaves_what_runs_alone(cluster: &Cluster) -> Result<(
     let before = running(cluster, 2)?;
     push(cluster, "web:3")?;
     registry::told(cluster, "stop")?;
-    let path = cluster.write_unit("web@.container", &text("web:3", ""))?;
+    // By default it would be undone, and go back to the old text for good.
+    let kept = text("web:3", "[X-Fleet]\nOnUpdateFailure=continue");
+    let path = cluster.write_unit("web@.container", &kept)?;
     let said = cluster.fleetctl("h1", &["start", "--replace", &path])?;
     ensure!(said.code == 1 && said.err.contains("connection refused"), "{said:?}");
     ensure!(running(cluster, 2)? == before, "what ran was touched");

@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use fleet_core::unit::update::MIN_HEALTHY_MS;
 use fleet_tests::cluster::{Cluster, scenario};
 
-use crate::{AGENT_LEASE, SLEEPER, lab};
+use crate::{AGENT_LEASE, NOISE, SLEEPER, lab};
 
 /// Longer than any period of agent, engine and leases.
 const IDLE: Duration = AGENT_LEASE;
@@ -71,7 +72,8 @@ fn an_idle_cluster_writes_nothing(cluster: &Cluster) -> Result<()> {
     // The last report of what just happened may still be on its way.
     let mut revision = cluster.store_revision()?;
     let mut since = Instant::now();
-    let settled = Instant::now() + Duration::from_secs(3);
+    // Reports change once more when what came up counts as healthy.
+    let settled = Instant::now() + Duration::from_millis(MIN_HEALTHY_MS) + NOISE;
     while since.elapsed() < IDLE {
         std::thread::sleep(Duration::from_millis(250));
         let now = cluster.store_revision()?;

@@ -6,7 +6,7 @@
 //! its agent says when. An instance that is known to be down is changed without further ado, so
 //! that a text that fails can be replaced.
 
-use super::board::Board;
+use super::board::{Board, NOWHERE};
 use super::seat::UnitSeat;
 use crate::configuration::ConfigChanged;
 use crate::model::{DesiredState, Placement, Unit};
@@ -52,9 +52,21 @@ pub(super) struct Allowance {
 impl Allowance {
     /// What the unit's budget leaves, with what this plan has taken down so far.
     pub(super) fn of(board: &Board, number: usize) -> Allowance {
+        Allowance::among(board, number, board.wanted(number))
+    }
+
+    /// The same once everything is placed that has a place. By default, what fits nowhere does not
+    /// count: else the text that would fit could never take the place of the one that does not.
+    pub(super) fn of_the_placed(board: &Board, number: usize) -> Allowance {
+        let by_default = board.units[number].unit.constraints.max_unavailable.is_none();
+        let placed = || board.placed(number).iter().filter(|machine| **machine != NOWHERE).count();
+        let counted = if by_default { placed() } else { board.wanted(number) };
+        Allowance::among(board, number, counted)
+    }
+
+    fn among(board: &Board, number: usize, wanted: usize) -> Allowance {
         let unit = &board.units[number];
         let left = |max: &MaxUnavailable| {
-            let wanted = board.wanted(number);
             let most = max.limit(wanted)?;
             Some(most.saturating_sub(wanted.saturating_sub(available(board, number))))
         };

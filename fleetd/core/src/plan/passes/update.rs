@@ -19,7 +19,7 @@ pub(in crate::plan) fn carry_out_deferred(pen: &mut Pen) {
     deferred.sort_by_key(|change| (change.number, change.seat));
     for changes in deferred.chunk_by(|one, next| one.number == next.number) {
         let number = changes[0].number;
-        let mut allowance = Allowance::of(pen.board(), number);
+        let mut allowance = Allowance::of_the_placed(pen.board(), number);
         for change in changes {
             let board = pen.board();
             if board.placed(number)[change.seat] != change.machine

@@ -504,3 +504,26 @@ proptest! {
         prop_assert_eq!((left, old), (0, 0), "{}", lines.join("\n"));
     }
 }
+
+#[test]
+fn by_default_what_fits_nowhere_holds_up_no_text_that_fits() {
+    check(
+        "machine a
+         machine b
+         machine c
+         unit web@.service x4 rev=2
+         unit db.service | Conflicts=web@4.service
+         unit dc.service | Conflicts=web@4.service
+         unit dd.service | Conflicts=web@4.service
+         on a: web@1.service/rev=1 db.service
+         on b: web@2.service/rev=1 dc.service
+         on c: web@3.service/rev=1 dd.service
+         runs a: web@1.service db.service
+         runs b: web@2.service dc.service
+         runs c: web@3.service dd.service",
+        expect![[r#"
+            ~ web@1.service on a
+            … web@.service: 2 to go: 2 of 4 are unavailable, and MaxUnavailable lets at most 1 be so
+            ! web@4.service: 1 × conflicts with db.service, which is there; 1 × conflicts with dc.service, which is there; 1 × conflicts with dd.service, which is there"#]],
+    );
+}
