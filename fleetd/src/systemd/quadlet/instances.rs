@@ -133,9 +133,13 @@ fn begins_with_kind(text: &str) -> bool {
     kind.is_some_and(|kind| UnitName::trusted(format!("a.{kind}")).is_quadlet())
 }
 
-/// The Quadlet files that a text may name.
+/// The Quadlet files that a text may name. A comment names none: it may well tell of another
+/// instance.
 fn names(text: &str) -> impl Iterator<Item = UnitName> + '_ {
-    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "_.\\@-".contains(c)));
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with(['#', ';']));
+    let words = lines.flat_map(|line| {
+        line.split(|c: char| !(c.is_ascii_alphanumeric() || "_.\\@-".contains(c)))
+    });
     let words = words.filter(|word| word.contains('@') && word.contains('.'));
     words.filter_map(|word| UnitName::parse(word).ok()).filter(UnitName::is_quadlet)
 }
@@ -187,6 +191,16 @@ mod tests {
             "PublishPort=80%i:80",
             &[("web@.container", "Pod=app@%i.pod Exec=%i"), ("other@.container", "Pod=x@%i.pod")],
         ));
+    }
+
+    #[test]
+    fn what_a_comment_tells_of_is_not_brought() {
+        let member = "# web@2.container runs in app@2.pod\n  ; app@3.pod\nPod=app@%i.pod";
+        assert_eq!(
+            shown("app@1.pod", "", &[("app@.pod", ""), ("web@.container", member)]),
+            "app@1.pod: [Pod] PodName=systemd-app_1\n\
+             web@1.container: # web@2.container runs in app@2.pod   ; app@3.pod Pod=app@1.pod\n"
+        );
     }
 
     #[test]
