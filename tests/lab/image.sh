@@ -5,7 +5,7 @@ set -eux
 folder=$1
 root=$folder/root
 suite=trixie
-packages=systemd,systemd-sysv,libpam-systemd,dbus,dbus-user-session,iproute2,podman,catatonit,runc,etcd-server,etcd-client,curl,procps,iputils-ping,nftables,docker.io,docker-cli,docker-registry
+packages=systemd,systemd-sysv,libpam-systemd,dbus,dbus-user-session,iproute2,podman,catatonit,aardvark-dns,runc,etcd-server,etcd-client,curl,procps,iputils-ping,nftables,docker.io,docker-cli,docker-registry
 
 # The mirror and the proxies that this machine's apt uses.
 codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
