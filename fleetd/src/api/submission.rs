@@ -1,6 +1,7 @@
 //! What `PUT /units/<name>` takes: a body, checked, and how it becomes a unit's record.
 
 use axum::http::StatusCode;
+use fleet_core::app;
 use fleet_core::model::{DesiredState, UnitRecord};
 use fleet_core::name::UnitName;
 use fleet_core::unit::count::{CountError, scaled};
@@ -200,6 +201,13 @@ impl Submission {
         if plain_template && self.desired.is_some_and(|desired| desired != DesiredState::Inactive) {
             return Err(Failed::Refused(cannot_activate(&record.name)));
         }
+        if replaced && comes_with_others(&record) {
+            return Err(Failed::Refused(ApiError::conflict(format!(
+                "{} reaches machines only with the units that name it: change its file and use \
+                    fleetctl apply",
+                record.name
+            ))));
+        }
         let becomes_global =
             record.replicas.is_some() && self.text.as_deref().is_some_and(is_global);
         if replaced && becomes_global && !scales {
@@ -234,6 +242,13 @@ impl Submission {
         let status = if replaced { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
         Ok((status, store.put_unit(&record, Some(revision), replaced).await?))
     }
+}
+
+/// Whether machines get the unit in the bundles of others, so that a new text of its own would
+/// change nothing: a network, volume, image, or a container of a pod.
+fn comes_with_others(record: &UnitRecord) -> bool {
+    let in_a_pod = || app::pod_of(&record.name, &UnitFile::parse_lenient(&record.text)).is_some();
+    record.name.is_shared() || in_a_pod()
 }
 
 pub(super) fn restart_all(record: &mut UnitRecord) {

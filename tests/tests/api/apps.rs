@@ -428,3 +428,20 @@ async fn after_a_rollback_a_plan_names_the_files_that_differ() {
     );
     assert!(planned.files.is_empty(), "the application has them already");
 }
+
+#[tokio::test]
+async fn what_reaches_machines_with_others_gets_a_new_text_by_apply_alone() {
+    let (server, mut folder) = (Server::start().await, Folder::shop());
+    let network = |driver: &str| format!("[Network]\nDriver={driver}\n");
+    folder.units.push(("app.network".to_string(), network("bridge")));
+    send_files(&server, &folder).await;
+    applied(&server, &folder, "").await.unwrap();
+    let put = json!({"desiredState": "launched", "text": network("macvlan")});
+    let refused = ask(&server, Method::PUT, "/units/app.network", Some(&put)).await;
+    assert_eq!(refused.status(), 409);
+    assert!(refused.text().await.unwrap().contains("use fleetctl apply"));
+    folder.units.last_mut().unwrap().1 = network("macvlan");
+    assert!(applied(&server, &folder, "").await.unwrap().changes);
+    let path = "/units/app.network/rollback";
+    assert_eq!(ask(&server, Method::POST, path, Some(&json!({}))).await.status(), 409);
+}

@@ -12,6 +12,10 @@ use crate::name::UnitName;
 /// longer: some gigabytes over a slow line.
 pub const PULL_MS: u64 = 15 * 60 * 1_000;
 
+/// How long a pull may take at most, in milliseconds, also where the unit's start may take for
+/// ever: a machine pulls few images at once, and the others wait.
+const LONGEST_PULL_MS: u64 = 60 * 60 * 1_000;
+
 /// The options of `podman run` that `podman pull` knows, and whether each takes a value.
 const PASSED_ON: &[(&str, bool)] = &[
     ("--arch", true),
@@ -99,7 +103,7 @@ impl Image {
             options: passed_on(options),
             lines: lines.collect(),
             online,
-            timeout_ms: own_ms.unwrap_or(0).max(PULL_MS),
+            timeout_ms: own_ms.unwrap_or(0).clamp(PULL_MS, LONGEST_PULL_MS),
         })
     }
 
@@ -135,10 +139,7 @@ impl Image {
         }
         // How often it is tried again, and when, is the agent's to say.
         text.push_str("StartLimitIntervalSec=0\n\n[Service]\nType=oneshot\n");
-        match self.timeout_ms {
-            u64::MAX => text.push_str("TimeoutStartSec=infinity\n"),
-            ms => text.push_str(&format!("TimeoutStartSec={ms}ms\n")),
-        }
+        text.push_str(&format!("TimeoutStartSec={}ms\n", self.timeout_ms));
         for line in &self.lines {
             text.push_str(&format!("{line}\n"));
         }
@@ -159,10 +160,7 @@ impl Image {
 
     /// How long a pull may take, for people.
     pub fn limit(&self) -> String {
-        match self.timeout_ms {
-            u64::MAX => "ever".to_string(),
-            ms => format!("{} min", ms / 60_000),
-        }
+        format!("{} min", self.timeout_ms / 60_000)
     }
 
     /// The name in full, as podman lists it: with a tag, and where docker.io has it. `None` for a
