@@ -367,6 +367,8 @@ pub fn put_in_force(snapshot: &mut Snapshot, rollouts: &Rollouts) {
             continue;
         }
         let text = rollout.in_force().unwrap_or(unit);
+        // What is asked for is asked of the configuration that the unit's own text names.
+        let same = text.constraints.config == unit.constraints.config;
         let held = Unit {
             name: unit.name.clone(),
             desired: unit.desired,
@@ -374,7 +376,7 @@ pub fn put_in_force(snapshot: &mut Snapshot, rollouts: &Rollouts) {
             restart: unit.restart,
             restart_of: unit.restart_of.clone(),
             created_ms: unit.created_ms,
-            config: unit.config,
+            config: if same { unit.config } else { text.config },
             trial: Some(unit.hash.clone()),
             paused: rollout.state == State::Paused,
             ..text.clone()

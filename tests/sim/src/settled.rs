@@ -55,7 +55,8 @@ pub async fn settled(
     let config: Option<Configuration> = document(etcd, values::CONFIG).map_err(not_yet)?;
     let waiting = waiting(&snapshot, &nowhere);
     for host in hosts {
-        runs_what_it_should(host, &snapshot, &mirror.cluster().records).map_err(not_yet)?;
+        runs_what_it_should(host, &snapshot, &mirror.cluster().records, config.is_some())
+            .map_err(not_yet)?;
         has_its_values(host, &snapshot, config.as_ref(), &waiting).map_err(not_yet)?;
     }
     fits_nowhere(&snapshot, &nowhere).map_err(|what| Verdict { check: Check::Nowhere, what })
@@ -257,8 +258,14 @@ fn has_its_values(
 
 type Records = BTreeMap<UnitName, Arc<UnitRecord>>;
 
-/// Whether a machine runs exactly what it is assigned, in the text that it should.
-fn runs_what_it_should(host: &Host, snapshot: &Snapshot, records: &Records) -> Result<(), String> {
+/// Whether a machine runs exactly what it is assigned, in the text that it should. What names a
+/// configuration that nobody has made waits for it.
+fn runs_what_it_should(
+    host: &Host,
+    snapshot: &Snapshot,
+    records: &Records,
+    configured: bool,
+) -> Result<(), String> {
     let number = host.number;
     let loaded = host.systemd.inner.loaded();
     let assignment = snapshot.assignments.get(&host.id);
@@ -267,6 +274,7 @@ fn runs_what_it_should(host: &Host, snapshot: &Snapshot, records: &Records) -> R
         instances.iter().filter(|(_, placement)| placement.state == DesiredState::Launched)
     {
         match loaded.get(name) {
+            None if !configured && values::is_configured(name) => continue,
             Some(Listed { active, job: false, .. }) if active == "active" => {}
             other => return Err(format!("machine {number} should run {name}: {other:?}")),
         }

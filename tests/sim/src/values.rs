@@ -128,7 +128,7 @@ pub(crate) fn up_to_date(
     }
 }
 
-fn is_configured(name: &UnitName) -> bool {
+pub(crate) fn is_configured(name: &UnitName) -> bool {
     let unit = name.template().unwrap_or_else(|| name.clone());
     CONFIGURED.iter().any(|(configured, _)| *configured == unit.as_str())
 }

@@ -285,3 +285,17 @@ fn what_ends_by_itself_or_pauses_between_good_runs_is_healthy() {
         assert_eq!(super::standing(placement, &status), expected, "{status:?}");
     }
 }
+
+#[test]
+fn what_goes_back_to_a_text_without_a_configuration_waits_for_none() {
+    let mut cluster = five();
+    cluster.submit("unit web@.service x5 rev=2 config=3 | Config=shop");
+    cluster.look();
+    cluster.report(2, "gave-up");
+    cluster.look();
+    assert_eq!(cluster.rollout().state, State::Undone);
+    let mut planned = cluster.asked.clone();
+    put_in_force(&mut planned, &cluster.rollouts);
+    let unit = &planned.units["web@.service"];
+    assert_eq!((unit.revision, unit.config), (1, 0));
+}

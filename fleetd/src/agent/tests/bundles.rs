@@ -279,7 +279,7 @@ async fn an_instance_of_a_pod_is_its_containers_too() {
     let pod = "[Unit]\nWants=web@%i.service side@%i.service\n[Service]\nExecStart=/bin/pod %i\n";
     let member = |program: &str| {
         format!(
-            "[Unit]\nBindsTo=app@%i-pod.service\nAfter=app@%i-pod.service\n#Pod=app@%i.pod\n\
+            "[Container]\nPod=app@%i.pod\n[Unit]\nBindsTo=app@%i-pod.service\nAfter=app@%i-pod.service\n\
              [Service]\nExecStart={program} ./conf\n"
         )
     };
