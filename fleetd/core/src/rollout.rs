@@ -280,8 +280,9 @@ fn standing(placement: &Placement, status: &InstanceStatus) -> Standing {
     if status.gave_up {
         return Standing::Failed;
     }
+    // Its machine knows the text and has not started it: its image may not be there.
     if status.hash != placement.hash {
-        return Standing::Unknown;
+        return Standing::Open;
     }
     let as_decided = status.launched
         && !status.settling

@@ -299,3 +299,20 @@ fn what_goes_back_to_a_text_without_a_configuration_waits_for_none() {
     let unit = &planned.units["web@.service"];
     assert_eq!((unit.revision, unit.config), (1, 0));
 }
+
+#[test]
+fn a_text_that_no_machine_can_start_in_time_is_undone() {
+    let mut cluster = five();
+    cluster.submit("unit web@.service x5 rev=2");
+    cluster.look();
+    // A machine knows it, and goes on with the old one: its image cannot be pulled.
+    cluster.report(0, "active");
+    let mut waits = (*cluster.asked.reports["a"]).clone();
+    waits.instances.get_mut("web@1.service").unwrap().hash = "another".into();
+    cluster.asked.reports.insert(MachineId::new("a"), Arc::new(waits));
+    cluster.look();
+    assert_eq!(cluster.rollout().state, State::Rolling);
+    cluster.asked.now_ms += 121_000;
+    cluster.look();
+    assert_eq!(cluster.rollout().state, State::Undone);
+}
