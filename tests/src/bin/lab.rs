@@ -29,11 +29,10 @@ const EXAMPLES: &str = "Examples:
   cargo lab cut h3; cargo lab heal h3        the network cable
   cargo lab down
 
-Hosts are h1, h2, … In a host the services are named fleetd and etcd, fleetctl is on the PATH, \
-and podman
-has the image localhost/busybox. Files: /var/lib/fleet-lab (FLEET_LAB_STATE), /var/cache/fleet-lab
-(FLEET_LAB_CACHE). The hosts have fleet's packages, built from cargo's programs or those in \
-FLEET_BIN_DIR.";
+Hosts are h1, h2, … In a host the services are named fleetd and etcd, fleetctl is on the PATH, and
+podman has the image localhost/busybox. Files: /var/lib/fleet-lab (FLEET_LAB_STATE),
+/var/cache/fleet-lab (FLEET_LAB_CACHE). The hosts have fleet's packages, built from cargo's programs
+or those in FLEET_BIN_DIR.";
 
 #[derive(Subcommand)]
 enum Cmd {

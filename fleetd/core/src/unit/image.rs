@@ -4,6 +4,7 @@
 //! `podman run` (`Pull=`, `PodmanArgs=`, `GlobalArgs=`) is what `podman pull` is told.
 
 use super::file::UnitFile;
+use super::new_image;
 use super::stop_terms::timeout_ms;
 use super::xfleet::expand;
 use crate::name::UnitName;
@@ -227,27 +228,8 @@ fn value_of(options: &[String], name: &str) -> Option<String> {
 
 /// The words of a command line, each with its quotes and escapes as they stand.
 fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
-    let mut chars = line.trim().chars();
-    while let Some(c) = chars.next() {
-        match (c, quote) {
-            ('\\', _) => {
-                word.push(c);
-                word.extend(chars.next());
-                continue;
-            }
-            ('"' | '\'', None) => quote = Some(c),
-            (end, Some(begin)) if end == begin => quote = None,
-            (space, None) if space.is_whitespace() => {
-                words.extend((!word.is_empty()).then(|| std::mem::take(&mut word)));
-                continue;
-            }
-            _ => {}
-        }
-        word.push(c);
-    }
-    words.extend((!word.is_empty()).then_some(word));
-    words
+    let words = new_image::words(line, 0..line.len());
+    words.into_iter().map(|word| line[word].to_string()).collect()
 }
 
 /// A word without its quotes.

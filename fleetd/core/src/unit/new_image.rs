@@ -181,7 +181,7 @@ fn options(text: &str) -> Vec<Written> {
 
 /// The words of a command. One in quotes is one word, with its quotes. A comment between its lines
 /// is none of it.
-fn words(text: &str, value: Range<usize>) -> Vec<Range<usize>> {
+pub(super) fn words(text: &str, value: Range<usize>) -> Vec<Range<usize>> {
     let (mut words, mut begin, mut quote) = (Vec::new(), None, None);
     let (mut line_begins, mut comment) = (false, false);
     let mut chars = text[value.clone()].char_indices().peekable();

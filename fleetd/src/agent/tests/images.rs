@@ -59,9 +59,12 @@ async fn said(host: &mut Host, names: &[&str]) -> Vec<String> {
 async fn end_by_hand(host: &Host, service: &UnitName) {
     host.sim.heal(service);
     host.sim.systemctl(Job::Stop, service);
-    while host.sim.loaded().contains_key(service) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let gone = async {
+        while host.sim.loaded().contains_key(service) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), gone).await.expect("the stop of a service that is healed");
 }
 
 #[tokio::test]
