@@ -1,5 +1,5 @@
-//! Events: what the leader decided and saw, why, at which revision and in which term, in bounded
-//! space.
+//! Events: what the leader decided and saw, and what users did, why, at which revision and in which
+//! term, in bounded space.
 //!
 //! One event tells of one transaction: everything that it changed, gathered by machine and reason,
 //! with instances as [`Numbers`]. [`decisions`] says what a plan does, [`News`] what else happened
@@ -14,6 +14,7 @@ use crate::model::{FORMAT, Snapshot, Unknown};
 use crate::name::{MachineId, UnitName};
 use crate::plan::Plan;
 
+mod acts;
 mod decisions;
 mod news;
 mod numbers;
@@ -127,6 +128,10 @@ pub enum What {
     Paused,
     /// A new text failed, and there is no other, or its unit wants it all the same.
     TextFailed,
+    /// A user did something: the reason says who and what.
+    User,
+    /// The units failed on the machine, and were started again there.
+    Restarted,
     /// Something that a later version knows.
     #[serde(other)]
     Other,
@@ -213,6 +218,9 @@ impl fmt::Display for Item {
             self.units.iter().map(|(unit, numbers)| names(unit, numbers)).collect();
         let units = units.join(", ");
         let machine = self.machine.as_ref().map_or("?", |machine| machine.short());
+        if let Some(Reason::User { by, did, .. }) = &self.reason {
+            return acts::tell(f, by, did, &units, machine);
+        }
         match self.what {
             What::Leads => write!(f, "machine {machine} leads")?,
             What::Resigned => write!(f, "machine {machine} leads no longer")?,
@@ -234,6 +242,8 @@ impl fmt::Display for Item {
                 write!(f, "the new text of {units} goes no further, it failed on {machine}")?
             }
             What::TextFailed => write!(f, "the text of {units} failed on {machine}")?,
+            What::User => write!(f, "a user did something to {units}")?,
+            What::Restarted => write!(f, "{units} failed on {machine} and was started again")?,
             What::Other => {
                 write!(f, "something that this version does not know, of {machine} {units}")?
             }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::gist::Unit;
 use crate::name::{MachineId, UnitName};
 
+mod acts;
 mod assignments;
 mod fences;
 mod machines;
@@ -16,6 +17,7 @@ mod moves;
 mod reports;
 mod units;
 
+pub use acts::{Act, Did};
 pub use assignments::{Assignment, Placement, Why};
 pub use fences::{Fence, Fenced, Keeper, KeeperState, Off};
 pub use machines::{Availability, Capacity, Machine, Note, Rival, Settings};

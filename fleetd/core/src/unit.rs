@@ -1,6 +1,7 @@
 //! What users write, a unit file, and all that is read from one: its options, what its `[X-Fleet]`
 //! section demands, what contradicts itself, what is not taken.
 
+pub mod changed;
 pub mod contradiction;
 pub mod count;
 pub mod family;

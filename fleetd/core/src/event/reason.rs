@@ -6,7 +6,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::model::{DesiredState, InstanceStatus, Placement, Why};
+use super::acts;
+use crate::model::{DesiredState, Did, InstanceStatus, Placement, Why};
 use crate::name::{MachineId, UnitName};
 use crate::plan::{Held, Misfit, Missing, Retired, Rolling, Unplaced, Until};
 
@@ -105,6 +106,28 @@ pub enum Reason {
     Undecided,
     /// What waits for machines that are absent, and that get time to return.
     Returning,
+    /// A user did it.
+    User {
+        /// Who, as far as fleetd knows; empty if it knows nothing.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+        /// When, by the clock of the machine that was asked, in milliseconds since 1970.
+        #[serde(default)]
+        at_ms: u64,
+        /// What.
+        did: Did,
+    },
+    /// How units failed that were started again.
+    Restarted {
+        /// systemd's `Result`: `exit-code`, `timeout`…
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        result: String,
+        /// The exit status or signal of the main process.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<i32>,
+        /// How often they were restarted since they last ran well.
+        restarts: u32,
+    },
     /// Words, of a version that wrote no data.
     Said {
         /// The words.
@@ -290,6 +313,19 @@ impl fmt::Display for Reason {
             Reason::Slowed { missing, there } => {
                 let (missing, there) = (*missing, *there);
                 write!(f, "{}", Missing { missing, there, waits: Vec::new(), next_ms: 0 })
+            }
+            Reason::User { by, at_ms: _, did } => acts::tell(f, by, did, "units", "a machine"),
+            Reason::Restarted { result, code, restarts } => {
+                let result = if result.is_empty() { "it failed" } else { result };
+                f.write_str(result)?;
+                match code {
+                    Some(code) => write!(f, " ({code})")?,
+                    None => {}
+                }
+                match restarts {
+                    0 | 1 => Ok(()),
+                    n => write!(f, ", {n} times since it last ran well"),
+                }
             }
             Reason::Undecided => f.write_str("waiting for the leader's decision"),
             Reason::Returning => {
