@@ -15,7 +15,7 @@ use crate::unit::labels::Fingerprint;
 use crate::unit::max_unavailable::{self, MaxUnavailable};
 use crate::unit::podman::Kind;
 use crate::unit::stop_terms::StopTerms;
-use crate::unit::update::OnUpdateFailure;
+use crate::unit::update::{OnUpdateFailure, UpdateOrder};
 use crate::unit::xfleet::Constraints;
 
 /// What one entry of an assignment takes as JSON at most, in a group and a row of its own, beside
@@ -129,6 +129,17 @@ impl Unit {
         named.filter(|named| *named != OnUpdateFailure::Unreadable).or(default)
     }
 
+    /// Whether a spare instance is up before one is taken down on purpose (`UpdateOrder=`). A text
+    /// in the store may say so of a unit that cannot have spares.
+    pub fn starts_first(&self) -> bool {
+        let Constraints { update_order, global, fence, machine_of, .. } = &self.constraints;
+        *update_order == Some(UpdateOrder::StartFirst)
+            && self.name.is_template()
+            && !global
+            && !fence
+            && machine_of.is_empty()
+    }
+
     /// How often `instance` of this unit was asked to restart.
     pub fn restarts_asked(&self, instance: &UnitName) -> u64 {
         self.restart + self.restart_of.get(instance).copied().unwrap_or(0)
@@ -196,6 +207,8 @@ pub(crate) struct Traits {
     pub(crate) restarts: bool,
     /// Whether a text of it is being tried, see [`Unit::trial`].
     pub(crate) tried: bool,
+    /// Whether a spare instance stands in for one that is taken down, see [`Unit::starts_first`].
+    pub(crate) starts_first: bool,
 }
 
 impl Serialize for Unit {
@@ -250,6 +263,7 @@ impl Gist {
                 budgeted: template || constraints.global || constraints.max_unavailable.is_some(),
                 restarts: unit.restart > 0 || !unit.restart_of.is_empty(),
                 tried: unit.trial.is_some(),
+                starts_first: unit.starts_first(),
             },
         }
     }

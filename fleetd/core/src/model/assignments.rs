@@ -71,11 +71,16 @@ impl Placement {
     pub fn is_replica(&self) -> bool {
         self.unit.is_template()
     }
+
+    /// Whether this is a spare instance of a scaled template, beyond its count.
+    pub fn is_spare(&self) -> bool {
+        self.why == Why::Spare
+    }
 }
 
-/// Why an instance was put on its machine. For people only, so a reason of a later version is read
-/// as [`Why::Other`]: while machines are upgraded one by one, a leader's new words must not make an
-/// assignment unreadable.
+/// Why an instance was put on its machine. For people, so a reason of a later version is read as
+/// [`Why::Other`]: while machines are upgraded one by one, a leader's new words must not make an
+/// assignment unreadable. [`Why::Spare`] is for the planner, too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -102,6 +107,8 @@ pub enum Why {
     Drained(MachineId),
     /// A user moved it off that machine.
     Moved(MachineId),
+    /// It stands in for instances of its template that are taken down (`UpdateOrder=start-first`).
+    Spare,
     /// For a reason that a later version knows.
     Other,
 }
@@ -122,6 +129,7 @@ impl<'de> Deserialize<'de> for Why {
             ("fewest", None, None) => Why::Fewest,
             ("pinned", None, None) => Why::Pinned,
             ("global", None, None) => Why::Global,
+            ("spare", None, None) => Why::Spare,
             ("beside", Some(unit), _) => Why::Beside(unit),
             ("lost", _, Some(machine)) => Why::Lost(machine),
             ("left", _, Some(machine)) => Why::Left(machine),
@@ -143,6 +151,7 @@ impl fmt::Display for Why {
             Why::Pinned => f.write_str("MachineID names this machine"),
             Why::Beside(unit) => write!(f, "MachineOf: {unit} is here"),
             Why::Global => f.write_str("global unit"),
+            Why::Spare => f.write_str("a spare instance, until those that are changed are healthy"),
             Why::Lost(machine) => write!(f, "machine {} was lost", machine.short()),
             Why::Left(machine) => write!(f, "machine {} left", machine.short()),
             Why::Failed(machine) => {
@@ -180,6 +189,7 @@ mod tests {
             Why::Replaced(machine()),
             Why::Drained(machine()),
             Why::Moved(machine()),
+            Why::Spare,
             Why::Other,
         ];
         for why in known {

@@ -36,6 +36,55 @@ pub enum OnUpdateFailure {
     Unreadable,
 }
 
+/// In which order an instance gets what takes it down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateOrder {
+    /// It is stopped and started again.
+    StopFirst,
+    /// A spare instance is healthy before it is stopped.
+    StartFirst,
+    /// No such word: refused where it is submitted, and taken for the default where it stands.
+    Unreadable,
+}
+
+impl UpdateOrder {
+    /// Reads the option's value.
+    pub fn parse(text: &str) -> UpdateOrder {
+        match text {
+            "stop-first" => UpdateOrder::StopFirst,
+            "start-first" => UpdateOrder::StartFirst,
+            _ => UpdateOrder::Unreadable,
+        }
+    }
+}
+
+/// Why a unit of this name that demands this cannot have spare instances.
+pub(super) fn no_spares(name: &UnitName, wants: &Constraints) -> Option<String> {
+    let why = match wants {
+        _ if !name.is_template() => format!(
+            "starts spare instances of a scaled template, and {name} is one unit; leave it out, or \
+                scale a template"
+        ),
+        Constraints { global: true, .. } => {
+            "has no room for a spare instance of a global unit: each machine runs one; leave it \
+                out, MaxUnavailable says how many are changed at once"
+                .to_string()
+        }
+        Constraints { fence: true, .. } => {
+            "would run a spare instance beside one that Fence keeps alone; leave one of them out"
+                .to_string()
+        }
+        Constraints { machine_of, .. } if !machine_of.is_empty() => {
+            "has no machine for a spare instance that runs beside another unit (MachineOf); leave \
+                it out"
+                .to_string()
+        }
+        _ => return None,
+    };
+    Some(format!("UpdateOrder=start-first {why}"))
+}
+
 impl OnUpdateFailure {
     /// Reads the option's value.
     pub fn parse(text: &str) -> OnUpdateFailure {
@@ -99,6 +148,29 @@ mod tests {
         assert_eq!(settles("db.service", ""), None);
         assert_eq!(settles("db.service", "MinHealthy=1min"), Some(60_000));
         assert_eq!(settles("web@.service", "MinHealthy=never"), Some(5_000));
+    }
+
+    #[test]
+    fn only_a_template_whose_instances_are_alike_has_spares() {
+        let refused = |name: &str, lines: &str| {
+            let text = format!("[X-Fleet]\n{lines}\n");
+            let wants = Constraints::from_file(&UnitFile::parse_lenient(&text));
+            no_spares(&UnitName::trusted(name), &wants)
+        };
+        assert_eq!(refused("web@.service", "MaxPerMachine=1\nConflicts=web@*.service"), None);
+        for (name, lines, word) in [
+            ("web.service", "", "web.service is one unit"),
+            ("web@3.service", "", "web@3.service is one unit"),
+            ("web@.service", "Global=true", "global"),
+            ("web@.service", "Fence=true", "Fence"),
+            ("web@.service", "MachineOf=db@%i.service", "MachineOf"),
+        ] {
+            let refused = refused(name, lines).unwrap_or_default();
+            assert!(refused.contains(word), "{name} {lines}: {refused}");
+        }
+        let read = ["stop-first", "start-first", "rolling"].map(UpdateOrder::parse);
+        use UpdateOrder::{StartFirst, StopFirst, Unreadable};
+        assert_eq!(read, [StopFirst, StartFirst, Unreadable]);
     }
 
     #[test]

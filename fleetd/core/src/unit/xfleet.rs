@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::labels::Labels;
 use super::max_unavailable::MaxUnavailable;
 use super::podman::Kind;
-use super::update::{self, OnUpdateFailure};
+use super::update::{self, OnUpdateFailure, UpdateOrder};
 use crate::app::{AppName, BundleRef};
 use crate::configuration::ConfigChanged;
 use crate::model::MAX_REPLICAS;
@@ -68,6 +68,10 @@ pub struct Constraints {
     /// [`Unit::on_update_failure`](crate::model::Unit::on_update_failure) says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_update_failure: Option<OnUpdateFailure>,
+    /// In which order its instances get what takes them down; none: what
+    /// [`Unit::starts_first`](crate::model::Unit::starts_first) says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_order: Option<UpdateOrder>,
     /// How many instances of its template one machine may run; none: as many as there are. 0 for
     /// what is no such number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -286,6 +290,24 @@ pub const OPTIONS: &[FleetOption] = &[
             let is_bad = wants.on_update_failure == Some(OnUpdateFailure::Unreadable);
             let problem = "invalid OnUpdateFailure: expect rollback, pause or continue";
             is_bad.then(|| problem.to_string())
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "UpdateOrder",
+        about: "What comes first when a new text, a restart, a drain or a move takes an instance \
+            of a scaled template down: stop-first (it is stopped, then started; the default), or \
+            start-first (a spare instance is healthy before it is stopped).",
+        counts: Counts::Last,
+        read: |wants, values| {
+            wants.update_order = one(values).map(|text| UpdateOrder::parse(&text));
+        },
+        refuse: |name, wants| match wants.update_order {
+            Some(UpdateOrder::Unreadable) => {
+                Some("invalid UpdateOrder: expect stop-first or start-first".to_string())
+            }
+            Some(UpdateOrder::StartFirst) => update::no_spares(name, wants),
+            _ => None,
         },
         ..FleetOption::PLAIN
     },
