@@ -13,7 +13,7 @@ use crate::name::UnitName;
 use crate::unit::file::{ShortHash, UnitFile};
 use crate::unit::labels::Fingerprint;
 use crate::unit::max_unavailable::{self, MaxUnavailable};
-use crate::unit::podman::Kind;
+use crate::unit::podman;
 use crate::unit::stop_terms::StopTerms;
 use crate::unit::update::{OnUpdateFailure, UpdateOrder};
 use crate::unit::xfleet::Constraints;
@@ -85,7 +85,8 @@ impl Unit {
     pub fn from_record(record: &UnitRecord) -> Unit {
         let file = UnitFile::parse_lenient(&record.text);
         let full_hash = file.hash();
-        let constraints = Constraints::from_file(&file);
+        let mut constraints = Constraints::from_file(&file);
+        constraints.secrets.extend(podman::secrets_of(&record.name, &file));
         let stop = Some(StopTerms::from_file(&record.name, &file));
         let unit = Unit {
             gist: Gist::default(),
@@ -155,7 +156,7 @@ impl Unit {
 
     /// The unit with its gist found.
     pub(crate) fn with_gist(mut self) -> Unit {
-        self.constraints.podman = Kind::of(&self.name);
+        self.constraints.podman = podman::newest_kind(&self.name, &self.constraints);
         self.gist = Gist::of(&self);
         self
     }
@@ -166,7 +167,7 @@ impl Unit {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Gist {
     /// The [`Fingerprint`] of what it asks of the machine itself: labels, and for a Quadlet unit
-    /// a podman that knows its type.
+    /// a podman that knows its type and has its secrets.
     pub(crate) labels: Option<Fingerprint>,
     /// How many instances are wanted; for a global unit, on each machine.
     pub(crate) wanted: u32,
@@ -244,7 +245,10 @@ impl Gist {
         let fence = if unit.fence().is_some() { FENCE_BYTES } else { 0 };
         Gist {
             labels: match constraints.podman {
-                Some(kind) => Some(Fingerprint::of_kind(kind, constraints.metadata.fingerprint())),
+                Some(kind) => Some(
+                    Fingerprint::of_kind(kind, constraints.metadata.fingerprint())
+                        .with_secrets(&constraints.secrets),
+                ),
                 None => constraints.metadata.fingerprint(),
             },
             wanted,

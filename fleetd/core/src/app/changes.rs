@@ -181,7 +181,7 @@ impl Work<'_> {
             true => Closure::default(),
             false => self.whole.closure(name),
         };
-        let text = with_bundle(&self.units[name], self.request.app, &closure.bundle);
+        let text = with_bundle(&self.units[name], self.request.app, &closure);
         let taken = take(self.cluster, name, &text)?;
         let old = self.cluster.records.get(name);
         self.foreign(name, old)?;

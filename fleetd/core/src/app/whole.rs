@@ -10,6 +10,7 @@ use super::{MAX_APP_BYTES, MAX_APP_FILES, MAX_APP_UNITS, MAX_FILE_BYTES};
 use crate::model::UnitRecord;
 use crate::name::UnitName;
 use crate::unit::file::UnitFile;
+use crate::unit::podman;
 use crate::unit::xfleet::SECTION;
 
 /// What stands for a Quadlet file of which only the name is looked at, by its type: the unit need
@@ -377,8 +378,10 @@ fn said(name: &UnitName, reference: &Reference, problem: &str) -> String {
 }
 
 /// The text with the line that names its bundle at its end, in place of an earlier one.
-pub(super) fn with_bundle(text: &str, app: &AppName, bundle: &Bundle) -> String {
-    let mut text = without_bundle(text);
+/// Behind it stands what the Quadlet files in it need of podman, for the planner, which does not
+/// read them.
+pub(super) fn with_bundle(text: &str, app: &AppName, closure: &Closure) -> String {
+    let (mut text, bundle) = (without_bundle(text), &closure.bundle);
     if bundle.is_empty() {
         return text;
     }
@@ -389,14 +392,21 @@ pub(super) fn with_bundle(text: &str, app: &AppName, bundle: &Bundle) -> String 
     }
     // A blank line ends a value that a backslash would continue.
     text.push_str(&format!("\n[{SECTION}]\nBundle={line}\n"));
+    let quadlets = bundle.quadlets.iter();
+    let quadlets = quadlets.filter_map(|(name, sum)| Some((name, closure.texts.get(sum)?.as_str())));
+    for need in podman::needs_of(quadlets) {
+        text.push_str(&format!("BundleNeeds={need}\n"));
+    }
     text
 }
 
-/// The text as its user wrote it: without the line that names its bundle.
+/// The text as its user wrote it: without the lines that say what comes with it.
 pub fn without_bundle(text: &str) -> String {
     let file = UnitFile::parse_lenient(text);
     let ours = file.options.iter().zip(&file.lines).filter(|(option, _)| {
-        option.section == SECTION && option.name == "Bundle" && !option.value.contains('\n')
+        option.section == SECTION
+            && ["Bundle", "BundleNeeds"].contains(&option.name.as_str())
+            && !option.value.contains('\n')
     });
     let drop: BTreeSet<usize> = ours.map(|(_, line)| *line).collect();
     if drop.is_empty() {
@@ -652,6 +662,7 @@ mod tests {
     fn the_line_that_names_the_bundle_stands_at_the_end_once() {
         let app = AppName::parse("shop").unwrap();
         let bundle = Bundle { files: files(&["x"]), ..Bundle::default() };
+        let closure = Closure { bundle, ..Closure::default() };
         for text in [
             "[Service]\nExecStart=/a\n",
             "[Service]\nExecStart=/a",
@@ -659,8 +670,8 @@ mod tests {
             "[Service]\nExecStart=/a\n[X-Fleet]\nReplicas=2\n",
             "[Service]\nExecStart=/a\n\n[X-Fleet]\nReplicas=2\n",
         ] {
-            let once = with_bundle(text, &app, &bundle);
-            assert_eq!(with_bundle(&once, &app, &bundle), once, "{text:?}");
+            let once = with_bundle(text, &app, &closure);
+            assert_eq!(with_bundle(&once, &app, &closure), once, "{text:?}");
             let file = UnitFile::parse_lenient(&once);
             assert!(BundleRef::of(&file).is_some(), "{once:?}");
             let mut options = file.options.clone();
@@ -672,7 +683,7 @@ mod tests {
             );
             let back = without_bundle(&once);
             assert_eq!(back.trim_end_matches('\n'), text.trim_end_matches('\n'));
-            assert_eq!(with_bundle(&once, &app, &Bundle::default()), back);
+            assert_eq!(with_bundle(&once, &app, &Closure::default()), back);
         }
         let by_hand = "[X-Fleet]\nBundle=shop/1\nReplicas=2\n[Service]\nA=b\n";
         assert_eq!(without_bundle(by_hand), "[X-Fleet]\nReplicas=2\n[Service]\nA=b\n");

@@ -1,6 +1,6 @@
 //! Machines: what they say of themselves, and what an operator says of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -45,12 +45,23 @@ pub struct Machine {
     /// The version of its podman, as its Quadlet generator says it: `5.4.2`; empty if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub podman: Option<String>,
+    /// The names of the secrets that its podman has, without what is in them; `None` if it does not
+    /// say: an older fleetd, more than [`Machine::MAX_SECRETS`], or podman's list of them cannot be
+    /// read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<BTreeSet<String>>,
     /// What a later version wrote.
     #[serde(flatten)]
     pub unknown: Unknown,
 }
 
 impl Machine {
+    /// The most secrets that a machine names.
+    pub const MAX_SECRETS: usize = 1_000;
+
+    /// The most bytes that their names take together.
+    pub const MAX_SECRETS_BYTES: usize = 64 * 1024;
+
     /// One of which nothing else is known.
     pub fn new(id: MachineId, address: impl Into<String>) -> Machine {
         Machine {
@@ -64,6 +75,7 @@ impl Machine {
             since_ms: 0,
             api: None,
             podman: None,
+            secrets: None,
             unknown: Unknown::new(),
         }
     }

@@ -6,7 +6,7 @@ use super::board::Board;
 use super::candidate::Candidate;
 use super::misfit::{Misfit, Unsuited};
 use super::rules;
-use crate::model::Machine;
+use crate::model::{Machine, Placement};
 use crate::unit::xfleet::Constraints;
 
 /// Why the machine cannot have the instance: by what the machine is, by what must run with it, or
@@ -14,6 +14,25 @@ use crate::unit::xfleet::Constraints;
 #[inline]
 pub(super) fn misfit(board: &Board, candidate: &Candidate, machine: u32) -> Option<Misfit> {
     match unsuited(board.slots[machine as usize].machine, candidate.wants) {
+        Some(unsuited) => Some(unsuited.into()),
+        None => crowded(board, candidate, machine),
+    }
+}
+
+/// The same of an instance that is there by this placement. What it only takes when it starts does
+/// not count while its text stays.
+#[inline]
+pub(super) fn misfit_of_held(
+    board: &Board,
+    candidate: &Candidate,
+    machine: u32,
+    placement: &Placement,
+) -> Option<Misfit> {
+    if placement.hash != board.units[candidate.number].unit.hash {
+        return misfit(board, candidate, machine);
+    }
+    let host = board.slots[machine as usize].machine;
+    match rules::of_the_machine_now(host, candidate.wants) {
         Some(unsuited) => Some(unsuited.into()),
         None => crowded(board, candidate, machine),
     }

@@ -33,6 +33,11 @@ pub enum Misfit {
         /// The type.
         unit_type: String,
     },
+    /// Its podman lacks a secret that the unit takes.
+    NoSecret {
+        /// The secret's name.
+        secret: String,
+    },
     /// A unit on the machine conflicts with it, or the other way round.
     Conflict {
         /// The unit there.
@@ -70,6 +75,7 @@ impl fmt::Display for Misfit {
             Misfit::OldPodman { version, unit_type } => {
                 write!(f, "its podman {version} knows no .{unit_type}")
             }
+            Misfit::NoSecret { secret } => write!(f, "its podman has no secret {secret}"),
             Misfit::Conflict { unit } => write!(f, "conflicts with {unit}, which is there"),
             Misfit::Enough { most } => {
                 write!(f, "has as many instances of it as MaxPerMachine={most} allows")
@@ -95,6 +101,8 @@ pub(super) enum Unsuited<'a> {
     NoPodman,
     /// Its podman, of this version, does not know this type of Quadlet unit.
     OldPodman((u32, u32), &'static str),
+    /// Its podman lacks this secret.
+    NoSecret(&'a str),
 }
 
 impl From<Unsuited<'_>> for Misfit {
@@ -106,6 +114,7 @@ impl From<Unsuited<'_>> for Misfit {
                 version: format!("{major}.{minor}"),
                 unit_type: unit_type.to_string(),
             },
+            Unsuited::NoSecret(secret) => Misfit::NoSecret { secret: secret.to_string() },
             Unsuited::Lacks(key, values) => {
                 Misfit::Lacks { key: key.to_string(), values: values.clone() }
             }

@@ -51,6 +51,8 @@ const UNITS: &[&str] = &[
     "web2@1.service | MaxPerMachine=2",
     "side@.service xN rev=2 | MachineOf=web@%i.service | MaxPerMachine=1 | MaxUnavailable=1",
     "z2.service | Conflicts=web2@3.service",
+    "box@.container xN | BundleNeeds=secret:db | MaxUnavailable=1",
+    "box2.container | BundleNeeds=build",
 ];
 
 const INSTANCES: &[&str] = &[
@@ -102,7 +104,8 @@ fn cluster() -> impl Strategy<Value = String> {
                 (labels[index], &held[index]);
             match (there || index < 2, settling) {
                 (true, _) => {
-                    let podman = ["", " podman:", " podman:4.9"][index % 3];
+                    let all = ["", " podman:", " podman:4.9 secrets:db", " podman:5.4 secrets:x"];
+                    let podman = all[index % all.len()];
                     lines.push(format!("machine {id} r={r} s={s}{podman}"));
                 }
                 (false, true) => lines.push(format!("settling {id}")),
@@ -144,7 +147,8 @@ fn suits(machine: &Machine, wants: &Constraints) -> bool {
         let podman = machine.podman.as_deref();
         podman.is_none_or(|version| !version.is_empty() && kind.is_known_to(version))
     });
-    is_it && runs_it && wants.metadata.iter().all(has)
+    let knows = |secret: &String| machine.secrets.as_ref().is_none_or(|all| all.contains(secret));
+    is_it && runs_it && wants.secrets.iter().all(knows) && wants.metadata.iter().all(has)
 }
 
 /// Everything that is wrong with what the living machines are assigned.

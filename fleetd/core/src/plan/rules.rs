@@ -19,12 +19,23 @@ mod machine_id;
 mod per_machine;
 pub(super) mod podman;
 mod room;
+pub(super) mod secrets;
 
 /// The rules that ask the machine alone, the cheapest first. The same machine always gets the same
 /// answer, so the fast way to place (`rank/classes.rs`) asks once for all units that want the same:
 /// a rule that is added here is added there.
 #[inline]
 pub(super) fn of_the_machine<'w>(
+    machine: &Machine,
+    wants: &'w Constraints,
+) -> Option<Unsuited<'w>> {
+    of_the_machine_now(machine, wants).or_else(|| secrets::check(machine, wants))
+}
+
+/// Those of them that also hold for an instance that is there already: not what it only takes when
+/// it starts.
+#[inline]
+pub(super) fn of_the_machine_now<'w>(
     machine: &Machine,
     wants: &'w Constraints,
 ) -> Option<Unsuited<'w>> {

@@ -185,9 +185,11 @@ fn machine(rest: &str) -> Machine {
     let id = MachineId::new(words.next().unwrap());
     let mut machine = Machine::new(id, "");
     for word in words {
-        match word.strip_prefix("podman:") {
-            Some(version) => machine.podman = Some(version.to_string()),
-            None => {
+        let names = |text: &str| text.split(',').map(str::to_string).collect();
+        match (word.strip_prefix("podman:"), word.strip_prefix("secrets:")) {
+            (Some(version), _) => machine.podman = Some(version.to_string()),
+            (_, Some(secrets)) => machine.secrets = Some(names(secrets)),
+            _ => {
                 let (key, value) = word.split_once('=').unwrap();
                 machine.metadata.insert(key.to_string(), value.to_string());
             }

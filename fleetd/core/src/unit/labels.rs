@@ -23,6 +23,18 @@ impl Fingerprint {
         }
     }
 
+    /// That of such a unit that takes these secrets of podman.
+    pub(crate) fn with_secrets(self, secrets: &BTreeSet<String>) -> Fingerprint {
+        if secrets.is_empty() {
+            return self;
+        }
+        let mut text = format!("{}-{} secrets", self.0[0], self.0[1]);
+        for secret in secrets {
+            let _ = write!(text, ",{}:{secret}", secret.len());
+        }
+        Fingerprint::of(&text)
+    }
+
     fn of(text: &str) -> Fingerprint {
         let hash: [u8; 20] = Sha1::digest(text).into();
         let number = |at: usize| {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::labels::Labels;
 use super::max_unavailable::MaxUnavailable;
-use super::podman::Kind;
+use super::podman::{self, Kind};
 use super::update::{self, OnUpdateFailure, UpdateOrder};
 use crate::app::{AppName, BundleRef};
 use crate::configuration::ConfigChanged;
@@ -83,13 +83,21 @@ pub struct Constraints {
     /// What comes with it, see [`BundleRef`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
+    /// What the Quadlet units among that need of podman: their types, and `secret:NAME`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bundle_needs: Vec<String>,
+    /// podman's secrets that the machine must have: those that its own text takes, and those of
+    /// `bundle_needs`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub secrets: BTreeSet<String>,
     /// The configuration that its instances get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
     /// What a change of that does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_changed: Option<ConfigChanged>,
-    /// The type of Quadlet unit that it is: follows from the unit's name, and is set with the gist.
+    /// The type of Quadlet unit that takes the newest podman, of the unit's own and of those that
+    /// come with it: follows from its name and `bundle_needs`, and is set with the gist.
     #[serde(skip)]
     pub(crate) podman: Option<Kind>,
 }
@@ -361,6 +369,25 @@ pub const OPTIONS: &[FleetOption] = &[
         ..FleetOption::PLAIN
     },
     FleetOption {
+        name: "BundleNeeds",
+        about: "What the Quadlet units that come with it need of podman: types that not every \
+            podman knows, and secret:NAME. Written by fleetctl apply.",
+        list: Some(List { most: MAX_PATTERNS, of: "needs" }),
+        read: |wants, values| {
+            wants.bundle_needs = filled(values);
+            wants.secrets.extend(podman::secrets_among(&wants.bundle_needs));
+        },
+        texts: Some(each_secret),
+        refuse: |_, wants| {
+            let bad = wants.bundle_needs.iter().find(|word| !podman::is_need(word))?;
+            Some(format!(
+                "BundleNeeds={bad}: fleetctl apply writes this line; leave it out and apply the \
+                    folder"
+            ))
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
         name: "Config",
         about: "Give each instance the values of this configuration (fleetctl config), as \
             environment and as files.",
@@ -558,6 +585,19 @@ fn each_label(wants: &mut Constraints, each: &mut dyn FnMut(&mut String)) {
         .map(|(key, values)| (with(key), values.iter().map(&mut with).collect()))
         .collect();
     wants.metadata = wanted.into();
+}
+
+/// Calls with the name of each secret.
+fn each_secret(wants: &mut Constraints, each: &mut dyn FnMut(&mut String)) {
+    if wants.secrets.iter().any(|name| name.contains('%')) {
+        let names = std::mem::take(&mut wants.secrets).into_iter();
+        wants.secrets = names
+            .map(|mut name| {
+                each(&mut name);
+                name
+            })
+            .collect();
+    }
 }
 
 /// Why no unit can be called what `MachineOf=` says.

@@ -60,11 +60,11 @@ fn keep_one<'a>(pen: &mut Pen<'a>, instance: &UnitName, follower: &Follower<'a>)
     let better =
         |machine: &u32| board.slots[*machine as usize].availability.is_active() && fits(*machine);
     let elsewhere = || board.machines_of(&wants.machine_of[0]).iter().any(better);
-    let Some(stays) =
-        old.iter().position(|(machine, _)| fits(*machine) && !(drained(*machine) && elsewhere()))
-    else {
-        return false;
+    let stays = |(machine, placement): &(u32, &_)| {
+        fit::misfit_of_held(board, &candidate, *machine, placement).is_none()
+            && !(drained(*machine) && elsewhere())
     };
+    let Some(stays) = old.iter().position(stays) else { return false };
     for (index, (machine, placement)) in old.iter().enumerate() {
         if index == stays {
             pen.keep(*number, *seat, instance, *machine);
@@ -135,7 +135,7 @@ fn place_one(pen: &mut Pen, pending: &mut Pending, instance: UnitName, follower:
     let wants = pen.board().wants(number, &instance);
     let candidate = Candidate { number, instance: &instance, wants: &wants };
     for (machine, placement) in &follower.old {
-        match fit::misfit(pen.board(), &candidate, *machine) {
+        match fit::misfit_of_held(pen.board(), &candidate, *machine, placement) {
             Some(misfit) => pen.displace(pending, &instance, *machine, placement, misfit),
             None => pen.retire(&instance, *machine, Retired::Drained), // or it would have been kept
         }

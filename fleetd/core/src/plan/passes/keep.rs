@@ -71,7 +71,7 @@ fn keep_on_machine<'a>(
         }
         let wants = board.wants(number, instance);
         let candidate = Candidate { number, instance, wants: &wants };
-        if let Some(misfit) = fit::misfit(board, &candidate, machine) {
+        if let Some(misfit) = fit::misfit_of_held(board, &candidate, machine, placement) {
             if budget::holds_up(&board.units[number], placement) {
                 // It is a new text that fits here no longer: the old one runs on until its turn
                 // comes, if another machine takes the new one.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::board::Board;
 use super::super::fit::{self, Reasons};
-use super::super::rules::podman;
+use super::super::rules::{podman, secrets};
 use super::loads::{Loads, Machines, Start};
 use crate::unit::labels::Fingerprint;
 use crate::unit::xfleet::Constraints;
@@ -51,7 +51,11 @@ impl Class {
         active.for_each(|(_, machine)| machines.insert(machine));
         if wants.podman.is_some() {
             let slots = board.slots.iter().zip(0..);
-            let lacking = slots.filter(|(slot, _)| podman::check(slot.machine, wants).is_some());
+            let lacking = slots.filter(|(slot, _)| {
+                podman::check(slot.machine, wants)
+                    .or_else(|| secrets::check(slot.machine, wants))
+                    .is_some()
+            });
             lacking.for_each(|(_, machine)| machines.remove(machine));
         }
         for (key, values) in wants.metadata.iter() {
