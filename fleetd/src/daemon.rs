@@ -23,6 +23,7 @@ use crate::leader::replays::Replays;
 use crate::leave;
 use crate::machine::facts::{self, AddressWatch};
 use crate::machine::health::Health;
+use crate::machine::podman::PodmanWatch;
 use crate::machine::session::Session;
 use crate::metrics::Metrics;
 use crate::process::descriptors;
@@ -149,8 +150,9 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     let watchdog = tokio::spawn(feed_watchdog(notifier.clone()));
 
     let address = AddressWatch::of(&settings, &presence);
+    let podman = PodmanWatch::of(&settings, &presence);
     let mut reloadable =
-        Reloadable { settings, source, presence, address, api, server_tls, etcd, engine };
+        Reloadable { settings, source, presence, address, podman, api, server_tls, etcd, engine };
     let signal = serve_signals(wishes, &mut reloadable, &agent).await?;
     let _ = notifier.say(&[NotifyState::Stopping]);
     let leaving = signal == "SIGTERM" && own_job_is_stop(&bus).await;

@@ -12,6 +12,7 @@ use crate::api::{Api, ServerTls};
 use crate::config::{self, Environment, Places, Settings};
 use crate::leader::engine::Engine;
 use crate::machine::facts::{self, AddressWatch};
+use crate::machine::podman::PodmanWatch;
 use crate::machine::session::Presence;
 use crate::store::etcd::EtcdKv;
 
@@ -38,6 +39,8 @@ pub struct Reloadable {
     pub presence: watch::Sender<Presence>,
     /// Follows the machine's address.
     pub address: AddressWatch,
+    /// Follows its podman.
+    pub podman: PodmanWatch,
     /// The API, which asks other machines.
     pub api: Api,
     /// The API's own certificate, if it has one.
@@ -81,6 +84,7 @@ impl Reloadable {
                     changed
                 });
                 self.address = AddressWatch::of(&new, &self.presence);
+                self.podman = PodmanWatch::of(&new, &self.presence);
             }
             Err(error) => error!("{error:#}"),
         }

@@ -11,8 +11,8 @@ use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use crate::config::Settings;
+use crate::machine::podman;
 use crate::machine::session::Presence;
-use crate::systemd::quadlet;
 
 /// The address of a machine that has no other.
 const LOOPBACK: &str = "127.0.0.1";
@@ -39,6 +39,7 @@ pub fn this_machine(settings: &Settings) -> anyhow::Result<Machine> {
         .unwrap_or_default()
         .trim()
         .to_string();
+    let podman = podman::of_host(settings);
     let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     Ok(Machine {
         v: FORMAT,
@@ -50,7 +51,8 @@ pub fn this_machine(settings: &Settings) -> anyhow::Result<Machine> {
         version: env!("CARGO_PKG_VERSION").to_string(),
         boot_id,
         since_ms: 0, // the session knows
-        podman: quadlet::version_of_host(),
+        podman: podman.version,
+        secrets: podman.secrets,
         unknown: Default::default(),
     })
 }

@@ -2,4 +2,5 @@
 
 pub mod facts;
 pub mod health;
+pub mod podman;
 pub mod session;

@@ -23,7 +23,7 @@ mod instances;
 pub use instances::one_by_one;
 
 /// Where distributions put the generator.
-const GENERATORS: &[&str] = &[
+pub const GENERATORS: &[&str] = &[
     "/usr/libexec/podman/quadlet",
     "/usr/lib/podman/quadlet",
     "/usr/local/libexec/podman/quadlet",

@@ -393,7 +393,8 @@ pub(super) fn with_bundle(text: &str, app: &AppName, closure: &Closure) -> Strin
     // A blank line ends a value that a backslash would continue.
     text.push_str(&format!("\n[{SECTION}]\nBundle={line}\n"));
     let quadlets = bundle.quadlets.iter();
-    let quadlets = quadlets.filter_map(|(name, sum)| Some((name, closure.texts.get(sum)?.as_str())));
+    let quadlets =
+        quadlets.filter_map(|(name, sum)| Some((name, closure.texts.get(sum)?.as_str())));
     for need in podman::needs_of(quadlets) {
         text.push_str(&format!("BundleNeeds={need}\n"));
     }

@@ -19,8 +19,8 @@ pub(super) fn misfit(board: &Board, candidate: &Candidate, machine: u32) -> Opti
     }
 }
 
-/// The same of an instance that is there by this placement. What it only takes when it starts does
-/// not count while its text stays.
+/// The same of an instance that is there by this placement. What podman is only asked for
+/// at a start does not count while its text stays.
 #[inline]
 pub(super) fn misfit_of_held(
     board: &Board,
@@ -32,7 +32,7 @@ pub(super) fn misfit_of_held(
         return misfit(board, candidate, machine);
     }
     let host = board.slots[machine as usize].machine;
-    match rules::of_the_machine_now(host, candidate.wants) {
+    match rules::of_the_machine_held(host, candidate.wants) {
         Some(unsuited) => Some(unsuited.into()),
         None => crowded(board, candidate, machine),
     }

@@ -29,19 +29,21 @@ pub(super) fn of_the_machine<'w>(
     machine: &Machine,
     wants: &'w Constraints,
 ) -> Option<Unsuited<'w>> {
-    of_the_machine_now(machine, wants).or_else(|| secrets::check(machine, wants))
-}
-
-/// Those of them that also hold for an instance that is there already: not what it only takes when
-/// it starts.
-#[inline]
-pub(super) fn of_the_machine_now<'w>(
-    machine: &Machine,
-    wants: &'w Constraints,
-) -> Option<Unsuited<'w>> {
     machine_id::check(machine, wants)
         .or_else(|| podman::check(machine, wants))
         .or_else(|| labels::check(machine, wants))
+        .or_else(|| secrets::check(machine, wants))
+}
+
+/// Those of them that also hold for an instance that runs there already: not what podman is only
+/// asked for at a start. Its package may be away for a moment while it is upgraded, and a secret
+/// while it is replaced.
+#[inline]
+pub(super) fn of_the_machine_held<'w>(
+    machine: &Machine,
+    wants: &'w Constraints,
+) -> Option<Unsuited<'w>> {
+    machine_id::check(machine, wants).or_else(|| labels::check(machine, wants))
 }
 
 /// The rules that ask what else is on the board, the cheapest first. Their answer may change with

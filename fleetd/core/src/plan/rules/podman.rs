@@ -52,4 +52,18 @@ mod tests {
                 ! web.container: 1 × lacks the metadata disk=ssd; 1 × has no podman"#]],
         );
     }
+
+    #[test]
+    fn what_runs_stays_where_podman_was_taken_away_and_a_new_text_goes_elsewhere() {
+        check(
+            "machine a podman:
+             machine b podman:5.4.2
+             on a: app.pod web.container/rev=1
+             unit app.pod
+             unit web.container rev=2",
+            expect![[r#"
+                - web.container off a: Unfit(NoPodman)
+                + web.container on b: machine a fits no longer"#]],
+        );
+    }
 }

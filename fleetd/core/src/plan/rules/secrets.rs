@@ -1,7 +1,6 @@
 //! `Secret=`: the machine's podman has the secrets that the unit takes. Of a machine that does not
 //! say which it has, it is hoped. An instance keeps those that it was started with, so one that is
-//! there already with its present text stays: `podman secret create --replace` takes a secret away
-//! for a moment.
+//! there already with its present text stays.
 
 use super::super::misfit::Unsuited;
 use crate::model::Machine;
