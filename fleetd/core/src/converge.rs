@@ -67,6 +67,13 @@ pub enum Step {
         /// The restarts asked for, which this fulfils.
         restart: u64,
     },
+    /// Restart it because it is unhealthy: counts towards its limit.
+    Revive {
+        /// The instance.
+        instance: UnitName,
+        /// The restarts asked for, which this fulfils.
+        restart: u64,
+    },
     /// Have systemd pull the image that it is to run. It is started or restarted after that.
     Pull(UnitName),
     /// Write the values of its configuration, which changed.
@@ -323,6 +330,22 @@ impl Sorted {
         };
         if ended && !self.pausing(seen, now_ms) {
             self.starts.push(start(true));
+        } else if !ended {
+            self.revive(instance, placement.restart, phase, seen, now_ms);
+        }
+    }
+
+    /// Restarts what runs and does not answer well, with the pauses that failures have.
+    fn revive(
+        &mut self,
+        instance: &UnitName,
+        restart: u64,
+        phase: Phase,
+        seen: &Seen,
+        now_ms: u64,
+    ) {
+        if phase == Phase::Up && seen.is_unhealthy() && !self.pausing(seen, now_ms) {
+            self.starts.push(Step::Revive { instance: instance.clone(), restart });
         }
     }
 
@@ -363,6 +386,8 @@ impl Sorted {
                 restart: marker.restart,
                 again: true,
             });
+        } else if ours {
+            self.revive(instance, marker.restart, phase, seen, now_ms);
         }
     }
 

@@ -7,7 +7,8 @@
 //! when a fenced copy has surely ended, [`event`] tells what was decided, [`wire`] holds the HTTP
 //! bodies, [`transfer`] a whole cluster as one document, [`brief`] what lists show of a unit,
 //! [`app`] what a folder of files brings as one, [`configuration`] what operators change by hand,
-//! [`address`] what a machine may be reached at, [`printable`] what a terminal may be shown.
+//! [`health`] what an instance is asked and what its answers mean, [`address`] what a machine may
+//! be reached at, [`printable`] what a terminal may be shown.
 //!
 //! **Architecture invariant:** nothing here can fail for an outside reason, and the same input
 //! gives the same bytes. `clippy.toml` beside this crate bans the clock, the disk, the environment
@@ -24,6 +25,7 @@ pub mod event;
 pub mod fence;
 mod gist;
 pub mod glob;
+pub mod health;
 pub mod model;
 pub mod name;
 pub mod outlook;

@@ -286,6 +286,7 @@ fn standing(placement: &Placement, status: &InstanceStatus) -> Standing {
     }
     let as_decided = status.launched
         && !status.settling
+        && status.is_well()
         && (placement.restart == 0 || status.restart == placement.restart);
     // What ended well, and is to be started again by its own file, waits for that.
     let pauses = status.sub == "auto-restart" && status.restarts == 0;

@@ -6,6 +6,7 @@ pub mod contradiction;
 pub mod count;
 pub mod family;
 pub mod file;
+pub mod health;
 pub mod image;
 pub mod intake;
 pub mod labels;

@@ -9,6 +9,7 @@ use fleet_core::app::runs_the_same;
 use fleet_core::converge::{FencedBy, Marker, Step};
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::{ShortHash, UnitFile};
+use fleet_core::unit::health;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
@@ -117,7 +118,9 @@ impl Agent {
             let job = match &step {
                 Step::Stop(name) => Some((name.clone(), Job::Stop)),
                 Step::Start { instance, .. } => Some((instance.clone(), Job::Start)),
-                Step::Restart { instance, .. } => Some((instance.clone(), Job::Restart)),
+                Step::Restart { instance, .. } | Step::Revive { instance, .. } => {
+                    Some((instance.clone(), Job::Restart))
+                }
                 Step::Configure { instance, .. } => Some((instance.clone(), Job::Reload)),
                 Step::Remove(_) | Step::Write { .. } | Step::Reload | Step::Pull(_) => None,
             };
@@ -209,6 +212,7 @@ impl Agent {
             Step::Stop(_)
             | Step::Start { .. }
             | Step::Restart { .. }
+            | Step::Revive { .. }
             | Step::Configure { .. }
             | Step::Pull(_) => Ok(None),
         }
@@ -329,6 +333,7 @@ impl Agent {
             self.yield_to_host(instance, Job::Restart).await?;
             return Err(is_the_hosts(&systemd_name, &by.path)); // a reload would hand over what runs
         }
+        let check = health::check_of(instance, &UnitFile::parse_lenient(&text))?.map(Box::new);
         let rendered = self.render(instance, &key, &text).await?;
         let changed = old.as_ref().is_some_and(|old| old.hash != hash || old.fence != fence);
         if changed || old.as_ref().is_some_and(|old| old.writing) {
@@ -357,6 +362,8 @@ impl Agent {
             beside_old: Vec::new(),
             config: Agent::configured(old.as_ref(), &text),
             settles_ms: rendered.settles_ms,
+            check,
+            healthy: false,
         };
         let before = old.iter().flat_map(|old| old.beside.iter().chain(&old.beside_old));
         let gone: BTreeSet<&UnitName> =
@@ -431,7 +438,7 @@ impl Agent {
             if let Some(problem) = problem {
                 return (name, step, Err(SystemdError::Unavailable(problem)));
             }
-            if let Step::Start { again: true, .. } = step {
+            if let Step::Start { again: true, .. } | Step::Revive { .. } = step {
                 // Clears systemd's own start limit too: our pauses take over from it.
                 for name in std::iter::once(&systemd_name).chain(&beside) {
                     if let Err(error) = systemd.reset_failed(name).await {
@@ -450,9 +457,10 @@ impl Agent {
             self.instances.of(&name).stop_refused = match (&step, &answer) {
                 (Step::Stop(_), Err(SystemdError::Refused { .. })) => true,
                 // It would run on here beside the one on another machine.
-                (Step::Restart { .. }, Err(SystemdError::Refused { problem, .. })) => {
-                    problem.contains(REFUSES_ALL)
-                }
+                (
+                    Step::Restart { .. } | Step::Revive { .. },
+                    Err(SystemdError::Refused { problem, .. }),
+                ) => problem.contains(REFUSES_ALL),
                 _ => false,
             };
             match answer {
@@ -490,8 +498,8 @@ impl Agent {
         }
         (marker.outdated, marker.stopping, marker.starting) = (false, false, false);
         (marker.earlier, marker.ended) = (false, false);
-        if let Step::Start { .. } | Step::Restart { .. } = step {
-            self.note_start(name, matches!(step, Step::Restart { .. }));
+        if let Step::Start { .. } | Step::Restart { .. } | Step::Revive { .. } = step {
+            self.note_start(name, !matches!(step, Step::Start { .. }));
         }
         let instance = self.instances.of(name);
         instance.rest = AtRest::default();
@@ -512,6 +520,12 @@ impl Agent {
                 instance.trouble.step_went_well();
                 instance.reload_failed = None;
                 instance.outcome = None;
+            }
+            Step::Revive { restart, .. } => {
+                (marker.launched, marker.restart) = (true, restart);
+                instance.trouble.step_went_well();
+                instance.reload_failed = None;
+                instance.trouble.again(now_ms, None);
             }
             Step::Stop(_) => marker.launched = false,
             Step::Remove(_)

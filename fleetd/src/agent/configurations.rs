@@ -101,6 +101,7 @@ impl Agent {
         let needed = steps.iter().filter_map(|step| match step {
             Step::Start { instance, .. }
             | Step::Restart { instance, .. }
+            | Step::Revive { instance, .. }
             | Step::Configure { instance, .. } => {
                 of_marker(instance).map(|config| config.uses.name.clone())
             }

@@ -295,8 +295,10 @@ impl Agent {
         let converged = converge(self.assignment.as_deref(), &host, life, now_ms);
         let idle = converged.steps.is_empty() && !look_soon;
         // Said before the next try hides it: that may take long until it fails, too.
-        let failing =
-            converged.steps.iter().any(|step| matches!(step, Step::Start { again: true, .. }));
+        let failing = converged
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Start { again: true, .. } | Step::Revive { .. }));
         // Made before the steps are taken: it says what was seen, not what was asked for since.
         let report = self.report(&host, now_ms).await;
         let left_over = self.apply(converged.steps, now_ms).await | self.tidy_beside().await;

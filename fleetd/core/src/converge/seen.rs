@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Trouble;
 use crate::configuration::{ConfigChanged, Uses};
+use crate::health::{Health, HealthCheck};
 use crate::name::UnitName;
 use crate::unit::file::ShortHash;
 
@@ -77,6 +78,13 @@ pub struct Marker {
     /// [`SETTLED_MS`](super::SETTLED_MS).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settles_ms: Option<u64>,
+    /// What it is asked for its health, if its text says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Box<HealthCheck>>,
+    /// Whether its answers were good when it was last known, so that a restarted fleetd goes on
+    /// from there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub healthy: bool,
 }
 
 /// The configuration of a unit on this host.
@@ -111,6 +119,8 @@ pub struct Seen {
     pub trouble: Trouble,
     /// Whether it is up for too short a time to tell whether it stays up.
     pub settling: bool,
+    /// How it answers its health check, if it has one and runs.
+    pub health: Option<Health>,
     /// That systemd stopped it though fleet had not asked, if it is down and this is known.
     pub stopped: Option<Stopped>,
     /// Whether it is down, and how that came about is about to be known.
@@ -166,6 +176,11 @@ impl Seen {
     /// Whether a step failed lately, so that the next one waits.
     pub fn is_held_back(&self, now_ms: u64) -> bool {
         self.trouble.message.is_some() && now_ms < self.trouble.not_before_ms
+    }
+
+    /// Whether it runs and does not do what it is there for.
+    pub(super) fn is_unhealthy(&self) -> bool {
+        self.health.as_ref().is_some_and(Health::is_unhealthy)
     }
 
     /// Whether nothing of it runs, and nothing is about to.

@@ -63,6 +63,7 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
             .map_or(0, |config| config.revision.saturating_sub(u64::from(reloading))),
         restarts: seen.trouble.failures,
         settling: seen.settling,
+        health: seen.health.clone(),
         next_try_ms: waits.then_some(seen.trouble.not_before_ms),
         gave_up: seen.trouble.gave_up(),
         message: seen

@@ -3,13 +3,14 @@
 use super::*;
 use crate::app::AppName;
 use crate::configuration::Uses;
+use crate::health::Health;
 use expect_test::{Expect, expect};
 
 /// A line is `unit: wanted; on-host`. Wanted: `-`, `loaded h1`, `launched h1 [restart=N]
 /// [config=N] [token=N]`. On host: `-` or `h1[ launched][ fence=TOKEN/LIFE][ oneshot][ writing][
 /// restart=N][ config=CHANGED/N][ STATE][ sub=SUB][ job][ failures=N][ pause=MS][ refused] [
-/// stopped][ needs=UNIT][ rival=UNIT][ image=STATE]`, where STATE is systemd's active state, and
-/// that of an image is `missing`, `unknown`, `pulling` or `FAILURES/PAUSE`.
+/// stopped][ needs=UNIT][ rival=UNIT][ unhealthy][ image=STATE]`, where STATE is systemd's active
+/// state, and that of an image is `missing`, `unknown`, `pulling` or `FAILURES/PAUSE`.
 fn check(text: &str, expected: Expect) {
     check_with_keeper(None, text, expected);
 }
@@ -81,6 +82,8 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         beside_old: Vec::new(),
         config: None,
         settles_ms: None,
+        check: None,
+        healthy: false,
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
@@ -113,6 +116,9 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
             ("stopped", _) => drop(seen.stopped.get_or_insert_default()),
             ("needs", name) => {
                 seen.stopped.get_or_insert_default().needs.push(UnitName::trusted(name))
+            }
+            ("unhealthy", _) => {
+                seen.health = Some(Health::Unhealthy { why: "503".into(), since_ms: 0 });
             }
             ("part", name) => seen.failed_part = Some(UnitName::trusted(name)),
             ("rival", name) => {
@@ -257,6 +263,36 @@ fn failed_units_are_started_again_unless_they_pause() {
         expect![[r#"
             Start { instance: a.service, restart: 0, again: true }
             wake at 12000"#]],
+    );
+}
+
+#[test]
+fn what_is_unhealthy_is_restarted_after_its_pause_unless_something_else_is_wanted() {
+    check(
+        "a.service: launched h1; h1 launched active unhealthy
+         b.service: launched h1; h1 launched active unhealthy failures=2 pause=12000
+         c.service: loaded h1; h1 launched active unhealthy
+         d.service: launched h1 restart=2; h1 launched active unhealthy
+         e.service: launched h2; h1 launched active unhealthy
+         f.service: -; h1 launched active unhealthy
+         g.service: launched h1; h1 launched active job unhealthy",
+        expect![[r#"
+            Stop(f.service)
+            Stop(c.service)
+            Write { instance: e.service, unit: e.service, revision: 1, hash: "h2", fence: None }
+            Reload
+            Revive { instance: a.service, restart: 0 }
+            Restart { instance: d.service, restart: 2 }
+            Restart { instance: e.service, restart: 0 }
+            wake at 12000"#]],
+    );
+}
+
+#[test]
+fn what_is_unhealthy_is_restarted_while_the_image_of_its_next_text_is_pulled() {
+    check(
+        "a.container: launched h2; h1 launched active unhealthy image=pulling",
+        expect!["Revive { instance: a.container, restart: 0 }"],
     );
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Unknown, is_zero, is_zero_u32};
+use crate::health::Health;
 use crate::name::UnitName;
 use crate::unit::file::ShortHash;
 
@@ -71,6 +72,10 @@ pub struct InstanceStatus {
     /// say so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub settling: bool,
+    /// How it answers its health check while it runs; none if its text has none, or its agent knows
+    /// of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// When the agent starts it again, in milliseconds since 1970, while it waits for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try_ms: Option<u64>,
@@ -96,6 +101,11 @@ impl InstanceStatus {
     /// Whether it runs as wanted.
     pub fn is_active(&self) -> bool {
         self.active == "active" || self.active == "reloading"
+    }
+
+    /// Whether nothing is known against it by a health check: it has none, or its answers are good.
+    pub fn is_well(&self) -> bool {
+        self.health.as_ref().is_none_or(|health| *health == Health::Healthy)
     }
 
     /// Whether its machine took none of it: nothing of it was started there, and the message says

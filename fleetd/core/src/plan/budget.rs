@@ -2,13 +2,14 @@
 //! more instances are down at once through updates, restarts and drains, all together.
 //!
 //! What counts as up is what is known to run as it was last decided, with its text and its
-//! restarts, by a report of its machine's present assignment, and to have stayed up for a while:
-//! its agent says when. An instance that is known to be down is changed without further ado, so
-//! that a text that fails can be replaced.
+//! restarts, by a report of its machine's present assignment, and to have stayed up for a while,
+//! and to answer its health check well if it has one: its agent says when. An instance that is
+//! known to be down is changed without further ado, so that a text that fails can be replaced.
 
 use super::board::{Board, NOWHERE};
 use super::seat::UnitSeat;
 use crate::configuration::ConfigChanged;
+use crate::health::Health;
 use crate::model::{DesiredState, Placement, Unit};
 use crate::name::UnitName;
 use crate::unit::max_unavailable::MaxUnavailable;
@@ -132,11 +133,16 @@ pub(super) fn life(board: &Board, instance: &UnitName, machine: u32) -> Life {
         "deactivating" => Life::Unknown,
         // Its agent has given its word: to replace it takes nothing away.
         _ if status.gave_up => Life::Down,
+        // It does not do what it is there for, and its agent is about to restart it: to replace it
+        // takes nothing away. So a text with which nothing works can be replaced at once.
+        _ if status.health.as_ref().is_some_and(Health::is_unhealthy) => Life::Down,
         // It has just come up: a program that cannot run dies now.
         _ if status.settling => Life::Unknown,
         _ if !status.is_active() => Life::Down,
         // It ended and was started again lately: whether it stays up remains to be seen.
         _ if status.restarts > 0 => Life::Unknown,
+        // It has yet to answer.
+        _ if !status.is_well() => Life::Unknown,
         _ if status.launched && as_decided => Life::Up,
         _ => Life::Down,
     }

@@ -8,6 +8,7 @@ use super::fencing::fenced;
 use super::{Change, Plan};
 use crate::app::AppName;
 use crate::configuration::Asked;
+use crate::health::Health;
 use crate::model::{
     Assignment, Availability, DesiredState, FORMAT, InstanceStatus, Machine, Placement, Report,
     Snapshot, Unit, UnitRecord, Why, Wish,
@@ -133,19 +134,26 @@ pub(crate) fn snapshot(text: &str) -> Snapshot {
 }
 
 /// What a machine reports of an instance that does as it is assigned, is in another state, was
-/// `restarted` lately, or is `settling`.
+/// `restarted` lately, is `settling`, or by its check is `starting`, `healthy` or `unhealthy`.
 pub(crate) fn runs(assignment: &Assignment, item: &str) -> (UnitName, InstanceStatus) {
     let (name, active) = item.split_once('/').unwrap_or((item, "active"));
-    let (active, restarts, settling) = match active {
-        "restarted" => ("active", 1, false),
-        "settling" => ("active", 0, true),
-        active => (active, 0, false),
+    let (active, restarts, settling, health) = match active {
+        "restarted" => ("active", 1, false, None),
+        "settling" => ("active", 0, true, None),
+        "starting" => ("active", 0, false, Some(Health::Starting)),
+        "healthy" => ("active", 0, false, Some(Health::Healthy)),
+        "unhealthy" => {
+            let health = Health::Unhealthy { why: "503".to_string(), since_ms: 0 };
+            ("active", 0, false, Some(health))
+        }
+        active => (active, 0, false, None),
     };
     let placement = &assignment.instances[name];
     let status = InstanceStatus {
         active: active.to_string(),
         restarts,
         settling,
+        health,
         launched: true,
         hash: placement.hash.clone(),
         restart: placement.restart,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Rollout, Rollouts, State, advance, put_in_force};
+use crate::health::Health;
 use crate::model::{DesiredState, InstanceStatus, Report, Snapshot};
 use crate::name::{MachineId, UnitName};
 use crate::plan::plan;
@@ -68,6 +69,19 @@ impl Cluster {
             let report =
                 Report { generation: assignment.generation, instances, ..Report::default() };
             self.asked.reports.insert(id.clone(), Arc::new(report));
+        }
+    }
+
+    /// All machines report: what has the text `revision` is up, with this health.
+    fn answer(&mut self, revision: u64, health: &Health) {
+        self.report(0, "");
+        for (id, report) in &mut self.asked.reports {
+            let assignment = &self.asked.assignments[id];
+            for (name, status) in &mut Arc::make_mut(report).instances {
+                if assignment.instances[name].revision == revision {
+                    status.health = Some(health.clone());
+                }
+            }
         }
     }
 
@@ -244,6 +258,38 @@ fn a_silent_machine_fails_no_text() {
     cluster.asked.settling.insert(MachineId::new("a"));
     cluster.look();
     assert_eq!(cluster.rollout().state, State::Rolling);
+}
+
+#[test]
+fn a_text_with_which_instances_answer_badly_is_undone_once_they_are_late() {
+    let mut cluster = five();
+    cluster.submit("unit web@.service x5 rev=2");
+    cluster.look();
+    assert_eq!(cluster.revisions(), [1, 1, 1, 1, 2]);
+    let unhealthy = Health::Unhealthy { why: "503".to_string(), since_ms: 0 };
+    for health in [Health::Starting, unhealthy.clone()] {
+        cluster.answer(2, &health);
+        let said = cluster.look();
+        assert!(!said.contains('~'), "nobody else gets it: {health:?} {said}");
+    }
+    cluster.asked.now_ms += 120_000;
+    cluster.answer(2, &unhealthy);
+    let said = cluster.look();
+    assert_eq!((cluster.rollout().state, cluster.revisions()), (State::Undone, vec![1; 5]));
+    assert!(said.starts_with("~ web@"), "at once: {said}");
+}
+
+#[test]
+fn a_text_that_answers_well_is_done() {
+    let mut cluster = five();
+    cluster.submit("unit web@.service x5 rev=2");
+    for _ in 0..10 {
+        cluster.look();
+        cluster.answer(2, &Health::Starting);
+        assert_eq!(cluster.look().lines().filter(|line| line.starts_with('~')).count(), 0);
+        cluster.answer(2, &Health::Healthy);
+    }
+    assert_eq!((cluster.rollout().state, cluster.revisions()), (State::Done, vec![2; 5]));
 }
 
 #[test]

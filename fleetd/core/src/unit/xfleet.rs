@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::health::{self, HealthOptions};
 use super::labels::Labels;
 use super::max_unavailable::MaxUnavailable;
 use super::podman::{self, Kind};
@@ -72,6 +73,9 @@ pub struct Constraints {
     /// [`Unit::starts_first`](crate::model::Unit::starts_first) says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_order: Option<UpdateOrder>,
+    /// What its instances are asked for their health.
+    #[serde(default, skip_serializing_if = "HealthOptions::is_unset")]
+    pub health: HealthOptions,
     /// How many instances of its template one machine may run; none: as many as there are. 0 for
     /// what is no such number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -316,6 +320,80 @@ pub const OPTIONS: &[FleetOption] = &[
             }
             Some(UpdateOrder::StartFirst) => update::no_spares(name, wants),
             _ => None,
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "HealthCheck",
+        about: "What each instance is asked on its machine: http://:PORT/PATH, tcp://:PORT, or \
+            exec:/PROGRAM ARGUMENTS inside the unit. One whose answers are bad counts as \
+            unhealthy, is restarted, and then moved.",
+        counts: Counts::Last,
+        read: |wants, values| wants.health.check = one(values),
+        refuse: health::refuse_check,
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "HealthInterval",
+        about: "How often it is asked: a time from 1s to 1h, 10s by default.",
+        counts: Counts::Last,
+        read: |wants, values| {
+            wants.health.interval_ms =
+                one(values).map(|text| health::interval_ms(&text).unwrap_or(u64::MAX));
+        },
+        refuse: |_, wants| match wants.health.interval_ms {
+            Some(u64::MAX) => {
+                Some("invalid HealthInterval: expect a time from 1s to 1h, as in 10s".to_string())
+            }
+            _ => health::refuse_alone("HealthInterval", wants),
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "HealthTimeout",
+        about: "How long an answer may take: a time from 100ms to 1min, 3s by default.",
+        counts: Counts::Last,
+        read: |wants, values| {
+            wants.health.timeout_ms =
+                one(values).map(|text| health::timeout_ms(&text).unwrap_or(u64::MAX));
+        },
+        refuse: |_, wants| match wants.health.timeout_ms {
+            Some(u64::MAX) => Some(
+                "invalid HealthTimeout: expect a time from 100ms to 1min, as in 3s".to_string(),
+            ),
+            _ => health::refuse_alone("HealthTimeout", wants),
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "HealthRetries",
+        about: "How many bad answers in a row make an instance unhealthy: a number from 1 to 100, 3 \
+            by default.",
+        counts: Counts::Last,
+        read: |wants, values| {
+            wants.health.retries = one(values).map(|text| health::retries(&text).unwrap_or(0));
+        },
+        refuse: |_, wants| match wants.health.retries {
+            Some(0) => Some("invalid HealthRetries: expect a number from 1 to 100".to_string()),
+            _ => health::refuse_alone("HealthRetries", wants),
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "HealthStartPeriod",
+        about: "How long after a start bad answers do not count: a time from 0 to 1d, 30s by \
+            default.",
+        counts: Counts::Last,
+        read: |wants, values| {
+            wants.health.start_period_ms =
+                one(values).map(|text| health::start_period_ms(&text).unwrap_or(u64::MAX));
+        },
+        refuse: |_, wants| match wants.health.start_period_ms {
+            Some(u64::MAX) => {
+                let problem = "invalid HealthStartPeriod: expect a time from 0 to 1d, as in 30s";
+                Some(problem.to_string())
+            }
+            _ => health::refuse_alone("HealthStartPeriod", wants),
         },
         ..FleetOption::PLAIN
     },

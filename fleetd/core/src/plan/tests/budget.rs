@@ -419,6 +419,40 @@ fn what_came_up_a_moment_ago_is_not_known_to_stay_up() {
 }
 
 #[test]
+fn what_has_yet_to_answer_its_check_is_not_up() {
+    check(
+        "machine a
+         machine b
+         unit web@.service x3 rev=2 | MaxUnavailable=1
+         on a: web@1.service web@3.service/rev=1
+         on b: web@2.service/rev=1
+         runs a: web@1.service/starting web@3.service/healthy
+         runs b: web@2.service/healthy",
+        expect![
+            "… web@.service: 2 to go: 1 of 3 is unavailable, and MaxUnavailable lets at most 1 \
+                be so"
+        ],
+    );
+}
+
+#[test]
+fn what_is_unhealthy_is_changed_first_and_takes_nothing_away() {
+    check(
+        "machine a
+         machine b
+         unit web@.service x4 rev=2 | MaxUnavailable=1
+         on a: web@1.service/rev=1 web@3.service/rev=1
+         on b: web@2.service/rev=1 web@4.service/rev=1
+         runs a: web@1.service/healthy web@3.service/unhealthy
+         runs b: web@2.service/unhealthy web@4.service/healthy",
+        expect![[r#"
+            ~ web@2.service on b
+            ~ web@3.service on a
+            … web@.service: 2 to go: 2 of 4 are unavailable, and MaxUnavailable lets at most 1 be so"#]],
+    );
+}
+
+#[test]
 fn the_moves_of_a_text_that_failed_do_not_count_against_the_next() {
     let before = snapshot(
         "machine a

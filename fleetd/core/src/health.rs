@@ -1,0 +1,136 @@
+//! Health checks: what an instance is asked beyond systemd's word, and what its answers mean.
+//!
+//! `[X-Fleet]` says what is asked ([`unit::health`](crate::unit::health) reads it), the agent on
+//! the instance's machine asks, and [`Course`] judges. An instance without a check has no
+//! [`Health`]: then systemd's word is all there is.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+mod course;
+
+pub use course::Course;
+
+/// How often an instance is asked unless its text says otherwise, in milliseconds.
+pub const INTERVAL_MS: u64 = 10_000;
+
+/// How long an answer may take unless the text says otherwise, in milliseconds.
+pub const TIMEOUT_MS: u64 = 3_000;
+
+/// How many answers in a row must be bad, unless the text says otherwise, for the instance to count
+/// as unhealthy.
+pub const RETRIES: u32 = 3;
+
+/// How long after its start bad answers do not count, unless the text says otherwise, in
+/// milliseconds: a large program takes that long to come up, and restarting it would not help.
+pub const START_PERIOD_MS: u64 = 30_000;
+
+/// What an instance is asked, and how often. In a marker: specifiers are put in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// The question.
+    pub probe: Probe,
+    /// How often, in milliseconds.
+    pub interval_ms: u64,
+    /// How long an answer may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// How many bad answers in a row make it unhealthy.
+    pub retries: u32,
+    /// How long after the start bad answers do not count, in milliseconds.
+    pub start_period_ms: u64,
+}
+
+/// What is asked. A network probe goes to the instance's own machine, never to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Probe {
+    /// `GET`: a status from 200 to 399 is good.
+    Http {
+        /// The address.
+        host: Loopback,
+        /// The port.
+        port: u16,
+        /// Path and query, from `/` on.
+        path: String,
+    },
+    /// A connection that is taken is good.
+    Tcp {
+        /// The address.
+        host: Loopback,
+        /// The port.
+        port: u16,
+    },
+    /// A command inside the unit that ends with status 0 is good.
+    Exec {
+        /// The program's absolute path, and its arguments.
+        command: Vec<String>,
+    },
+}
+
+/// The machine itself, by one of its loopback addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loopback {
+    /// 127.0.0.1, and if nobody listens there `::1`.
+    Any,
+    /// 127.0.0.1.
+    V4,
+    /// `::1`.
+    V6,
+}
+
+/// How an instance with a check is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Health {
+    /// It has not given a good answer since its start, and its time for that is not over.
+    Starting,
+    /// Its last answers were good.
+    Healthy,
+    /// Its last answers were bad.
+    Unhealthy {
+        /// The last bad answer when it was found to be: `503`, `connection refused`.
+        why: String,
+        /// The time of the first bad answer in a row, in milliseconds since 1970.
+        since_ms: u64,
+    },
+}
+
+impl Health {
+    /// The state in a word, as it stands in JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Health::Starting => "starting",
+            Health::Healthy => "healthy",
+            Health::Unhealthy { .. } => "unhealthy",
+        }
+    }
+
+    /// Whether it is known to be unhealthy.
+    pub fn is_unhealthy(&self) -> bool {
+        matches!(self, Health::Unhealthy { .. })
+    }
+}
+
+impl fmt::Display for Loopback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Loopback::Any => "",
+            Loopback::V4 => "127.0.0.1",
+            Loopback::V6 => "[::1]",
+        })
+    }
+}
+
+/// As it is written in a unit file.
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Probe::Http { host, port, path } => write!(f, "http://{host}:{port}{path}"),
+            Probe::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Probe::Exec { command } => write!(f, "exec:{}", command.join(" ")),
+        }
+    }
+}
