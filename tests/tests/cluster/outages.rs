@@ -52,6 +52,39 @@ fn a_hung_etcd_and_a_dead_member_of_three_stop_nothing() -> Result<()> {
     })
 }
 
+#[test]
+fn after_a_soft_reboot_without_the_store_all_runs_again() -> Result<()> {
+    scenario(&lab("softreboot", 2), |cluster| {
+        // A host of the lab has this folder in memory, which no soft-reboot leaves mounted.
+        cluster.lab.sh("h2", "systemctl stop fleetd; umount /var/lib/fleet")?;
+        cluster.lab.sh("h2", "systemctl start fleetd")?;
+        cluster.wait_until_ready()?;
+        for name in ["single.service", "other.service"] {
+            cluster.start(name, SLEEPER)?;
+        }
+        cluster.submit("web@.service", SLEEPER)?;
+        cluster.ctl(&["scale", "web=4"])?;
+        cluster.ctl(&["drain", &cluster.lab.machine_id("h1")?[..8]])?;
+        let units = &["single.service", "other.service", "web@*.service"];
+        let all = wait_for("all units to be on h2", PATIENCE, || {
+            let on = cluster.running_on("h2", units)?;
+            ensure!(on.len() == 6 && on.values().all(|pid| *pid != 0), "{on:?}");
+            Ok(on)
+        })?;
+        cluster.lab.cut("h2")?;
+        let user_space = "systemctl show --property=UserspaceTimestampMonotonic";
+        let before = cluster.lab.sh("h2", user_space)?;
+        cluster.lab.sh("h2", "systemctl soft-reboot --no-block")?;
+        wait_for("everything to run again on h2, which cannot reach the store", PATIENCE, || {
+            ensure!(cluster.lab.sh("h2", user_space)? != before, "not restarted yet");
+            let on = cluster.running_on("h2", units)?;
+            let again = all.keys().all(|unit| on.get(unit).is_some_and(|pid| *pid != 0));
+            ensure!(again && on.len() == all.len(), "{all:?} became {on:?}");
+            Ok(())
+        })
+    })
+}
+
 fn some_units(cluster: &Cluster) -> Result<Running> {
     cluster.submit("web@.service", SLEEPER)?;
     cluster.ctl(&["scale", "web=6"])?;
