@@ -12,6 +12,7 @@ mod budget;
 mod fencing;
 mod fencing_lives;
 mod floors;
+mod foreign_reports;
 mod moves;
 
 pub(super) fn check(text: &str, expected: Expect) {
