@@ -122,10 +122,13 @@ pub enum What {
     Slowed,
     /// No longer so.
     UsualSpeed,
-    /// A new text failed, and all get the last good one again.
+    /// A new text failed, or a user wants it no longer, and all get the last good one again.
     Undone,
-    /// A new text failed, and nobody else gets it.
+    /// A new text or a restart failed, or a user has yet to say how it goes on: nobody else gets
+    /// it.
     Paused,
+    /// A user said that it goes on.
+    Resumed,
     /// A new text failed, and there is no other, or its unit wants it all the same.
     TextFailed,
     /// A user did something: the reason says who and what.
@@ -237,10 +240,15 @@ impl fmt::Display for Item {
             What::Rolling => write!(f, "{units} changes a few instances at a time")?,
             What::Slowed => f.write_str("moves are slowed")?,
             What::UsualSpeed => f.write_str("moves go at the usual speed again")?,
-            What::Undone => write!(f, "the new text of {units} is undone, it failed on {machine}")?,
-            What::Paused => {
-                write!(f, "the new text of {units} goes no further, it failed on {machine}")?
+            What::Undone if self.machine.is_none() => {
+                write!(f, "the new text of {units} is undone")?
             }
+            What::Undone => write!(f, "the new text of {units} is undone, it failed on {machine}")?,
+            What::Paused if self.machine.is_none() => write!(f, "the rollout of {units} waits")?,
+            What::Paused => {
+                write!(f, "the rollout of {units} goes no further, it failed on {machine}")?
+            }
+            What::Resumed => write!(f, "the rollout of {units} goes on")?,
             What::TextFailed => write!(f, "the text of {units} failed on {machine}")?,
             What::User => write!(f, "a user did something to {units}")?,
             What::Restarted => write!(f, "{units} failed on {machine} and was started again")?,

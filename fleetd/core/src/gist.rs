@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::app::pod_of;
 use crate::configuration::{self, ConfigChanged};
-use crate::model::{DesiredState, MAX_REPLICAS, Placement, UnitRecord, is_zero};
+use crate::model::{DesiredState, MAX_REPLICAS, Placement, RolloutWish, UnitRecord, is_zero};
 use crate::name::UnitName;
 use crate::unit::file::{ShortHash, UnitFile};
 use crate::unit::labels::Fingerprint;
@@ -75,9 +75,25 @@ pub struct Unit {
     /// moved to another machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<ShortHash>,
-    /// Whether what runs that text stays as it is: its rollout is paused.
+    /// Whether what runs that text, or without one what runs its present one, stays as it is: its
+    /// rollout is paused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// A text that only so many of its instances get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Box<Canary>>,
+    /// What a user wants of its rollout. The planner does not ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wish: Option<Box<RolloutWish>>,
+}
+
+/// A text that few instances get before the others do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Canary {
+    /// The unit with that text.
+    pub unit: Unit,
+    /// How many get it.
+    pub most: MaxUnavailable,
 }
 
 impl Unit {
@@ -105,6 +121,8 @@ impl Unit {
             created_ms: record.created_ms,
             trial: None,
             paused: false,
+            canary: None,
+            wish: record.rollout.clone().map(Box::new),
         };
         unit.with_gist()
     }
@@ -206,7 +224,7 @@ pub(crate) struct Traits {
     pub(crate) budgeted: bool,
     /// Whether a restart was ever asked for.
     pub(crate) restarts: bool,
-    /// Whether a text of it is being tried, see [`Unit::trial`].
+    /// Whether a text of it is being tried, see [`Unit::trial`], or its rollout is paused.
     pub(crate) tried: bool,
     /// Whether a spare instance stands in for one that is taken down, see [`Unit::starts_first`].
     pub(crate) starts_first: bool,
@@ -266,8 +284,8 @@ impl Gist {
                 fenced: unit.fence().is_some(),
                 budgeted: template || constraints.global || constraints.max_unavailable.is_some(),
                 restarts: unit.restart > 0 || !unit.restart_of.is_empty(),
-                tried: unit.trial.is_some(),
                 starts_first: unit.starts_first(),
+                tried: unit.trial.is_some() || unit.paused,
             },
         }
     }

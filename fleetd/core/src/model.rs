@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::gist::Unit;
+pub use crate::gist::{Canary, Unit};
 use crate::name::{MachineId, UnitName};
 
 mod acts;
@@ -15,6 +15,7 @@ mod fences;
 mod machines;
 mod moves;
 mod reports;
+mod rollouts;
 mod units;
 
 pub use acts::{Act, Did};
@@ -23,6 +24,7 @@ pub use fences::{Fence, Fenced, Keeper, KeeperState, Off};
 pub use machines::{Availability, Capacity, Machine, Note, Rival, Settings};
 pub use moves::{Move, Wish};
 pub use reports::{InstanceStatus, Report};
+pub use rollouts::{RolloutAction, RolloutWish};
 pub use units::{DesiredState, UnitRecord};
 
 /// The format number that every document carries as `v`. Readers keep fields that they do not know.

@@ -51,7 +51,7 @@ pub use missing::{Missing, missing};
 
 use board::Board;
 use edit::Pen;
-use passes::{evict, follow, hold, keep, leave, lose, place, replace, update, wish};
+use passes::{canary, evict, follow, hold, keep, leave, lose, place, replace, update, wish};
 use pending::{Kept, Pending};
 use rank::Way;
 
@@ -85,6 +85,7 @@ fn conduct(snapshot: &Snapshot, way: Way) -> Plan {
     wish::answer_what_stays(&mut pen, &pending);
     leave::say_what_fits_nowhere(&mut pen, &pending);
     follow::place_followers(&mut pen, pending);
+    canary::give_to_canaries(&mut pen);
     update::carry_out_deferred(&mut pen);
     pen.into_plan()
 }

@@ -14,14 +14,21 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Item, Numbers, Reason, What};
-use crate::model::{
-    Assignment, DesiredState, FORMAT, InstanceStatus, Placement, Report, Snapshot, Unit, Unknown,
-};
+use crate::model::{Canary, DesiredState, FORMAT, Snapshot, Unit, Unknown};
 use crate::name::{MachineId, UnitName};
-use crate::unit::update::{self, OnUpdateFailure};
 
+mod course;
+mod next;
+mod tally;
 #[cfg(test)]
 mod tests;
+mod wish;
+
+pub use course::{Course, Kind, Pause};
+pub use wish::Refused;
+
+use tally::Tally;
+pub(crate) use tally::is_asked_all;
 
 /// The documents, by unit.
 pub type Rollouts = BTreeMap<UnitName, Arc<Rollout>>;
@@ -43,6 +50,10 @@ pub struct Rollout {
     /// What failed, if anything did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// What is new, and what users wanted of it. Older leaders do not know it; see
+    /// [`Rollout::course`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub course: Option<Course>,
     /// What a later version wrote.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -59,7 +70,8 @@ pub enum State {
     Done,
     /// It failed, and all get the last good text.
     Undone,
-    /// It failed, nobody else gets it, and what runs it stays as it is.
+    /// Nobody else gets it, and what runs it stays as it is: it failed, or a user has yet to say
+    /// how it goes on.
     Paused,
     /// It failed and is used all the same: there is nothing to go back to, or the unit says
     /// `OnUpdateFailure=continue`.
@@ -113,18 +125,59 @@ impl Rollout {
         self.good.as_deref().filter(|_| goes_back)
     }
 
-    /// What an event tells of it when it has entered its state, if that is worth a word.
-    pub fn told(&self, unit: &UnitName) -> Option<Item> {
-        let what = match self.state {
-            State::Rolling | State::Done => return None,
-            State::Undone => What::Undone,
-            State::Paused => What::Paused,
-            State::Failed => What::TextFailed,
+    /// How it goes on, if the leader that wrote the document knew.
+    pub fn course(&self) -> Option<&Course> {
+        self.course.as_ref().filter(|course| course.is_of(&self.text))
+    }
+
+    /// What is new.
+    pub fn kind(&self) -> Kind {
+        self.course().map_or(Kind::Text, |course| course.kind)
+    }
+
+    /// Why it is paused, if nothing failed.
+    pub fn pause(&self) -> Option<Pause> {
+        self.course()?.pause
+    }
+
+    /// Whether it is paused until a user says how it goes on: few instances have the new text, a
+    /// user paused it, or there is no text to go back to.
+    pub fn waits_for_a_user(&self) -> bool {
+        let is_held = self.pause().is_some() || self.kind() != Kind::Text;
+        self.state == State::Paused && is_held
+    }
+
+    /// What an event tells of it when it has changed from `before`, if that is worth a word.
+    pub fn told(&self, unit: &UnitName, before: Option<&Rollout>) -> Option<Item> {
+        let was = before.filter(|before| before.text.hash == self.text.hash);
+        let is_new = was.is_none_or(|was| was.state != self.state);
+        let course = self.course();
+        let asked = course.filter(|course| {
+            course.wish > 0
+                && was.and_then(Rollout::course).is_none_or(|was| was.wish != course.wish)
+        });
+        let by = || Reason::AskedFor { by: asked.map_or("", |course| &course.by).to_string() };
+        let is_ready = course.is_some_and(|course| course.ready)
+            && !was.and_then(Rollout::course).is_some_and(|was| was.ready);
+        let (what, machine, reason) = match (self.state, &self.failure) {
+            (State::Rolling, _) if asked.is_some() && is_new => (What::Resumed, None, by()),
+            (State::Undone | State::Paused, _) if asked.is_some() && is_new => {
+                let undone = self.state == State::Undone;
+                (if undone { What::Undone } else { What::Paused }, None, by())
+            }
+            (State::Paused, None) if is_ready => (What::Paused, None, Reason::Canary),
+            (State::Undone | State::Paused | State::Failed, Some(failure)) if is_new => {
+                let what = match self.state {
+                    State::Undone => What::Undone,
+                    State::Paused => What::Paused,
+                    _ => What::TextFailed,
+                };
+                (what, Some(failure.machine.clone()), failure.reason.clone())
+            }
+            _ => return None,
         };
-        let failure = self.failure.as_ref()?;
         let units = BTreeMap::from([(unit.clone(), Numbers::default())]);
-        let (machine, reason) = (Some(failure.machine.clone()), Some(failure.reason.clone()));
-        Some(Item { what, machine, units, reason })
+        Some(Item { what, machine, units, reason: Some(reason) })
     }
 
     fn new(unit: &Unit, state: State, since_ms: u64) -> Rollout {
@@ -135,6 +188,7 @@ impl Rollout {
             good: None,
             since_ms,
             failure: None,
+            course: Some(Course::of(unit)),
             unknown: Unknown::new(),
         }
     }
@@ -145,7 +199,8 @@ fn text_of(unit: &Unit) -> Box<Unit> {
     let wishes = (DesiredState::Inactive, None, 0, BTreeMap::new());
     let (desired, replicas, restart, restart_of) = wishes;
     Box::new(
-        Unit { desired, replicas, restart, restart_of, trial: None, ..unit.clone() }.with_gist(),
+        Unit { desired, replicas, restart, restart_of, trial: None, wish: None, ..unit.clone() }
+            .with_gist(),
     )
 }
 
@@ -156,21 +211,6 @@ pub struct Advanced {
     pub documents: BTreeMap<UnitName, Option<Rollout>>,
     /// When an instance has been unhealthy for too long, in milliseconds since 1970.
     pub wake_at_ms: Option<u64>,
-}
-
-/// How a unit's instances are with its text.
-#[derive(Debug, Default)]
-struct Tally {
-    /// They are healthy.
-    healthy: usize,
-    /// They are not, or it is not known, or they run another text.
-    open: usize,
-    /// Healthy instances of the text that the document has.
-    healthy_before: usize,
-    /// The first that failed.
-    failure: Option<Failure>,
-    /// When the first of the others is late.
-    late_ms: Option<u64>,
 }
 
 /// How the documents change by what the machines report. What is here is what was asked for:
@@ -185,8 +225,11 @@ pub fn advance(asked: &Snapshot, rollouts: &Rollouts) -> Advanced {
     for (name, unit) in asked.units.iter().filter(|(_, unit)| unit.on_update_failure().is_some()) {
         let rollout = rollouts.get(name);
         let rests = |rollout: &Arc<Rollout>| {
+            let restart = rollout.course().map(|course| course.restart);
             rollout.is_of(unit)
                 && rollout.text.revision == unit.revision
+                && (restart, rollout.text.config) == (Some(unit.restart), unit.config)
+                && rollout.open_wish(unit).is_none()
                 && matches!(rollout.state, State::Done | State::Undone)
         };
         if !rollout.is_some_and(rests) {
@@ -200,7 +243,7 @@ pub fn advance(asked: &Snapshot, rollouts: &Rollouts) -> Advanced {
         // What a machine that is not there runs says nothing of a text.
         if asked.machines.contains_key(id) {
             let report = asked.reports.get(id).map(|report| &**report);
-            count_machine(asked, rollouts, &mut open, (id, assignment, report));
+            tally::count_machine(asked, rollouts, &mut open, (id, assignment, report));
         }
     }
     for (name, tally) in open {
@@ -208,150 +251,11 @@ pub fn advance(asked: &Snapshot, rollouts: &Rollouts) -> Advanced {
         if let Some(late_ms) = tally.late_ms {
             advanced.wake_at_ms = Some(advanced.wake_at_ms.map_or(late_ms, |at| at.min(late_ms)));
         }
-        if let Some(next) = next(unit, rollout, tally, asked.now_ms) {
+        if let Some(next) = next::next(unit, rollout, tally, asked.now_ms) {
             advanced.documents.insert(name.clone(), next);
         }
     }
     advanced
-}
-
-fn count_machine(
-    asked: &Snapshot,
-    rollouts: &Rollouts,
-    open: &mut BTreeMap<&UnitName, Tally>,
-    (id, assignment, report): (&MachineId, &Assignment, Option<&Report>),
-) {
-    let known = report.is_some_and(|report| report.generation >= assignment.generation);
-    for (instance, placement) in &assignment.instances {
-        let Some(tally) = open.get_mut(&placement.unit) else { continue };
-        if placement.state != DesiredState::Launched {
-            continue;
-        }
-        let unit = &asked.units[&placement.unit];
-        let status = report.filter(|_| known).and_then(|report| report.instances.get(instance));
-        let standing = status.map_or(Standing::Unknown, |status| standing(placement, status));
-        if placement.hash != unit.hash {
-            tally.open += 1;
-            let before = rollouts.get(&placement.unit).map(|rollout| &rollout.text.hash);
-            let healthy = standing == Standing::Healthy && before == Some(&placement.hash);
-            tally.healthy_before += usize::from(healthy);
-            continue;
-        }
-        if standing == Standing::Healthy {
-            tally.healthy += 1;
-            continue;
-        }
-        tally.open += 1;
-        let named = unit.constraints.healthy_deadline_ms.filter(|ms| *ms != u64::MAX);
-        let deadline_ms = named.unwrap_or(update::HEALTHY_DEADLINE_MS);
-        let late_ms = placement.since_ms.max(placement.changed_ms).saturating_add(deadline_ms);
-        let late = asked.now_ms >= late_ms;
-        let Some(status) = status.filter(|_| tally.failure.is_none()) else { continue };
-        let failed = |deadline_ms| Failure {
-            instance: instance.clone(),
-            machine: id.clone(),
-            deadline_ms,
-            reason: Reason::failed(status),
-        };
-        match standing {
-            Standing::Failed => tally.failure = Some(failed(None)),
-            Standing::Open if late => tally.failure = Some(failed(Some(deadline_ms))),
-            Standing::Open => {
-                tally.late_ms = Some(tally.late_ms.map_or(late_ms, |at| at.min(late_ms)));
-            }
-            Standing::Healthy | Standing::Unknown => {}
-        }
-    }
-}
-
-/// How an instance is with the text that it was assigned.
-#[derive(Debug, PartialEq)]
-enum Standing {
-    Healthy,
-    /// Restarted in vain.
-    Failed,
-    /// It has yet to show.
-    Open,
-    /// Its machine has not said.
-    Unknown,
-}
-
-fn standing(placement: &Placement, status: &InstanceStatus) -> Standing {
-    if status.gave_up {
-        return Standing::Failed;
-    }
-    // Its machine knows the text and has not started it: its image may not be there.
-    if status.hash != placement.hash {
-        return Standing::Open;
-    }
-    let as_decided = status.launched
-        && !status.settling
-        && status.is_well()
-        && (placement.restart == 0 || status.restart == placement.restart);
-    // What ended well, and is to be started again by its own file, waits for that.
-    let pauses = status.sub == "auto-restart" && status.restarts == 0;
-    if as_decided && (status.is_active() || status.ended || pauses) {
-        Standing::Healthy
-    } else {
-        Standing::Open
-    }
-}
-
-/// The unit's next document, `Some(None)` for none any more, `None` if it stays as it is.
-fn next(
-    unit: &Unit,
-    rollout: Option<&Rollout>,
-    tally: Tally,
-    now_ms: u64,
-) -> Option<Option<Rollout>> {
-    let all_healthy = tally.healthy > 0 && tally.open == 0;
-    let Some(rollout) = rollout.filter(|rollout| rollout.continues(unit)) else {
-        // Its first text: what is known of it stands there as soon as it is worth going back to.
-        let first = |state| Rollout::new(unit, state, now_ms);
-        return match tally.failure {
-            _ if all_healthy => Some(Some(first(State::Done))),
-            Some(failure) => Some(Some(Rollout { failure: Some(failure), ..first(State::Failed) })),
-            None if tally.healthy > 0 => Some(Some(first(State::Rolling))),
-            None => rollout.map(|_| None),
-        };
-    };
-    if rollout.text.hash != unit.hash {
-        let was_good = rollout.state == State::Done;
-        // A first text that had yet to show is better than none.
-        let is_best = rollout.good.is_none() && tally.healthy_before > 0;
-        let good = match was_good || is_best {
-            true => Some(rollout.text.clone()),
-            false => rollout.good.clone(),
-        };
-        let good = good.filter(|good| good.hash != unit.hash);
-        return Some(Some(Rollout {
-            good,
-            unknown: rollout.unknown.clone(),
-            ..Rollout::new(unit, State::Rolling, now_ms)
-        }));
-    }
-    let mut next = rollout.clone();
-    if rollout.text.revision != unit.revision {
-        next.text = text_of(unit); // the same text again
-    }
-    let enter = |next: &mut Rollout, state| (next.state, next.since_ms) = (state, now_ms);
-    match (rollout.state, tally.failure) {
-        (State::Rolling | State::Paused | State::Failed, _) if all_healthy => {
-            enter(&mut next, State::Done);
-            (next.good, next.failure) = (None, None);
-        }
-        (State::Rolling, Some(failure)) => {
-            let state = match unit.on_update_failure() {
-                Some(OnUpdateFailure::Rollback) if next.good.is_some() => State::Undone,
-                Some(OnUpdateFailure::Pause) if next.good.is_some() => State::Paused,
-                _ => State::Failed,
-            };
-            enter(&mut next, state);
-            next.failure = Some(failure);
-        }
-        _ => {}
-    }
-    (next != *rollout).then_some(Some(next))
 }
 
 /// Puts the text that holds for each unit into what is planned.
@@ -360,17 +264,29 @@ pub fn put_in_force(snapshot: &mut Snapshot, rollouts: &Rollouts) {
         let Some(unit) = snapshot.units.get_mut(name).filter(|unit| rollout.is_of(unit)) else {
             continue;
         };
+        let is_paused = rollout.state == State::Paused;
         let is_tried = match rollout.state {
             State::Done | State::Failed => false,
             State::Rolling => rollout.good.is_some(),
             State::Undone | State::Paused => true,
         };
+        if rollout.kind() != Kind::Text {
+            if is_paused {
+                *unit = Arc::new(Unit { paused: true, ..(**unit).clone() }.with_gist());
+            }
+            continue;
+        }
         if !is_tried {
             continue;
         }
         let text = rollout.in_force().unwrap_or(unit);
         // What is asked for is asked of the configuration that the unit's own text names.
         let same = text.constraints.config == unit.constraints.config;
+        let most = unit.constraints.canary.as_ref();
+        let most = most.filter(|_| is_paused && rollout.pause() == Some(Pause::Canary));
+        let canary = most.zip(rollout.good.as_ref()).map(|(most, _)| {
+            Box::new(Canary { unit: Unit { wish: None, ..(**unit).clone() }, most: most.clone() })
+        });
         let held = Unit {
             name: unit.name.clone(),
             desired: unit.desired,
@@ -380,7 +296,9 @@ pub fn put_in_force(snapshot: &mut Snapshot, rollouts: &Rollouts) {
             created_ms: unit.created_ms,
             config: if same { unit.config } else { text.config },
             trial: Some(unit.hash.clone()),
-            paused: rollout.state == State::Paused,
+            paused: is_paused,
+            canary,
+            wish: None,
             ..text.clone()
         };
         *unit = Arc::new(held.with_gist());

@@ -279,10 +279,9 @@ impl Engine {
         let Seen { mut snapshot, settling, settled_at_ms } =
             memory.knowledge.look(mirror, &self.health, self.settle, now_ms);
         // What a text goes back to stands in the store before anything is changed by it.
-        let Advanced { documents, wake_at_ms: late_at_ms } =
-            rollout::advance(&snapshot, &mirror.cluster().rollouts);
-        let advanced = events.advance(&snapshot, &documents).await?;
         let mut rollouts = mirror.cluster().rollouts.clone();
+        let Advanced { documents, wake_at_ms: late_at_ms } = rollout::advance(&snapshot, &rollouts);
+        let advanced = events.advance(&snapshot, &documents, &rollouts).await?;
         for (unit, document) in documents {
             match document {
                 Some(document) => drop(rollouts.insert(unit, Arc::new(document))),

@@ -10,7 +10,7 @@ use fleet_core::name::{MachineId, UnitName};
 use fleet_core::outlook::{Lost, Outlook, Refused};
 use fleet_core::plan::Plan;
 use fleet_core::replay::Saved;
-use fleet_core::rollout::Rollout;
+use fleet_core::rollout::{Rollout, Rollouts};
 use tracing::{info, warn};
 
 use crate::store::{Mirror, Store, StoreError, StoredEvent, Term};
@@ -180,9 +180,13 @@ impl EventLog {
         &mut self,
         snapshot: &Snapshot,
         rollouts: &BTreeMap<UnitName, Option<Rollout>>,
+        before: &Rollouts,
     ) -> Result<Option<i64>, StoreError> {
         let mut rest: Vec<(&UnitName, &Option<Rollout>)> = rollouts.iter().collect();
-        let failed = rest.iter().filter_map(|(unit, rollout)| rollout.as_ref()?.told(unit));
+        let told = |unit: &UnitName, rollout: &Option<Rollout>| {
+            rollout.as_ref()?.told(unit, before.get(unit).map(|before| &**before))
+        };
+        let failed = rest.iter().filter_map(|(unit, rollout)| told(unit, rollout));
         let items: Vec<Item> = failed.collect();
         let mut event = (!items.is_empty()).then(|| self.event(snapshot, "", items));
         if let Some(event) = &event {

@@ -102,6 +102,19 @@ pub enum Reason {
         /// How many are there.
         there: usize,
     },
+    /// A user asked for it.
+    AskedFor {
+        /// Who, as far as fleetd knows.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+    },
+    /// What waits for a user, who has seen few instances with the new text.
+    Canary,
+    /// What a rollout waits for that is paused.
+    Paused {
+        /// Of which unit.
+        unit: UnitName,
+    },
     /// What waits for the leader, which has yet to plan it.
     Undecided,
     /// What waits for machines that are absent, and that get time to return.
@@ -326,6 +339,12 @@ impl fmt::Display for Reason {
                     0 | 1 => Ok(()),
                     n => write!(f, ", {n} times since it last ran well"),
                 }
+            }
+            Reason::AskedFor { by } if by.is_empty() => f.write_str("a user asked for it"),
+            Reason::AskedFor { by } => write!(f, "{by} asked for it"),
+            Reason::Canary => f.write_str("its canaries are healthy with the new text"),
+            Reason::Paused { unit } => {
+                write!(f, "its rollout waits for `fleetctl rollout resume {unit}` or undo")
             }
             Reason::Undecided => f.write_str("waiting for the leader's decision"),
             Reason::Returning => {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT, Unknown, is_zero};
+use super::{FORMAT, RolloutWish, Unknown, is_zero};
 use crate::configuration::Asked;
 use crate::name::UnitName;
 use crate::unit::family::is_counted;
@@ -75,6 +75,9 @@ pub struct UnitRecord {
     /// The configuration that its instances must have at least; none if it was never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Asked>,
+    /// What a user wants of its rollout; none if nobody ever wanted anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutWish>,
     /// What a later version wrote.
     #[serde(flatten, deserialize_with = "crate::brief::unknown")]
     pub unknown: Unknown,
@@ -94,6 +97,7 @@ impl UnitRecord {
             restart: 0,
             restart_of: BTreeMap::new(),
             config: None,
+            rollout: None,
             unknown: Unknown::new(),
         }
     }

@@ -39,6 +39,13 @@ pub(super) fn is_on_trial(unit: &Unit, old: &Placement) -> bool {
     unit.trial.as_ref() == Some(&old.hash) && stays_launched(unit, old)
 }
 
+/// Whether an instance stays as it is, since its unit's rollout is paused: it runs the text that is
+/// being tried, or waits for a restart or another configuration.
+pub(super) fn is_held(unit: &Unit, old: &Placement) -> bool {
+    let text = unit.trial.as_ref().unwrap_or(&unit.hash);
+    unit.paused && *text == old.hash && stays_launched(unit, old)
+}
+
 fn stays_launched(unit: &Unit, old: &Placement) -> bool {
     old.state == DesiredState::Launched && unit.desired == DesiredState::Launched
 }

@@ -10,7 +10,7 @@ use super::misfit::Misfit;
 use super::missing::Missing;
 use super::pending::{Displaced, Pending};
 use super::{document, fencing};
-use crate::model::{Assignment, Off, Placement, Why, Wish};
+use crate::model::{Assignment, Off, Placement, Unit, Why, Wish};
 use crate::name::{MachineId, UnitName};
 
 /// The board, and what is written so far.
@@ -255,7 +255,7 @@ impl<'a> Pen<'a> {
         old: &'a Placement,
     ) {
         let unit = &self.board.units[number];
-        if unit.tried && unit.unit.paused && budget::is_on_trial(unit.unit, old) {
+        if unit.tried && budget::is_held(unit.unit, old) {
             return;
         }
         if unit.budgeted && budget::defers(unit.unit, instance, old) {
@@ -273,10 +273,21 @@ impl<'a> Pen<'a> {
         machine: u32,
         old: &Placement,
     ) {
-        let seat = &self.board.units[number];
-        let unit = seat.unit;
-        let terms = if seat.fenced { unit.fence() } else { None };
-        let restart = if seat.restarts { unit.restarts_asked(instance) } else { 0 };
+        let unit = self.board.units[number].unit;
+        self.bring_to(unit, instance, machine, old);
+    }
+
+    /// Gives an instance that stays where it is what `unit` asks for: its unit as it is planned, or
+    /// with the text that its canaries get.
+    pub(super) fn bring_to(
+        &mut self,
+        unit: &Unit,
+        instance: &UnitName,
+        machine: u32,
+        old: &Placement,
+    ) {
+        let terms = if unit.gist.traits.fenced { unit.fence() } else { None };
+        let restart = if unit.gist.traits.restarts { unit.restarts_asked(instance) } else { 0 };
         let fence = terms.map(|terms| {
             fencing::refreshed(terms, instance, self.board.snapshot.revision, old.fence.as_deref())
         });
@@ -298,10 +309,11 @@ impl<'a> Pen<'a> {
             restart,
             config: unit.config,
             fence,
-            changed_ms: if old.hash == unit.hash && old.restart == restart {
-                old.changed_ms
-            } else {
-                self.board.snapshot.now_ms
+            changed_ms: match (&old.hash, old.restart, old.config)
+                == (&unit.hash, restart, unit.config)
+            {
+                true => old.changed_ms,
+                false => self.board.snapshot.now_ms,
             },
             // How often another text failed says nothing of this one.
             moves: if old.hash == unit.hash { old.moves } else { 0 },
@@ -323,6 +335,11 @@ impl<'a> Pen<'a> {
     /// Whether it was noted as waiting for its unit's budget.
     pub(super) fn is_waiting(&self, number: usize, seat: usize) -> bool {
         self.waiting.contains_key(&(number, seat))
+    }
+
+    /// Whether changes of the unit's instances wait until all else is decided.
+    pub(super) fn defers(&self, number: usize) -> bool {
+        self.deferred.iter().any(|change| change.number == number)
     }
 
     /// What was noted to be decided at the end.

@@ -1,5 +1,6 @@
 //! The passes of planning, one file each. `plan.rs` calls them in their order.
 
+pub(super) mod canary;
 pub(super) mod evict;
 pub(super) mod follow;
 pub(super) mod hold;

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Rollout, Rollouts, State, advance, put_in_force};
+use super::tally::{Standing, standing};
+use super::{Kind, Pause, Rollout, Rollouts, State, advance, put_in_force};
 use crate::health::Health;
 use crate::model::{DesiredState, InstanceStatus, Report, Snapshot};
 use crate::name::{MachineId, UnitName};
 use crate::plan::plan;
 use crate::plan::script::{applied, print, runs, snapshot};
+
+mod wishes;
 
 /// A cluster that a leader plans, and whose machines do as they are assigned.
 struct Cluster {
@@ -323,12 +326,12 @@ fn what_ends_by_itself_or_pauses_between_good_runs_is_healthy() {
     let placement = &cluster.assignments["a"].instances["web@1.service"];
     assert_eq!(placement.state, DesiredState::Launched);
     for (status, expected) in [
-        (ends(true, "dead", "inactive"), super::Standing::Healthy),
-        (ends(false, "auto-restart", "activating"), super::Standing::Healthy),
-        (ends(false, "start", "activating"), super::Standing::Open),
-        (ends(false, "dead", "inactive"), super::Standing::Open),
+        (ends(true, "dead", "inactive"), Standing::Healthy),
+        (ends(false, "auto-restart", "activating"), Standing::Healthy),
+        (ends(false, "start", "activating"), Standing::Open),
+        (ends(false, "dead", "inactive"), Standing::Open),
     ] {
-        assert_eq!(super::standing(placement, &status), expected, "{status:?}");
+        assert_eq!(standing(placement, &status), expected, "{status:?}");
     }
 }
 

@@ -76,6 +76,10 @@ pub struct Constraints {
     /// What its instances are asked for their health.
     #[serde(default, skip_serializing_if = "HealthOptions::is_unset")]
     pub health: HealthOptions,
+    /// How many instances get a new text before a user lets the others have it, too; none: nobody
+    /// is asked. It is counted as the budget is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<MaxUnavailable>,
     /// How many instances of its template one machine may run; none: as many as there are. 0 for
     /// what is no such number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -394,6 +398,24 @@ pub const OPTIONS: &[FleetOption] = &[
                 Some(problem.to_string())
             }
             _ => health::refuse_alone("HealthStartPeriod", wants),
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "Canary",
+        about: "How many instances get a new text before fleetctl rollout resume gives it to the \
+            others: a number from 1, or a share of the wanted instances from 1% to 100%.",
+        counts: Counts::Last,
+        read: |wants, values| wants.canary = one(values).map(|text| MaxUnavailable::parse(&text)),
+        refuse: |name, wants| match &wants.canary {
+            Some(MaxUnavailable::Unreadable(text)) => Some(format!(
+                "invalid Canary {text:?}: expect a number from 1, or a percentage from 1% to 100%"
+            )),
+            Some(_) if !name.is_template() && !wants.global => Some(format!(
+                "Canary counts the instances of a template or a global unit, and {name} is \
+                    neither; leave it out"
+            )),
+            _ => None,
         },
         ..FleetOption::PLAIN
     },

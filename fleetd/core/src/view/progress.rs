@@ -8,6 +8,7 @@ use super::states::is_of;
 use crate::event::Reason;
 use crate::model::{DesiredState, InstanceStatus, Placement, UnitRecord};
 use crate::name::{MachineId, UnitName};
+use crate::rollout::is_asked_all;
 use crate::wire;
 
 impl Cluster {
@@ -29,8 +30,11 @@ impl Cluster {
         let planned = record.is_none() || written.is_some_and(|at| self.is_planned(*at));
         let rollout = record.and_then(|record| self.rollouts.get(&record.name));
         let rollout = rollout.filter(|rollout| unit.is_some_and(|unit| rollout.is_of(unit)));
+        // What is paused without a failure is still to come.
+        let waits = rollout.filter(|rollout| rollout.waits_for_a_user());
         // What they are to run is the last good text while their own is undone.
-        let text = rollout.and_then(|rollout| rollout.in_force()).or(unit.map(|unit| &**unit));
+        let text = rollout.filter(|_| waits.is_none()).and_then(|rollout| rollout.in_force());
+        let text = text.or(unit.map(|unit| &**unit));
         let mut instances: Vec<wire::InstanceProgress> = Vec::new();
         for (id, assignment) in &self.snapshot.assignments {
             for (instance, placement) in
@@ -41,9 +45,14 @@ impl Cluster {
                 let rolling =
                     self.outlook.as_ref().is_some_and(|outlook| outlook.is_rolling(instance));
                 let old = text.is_none_or(|text| text.hash != placement.hash);
-                progress.done &= planned && !rolling && !old;
+                let held = unit.filter(|unit| {
+                    waits.is_some() && (old || !is_asked_all(unit, instance, placement))
+                });
+                progress.done &= planned && !rolling && !old && held.is_none();
                 progress.acknowledged &= planned && !rolling;
-                if !progress.done
+                if let Some(unit) = held {
+                    progress.wait_for(Some(Reason::Paused { unit: unit.name.clone() }));
+                } else if !progress.done
                     && let Some(waits) = self.leaders_word().and_then(|word| word.waits(instance))
                 {
                     progress.wait_for(Some(waits));
@@ -93,6 +102,9 @@ impl Cluster {
                 revision: rollout.text.revision,
                 good: rollout.good.as_ref().map(|good| good.revision),
                 failure: rollout.failure.clone(),
+                kind: rollout.kind(),
+                waits: rollout.waits_for_a_user(),
+                since_ms: rollout.since_ms,
             }),
             done: planned && instances.iter().all(|instance| instance.done),
             instances,

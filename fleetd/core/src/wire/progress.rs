@@ -6,7 +6,7 @@ use crate::event::{Reason, reason};
 use crate::model::{InstanceStatus, Why};
 use crate::name::MachineId;
 use crate::plan::Misfit;
-use crate::rollout::{Failure, State};
+use crate::rollout::{Failure, Kind, State};
 
 /// One line of `GET /follow?unit=a.service&unit=web@.service`: how far the units are. The stream
 /// sends one at once, and one at each change; each is whole. It never ends by itself.
@@ -63,6 +63,15 @@ pub struct Rollout {
     /// What failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// What is new.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Whether it waits for a user to resume or undo it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
+    /// Since when it is in its state, in milliseconds since 1970.
+    #[serde(default)]
+    pub since_ms: u64,
 }
 
 /// How far one instance is.
