@@ -268,7 +268,7 @@ impl Engine {
             return Ok((None, None));
         }
         for (key, problem) in
-            mirror.misnamed().iter().filter(|(key, _)| memory.misnamed.insert((*key).clone()))
+            mirror.passed_over().iter().filter(|(key, _)| memory.passed_over.insert((*key).clone()))
         {
             error!("passing over the document {key}: {problem}; delete it");
         }
@@ -326,7 +326,7 @@ pub struct Memory {
     /// The longest plan that was said.
     longest: Duration,
     /// The documents that are passed over, so that each is said once.
-    misnamed: BTreeSet<String>,
+    passed_over: BTreeSet<String>,
 }
 
 impl Memory {

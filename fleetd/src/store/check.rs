@@ -75,6 +75,9 @@ impl Look {
             "repair it or delete it (`etcdctl get`, `etcdctl put`); nothing new is planned before";
         const RESTART: &str = "delete it and restart fleetd on that machine, which writes it \
             anew; nothing new is planned before";
+        const REPORT: &str = "delete it and restart fleetd on that machine, which writes it anew; \
+            until then the leader takes that machine for one that has not reported";
+        const ROLLOUT: &str = "delete it; the leader writes it anew";
         let (kind, limit) = match &key {
             Some(Key::Unit(_)) => ("units", MAX_RECORD_BYTES),
             Some(Key::App(_)) => ("apps", MAX_DOCUMENT_BYTES),
@@ -145,8 +148,8 @@ impl Look {
             Some(Key::Settings(_)) => drop(self.readable::<Settings>(kv, REPAIR)),
             Some(Key::Move(_)) => drop(self.readable::<Move>(kv, REPAIR)),
             Some(Key::Assignment(_)) => drop(self.readable::<Assignment>(kv, REPAIR)),
-            Some(Key::Report(_)) => drop(self.readable::<Report>(kv, RESTART)),
-            Some(Key::Rollout(_)) => drop(self.readable::<Rollout>(kv, REPAIR)),
+            Some(Key::Report(_)) => drop(self.readable::<Report>(kv, REPORT)),
+            Some(Key::Rollout(_)) => drop(self.readable::<Rollout>(kv, ROLLOUT)),
             Some(Key::Misnamed("units", problem)) => {
                 let name = kv.key.split_once("/units/").map_or("", |(_, name)| name);
                 self.bad(kv, problem, &format!("nobody reads it; delete it ({})", delete(name)));

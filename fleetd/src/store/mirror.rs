@@ -42,8 +42,8 @@ pub struct Mirror {
     /// Documents of applications that cannot be read, with what is wrong. Nothing is planned by
     /// them.
     corrupt_apps: BTreeMap<AppName, String>,
-    /// Documents that nobody reads, since their keys name no unit and no machine.
-    misnamed: BTreeMap<String, String>,
+    /// See [`Mirror::passed_over`].
+    passed_over: BTreeMap<String, String>,
 }
 
 impl Mirror {
@@ -61,7 +61,7 @@ impl Mirror {
             changed: range.revision,
             corrupt: BTreeMap::new(),
             corrupt_apps: BTreeMap::new(),
-            misnamed: BTreeMap::new(),
+            passed_over: BTreeMap::new(),
         };
         for kv in range.kvs {
             mirror.put(kv);
@@ -132,9 +132,10 @@ impl Mirror {
         self.corrupt_apps.get(name).map(String::as_str)
     }
 
-    /// Documents that are passed over, since their keys name no unit and no machine, and why.
-    pub fn misnamed(&self) -> &BTreeMap<String, String> {
-        &self.misnamed
+    /// Documents that are passed over, since their keys name no unit and no machine, or since a
+    /// report cannot be read, and why.
+    pub fn passed_over(&self) -> &BTreeMap<String, String> {
+        &self.passed_over
     }
 
     /// Whether an import is half-way. Nobody should plan or answer then, but finish it: see
@@ -165,7 +166,7 @@ impl Mirror {
         }
         let read = match key {
             Key::Misnamed(_, problem) => {
-                self.misnamed.insert(kv.key, problem);
+                self.passed_over.insert(kv.key, problem);
                 return;
             }
             Key::Unit(name) => parse::<UnitRecord>(&kv.value).map(|record| {
@@ -229,9 +230,21 @@ impl Mirror {
                 self.cluster.snapshot.assignments.insert(id.clone(), Arc::new(assignment));
                 self.assignment_revisions.insert(id, kv.mod_revision);
             }),
-            Key::Report(id) => parse(&kv.value).map(|report| {
-                self.cluster.snapshot.reports.insert(id, Arc::new(report));
-            }),
+            // One machine's broken report keeps nobody from planning for the others: it is as if
+            // that machine had not reported yet.
+            Key::Report(id) => {
+                match parse(&kv.value) {
+                    Ok(report) => {
+                        self.passed_over.remove(&kv.key);
+                        self.cluster.snapshot.reports.insert(id, Arc::new(report));
+                    }
+                    Err(problem) => {
+                        self.cluster.snapshot.reports.remove(&id);
+                        self.passed_over.insert(kv.key.clone(), problem);
+                    }
+                }
+                Ok(())
+            }
             Key::Left(id) => {
                 self.cluster.snapshot.left.insert(id);
                 Ok(())
@@ -305,6 +318,7 @@ impl Mirror {
                 self.assignment_revisions.remove(&id);
             }
             Some(Key::Report(id)) => {
+                self.passed_over.remove(key);
                 self.cluster.snapshot.reports.remove(&id);
             }
             Some(Key::Left(id)) => {
@@ -320,7 +334,7 @@ impl Mirror {
             Some(Key::Outlook) => self.cluster.outlook = None,
             Some(Key::Rollout(name)) => drop(self.cluster.rollouts.remove(&name)),
             Some(Key::Import) => self.importing = false,
-            Some(Key::Misnamed(..)) => drop(self.misnamed.remove(key)),
+            Some(Key::Misnamed(..)) => drop(self.passed_over.remove(key)),
             Some(Key::Rival(_)) | None => {}
         }
     }
