@@ -7,6 +7,10 @@
 //! reads; then the lock is marked as decided, in one write, and from there on whoever
 //! reads everything (the API, the leader) first finishes it. Until it is decided, the lock is under
 //! a lease and dies with its owner.
+//!
+//! A fleetd that knows nothing of removals may be the one that finishes it. So removals go in the
+//! write that decides, and where that has no room for them all, the lock says so in a form that
+//! only a fleetd that removes takes for decided.
 
 use std::time::Duration;
 
@@ -50,11 +54,32 @@ impl UnitsLock {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lock {
     v: u32,
-    /// Whether what is staged holds, and only has to be moved.
-    pub(super) decided: bool,
-    /// The keys that go once all of it is moved.
+    /// Whether what is staged holds, and only has to be moved. An earlier fleetd demands the field,
+    /// so it leaves alone what has `removed` in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decided: Option<bool>,
+    /// The keys that go once all of it is moved. Any say that what is staged holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     removed: Vec<String>,
+}
+
+impl Lock {
+    /// That of an import which may still come to nothing.
+    fn open() -> Lock {
+        Lock { v: 1, decided: Some(false), removed: Vec::new() }
+    }
+
+    /// That of an import which holds; `removed` go at its end.
+    fn holds(removed: Vec<String>) -> Lock {
+        match removed.is_empty() {
+            true => Lock { v: 1, decided: Some(true), removed },
+            false => Lock { v: 2, decided: None, removed },
+        }
+    }
+
+    fn is_decided(&self) -> bool {
+        self.decided == Some(true) || !self.removed.is_empty()
+    }
 }
 
 /// What one import writes.
@@ -85,7 +110,7 @@ impl Store {
         let lease = self.grant(LOCK_TTL).await?;
         let lock = Change::Put {
             key: key.clone(),
-            value: encode(&key, &Lock { v: 1, decided: false, removed: Vec::new() }, 64)?,
+            value: encode(&key, &Lock::open(), 64)?,
             lease: Some(lease),
         };
         match self
@@ -116,9 +141,7 @@ impl Store {
         // goes here.
         let _ = self.revoke(lock.lease).await;
         let revision = written?;
-        for name in all.removed {
-            self.forget_texts(name, revision).await?;
-        }
+        self.forget_texts_of(all.removed, revision).await;
         Ok(revision)
     }
 
@@ -157,13 +180,16 @@ impl Store {
         let staged = texts.into_iter().chain(documents);
         let staged = staged.map(|(key, value)| (self.keys.staged(&key), value)).collect();
         self.put_all(&ours, staged, lost).await?;
-        let decided = Lock { v: 1, decided: true, removed };
+        // As long as the lock is there, nobody can submit again what is removed.
+        let (now, later) = removed.split_at(removed.len().min(COMMIT_DOCUMENTS - 1));
         let decided = Change::Put {
             key: key.clone(),
-            value: encode(&key, &decided, MAX_DOCUMENT_BYTES)?,
+            value: encode(&key, &Lock::holds(later.to_vec()), MAX_DOCUMENT_BYTES)?,
             lease: None,
         };
-        self.apply(&[ours], &[decided], lost).await?;
+        let gone = now.iter().map(|key| Change::Delete { key: key.clone() });
+        let changes: Vec<Change> = gone.chain([decided]).collect();
+        self.apply(&[ours], &changes, lost).await?;
         self.finish_import().await
     }
 
@@ -194,7 +220,9 @@ impl Store {
     pub async fn finish_import(&self) -> Result<i64, StoreError> {
         loop {
             let (lock, mut revision) = self.document::<Lock>(&self.keys.import()).await?;
-            let Some(lock) = lock.filter(|lock| lock.value.decided) else { return Ok(revision) };
+            let Some(lock) = lock.filter(|lock| lock.value.is_decided()) else {
+                return Ok(revision);
+            };
             let decided = Compare::ModRevision(self.keys.import(), lock.revision);
             let staged = self.kv.range(self.keys.stage()).await?;
             let mut batch = Batch::new(&decided);
@@ -259,7 +287,7 @@ impl Store {
         if let Err(StoreError::Conflict(_)) = written
             && let (Some(lock), _) = self.document::<Lock>(&key).await?
         {
-            match lock.value.decided {
+            match lock.value.is_decided() {
                 true => drop(self.finish_import().await?),
                 false => tokio::time::sleep(LOCKED_PAUSE).await,
             }
@@ -313,5 +341,32 @@ impl Store {
 
 /// Whether the lock's document says that what is staged holds.
 pub(super) fn is_decided(value: &[u8]) -> Result<bool, String> {
-    mirror::parse::<Lock>(value).map(|lock| lock.decided)
+    mirror::parse::<Lock>(value).map(|lock| lock.is_decided())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lock's document as fleetd had it before there were removals.
+    #[derive(Debug, Deserialize)]
+    struct Earlier {
+        decided: bool,
+    }
+
+    fn earlier(lock: &Lock) -> Option<bool> {
+        let bytes = serde_json::to_vec(lock).unwrap();
+        assert_eq!(is_decided(&bytes), Ok(lock.is_decided()), "it reads its own");
+        mirror::parse::<Earlier>(&bytes).ok().map(|lock| lock.decided)
+    }
+
+    #[test]
+    fn an_earlier_fleetd_takes_no_import_for_decided_whose_removals_it_would_forget() {
+        assert_eq!(earlier(&Lock::open()), Some(false));
+        assert_eq!(earlier(&Lock::holds(Vec::new())), Some(true));
+        assert_eq!(earlier(&Lock::holds(vec!["/fleet/units/a.service".to_string()])), None);
+        // What an earlier fleetd decided is finished, with what it removes.
+        let before = br#"{"v":1,"decided":true,"removed":["/fleet/units/a.service"]}"#;
+        assert_eq!(is_decided(before), Ok(true));
+    }
 }

@@ -1,15 +1,24 @@
 //! Units: their records and their texts.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use fleet_core::brief;
 use fleet_core::model::UnitRecord;
 use fleet_core::name::UnitName;
+use tracing::{info, warn};
 
 use super::batch::{COMMIT_BYTES, unchanged, within};
 use super::keys::Key;
 use super::kv::{Change, Compare, MAX_TXN_OPS};
 use super::{Mirror, Store, StoreError, Versioned};
+use crate::process::panics;
+
+/// How often it is tried again to remove the texts of units that are gone.
+const FORGET_TRIES: usize = 20;
+
+/// How long it waits before each try: together, an outage of ten minutes.
+const FORGET_PAUSE: Duration = Duration::from_secs(30);
 
 /// The largest unit record, in bytes: a unit file at its limit, escaped as JSON, in one of etcd's
 /// requests.
@@ -111,16 +120,49 @@ impl Store {
             .await?;
         // The texts go after the record: if this is cut short, stray texts are harmless, a record
         // without its text is not.
-        self.forget_texts(name, revision).await?;
+        self.forget_texts_of(std::slice::from_ref(name), revision).await;
         Ok(revision)
     }
 
+    /// Removes the texts of units that were removed at this revision. The units are gone, so it is
+    /// no error if the store is away now: a task of its own tries again.
+    pub(super) async fn forget_texts_of(&self, names: &[UnitName], revision: i64) {
+        let mut left = self.texts_left(names, revision).await;
+        if left.is_empty() {
+            return;
+        }
+        let store = self.clone();
+        drop(panics::spawn_contained(async move {
+            for _ in 0..FORGET_TRIES {
+                tokio::time::sleep(FORGET_PAUSE).await;
+                left = store.texts_left(&left, revision).await;
+                if left.is_empty() {
+                    return;
+                }
+            }
+            warn!(
+                "the texts of {} units that were removed are still in the store and only take \
+                    space; `fleetctl store check` names them",
+                left.len()
+            );
+        }));
+    }
+
+    /// Those of these units whose texts could not be removed.
+    async fn texts_left(&self, names: &[UnitName], revision: i64) -> Vec<UnitName> {
+        let mut left = Vec::new();
+        for (done, name) in names.iter().enumerate() {
+            if let Err(error) = self.forget_texts(name, revision).await {
+                info!("{name} is removed, and its texts are not yet: {error}");
+                left.extend(names[done..].iter().cloned());
+                break; // the others would wait for the same store
+            }
+        }
+        left
+    }
+
     /// Removes the texts of a unit that was removed at this revision.
-    pub(super) async fn forget_texts(
-        &self,
-        name: &UnitName,
-        revision: i64,
-    ) -> Result<(), StoreError> {
+    async fn forget_texts(&self, name: &UnitName, revision: i64) -> Result<(), StoreError> {
         let mut texts = self.kv.keys(&self.keys.texts_of(name)).await?.kvs;
         // Somebody may have submitted the unit again meanwhile: that text is the new record's.
         texts.retain(|kv| kv.mod_revision < revision);
