@@ -2,8 +2,10 @@
 //! `!` stays though the files no longer have it.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
-use fleet_core::app::{AppName, without_bundle};
+use fleet_core::app::{AppName, Basis, without_bundle};
 use fleet_core::event::Numbers;
 use fleet_core::name::UnitName;
 use fleet_core::wire::{AppPlan, FilePlan, InstanceOn, Machine, UnitPlan};
@@ -17,6 +19,48 @@ const CHANGED: &str = "33";
 
 /// What stands before each line that says more of a unit.
 const INDENT: &str = "    ";
+
+/// What a plan was made on, as `--if-revision` takes it: `3`, or `3.4812.9f0c12ab34cd56ef`, where
+/// what follows the application's revision stands for the state of its units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PlannedOn {
+    pub(crate) revision: u64,
+    /// An older fleetd says nothing of units.
+    pub(crate) units: Option<String>,
+}
+
+impl PlannedOn {
+    pub(crate) fn of(plan: &AppPlan) -> PlannedOn {
+        let units = Some(plan.basis.clone()).filter(|basis| !basis.is_empty());
+        PlannedOn { revision: plan.revision, units }
+    }
+}
+
+impl FromStr for PlannedOn {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<PlannedOn, String> {
+        let (revision, units) = match text.split_once('.') {
+            Some((revision, units)) => (revision, Some(units)),
+            None => (text, None),
+        };
+        let wrong = || format!("expect a revision, as `fleetctl plan` says it: {text:?}");
+        let revision = revision.parse().map_err(|_| wrong())?;
+        match units.is_some_and(|units| Basis::parse(units).is_none()) {
+            true => Err(wrong()),
+            false => Ok(PlannedOn { revision, units: units.map(str::to_string) }),
+        }
+    }
+}
+
+impl fmt::Display for PlannedOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.units {
+            Some(units) => write!(f, "{}.{units}", self.revision),
+            None => write!(f, "{}", self.revision),
+        }
+    }
+}
 
 /// The whole plan, with a line of counts at its end.
 pub(crate) fn spans(plan: &AppPlan, machines: &[Machine]) -> Vec<Span> {

@@ -25,6 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::failure::{ClientError, innermost};
+use crate::app_plan::PlannedOn;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::names::Argument;
@@ -294,19 +295,21 @@ impl Client {
     }
 
     /// What an apply of these files would change, or with `for_good` the apply itself, all or
-    /// nothing. With a revision, only if the application is at that one.
+    /// nothing. With an earlier plan's state, only if that is still so.
     pub(crate) async fn apply(
         &self,
         name: &AppName,
         files: &AppFiles,
         prune: bool,
-        if_revision: Option<u64>,
+        planned_on: Option<&PlannedOn>,
         for_good: bool,
     ) -> Result<AppPlan, ClientError> {
         let word = |flag| if flag { "true" } else { "false" };
-        let revision = if_revision.map(|revision| revision.to_string());
+        let revision = planned_on.map(|on| on.revision.to_string());
         let mut query = vec![("dryRun", word(!for_good)), ("prune", word(prune))];
         query.extend(revision.as_deref().map(|revision| ("ifRevision", revision)));
+        let units = planned_on.and_then(|on| on.units.as_deref());
+        query.extend(units.map(|units| ("ifUnits", units)));
         let limit = if for_good { IMPORT } else { PLAN };
         let path = ["apps", name.as_str()];
         decode(self.send_within(limit, Method::POST, &path, &query, json(Some(files))).await?).await

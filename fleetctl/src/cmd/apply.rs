@@ -10,6 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::plan::{ask, refused, show};
 use crate::app_files::{self, AppArgs, LocalApp};
+use crate::app_plan::PlannedOn;
 use crate::context::Context;
 use crate::error::{Error, Kind};
 use crate::output::{counted, note, warn};
@@ -35,9 +36,10 @@ pub(crate) struct ApplyArgs {
     /// Do not ask
     #[arg(long, short = 'y')]
     yes: bool,
-    /// Refuse if the application is at another revision; 0 means that it is new
+    /// Refuse if the application is at another revision, or, with all that `fleetctl plan` says
+    /// there, if any of its units was changed since; 0 means that it is new
     #[arg(long, value_name = "N")]
-    if_revision: Option<u64>,
+    if_revision: Option<PlannedOn>,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -47,7 +49,7 @@ pub(crate) async fn run(context: &Context, args: ApplyArgs) -> Result<u8, Error>
         return Err(question::needs_yes("apply"));
     }
     let local = app_files::read(&args.app)?;
-    let plan = ask(context, &local, args.prune, args.if_revision).await?;
+    let plan = ask(context, &local, args.prune, args.if_revision.as_ref()).await?;
     show(context, &local, &plan).await?;
     if !plan.changes {
         if context.output.is_json() {
@@ -60,12 +62,12 @@ pub(crate) async fn run(context: &Context, args: ApplyArgs) -> Result<u8, Error>
         return Ok(Kind::Failed.code());
     }
     // What was shown is what is done.
-    let if_revision = args.if_revision.unwrap_or(plan.revision);
+    let planned_on = PlannedOn::of(&plan);
     let asked = Cell::new(false);
     let applied = tokio::select! {
         biased;
         _ = tokio::signal::ctrl_c() => return Err(interrupted(&local, asked.get())),
-        applied = send(context, &local, &plan, args.prune, if_revision, &asked) => applied?,
+        applied = send(context, &local, &plan, args.prune, &planned_on, &asked) => applied?,
     };
     let is_news = |warning: &&String| !plan.warnings.contains(warning);
     applied.warnings.iter().filter(is_news).for_each(|warning| warn(warning));
@@ -89,7 +91,7 @@ async fn send(
     local: &LocalApp,
     plan: &AppPlan,
     prune: bool,
-    if_revision: u64,
+    planned_on: &PlannedOn,
     asked: &Cell<bool>,
 ) -> Result<AppPlan, Error> {
     let client = &context.client;
@@ -110,7 +112,7 @@ async fn send(
         note(&format!("Sent {}.", counted(plan.missing.len(), "file")));
     }
     asked.set(true);
-    let applied = client.apply(&local.name, &local.files, prune, Some(if_revision), true).await;
+    let applied = client.apply(&local.name, &local.files, prune, Some(planned_on), true).await;
     applied.map_err(|error| match error.may_be_done() {
         false => refused(&format!("Error applying {}", local.name), error, local),
         true => Error::request(

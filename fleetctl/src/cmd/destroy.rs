@@ -82,12 +82,14 @@ async fn whole_app(context: &Context, name: &str, args: &DestroyArgs) -> Result<
     let app = apps::find(context, name).await?;
     let is_volume = |unit: &&UnitName| unit.suffix() == "volume";
     if !args.yes {
-        for unit in &app.units {
+        for unit in app.units.iter().chain(&app.replicas) {
             let stays = if is_volume(&unit) { "; its data stays on the machines" } else { "" };
             note(&format!("- {unit}{stays}"));
         }
-        let (units, instances) =
-            (counted(app.units.len(), "unit"), counted(app.running, "running instance"));
+        let (units, instances) = (
+            counted(app.units.len() + app.replicas.len(), "unit"),
+            counted(app.running, "running instance"),
+        );
         if !question::yes(&format!("Destroy {name}: {units}, {instances}?")) {
             note("Nothing was changed.");
             return Ok(Kind::Failed.code());

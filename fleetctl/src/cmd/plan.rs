@@ -4,7 +4,7 @@ use clap::Args;
 use fleet_core::wire::AppPlan;
 
 use crate::app_files::{self, AppArgs, LocalApp};
-use crate::app_plan::{counts, revision, spans};
+use crate::app_plan::{PlannedOn, counts, revision, spans};
 use crate::client::ClientError;
 use crate::context::Context;
 use crate::error::{Error, Kind};
@@ -40,8 +40,8 @@ pub(crate) async fn run(context: &Context, args: PlanArgs) -> Result<u8, Error> 
         let (prune, words) = (if args.prune { "--prune " } else { "" }, &local.words);
         note(&format!(
             "`fleetctl apply {prune}--if-revision={} {words}` does this, and refuses if somebody \
-                applied another version first.",
-            plan.revision
+                changed any of it first.",
+            PlannedOn::of(&plan)
         ));
     }
     Ok(u8::from(plan.changes))
@@ -60,10 +60,10 @@ pub(super) async fn ask(
     context: &Context,
     local: &LocalApp,
     prune: bool,
-    if_revision: Option<u64>,
+    planned_on: Option<&PlannedOn>,
 ) -> Result<AppPlan, Error> {
     local.warnings.iter().for_each(|warning| warn(warning));
-    let asked = context.client.apply(&local.name, &local.files, prune, if_revision, false).await;
+    let asked = context.client.apply(&local.name, &local.files, prune, planned_on, false).await;
     let plan =
         asked.map_err(|error| refused(&format!("Error planning {}", local.name), error, local))?;
     plan.warnings.iter().for_each(|warning| warn(warning));

@@ -39,7 +39,7 @@ fn an_application_is_planned_applied_and_planned_again() {
         out|     starts on b2b2b2b2.../10.0.0.2: web@2.container
         out| + nginx.conf (file; for web@.container)
         err| shop is new: 4 units and 1 file to create.
-        err| `fleetctl apply --if-revision=0 shop/` does this, and refuses if somebody applied another version first.
+        err| `fleetctl apply --if-revision=0 shop/` does this, and refuses if somebody changed any of it first.
         rc=1
 
         $ fleetctl apply --yes shop
@@ -94,7 +94,7 @@ fn an_application_is_planned_applied_and_planned_again() {
         out|     restarts 2 instances, at most 1 down at any time
         out| ~ nginx.conf (file; for web@.container)
         err| shop is at revision 1: 1 unit and 1 file to change, 2 units stay as they are.
-        err| `fleetctl apply --if-revision=1 shop` does this, and refuses if somebody applied another version first.
+        err| `fleetctl apply --if-revision=1 shop` does this, and refuses if somebody changed any of it first.
         rc=1
 
         $ fleetctl plan --prune shop --json
@@ -166,7 +166,7 @@ fn an_application_is_planned_applied_and_planned_again() {
         out|   "warnings": []
         out| }
         err| shop is at revision 1: 1 unit and 1 file to change, 1 unit to remove, 2 units stay as they are.
-        err| `fleetctl apply --prune --if-revision=1 shop` does this, and refuses if somebody applied another version first.
+        err| `fleetctl apply --prune --if-revision=1 shop` does this, and refuses if somebody changed any of it first.
         rc=1
 
         $ fleetctl diff shop
@@ -555,7 +555,7 @@ fn single_files_and_a_bundled_file_are_applications_too() {
         out| + web.container
         out|     starts on a1a1a1a1.../10.0.0.1: web.container
         err| shop is new: 2 units to create.
-        err| `fleetctl apply --if-revision=0 shop.quadlets` does this, and refuses if somebody applied another version first.
+        err| `fleetctl apply --if-revision=0 shop.quadlets` does this, and refuses if somebody changed any of it first.
         rc=1
 
         $ fleetctl plan --app blog ./web.container conf/a.conf
@@ -563,7 +563,7 @@ fn single_files_and_a_bundled_file_are_applications_too() {
         out|     starts on a1a1a1a1.../10.0.0.1: web.container
         out| + conf/a.conf (file; for web.container)
         err| blog is new: 1 unit and 1 file to create.
-        err| `fleetctl apply --if-revision=0 --app=blog ./web.container conf/a.conf` does this, and refuses if somebody applied another version first.
+        err| `fleetctl apply --if-revision=0 --app=blog ./web.container conf/a.conf` does this, and refuses if somebody changed any of it first.
         rc=1
 
         $ fleetctl plan web.container
@@ -790,6 +790,35 @@ fn apply_asks_on_a_terminal_and_refuses_where_nobody_can_answer() {
     assert!(said.contains("Destroyed web@.container"), "{said}");
     assert_eq!(code, Some(0));
     assert!(session.fake.cluster().apps.is_empty());
+}
+
+#[test]
+fn what_a_plan_was_made_on_goes_into_the_command_that_applies_it() {
+    let session = shop();
+    session.fake.cluster().basis = "4812.9f0c12ab34cd56ef".to_string();
+    let planned = session.run("plan shop");
+    assert!(planned.contains("--if-revision=0.4812.9f0c12ab34cd56ef shop"), "{planned}");
+    // A unit was scaled, say: the application is still at its revision.
+    session.fake.cluster().basis = "4900.0000000000000000".to_string();
+    let overtaken = session.transcript(
+        "apply -y --if-revision=0.4812.9f0c12ab34cd56ef shop\n\
+        apply -y --if-revision=0.4812 shop",
+    );
+    expect![[r#"
+        $ fleetctl apply -y --if-revision=0.4812.9f0c12ab34cd56ef shop
+        err| Error planning shop: shop changed since this was planned: somebody changed db.container
+        err| Hint: `fleetctl plan shop` shows what would be done now
+        rc=1
+
+        $ fleetctl apply -y --if-revision=0.4812 shop
+        err| Error: invalid value '0.4812' for '--if-revision <N>': expect a revision, as `fleetctl plan` says it: "0.4812"
+        err| 
+        err| For more information, try '--help'.
+        rc=2
+    "#]]
+    .assert_eq(&overtaken);
+    let now = session.run("apply -y --if-revision=0.4900.0000000000000000 shop");
+    assert!(now.contains("Applied shop, revision 1"), "{now}");
 }
 
 #[test]

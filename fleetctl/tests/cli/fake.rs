@@ -90,6 +90,8 @@ pub(crate) struct Cluster {
     pub(crate) configs: BTreeMap<String, Vec<Config>>,
     /// The contents of applications' files.
     pub(crate) blobs: BTreeMap<String, Vec<u8>>,
+    /// The state of all units, as plans say it; an older fleetd says nothing.
+    pub(crate) basis: String,
     /// What an apply is refused with from now on, dry runs included.
     pub(crate) apply_refused: Option<(u16, String)>,
     /// Who applies in between, after the dry run.
@@ -647,8 +649,14 @@ async fn app_apply(
             format!("somebody applied revision {present} of {name} since: web@.container");
         return refusal(StatusCode::CONFLICT, &message);
     }
+    if query.get("ifUnits").is_some_and(|basis| *basis != cluster.basis) {
+        let message =
+            format!("{name} changed since this was planned: somebody changed db.container");
+        return refusal(StatusCode::CONFLICT, &message);
+    }
     let mut plan = cluster.app_plan(&name, &files, is("prune"));
     plan.revision = present;
+    plan.basis.clone_from(&cluster.basis);
     if !is("dryRun") && plan.changes {
         assert!(plan.missing.is_empty(), "all contents are sent before");
         plan.applied = true;
@@ -778,6 +786,7 @@ impl Cluster {
             wanted: 0,
             running: 0,
             units: units.collect(),
+            replicas: Vec::new(),
             files: files.files,
         };
         self.apps.insert(name.to_string(), app);

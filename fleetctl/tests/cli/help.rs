@@ -193,7 +193,8 @@ fn each_command_has_help() {
         out|           Do not ask
         out| 
         out|       --if-revision <N>
-        out|           Refuse if the application is at another revision; 0 means that it is new
+        out|           Refuse if the application is at another revision, or, with all that `fleetctl plan` says
+        out|           there, if any of its units was changed since; 0 means that it is new
         out| 
         out|       --no-block
         out|           Do not wait until the units are as asked

@@ -7,9 +7,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::model::Unknown;
+use crate::model::{UnitRecord, Unknown};
 use crate::name::UnitName;
+use crate::unit::family::is_counted;
+use crate::unit::file::UnitFile;
+use crate::view::Cluster;
 
+mod basis;
 pub mod bundle;
 mod changes;
 mod forecast;
@@ -17,6 +21,7 @@ mod refs;
 mod same;
 mod whole;
 
+pub use basis::Basis;
 pub use bundle::{Bundle, BundleRef, Checksum, FileEntry};
 pub use changes::{Applying, Request, changes, tell_files};
 pub use forecast::forecast;
@@ -109,6 +114,29 @@ pub struct Application {
     /// What a later version wrote.
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+impl Application {
+    /// The records of their own that instances of its templates have, because somebody stopped one
+    /// by hand, say: they came with the application, and go with their template. What was submitted
+    /// under such a name with a text of its own is its user's.
+    pub fn replicas_of_their_own(&self, cluster: &Cluster) -> Vec<UnitName> {
+        let came_with = |record: &UnitRecord| {
+            let template = record.name.template().filter(|name| self.units.contains(name))?;
+            let template = cluster.records.get(&template)?;
+            let bundle = BundleRef::of(&UnitFile::parse_lenient(&record.text));
+            let is_ours = is_counted(&record.name, template.replicas)
+                || record.text == template.text
+                || bundle.is_some_and(|bundle| bundle.app == self.name);
+            is_ours.then(|| record.name.clone())
+        };
+        let elsewhere = |name: &UnitName| {
+            let others = cluster.apps.values().filter(|app| app.name != self.name);
+            others.into_iter().any(|app| app.units.contains(name))
+        };
+        let all = cluster.records.values().filter(|record| !self.units.contains(&record.name));
+        all.filter_map(|record| came_with(record)).filter(|name| !elsewhere(name)).collect()
+    }
 }
 
 /// Why a file of an application cannot be called `path`; `None` if it can. It becomes a file below

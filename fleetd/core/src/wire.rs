@@ -13,7 +13,8 @@ mod progress;
 mod units;
 
 pub use apps::{
-    App, AppFiles, AppPage, AppPlan, AppRemoved, FilePlan, InstanceOn, UnitPlan, Unplaced,
+    App, AppFiles, AppPage, AppPlan, AppRemoved, FilePlan, InstanceOn, QuadletCheck,
+    QuadletRefusal, QuadletsChecked, UnitPlan, Unplaced,
 };
 pub use configurations::{
     Config, ConfigChange, ConfigHistory, ConfigPage, ConfigPatch, ConfigRevision, ConfigRollback,

@@ -277,10 +277,35 @@ pub(super) async fn ask_machine(
     path: &[&str],
     query: &[(&str, &str)],
 ) -> Result<reqwest::Response, ApiError> {
+    send(api, machine, base, (path, query), |client, url| client.get(url)).await
+}
+
+/// Asks another machine's API about what the `body` says.
+pub(super) async fn ask_about(
+    api: &Api,
+    machine: &MachineId,
+    base: &str,
+    path: &[&str],
+    body: &impl serde::Serialize,
+) -> Result<reqwest::Response, ApiError> {
+    let body = serde_json::to_vec(body).expect("names and texts can be JSON");
+    let request = |client: reqwest::Client, url| {
+        client.post(url).header(reqwest::header::CONTENT_TYPE, "application/json").body(body)
+    };
+    send(api, machine, base, (path, &[]), request).await
+}
+
+async fn send(
+    api: &Api,
+    machine: &MachineId,
+    base: &str,
+    (path, query): (&[&str], &[(&str, &str)]),
+    request: impl FnOnce(reqwest::Client, Url) -> reqwest::RequestBuilder,
+) -> Result<reqwest::Response, ApiError> {
     let at = format!("{machine} at {base}");
     let url = address(base, path, query, machine).ok_or_else(|| away(&at, "that is no URL"))?;
-    let answer =
-        tokio::time::timeout(PEER_TIMEOUT, api.shared.peers.current().get(url).send()).await;
+    let request = request(api.shared.peers.current(), url);
+    let answer = tokio::time::timeout(PEER_TIMEOUT, request.send()).await;
     let answer = answer
         .map_err(|_| away(&at, "timed out"))?
         .map_err(|error| away(&at, &api.shared.peers.explain(&error)))?;

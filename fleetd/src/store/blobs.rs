@@ -9,6 +9,7 @@ use fleet_core::unit::file::UnitFile;
 
 use super::batch::{Batch, COMMIT_DOCUMENTS, unchanged};
 use super::kv::{Change, Compare};
+use super::staged::Count;
 use super::{Part, Store, StoreError, UnitsLock, Versioned, mirror};
 
 /// How many blobs one request asks for: each has up to 1 MiB, and an answer may have 4.
@@ -25,15 +26,6 @@ impl Store {
     /// An application's document, with the revision of its last change.
     pub async fn app(&self, name: &AppName) -> Result<Option<Versioned<Application>>, StoreError> {
         Ok(self.document(&self.keys.app(name)).await?.0)
-    }
-
-    /// Keeps `content` for an application. Answers with its checksum.
-    pub async fn put_blob(&self, app: &AppName, content: Vec<u8>) -> Result<Checksum, StoreError> {
-        let sum = Checksum::of(&content);
-        let key = self.keys.blob(app, &sum);
-        self.apply(&[], &[Change::Put { key: key.clone(), value: content, lease: None }], &key)
-            .await?;
-        Ok(sum)
     }
 
     /// Keeps these contents, which an import that has the lock is about to name.
@@ -77,11 +69,12 @@ impl Store {
     /// Removes the blobs of an application that were kept before the revision `before`, and that
     /// neither its document nor any text of its units names, or of units that have a text of
     /// theirs: a replica that was stopped by hand has a record of its own, which may outlive the
-    /// application. Whoever applies it at the same time keeps them all.
+    /// application. Whoever applies it at the same time keeps them all. What stays although nothing
+    /// names it counts as sent for the next apply.
     pub async fn sweep_blobs(&self, app: &AppName, before: i64) -> Result<(), StoreError> {
         let document = self.app(app).await?;
-        let mut sums = self.blob_sums(app).await?;
-        sums.retain(|_, kept| *kept < before);
+        let counted = self.count(app).await?;
+        let sums = self.blob_sums(app).await?;
         let mirror = self.read(&[Part::Units]).await?;
         let named = mirror.cluster().records.values().filter(|record| {
             record.text.contains("Bundle=")
@@ -91,14 +84,17 @@ impl Store {
         let mut units: BTreeSet<UnitName> = named.map(|record| record.name.clone()).collect();
         mirror.drop_later();
         units.extend(document.iter().flat_map(|document| document.value.units.iter().cloned()));
-        let Some(used) = self.used_blobs(app, &units).await? else { return Ok(()) };
+        let Some(used) = self.used_blobs(app, &units).await? else {
+            return self.recount(app, counted, Count::default()).await;
+        };
         let files = document.iter().flat_map(|document| document.value.files.values());
         let files: BTreeSet<&Checksum> = files.map(|file| &file.sum).collect();
-        sums.retain(|sum, _| !used.contains(sum) && !files.contains(sum));
+        let unnamed =
+            sums.into_iter().filter(|(sum, _)| !used.contains(sum) && !files.contains(sum));
+        let (gone, stays): (Vec<_>, Vec<_>) = unnamed.partition(|(_, kept)| *kept < before);
         let as_it_was = unchanged(&self.keys.app(app), document.map(|document| document.revision));
         let unlocked = Compare::Absent(self.keys.import());
-        let sums: Vec<(Checksum, i64)> = sums.into_iter().collect();
-        for chunk in sums.chunks(COMMIT_DOCUMENTS) {
+        for chunk in gone.chunks(COMMIT_DOCUMENTS) {
             let mut batch = Batch::new(&as_it_was);
             batch.compares.push(unlocked.clone());
             for (sum, kept) in chunk {
@@ -110,7 +106,18 @@ impl Store {
                 return Ok(()); // somebody applies it, and sweeps after that
             }
         }
-        Ok(())
+        if counted.is_none() {
+            return Ok(());
+        }
+        let mut left = Count::default();
+        let stays: Vec<Checksum> = stays.into_iter().map(|(sum, _)| sum).collect();
+        for chunk in stays.chunks(BLOBS_A_REQUEST) {
+            for content in self.blobs(app, chunk).await?.into_iter().flatten() {
+                left.bytes += content.len() as u64;
+                left.files += 1;
+            }
+        }
+        self.recount(app, counted, left).await
     }
 
     /// The blobs that texts of these units name; `None` if those are too many to read, or one went

@@ -11,6 +11,7 @@ pub(super) struct Keys {
     stage: String,
     events: String,
     blobs: String,
+    staged_count: String,
     config_revisions: String,
     config_users: String,
 }
@@ -70,6 +71,7 @@ impl Keys {
             stage: format!("/{name}.import"),
             events: format!("/{name}.events/"),
             blobs: format!("/{name}.blobs/"),
+            staged_count: format!("/{name}.staged"),
             config_revisions: format!("/{name}.config/"),
             config_users: format!("/{name}.config-users/"),
         }
@@ -122,6 +124,11 @@ impl Keys {
 
     pub(super) fn blob(&self, app: &AppName, sum: &Checksum) -> String {
         format!("{}{sum}", self.blobs_of(app))
+    }
+
+    /// How much was sent for applications that no apply has named yet.
+    pub(super) fn staged_count(&self) -> String {
+        self.staged_count.clone()
     }
 
     pub(super) fn config(&self, name: &AppName) -> String {

@@ -27,6 +27,7 @@ mod leader;
 mod machines;
 mod mirror;
 mod moves;
+mod staged;
 pub mod terms;
 mod units;
 
@@ -42,6 +43,7 @@ pub use leader::{Seat, Term};
 pub use machines::{Registered, Registration};
 pub use mirror::Mirror;
 pub use moves::MAX_MOVES;
+pub use staged::{KEPT_STAGED_MS, NoRoom};
 pub use units::UnitsStanding;
 
 /// Typed access to the cluster's documents. Cheap to clone.

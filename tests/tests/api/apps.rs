@@ -73,10 +73,26 @@ async fn applied(server: &Server, folder: &Folder, query: &str) -> Result<AppPla
     let status = answer.status().as_u16();
     match status {
         200 => Ok(answer.json().await.unwrap()),
-        _ => {
-            let body: Value = answer.json().await.unwrap();
-            Err(format!("{status} {}", body["error"]["message"].as_str().unwrap()))
-        }
+        _ => Err(refusal(answer).await),
+    }
+}
+
+/// The status and the sentence of an error.
+async fn refusal(answer: Response) -> String {
+    let status = answer.status().as_u16();
+    let body: Value = answer.json().await.unwrap();
+    format!("{status} {}", body["error"]["message"].as_str().unwrap())
+}
+
+async fn sent(server: &Server, app: &str, content: &[u8]) -> Result<(), String> {
+    let sum = Checksum::of(content);
+    let url = format!("{}/fleet/v1/apps/{app}/blobs/{sum}", server.origin);
+    let request = fleet_tests::http().build().unwrap().put(url);
+    let request = request.header("content-type", "application/octet-stream");
+    let answer = request.body(content.to_vec()).send().await.unwrap();
+    match answer.status().as_u16() {
+        204 => Ok(()),
+        _ => Err(refusal(answer).await),
     }
 }
 
@@ -373,10 +389,14 @@ async fn a_replica_with_a_record_of_its_own_keeps_the_files_that_its_text_names(
     let body = json!({"desiredState": "inactive"});
     let stopped = ask(&server, Method::PUT, "/units/web@1.service", Some(&body)).await;
     assert_eq!(stopped.status(), 201);
-    folder.files[0].1 = b"b".to_vec();
-    send_files(&server, &folder).await;
-    applied(&server, &folder, "").await.unwrap();
-    assert_eq!(ask(&server, Method::DELETE, "/apps/shop", None).await.status(), 200);
+    // The template goes by itself, and leaves it.
+    assert_eq!(ask(&server, Method::DELETE, "/units/web@.service", None).await.status(), 204);
+    folder.units.remove(0);
+    for content in [b"b", b"c"] {
+        folder.files = vec![("app.conf".to_string(), content.to_vec())];
+        send_files(&server, &folder).await;
+        applied(&server, &folder, "").await.unwrap();
+    }
     let gone = Checksum::of(b"b");
     let swept = async {
         while server.store.blob_sums(&shop).await.unwrap().contains_key(&gone) {
@@ -385,7 +405,7 @@ async fn a_replica_with_a_record_of_its_own_keeps_the_files_that_its_text_names(
     };
     tokio::time::timeout(Duration::from_secs(10), swept).await.expect("what nobody has goes");
     let kept = server.store.blob_sums(&shop).await.unwrap();
-    assert!(kept.contains_key(&Checksum::of(b"a")) && kept.len() == 2, "a file and a bundle");
+    assert!(kept.contains_key(&Checksum::of(b"a")) && kept.len() == 3, "with its bundle and c");
 }
 
 #[tokio::test]
@@ -444,4 +464,162 @@ async fn what_reaches_machines_with_others_gets_a_new_text_by_apply_alone() {
     assert!(applied(&server, &folder, "").await.unwrap().changes);
     let path = "/units/app.network/rollback";
     assert_eq!(ask(&server, Method::POST, path, Some(&json!({}))).await.status(), 409);
+}
+
+#[tokio::test]
+async fn what_is_sent_and_never_applied_has_a_limit_and_goes() {
+    let (server, shop) = (Server::start().await, AppName::parse("shop").unwrap());
+    let content = |n: u8| vec![n; 1024 * 1024];
+    for n in 0..16 {
+        sent(&server, "shop", &content(n)).await.unwrap();
+    }
+    let said = sent(&server, "shop", &content(16)).await.unwrap_err();
+    assert!(
+        said.starts_with("409 17 contents of shop with 17825792 bytes have been sent"),
+        "{said}"
+    );
+    sent(&server, "shop", &content(3)).await.expect("what is there already");
+    sent(&server, "other", b"a").await.expect("another application");
+    // An apply takes up some of them; the rest still counts.
+    let folder = Folder {
+        units: vec![("a.service".to_string(), "[Service]\nExecStart=/a\n".to_string())],
+        files: (0..15).map(|n| (n.to_string(), content(n))).collect(),
+    };
+    applied(&server, &folder, "").await.unwrap();
+    let room = async {
+        while sent(&server, "shop", &content(16)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), room).await.expect("there is room again");
+    // Long after, somebody sends anything at all: what nobody applied goes.
+    let later = fleetd::process::clock::now_ms() + fleetd::store::KEPT_STAGED_MS + 60_000;
+    server.store.stage_blob(&shop, b"b".to_vec(), later).await.unwrap().unwrap();
+    let kept = server.store.blob_sums(&shop).await.unwrap();
+    assert_eq!(kept.len(), 16, "what the application has, and the new one");
+    let other = server.store.blob_sums(&AppName::parse("other").unwrap()).await.unwrap();
+    assert!(other.is_empty());
+}
+
+#[tokio::test]
+async fn a_change_by_hand_between_plan_and_apply_is_noticed() {
+    let (server, mut folder) = (Server::start().await, Folder::shop());
+    send_files(&server, &folder).await;
+    applied(&server, &folder, "").await.unwrap();
+    folder.units[0].1.push_str("# changed\n");
+    let by_hand: [(&str, Method, &str, Value, &str); 4] = [
+        ("scaled", Method::PUT, "web@.service/replicas", json!({"replicas": 5}), "5 replicas"),
+        ("stopped", Method::PUT, "db.service", json!({"desiredState": "loaded"}), "db.service"),
+        ("restarted", Method::POST, "web@.service/restart", json!({}), "web@.service"),
+        ("destroyed", Method::DELETE, "db.service", json!({}), "a unit of it was destroyed"),
+    ];
+    for (what, method, path, body, expected) in by_hand {
+        let planned = applied(&server, &folder, "?dryRun=true").await.unwrap();
+        let answer = ask(&server, method, &format!("/units/{path}"), Some(&body)).await;
+        assert!(answer.status().is_success(), "{what}: {}", answer.status());
+        let query = format!("?ifRevision=1&ifUnits={}", planned.basis);
+        let said = applied(&server, &folder, &query).await.unwrap_err();
+        assert!(said.starts_with("409 shop changed since this was planned: "), "{what}: {said}");
+        assert!(said.contains(expected), "{what}: {said}");
+    }
+    let planned = applied(&server, &folder, "?dryRun=true").await.unwrap();
+    let other = json!({"desiredState": "launched", "text": "[Service]\nExecStart=/bin/true\n"});
+    assert!(
+        ask(&server, Method::PUT, "/units/x.service", Some(&other)).await.status().is_success()
+    );
+    let query = format!("?ifRevision=1&ifUnits={}", planned.basis);
+    assert!(applied(&server, &folder, &query).await.unwrap().applied, "that is no unit of it");
+    let said = applied(&server, &folder, "?ifUnits=x").await.unwrap_err();
+    assert!(said.starts_with("400 ifUnits must be the basis of a plan"), "{said}");
+}
+
+#[tokio::test]
+async fn while_podman_is_asked_everybody_else_can_write() {
+    let server = Server::start().await;
+    let text = "[Container]\nImage=x\n".to_string();
+    let folder = Folder { units: vec![("web.container".to_string(), text)], files: vec![] };
+    let signs = tempfile::tempdir().unwrap();
+    let [asked, go] = ["asked", "go"].map(|name| signs.path().join(name));
+    server.generate_by(&format!(
+        "touch {}; until [ -e {} ]; do sleep 0.05; done
+        for f in ${{QUADLET_UNIT_DIRS%%:*}}/*; do
+        printf -- '---web.service---\\n[Unit]\\nSourcePath=%s\\n' $f; done",
+        asked.display(),
+        go.display()
+    ));
+    let apply = applied(&server, &folder, "");
+    let others = async {
+        while !asked.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let body = json!({"desiredState": "launched", "text": "[Service]\nExecStart=/a\n"});
+        let written = ask(&server, Method::PUT, "/units/x.service", Some(&body)).await;
+        assert_eq!(written.status(), 201);
+        std::fs::write(&go, "").unwrap();
+    };
+    let (done, ()) = tokio::join!(apply, others);
+    assert!(done.unwrap().applied);
+}
+
+#[tokio::test]
+async fn destroying_an_application_takes_the_replicas_that_were_stopped_by_hand() {
+    let (server, folder) = (Server::start().await, Folder::shop());
+    send_files(&server, &folder).await;
+    applied(&server, &folder, "").await.unwrap();
+    let body = json!({"desiredState": "inactive"});
+    let stopped = ask(&server, Method::PUT, "/units/web@1.service", Some(&body)).await;
+    assert_eq!(stopped.status(), 201);
+    let own = json!({"desiredState": "launched", "text": "[Service]\nExecStart=/other\n"});
+    let own = ask(&server, Method::PUT, "/units/web@mine.service", Some(&own)).await;
+    assert_eq!(own.status(), 201);
+    let shown: App = ask(&server, Method::GET, "/apps/shop", None).await.json().await.unwrap();
+    assert_eq!(shown.replicas, [UnitName::trusted("web@1.service")]);
+    let gone = ask(&server, Method::DELETE, "/apps/shop", None).await;
+    let gone: AppRemoved = gone.json().await.unwrap();
+    assert!(gone.units.contains(&UnitName::trusted("web@1.service")), "{gone:?}");
+    let left = server.store.read_all().await.unwrap();
+    let left: Vec<&str> = left.cluster().records.keys().map(UnitName::as_str).collect();
+    assert_eq!(left, ["web@mine.service"], "somebody submitted it with a text of its own");
+}
+
+#[tokio::test]
+async fn where_this_machine_has_no_podman_another_one_is_asked() {
+    let server = Server::start().await;
+    let scratch = tempfile::tempdir().unwrap();
+    let program = scratch.path().join("quadlet");
+    let script = "#!/bin/sh\necho \"quadlet-generator[9]: Loading source unit file \
+        ${QUADLET_UNIT_DIRS%%:*}/web.container\" >&2\necho \"quadlet-generator[9]: converting \
+        \\\"web.container\\\": unsupported key 'Foo' in group 'Container' in web.container\" >&2\n";
+    let mut made = std::process::Command::new("sh");
+    made.args(["-c", "printf %s \"$2\" > \"$1\" && chmod +x \"$1\"", "sh"])
+        .args([program.as_os_str(), script.as_ref()]);
+    assert!(made.status().unwrap().success());
+    let register = async |id: &str, podman: &str, origin: &str| {
+        let machine = crate::machine(id, Some(origin));
+        let machine = fleet_core::model::Machine { podman: Some(podman.to_string()), ..machine };
+        let lease = server.store.grant(Duration::from_secs(3600)).await.unwrap();
+        server.store.register(&machine, lease).await.unwrap();
+    };
+    let text = "[Container]\nImage=x\nFoo=1\n".to_string();
+    let folder = Folder { units: vec![("web.container".to_string(), text)], files: vec![] };
+    // Nobody listens there, and the other has none.
+    register("gone", "5.5.0", "http://127.0.0.1:9").await;
+    register("bare", "", &server.origin).await;
+    let planned = applied(&server, &folder, "?dryRun=true").await.unwrap();
+    let warning = &planned.warnings[0];
+    assert!(
+        warning.starts_with("nobody has looked whether podman takes the Quadlet files: ")
+            && warning.contains("machine gone at http://127.0.0.1:9 did not answer"),
+        "{warning}"
+    );
+    let id = fleet_core::name::MachineId::new("able");
+    let api = fleetd::api::Api::new(server.store.clone(), id, String::new);
+    let generator = fleetd::systemd::quadlet::Generator::at(program, scratch.path().join("s"));
+    let origin = crate::serve(fleetd::api::router(api.with_generator(generator))).await;
+    register("able", "5.4.2", &origin).await;
+    assert_eq!(
+        applied(&server, &folder, "").await.unwrap_err(),
+        "400 web.container: line 3: podman of machine able: converting \"web.container\": \
+            unsupported key 'Foo' in group 'Container' in web.container"
+    );
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::refs::Reference;
 use super::whole::{Closure, Whole, with_bundle, without_bundle};
-use super::{AppName, Application, Bundle, BundleRef, Checksum, FileEntry};
+use super::{AppName, Application, Basis, Bundle, BundleRef, Checksum, FileEntry};
 use crate::model::{DesiredState, FORMAT, UnitRecord};
 use crate::name::UnitName;
 use crate::unit::file::UnitFile;
@@ -61,7 +61,14 @@ pub fn changes(cluster: &Cluster, request: Request) -> Result<Applying, Vec<Stri
     }
     let mut problems = Vec::new();
     let units = names(request.files, &mut problems);
+    let old = cluster.apps.get(request.app).map(Arc::as_ref);
+    let staying = match request.prune {
+        true => BTreeMap::new(),
+        false => members_left_out(cluster, old, &units),
+    };
+    let old_files = old.map(|old| &old.files);
     let whole = Whole::new(&units, &request.files.files, &cluster.records);
+    let whole = whole.with_strays(&staying, old_files, &cluster.records);
     problems.extend(whole.problems());
     if !problems.is_empty() {
         // What a broken whole would bring cannot be said, but what is wrong with each text can.
@@ -70,7 +77,9 @@ pub fn changes(cluster: &Cluster, request: Request) -> Result<Applying, Vec<Stri
         }
         return Err(problems);
     }
-    let old = cluster.apps.get(request.app).map(Arc::as_ref);
+    let kept_files = whole.files_of_strays();
+    let mut changed_files = changed_files(old, request.files);
+    changed_files.retain(|path, _| !kept_files.contains_key(path));
     let mut work = Work {
         cluster,
         request,
@@ -78,7 +87,8 @@ pub fn changes(cluster: &Cluster, request: Request) -> Result<Applying, Vec<Stri
         whole,
         units: &units,
         replicas: BTreeMap::new(),
-        changed_files: changed_files(old, request.files),
+        changed_files,
+        kept_files,
         done: Applying::default(),
     };
     for name in units.keys() {
@@ -138,6 +148,23 @@ fn names(files: &AppFiles, problems: &mut Vec<String>) -> BTreeMap<UnitName, Str
     units
 }
 
+/// The containers that an earlier apply brought for pods that are still there, and that the files
+/// no longer have. A pod is one thing: without pruning it goes on with them.
+fn members_left_out(
+    cluster: &Cluster,
+    old: Option<&Application>,
+    units: &BTreeMap<UnitName, String>,
+) -> BTreeMap<UnitName, String> {
+    let left_out = old.into_iter().flat_map(|old| &old.units);
+    let left_out = left_out.filter(|name| !units.contains_key(*name));
+    let records = left_out.filter_map(|name| cluster.records.get(name));
+    let of_a_pod = records.filter(|record| {
+        let pod = super::pod_of(&record.name, &UnitFile::parse_lenient(&record.text));
+        pod.is_some_and(|pod| units.contains_key(&pod))
+    });
+    of_a_pod.map(|record| (record.name.clone(), record.text.clone())).collect()
+}
+
 /// The paths of files that differ from those applied last, each with what happens to it.
 fn changed_files(old: Option<&Application>, new: &AppFiles) -> BTreeMap<String, &'static str> {
     let none = BTreeMap::<String, FileEntry>::new();
@@ -171,6 +198,8 @@ struct Work<'a> {
     /// What `Replicas=` says, by template.
     replicas: BTreeMap<UnitName, u32>,
     changed_files: BTreeMap<String, &'static str>,
+    /// Files that the folder no longer has, and that are needed all the same.
+    kept_files: BTreeMap<String, FileEntry>,
     done: Applying,
 }
 
@@ -405,6 +434,20 @@ impl Work<'_> {
                 ..UnitPlan::default()
             });
         }
+        let replicas = self.old.map(|old| old.replicas_of_their_own(self.cluster));
+        for name in replicas.into_iter().flatten() {
+            let goes = name.template().is_some_and(|name| self.done.removed.contains(&name));
+            if !goes || self.units.contains_key(&name) {
+                continue;
+            }
+            self.done.plan.units.push(UnitPlan {
+                name: name.to_string(),
+                kind: "remove".to_string(),
+                old_text: self.cluster.records.get(&name).map(|record| record.text.clone()),
+                ..UnitPlan::default()
+            });
+            self.done.removed.push(name);
+        }
         self.done.plan.units.sort_by(|a, b| a.name.cmp(&b.name));
         self.still_named();
         staying
@@ -455,6 +498,8 @@ impl Work<'_> {
             || !self.done.removed.is_empty();
         let revision = self.old.map_or(0, |old| old.revision);
         self.done.plan.revision = revision;
+        self.done.plan.basis =
+            Basis::of(self.cluster, self.request.app, self.request.files).to_string();
         self.done.plan.changes = changes;
         self.done.app = changes.then(|| Application {
             v: FORMAT,
@@ -462,7 +507,7 @@ impl Work<'_> {
             revision: revision + 1,
             units,
             replicas: std::mem::take(&mut self.replicas),
-            files: self.request.files.files.clone(),
+            files: self.request.files.files.clone().into_iter().chain(self.kept_files).collect(),
             applied_ms: self.request.now_ms,
             unknown: self.old.map(|old| old.unknown.clone()).unwrap_or_default(),
         });
@@ -470,7 +515,7 @@ impl Work<'_> {
     }
 }
 
-fn replicas(count: u32) -> String {
+pub(super) fn replicas(count: u32) -> String {
     format!("{count} replica{}", if count == 1 { "" } else { "s" })
 }
 
@@ -690,6 +735,58 @@ mod tests {
             web@.service"
         );
         assert!(there.planned(true).is_ok());
+    }
+
+    #[test]
+    fn a_replica_with_a_record_of_its_own_is_pruned_with_its_template() {
+        let mut there = shop();
+        there.apply(false);
+        let web = there.cluster.records["web@.container"].text.clone();
+        for (name, text) in
+            [("web@1.container", web.as_str()), ("web@x.container", "[Container]\n")]
+        {
+            there.record(UnitRecord::new(UnitName::trusted(name), text));
+        }
+        there.files.units.remove("web@.container");
+        let stays = there.plan(false);
+        assert!(stays.contains("stray web@.container: ") && !stays.contains("web@1"), "{stays}");
+        let pruned = there.apply(true);
+        let gone: Vec<&str> = pruned.removed.iter().map(UnitName::as_str).collect();
+        assert_eq!(gone, ["web@.container", "web@1.container"], "the other is its user's");
+        assert!(said(&pruned.plan).contains("remove web@1.container: "));
+    }
+
+    #[test]
+    fn a_container_left_out_of_the_folder_stays_in_its_pod_until_it_is_pruned() {
+        let pod = "[Pod]\nPodName=x\n[X-Fleet]\nReplicas=2\n";
+        let web = "[Container]\nImage=x\nPod=app@%i.pod\nVolume=./web.conf:/c\n";
+        let log = "[Container]\nImage=y\nPod=app@%i.pod\nVolume=./log.conf:/c\n";
+        let units = [("app@.pod", pod), ("web@.container", web), ("log@.container", log)];
+        let mut there = There::new(&units, &[("web.conf", "1"), ("log.conf", "1")]);
+        there.apply(false);
+        let before = there.cluster.records["app@.pod"].text.clone();
+        there.files.units.remove("log@.container");
+        there.files.files.remove("log.conf");
+        assert_eq!(
+            there.plan(false),
+            "keep app@.pod: \nstray log@.container: \nkeep web@.container: "
+        );
+        assert_eq!(there.cluster.records["app@.pod"].text, before, "the pod is as it was");
+        assert!(!there.planned(false).unwrap().plan.changes);
+        for content in ["2", "3"] {
+            there.file("web.conf", content);
+            let bundle = bundle_of(&there.apply(false).records[0].0.text).unwrap().sum;
+            let bundle = there.planned(false).unwrap().contents[&bundle].clone();
+            let bundle: Bundle = serde_json::from_slice(&bundle).unwrap();
+            assert_eq!((bundle.files.len(), bundle.quadlets.len()), (2, 2), "both containers'");
+        }
+        let changed = there.apply(true);
+        assert_eq!(changed.removed, [UnitName::trusted("log@.container")]);
+        let now = &there.cluster.records["app@.pod"].text;
+        let bundle = &changed.contents[&bundle_of(now).unwrap().sum];
+        let bundle: Bundle = serde_json::from_slice(bundle).unwrap();
+        let members: Vec<&str> = bundle.quadlets.keys().map(UnitName::as_str).collect();
+        assert_eq!((members, bundle.files.len()), (vec!["web@.container"], 1));
     }
 
     #[test]

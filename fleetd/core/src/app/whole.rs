@@ -25,6 +25,8 @@ const STAND_INS: &[(&str, &str)] = &[
 pub(super) struct Whole<'a> {
     units: BTreeMap<UnitName, Read>,
     files: &'a BTreeMap<String, FileEntry>,
+    /// The files of the last apply: what the folder no longer has may still need some.
+    old_files: Option<&'a BTreeMap<String, FileEntry>>,
     /// The containers of each pod.
     members: BTreeMap<UnitName, BTreeSet<UnitName>>,
 }
@@ -37,6 +39,8 @@ struct Read {
     pod: Option<UnitName>,
     /// Whether it belongs to the application.
     ours: bool,
+    /// Whether an earlier apply brought it, and it stays though the folder no longer has it.
+    stray: bool,
 }
 
 impl Read {
@@ -44,7 +48,7 @@ impl Read {
         let text = without_bundle(text);
         let file = UnitFile::parse_lenient(&text);
         let (references, pod) = (references(name, &file), pod_of(name, &file));
-        Read { text, references, pod, ours }
+        Read { text, references, pod, ours, stray: false }
     }
 }
 
@@ -66,15 +70,39 @@ impl<'a> Whole<'a> {
         records: &BTreeMap<UnitName, Arc<UnitRecord>>,
     ) -> Whole<'a> {
         let read = units.iter().map(|(name, text)| (name.clone(), Read::new(name, text, true)));
-        let mut whole = Whole { units: read.collect(), files, members: BTreeMap::new() };
-        for (name, unit) in &whole.units {
-            if let Some(pod) = &unit.pod {
-                whole.members.entry(pod.clone()).or_default().insert(name.clone());
+        let (units, members) = (read.collect(), BTreeMap::new());
+        let mut whole = Whole { units, files, old_files: None, members };
+        let brought: Vec<UnitName> = whole.units.keys().cloned().collect();
+        whole.take_in(brought, records);
+        whole
+    }
+
+    /// The same with containers of its pods that the folder no longer has, and `old_files`, which
+    /// those may need.
+    pub(super) fn with_strays(
+        mut self,
+        strays: &BTreeMap<UnitName, String>,
+        old_files: Option<&'a BTreeMap<String, FileEntry>>,
+        records: &BTreeMap<UnitName, Arc<UnitRecord>>,
+    ) -> Whole<'a> {
+        self.old_files = old_files;
+        for (name, text) in strays {
+            let read = Read { stray: true, ..Read::new(name, text, false) };
+            self.units.insert(name.clone(), read);
+        }
+        self.take_in(strays.keys().cloned().collect(), records);
+        self
+    }
+
+    /// Notes the pods of these units, and looks for what they name.
+    fn take_in(&mut self, mut open: Vec<UnitName>, records: &BTreeMap<UnitName, Arc<UnitRecord>>) {
+        for name in &open {
+            if let Some(pod) = &self.units[name].pod {
+                self.members.entry(pod.clone()).or_default().insert(name.clone());
             }
         }
-        let mut open: Vec<UnitName> = whole.units.keys().cloned().collect();
         while let Some(name) = open.pop() {
-            let named: Vec<UnitName> = whole.units[&name]
+            let named: Vec<UnitName> = self.units[&name]
                 .references
                 .iter()
                 .filter_map(|reference| match &reference.to {
@@ -83,13 +111,12 @@ impl<'a> Whole<'a> {
                 })
                 .collect();
             for to in named.into_iter().flat_map(|to| [to.template(), Some(to)]).flatten() {
-                if let Some(record) = records.get(&to).filter(|_| !whole.units.contains_key(&to)) {
-                    whole.units.insert(to.clone(), Read::new(&to, &record.text, false));
+                if let Some(record) = records.get(&to).filter(|_| !self.units.contains_key(&to)) {
+                    self.units.insert(to.clone(), Read::new(&to, &record.text, false));
                     open.push(to);
                 }
             }
         }
-        whole
     }
 
     /// The pod that a container of the application runs in, if that is of the application, too.
@@ -248,14 +275,7 @@ impl<'a> Whole<'a> {
 
     /// Whether there is such a file, or a folder with files in it.
     fn has(&self, path: &str) -> bool {
-        self.files.contains_key(path) || self.below(path).next().is_some()
-    }
-
-    /// The files in a folder.
-    fn below(&self, path: &str) -> impl Iterator<Item = (&String, &FileEntry)> {
-        let folder = format!("{path}/");
-        let from = self.files.range(folder.clone()..);
-        from.take_while(move |(file, _)| file.starts_with(&folder))
+        at_or_below(self.files, path).next().is_some()
     }
 
     /// Units of the application that would be the same service.
@@ -335,16 +355,8 @@ impl<'a> Whole<'a> {
                             twin.is_shared() && self.units.get(twin).is_some_and(|unit| unit.ours)
                         }));
                     }
-                    Target::Path { path, .. } if unit.ours => {
-                        let one = self.files.get_key_value(path);
-                        let all = one.into_iter().chain(self.below(path));
-                        closure
-                            .bundle
-                            .files
-                            .extend(all.map(|(path, entry)| (path.clone(), entry.clone())));
-                    }
-                    Target::Everything if unit.ours => {
-                        closure.bundle.files.clone_from(self.files);
+                    Target::Path { .. } | Target::Everything if unit.ours || unit.stray => {
+                        closure.bundle.files.extend(self.found(unit, &reference.to));
                     }
                     _ => {}
                 }
@@ -363,11 +375,48 @@ impl<'a> Whole<'a> {
         closure
     }
 
+    /// The files that a reference leads to.
+    fn found(&self, unit: &Read, to: &Target) -> BTreeMap<String, FileEntry> {
+        let mut found = BTreeMap::new();
+        let old = self.old_files.filter(|_| unit.stray);
+        for files in old.into_iter().chain([self.files]) {
+            match to {
+                Target::Path { path, .. } => found.extend(
+                    at_or_below(files, path).map(|(path, entry)| (path.clone(), entry.clone())),
+                ),
+                Target::Everything => found.extend(files.clone()),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// The files of the last apply that the folder no longer has, and containers need that it no
+    /// longer has either.
+    pub(super) fn files_of_strays(&self) -> BTreeMap<String, FileEntry> {
+        let strays = self.units.values().filter(|unit| unit.stray);
+        let named = strays.flat_map(|unit| {
+            unit.references.iter().flat_map(|reference| self.found(unit, &reference.to))
+        });
+        named.filter(|(path, _)| !self.files.contains_key(path)).collect()
+    }
+
     /// A text under which podman's generator knows the name.
     fn stand_in(&self, name: &UnitName) -> &str {
         let known = STAND_INS.iter().find(|(kind, _)| *kind == name.suffix());
         known.map_or(&self.units[name].text, |(_, text)| text)
     }
+}
+
+/// The file of that path, or the files in the folder of that path.
+fn at_or_below<'f>(
+    files: &'f BTreeMap<String, FileEntry>,
+    path: &str,
+) -> impl Iterator<Item = (&'f String, &'f FileEntry)> {
+    let folder = format!("{path}/");
+    let below = files.range(folder.clone()..);
+    let below = below.take_while(move |(file, _)| file.starts_with(&folder));
+    files.get_key_value(path).into_iter().chain(below)
 }
 
 fn said(name: &UnitName, reference: &Reference, problem: &str) -> String {

@@ -32,6 +32,9 @@ pub struct AppPlan {
     /// The application's revision that this was planned on, or, when it was applied, the new one;
     /// 0 for one that is not there.
     pub revision: u64,
+    /// The state of the units that this was planned on: what `ifUnits` takes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub basis: String,
     /// Whether anything changes.
     pub changes: bool,
     /// The units, by name, also those that stay as they are.
@@ -135,6 +138,10 @@ pub struct App {
     pub running: usize,
     /// Its units.
     pub units: Vec<UnitName>,
+    /// Instances of its templates that have records of their own, because somebody stopped one by
+    /// hand, say. They are destroyed with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<UnitName>,
     /// Its other files, by path.
     #[serde(default)]
     pub files: BTreeMap<String, FileEntry>,
@@ -149,4 +156,38 @@ pub struct AppRemoved {
     pub units: Vec<UnitName>,
     /// Those whose data stays on the machines: `.volume` files.
     pub volumes: Vec<UnitName>,
+}
+
+/// The body of `POST /quadlets/check`: Quadlet files that come together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct QuadletCheck {
+    /// Their texts, by name.
+    pub quadlets: BTreeMap<String, String>,
+    /// The paths of the other files that come along.
+    pub paths: Vec<String>,
+}
+
+/// The answer to `POST /quadlets/check`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct QuadletsChecked {
+    /// The files of which the machine's podman makes no services.
+    pub refused: BTreeMap<UnitName, QuadletRefusal>,
+    /// Those whose kind it does not know.
+    pub unknown: BTreeSet<UnitName>,
+}
+
+/// Why podman refuses a Quadlet file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct QuadletRefusal {
+    /// The line of the option that it does not take, if it names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// Its words.
+    pub problem: String,
 }

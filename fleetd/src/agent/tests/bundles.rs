@@ -85,7 +85,12 @@ impl App {
     }
 
     async fn put(&self, content: &str) -> Checksum {
-        self.host.store.put_blob(&self.app, content.as_bytes().to_vec()).await.unwrap()
+        self.host
+            .store
+            .stage_blob(&self.app, content.as_bytes().to_vec(), 0)
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     async fn text(&self, unit: &str, revision: u64, text: &str, bundle: &BundleRef) -> Placement {
