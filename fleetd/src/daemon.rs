@@ -26,6 +26,7 @@ use crate::machine::health::Health;
 use crate::machine::podman::PodmanWatch;
 use crate::machine::session::Session;
 use crate::metrics::Metrics;
+use crate::probe::HostProbes;
 use crate::process::descriptors;
 use crate::process::files;
 use crate::process::notify::Notifier;
@@ -96,10 +97,12 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     .and_then(|agent| agent.with_memory(&settings.data_dir))
     .context("cannot read what an earlier fleetd left")?
     .with_keeper(settings.guard_dir(), settings.etcd_servers.is_empty(), health.clone());
+    let metrics = Arc::new(Metrics::default());
+    let probes = Arc::new(HostProbes::new(systemd.clone()));
+    let agent = agent.with_probes(probes, metrics.probes.clone());
     let agent = Arc::new(Mutex::new(agent));
     let stop = CancellationToken::new();
 
-    let metrics = Arc::new(Metrics::default());
     let rendered = metrics.clone();
     let replays = Arc::new(Replays::default());
     let api = Api::new(store.clone(), machine.id.clone(), move || {

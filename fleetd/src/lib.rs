@@ -14,6 +14,7 @@ pub mod leader;
 pub mod leave;
 pub mod machine;
 pub mod metrics;
+pub mod probe;
 pub mod process;
 pub mod reload;
 pub mod store;

@@ -2,10 +2,12 @@
 //! Counted where things happen.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use fleet_core::plan::{Change, Plan};
 
+use crate::probe;
 use crate::store::counted::{Counts, Total};
 use crate::systemd::counters::Counters;
 
@@ -24,6 +26,8 @@ pub struct Metrics {
     pub tick_us: AtomicU64,
     /// Commits that failed.
     pub commit_failures: AtomicU64,
+    /// Health checks.
+    pub probes: Arc<probe::Tally>,
     placed: AtomicU64,
     retired: AtomicU64,
     updated: AtomicU64,
@@ -123,6 +127,16 @@ impl Metrics {
             "How long operations on the store took.",
             durations,
         );
+        let probes = self.probes.read();
+        several(
+            "fleet_probes_total",
+            "counter",
+            "Health checks of instances, by what came of them.",
+            probes
+                .iter()
+                .map(|(result, count)| (format!("{{result=\"{result}\"}}"), *count as f64))
+                .collect(),
+        );
         one(
             "fleet_engine_task_count_total",
             "counter",
@@ -150,6 +164,7 @@ impl Metrics {
             ("{kind=\"reset-failed\"}", systemd.reset_failed),
             ("{kind=\"enable\"}", systemd.enable),
             ("{kind=\"disable\"}", systemd.disable),
+            ("{kind=\"check\"}", systemd.check),
             ("{kind=\"upkeep\"}", systemd.upkeep),
         ];
         one(

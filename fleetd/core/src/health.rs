@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::name::UnitName;
+
 mod course;
 
 pub use course::Course;
@@ -96,6 +98,12 @@ pub enum Health {
         /// The time of the first bad answer in a row, in milliseconds since 1970.
         since_ms: u64,
     },
+}
+
+/// A number of a name, the same everywhere: spreads instances over the interval (FNV-1a).
+pub fn seed(name: &UnitName) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    name.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 impl Health {

@@ -497,12 +497,14 @@ impl Agent {
             return self.keep(name, marker);
         }
         (marker.outdated, marker.stopping, marker.starting) = (false, false, false);
-        (marker.earlier, marker.ended) = (false, false);
+        (marker.earlier, marker.ended, marker.healthy) = (false, false, false);
+        let unhealthy = self.checks.why(name);
         if let Step::Start { .. } | Step::Restart { .. } | Step::Revive { .. } = step {
             self.note_start(name, !matches!(step, Step::Start { .. }));
         }
         let instance = self.instances.of(name);
         instance.rest = AtRest::default();
+        instance.unhealthy = None;
         match step {
             Step::Start { restart, again, .. } => {
                 marker.launched = true;
@@ -526,6 +528,7 @@ impl Agent {
                 instance.trouble.step_went_well();
                 instance.reload_failed = None;
                 instance.trouble.again(now_ms, None);
+                (instance.outcome, instance.unhealthy) = (None, unhealthy);
             }
             Step::Stop(_) => marker.launched = false,
             Step::Remove(_)

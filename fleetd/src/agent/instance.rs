@@ -44,6 +44,10 @@ pub(super) struct Instance {
     pub(super) reload_failed: Option<String>,
     /// How it came to be at rest, if it is launched.
     pub(super) rest: AtRest,
+    /// Why it was unhealthy, if it was last restarted for that.
+    pub(super) unhealthy: Option<String>,
+    /// Whether an earlier fleetd started it, and this one has not looked at it yet.
+    pub(super) adopted: bool,
     /// The service that pulls the image that it is to run, and what for.
     pub(super) pull: Option<(UnitName, Wish)>,
 }
@@ -78,7 +82,7 @@ impl Instance {
 
     /// Forgets why it failed.
     pub(super) fn forget_outcome(&mut self) {
-        (self.outcome, self.reason) = (None, None);
+        (self.outcome, self.reason, self.unhealthy) = (None, None, None);
     }
 }
 
@@ -95,7 +99,7 @@ impl Instances {
     /// nothing.
     pub(super) fn open(folder: &Path, machine: &MachineId) -> io::Result<Instances> {
         let (notes, markers) = Markers::open(folder, machine)?;
-        let with = |marker| Instance { marker: Some(marker), ..Instance::default() };
+        let with = |marker| Instance { marker: Some(marker), adopted: true, ..Instance::default() };
         let all = markers.into_iter().map(|(name, marker)| (name, with(marker))).collect();
         Ok(Instances { notes, all })
     }

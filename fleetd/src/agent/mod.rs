@@ -31,6 +31,7 @@ mod dropin;
 mod enable;
 mod fence;
 mod files;
+mod health;
 mod images;
 mod instance;
 mod leaving;
@@ -50,6 +51,7 @@ use bundles::{Blobs, Bundles};
 use configurations::Configurations;
 use fence::KeeperOfHost;
 use files::Files;
+use health::Checks;
 use instance::Instances;
 use remembered::Remembered;
 use report::Reports;
@@ -123,6 +125,8 @@ pub struct Agent {
     /// The instances that the present pass writes.
     rewriting: BTreeSet<UnitName>,
     reports: Reports,
+    /// What is asked of instances beyond systemd's word, and what came of it.
+    checks: Checks,
     /// Since when there have been steps to take in every tick.
     busy_since_ms: Option<u64>,
     /// How long the last listing took.
@@ -174,6 +178,7 @@ impl Agent {
             configurations: Configurations::new(run_dir.join("config")),
             rewriting: BTreeSet::new(),
             reports: Reports::default(),
+            checks: Checks::new(),
             busy_since_ms: None,
             listing_ms: 0,
             no_links_before_ms: 0,
@@ -194,11 +199,13 @@ impl Agent {
     /// Drop the future to stop: nothing that runs is stopped by that. While another fleetd has this
     /// machine's id, nothing is started or stopped.
     pub async fn run(agent: Arc<Mutex<Agent>>, standing: watch::Receiver<Standing>) {
-        let (machine, store, systemd, wanted, remembered) = {
+        let (machine, store, systemd, wanted, remembered, checks) = {
             let agent = agent.lock().await;
             let (systemd, wanted) = (agent.systemd.clone(), agent.wanted.subscribe());
-            (agent.machine.clone(), agent.store.clone(), systemd, wanted, agent.remembered.clone())
+            let (remembered, checks) = (agent.remembered.clone(), agent.checks.clone());
+            (agent.machine.clone(), agent.store.clone(), systemd, wanted, remembered, checks)
         };
+        let mut healths = checks.changes();
         let mut jobs = systemd.changes();
         let (sender, mut newest) = watch::channel(Shown::default());
         let remember = remember(remembered, sender.subscribe());
@@ -223,12 +230,13 @@ impl Agent {
                         () = job_ended => {}
                         _ = newest.changed() => {}
                         _ = stands.changed() => {}
+                        _ = healths.changed() => {}
                     }
                 };
                 let _ = timeout(wait, woken).await;
             }
         };
-        tokio::join!(follow, remember, tick);
+        tokio::join!(follow, remember, checks.run(), tick);
     }
 
     /// What this agent knows, for a look from outside (SIGUSR1).

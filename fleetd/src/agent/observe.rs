@@ -73,12 +73,15 @@ impl Agent {
             host.insert(name, Seen { marker, systemd, failed_part, ..Seen::default() });
         }
         self.settle(&mut host, now_ms).await;
+        let well_since = self.look_at_health(&mut host, now_ms);
         for (name, seen) in &mut host {
             let active = seen.systemd.as_ref().is_some_and(|state| state.active == "active")
                 && seen.failed_part.is_none();
             let instance = self.instances.of(name);
-            let since_ms = instance.since_ms(now_ms);
             let well = active && !instance.stop_refused;
+            let well = well && (seen.health.is_none() || well_since.contains_key(name));
+            let since_ms = instance.since_ms(now_ms);
+            let since_ms = well_since.get(name).map_or(since_ms, |at_ms| since_ms.max(*at_ms));
             instance.trouble.forget_if_well(well, since_ms, now_ms);
             seen.trouble = instance.trouble.clone();
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleet_core::converge::{self, Seen};
+use fleet_core::health::Health;
 use fleet_core::model::{FORMAT, InstanceStatus, Report};
 use fleet_core::name::UnitName;
 use tracing::{debug, info, warn};
@@ -12,6 +13,9 @@ use super::instance::Reason;
 use super::settling::Start;
 use crate::store::{Registration, StoreError};
 use crate::systemd::SystemdError;
+
+/// The failure of what runs and does not answer its health check well, beside systemd's `Result`s.
+pub(super) const UNHEALTHY: &str = "unhealthy";
 
 /// For how many failures a pass looks for systemd's own words: each look is a process. Those of a
 /// whole template fail alike.
@@ -97,6 +101,7 @@ impl Agent {
             } else {
                 instance.forget_outcome();
             }
+            self.explain_health(name, &mut status);
             status.leaving = self
                 .assignment
                 .as_ref()
@@ -117,6 +122,20 @@ impl Agent {
         }
         let generation = self.assignment.as_ref().map_or(0, |assignment| assignment.generation);
         Report { v: FORMAT, generation, instances, ..Report::default() }
+    }
+
+    /// Says of what is unhealthy, or was last restarted for that, that this is its failure.
+    fn explain_health(&mut self, name: &UnitName, status: &mut InstanceStatus) {
+        let now = match &status.health {
+            Some(Health::Unhealthy { why, .. }) => Some(why.clone()),
+            _ => None,
+        };
+        let before = || self.instances.get(name)?.unhealthy.clone();
+        let before = || before().filter(|_| status.result.is_empty());
+        if let Some(why) = now.or_else(before) {
+            (status.result, status.code) = (UNHEALTHY.to_string(), None);
+            status.reason = Some(format!("health check: {why}"));
+        }
     }
 
     async fn explain(&mut self, name: &UnitName, status: &mut InstanceStatus, looks: &mut Looks) {

@@ -74,7 +74,7 @@ impl Instance {
         let start = self.start.get_or_insert_with(moved);
         let proves_itself = start.proves_itself && !start.settled;
         *start = Start { restarts: fresh.then_some(0), proves_itself, ..Start::default() };
-        self.since = None;
+        (self.since, self.adopted) = (None, false);
     }
 
     fn is_settling(&self) -> bool {
@@ -110,6 +110,7 @@ impl Agent {
             _ => true,
         };
         instance.begin_start(fresh, moved_for_failing);
+        self.forget_health(name);
     }
 
     /// Finds out which of the launched instances have stayed up, and counts systemd's restarts of
@@ -136,7 +137,10 @@ impl Agent {
                 }
                 continue;
             };
-            let start = instance.start.get_or_insert_default();
+            // What answered well when an earlier fleetd last asked has shown that it stays up.
+            let adopted = std::mem::take(&mut instance.adopted);
+            let settled = adopted && seen.marker.as_ref().is_some_and(|marker| marker.healthy);
+            let start = instance.start.get_or_insert_with(|| Start { settled, ..Start::default() });
             let counts = name.systemd_name().suffix() == "service";
             if state.sub == WAITS && !state.job {
                 start.settled = false;
@@ -259,5 +263,6 @@ impl Agent {
             info!(unit = %name, "systemd has restarted {name}, {count} times by now");
             trouble.restarted_by_systemd(now_ms);
         }
+        self.forget_health(name);
     }
 }

@@ -17,6 +17,7 @@ mod bundles;
 mod configurations;
 mod enable;
 mod files;
+mod health;
 mod hosts_own;
 mod images;
 mod leaving;
@@ -53,7 +54,9 @@ impl Host {
     }
 
     fn agent(run_dir: PathBuf, store: &Store, sim: &SimSystemd) -> Agent {
-        Agent::new(MachineId::new("m"), store.clone(), Arc::new(sim.clone()), &run_dir).unwrap()
+        let systemd = Arc::new(sim.clone());
+        let agent = Agent::new(MachineId::new("m"), store.clone(), systemd, &run_dir).unwrap();
+        agent.with_probes(Arc::new(sim.clone()), Arc::default())
     }
 
     fn restart_fleetd(&mut self) {

@@ -26,6 +26,8 @@ pub struct Counters {
     pub enable: u64,
     /// `DisableUnitFiles` calls.
     pub disable: u64,
+    /// Calls for health checks that run a command.
+    pub check: u64,
     /// Calls for the connection's own upkeep: the search path, and the check for lost job ends.
     pub upkeep: u64,
     /// Looks into the journal, which are no bus calls.
@@ -45,7 +47,7 @@ pub struct Counters {
 impl Counters {
     /// All bus calls.
     pub fn calls(&self) -> u64 {
-        let asked = self.list + self.outcome + self.reload + self.upkeep;
+        let asked = self.list + self.outcome + self.reload + self.check + self.upkeep;
         asked
             + self.start
             + self.stop

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use fleet_core::name::UnitName;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::counters::Tally;
 use super::{Job, MAX_JOBS, MAX_STARTS};
@@ -51,6 +51,8 @@ struct State {
     /// The starts and reloads that ended otherwise than done, with systemd's word for it, until
     /// somebody asks.
     failed: BTreeMap<UnitName, (Job, String)>,
+    /// Who waits for the end of a health check, by its unit.
+    checks: BTreeMap<UnitName, oneshot::Sender<String>>,
     queueing: usize,
     ended: u64,
 }
@@ -148,6 +150,23 @@ impl Jobs {
         }
     }
 
+    /// Waits for the end of the one job of a health check's unit, which takes no slot: callers run
+    /// few of them. Answers with systemd's word for how it ended.
+    pub(super) fn watch(&self, unit: &UnitName) -> oneshot::Receiver<String> {
+        let (sender, receiver) = oneshot::channel();
+        let checks = &mut self.state().checks;
+        checks.retain(|_, waiting| !waiting.is_closed());
+        checks.insert(unit.clone(), sender);
+        receiver
+    }
+
+    /// The job of a unit ended, which may be one that [`Jobs::watch`] waits for.
+    pub(super) fn check_ended(&self, unit: &str, result: &str) {
+        if let Some(waiting) = self.state().checks.remove(unit) {
+            let _ = waiting.send(result.to_string());
+        }
+    }
+
     /// The units whose last job of ours is a start that has not been heard to end, or that ended
     /// otherwise than done and nobody has asked yet.
     pub(super) fn open_starts(&self) -> BTreeSet<UnitName> {
@@ -188,6 +207,7 @@ impl Jobs {
     pub(super) fn forget_all(&self) {
         let mut state = self.state();
         state.early.clear();
+        state.checks.clear();
         let lost: Vec<Slot> = std::mem::take(&mut state.running).into_values().flatten().collect();
         lost.into_iter().for_each(|slot| state.over(slot, DONE));
     }

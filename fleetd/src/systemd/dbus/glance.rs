@@ -99,6 +99,12 @@ impl Glance {
         }
     }
 
+    /// Notes that a health check is about to be run, a job that is no instance's.
+    pub(super) fn queues_check(&self) {
+        let mut known = self.known();
+        known.queued = known.queued.wrapping_add(1);
+    }
+
     /// See [`crate::systemd::Systemd::jobs_of_others`].
     pub(super) fn jobs_of_others(&self) -> u64 {
         u64::from(self.known().jobs_of_others)

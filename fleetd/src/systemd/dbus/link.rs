@@ -246,10 +246,11 @@ impl Live {
 
 async fn hear_job_ends(mut ends: MessageStream, jobs: Arc<Jobs>) {
     while let Some(Ok(message)) = ends.next().await {
-        if let Ok((id, _, _, result)) =
+        if let Ok((id, _, unit, result)) =
             message.body().deserialize::<(u32, ObjectPath<'_>, &str, &str)>()
         {
             jobs.ended(id, result);
+            jobs.check_ended(unit, result);
         }
     }
     debug!("the bus connection ended");

@@ -20,6 +20,7 @@ use zbus::zvariant::OwnedValue;
 
 mod files;
 mod glance;
+pub(crate) mod inside;
 mod link;
 
 /// The error name for a unit that is not loaded and cannot be.

@@ -64,6 +64,7 @@ impl Manager {
         let (load, starts) = (settings.load, VecDeque::new());
         let wants = self.links.get(name).cloned().unwrap_or_default();
         let unit = Unit {
+            began: tokio::time::Instant::now(),
             settings,
             runs: String::new(),
             environment: Vec::new(),

@@ -30,6 +30,7 @@ use unit::Manager;
 mod bound;
 mod ends;
 mod files;
+mod probes;
 mod process;
 mod reboot;
 mod settings;

@@ -160,7 +160,7 @@ fn dies(command: &str) -> Option<(Duration, i32)> {
 }
 
 /// `5`, `1.5`, `200ms`, `1min 30s`.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut sum = Duration::ZERO;
     for word in text.split_whitespace() {
         let digits = word.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(word.len());

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::process::{Child, Program};
 use super::*;
+use crate::probe::Answer;
 
 /// Something to do later, unless the unit went on meanwhile.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub(super) struct Unit {
     pub(super) outcome: JobOutcome,
     /// Names its present process.
     pub(super) invocation: u64,
+    /// Since when that runs.
+    pub(super) began: Instant,
     /// When its watchdog ends it.
     pub(super) watched_until: Option<Instant>,
     pub(super) starts: VecDeque<Instant>,
@@ -72,6 +75,8 @@ pub(super) struct Manager {
     pub(super) behaviours: BTreeMap<UnitName, Behaviour>,
     /// Units whose starts end with this word before anything runs.
     pub(super) refused: BTreeMap<UnitName, &'static str>,
+    /// How programs answer health checks, where it is not their arguments that say so.
+    pub(super) answers: BTreeMap<UnitName, Answer>,
     /// How units that ran came to be at rest, as the journal has it.
     pub(super) rests: BTreeMap<UnitName, Rest>,
     /// What was started in this start of user space.
@@ -110,6 +115,7 @@ impl Manager {
             host_files: BTreeMap::new(),
             behaviours: BTreeMap::new(),
             refused: BTreeMap::new(),
+            answers: BTreeMap::new(),
             rests: BTreeMap::new(),
             has_run: BTreeSet::new(),
             user_space: 1,
@@ -291,7 +297,7 @@ impl Manager {
         unit.runs.clone_from(&unit.settings.text);
         unit.environment = environment;
         self.last_epoch += 1;
-        unit.invocation = self.last_epoch;
+        (unit.invocation, unit.began) = (self.last_epoch, now);
         let waits = unit.settings.notify && self.programs.contains_key(name);
         let hangs = waits || self.behaviours.get(name) == Some(&Behaviour::Hangs);
         if self.programs.contains_key(name) {
