@@ -45,13 +45,15 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answered, Change, Held, Immovable, Plan, Retired, Rolling, Unplaced, Until};
+pub use answer::{
+    Answered, Change, Held, Immovable, Plan, Retired, Rolling, Spares, Unplaced, Until,
+};
 pub use misfit::Misfit;
 pub use missing::{Missing, missing};
 
 use board::Board;
 use edit::Pen;
-use passes::{canary, evict, follow, hold, keep, leave, lose, place, replace, update, wish};
+use passes::{canary, evict, follow, hold, keep, leave, lose, place, replace, spare, update, wish};
 use pending::{Kept, Pending};
 use rank::Way;
 
@@ -72,6 +74,10 @@ fn conduct(snapshot: &Snapshot, way: Way) -> Plan {
     wish::move_as_asked(&mut pen, &mut pending);
     leave::move_leaving(&mut pen, &mut pending, &mut kept);
     place::place_what_is_missing(&mut pen, &mut pending, way);
+    if spare::stand_by(&mut pen, &mut pending) {
+        pen.forget_unplaced();
+        place::place_what_is_missing(&mut pen, &mut pending, way);
+    }
     while replace::push_replaced(&mut pen, &mut pending, &mut kept) {
         // What was pushed off made room.
         leave::move_leaving(&mut pen, &mut pending, &mut kept);

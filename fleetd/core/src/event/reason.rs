@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::acts;
 use crate::model::{DesiredState, Did, InstanceStatus, Placement, Why};
 use crate::name::{MachineId, UnitName};
-use crate::plan::{Held, Misfit, Missing, Retired, Rolling, Unplaced, Until};
+use crate::plan::{Held, Misfit, Missing, Retired, Rolling, Spares, Unplaced, Until};
 
 /// Why something was done or seen, or what is waited for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -94,6 +94,18 @@ pub enum Reason {
         /// How many may be unavailable; none if the budget is that of what runs beside it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         most: Option<usize>,
+    },
+    /// What `UpdateOrder=start-first` lets happen for now.
+    StartFirst {
+        /// How many instances are still to be changed.
+        waiting: usize,
+        /// How many are up, spare ones counted.
+        up: usize,
+        /// How many are wanted.
+        wanted: usize,
+        /// Why no machine can run a spare instance, if none can.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        misfits: BTreeSet<Misfit>,
     },
     /// So many machines are missing that moves are slowed.
     Slowed {
@@ -227,6 +239,9 @@ impl From<&Rolling> for Reason {
     fn from(rolling: &Rolling) -> Reason {
         let Rolling { waiting, unavailable, wanted, most, .. } = rolling;
         let (unavailable, wanted, most) = (*unavailable, *wanted, *most);
+        if let Some(Spares { up, misfits }) = rolling.spares.clone() {
+            return Reason::StartFirst { waiting: waiting.len(), up, wanted, misfits };
+        }
         Reason::Rolling { waiting: waiting.len(), unavailable, wanted, most }
     }
 }
@@ -321,7 +336,15 @@ impl fmt::Display for Reason {
                 let unit = UnitName::trusted("");
                 let waiting = vec![unit.clone(); *waiting];
                 let (unavailable, wanted, most) = (*unavailable, *wanted, *most);
-                write!(f, "{}", Rolling { unit, waiting, unavailable, wanted, most })
+                let spares = None;
+                write!(f, "{}", Rolling { unit, waiting, unavailable, wanted, most, spares })
+            }
+            Reason::StartFirst { waiting, up, wanted, misfits } => {
+                let unit = UnitName::trusted("");
+                let (waiting, wanted) = (vec![unit.clone(); *waiting], *wanted);
+                let spares = Some(Spares { up: *up, misfits: misfits.clone() });
+                let (unavailable, most) = (0, None);
+                write!(f, "{}", Rolling { unit, waiting, unavailable, wanted, most, spares })
             }
             Reason::Slowed { missing, there } => {
                 let (missing, there) = (*missing, *there);

@@ -264,15 +264,41 @@ pub struct Rolling {
     pub waiting: Vec<UnitName>,
     /// How many are unavailable now, or will be when this plan is carried out.
     pub unavailable: usize,
-    /// How many it wants.
+    /// How many it wants; with spare instances, without those that fit on no machine by default.
     pub wanted: usize,
     /// How many may be unavailable; none if it has no such budget, but what runs beside it has.
     pub most: Option<usize>,
+    /// Set if spare instances stand in for what is taken down (`UpdateOrder=start-first`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spares: Option<Spares>,
+}
+
+/// How a unit with spare instances is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Spares {
+    /// How many instances are up, spare ones counted.
+    pub up: usize,
+    /// Why no machine can run a spare one, if none can.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub misfits: BTreeSet<Misfit>,
 }
 
 impl fmt::Display for Rolling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Rolling { waiting, unavailable, wanted, most, .. } = self;
+        if let Some(Spares { up, misfits }) = &self.spares {
+            let (waiting, are) = (waiting.len(), if *up == 1 { "is" } else { "are" });
+            write!(
+                f,
+                "{waiting} to go: {up} {are} up, spare ones counted, and UpdateOrder=start-first \
+                    keeps {wanted} up"
+            )?;
+            for (n, misfit) in misfits.iter().enumerate() {
+                f.write_str(if n > 0 { "; " } else { "; no machine can run a spare one: " })?;
+                write!(f, "{misfit}")?;
+            }
+            return Ok(());
+        }
         match most {
             Some(most) => {
                 let are = if *unavailable == 1 { "is" } else { "are" };

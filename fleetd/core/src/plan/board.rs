@@ -35,6 +35,8 @@ pub(super) struct Board<'a> {
     any_lists: bool,
     /// Whether any unit replaces others.
     pub(super) any_replaces: bool,
+    /// The units that may have spare instances.
+    pub(super) start_first: Vec<usize>,
 }
 
 impl<'a> Board<'a> {
@@ -48,6 +50,7 @@ impl<'a> Board<'a> {
         let mut units: Vec<UnitSeat> = Vec::with_capacity(snapshot.units.len());
         let (mut seats, mut own_records) = (0, BTreeMap::new());
         let (mut any_lists, mut any_replaces) = (false, false);
+        let mut start_first = Vec::new();
         let all: Vec<&Unit> = snapshot.units.values().map(|unit| &**unit).collect();
         for some in all.chunks(AHEAD) {
             // As in `fetch`: the misses of these short reads are waited for side by side, those of
@@ -55,12 +58,17 @@ impl<'a> Board<'a> {
             std::hint::black_box(some.iter().map(|unit| unit.gist.wanted as usize).sum::<usize>());
             for unit in some {
                 let mut seat = UnitSeat::new(unit, slots.len(), seats);
-                seats += seat.seats as usize;
                 any_lists |= (seat.declares || seat.limited) && seat.seats > 0;
                 any_replaces |= seat.replaces;
-                if let Some(replicas) = seat.find_own_records(snapshot) {
+                let replicas = seat.find_own_records(snapshot);
+                seat.allow_spares(replicas.as_ref().map_or(0, BTreeSet::len));
+                if let Some(replicas) = replicas {
                     own_records.insert(units.len(), replicas);
                 }
+                if seat.spares > 0 {
+                    start_first.push(units.len());
+                }
+                seats += (seat.seats + seat.spares) as usize;
                 units.push(seat);
             }
         }
@@ -72,6 +80,7 @@ impl<'a> Board<'a> {
             own_records,
             any_lists,
             any_replaces,
+            start_first,
         }
     }
 
@@ -118,7 +127,7 @@ impl<'a> Board<'a> {
             Some(number) => self.placed(number).iter().copied().filter(known).collect(),
             None => self
                 .owner(&name, 0)
-                .map(|(number, seat)| self.placed(number)[seat])
+                .map(|(number, seat)| self.at(number, seat))
                 .filter(known)
                 .into_iter()
                 .collect(),
@@ -129,13 +138,16 @@ impl<'a> Board<'a> {
     pub(super) fn is_on(&self, name: &str, machine: u32) -> bool {
         let place = self
             .owner(&UnitName::trusted(name), machine)
-            .map(|(number, seat)| self.placed(number)[seat]);
+            .map(|(number, seat)| self.at(number, seat));
         place == Some(machine)
     }
 
     /// How many wanted instances have no machine.
     pub(super) fn missing(&self) -> usize {
-        self.placed.iter().filter(|machine| **machine == NOWHERE).count()
+        let spare = |number: &usize| self.units[*number].spares as usize;
+        let spares: usize = self.start_first.iter().map(spare).sum();
+        let nowhere = self.placed.iter().filter(|machine| **machine == NOWHERE).count();
+        nowhere.saturating_sub(spares) // few of which are there
     }
 
     /// Makes room for so many instances at once, since a list that grows is copied again and again.
@@ -203,7 +215,7 @@ impl<'a> Board<'a> {
     pub(super) fn block(&mut self, instance: &UnitName) {
         // A global unit has no seat on a machine that is not there.
         if let Some((number, seat)) = self.owner(instance, NOWHERE)
-            && self.placed(number)[seat] == NOWHERE
+            && self.at(number, seat) == NOWHERE
         {
             *self.place_of(number, seat) = SETTLING;
         }

@@ -5,6 +5,9 @@
 //! restarts, by a report of its machine's present assignment, and to have stayed up for a while,
 //! and to answer its health check well if it has one: its agent says when. An instance that is
 //! known to be down is changed without further ado, so that a text that fails can be replaced.
+//!
+//! With `UpdateOrder=start-first` the budget is what there is beyond the wanted instances: spare
+//! ones that are up.
 
 use super::board::{Board, NOWHERE};
 use super::seat::UnitSeat;
@@ -66,14 +69,14 @@ impl Allowance {
     /// The same once everything is placed that has a place. By default, what fits nowhere does not
     /// count: else the text that would fit could never take the place of the one that does not.
     pub(super) fn of_the_placed(board: &Board, number: usize) -> Allowance {
-        let by_default = board.units[number].unit.constraints.max_unavailable.is_none();
-        let placed = || board.placed(number).iter().filter(|machine| **machine != NOWHERE).count();
-        let counted = if by_default { placed() } else { board.wanted(number) };
-        Allowance::among(board, number, counted)
+        Allowance::among(board, number, counted(board, number))
     }
 
     fn among(board: &Board, number: usize, wanted: usize) -> Allowance {
         let unit = &board.units[number];
+        if unit.starts_first {
+            return Allowance { left: Some(available(board, number).saturating_sub(wanted)) };
+        }
         let left = |max: &MaxUnavailable| {
             let most = max.limit(wanted)?;
             Some(most.saturating_sub(wanted.saturating_sub(available(board, number))))
@@ -96,10 +99,17 @@ impl Allowance {
     }
 }
 
+/// How many instances count once everything is placed that has a place.
+pub(super) fn counted(board: &Board, number: usize) -> usize {
+    let by_default = board.units[number].unit.constraints.max_unavailable.is_none();
+    let placed = || board.placed(number).iter().filter(|machine| **machine != NOWHERE).count();
+    if by_default { placed() } else { board.wanted(number) }
+}
+
 fn available(board: &Board, number: usize) -> usize {
     board
         .taken_seats(number)
-        .filter(|(seat, instance)| life(board, instance, board.placed(number)[*seat]) == Life::Up)
+        .filter(|(seat, instance)| life(board, instance, board.at(number, *seat)) == Life::Up)
         .count()
 }
 
@@ -109,9 +119,15 @@ fn reloads(board: &Board, placement: &Placement) -> bool {
     unit.is_some_and(|unit| unit.constraints.config_changed == Some(ConfigChanged::Reload))
 }
 
+/// Whether an instance has done its work there, and ended well.
+pub(super) fn has_ended(board: &Board, instance: &UnitName, machine: u32) -> bool {
+    let report = board.snapshot.reports.get(board.slots[machine as usize].id);
+    report.and_then(|report| report.instances.get(instance)).is_some_and(|status| status.ended)
+}
+
 /// What is known of an instance on a machine, as it was last decided: by the last commit, not by
 /// this plan.
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 pub(super) enum Life {
     Up,
     Down,

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::answer::{Answered, Change, Held, Immovable, Plan, Retired, Rolling, Unplaced, Until};
 use super::board::{Board, NOWHERE};
 use super::budget::{self, Deferred};
+use super::fit::Reasons;
 use super::misfit::Misfit;
 use super::missing::Missing;
 use super::pending::{Displaced, Pending};
@@ -24,6 +25,8 @@ pub(super) struct Pen<'a> {
     fresh: BTreeSet<(usize, usize)>,
     /// What waits for its unit's budget, by unit and seat, with its machine.
     waiting: Waiting,
+    /// Why no machine runs a spare instance of a unit, by unit.
+    no_spare: BTreeMap<usize, BTreeSet<Misfit>>,
 }
 
 /// Seats that wait, by unit and seat, with the machine that they are on.
@@ -37,6 +40,7 @@ impl<'a> Pen<'a> {
             deferred: Vec::new(),
             fresh: BTreeSet::new(),
             waiting: BTreeMap::new(),
+            no_spare: BTreeMap::new(),
         }
     }
 
@@ -79,6 +83,8 @@ impl<'a> Pen<'a> {
         if !self.deferred.is_empty() {
             self.fresh.insert((number, seat));
         }
+        // A spare that moves is a spare still.
+        let why = if self.board.units[number].is_spare(seat) { Why::Spare } else { why };
         let seat = &self.board.units[number];
         let unit = seat.unit;
         let terms = if seat.fenced { unit.fence() } else { None };
@@ -145,7 +151,7 @@ impl<'a> Pen<'a> {
         instance: &UnitName,
         by: UnitName,
     ) -> (Why, u32) {
-        let machine = self.board.placed(number)[seat];
+        let machine = self.board.at(number, seat);
         self.board.release(number, seat, instance);
         self.fresh.remove(&(number, seat));
         let slot = &mut self.board.slots[machine as usize];
@@ -298,7 +304,10 @@ impl<'a> Pen<'a> {
             && old.config == unit.config
             && old.fence == fence
             && old.unit == unit.name;
-        if same {
+        // A user scaled the unit beyond the spare's number.
+        let counts = old.is_spare()
+            && instance.replica_number().is_some_and(|number| number <= unit.gist.wanted);
+        if same && !counts {
             return;
         }
         let placement = Placement {
@@ -317,6 +326,7 @@ impl<'a> Pen<'a> {
             },
             // How often another text failed says nothing of this one.
             moves: if old.hash == unit.hash { old.moves } else { 0 },
+            why: if counts { Why::Fewest } else { old.why.clone() },
             ..old.clone()
         };
         let slot = &mut self.board.slots[machine as usize];
@@ -328,7 +338,7 @@ impl<'a> Pen<'a> {
 
     /// Notes an instance that would be taken down if its unit's budget were not spent.
     pub(super) fn waits_for_budget(&mut self, number: usize, seat: usize) {
-        let machine = self.board.placed(number)[seat];
+        let machine = self.board.at(number, seat);
         self.waiting.insert((number, seat), machine);
     }
 
@@ -340,6 +350,21 @@ impl<'a> Pen<'a> {
     /// Whether changes of the unit's instances wait until all else is decided.
     pub(super) fn defers(&self, number: usize) -> bool {
         self.deferred.iter().any(|change| change.number == number)
+    }
+
+    /// What is noted to be decided at the end.
+    pub(super) fn deferred(&self) -> &[Deferred<'a>] {
+        &self.deferred
+    }
+
+    /// Notes why a unit gets no spare instance.
+    pub(super) fn no_spare(&mut self, number: usize, reasons: Reasons) {
+        self.no_spare.insert(number, reasons.into_keys().collect());
+    }
+
+    /// What was noted so.
+    pub(super) fn take_no_spare(&mut self) -> BTreeMap<usize, BTreeSet<Misfit>> {
+        std::mem::take(&mut self.no_spare)
     }
 
     /// What was noted to be decided at the end.

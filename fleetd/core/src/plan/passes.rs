@@ -9,5 +9,6 @@ pub(super) mod leave;
 pub(super) mod lose;
 pub(super) mod place;
 pub(super) mod replace;
+pub(super) mod spare;
 pub(super) mod update;
 pub(super) mod wish;

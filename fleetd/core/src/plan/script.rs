@@ -24,7 +24,7 @@ use crate::name::{MachineId, UnitName};
 /// machine a region=eu                          a machine that is there, its labels
 /// settling b                                   an absent machine that gets time to return
 /// unit web@.service x3 rev=2 | Global=true     a unit: [inactive|loaded|launched] [xN] [rev=N] [restart=N], its [X-Fleet] options
-/// on a: web@1.service web@2.service/moves=1    what a machine is assigned: [/rev=N][/loaded][/moves=N][/since=MS][/unit=NAME]
+/// on a: web@1.service web@2.service/moves=1    what a machine is assigned: [/rev=N][/loaded][/spare][/moves=N][/since=MS][/unit=NAME]
 /// gave-up a: web@1.service                     what it reports as failing in vain
 /// off a: db.service/gen=3                      a fenced instance taken off and maybe alive: [/gen=N]
 /// report a gen=3: web@1.service                what it reports, and of which generation
@@ -264,6 +264,7 @@ fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
             }
             ("moves", n) => placement.moves = n.parse().unwrap(),
             ("since", n) => placement.since_ms = n.parse().unwrap(),
+            ("spare", _) => placement.why = Why::Spare,
             ("unit", name) => placement.unit = UnitName::trusted(name),
             (state, _) => placement.state = DesiredState::parse(state).unwrap(),
         }

@@ -29,6 +29,8 @@ pub(super) struct UnitSeat<'a> {
     entry_bytes: u32,
     /// How many instances are wanted.
     pub(super) seats: u32,
+    /// How many seats after those are for spare instances.
+    pub(super) spares: u32,
     /// Where they begin among the seats of all units.
     pub(super) first_seat: usize,
 }
@@ -53,8 +55,22 @@ impl<'a> UnitSeat<'a> {
             number_at: gist.number_at,
             entry_bytes: gist.entry_bytes,
             seats: if gist.traits.global { gist.wanted * machines as u32 } else { gist.wanted },
+            spares: 0,
             first_seat,
         }
+    }
+
+    /// Makes room for spare instances: as many as are wanted ones, and as many numbers again that
+    /// what is leaving may have, beside those that have a record of their own.
+    pub(super) fn allow_spares(&mut self, own_records: usize) {
+        if self.starts_first {
+            self.spares = 2 * self.seats + own_records as u32;
+        }
+    }
+
+    /// Whether the seat is one for spare instances.
+    pub(super) fn is_spare(&self, seat: usize) -> bool {
+        seat >= self.seats as usize && !self.global
     }
 
     /// The replicas that have a record of their own, if any has.

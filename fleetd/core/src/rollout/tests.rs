@@ -10,6 +10,7 @@ use crate::name::{MachineId, UnitName};
 use crate::plan::plan;
 use crate::plan::script::{applied, print, runs, snapshot};
 
+mod spares;
 mod wishes;
 
 /// A cluster that a leader plans, and whose machines do as they are assigned.

@@ -8,16 +8,27 @@ use crate::name::UnitName;
 
 impl Board<'_> {
     /// Where the unit's instances are, or [`NOWHERE`]: by replica number less one, by machine
-    /// number for a global unit, one entry for others.
+    /// number for a global unit, one entry for others; without spare instances.
     pub(in crate::plan) fn placed(&self, number: usize) -> &[u32] {
         let unit = &self.units[number];
         &self.placed[unit.first_seat..][..unit.seats as usize]
     }
 
+    /// The same with spare instances, which come last.
+    fn all_placed(&self, number: usize) -> &[u32] {
+        let unit = &self.units[number];
+        &self.placed[unit.first_seat..][..(unit.seats + unit.spares) as usize]
+    }
+
+    /// Where one of the unit's instances is, or [`NOWHERE`].
+    pub(in crate::plan) fn at(&self, number: usize, seat: usize) -> u32 {
+        self.all_placed(number)[seat]
+    }
+
     /// The place of one of the unit's instances, to be changed.
     pub(super) fn place_of(&mut self, number: usize, seat: usize) -> &mut u32 {
         let unit = &self.units[number];
-        &mut self.placed[unit.first_seat..][..unit.seats as usize][seat]
+        &mut self.placed[unit.first_seat..][..(unit.seats + unit.spares) as usize][seat]
     }
 
     /// Whether the replica has a record of its own, so that the template's count does not stand for
@@ -27,7 +38,7 @@ impl Board<'_> {
             && self.own_records.get(&number).is_some_and(|replicas| replicas.contains(&replica))
     }
 
-    /// The seat of a replica, if it is wanted and has no record of its own.
+    /// The seat of a replica, if it is wanted, or may be a spare, and has no record of its own.
     pub(in crate::plan) fn seat_of_replica(
         &self,
         number: usize,
@@ -35,11 +46,11 @@ impl Board<'_> {
     ) -> Option<usize> {
         let unit = &self.units[number];
         let replica = unit.number_of(instance)?;
-        let free = replica <= unit.seats && !self.has_own_record(number, replica);
+        let free = replica <= unit.seats + unit.spares && !self.has_own_record(number, replica);
         free.then_some(replica as usize - 1)
     }
 
-    /// The seats that nobody sits on, with the instance's name.
+    /// The seats of wanted instances that nobody sits on, with the instance's name.
     pub(in crate::plan) fn empty_seats(
         &self,
         number: usize,
@@ -47,6 +58,17 @@ impl Board<'_> {
         let mut text = String::new();
         let seats = self.units[number].seats as usize;
         (0..seats).filter_map(move |seat| Some((seat, self.empty_seat(number, seat, &mut text)?)))
+    }
+
+    /// The seats for spare instances that nobody sits on, with the instance's name.
+    pub(in crate::plan) fn empty_spares(
+        &self,
+        number: usize,
+    ) -> impl Iterator<Item = (usize, UnitName)> + '_ {
+        let mut text = String::new();
+        let unit = &self.units[number];
+        let seats = unit.seats as usize..(unit.seats + unit.spares) as usize;
+        seats.filter_map(move |seat| Some((seat, self.empty_seat(number, seat, &mut text)?)))
     }
 
     /// The name of the instance that `seat` waits for, if nobody sits there; `text` is room to
@@ -57,7 +79,7 @@ impl Board<'_> {
         seat: usize,
         text: &mut String,
     ) -> Option<UnitName> {
-        if self.placed(number)[seat] != NOWHERE || self.has_own_record(number, seat as u32 + 1) {
+        if self.at(number, seat) != NOWHERE || self.has_own_record(number, seat as u32 + 1) {
             return None;
         }
         let unit = &self.units[number];
@@ -73,7 +95,7 @@ impl Board<'_> {
         Some(UnitName::trusted(text.as_str()))
     }
 
-    /// The seats whose instance is on a machine, with its name.
+    /// The seats whose instance is on a machine, with its name; spare ones last.
     pub(in crate::plan) fn taken_seats(
         &self,
         number: usize,
@@ -81,7 +103,7 @@ impl Board<'_> {
         let unit = &self.units[number];
         let (head, tail) = unit.split_name();
         let taken =
-            self.placed(number).iter().enumerate().filter(|(_, machine)| **machine < SETTLING);
+            self.all_placed(number).iter().enumerate().filter(|(_, machine)| **machine < SETTLING);
         taken.map(move |(seat, _)| match tail {
             "" => (seat, unit.unit.name.clone()),
             tail => (seat, UnitName::trusted(format!("{head}{}{tail}", seat + 1))),
@@ -117,7 +139,7 @@ impl Board<'_> {
     /// How many of the unit's instances are on each machine.
     pub(in crate::plan) fn siblings(&self, number: usize) -> BTreeMap<u32, u32> {
         let mut siblings = BTreeMap::new();
-        for &machine in self.placed(number).iter().filter(|&&machine| machine < SETTLING) {
+        for &machine in self.all_placed(number).iter().filter(|&&machine| machine < SETTLING) {
             *siblings.entry(machine).or_default() += 1;
         }
         siblings

@@ -26,7 +26,7 @@ pub(in crate::plan) fn evict<'a>(
     let before = pending.leaving.len();
     for leaving in std::mem::take(&mut pending.leaving) {
         let Leaving { number, seat, instance, moves, .. } = &leaving;
-        let machine = pen.board().placed(*number)[*seat];
+        let machine = pen.board().at(*number, *seat);
         let id = (machine < SETTLING).then(|| pen.board().slots[machine as usize].id);
         let due = |id| evictions.get(id).is_some_and(|at_ms| *at_ms <= now_ms);
         // Also what should leave for another reason, and can no more: a new text that fits nowhere,

@@ -87,7 +87,7 @@ pub(in crate::plan) fn release_followers<'a>(
         for (instance, mut follower) in std::mem::take(kept) {
             let (number, seat) = (follower.number, follower.seat);
             let board = pen.board();
-            let machine = board.placed(number)[seat];
+            let machine = board.at(number, seat);
             let wants = board.wants(number, &instance);
             if wants.machine_of.iter().all(|name| board.is_on(name, machine)) {
                 kept.push((instance, follower));
@@ -141,7 +141,7 @@ fn place_one(pen: &mut Pen, pending: &mut Pending, instance: UnitName, follower:
         }
     }
     let board = pen.board();
-    if board.placed(number)[seat] == SETTLING {
+    if board.at(number, seat) == SETTLING {
         return;
     }
     let mut fitting = board.machines_of(&wants.machine_of[0]);

@@ -55,6 +55,10 @@ fn keep_on_machine<'a>(
             continue;
         };
         last = number;
+        if board.units[number].is_spare(seat) && !placement.is_spare() {
+            pen.retire(instance, machine, Retired::Unwanted); // it was scaled away
+            continue;
+        }
         if board.units[number].follows {
             let follower = Follower { number, seat, old: Vec::new() };
             pending
@@ -65,7 +69,7 @@ fn keep_on_machine<'a>(
                 .push((machine, placement));
             continue;
         }
-        if board.placed(number)[seat] != NOWHERE {
+        if board.at(number, seat) != NOWHERE {
             pen.retire(instance, machine, Retired::Twice);
             continue;
         }

@@ -25,6 +25,9 @@ pub(in crate::plan) fn move_leaving<'a>(
     kept: &mut Kept<'a>,
 ) {
     let mut open = std::mem::take(&mut pending.leaving);
+    // Spare instances do not move: others are placed instead, see `spare.rs`.
+    let is_spare = |leaving: &Leaving| pen.board().units[leaving.number].is_spare(leaving.seat);
+    let spares: Vec<Leaving> = open.extract_if(.., |leaving| is_spare(leaving)).collect();
     // What has a budget takes longest, so it has the first choice of the room that there is.
     let budgeted = |number: usize| pen.board().units[number].budgeted;
     open.sort_by_key(|leaving| (!budgeted(leaving.number), leaving.number, leaving.seat));
@@ -35,11 +38,12 @@ pub(in crate::plan) fn move_leaving<'a>(
         let mut round = Round { number: usize::MAX, siblings, allowances, beside };
         open.retain(|leaving| !move_one(pen, &mut round, leaving));
         if open.len() == before {
-            pending.leaving = open; // they may move once more room is made
-            return;
+            break; // they may move once more room is made
         }
         follow::release_followers(pen, pending, kept);
     }
+    pending.leaving = open;
+    pending.leaving.extend(spares);
 }
 
 /// Says of which new texts no machine can run an instance: it goes on with the old one.
@@ -47,7 +51,7 @@ pub(in crate::plan) fn say_what_fits_nowhere(pen: &mut Pen, pending: &Pending) {
     let unfit = |leaving: &&Leaving| matches!(leaving.cause, Retired::Unfit(_));
     for leaving in pending.leaving.iter().filter(unfit) {
         let Leaving { number, seat, instance, .. } = leaving;
-        if pen.is_waiting(*number, *seat) {
+        if pen.is_waiting(*number, *seat) || pen.board().units[*number].is_spare(*seat) {
             continue;
         }
         let wants = pen.board().wants(*number, instance);
@@ -79,7 +83,7 @@ fn move_one(pen: &mut Pen, round: &mut Round, leaving: &Leaving) -> bool {
     if round.number != *number {
         (round.number, round.siblings) = (*number, board.siblings(*number));
     }
-    let from = board.placed(*number)[*seat];
+    let from = board.at(*number, *seat);
     // What runs beside it goes with it, so it is asked, too.
     let beside = round.beside.remove(instance.as_str()).unwrap_or_default();
     let moved = move_with(pen, round, leaving, from, &beside);
@@ -99,14 +103,6 @@ fn move_with(
     let (board, Leaving { number, seat, instance, cause, moves, to }) = (pen.board(), leaving);
     let mut goes = vec![(*number, *seat, instance)];
     goes.extend(beside.iter().map(|follower| (follower.number, follower.seat, &follower.instance)));
-    let spent = |(number, _, instance): &&(usize, usize, &UnitName)| {
-        !round.allowance(board, *number).allows(board, instance, from)
-    };
-    if let Some(&(by, its_seat, _)) = goes.iter().find(spent) {
-        pen.waits_for_budget(by, its_seat);
-        pen.waits_for_budget(*number, *seat);
-        return false;
-    }
     let wants = board.wants(*number, instance);
     let candidate = Candidate { number: *number, instance, wants: &wants };
     let takes = |machine: &u32| {
@@ -119,8 +115,22 @@ fn move_with(
             // A drain stops nothing, so nothing that runs beside it either. Nor does a move.
             && (!matches!(cause, Retired::Drained | Retired::Moved) || beside.iter().all(suits))
     };
-    let fitting = (0..board.slots.len() as u32).filter(takes);
-    let Some(to) = rank::best(board, &round.siblings, fitting) else { return false };
+    let find = |siblings: &Siblings| {
+        rank::best(board, siblings, (0..board.slots.len() as u32).filter(takes))
+    };
+    // What fits nowhere waits for no spare instance: it gets none.
+    if board.units[*number].starts_first && find(&round.siblings).is_none() {
+        return false;
+    }
+    let spent = |(number, _, instance): &&(usize, usize, &UnitName)| {
+        !round.allowance(board, *number).allows(board, instance, from)
+    };
+    if let Some(&(by, its_seat, _)) = goes.iter().find(spent) {
+        pen.waits_for_budget(by, its_seat);
+        pen.waits_for_budget(*number, *seat);
+        return false;
+    }
+    let Some(to) = find(&round.siblings) else { return false };
     for (number, _, instance) in &goes {
         round.allowance(board, *number).spend(board, instance, from);
     }
@@ -134,7 +144,7 @@ fn move_with(
     pen.release(*number, *seat, instance);
     pen.retire(instance, from, cause.clone());
     round.siblings.entry(from).and_modify(|n| *n -= 1);
-    if pen.board().placed(*number)[*seat] == SETTLING {
+    if pen.board().at(*number, *seat) == SETTLING {
         return true; // fenced: it is placed when it has ended where it is
     }
     pen.place(*number, *seat, instance.clone(), to, why, *moves);

@@ -102,7 +102,7 @@ impl<'a> Place<'_, 'a> {
         let wants = self.board().wants(number, &instance);
         let candidate = Candidate { number, instance: &instance, wants: &wants };
         for machine in 0..self.board().slots.len() {
-            let free = self.board().placed(number)[machine] == NOWHERE;
+            let free = self.board().at(number, machine) == NOWHERE;
             if free && fit::misfit(self.board(), &candidate, machine as u32).is_none() {
                 self.grow(machine as u32);
                 self.pen.place(number, machine, instance.clone(), machine as u32, Why::Global, 0);

@@ -83,7 +83,7 @@ impl Pushers {
                 pushers.patterns.extend(patterns.iter().cloned());
                 pushers
                     .on
-                    .entry(board.placed(number)[seat])
+                    .entry(board.at(number, seat))
                     .or_default()
                     .push(Pusher { name, patterns });
             }
@@ -124,7 +124,7 @@ fn push_one(
 ) -> bool {
     let board = pen.board();
     let wants = board.wants(number, instance);
-    let from = board.placed(number)[seat];
+    let from = board.at(number, seat);
     let Some(by) = pushers.against(from, instance, &wants.replaces).cloned() else { return false };
     let candidate = Candidate { number, instance, wants: &wants };
     let fits = |machine: &u32| {
@@ -136,7 +136,7 @@ fn push_one(
     let fitting = (0..board.slots.len() as u32).filter(fits);
     let Some(to) = rank::best(board, &board.siblings(number), fitting) else { return false };
     let (why, moves) = pen.push_off(number, seat, instance, by);
-    if pen.board().placed(number)[seat] == SETTLING {
+    if pen.board().at(number, seat) == SETTLING {
         pushers.moved(instance, from, SETTLING);
         return true; // fenced: it is placed when it has ended where it is
     }
@@ -150,7 +150,7 @@ fn push_one(
 fn pushes_anybody(board: &Board, instance: &UnitName, patterns: &[String], machine: u32) -> bool {
     let there = |number: usize| {
         let there =
-            board.taken_seats(number).filter(|(seat, _)| board.placed(number)[*seat] == machine);
+            board.taken_seats(number).filter(|(seat, _)| board.at(number, *seat) == machine);
         let mut names = there.map(|(_, name)| name);
         names.any(|name| {
             let theirs = board.wants(number, &name);

@@ -73,6 +73,9 @@ fn look(pen: &Pen, pending: &Pending, instance: &UnitName, wish: &Wish) -> Next 
         return refuse(Immovable::Unwanted);
     };
     let unit = &board.units[number];
+    if unit.is_spare(seat) {
+        return refuse(Immovable::Unwanted);
+    }
     if unit.global {
         return refuse(Immovable::Global);
     }
@@ -82,7 +85,7 @@ fn look(pen: &Pen, pending: &Pending, instance: &UnitName, wish: &Wish) -> Next 
     let Ok(to) = board.slots.binary_search_by_key(&&wish.to, |slot| slot.id) else {
         return refuse(Immovable::Absent);
     };
-    let (to, at) = (to as u32, board.placed(number)[seat]);
+    let (to, at) = (to as u32, board.at(number, seat));
     if at == to {
         return Next::Answer(None);
     }

@@ -1,0 +1,193 @@
+//! `UpdateOrder=start-first`: spare instances stand in for those that are taken down on purpose.
+//!
+//! While something of a unit waits to be taken down, and is not known to be down, spares are there:
+//! as many as its budget has, at least one. When nothing waits and all others are up, they go. What
+//! is decided follows from what is assigned and reported alone, so any leader goes on with it.
+
+use super::super::answer::Retired;
+use super::super::board::{Board, NOWHERE, SETTLING};
+use super::super::budget::{Life, has_ended, life};
+use super::super::candidate::Candidate;
+use super::super::edit::Pen;
+use super::super::fit::{self, Reasons};
+use super::super::pending::{Leaving, Pending};
+use super::super::rank;
+use super::canary;
+use crate::model::{DesiredState, Why};
+use crate::name::UnitName;
+
+/// Places the spares that are needed, and takes off those that are not. Answers with whether any
+/// went: they leave room for what is missing.
+pub(in crate::plan) fn stand_by(pen: &mut Pen, pending: &mut Pending) -> bool {
+    let mut went = false;
+    for number in pen.board().start_first.clone() {
+        let work = Work::of(pen, pending, number);
+        let wanted = work.spares(pen.board(), number);
+        let all_up = all_others_are_up(pen, number);
+        for (seat, instance) in there(pen.board(), number) {
+            let machine = pen.board().at(number, seat);
+            let leaves = |leaving: &Leaving| (leaving.number, leaving.seat) == (number, seat);
+            let why = match pending.leaving.iter().find(|leaving| leaves(leaving)) {
+                _ if wanted == 0 && all_up => Retired::Unwanted,
+                Some(leaving) if all_up || life(pen.board(), &instance, machine) == Life::Down => {
+                    leaving.cause.clone()
+                }
+                _ => continue,
+            };
+            pen.release(number, seat, &instance);
+            pen.retire(&instance, machine, why);
+            pending.leaving.retain(|leaving| !leaves(leaving));
+            went = true;
+        }
+        let there = there(pen.board(), number).len();
+        if wanted > there {
+            place(pen, number, wanted - there, &work);
+        }
+    }
+    went
+}
+
+/// The spares that are on machines.
+fn there(board: &Board, number: usize) -> Vec<(usize, UnitName)> {
+    let spare = |(seat, _): &(usize, UnitName)| board.units[number].is_spare(*seat);
+    board.taken_seats(number).filter(spare).collect()
+}
+
+/// What is to be taken down and is not known to be down.
+struct Work {
+    /// Changed where it is.
+    changes: usize,
+    /// What other machines would take.
+    leaves: Vec<Leaves>,
+}
+
+/// One that leaves its machine.
+struct Leaves {
+    instance: UnitName,
+    from: u32,
+    /// The only machine that will do, if a user named one.
+    to: Option<u32>,
+}
+
+impl Leaves {
+    /// Whether any machine takes it.
+    fn fits(&self, board: &Board, number: usize) -> bool {
+        let wants = board.wants(number, &self.instance);
+        let candidate = Candidate { number, instance: &self.instance, wants: &wants };
+        let fits = |machine: u32| {
+            machine != self.from && fit::misfit_of_new(board, &candidate, machine).is_none()
+        };
+        match self.to {
+            Some(to) => fits(to),
+            None => (0..board.slots.len() as u32).any(fits),
+        }
+    }
+}
+
+impl Work {
+    fn of(pen: &Pen, pending: &Pending, number: usize) -> Work {
+        let board = pen.board();
+        let unit = &board.units[number];
+        if unit.unit.desired != DesiredState::Launched {
+            return Work { changes: 0, leaves: Vec::new() };
+        }
+        let changes = pen.deferred().iter().filter(|change| {
+            change.number == number
+                && !unit.is_spare(change.seat)
+                && board.at(number, change.seat) == change.machine
+                && !pen.is_fresh(number, change.seat)
+                && life(board, &change.instance, change.machine) != Life::Down
+        });
+        let leaving = pending
+            .leaving
+            .iter()
+            .filter(|leaving| leaving.number == number && !unit.is_spare(leaving.seat));
+        let leaves = leaving.filter_map(|leaving| {
+            let from = board.at(number, leaving.seat);
+            let leaves = Leaves { instance: leaving.instance.clone(), from, to: leaving.to };
+            let is_work = from < SETTLING
+                && life(board, &leaving.instance, from) != Life::Down
+                && leaves.fits(board, number);
+            is_work.then_some(leaves)
+        });
+        let canaries = match unit.unit.canary.as_deref() {
+            Some(canary) => {
+                let open = canary::open(board, number, canary);
+                let up = |(instance, machine, _): &&(UnitName, u32, _)| {
+                    life(board, instance, *machine) != Life::Down
+                };
+                open.left.min(open.others.iter().filter(up).count())
+            }
+            None => 0,
+        };
+        Work { changes: changes.count() + canaries, leaves: leaves.collect() }
+    }
+
+    /// How many spares stand in for that.
+    fn spares(&self, board: &Board, number: usize) -> usize {
+        let most = board.units[number].unit.max_unavailable();
+        let most = most.map_or(1, |most| most.of(board.wanted(number))).max(1);
+        (self.changes + self.leaves.len()).min(most).min(board.wanted(number))
+    }
+}
+
+/// The best machine that takes one more instance of the unit.
+fn somewhere(board: &Board, number: usize, instance: &UnitName) -> Option<u32> {
+    let wants = board.wants(number, instance);
+    let candidate = Candidate { number, instance, wants: &wants };
+    let fits = |machine: &u32| fit::misfit_of_new(board, &candidate, *machine).is_none();
+    let fitting = (0..board.slots.len() as u32).filter(fits);
+    rank::best(board, &board.siblings(number), fitting)
+}
+
+/// Why no machine takes the instance.
+fn reasons(board: &Board, number: usize, instance: &UnitName) -> Reasons {
+    let wants = board.wants(number, instance);
+    fit::reasons(board, &Candidate { number, instance, wants: &wants }, false)
+}
+
+/// Places so many spares more, as far as there is room for them and for what is to leave then.
+fn place(pen: &mut Pen, number: usize, more: usize, work: &Work) {
+    // What is assigned under that name is on its way out: it must not count for the new one.
+    let assigned = |instance: &UnitName| {
+        let mut all = pen.board().snapshot.assignments.values();
+        all.any(|assignment| assignment.instances.contains_key(instance))
+    };
+    let free = pen.board().empty_spares(number).filter(|(_, instance)| !assigned(instance));
+    let free: Vec<(usize, UnitName)> = free.take(more).collect();
+    for (seat, instance) in free {
+        let Some(machine) = somewhere(pen.board(), number, &instance) else {
+            let reasons = reasons(pen.board(), number, &instance);
+            return pen.no_spare(number, reasons);
+        };
+        pen.keep(number, seat, &instance, machine);
+        let goes = |leaves: &Leaves| leaves.fits(pen.board(), number);
+        let blocked = match work.leaves.first() {
+            Some(first) if work.changes == 0 && !work.leaves.iter().any(goes) => {
+                Some(reasons(pen.board(), number, &first.instance))
+            }
+            _ => None,
+        };
+        pen.release(number, seat, &instance);
+        if let Some(reasons) = blocked {
+            return pen.no_spare(number, reasons);
+        }
+        pen.place(number, seat, instance, machine, Why::Spare, 0);
+    }
+}
+
+/// Whether all other instances that have a machine are known to be up, where they are now.
+fn all_others_are_up(pen: &Pen, number: usize) -> bool {
+    let board = pen.board();
+    if board.units[number].unit.desired != DesiredState::Launched {
+        return true; // nobody counts on them
+    }
+    let taken = board.taken_seats(number).filter(|(seat, _)| !board.units[number].is_spare(*seat));
+    let mut well = taken.map(|(seat, instance)| {
+        let machine = board.at(number, seat);
+        !pen.is_fresh(number, seat)
+            && (life(board, &instance, machine) == Life::Up || has_ended(board, &instance, machine))
+    });
+    let away = |machine: &u32| *machine >= SETTLING && *machine != NOWHERE;
+    well.all(|well| well) && !board.placed(number).iter().any(away)
+}
