@@ -8,7 +8,7 @@
 //! bodies, [`transfer`] a whole cluster as one document, [`brief`] what lists show of a unit,
 //! [`app`] what a folder of files brings as one, [`configuration`] what operators change by hand,
 //! [`health`] what an instance is asked and what its answers mean, [`address`] what a machine may
-//! be reached at, [`printable`] what a terminal may be shown.
+//! be reached at, [`reboots`] who may reboot now, [`printable`] what a terminal may be shown.
 //!
 //! **Architecture invariant:** nothing here can fail for an outside reason, and the same input
 //! gives the same bytes. `clippy.toml` beside this crate bans the clock, the disk, the environment
@@ -31,6 +31,7 @@ pub mod name;
 pub mod outlook;
 pub mod plan;
 pub mod printable;
+pub mod reboots;
 pub mod replay;
 pub mod rollout;
 pub mod time;

@@ -14,7 +14,7 @@ pub fn utc(ms: u64) -> String {
 
 /// Year, month and day of a day counted from 1970-01-01. Years begin in March here, so that a leap
 /// day is the last of its year (Howard Hinnant, "chrono-compatible low-level date algorithms").
-fn date(days: u64) -> (u64, u64, u64) {
+pub(crate) fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // from 0000-03-01
     let era = days / 146_097;
     let day_of_era = days % 146_097;

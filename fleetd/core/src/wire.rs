@@ -10,6 +10,7 @@ mod configurations;
 mod fencing;
 mod machines;
 mod progress;
+mod reboots;
 mod units;
 
 pub use apps::{
@@ -26,6 +27,10 @@ pub use machines::{
     Missing, MissingMachine, MoveState, MoveWish, Moved, Remaining, Stays,
 };
 pub use progress::{InstanceProgress, MisfitCount, Progress, Rollout, UnitProgress};
+pub use reboots::{
+    ClientParams, FleetLock, FleetLockRefusal, RebootLockState, RebootState, RebootWish,
+    RebootsPatch, RebootsState,
+};
 pub use units::{
     Restart, Revision, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage,
     UnitState, UnitStatePage,
