@@ -131,7 +131,11 @@ fn note(wish: &AvailabilityWish, who: Who) -> Result<Note, ApiError> {
 }
 
 /// What of the machine is no global unit, and, if it is drained, why it is still there.
-fn remaining(cluster: &Cluster, availability: Availability, id: &MachineId) -> Vec<Remaining> {
+pub(super) fn remaining(
+    cluster: &Cluster,
+    availability: Availability,
+    id: &MachineId,
+) -> Vec<Remaining> {
     let snapshot = &cluster.snapshot;
     let global = |name: &&UnitName| {
         owner(cluster, name).is_some_and(|unit| unit.constraints.global && !unit.name.is_template())

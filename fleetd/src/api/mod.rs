@@ -41,6 +41,7 @@ mod error;
 mod events;
 mod fencing;
 mod fleet1;
+mod fleetlock;
 mod follow;
 mod guests;
 mod import;
@@ -54,6 +55,8 @@ mod page;
 mod patience;
 mod process;
 mod query;
+mod reboot_locks;
+mod reboots;
 mod remote;
 mod retry;
 mod revisions;
@@ -235,9 +238,17 @@ pub fn router(api: Api) -> Router {
         .route("/", axum::routing::any(nothing))
         .route("/fleet/v1", axum::routing::any(nothing))
         .route("/v1-alpha", axum::routing::any(nothing));
-    for resource in routes::at_root() {
+    let mut at_root = Router::new();
+    for resource in routes::fleetlock() {
+        at_root = at_root.route(resource.path, resource.into_methods());
+    }
+    let at_root = at_root
+        .layer(from_fn_with_state(api.clone(), turns::wait))
+        .layer(from_fn_with_state(api.clone(), answer_by_an_id_of_ones_own));
+    for resource in process::at_root() {
         all = all.route(resource.path, resource.into_methods());
     }
+    let all = all.merge(at_root);
     all.fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "") })
         .layer(DefaultBodyLimit::max(wire::MAX_BODY_BYTES))
         .layer(from_fn_with_state(api.clone(), body::take_in))

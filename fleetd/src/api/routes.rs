@@ -2,8 +2,8 @@
 
 use super::describe::Resource;
 use super::{
-    apps, availability, config, debug, documents, events, fencing, follow, import, journal,
-    machines, moves, process, revisions, state, status, units,
+    apps, availability, config, debug, documents, events, fencing, fleetlock, follow, import,
+    journal, machines, moves, process, reboots, revisions, state, status, units,
 };
 
 /// The routes under fleet 1.0's two prefixes, `/fleet/v1` and `/v1-alpha`: its v1 resources and
@@ -19,6 +19,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
         state::routes(),
         machines::routes(),
         availability::routes(),
+        reboots::routes(),
         config::routes(),
         import::routes(),
         apps::routes(),
@@ -33,5 +34,12 @@ pub(super) fn under_prefix() -> Vec<Resource> {
 
 /// The routes beside the prefixes.
 pub(super) fn at_root() -> Vec<Resource> {
-    process::at_root()
+    let mut all = process::at_root();
+    all.extend(fleetlock());
+    all
+}
+
+/// The routes of FleetLock, which lie beside the prefixes, and ask the store.
+pub(super) fn fleetlock() -> Vec<Resource> {
+    fleetlock::at_root()
 }

@@ -9,7 +9,8 @@ use fleet_core::check::{Problem, StoreCheck};
 use fleet_core::configuration::Configuration;
 use fleet_core::event::Event;
 use fleet_core::model::{
-    Assignment, FORMAT, Leader, MAX_DOCUMENT_BYTES, Machine, Move, Report, Settings, UnitRecord,
+    Assignment, FORMAT, Leader, MAX_DOCUMENT_BYTES, Machine, Move, Reboots, Report, Settings,
+    UnitRecord,
 };
 use fleet_core::name::UnitName;
 use fleet_core::rollout::Rollout;
@@ -150,6 +151,11 @@ impl Look {
             Some(Key::Assignment(_)) => drop(self.readable::<Assignment>(kv, REPAIR)),
             Some(Key::Report(_)) => drop(self.readable::<Report>(kv, REPORT)),
             Some(Key::Rollout(_)) => drop(self.readable::<Rollout>(kv, ROLLOUT)),
+            Some(Key::Reboots) => {
+                const REMEDY: &str = "delete it; nobody gets leave to reboot before, and machines \
+                    that are drained for a reboot stay so until they are uncordoned";
+                drop(self.readable::<Reboots>(kv, REMEDY));
+            }
             Some(Key::Misnamed("units", problem)) => {
                 let name = kv.key.split_once("/units/").map_or("", |(_, name)| name);
                 self.bad(kv, problem, &format!("nobody reads it; delete it ({})", delete(name)));

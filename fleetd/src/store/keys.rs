@@ -52,6 +52,7 @@ pub(super) enum Key {
     Outlook,
     Move(UnitName),
     Rollout(UnitName),
+    Reboots,
     Import,
     /// A document of ours under a name that is none, or an id that is none: nobody reads it.
     Misnamed(&'static str, String),
@@ -214,6 +215,11 @@ impl Keys {
         format!("{}rollouts/{unit}", self.root)
     }
 
+    /// The rules and locks of reboots.
+    pub(super) fn reboots(&self) -> String {
+        format!("{}reboots", self.root)
+    }
+
     /// The lock of an import.
     pub(super) fn import(&self) -> String {
         format!("{}import", self.root)
@@ -288,6 +294,7 @@ impl Keys {
             None if path == "fenced-commits" => Some(Key::FencedCommits),
             None if path == "leader" => Some(Key::Leader),
             None if path == "outlook" => Some(Key::Outlook),
+            None if path == "reboots" => Some(Key::Reboots),
             None if path == "import" => Some(Key::Import),
             _ => None,
         }

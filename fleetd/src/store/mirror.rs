@@ -250,6 +250,7 @@ impl Mirror {
                 Ok(())
             }
             Key::Rival(_) => Ok(()), // for that machine's fleetd alone
+            Key::Reboots => return,  // read by those who ask for a reboot
             Key::Keeper(id) => parse::<Keeper>(&kv.value).map(|_| self.keeper(id).held = true),
             Key::Fence(id) => parse::<Fence>(&kv.value).map(|fence| {
                 let keeper = self.keeper(id);
@@ -335,7 +336,7 @@ impl Mirror {
             Some(Key::Rollout(name)) => drop(self.cluster.rollouts.remove(&name)),
             Some(Key::Import) => self.importing = false,
             Some(Key::Misnamed(..)) => drop(self.passed_over.remove(key)),
-            Some(Key::Rival(_)) | None => {}
+            Some(Key::Rival(_) | Key::Reboots) | None => {}
         }
     }
 

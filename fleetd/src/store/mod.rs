@@ -27,6 +27,7 @@ mod leader;
 mod machines;
 mod mirror;
 mod moves;
+mod reboots;
 mod staged;
 pub mod terms;
 mod units;

@@ -12,6 +12,7 @@ mod imports;
 mod journals;
 mod limits;
 mod odd_files;
+mod reboots;
 mod server;
 mod standing;
 mod waiting;

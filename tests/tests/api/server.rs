@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use fleet_core::model::{FORMAT, InstanceStatus, Leader, Machine, Report};
 use fleet_core::name::{MachineId, UnitName};
+use fleet_core::outlook::Outlook;
 use fleet_core::plan::plan;
 use fleetd::api::{Api, router};
 use fleetd::store::embedded::EmbeddedKv;
-use fleetd::store::{Registration, Store, Term};
+use fleetd::store::{Mirror, Registration, Store, Term};
 use fleetd::systemd::quadlet::Generator;
 
 /// The machine of fleet 1.0's transcripts.
@@ -103,6 +104,55 @@ impl Server {
         while let Some(Ok(_)) = changes.recv().await {
             self.plan().await;
         }
+    }
+
+    /// Leads from now on, in the background, and says what it plans.
+    pub(crate) async fn lead_aloud(self: &Arc<Server>) {
+        let revision = self.speak().await;
+        let server = self.clone();
+        let mut changes = self.store.watch_all(revision).await.expect("a watch");
+        tokio::spawn(async move {
+            while let Some(Ok(_)) = changes.recv().await {
+                server.speak().await;
+            }
+        });
+    }
+
+    /// Plans once, and says so if there is anything to say. Answers with the revision that it saw.
+    async fn speak(&self) -> i64 {
+        let mirror = self.store.read_all().await.expect("a snapshot");
+        let (cluster, term) = (mirror.cluster(), self.term.create_revision);
+        let revision = cluster.snapshot.revision;
+        let planned = plan(&cluster.snapshot);
+        let outlook = Outlook::of(&planned, term, revision, false, None);
+        let said = cluster.outlook.as_ref();
+        let is_news =
+            said.is_none_or(|said| said.planned < mirror.asked() || !said.says_the_same(&outlook));
+        self.store.commit(self.term, &mirror, &planned).await.expect("a commit");
+        if is_news {
+            self.store.tell(self.term, None, Some(&outlook)).await.expect("a word");
+        }
+        revision
+    }
+
+    /// Waits until the unit is assigned to the machine.
+    pub(crate) async fn assigned(&self, name: &str) {
+        let mut seen = self.store.read_all().await.expect("a snapshot");
+        let mut changes =
+            self.store.watch_all(seen.cluster().snapshot.revision).await.expect("a watch");
+        let is_there = |seen: &Mirror| {
+            let assignments = &seen.cluster().snapshot.assignments;
+            assignments.get(MACHINE).is_some_and(|there| there.instances.contains_key(name))
+        };
+        while !is_there(&seen) {
+            seen.apply(changes.recv().await.expect("a change").expect("a store"));
+        }
+    }
+
+    /// Registers another machine.
+    pub(crate) async fn join(&self, id: &str) {
+        let lease = self.store.grant(TTL).await.expect("a lease");
+        self.store.register(&crate::machine(id, None), lease).await.expect("registered");
     }
 
     /// Reports these units as running, and nothing else.
