@@ -14,9 +14,9 @@ use fleet_core::wire::{
     App, AppFiles, AppPage, AppPlan, AppRemoved, AvailabilityWish, Config, ConfigChange,
     ConfigHistory, ConfigPage, ConfigPatch, ConfigRollback, ConfigSummary, EXIT_STATUS_HEADER,
     ErrorBody, ErrorDetail, EventPage, Fencing, FencingPage, LostMachine, Machine,
-    MachineAvailability, MachinePage, Missing, MoveState, MoveWish, PROBLEM_HEADER, Restart,
-    Revision, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage, UnitState,
-    UnitStatePage, Version, WARNING_HEADER,
+    MachineAvailability, MachinePage, Missing, MoveState, MoveWish, PROBLEM_HEADER, RebootWish,
+    RebootsPatch, RebootsState, Restart, Revision, RevisionPage, Rollback, RolledBack, Scale,
+    Scaled, Unit, UnitPage, UnitState, UnitStatePage, Version, WARNING_HEADER,
 };
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
@@ -371,6 +371,35 @@ impl Client {
     /// How a move that was asked for stands.
     pub(crate) async fn move_state(&self, name: &str) -> Result<MoveState, ClientError> {
         self.get_json(&["units", name, "move"], &[]).await
+    }
+
+    /// The rules of reboots, and who holds a lock.
+    pub(crate) async fn reboots(&self) -> Result<RebootsState, ClientError> {
+        self.get_json(&["reboots"], &[]).await
+    }
+
+    /// Changes the rules of reboots.
+    pub(crate) async fn set_reboots(&self, patch: &RebootsPatch) -> Result<(), ClientError> {
+        self.send(Method::PATCH, &["reboots"], &[], Some(patch)).await.map(drop)
+    }
+
+    /// Asks for leave to reboot a machine.
+    pub(crate) async fn ask_for_reboot(
+        &self,
+        machine: &str,
+        wish: &RebootWish,
+    ) -> Result<(), ClientError> {
+        self.send(Method::POST, &["reboots", machine], &[], Some(wish)).await.map(drop)
+    }
+
+    /// Gives a machine's reboot lock back; `if_back`: only once the machine is there again.
+    pub(crate) async fn release_reboot(
+        &self,
+        machine: &str,
+        if_back: bool,
+    ) -> Result<(), ClientError> {
+        let query: &[(&str, &str)] = if if_back { &[("ifBack", "true")] } else { &[] };
+        self.send::<()>(Method::DELETE, &["reboots", machine], query, None).await.map(drop)
     }
 
     /// Restarts all instances of a unit.

@@ -24,6 +24,7 @@ mod load;
 mod move_unit;
 mod order;
 mod plan;
+mod reboots;
 mod remote;
 mod restart;
 mod rollback;
@@ -61,7 +62,7 @@ pub(crate) enum Command {
     Load(load::LoadArgs),
     Start(start::StartArgs),
     Scale(scale::ScaleArgs),
-    #[command(alias = "r")]
+    #[command(aliases = ["r", "re"])]
     Restart(restart::RestartArgs),
     Update(update::UpdateArgs),
     Rollback(rollback::RollbackArgs),
@@ -84,6 +85,7 @@ pub(crate) enum Command {
     Cordon(drain::CordonArgs),
     Uncordon(drain::UncordonArgs),
     Move(move_unit::MoveArgs),
+    Reboots(reboots::RebootsArgs),
     Events(events::EventsArgs),
     Ssh(ssh::SshCommandArgs),
     Export(export::ExportArgs),
@@ -105,7 +107,7 @@ pub(crate) const GROUPS: &[Group] = &[
         &["status", "journal", "cat", "list-units", "list-unit-files", "list-revisions", "events"],
     ),
     ("Change units", &["submit", "load", "update", "rollback", "unload", "destroy"]),
-    ("Machines", &["list-machines", "drain", "cordon", "uncordon", "move", "ssh"]),
+    ("Machines", &["list-machines", "drain", "cordon", "uncordon", "move", "reboots", "ssh"]),
     ("Cluster", &["export", "import", "store"]),
     ("Tools", &["debug", "version", "fd-forward", "help"]),
 ];
@@ -152,6 +154,7 @@ pub(crate) async fn run(command: Command, globals: Globals, ssh: SshArgs) -> Res
         Command::Cordon(args) => drain::cordon(&context, args).await,
         Command::Uncordon(args) => drain::uncordon(&context, args).await,
         Command::Move(args) => move_unit::run(&context, args).await,
+        Command::Reboots(args) => reboots::run(&context, args).await,
         Command::Events(args) => events::run(&context, args).await,
         Command::Ssh(args) => ssh::run(&context, args).await,
         Command::Export(args) => export::run(&context, args).await,

@@ -82,6 +82,10 @@ pub(crate) struct Cluster {
     pub(crate) move_waits: VecDeque<String>,
     /// What is on a machine, look by look; `None` is a look that the store does not answer.
     pub(crate) remaining: VecDeque<Option<Vec<Remaining>>>,
+    /// The rules and locks of reboots.
+    pub(crate) reboots: RebootsState,
+    /// Why a machine may not reboot, look by look.
+    pub(crate) reboot_noes: VecDeque<String>,
     /// The texts that a unit has had.
     pub(crate) revisions: Vec<Revision>,
     /// The applications.
@@ -126,6 +130,8 @@ impl Fake {
         let app = axum::Router::new()
             .route("/fleet/v1/machines", get(machines_list))
             .route("/fleet/v1/machines/{id}/availability", get(availability).put(set_availability))
+            .route("/fleet/v1/reboots", get(reboots).patch(set_reboots))
+            .route("/fleet/v1/reboots/{id}", post(ask_for_reboot).delete(release_reboot))
             .route("/fleet/v1/units/{name}/revisions", get(revisions))
             .route("/fleet/v1/units/{name}/revisions/{revision}", get(revision))
             .route("/fleet/v1/apps", get(app_list))
@@ -459,6 +465,49 @@ async fn set_availability(
     let note = AvailabilityNote { by, at_ms, reason, deadline_ms, force };
     machine.note = (!wish.availability.is_active()).then_some(note);
     cluster.written(StatusCode::NO_CONTENT, &[]).into_response()
+}
+
+async fn reboots(State(fake): Cl) -> Json<RebootsState> {
+    Json(fake.cluster().reboots.clone())
+}
+
+async fn set_reboots(State(fake): Cl, Json(patch): Json<RebootsPatch>) -> Response {
+    let mut cluster = fake.cluster();
+    if patch.window.as_deref() == Some("whenever") {
+        return refusal(StatusCode::BAD_REQUEST, "invalid window \"whenever\"");
+    }
+    for (group, slots) in patch.slots {
+        cluster.reboots.slots.insert(group, slots.unwrap_or(1));
+    }
+    if let Some(window) = patch.window {
+        cluster.reboots.window = window;
+    }
+    cluster.written(StatusCode::NO_CONTENT, &[]).into_response()
+}
+
+async fn ask_for_reboot(
+    State(fake): Cl,
+    Named(id): Named<String>,
+    Json(wish): Json<RebootWish>,
+) -> Response {
+    let mut cluster = fake.cluster();
+    if let Some(why) = cluster.reboot_noes.pop_front() {
+        return refusal(StatusCode::CONFLICT, &why);
+    }
+    let (group, by) = (wish.group, "root@h1".to_string());
+    let (since_ms, state) = (u64::MAX, RebootState::Granted); // shown as 0s
+    let lock = RebootLockState { machine_id: id, group, since_ms, state, by, ..Default::default() };
+    cluster.reboots.locks.push(lock);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn release_reboot(State(fake): Cl, Named(id): Named<String>) -> Response {
+    let mut cluster = fake.cluster();
+    if let Some(why) = cluster.reboot_noes.pop_front() {
+        return refusal(StatusCode::CONFLICT, &why);
+    }
+    cluster.reboots.locks.retain(|lock| lock.machine_id != id);
+    StatusCode::NO_CONTENT.into_response()
 }
 
 async fn revisions(State(fake): Cl, Named(name): Named<String>) -> Response {

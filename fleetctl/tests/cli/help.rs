@@ -50,6 +50,7 @@ fn help_shows_all_commands() {
         out|   cordon           Place nothing new on machines; their units stay
         out|   uncordon         Let cordoned or drained machines take units again
         out|   move             Move one instance to a machine, and wait until it runs there
+        out|   reboots          Show which machines reboot, and set how many and when
         out|   ssh              Log in to a machine, or run a command there
         out| 
         out| Cluster:

@@ -12,6 +12,7 @@ mod golden;
 mod help;
 mod layers;
 mod lists;
+mod reboots;
 mod rollback;
 mod scale;
 mod session;
