@@ -1,4 +1,4 @@
-//! `fleetctl events`: what the leaders decided and saw, and why.
+//! `fleetctl events`: what users did, what the leaders decided and saw, and why.
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
@@ -19,7 +19,7 @@ const FOLLOWED_LINES: u32 = 10;
 /// The longest line of an event, in bytes; fleetd's own bound is 64 KiB.
 const MAX_LINE: usize = 1024 * 1024;
 
-/// Show what the leaders decided and saw, and why
+/// Show what users did and what the leaders decided, and why
 ///
 /// Oldest first. Instances with the same machine and reason share a line: web@{1-5,9}.service;
 /// 3-99/3 means 3, 6, 9 and so on up to 99.

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
+use fleet_core::time::utc;
 use fleet_core::wire::Revision;
 
 use crate::client::first_known;
@@ -13,6 +14,9 @@ use crate::options::ListArgs;
 use crate::table::{Column, pick, render};
 
 /// List the revisions of a unit's file, newest first
+///
+/// With the date, who submitted each, and what is other than in the one before. At least the last
+/// ten are kept, and those that run somewhere or that a rollback needs.
 #[derive(Debug, Args)]
 pub(crate) struct ListRevisionsArgs {
     /// The unit or template
@@ -20,8 +24,12 @@ pub(crate) struct ListRevisionsArgs {
     unit: String,
     #[command(flatten)]
     list: ListArgs,
-    /// The columns: revision, hash, current, instances
-    #[arg(long, default_value = "revision,hash,current,instances", value_name = "NAMES")]
+    /// The columns: revision, hash, current, instances, date, by, change
+    #[arg(
+        long,
+        default_value = "revision,hash,current,instances,date,by,change",
+        value_name = "NAMES"
+    )]
     fields: String,
 }
 
@@ -55,6 +63,10 @@ pub(crate) async fn run(context: &Context, args: ListRevisionsArgs) -> Result<u8
 /// How many digits of a hash lists show, as fleet 1.0 showed them.
 const HASH_DIGITS: usize = 7;
 
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
 fn columns() -> Vec<Column<'static, Revision>> {
     vec![
         ("revision", Box::new(|revision, _| revision.revision.to_string().into())),
@@ -68,5 +80,8 @@ fn columns() -> Vec<Column<'static, Revision>> {
         ),
         ("current", Box::new(|revision, _| if revision.current { "yes" } else { "-" }.into())),
         ("instances", Box::new(|revision, _| revision.instances.to_string().into())),
+        ("date", Box::new(|revision, _| revision.at_ms.map_or("-".to_string(), utc).into())),
+        ("by", Box::new(|revision, _| or_dash(&revision.by).into())),
+        ("change", Box::new(|revision, _| or_dash(&revision.change).into())),
     ]
 }

@@ -34,7 +34,7 @@ fn help_shows_all_commands() {
         out|   list-units       List units and their state in systemd on each machine
         out|   list-unit-files  List units in the cluster and their desired states
         out|   list-revisions   List the revisions of a unit's file, newest first
-        out|   events           Show what the leaders decided and saw, and why
+        out|   events           Show what users did and what the leaders decided, and why
         out| 
         out| Change units:
         out|   submit           Hand unit files to the cluster without running them

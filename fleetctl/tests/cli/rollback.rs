@@ -15,10 +15,15 @@ fn a_rollback_waits_for_the_earlier_text_and_revisions_are_a_list() {
         hash: hash.repeat(5),
         current,
         instances,
-        text: None,
+        ..Revision::default()
     };
     session.fake.cluster().revisions = vec![
-        revision(3, "c3c3c3c3", true, 1),
+        Revision {
+            by: "anna\u{1b}[2J@h1".into(),
+            at_ms: Some(1_700_000_000_000),
+            change: "ExecStart=, +Environment=; 3 lines".into(),
+            ..revision(3, "c3c3c3c3", true, 1)
+        },
         revision(2, "b2b2b2b2", false, 1),
         revision(1, "a1", false, 0),
     ];
@@ -36,10 +41,10 @@ fn a_rollback_waits_for_the_earlier_text_and_revisions_are_a_list() {
     );
     expect![[r#"
         $ fleetctl list-revisions web@
-        out| REVISION	HASH	CURRENT	INSTANCES
-        out| 3		c3c3c3c	yes	1
-        out| 2		b2b2b2b	-	1
-        out| 1		a1a1a1a	-	0
+        out| REVISION	HASH	CURRENT	INSTANCES	DATE			BY		CHANGE
+        out| 3		c3c3c3c	yes	1		2023-11-14T22:13:20Z	anna[2J@h1	ExecStart=, +Environment=; 3 lines
+        out| 2		b2b2b2b	-	1		-			-		-
+        out| 1		a1a1a1a	-	0		-			-		-
         rc=0
 
         $ fleetctl list-revisions web@.service -l --fields=revision,hash --no-legend

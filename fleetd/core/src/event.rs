@@ -49,7 +49,8 @@ pub struct Event {
     pub leader: MachineId,
     /// In which term: the revision that created the leader key.
     pub term: i64,
-    /// The store's revision that the leader had seen when it decided.
+    /// The store's revision that the leader had seen when it decided; 0 if it decided nothing, and
+    /// tells only what users did.
     pub revision: i64,
     /// The digest of the plan that this is a part of, see
     /// [`Plan::digest`](crate::plan::Plan::digest); empty where nothing was planned.

@@ -23,7 +23,23 @@ pub fn shown(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The same of JSON, which stays JSON: what it lets stand as it is gets JSON's own escape.
+/// The same of a text that is to stay one line: newlines and tabs are escaped, too.
+pub fn line(text: &str) -> Cow<'_, str> {
+    let breaks = |c: char| c.is_control() || is_obeyed(c);
+    if !text.contains(breaks) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match breaks(c) {
+            false => out.push(c),
+            true => escape(c.encode_utf8(&mut [0; 4]).as_bytes(), &mut out),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// What [`shown`] does, of JSON, which stays JSON: what it lets stand gets JSON's own escape.
 pub fn shown_json(text: &str) -> Cow<'_, str> {
     if !text.contains(is_obeyed) {
         return Cow::Borrowed(text);

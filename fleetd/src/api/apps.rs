@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleet_core::app::{AppName, Application, Checksum, MAX_FILE_BYTES};
+use fleet_core::model::Did;
 use fleet_core::name::UnitName;
 use fleet_core::view::Cluster;
 use fleet_core::wire;
@@ -19,6 +20,7 @@ use super::Api;
 use super::describe::{self, Operation, Resource};
 use super::door::bytes_only;
 use super::error::ApiError;
+use super::who::Who;
 use crate::process::{clock, panics};
 use crate::store::{Documents, Mirror, Part, StoreError, UnitsLock};
 
@@ -227,6 +229,7 @@ fn sweep_later(api: &Api, app: AppName, before: i64) {
 pub(super) async fn destroy(
     State(api): State<Api>,
     Path(name): Path<String>,
+    who: Who,
 ) -> Result<Response, ApiError> {
     let name = named(&name)?;
     let broke_off = |problem| {
@@ -235,11 +238,11 @@ pub(super) async fn destroy(
             format!("destroying it broke off: {problem}"),
         )
     };
-    let destroyed = panics::spawn_contained(async move { remove(&api, &name).await }).await;
+    let destroyed = panics::spawn_contained(async move { remove(&api, &who, &name).await }).await;
     destroyed.unwrap_or_else(|ended| Err(ended.to_string())).map_err(broke_off)?
 }
 
-async fn remove(api: &Api, name: &AppName) -> Result<Response, ApiError> {
+async fn remove(api: &Api, who: &Who, name: &AppName) -> Result<Response, ApiError> {
     let lock = locked(api).await?;
     let read = api.store().read(&[Part::Apps, Part::Units]).await.map_err(ApiError::from);
     let units = read.and_then(|mirror| {
@@ -260,7 +263,8 @@ async fn remove(api: &Api, name: &AppName) -> Result<Response, ApiError> {
         removed_apps: std::slice::from_ref(name),
         ..Documents::default()
     };
-    let revision = api.store().import(lock, &all).await?;
+    let act = who.act(Did::AppDestroyed { app: name.clone() }).of_units(&units);
+    let revision = api.store().telling(act).import(lock, &all).await?;
     sweep_later(api, name.clone(), revision);
     let volumes = units.iter().filter(|unit| unit.suffix() == "volume").cloned().collect();
     let mut response = Json(wire::AppRemoved { units, volumes }).into_response();

@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use fleet_core::model::{Availability, Note, Settings, Unit};
+use fleet_core::model::{Availability, Did, Note, Settings, Unit};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::view::Cluster;
 use fleet_core::wire;
@@ -92,7 +92,7 @@ pub(super) async fn set(
 ) -> Result<Response, ApiError> {
     json_only(&headers)?;
     let wish: AvailabilityWish = decode(&body)?;
-    let note = note(&wish, who)?;
+    let note = note(&wish, &who)?;
     let id = MachineId::parse(&id).ok_or_else(|| no_such_machine(&id))?;
     let mirror = api.store().read(&[Part::Machines, Part::Assignments]).await?;
     if !is_known(&mirror.cluster().snapshot, &id) {
@@ -102,14 +102,15 @@ pub(super) async fn set(
         set.availability = wish.availability;
         set.note = (!wish.availability.is_active()).then(|| note.clone());
     };
-    let revision = settings::rewrite(&api, &id, change).await?;
+    let did = Did::SetAvailability { to: wish.availability, reason: note.reason.clone() };
+    let revision = settings::rewrite(&api, &id, &who.act(did).on(&id), change).await?;
     let is = wish.availability.as_str();
     tracing::info!(machine = %id, "{} set machine {} {is}", note.by, id.short());
     Ok(written(StatusCode::NO_CONTENT, revision, &[]))
 }
 
 /// What is kept of who asked for that and why.
-fn note(wish: &AvailabilityWish, who: Who) -> Result<Note, ApiError> {
+fn note(wish: &AvailabilityWish, who: &Who) -> Result<Note, ApiError> {
     let reason = wish.reason.trim().to_string();
     if reason.len() > Note::MAX_REASON_BYTES {
         return Err(ApiError::invalid(format!(

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleet_core::app::AppName;
 use fleet_core::configuration::{self, Changes, Configuration, Effect};
+use fleet_core::model::{Act, Did};
 use fleet_core::wire;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -28,6 +29,7 @@ use super::page::{Page, paged};
 use super::query::Asked;
 use super::retry::until_not_overtaken;
 use super::submission::Failed;
+use super::who::Who;
 use crate::process::{clock, panics};
 use crate::store::kv::WatchEvent;
 use crate::store::{StoreError, Versioned};
@@ -208,6 +210,7 @@ async fn next(
 async fn change(
     State(api): State<Api>,
     Path(name): Path<String>,
+    who: Who,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -217,7 +220,7 @@ async fn change(
     if let Some(key) = patch.remove.iter().find(|key| patch.set.contains_key(*key)) {
         return Err(ApiError::invalid(format!("{key} is to be set and to be removed")));
     }
-    rewrite(&api, &name, |old| {
+    rewrite(&api, &name, &who, |old| {
         let present = old.map_or(0, |old| old.revision);
         if let Some(wanted) = patch.if_revision.filter(|wanted| *wanted != present) {
             return Err(ApiError::conflict(format!(
@@ -236,6 +239,7 @@ async fn change(
 async fn rollback(
     State(api): State<Api>,
     Path(name): Path<String>,
+    who: Who,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -243,7 +247,7 @@ async fn rollback(
     let wish: wire::ConfigRollback = decode(&body)?;
     let name = read_name(&name)?;
     let kept = api.store().configuration_revisions(&name).await?;
-    rewrite(&api, &name, |old| {
+    rewrite(&api, &name, &who, |old| {
         let old = old.ok_or_else(|| no_such(&name))?;
         let mut earlier = kept.iter().rev().filter(|kept| kept.revision < old.revision);
         let found = match wish.revision {
@@ -272,6 +276,7 @@ async fn rollback(
 async fn rewrite(
     api: &Api,
     name: &AppName,
+    who: &Who,
     values: impl Fn(Option<&Configuration>) -> Result<BTreeMap<String, String>, ApiError>,
 ) -> Result<Response, ApiError> {
     let attempt = || async {
@@ -304,7 +309,10 @@ async fn rewrite(
             effect.is_some()
         });
         let old = old.as_ref().map(|Versioned { revision, .. }| *revision);
-        let written = api.store().put_configuration(&config, old, &users).await?;
+        let keys = changes.set.keys().chain(&changes.removed).take(Act::MAX_KEYS).cloned();
+        let (revision, keys) = (config.revision, keys.collect());
+        let act = who.act(Did::Configured { config: name.clone(), revision, keys });
+        let written = api.store().telling(act).put_configuration(&config, old, &users).await?;
         let answer = wire::ConfigChange {
             name: name.to_string(),
             revision: config.revision,
@@ -321,7 +329,11 @@ async fn rewrite(
     Ok(response)
 }
 
-async fn destroy(State(api): State<Api>, Path(name): Path<String>) -> Result<Response, ApiError> {
+async fn destroy(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    who: Who,
+) -> Result<Response, ApiError> {
     let name = read_name(&name)?;
     let attempt = || async {
         let (old, _) = api.store().configuration(&name).await?;
@@ -340,7 +352,8 @@ async fn destroy(State(api): State<Api>, Path(name): Path<String>) -> Result<Res
                 named[..named.len().min(NAMED)].join(", ")
             ))));
         }
-        Ok(api.store().delete_configuration(&name, old.revision, &users).await?)
+        let store = api.store().telling(who.act(Did::ConfigRemoved { config: name.clone() }));
+        Ok(store.delete_configuration(&name, old.revision, &users).await?)
     };
     let revision = until_not_overtaken(&format!("the configuration {name}"), attempt).await?;
     Ok(super::written(StatusCode::NO_CONTENT, revision, &[]))

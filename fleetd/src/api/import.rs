@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::handler::Handler;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use fleet_core::model::Did;
 use fleet_core::transfer::{self, Export, Import};
 use fleet_core::wire;
 use fleet_core::wire::REVISION_HEADER;
@@ -18,6 +19,7 @@ use super::describe::{Operation, Resource};
 use super::door::json_only;
 use super::error::ApiError;
 use super::query::Asked;
+use super::who::Who;
 use crate::process::clock;
 use crate::process::panics;
 use crate::store::{Documents, Mirror};
@@ -68,6 +70,7 @@ pub(super) async fn export(State(api): State<Api>) -> Result<Json<Export>, ApiEr
 
 pub(super) async fn import(
     State(api): State<Api>,
+    who: Who,
     asked: Asked,
     headers: HeaderMap,
     body: Bytes,
@@ -84,12 +87,12 @@ pub(super) async fn import(
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the import broke off: {problem}"))
     };
     let imported =
-        panics::spawn_contained(async move { apply(&api, &export, replace).await }).await;
+        panics::spawn_contained(async move { apply(&api, &who, &export, replace).await }).await;
     imported.unwrap_or_else(|ended| Err(ended.to_string())).map_err(broke_off)?
 }
 
 /// Under the lock, so that what is checked is what is there when it is written.
-async fn apply(api: &Api, export: &Export, replace: bool) -> Result<Response, ApiError> {
+async fn apply(api: &Api, who: &Who, export: &Export, replace: bool) -> Result<Response, ApiError> {
     let lock = api.store().lock_units().await?;
     let planned = match api
         .store()
@@ -111,7 +114,8 @@ async fn apply(api: &Api, export: &Export, replace: bool) -> Result<Response, Ap
         apps: &planned.apps,
         ..Documents::default()
     };
-    let revision = api.store().import(lock, &all).await?;
+    let act = who.act(Did::Imported { units: planned.records.len() });
+    let revision = api.store().telling(act).import(lock, &all).await?;
     let mut answer = planned.answer;
     answer.applied = true;
     let mut response = Json(answer).into_response();

@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fleet_core::model::Did;
 use fleet_core::name::MachineId;
 use fleet_core::wire;
 use schemars::JsonSchema;
@@ -20,6 +21,7 @@ use super::error::ApiError;
 use super::page::Page;
 use super::page::paged;
 use super::query::Asked;
+use super::who::Who;
 use super::{Api, settings, written};
 use crate::process::clock;
 use crate::store::Part;
@@ -111,6 +113,7 @@ struct Edit {
 
 pub(super) async fn patch(
     State(api): State<Api>,
+    who: Who,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -127,7 +130,7 @@ pub(super) async fn patch(
     must_be_known(&api, edits.iter().map(|edit| &edit.machine).collect()).await?;
     let mut revision = 0;
     for edit in edits {
-        revision = carry_out(&api, edit).await?;
+        revision = carry_out(&api, &who, edit).await?;
     }
     let mut response = written(StatusCode::NO_CONTENT, revision, &[]);
     response
@@ -203,9 +206,11 @@ fn check(operation: Operation) -> Result<Edit, ApiError> {
     Ok(Edit { machine, key: key.to_string(), value })
 }
 
-async fn carry_out(api: &Api, edit: Edit) -> Result<i64, ApiError> {
+async fn carry_out(api: &Api, who: &Who, edit: Edit) -> Result<i64, ApiError> {
     let Edit { machine, key, value } = edit;
-    settings::rewrite(api, &machine, |settings| {
+    let labels = [(key.clone(), value.clone())].into();
+    let act = who.act(Did::Labelled { labels }).on(&machine);
+    settings::rewrite(api, &machine, &act, |settings| {
         drop(settings.metadata.insert(key.clone(), value.clone()))
     })
     .await

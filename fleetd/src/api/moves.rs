@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fleet_core::model::{FORMAT, Move, Unknown};
+use fleet_core::model::{Did, FORMAT, Move, Unknown};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::view::Cluster;
 use fleet_core::wire;
@@ -22,7 +22,6 @@ use super::error::ApiError;
 use super::settings::no_such_machine;
 use super::units::known;
 use super::who::Who;
-use crate::process::clock;
 use crate::store::MAX_MOVES;
 
 /// How long the leader's answer is waited for; who asked may look again.
@@ -90,9 +89,10 @@ pub(super) async fn ask(
     if !mirror.cluster().snapshot.machines.contains_key(&to) {
         return Err(no_such_machine(&to));
     }
-    let (at_ms, by) = (clock::now_ms(), who.name());
+    let act = who.act(Did::Moved).of_unit(&name).on(&to);
+    let (at_ms, by) = (act.at_ms, act.by.clone());
     let wish = Move { v: FORMAT, to, by, at_ms, unknown: Unknown::new() };
-    let Some(revision) = api.store().put_move(&name, &wish).await? else {
+    let Some(revision) = api.store().telling(act).put_move(&name, &wish).await? else {
         return Err(ApiError::conflict(format!(
             "{MAX_MOVES} moves are asked for already; wait until some of them are done"
         )));

@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fleet_core::name::UnitName;
+use fleet_core::unit::changed::changed;
 use fleet_core::unit::file::UnitFile;
 use fleet_core::wire;
 use serde_json::json;
@@ -21,7 +22,8 @@ use super::error::ApiError;
 use super::retry::until_not_overtaken;
 use super::submission::Submission;
 use super::units::{known, parse};
-use crate::store::{Part, Versioned};
+use super::who::Who;
+use crate::store::{KeptText, Part, Versioned};
 
 /// What of the API is answered here.
 pub(super) fn routes() -> Vec<Resource> {
@@ -30,9 +32,10 @@ pub(super) fn routes() -> Vec<Resource> {
             list,
             Operation::new(
                 "listUnitRevisions",
-                "The texts that a unit has had since it was submitted, newest first.",
+                "The texts that a unit has had and that are kept, newest first: when, by whom, and \
+                    what changed.",
             )
-            .gives::<wire::RevisionPage>("The texts, by number and hash.")
+            .gives::<wire::RevisionPage>("The texts, without their words.")
             .errors([400, 404]),
         ),
         Resource::at("/units/{unitName}/revisions/{revision}").get(
@@ -93,17 +96,26 @@ async fn all(
     for placement in placements.filter(|placement| placement.unit == *name) {
         *instances.entry(placement.revision).or_default() += 1;
     }
-    let revision = |(number, text): &(u64, String)| wire::Revision {
+    let kept = api.store().kept_texts_of(name).await?;
+    let change = |at: usize| match at.checked_sub(1).map(|before| &kept[before]) {
+        Some(before) if before.number + 1 == kept[at].number => {
+            changed(&before.text, &kept[at].text)
+        }
+        _ => String::new(),
+    };
+    let revision = |(at, KeptText { number, text, origin }): (usize, &KeptText)| wire::Revision {
         revision: *number,
         hash: UnitFile::parse_lenient(text).hash(),
         current: *number == unit.revision,
         instances: instances.get(number).copied().unwrap_or(0),
+        by: origin.as_ref().map(|origin| origin.by.clone()).unwrap_or_default(),
+        at_ms: origin.as_ref().map(|origin| origin.at_ms),
+        change: change(at),
         text: with_texts.then(|| text.clone()),
     };
-    let texts = api.store().texts_of(name).await?;
     // One that was cut short while it was submitted has its text and no record yet.
-    let revisions =
-        texts.iter().rev().filter(|(number, _)| *number <= unit.revision).map(revision).collect();
+    let there = kept.iter().enumerate().filter(|(_, kept)| kept.number <= unit.revision);
+    let revisions = there.rev().map(revision).collect();
     mirror.drop_later();
     Ok(revisions)
 }
@@ -111,6 +123,7 @@ async fn all(
 pub(super) async fn rollback(
     State(api): State<Api>,
     Path(name): Path<String>,
+    who: Who,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -120,7 +133,7 @@ pub(super) async fn rollback(
     let roll_back = || async {
         let old = api.store().unit(&name).await?.0.ok_or_else(ApiError::no_such_unit)?;
         let (to, text) = target(&old.value, wish.revision, api.store().texts_of(&name).await?)?;
-        let submission = Submission::back_to(&name, text, old.value.desired);
+        let submission = Submission::back_to(&name, (to, text), old.value.desired);
         let Versioned { value: record, .. } = &old;
         let answer = wire::RolledBack {
             name: name.to_string(),
@@ -128,7 +141,7 @@ pub(super) async fn rollback(
             to,
             revision: record.revision + 1,
         };
-        let (_, revision) = submission.rewrite(api.store(), old).await?;
+        let (_, revision) = submission.rewrite(api.store(), old, &who).await?;
         Ok((answer, revision, submission.warnings))
     };
     let (answer, revision, warnings) =

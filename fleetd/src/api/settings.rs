@@ -2,7 +2,7 @@
 //! `/machines` and `/machines/<id>/availability`.
 
 use axum::http::StatusCode;
-use fleet_core::model::{FORMAT, Settings, Snapshot};
+use fleet_core::model::{Act, FORMAT, Settings, Snapshot};
 use fleet_core::name::MachineId;
 
 use super::Api;
@@ -21,11 +21,12 @@ pub(super) fn no_such_machine(id: impl std::fmt::Display) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, format!("machine {id} does not exist"))
 }
 
-/// Changes what is set for a machine, whoever else does so at the same time. Answers with the
-/// revision.
+/// Changes what is set for a machine, whoever else does so at the same time, and tells of it if it
+/// is anything new. Answers with the revision.
 pub(super) async fn rewrite(
     api: &Api,
     id: &MachineId,
+    act: &Act,
     change: impl Fn(&mut Settings),
 ) -> Result<i64, ApiError> {
     let rewrite = || async {
@@ -35,8 +36,13 @@ pub(super) async fn rewrite(
             || Settings { v: FORMAT, ..Settings::default() },
             |Versioned { value, .. }| value,
         );
+        let before = (settings.metadata.clone(), settings.availability);
         change(&mut settings);
-        Ok(api.store().put_settings(id, &settings, revision).await?)
+        let store = match before == (settings.metadata.clone(), settings.availability) {
+            true => api.store().clone(),
+            false => api.store().telling(act.clone()),
+        };
+        Ok(store.put_settings(id, &settings, revision).await?)
     };
     until_not_overtaken(&format!("the settings of {id}"), rewrite).await
 }

@@ -2,8 +2,9 @@
 
 use axum::http::StatusCode;
 use fleet_core::app;
-use fleet_core::model::{DesiredState, UnitRecord};
+use fleet_core::model::{DesiredState, Did, UnitRecord};
 use fleet_core::name::UnitName;
+use fleet_core::unit::changed::changed;
 use fleet_core::unit::count::{CountError, scaled};
 use fleet_core::unit::family::is_counted;
 use fleet_core::unit::file::UnitFile;
@@ -12,6 +13,7 @@ use fleet_core::unit::xfleet;
 use fleet_core::wire;
 
 use super::error::ApiError;
+use super::who::Who;
 use crate::process::clock;
 use crate::store::{Store, StoreError, Versioned};
 
@@ -26,6 +28,8 @@ pub(super) struct Submission {
     replicas: Option<u32>,
     /// Whether it is the second half of a restart by fleet 1.0's client.
     pub(super) restarts: bool,
+    /// The number that the text had, if it is an earlier one.
+    back_to: Option<u64>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -79,6 +83,7 @@ impl Submission {
                 desired,
                 replicas,
                 restarts: false,
+                back_to: None,
                 warnings: Vec::new(),
             });
         };
@@ -94,12 +99,17 @@ impl Submission {
             desired,
             replicas,
             restarts: false,
+            back_to: None,
             warnings,
         })
     }
 
     /// What goes back to a text that the store holds, whatever a new one is refused for.
-    pub(super) fn back_to(name: &UnitName, text: String, desired: DesiredState) -> Submission {
+    pub(super) fn back_to(
+        name: &UnitName,
+        (number, text): (u64, String),
+        desired: DesiredState,
+    ) -> Submission {
         let Taken { file, warnings } = intake::take_stored(name, &text);
         Submission {
             hash: file.hash(),
@@ -108,6 +118,7 @@ impl Submission {
             desired: Some(desired),
             replicas: None,
             restarts: false,
+            back_to: Some(number),
             warnings,
         }
     }
@@ -128,10 +139,11 @@ impl Submission {
         &self,
         store: &Store,
         name: &UnitName,
+        who: &Who,
     ) -> Result<(StatusCode, i64), Failed> {
         let refused = |error: ApiError| Err(Failed::Refused(error));
         match store.unit(name).await?.0 {
-            Some(old) => self.rewrite(store, old).await,
+            Some(old) => self.rewrite(store, old, who).await,
             None => {
                 // An instance may have its template's text, if the name is one that is taken.
                 let template = match name.template().filter(|_| self.refusal.is_some()) {
@@ -147,11 +159,17 @@ impl Submission {
                         )));
                     }
                 }
-                let (text, desired) = match (&self.text, self.desired) {
-                    (Some(text), desired) => (text.clone(), desired.unwrap_or_default()),
+                let (text, desired, did) = match (&self.text, self.desired) {
+                    (Some(text), desired) => {
+                        let desired = desired.unwrap_or_default();
+                        (text.clone(), desired, submitted(1, String::new(), desired, self.replicas))
+                    }
                     // A replica gets a record of its own by being given a state of its own.
-                    (None, Some(desired)) => match replica_text(store, name).await? {
-                        Some(text) => (text, desired),
+                    (None, Some(desired)) => match owner(store, name).await? {
+                        Some(template) => {
+                            let UnitRecord { text, desired: from, .. } = template.value;
+                            (text, desired, Did::SetState { from, to: desired })
+                        }
                         None => {
                             return refused(ApiError::conflict(
                                 "unit does not exist and options field empty",
@@ -179,6 +197,7 @@ impl Submission {
                     created_ms: clock::now_ms(),
                     ..UnitRecord::new(name.clone(), text)
                 };
+                let store = store.telling(who.act(did).of_unit(name));
                 Ok((StatusCode::CREATED, store.put_unit(&record, None, true).await?))
             }
         }
@@ -188,8 +207,10 @@ impl Submission {
         &self,
         store: &Store,
         old: Versioned<UnitRecord>,
+        who: &Who,
     ) -> Result<(StatusCode, i64), Failed> {
         let Versioned { value: mut record, revision } = old;
+        let before = record.clone();
         self.admit(Some(&record.text))?;
         let scales = self.replicas.is_some() && self.replicas != record.replicas;
         if let Some(replicas) = self.replicas {
@@ -239,9 +260,41 @@ impl Submission {
             restart_all(&mut record);
         }
         record.revision += u64::from(replaced);
+        let store = match self.did(&before, &record) {
+            Some(did) => store.telling(who.act(did).of_unit(&record.name)),
+            None => store.clone(),
+        };
         let status = if replaced { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
         Ok((status, store.put_unit(&record, Some(revision), replaced).await?))
     }
+}
+
+impl Submission {
+    /// What it does to a unit that is there; `None` if nothing becomes of it.
+    fn did(&self, before: &UnitRecord, after: &UnitRecord) -> Option<Did> {
+        if after.revision != before.revision {
+            let (from, revision) = (before.revision, after.revision);
+            if let Some(to) = self.back_to {
+                return Some(Did::RolledBack { from, to, revision });
+            }
+            let change = changed(&before.text, &after.text);
+            let replicas = self.replicas.filter(|_| before.replicas != after.replicas);
+            return Some(submitted(revision, change, after.desired, replicas));
+        }
+        if self.restarts {
+            return Some(Did::Restarted);
+        }
+        let (from, to) = (before.replicas.unwrap_or(0), after.replicas.unwrap_or(0));
+        if before.replicas != after.replicas {
+            return Some(Did::Scaled { from, to });
+        }
+        let (from, to) = (before.desired, after.desired);
+        (from != to).then_some(Did::SetState { from, to })
+    }
+}
+
+fn submitted(revision: u64, change: String, desired: DesiredState, replicas: Option<u32>) -> Did {
+    Did::Submitted { revision, change, desired, replicas }
 }
 
 /// Whether machines get the unit in the bundles of others, so that a new text of its own would
@@ -269,10 +322,6 @@ pub(super) async fn owner(
     let Some(template) = name.template() else { return Ok(None) };
     let template = store.unit(&template).await?.0;
     Ok(template.filter(|template| is_counted(name, template.value.replicas)))
-}
-
-async fn replica_text(store: &Store, name: &UnitName) -> Result<Option<String>, StoreError> {
-    Ok(owner(store, name).await?.map(|template| template.value.text))
 }
 
 /// A refused text: fleet 1.0's words first, then the lines of what is in each other's way.

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fleet_core::model::DesiredState;
+use fleet_core::model::{DesiredState, Did};
 use fleet_core::name::UnitName;
 use fleet_core::unit::count::{CountError, scaled};
 use fleet_core::wire;
@@ -23,6 +23,7 @@ use super::retry::until_not_overtaken;
 use super::submission::{
     Failed, Submission, is_global, owner, refused_count, restart_all, set_replicas,
 };
+use super::who::Who;
 use super::{Api, fleet1, written};
 use crate::store::{Part, Versioned};
 
@@ -149,6 +150,7 @@ pub(super) async fn show(
 pub(super) async fn submit(
     State(api): State<Api>,
     Path(name): Path<String>,
+    who: Who,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -176,7 +178,7 @@ pub(super) async fn submit(
         is_fleet1 && submission.desired == Some(DesiredState::Launched) && restarts.end(&name);
     let what = format!("the unit {name}");
     let (status, revision) =
-        until_not_overtaken(&what, || submission.write(api.store(), &name)).await?;
+        until_not_overtaken(&what, || submission.write(api.store(), &name, &who)).await?;
     if begins_restart {
         restarts.begin(&name);
     }
@@ -186,6 +188,7 @@ pub(super) async fn submit(
 pub(super) async fn destroy(
     State(api): State<Api>,
     Path(name): Path<String>,
+    who: Who,
 ) -> Result<Response, ApiError> {
     let Some(name) = UnitName::read(&name) else {
         // Written into the store by hand. Nobody reads it, and this is the way out.
@@ -197,7 +200,8 @@ pub(super) async fn destroy(
     let destroy = || async {
         // A record that cannot be read can be destroyed, too: that is the way out.
         if let Some(old) = api.store().unit_revision(&name).await? {
-            return Ok(api.store().delete_unit(&name, old).await?);
+            let store = api.store().telling(who.act(Did::Destroyed).of_unit(&name));
+            return Ok(store.delete_unit(&name, old).await?);
         }
         Err(Failed::Refused(match owner(api.store(), &name).await? {
             Some(template) => ApiError::conflict(format!(
@@ -214,6 +218,7 @@ pub(super) async fn destroy(
 pub(super) async fn scale(
     State(api): State<Api>,
     Path(name): Path<String>,
+    who: Who,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -230,10 +235,18 @@ pub(super) async fn scale(
         let replicas =
             scaled(&name, is_global(&record.text), before, &scale).map_err(refused_count)?;
         set_replicas(&mut record, replicas);
-        if record.desired == DesiredState::Inactive {
+        let was = record.desired;
+        if was == DesiredState::Inactive {
             record.desired = DesiredState::Launched;
         }
-        Ok((before, replicas, api.store().put_unit(&record, Some(revision), false).await?))
+        let store = match (before, was) == (replicas, record.desired) {
+            true => api.store().clone(), // nothing changes
+            false => {
+                let did = Did::Scaled { from: before, to: replicas };
+                api.store().telling(who.act(did).of_unit(&name))
+            }
+        };
+        Ok((before, replicas, store.put_unit(&record, Some(revision), false).await?))
     };
     let (before, replicas, revision) =
         until_not_overtaken(&format!("the unit {name}"), set).await?;
@@ -245,6 +258,7 @@ pub(super) async fn scale(
 pub(super) async fn restart(
     State(api): State<Api>,
     Path(name): Path<String>,
+    who: Who,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -267,7 +281,8 @@ pub(super) async fn restart(
         } else {
             *record.restart_of.entry(name.clone()).or_default() += 1;
         }
-        Ok(api.store().put_unit(&record, Some(revision), false).await?)
+        let store = api.store().telling(who.act(Did::Restarted).of_unit(&name));
+        Ok(store.put_unit(&record, Some(revision), false).await?)
     };
     let revision = until_not_overtaken(&format!("the unit {name}"), restart).await?;
     Ok(written(StatusCode::ACCEPTED, revision, &[]))

@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use fleet_core::model::{Act, Did};
 use fleet_core::printable;
+
+use crate::process::clock;
 
 /// Where the names of this host's users stand.
 const PASSWD: &str = "/etc/passwd";
@@ -41,9 +44,14 @@ impl Who {
             Who::Address(address) => format!("somebody at {address}"),
             Who::Unknown => String::new(),
         };
-        let mut name = printable::shown(name.as_bytes()).into_owned();
+        let mut name = printable::line(&name).into_owned();
         name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
         name
+    }
+
+    /// What they did just now.
+    pub(super) fn act(&self, did: Did) -> Act {
+        Act::new(self.name(), clock::now_ms(), did)
     }
 }
 
@@ -81,7 +89,7 @@ mod tests {
     fn who_is_known_is_said_and_a_name_is_bounded_and_obeyed_by_no_terminal() {
         let certificate = |name: &str| Who::Certificate(name.into()).name();
         assert_eq!(certificate("alice"), "alice (certificate)");
-        assert_eq!(certificate("a\u{1b}[31m"), "a\\x1b[31m (certificate)");
+        assert_eq!(certificate("a\u{1b}[31m\n"), "a\\x1b[31m\\x0a (certificate)");
         assert!(certificate(&"é".repeat(500)).len() <= MAX_NAME_BYTES);
         assert_eq!(Who::Address("10.0.0.7".into()).name(), "somebody at 10.0.0.7");
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();

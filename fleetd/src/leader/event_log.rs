@@ -1,7 +1,7 @@
 //! The leader's log: commits a plan with the events that tell of it, tells what else happened, and
 //! keeps the events within bounds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fleet_core::event::{Event, Item, News, Reason, What, decisions};
@@ -13,7 +13,7 @@ use fleet_core::replay::Saved;
 use fleet_core::rollout::{Rollout, Rollouts};
 use tracing::{info, warn};
 
-use crate::store::{Mirror, Store, StoreError, StoredEvent, Term};
+use crate::store::{ACTS_A_COMMIT, ACTS_AT_ONCE, Mirror, Store, StoreError, StoredEvent, Term};
 
 /// The most events kept: weeks of a quiet cluster, hours of a busy one.
 pub const MAX_EVENTS: usize = 1000;
@@ -52,6 +52,8 @@ pub struct EventLog {
     lost: Vec<Lost>,
     /// The wishes for moves that were refused lately, as last written.
     refused: Vec<Refused>,
+    /// What users did and this log has told, until the copy shows it gone.
+    acts_told: BTreeSet<String>,
     /// The machines that were there at the last look: one that is lost was known by an address.
     seen: BTreeMap<MachineId, Arc<Machine>>,
 }
@@ -91,6 +93,7 @@ impl EventLog {
             outlook,
             lost,
             refused,
+            acts_told: BTreeSet::new(),
             seen: mirror.cluster().snapshot.machines.clone(),
         })
     }
@@ -119,7 +122,10 @@ impl EventLog {
         let (news, told) =
             self.news.look(snapshot, plan, mirror.machines_created(), &snapshot.left, !settling);
         let mut told = Some(told);
-        let mut items: Vec<Item> = self.opening.iter().cloned().chain(news).collect();
+        let (acts, did) = self.acts(mirror, snapshot).await?;
+        let mut acts = Some(acts);
+        let opening = self.opening.iter().cloned();
+        let mut items: Vec<Item> = did.into_iter().chain(opening).chain(news).collect();
         let digest = if plan.documents.is_empty() { "" } else { &saved.plan };
         let mut decided = decisions(plan, snapshot);
         let store = self.store.clone();
@@ -139,22 +145,26 @@ impl EventLog {
             let event = self.event(snapshot, digest, std::mem::take(&mut items));
             self.make_room(&event).await?;
             let with = outlook.take_if(|outlook| commit.is_last() && is_small(outlook));
-            last = Some(commit.write(batch, Some(&event), with.as_ref()).await?);
+            let acts = acts.take().unwrap_or_default();
+            last = Some(commit.write(batch, Some(&event), with.as_ref(), &acts).await?);
             self.written(&event, told.take());
+            self.acts_told.extend(acts);
             self.told(with);
         }
         if !items.is_empty() {
             let event = self.event(snapshot, digest, items);
             self.make_room(&event).await?;
             let with = outlook.take_if(|outlook| is_small(outlook));
-            self.store.tell(self.term, Some(&event), with.as_ref()).await?;
+            let acts = acts.take().unwrap_or_default();
+            self.store.tell(self.term, Some(&event), with.as_ref(), &acts).await?;
             self.written(&event, told.take());
+            self.acts_told.extend(acts);
             self.told(with);
         } else if let Some(told) = told {
             self.news = told; // nothing was worth a word, but what is known may have changed
         }
         if outlook.is_some() {
-            self.store.tell(self.term, None, outlook.as_ref()).await?;
+            self.store.tell(self.term, None, outlook.as_ref(), &[]).await?;
             self.told(outlook);
         }
         // Last: whoever waits for the answer can read it by now, and a leader that dies before it
@@ -163,6 +173,31 @@ impl EventLog {
             self.store.delete_moves(self.term, &plan.answered).await?;
         }
         Ok(last)
+    }
+
+    /// What users did and is to be told with the next event, by id, and as items. What is more than
+    /// that takes is told at once: it piled up while nobody led.
+    async fn acts(
+        &mut self,
+        mirror: &Mirror,
+        snapshot: &Snapshot,
+    ) -> Result<(Vec<String>, Vec<Item>), StoreError> {
+        self.acts_told.retain(|id| mirror.acts().contains_key(id));
+        let fresh = mirror.acts().iter().filter(|(id, _)| !self.acts_told.contains(*id));
+        let mut fresh: Vec<(String, Item)> =
+            fresh.map(|(id, act)| (id.clone(), Item::from(&**act))).collect();
+        while fresh.len() > ACTS_A_COMMIT {
+            let rest = fresh.split_off(fresh.len().min(ACTS_AT_ONCE));
+            let (acts, items): (Vec<String>, Vec<Item>) = fresh.into_iter().unzip();
+            // It has seen nothing else, and must not count as if it had.
+            let event = Event { revision: 0, ..self.event(snapshot, "", items) };
+            self.make_room(&event).await?;
+            self.store.tell(self.term, Some(&event), None, &acts).await?;
+            self.written(&event, None);
+            self.acts_told.extend(acts);
+            fresh = rest;
+        }
+        Ok(fresh.into_iter().unzip())
     }
 
     /// Keeps what was written for those who wait.
@@ -283,7 +318,8 @@ fn log(event: &Event) {
             | What::Slowed
             | What::Undone
             | What::Paused
-            | What::TextFailed => warn!(machine, "{item}"),
+            | What::TextFailed
+            | What::Restarted => warn!(machine, "{item}"),
             _ => info!(machine, "{item}"),
         }
     }
@@ -313,7 +349,7 @@ pub async fn resign(
         revision: term.create_revision, // it looked at nothing
         ..Event::new(vec![item])
     };
-    store.tell(term, Some(&event), None).await.map(drop)
+    store.tell(term, Some(&event), None, &[]).await.map(drop)
 }
 
 /// Names sort by time: terms by the revision that began them, then by number.

@@ -6,8 +6,13 @@ use serde::Serialize;
 use super::kv::{Change, Compare, MAX_TXN_OPS};
 use super::{LeaseId, StoreError};
 
-/// How many documents one commit transaction holds at most; each takes a compare and a put.
-pub(super) const COMMIT_DOCUMENTS: usize = MAX_TXN_OPS - 8;
+/// How many acts one commit transaction tells of at most: what users did a moment ago. More have
+/// transactions of their own.
+pub const ACTS_A_COMMIT: usize = 4;
+
+/// How many documents one commit transaction holds at most; each takes a compare and a put. The
+/// others are for the fence's document, the event, the outlook and the acts.
+pub(super) const COMMIT_DOCUMENTS: usize = MAX_TXN_OPS - 4 - ACTS_A_COMMIT;
 
 /// … and how many compares: one more for the leader, and three for a document that is guarded.
 const COMMIT_COMPARES: usize = MAX_TXN_OPS - 4;

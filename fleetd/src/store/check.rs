@@ -9,7 +9,7 @@ use fleet_core::check::{Problem, StoreCheck};
 use fleet_core::configuration::Configuration;
 use fleet_core::event::Event;
 use fleet_core::model::{
-    Assignment, FORMAT, Leader, MAX_DOCUMENT_BYTES, Machine, Move, Reboots, Report, Settings,
+    Act, Assignment, FORMAT, Leader, MAX_DOCUMENT_BYTES, Machine, Move, Reboots, Report, Settings,
     UnitRecord,
 };
 use fleet_core::name::UnitName;
@@ -17,7 +17,7 @@ use fleet_core::rollout::Rollout;
 use serde::de::DeserializeOwned;
 
 use super::blobs::BLOBS_A_REQUEST;
-use super::keys::Key;
+use super::keys::{Key, ORIGIN};
 use super::kv::KeyValue;
 use super::units::MAX_RECORD_BYTES;
 use super::{Store, StoreError, mirror};
@@ -89,6 +89,7 @@ impl Look {
             Some(Key::Report(_)) => ("reports", MAX_DOCUMENT_BYTES),
             Some(Key::Move(_)) => ("moves", MAX_DOCUMENT_BYTES),
             Some(Key::Rollout(_)) => ("rollouts", MAX_DOCUMENT_BYTES),
+            Some(Key::Act(_)) => ("acts", MAX_DOCUMENT_BYTES),
             Some(Key::Misnamed(kind, _)) => (*kind, MAX_DOCUMENT_BYTES),
             Some(_) => ("other", MAX_DOCUMENT_BYTES),
             None => ("unknown", MAX_DOCUMENT_BYTES),
@@ -156,6 +157,9 @@ impl Look {
                     that are drained for a reboot stay so until they are uncordoned";
                 drop(self.readable::<Reboots>(kv, REMEDY));
             }
+            Some(Key::Act(_)) => {
+                drop(self.readable::<Act>(kv, "delete it; it is for people only"));
+            }
             Some(Key::Misnamed("units", problem)) => {
                 let name = kv.key.split_once("/units/").map_or("", |(_, name)| name);
                 self.bad(kv, problem, &format!("nobody reads it; delete it ({})", delete(name)));
@@ -182,6 +186,7 @@ impl Look {
             self.check.count("texts", &kv.key, kv.value.len());
             let path = kv.key.strip_prefix(prefix).unwrap_or_default();
             let text = |(name, number): (&str, &str)| {
+                let number = number.strip_suffix(ORIGIN).unwrap_or(number);
                 Some((UnitName::parse(name).ok()?, number.parse::<u64>().ok()?))
             };
             let Some((name, number)) = path.rsplit_once('/').and_then(text) else {
@@ -202,7 +207,9 @@ impl Look {
             if std::str::from_utf8(&kv.value).is_err() {
                 self.bad(kv, "it is no UTF-8".into(), "submit the unit again");
             }
-            stored.insert((name, number));
+            if !path.ends_with(ORIGIN) {
+                stored.insert((name, number));
+            }
         }
         let known = self.units.iter().filter_map(|(name, newest)| Some((name, (*newest)?)));
         let missing = known.filter(|(name, newest)| !stored.contains(&((*name).clone(), *newest)));

@@ -11,6 +11,8 @@ use fleet_core::outlook::Outlook;
 use fleet_core::plan::Plan;
 use fleet_core::rollout::Rollout;
 
+#[cfg(doc)]
+use super::ACTS_A_COMMIT;
 use super::batch::{Batch, encode, put, unchanged};
 use super::kv::{Change, Compare};
 use super::{Mirror, Store, StoreError, Term};
@@ -53,15 +55,17 @@ impl Store {
         Commit { store: self, term, mirror, plan, rest, fenced_commit: mirror.fenced_commit() }
     }
 
-    /// Writes an event, what the leader's last plan says, or both, if the term still leads.
+    /// Writes an event, what the leader's last plan says, or both, if the term still leads; and
+    /// forgets the acts that the event tells of.
     pub async fn tell(
         &self,
         term: Term,
         event: Option<&Event>,
         outlook: Option<&Outlook>,
+        acts: &[String],
     ) -> Result<i64, StoreError> {
         let fence = Compare::CreateRevision(self.keys.leader(), term.create_revision);
-        self.apply(&[fence], &self.told(event, outlook)?, "the leader key").await
+        self.apply(&[fence], &self.told(event, outlook, acts)?, "the leader key").await
     }
 
     /// Writes as many of the rollouts as one transaction holds, with the event that tells of them,
@@ -91,7 +95,7 @@ impl Store {
             batch.changes.push(change);
         }
         let written = batch.changes.len();
-        batch.changes.extend(self.told(event, None)?);
+        batch.changes.extend(self.told(event, None, &[])?);
         let revision = self.apply(&batch.compares, &batch.changes, "the leader key").await?;
         Ok((written, revision))
     }
@@ -100,10 +104,12 @@ impl Store {
         &self,
         event: Option<&Event>,
         outlook: Option<&Outlook>,
+        acts: &[String],
     ) -> Result<Vec<Change>, StoreError> {
         let event = event.map(|event| put(&self.keys.event(&event.id), event, None));
         let outlook = outlook.map(|outlook| put(&self.keys.outlook(), outlook, None));
-        event.into_iter().chain(outlook).collect()
+        let acts = acts.iter().map(|id| Ok(Change::Delete { key: self.keys.act(id) }));
+        event.into_iter().chain(outlook).chain(acts).collect()
     }
 
     /// Writes the documents of a plan and what it says, without an event. Answers with the last
@@ -117,7 +123,7 @@ impl Store {
         let mut commit = self.begin_commit(term, mirror, plan);
         let mut last = None;
         while let Some(batch) = commit.next_batch()? {
-            last = Some(commit.write(batch, None, None).await?);
+            last = Some(commit.write(batch, None, None, &[]).await?);
         }
         let planned = mirror.cluster().snapshot.revision;
         let outlook = Outlook::of(plan, term.create_revision, planned, false, None);
@@ -125,7 +131,7 @@ impl Store {
         if !there
             .is_some_and(|there| there.says_the_same(&outlook) && there.planned >= mirror.asked())
         {
-            self.tell(term, None, Some(&outlook)).await?;
+            self.tell(term, None, Some(&outlook), &[]).await?;
         }
         Ok(last)
     }
@@ -171,16 +177,17 @@ impl<'a> Commit<'a> {
         self.rest.peek().is_none()
     }
 
-    /// Applies it, with an event and with what the plan says, if there are. Answers with the
-    /// revision.
+    /// Applies it, with an event and with what the plan says, if there are, and forgets the acts
+    /// that the event tells of, at most [`ACTS_A_COMMIT`]. Answers with the revision.
     pub async fn write(
         &mut self,
         batch: CommitBatch<'_>,
         event: Option<&Event>,
         outlook: Option<&Outlook>,
+        acts: &[String],
     ) -> Result<i64, StoreError> {
         let mut batch = batch.batch;
-        batch.changes.extend(self.store.told(event, outlook)?);
+        batch.changes.extend(self.store.told(event, outlook, acts)?);
         let revision = self
             .store
             .apply(&batch.compares, &batch.changes, "the leader key or an assignment")

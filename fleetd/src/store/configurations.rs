@@ -11,6 +11,7 @@ use fleet_core::configuration::{Configuration, KEPT_REVISIONS, Uses};
 use fleet_core::model::{MAX_DOCUMENT_BYTES, UnitRecord};
 use fleet_core::name::UnitName;
 
+use super::acts;
 use super::batch::{COMMIT_BYTES, encode, unchanged};
 use super::keys::Key;
 use super::kv::{Change, Compare, KeyValue, MAX_TXN_OPS, WatchStream};
@@ -138,12 +139,13 @@ impl Store {
         let bytes: usize = documents.iter().map(|(key, value)| key.len() + value.len()).sum();
         let outdated = self.outdated(config);
         if compares.len() < MAX_TXN_OPS - 1
-            && documents.len() < MAX_TXN_OPS - 1
+            && documents.len() < MAX_TXN_OPS - 2
             && bytes <= COMMIT_BYTES
         {
             let puts =
                 documents.into_iter().map(|(key, value)| Change::Put { key, value, lease: None });
-            let changes: Vec<Change> = puts.chain(outdated).collect();
+            let told = acts::changes(self.told_act(old).await?);
+            let changes: Vec<Change> = puts.chain(outdated).chain(told).collect();
             return self.apply_unlocked(&compares, &changes, &key).await;
         }
         // More than one transaction takes: nobody else writes units meanwhile.
@@ -173,9 +175,10 @@ impl Store {
         let kept = self.kv.range(&self.keys.config_revisions_of(name)).await?;
         let mut gone = vec![Change::Delete { key: key.clone() }];
         gone.extend(
-            kept.kvs.into_iter().take(MAX_TXN_OPS - 2).map(|kv| Change::Delete { key: kv.key }),
+            kept.kvs.into_iter().take(MAX_TXN_OPS - 3).map(|kv| Change::Delete { key: kv.key }),
         );
         gone.push(Change::Delete { key: self.keys.config_users(name) });
+        gone.extend(acts::changes(self.told_act(Some(old)).await?));
         let compares = [unchanged(&key, Some(old)), users.begun.clone()];
         self.apply_unlocked(&compares, &gone, &key).await
     }

@@ -146,7 +146,8 @@ impl Store {
     }
 
     async fn write_import(&self, lock: &UnitsLock, all: &Documents<'_>) -> Result<i64, StoreError> {
-        let (texts, documents) = self.puts(all)?;
+        let (texts, mut documents) = self.puts(all)?;
+        documents.extend(self.told_act(Some(lock.create_revision)).await?);
         let key = self.keys.import();
         let ours = lock.ours(&self.keys);
         let lost = "the units (the import took too long)";
@@ -318,6 +319,7 @@ impl Store {
                     self.keys.text(&record.name, record.revision),
                     record.text.clone().into_bytes(),
                 ));
+                texts.extend(self.origin_of(record));
             }
         }
         let new = all.records.iter().filter(|(_, new_text)| *new_text);

@@ -3,6 +3,9 @@
 use fleet_core::app::{AppName, Checksum};
 use fleet_core::name::{MachineId, UnitName};
 
+/// What the key of a text's origin ends with, behind the text's own.
+pub(super) const ORIGIN: &str = ".by";
+
 /// The keys under one prefix.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
@@ -53,6 +56,8 @@ pub(super) enum Key {
     Move(UnitName),
     Rollout(UnitName),
     Reboots,
+    /// By its id.
+    Act(String),
     Import,
     /// A document of ours under a name that is none, or an id that is none: nobody reads it.
     Misnamed(&'static str, String),
@@ -93,6 +98,12 @@ impl Keys {
     pub(super) fn text(&self, name: &UnitName, revision: u64) -> String {
         // Zero-padded, so that a range lists them in order.
         format!("{}{revision:010}", self.texts_of(name))
+    }
+
+    /// Who gave the unit that text, and when. A version that does not know of it reads texts under
+    /// numbers alone.
+    pub(super) fn text_origin(&self, name: &UnitName, revision: u64) -> String {
+        format!("{}{ORIGIN}", self.text(name, revision))
     }
 
     pub(super) fn texts_of(&self, name: &UnitName) -> String {
@@ -210,6 +221,16 @@ impl Keys {
         format!("{}moves/", self.root)
     }
 
+    /// What a user did. Ids are of the store's making, and sort by time.
+    pub(super) fn act(&self, id: &str) -> String {
+        format!("{}{id}", self.acts())
+    }
+
+    /// The prefix of all that users did and nobody has told.
+    pub(super) fn acts(&self) -> String {
+        format!("{}acts/", self.root)
+    }
+
     /// How far a unit's text is.
     pub(super) fn rollout(&self, unit: &UnitName) -> String {
         format!("{}rollouts/{unit}", self.root)
@@ -290,6 +311,7 @@ impl Keys {
             Some(("rivals", id)) => of("rivals", id, Key::Rival),
             Some(("keepers", id)) => of("keepers", id, Key::Keeper),
             Some(("fences", id)) => of("fences", id, Key::Fence),
+            Some(("acts", id)) => Some(Key::Act(id.to_string())),
             Some(("rollouts", name)) => UnitName::read(name).map(Key::Rollout),
             None if path == "fenced-commits" => Some(Key::FencedCommits),
             None if path == "leader" => Some(Key::Leader),

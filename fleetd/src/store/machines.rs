@@ -3,6 +3,7 @@
 use fleet_core::model::{Assignment, Machine, Report, Rival, Settings};
 use fleet_core::name::MachineId;
 
+use super::acts;
 use super::batch::{put, unchanged};
 use super::keys::Key;
 use super::kv::{Change, Compare, KeyValue, WatchStream};
@@ -48,7 +49,9 @@ impl Store {
         old: Option<i64>,
     ) -> Result<i64, StoreError> {
         let key = self.keys.settings(id);
-        self.apply_unlocked(&[unchanged(&key, old)], &[put(&key, settings, None)?], &key).await
+        let mut changes = vec![put(&key, settings, None)?];
+        changes.extend(acts::changes(self.told_act(old).await?));
+        self.apply_unlocked(&[unchanged(&key, old)], &changes, &key).await
     }
 
     /// Registers a machine under its lease. A key that is there must be under the same lease: else

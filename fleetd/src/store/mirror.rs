@@ -6,8 +6,8 @@ use std::sync::Arc;
 use fleet_core::app::{AppName, Application};
 use fleet_core::configuration::Configuration;
 use fleet_core::model::{
-    Availability, Fence, Keeper, KeeperState, Leader, Machine, Move, Settings, Unit, UnitRecord,
-    Wish,
+    Act, Availability, Fence, Keeper, KeeperState, Leader, Machine, Move, Settings, Unit,
+    UnitRecord, Wish,
 };
 use fleet_core::name::MachineId;
 use fleet_core::view::Cluster;
@@ -35,6 +35,8 @@ pub struct Mirror {
     assignment_revisions: BTreeMap<MachineId, i64>,
     /// The revision of the last commit that placed anything fenced.
     fenced_commit: Option<i64>,
+    /// What users did and nobody has told, by id.
+    acts: BTreeMap<String, Arc<Act>>,
     /// The revision of the last change of anything but the leader's own word.
     changed: i64,
     /// Documents that cannot be read, with what is wrong. While there are any, nobody should plan.
@@ -58,6 +60,7 @@ impl Mirror {
             machines_created: BTreeMap::new(),
             assignment_revisions: BTreeMap::new(),
             fenced_commit: None,
+            acts: BTreeMap::new(),
             changed: range.revision,
             corrupt: BTreeMap::new(),
             corrupt_apps: BTreeMap::new(),
@@ -72,10 +75,11 @@ impl Mirror {
 
     /// Takes one revision's changes.
     pub fn apply(&mut self, batch: WatchBatch) {
-        let outlook = self.keys.outlook();
+        let (outlook, acts) = (self.keys.outlook(), self.keys.acts());
         let is_word = |event: &WatchEvent| match event {
             WatchEvent::Put(kv) => kv.key == outlook,
-            WatchEvent::Delete(key) => *key == outlook,
+            // An act goes when the leader has told it.
+            WatchEvent::Delete(key) => *key == outlook || key.starts_with(&acts),
         };
         if !batch.events.iter().all(is_word) {
             self.changed = batch.revision;
@@ -114,6 +118,12 @@ impl Mirror {
     /// planned that ([`Outlook::planned`](fleet_core::outlook::Outlook)).
     pub fn asked(&self) -> i64 {
         self.cluster.asked
+    }
+
+    /// What users did and nobody has told, by id, in the order in which they did it as far as their
+    /// clocks say.
+    pub fn acts(&self) -> &BTreeMap<String, Arc<Act>> {
+        &self.acts
     }
 
     /// The revision of the last change that it has seen of anything but the leader's own word,
@@ -280,6 +290,12 @@ impl Mirror {
                 };
                 Ok(())
             }
+            // For people only: what cannot be read keeps nobody from planning.
+            Key::Act(id) => {
+                let act = parse::<Act>(&kv.value).ok();
+                self.acts.extend(act.map(|act| (id, Arc::new(act))));
+                return;
+            }
             Key::Import => import::is_decided(&kv.value).map(|decided| self.importing = decided),
         };
         match read {
@@ -334,6 +350,7 @@ impl Mirror {
             Some(Key::Leader) => self.cluster.leader = None,
             Some(Key::Outlook) => self.cluster.outlook = None,
             Some(Key::Rollout(name)) => drop(self.cluster.rollouts.remove(&name)),
+            Some(Key::Act(id)) => drop(self.acts.remove(&id)),
             Some(Key::Import) => self.importing = false,
             Some(Key::Misnamed(..)) => drop(self.passed_over.remove(key)),
             Some(Key::Rival(_) | Key::Reboots) | None => {}

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::brief::{Brief, Briefs};
+use fleet_core::model::Act;
 use serde::de::DeserializeOwned;
 
+mod acts;
 mod batch;
 mod blobs;
 mod check;
@@ -32,6 +34,8 @@ mod staged;
 pub mod terms;
 mod units;
 
+pub use acts::{ACTS_AT_ONCE, Origin};
+pub use batch::ACTS_A_COMMIT;
 pub use commit::{Commit, CommitBatch};
 pub use configurations::Users;
 pub use events::StoredEvent;
@@ -45,13 +49,16 @@ pub use machines::{Registered, Registration};
 pub use mirror::Mirror;
 pub use moves::MAX_MOVES;
 pub use staged::{KEPT_STAGED_MS, NoRoom};
-pub use units::UnitsStanding;
+pub use units::{KeptText, UnitsStanding};
 
 /// Typed access to the cluster's documents. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     kv: Arc<dyn Kv>,
     keys: Keys,
+    /// What is told of what is written with this handle, see [`Store::telling`].
+    act: Option<Arc<Act>>,
+    acts_left: Arc<acts::Room>,
 }
 
 /// A document and the revision of its last change, which a rewrite compares.
@@ -66,7 +73,7 @@ pub struct Versioned<T> {
 impl Store {
     /// Everything under `prefix` (`/fleet/` by default) of a byte-level store.
     pub fn new(kv: Arc<dyn Kv>, prefix: &str) -> Store {
-        Store { kv, keys: Keys::new(prefix) }
+        Store { kv, keys: Keys::new(prefix), act: None, acts_left: Arc::default() }
     }
 
     /// Everything, at one revision. An import that is decided and was cut short is finished first.

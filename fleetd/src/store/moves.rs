@@ -6,6 +6,7 @@ use fleet_core::model::Move;
 use fleet_core::name::UnitName;
 use fleet_core::plan::Answered;
 
+use super::acts;
 use super::batch::put;
 use super::kv::{Change, Compare, MAX_TXN_OPS};
 use super::leader::Term;
@@ -19,10 +20,13 @@ impl Store {
     /// revision; `None` if there are too many wishes already.
     pub async fn put_move(&self, name: &UnitName, wish: &Move) -> Result<Option<i64>, StoreError> {
         let key = self.keys.a_move(name);
-        if self.kv.range(&self.keys.moves()).await?.kvs.len() >= MAX_MOVES {
+        let wishes = self.kv.range(&self.keys.moves()).await?;
+        if wishes.kvs.len() >= MAX_MOVES {
             return Ok(None);
         }
-        self.apply_unlocked(&[], &[put(&key, wish, None)?], &key).await.map(Some)
+        let mut changes = vec![put(&key, wish, None)?];
+        changes.extend(acts::changes(self.told_act(Some(wishes.revision)).await?));
+        self.apply_unlocked(&[], &changes, &key).await.map(Some)
     }
 
     /// Deletes wishes that are answered, if the term still leads. One that was written again since

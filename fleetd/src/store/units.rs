@@ -1,6 +1,6 @@
 //! Units: their records and their texts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fleet_core::brief;
@@ -8,10 +8,11 @@ use fleet_core::model::UnitRecord;
 use fleet_core::name::UnitName;
 use tracing::{info, warn};
 
+use super::acts::{self, Origin};
 use super::batch::{COMMIT_BYTES, unchanged, within};
-use super::keys::Key;
-use super::kv::{Change, Compare, MAX_TXN_OPS};
-use super::{Mirror, Store, StoreError, Versioned};
+use super::keys::{Key, ORIGIN};
+use super::kv::{Change, Compare, KeyValue, MAX_TXN_OPS};
+use super::{Mirror, Store, StoreError, Versioned, mirror};
 use crate::process::panics;
 
 /// How often it is tried again to remove the texts of units that are gone.
@@ -42,6 +43,17 @@ impl UnitsStanding {
         };
         cluster.snapshot.revision >= self.written && self.absent.iter().all(is_gone)
     }
+}
+
+/// A text that a unit has had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptText {
+    /// Its number.
+    pub number: u64,
+    /// The text.
+    pub text: String,
+    /// Where it comes from; none if an older version wrote it.
+    pub origin: Option<Origin>,
 }
 
 impl Store {
@@ -89,9 +101,10 @@ impl Store {
         let value = encode_record(&key, record)?;
         let size = value.len();
         let mut changes = vec![Change::Put { key: key.clone(), value, lease: None }];
+        changes.extend(acts::changes(self.told_act(old).await?));
         if new_text {
-            let used = self.begin_to_use(std::iter::once(record)).into_iter();
-            changes.extend(used.map(|(key, value)| Change::Put { key, value, lease: None }));
+            changes.extend(acts::changes(self.origin_of(record)));
+            changes.extend(acts::changes(self.begin_to_use(std::iter::once(record))));
             let text = Change::Put {
                 key: self.keys.text(&record.name, record.revision),
                 value: record.text.clone().into_bytes(),
@@ -111,13 +124,9 @@ impl Store {
     /// Removes a unit and its texts, if it still is as it was read.
     pub async fn delete_unit(&self, name: &UnitName, old: i64) -> Result<i64, StoreError> {
         let key = self.keys.unit(name);
-        let revision = self
-            .apply_unlocked(
-                &[unchanged(&key, Some(old))],
-                &[Change::Delete { key: key.clone() }],
-                &key,
-            )
-            .await?;
+        let mut changes = vec![Change::Delete { key: key.clone() }];
+        changes.extend(acts::changes(self.told_act(Some(old)).await?));
+        let revision = self.apply_unlocked(&[unchanged(&key, Some(old))], &changes, &key).await?;
         // The texts go after the record: if this is cut short, stray texts are harmless, a record
         // without its text is not.
         self.forget_texts_of(std::slice::from_ref(name), revision).await;
@@ -195,15 +204,26 @@ impl Store {
 
     /// All texts of one unit by their numbers, in order.
     pub async fn texts_of(&self, name: &UnitName) -> Result<Vec<(u64, String)>, StoreError> {
+        let kept = self.kept_texts_of(name).await?;
+        Ok(kept.into_iter().map(|kept| (kept.number, kept.text)).collect())
+    }
+
+    /// The same, with where each comes from.
+    pub async fn kept_texts_of(&self, name: &UnitName) -> Result<Vec<KeptText>, StoreError> {
         let prefix = self.keys.texts_of(name);
+        let found = self.kv.range(&prefix).await?.kvs;
         let number = |key: &str| key.strip_prefix(&prefix)?.parse::<u64>().ok();
-        let texts = self.kv.range(&prefix).await?.kvs;
-        Ok(texts
-            .iter()
-            .filter_map(|kv| {
-                Some((number(&kv.key)?, String::from_utf8_lossy(&kv.value).into_owned()))
-            })
-            .collect())
+        let origin = |kv: &KeyValue| {
+            let number = number(kv.key.strip_suffix(ORIGIN)?)?;
+            Some((number, mirror::parse::<Origin>(&kv.value).ok()?))
+        };
+        let mut origins: BTreeMap<u64, Origin> = found.iter().filter_map(origin).collect();
+        let kept = |kv: &KeyValue| {
+            let number = number(&kv.key)?;
+            let text = String::from_utf8_lossy(&kv.value).into_owned();
+            Some(KeptText { number, text, origin: origins.remove(&number) })
+        };
+        Ok(found.iter().filter_map(kept).collect())
     }
 
     /// The texts of several units, in the order asked; an absent one is `None`.

@@ -130,7 +130,7 @@ impl Server {
             said.is_none_or(|said| said.planned < mirror.asked() || !said.says_the_same(&outlook));
         self.store.commit(self.term, &mirror, &planned).await.expect("a commit");
         if is_news {
-            self.store.tell(self.term, None, Some(&outlook)).await.expect("a word");
+            self.store.tell(self.term, None, Some(&outlook), &[]).await.expect("a word");
         }
         revision
     }

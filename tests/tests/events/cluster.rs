@@ -175,7 +175,7 @@ impl Cluster {
 
     /// Writes an event as whoever leads would.
     pub(crate) async fn put_event(&self, term: Term, event: &Event) {
-        self.store.tell(term, Some(event), None).await.unwrap();
+        self.store.tell(term, Some(event), None, &[]).await.unwrap();
     }
 
     /// What was told since the event before number `from`, one line an item.

@@ -1,9 +1,10 @@
 //! What users did, as items of events and as lines.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use super::{Gathered, Item, Reason, What};
 use crate::model::{Act, Availability, DesiredState, Did};
+use crate::printable;
 
 impl From<&Act> for Item {
     fn from(act: &Act) -> Item {
@@ -19,7 +20,7 @@ impl From<&Act> for Item {
     }
 }
 
-/// One line: `user root@h1 scaled web@.service from 3 to 5`.
+/// One line, whatever users say: `user root@h1 scaled web@.service from 3 to 5`.
 pub(super) fn tell(
     f: &mut fmt::Formatter<'_>,
     by: &str,
@@ -27,6 +28,12 @@ pub(super) fn tell(
     units: &str,
     machine: &str,
 ) -> fmt::Result {
+    let mut told = String::new();
+    write(&mut told, by, did, units, machine)?;
+    f.write_str(&printable::line(&told))
+}
+
+fn write(f: &mut String, by: &str, did: &Did, units: &str, machine: &str) -> fmt::Result {
     match by {
         "" => f.write_str("somebody ")?,
         // Who showed nothing has no name.
@@ -34,8 +41,11 @@ pub(super) fn tell(
         by => write!(f, "user {by} ")?,
     }
     match did {
-        Did::Submitted { revision, change, desired } => {
+        Did::Submitted { revision, change, desired, replicas } => {
             write!(f, "submitted {units}, {desired}")?;
+            if let Some(replicas) = replicas {
+                write!(f, ", {replicas} of it")?;
+            }
             match (revision, change.is_empty()) {
                 (1, true) => Ok(()),
                 (n, true) => write!(f, ": revision {n}"),

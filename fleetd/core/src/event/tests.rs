@@ -428,6 +428,7 @@ fn what_users_did_is_told_with_who() {
         revision,
         change: change.into(),
         desired: launched,
+        replicas: None,
     };
     let app = || AppName::parse("shop").unwrap();
     let keys = |keys: &[&str]| keys.iter().map(|key| key.to_string()).collect();
@@ -443,7 +444,8 @@ fn what_users_did_is_told_with_who() {
         did(Did::SetState { from: launched, to: inactive }),
         did(Did::Moved),
         did(Did::SetAvailability { to: Availability::Draining, reason: "new disk".into() }),
-        did(Did::SetAvailability { to: Availability::Active, reason: String::new() }),
+        did(Did::SetAvailability { to: Availability::Active, reason: "\u{1b}[2J\nmachine".into() }),
+        did(Did::SetAvailability { to: Availability::Cordoned, reason: String::new() }),
         did(Did::Labelled {
             labels: [("a".into(), "b".into()), ("c".into(), String::new())].into(),
         }),
@@ -465,7 +467,8 @@ fn what_users_did_is_told_with_who() {
         user anna@h1 unloaded web@.service, which was launched
         user anna@h1 asked to move web@.service to 4dbc7f3b
         user anna@h1 drained machine 4dbc7f3b: new disk
-        user anna@h1 uncordoned machine 4dbc7f3b
+        user anna@h1 uncordoned machine 4dbc7f3b: \x1b[2J\x0amachine
+        user anna@h1 cordoned machine 4dbc7f3b
         user anna@h1 labelled machine 4dbc7f3b: a=b, c taken away
         user anna@h1 changed the configuration shop to revision 3: db, log
         user anna@h1 removed the configuration shop

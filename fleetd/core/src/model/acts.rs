@@ -49,6 +49,9 @@ pub enum Did {
         change: String,
         /// The state that the unit is to be in.
         desired: DesiredState,
+        /// The count that came with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replicas: Option<u32>,
     },
     /// Gave the unit an earlier text again.
     RolledBack {

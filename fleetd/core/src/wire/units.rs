@@ -159,7 +159,8 @@ pub struct UnitStatePage {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct RevisionPage {
-    /// Every text that the unit has had since it was submitted, newest first.
+    /// The texts that the unit has had since it was submitted, newest first. Of many, the newest
+    /// are kept, and those that instances run or that an update may go back to.
     pub revisions: Vec<Revision>,
 }
 
@@ -177,6 +178,16 @@ pub struct Revision {
     pub current: bool,
     /// How many instances are assigned with this text.
     pub instances: u32,
+    /// Who submitted it, as far as fleetd knows: `root@h1`, the name in a certificate, an address.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// When, in milliseconds since 1970; none if a version submitted it that did not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<u64>,
+    /// What is other in it than in the text before, which is kept: `ExecStart=, +Environment=; 3
+    /// lines`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub change: String,
     /// The text. Lists leave it out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fleet_core::app::{AppName, Applying, Basis, Bundle, Checksum, Request};
+use fleet_core::model::Did;
 use fleet_core::name::UnitName;
 use fleet_core::wire;
 use fleet_core::wire::{AppFiles, AppPlan};
@@ -20,6 +21,7 @@ use crate::api::body::decode;
 use crate::api::door::json_only;
 use crate::api::error::ApiError;
 use crate::api::query::Asked;
+use crate::api::who::Who;
 use crate::process::{clock, panics};
 use crate::store::{Documents, Mirror, StoreError, UnitsLock};
 
@@ -48,6 +50,7 @@ struct Wish {
 pub(in crate::api) async fn apply(
     State(api): State<Api>,
     Path(name): Path<String>,
+    who: Who,
     asked: Asked,
     headers: HeaderMap,
     body: Bytes,
@@ -67,7 +70,7 @@ pub(in crate::api) async fn apply(
     let broke_off = |problem| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the apply broke off: {problem}"))
     };
-    let applied = panics::spawn_contained(async move { carry_out(&api, wish).await }).await;
+    let applied = panics::spawn_contained(async move { carry_out(&api, &who, wish).await }).await;
     applied.unwrap_or_else(|ended| Err(ended.to_string())).map_err(broke_off)?
 }
 
@@ -218,7 +221,7 @@ fn refused(mut problems: Vec<String>) -> ApiError {
 /// Podman is asked before the lock is taken, since it may take seconds and nobody could write units
 /// meanwhile. All else is done under the lock, so that what is checked is what is there when it is
 /// written, and of two at once the second sees what the first did.
-async fn carry_out(api: &Api, mut wish: Wish) -> Result<Response, ApiError> {
+async fn carry_out(api: &Api, who: &Who, mut wish: Wish) -> Result<Response, ApiError> {
     let mut asked: Option<(Question, Verdict)> = None;
     for _ in 0..QUESTIONS {
         let mirror = Arc::new(api.store().read_all().await?);
@@ -232,7 +235,7 @@ async fn carry_out(api: &Api, mut wish: Wish) -> Result<Response, ApiError> {
         let lock = locked(api).await?;
         match prepared(api, &lock, planned.wish, asked.as_ref()).await {
             Ok(Prepared::Whole(planned, before)) => {
-                return written(api, lock, *planned, before).await;
+                return written(api, who, lock, *planned, before).await;
             }
             Ok(Prepared::Unasked(back)) => {
                 api.store().unlock_units(lock).await?;
@@ -253,6 +256,7 @@ async fn carry_out(api: &Api, mut wish: Wish) -> Result<Response, ApiError> {
 /// Writes it, and gives the lock back.
 async fn written(
     api: &Api,
+    who: &Who,
     lock: UnitsLock,
     planned: Planned,
     before: i64,
@@ -271,7 +275,11 @@ async fn written(
         apps: std::slice::from_ref(&app),
         ..Documents::default()
     };
-    let revision = api.store().import(lock, &all).await?;
+    let changed = applying.records.iter().map(|(record, _)| &record.name);
+    let changed: Vec<&UnitName> = changed.chain(&applying.removed).collect();
+    let (name, units) = (app.name.clone(), changed.len());
+    let act = who.act(Did::Applied { app: name, revision: app.revision, units }).of_units(changed);
+    let revision = api.store().telling(act).import(lock, &all).await?;
     let new_text = applying.records.iter().any(|(_, new_text)| *new_text);
     if new_text || !applying.removed.is_empty() || !plan.files.is_empty() {
         sweep_later(api, wish.app, before);
