@@ -783,6 +783,10 @@ async fn what_a_start_does_to_other_units_is_known(host: Host) {
     needs.sort();
     assert_eq!(needs, [main.clone(), stopped.clone()]);
     assert!(rivals.contains(&rival), "{rivals:?}");
+    for name in [&main, &stopped] {
+        assert_eq!(host.systemd.stopped_with(name).await.unwrap(), std::slice::from_ref(&one));
+    }
+    assert_eq!(host.systemd.stopped_with(&one).await.unwrap(), []);
     for name in [&one, &main, &stopped, &fresh, &rival] {
         host.clear(name).await;
     }

@@ -27,7 +27,7 @@ pub use changes::{Applying, Request, changes, tell_files};
 pub use forecast::forecast;
 pub use refs::{FILES_DIR, pod_of};
 pub use same::runs_the_same;
-pub use whole::without_bundle;
+pub use whole::{files_named, without_bundle};
 
 /// The largest file of an application, in bytes. etcd takes no more than 1.5 MiB in a request.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;

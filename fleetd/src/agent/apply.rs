@@ -167,10 +167,13 @@ impl Agent {
     fn changes(&self, steps: &[Step]) -> Vec<(UnitName, TextKey, TextKey)> {
         let change = |step: &Step| {
             let Step::Write { instance, unit, revision, hash, fence } = step else { return None };
-            let old = self.instances.marker(instance)?;
-            let runs = old.launched && !old.writing && !old.outdated && !old.earlier;
+            let known = self.instances.get(instance)?;
+            let old = known.marker()?;
+            let whole = !old.writing || old.alike;
+            let runs = old.launched && whole && !old.outdated && !old.earlier;
             let same = old.unit == *unit && old.fence == *fence;
-            let old = (old.unit.clone(), old.revision, old.hash.clone());
+            let text = known.runs.as_ref().unwrap_or(&old.hash);
+            let old = (old.unit.clone(), old.revision, text.clone());
             let new = (unit.clone(), *revision, hash.clone());
             (runs && same && old.2 != *hash).then(|| (instance.clone(), old, new))
         };
@@ -355,6 +358,7 @@ impl Agent {
             stopping: false,
             starting: false,
             writing: false,
+            alike: false,
             earlier: false,
             ended: false,
             bound: rendered.bound,
@@ -371,7 +375,12 @@ impl Agent {
         marker.beside_old = gone.into_iter().cloned().collect();
         // Noted before it is done, so that no file is left that nobody knows, and none is taken for
         // another.
-        let mut intent = Marker { writing: true, ..old.clone().unwrap_or_else(|| marker.clone()) };
+        let alike = self.alike.contains(instance);
+        let mut intent =
+            Marker { writing: true, alike, ..old.clone().unwrap_or_else(|| marker.clone()) };
+        if let Some(runs) = self.instances.get(instance).and_then(|known| known.runs.clone()) {
+            intent.hash = runs;
+        }
         // What it needed and what it will need stays meanwhile.
         let new = marker.beside.iter().filter(|service| !intent.beside.contains(service));
         intent.beside.extend(new.cloned().collect::<Vec<UnitName>>());

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fleet_core::app::Checksum;
 use fleet_core::converge::{FencedBy, Marker, Seen};
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::UnitFile;
@@ -13,6 +14,7 @@ use tracing::{debug, warn};
 use super::Agent;
 use super::dropin::drop_in;
 use super::fence;
+use super::files::File;
 use super::markers::Beside;
 use super::templates::Rendered;
 use crate::systemd::quadlet::Made;
@@ -56,8 +58,17 @@ impl Agent {
         {
             own.push_str(&fence::lines(rendered.file(), instance, by, &keeper.guard_dir));
         }
-        let files = rendered.bundle.as_ref().filter(|_| self.names_files(text));
-        let of_files = files.map(ToString::to_string).unwrap_or_default();
+        let whole = match rendered.bundle.as_ref().filter(|_| self.names_files(text)) {
+            Some(bundle) => Some(self.whole(bundle)?),
+            None => None,
+        };
+        // What several units share has the files that it names itself: each of them brings more of
+        // its own, and would write it anew for that.
+        let files = whole.as_ref().map(|whole| match quadlet.is_shared() {
+            true => whole.files_of(quadlet),
+            false => whole.files(),
+        });
+        let of_files = files.as_ref().map(|files| sum_of(files)).unwrap_or_default();
         let hash = UnitFile::parse_lenient(&format!("{text}\n{own}\n[X-Fleet]\nBundle={of_files}"));
         let note = Beside { quadlet: quadlet.clone(), hash: hash.short_hash(), writing: false };
         let present = self.instances.notes.beside(service).cloned();
@@ -79,7 +90,10 @@ impl Agent {
         }
         let intent = Beside { writing: true, ..note.clone() };
         self.instances.notes.set_beside(service, intent).map_err(|e| e.to_string())?;
-        self.put_files_of(service, files.cloned())?;
+        match files {
+            Some(files) => self.files.put(service, &files)?,
+            None => self.files.remove(service)?,
+        }
         self.systemd.write(service, text, &own).await.map_err(|e| e.to_string())?;
         self.instances.notes.set_beside(service, note).map_err(|e| e.to_string())
     }
@@ -107,7 +121,7 @@ impl Agent {
             if !runs_new && !seen.is_down() {
                 continue;
             }
-            if !self.files.aside().is_empty() {
+            if self.files.has_aside() {
                 self.files.forget_old(&name.systemd_name());
                 marker.beside.iter().for_each(|service| self.files.forget_old(service));
             }
@@ -139,16 +153,21 @@ impl Agent {
     /// Stops what nobody needs any longer, and takes it away once it is down. Answers whether there
     /// is more to do.
     pub(super) async fn tidy_beside(&mut self) -> bool {
-        let unneeded = self.unneeded();
-        for service in &unneeded {
-            if let Err(problem) = self.retire_beside(service).await {
-                debug!("{service} stays for now: {problem}");
+        let mut more = false;
+        for service in &self.unneeded() {
+            match self.retire_beside(service).await {
+                Ok(used) => more |= !used,
+                Err(problem) => {
+                    debug!("{service} stays for now: {problem}");
+                    more = true;
+                }
             }
         }
-        !unneeded.is_empty()
+        more
     }
 
-    async fn retire_beside(&mut self, service: &UnitName) -> Result<(), String> {
+    /// Answers whether something that is not fleet's still uses it.
+    async fn retire_beside(&mut self, service: &UnitName) -> Result<bool, String> {
         let taken_over = self.systemd.host_takes_over(service).await.map_err(|e| e.to_string())?;
         let is_the_hosts = taken_over.is_some_and(|by| by.in_force);
         let known = self.beside.get(service);
@@ -156,22 +175,43 @@ impl Agent {
             .is_none_or(|unit| !unit.job && ["inactive", "failed"].contains(&unit.active.as_str()));
         if !at_rest && !is_the_hosts {
             let stops = known.is_some_and(|unit| unit.job || unit.active == "deactivating");
-            if !stops && self.has_slot(Job::Stop, 0) {
-                self.systemd.queue(service, Job::Stop).await.map_err(|e| e.to_string())?;
+            if stops || !self.has_slot(Job::Stop, 0) {
+                return Ok(false);
             }
-            return Ok(());
+            if self.is_used_by_host(service).await? {
+                return Ok(true);
+            }
+            self.systemd.queue(service, Job::Stop).await.map_err(|e| e.to_string())?;
+            return Ok(false);
         }
         if !is_the_hosts {
             self.systemd.reset_failed(service).await.map_err(|e| e.to_string())?;
         }
         self.systemd.remove(service).await.map_err(|e| e.to_string())?;
         self.files.remove(service)?;
-        self.instances.notes.remove_beside(service).map_err(|e| e.to_string())
+        self.instances.notes.remove_beside(service).map_err(|e| e.to_string())?;
+        Ok(false)
+    }
+
+    /// Whether a unit that is not fleet's is up, and a stop of this service would stop it.
+    async fn is_used_by_host(&self, service: &UnitName) -> Result<bool, String> {
+        let mut users = self.systemd.stopped_with(service).await.map_err(|e| e.to_string())?;
+        let written: BTreeSet<UnitName> =
+            self.instances.written().map(UnitName::systemd_name).collect();
+        let notes = &self.instances.notes;
+        users.retain(|user| !written.contains(user) && notes.beside(user).is_none());
+        if users.is_empty() {
+            return Ok(false);
+        }
+        let listed = self.systemd.list(&users).await.map_err(|e| e.to_string())?;
+        // What is on its way down goes first, as its own order says.
+        let down = |active: &str| ["inactive", "failed", "deactivating"].contains(&active);
+        Ok(listed.values().any(|unit| !down(&unit.active)))
     }
 
     /// Takes away the files of what is no longer here, as an earlier fleetd that was killed may
     /// have left them.
-    pub(super) fn tidy_files(&self) {
+    pub(super) fn tidy_files(&mut self) {
         if !self.instances.notes.are_complete() {
             return;
         }
@@ -182,6 +222,15 @@ impl Agent {
             warn!("cannot take away old files in {}: {error}", self.files.root().display());
         }
     }
+}
+
+/// Stands for these files, with their contents.
+fn sum_of(files: &[File<'_>]) -> String {
+    let line = |file: &File| {
+        let sum = Checksum::of(file.content);
+        format!("{} {sum} {}\n", file.path, file.executable)
+    };
+    Checksum::of(files.iter().map(line).collect::<String>().as_bytes()).to_string()
 }
 
 /// The lines that take a network away with its service; podman's generator has none before 5.5.

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use fleet_core::app::{
     AppName, Bundle, BundleRef, Checksum, MAX_APP_BYTES, MAX_APP_FILES, MAX_APP_UNITS,
-    MAX_FILE_BYTES,
+    MAX_FILE_BYTES, files_named,
 };
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::UnitFile;
@@ -118,6 +118,16 @@ impl Whole {
             Some(File { path, content, executable: entry.executable })
         });
         files.collect()
+    }
+
+    /// The files that one of the Quadlet files names.
+    pub(super) fn files_of(&self, quadlet: &UnitName) -> Vec<File<'_>> {
+        let text = [Some(quadlet.clone()), quadlet.template()];
+        let text = text.iter().flatten().find_map(|name| self.quadlets.get(name));
+        let named = files_named(quadlet, text.map_or("", String::as_str), &self.bundle.files);
+        let mut files = self.files();
+        files.retain(|file| named.contains(file.path));
+        files
     }
 }
 

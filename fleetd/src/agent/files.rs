@@ -44,8 +44,8 @@ pub(super) struct File<'a> {
 #[derive(Debug)]
 pub(super) struct Files {
     root: PathBuf,
-    /// The services that have files set aside for what still runs with them.
-    aside: BTreeSet<UnitName>,
+    /// The stems of the services that have files set aside for what still runs with them.
+    aside: BTreeSet<String>,
     /// How much room there is.
     room: fn(&Path) -> io::Result<Room>,
 }
@@ -83,12 +83,19 @@ impl Room {
 }
 
 impl Files {
-    /// Takes away what an earlier fleetd was about to write or to remove.
+    /// Takes away what an earlier fleetd was about to write. What it set aside stays: something
+    /// may run with it, for as long as the store is away.
     pub(super) fn open(root: PathBuf) -> io::Result<Files> {
         public_folder(&root)?;
-        let files = Files { root, aside: BTreeSet::new(), room: Room::of };
+        let mut files = Files { root, aside: BTreeSet::new(), room: Room::of };
         files.empty(NEW)?;
-        files.empty(BEFORE)?;
+        let before = files.root.join(BEFORE);
+        if !before.is_dir() {
+            DirBuilder::new().mode(0o700).create(&before)?;
+        }
+        for entry in fs::read_dir(before)? {
+            files.aside.extend(entry?.file_name().into_string());
+        }
         Ok(files)
     }
 
@@ -132,22 +139,26 @@ impl Files {
         Ok(())
     }
 
-    /// The services that have files set aside.
-    pub(super) fn aside(&self) -> &BTreeSet<UnitName> {
-        &self.aside
+    /// Whether any service has files set aside.
+    pub(super) fn has_aside(&self) -> bool {
+        !self.aside.is_empty()
     }
 
     /// The service runs with its present files, or not at all.
     pub(super) fn forget_old(&mut self, service: &UnitName) {
-        if !self.aside.remove(service) {
-            return;
+        // If it cannot be removed now, it is at the next start of fleetd.
+        if self.aside.remove(service.stem()) {
+            let _ = remove_all(&self.root.join(BEFORE).join(service.stem()));
         }
-        let _ = remove_all(&self.root.join(BEFORE).join(service.stem())); // at the next start of fleetd, if not now
     }
 
     /// Takes away the folders that belong to none of these services.
-    pub(super) fn retain(&self, services: &BTreeSet<UnitName>) -> io::Result<()> {
+    pub(super) fn retain(&mut self, services: &BTreeSet<UnitName>) -> io::Result<()> {
         let stems: BTreeSet<&str> = services.iter().map(UnitName::stem).collect();
+        let gone = |stem: &String| !stems.contains(stem.as_str());
+        for stem in self.aside.extract_if(.., gone) {
+            remove_all(&self.root.join(BEFORE).join(stem))?;
+        }
         for entry in fs::read_dir(&self.root)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -175,7 +186,7 @@ impl Files {
             return remove_all(&place);
         }
         fs::rename(place, before)?;
-        self.aside.insert(service.clone());
+        self.aside.insert(service.stem().to_string());
         Ok(())
     }
 
@@ -297,10 +308,13 @@ mod tests {
             files.put(&name(service), &[file("a", "")]).unwrap();
         }
         fs::create_dir_all(root.join(NEW).join("half")).unwrap();
-        let files = Files::open(root.clone()).unwrap();
+        let mut files = Files::open(root.clone()).unwrap();
         files.retain(&[name("web@1.service")].into()).unwrap();
         let left = |path: &Path| fs::read_dir(path).unwrap().count();
-        assert_eq!((left(&root.join(NEW)), left(&root.join(BEFORE))), (0, 0));
+        assert_eq!((left(&root.join(NEW)), left(&root.join(BEFORE))), (0, 1));
+        assert!(root.join(BEFORE).join("web@1/a").exists(), "something may run with it");
+        files.forget_old(&name("web@1.service"));
+        assert_eq!(left(&root.join(BEFORE)), 0);
         assert_eq!((left(&root), root.join("web@1/a").exists()), (3, true));
     }
 

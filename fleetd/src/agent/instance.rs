@@ -11,7 +11,7 @@ use fleet_core::name::{MachineId, UnitName};
 use fleet_core::unit::file::ShortHash;
 
 use super::images::Wish;
-use super::markers::{Markers, Template};
+use super::markers::{LoseFile, Markers, Template};
 use super::rest::AtRest;
 use super::settling::Start;
 use crate::systemd::JobOutcome;
@@ -21,6 +21,9 @@ use crate::systemd::JobOutcome;
 pub(super) struct Instance {
     /// What fleet wrote here; `None` if it wrote no such unit. Set by [`Instances::set_marker`].
     marker: Option<Marker>,
+    /// The text that it runs, where its template's file got another one that runs the same, and it
+    /// has not been written since.
+    pub(super) runs: Option<ShortHash>,
     /// Its recent failures.
     pub(super) trouble: Trouble,
     /// Its active state, and since when, in milliseconds since 1970; of what has a job, nothing is
@@ -99,7 +102,10 @@ impl Instances {
     /// nothing.
     pub(super) fn open(folder: &Path, machine: &MachineId) -> io::Result<Instances> {
         let (notes, markers) = Markers::open(folder, machine)?;
-        let with = |marker| Instance { marker: Some(marker), adopted: true, ..Instance::default() };
+        let with = |(marker, runs)| {
+            let (marker, adopted) = (Some(marker), true);
+            Instance { marker, runs, adopted, ..Instance::default() }
+        };
         let all = markers.into_iter().map(|(name, marker)| (name, with(marker))).collect();
         Ok(Instances { notes, all })
     }
@@ -149,7 +155,11 @@ impl Instances {
             return Ok(());
         }
         self.notes.write(name, &marker)?;
-        self.of(name).marker = Some(marker);
+        let instance = self.of(name);
+        if !marker.hash.is_empty() {
+            instance.runs = None;
+        }
+        instance.marker = Some(marker);
         Ok(())
     }
 
@@ -183,10 +193,14 @@ impl Instances {
         let stale = |(_, marker): &(&UnitName, &Marker)| marker.hash != template.hash;
         let stale: Vec<UnitName> =
             self.sharing(name).filter(stale).map(|(name, _)| name.clone()).collect();
-        self.notes.set_template(name, template)?;
+        self.notes.set_template(name, template.clone())?;
         for name in stale {
-            if let Some(marker) = &mut self.of(&name).marker {
-                marker.hash = ShortHash::default();
+            let instance = self.of(&name);
+            if let Some(marker) = &mut instance.marker {
+                // One that had lost its file before runs what it ran.
+                let runs = marker.lose_file(Some(&template));
+                let ran = instance.runs.take().filter(|ran| template.alike.as_ref() == Some(ran));
+                instance.runs = runs.or(ran);
             }
         }
         Ok(())

@@ -28,6 +28,10 @@ pub(super) struct Template {
     /// Whether it was about to be written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) writing: bool,
+    /// The text that it had before, if this one runs the same: what shares the file and has not
+    /// followed yet is to be written, and not restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) alike: Option<ShortHash>,
 }
 
 /// A service that is here for the sake of others.
@@ -68,22 +72,25 @@ impl Markers {
     pub(super) fn open(
         folder: &Path,
         machine: &MachineId,
-    ) -> io::Result<(Markers, BTreeMap<UnitName, Marker>)> {
+    ) -> io::Result<(Markers, BTreeMap<UnitName, (Marker, Option<ShortHash>)>)> {
         files::public_folder(folder)?; // `units_directory` may be this one, too
         let mut incomplete = false;
-        let mut markers: BTreeMap<UnitName, Marker> = read_all(folder, ".json", &mut incomplete)?;
+        let markers: BTreeMap<UnitName, Marker> = read_all(folder, ".json", &mut incomplete)?;
         let templates: BTreeMap<UnitName, Template> =
             read_all(folder, ".template", &mut incomplete)?;
         let beside: BTreeMap<UnitName, Beside> = read_all(folder, ".beside", &mut incomplete)?;
-        for (name, marker) in markers.iter_mut().filter(|(_, marker)| marker.shared) {
+        let with_file = |(name, mut marker): (UnitName, Marker)| {
             // An earlier fleetd died while it wrote the template anew: whoever had not followed yet
             // is to be written again.
             let template =
                 name.systemd_name().template().and_then(|template| templates.get(&template));
-            if template.is_none_or(|template| template.hash != marker.hash) {
-                marker.hash = ShortHash::default();
-            }
-        }
+            let lost =
+                marker.shared && template.is_none_or(|template| template.hash != marker.hash);
+            let runs = lost.then(|| marker.lose_file(template)).flatten();
+            (name, (marker, runs))
+        };
+        let markers: BTreeMap<UnitName, (Marker, Option<ShortHash>)> =
+            markers.into_iter().map(with_file).collect();
         let [reload_due, links_due] = ["reload-due", "links-due"].map(|name| folder.join(name));
         let owner = folder.with_file_name(OWNER);
         // Without a word an earlier version wrote it.
@@ -247,6 +254,20 @@ impl Markers {
 
     fn template_path(&self, name: &UnitName) -> PathBuf {
         self.folder.join(format!("{name}.template"))
+    }
+}
+
+/// What happens to a marker when the file that its unit shares gets another text.
+pub(super) trait LoseFile {
+    /// It counts as not written. Answers with the text that it runs, as far as the new one runs the
+    /// same.
+    fn lose_file(&mut self, template: Option<&Template>) -> Option<ShortHash>;
+}
+
+impl LoseFile for Marker {
+    fn lose_file(&mut self, template: Option<&Template>) -> Option<ShortHash> {
+        let before = std::mem::take(&mut self.hash);
+        template.and_then(|template| template.alike.clone()).filter(|alike| *alike == before)
     }
 }
 

@@ -255,7 +255,9 @@ impl Agent {
             .is_some_and(|marker| marker.shared && marker.hash == *hash);
         if !same || again {
             self.make_room(&template, instance, hash).await?;
-            let intent = Template { unit: unit.clone(), hash: hash.clone(), writing: true };
+            let before = self.instances.marker(instance).map(|marker| marker.hash.clone());
+            let alike = before.filter(|_| self.alike.contains(instance));
+            let intent = Template { unit: unit.clone(), hash: hash.clone(), writing: true, alike };
             self.instances.set_template(&template, intent.clone()).map_err(|e| e.to_string())?;
             self.systemd
                 .write(&template, &rendered.text, &common)

@@ -12,6 +12,7 @@ use crate::store::{LeaseId, Registration};
 use crate::systemd::sim::SimSystemd;
 use crate::systemd::{Job, Listed};
 
+mod alike;
 mod assignment;
 mod bundles;
 mod configurations;

@@ -146,6 +146,10 @@ pub trait Systemd: Send + Sync + 'static {
     /// (`StopWhenUnneeded=`). Loads the unit.
     async fn bonds(&self, name: &UnitName) -> Result<Option<Bonds>, SystemdError>;
 
+    /// The units that systemd stops when this one is stopped: those that require it, are bound to
+    /// it, or are part of it. Only of units that are loaded.
+    async fn stopped_with(&self, name: &UnitName) -> Result<Vec<UnitName>, SystemdError>;
+
     /// How many jobs queued through this value have not ended yet: at most [`MAX_JOBS`].
     fn jobs_in_flight(&self) -> usize;
 

@@ -169,6 +169,11 @@ impl Systemd for HostSystemd {
         self.inner.bonds(name).await
     }
 
+    async fn stopped_with(&self, name: &UnitName) -> Result<Vec<UnitName>, SystemdError> {
+        self.link.fleetd.point().await;
+        self.inner.stopped_with(name).await
+    }
+
     fn jobs_in_flight(&self) -> usize {
         self.inner.jobs_in_flight()
     }

@@ -408,6 +408,26 @@ impl<'a> Whole<'a> {
     }
 }
 
+/// The paths of those `files` that a text names by itself, whatever else comes with it.
+pub fn files_named<'f>(
+    name: &UnitName,
+    text: &str,
+    files: &'f BTreeMap<String, FileEntry>,
+) -> BTreeSet<&'f str> {
+    let references = references(name, &UnitFile::parse_lenient(text));
+    let mut named = BTreeSet::new();
+    for reference in references {
+        match reference.to {
+            Target::Path { path, .. } => {
+                named.extend(at_or_below(files, &path).map(|(path, _)| path.as_str()));
+            }
+            Target::Everything => named.extend(files.keys().map(String::as_str)),
+            Target::Quadlet(..) | Target::Service(_) | Target::Outside => {}
+        }
+    }
+    named
+}
+
 /// The file of that path, or the files in the folder of that path.
 fn at_or_below<'f>(
     files: &'f BTreeMap<String, FileEntry>,

@@ -53,6 +53,10 @@ pub struct Marker {
     /// there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub writing: bool,
+    /// Whether the text that was about to be written runs the same as the one that was started:
+    /// then nothing older or other runs, whichever of the two its files are of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alike: bool,
     /// Whether it was launched in an earlier start of user space, which a soft-reboot ended: what
     /// is down was stopped by that, unless systemd itself has started it since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -75,6 +75,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
         stopping: false,
         starting: false,
         writing: false,
+        alike: false,
         earlier: false,
         ended: false,
         bound: false,

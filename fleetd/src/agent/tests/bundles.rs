@@ -14,7 +14,7 @@ for file in "$D"/*.*; do
     stem=${stem%.*}
     case $name in
         *.container) service=$stem.service ;;
-        *.pod | *.network | *.volume) service=$stem-${name##*.}.service ;;
+        *.pod | *.network | *.volume | *.build) service=$stem-${name##*.}.service ;;
         *) continue ;;
     esac
     printf '%s\n' "---$service---" '[Unit]' "SourcePath=$file"
@@ -373,26 +373,78 @@ async fn after_a_reboot_without_the_store_what_was_assigned_starts_with_its_file
 }
 
 #[tokio::test]
-async fn a_text_that_systemd_reads_the_same_restarts_nothing() {
-    let mut host = Host::new().await;
-    let old = host.text("web@.service", 1, OLD).await;
-    host.run(&[("web@1.service", &old), ("web@2.service", &old)]).await;
-    let text = format!("{OLD}# why\n[X-Fleet]\nMaxUnavailable=1\nMachineMetadata=disk=ssd\n");
-    let new = host.text("web@.service", 2, &text).await;
-    let counters = host.sim.counters();
-    host.run(&[("web@1.service", &new), ("web@2.service", &old)]).await;
-    host.run(&[("web@1.service", &new), ("web@2.service", &new)]).await;
-    let now = host.sim.counters();
-    assert_eq!(
-        (now.restart, now.start, now.stop),
-        (counters.restart, counters.start, counters.stop)
-    );
-    for name in ["web@1.service", "web@2.service"] {
-        let said = host.status(name).await;
-        assert_eq!((&said.hash, said.launched, said.settling), (&new.hash, true, false), "{name}");
+async fn what_runs_keeps_its_old_files_when_fleetd_dies_before_it_restarts_it() {
+    let mut app = App::new().await;
+    let text = "[Service]\nExecStart=/bin/a\n";
+    let old = app.bundle(&[("a", "old")], &[]).await;
+    let new = app.bundle(&[("a", "new")], &[]).await;
+    let old = app.text("web.service", 1, text, &old).await;
+    app.host.run(&[("web.service", &old)]).await;
+    let new = app.text("web.service", 2, text, &new).await;
+    // The files are there, the unit's is not.
+    app.host.sim.set_room(0);
+    app.host.assign(&[("web.service", &new)]);
+    app.host.agent.pass(app.host.now_ms).await.unwrap();
+    app.restart_fleetd();
+    // The store is away: there is no assignment.
+    for _ in 0..3 {
+        app.host.agent.pass(app.host.now_ms).await.unwrap();
     }
-    // A restart that is asked for along with it is one.
-    let again = Placement { restart: 1, ..host.text("web@.service", 3, OLD).await };
-    host.run(&[("web@1.service", &again), ("web@2.service", &new)]).await;
-    assert_eq!(host.sim.counters().restart, counters.restart + 1);
+    assert_eq!(app.laid_out(), ".before/web/a=old web/a=new");
+    app.host.sim.set_room(u64::MAX);
+    app.host.run(&[("web.service", &new)]).await;
+    assert_eq!(app.laid_out(), "web/a=new");
+    assert_eq!(app.host.running(), "web.service");
+}
+
+#[tokio::test]
+async fn a_network_that_a_unit_of_the_hosts_own_requires_stays_while_that_is_up() {
+    let mut app = App::new().await;
+    let bundle = app.bundle(&[], &[("app.network", NETWORK)]).await;
+    let text = "[Unit]\nRequires=app-network.service\n[Service]\nExecStart=/bin/web\n";
+    let web = app.text("web.container", 1, text, &bundle).await;
+    app.host.run(&[("web.container", &web)]).await;
+    let own = UnitName::trusted("own.service");
+    let text = "[Unit]\nRequires=app-network.service\n[Service]\nExecStart=/bin/own\n";
+    app.host.sim.define_on_host(&own, "/etc/systemd/system/own.service", text);
+    app.host.sim.systemctl(Job::Start, &own);
+    app.wait_for_running("app-network.service own.service web.service").await;
+    app.host.run(&[]).await;
+    assert_eq!(app.host.running(), "app-network.service own.service");
+    assert_eq!(app.names(), "app-network.service");
+    app.host.sim.systemctl(Job::Stop, &own);
+    app.wait_for_running("app-network.service").await;
+    app.host.run(&[]).await;
+    assert_eq!((app.names(), app.host.running()), (String::new(), String::new()));
+}
+
+#[tokio::test]
+async fn a_build_that_two_units_share_has_its_own_files_alone() {
+    let mut app = App::new().await;
+    let build = "[Build]\nFile=./Containerfile\nSetWorkingDirectory=./src\n[Service]\n\
+        Type=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/podman build ./src\n";
+    let user = |program: &str| {
+        format!("[Unit]\nRequires=app-build.service\n[Service]\nExecStart={program} ./own.conf\n")
+    };
+    let common = [("src/Containerfile", "FROM x"), ("src/a", "1")];
+    let mut placed = Vec::new();
+    for name in ["db.container", "web.container"] {
+        let files = [&common[..], &[("own.conf", name)]].concat();
+        let bundle = app.bundle(&files, &[("app.build", build)]).await;
+        placed.push((name, app.text(name, 1, &user("/bin/x"), &bundle).await));
+    }
+    let wanted: Vec<_> = placed.iter().map(|(name, text)| (*name, text)).collect();
+    app.host.run(&wanted).await;
+    assert_eq!(app.host.running(), "app-build.service db.service web.service");
+    let writes = app.host.sim.counters().write;
+    assert!(app.laid_out().starts_with("app-build/src/Containerfile=FROM x app-build/src/a=1 db/"));
+    let mut again = Vec::new();
+    for (name, _) in &placed {
+        let files = [&common[..], &[("own.conf", "new")]].concat();
+        let bundle = app.bundle(&files, &[("app.build", build)]).await;
+        again.push((*name, app.text(name, 2, &user("/bin/x"), &bundle).await));
+    }
+    let wanted: Vec<_> = again.iter().map(|(name, text)| (*name, text)).collect();
+    app.host.run(&wanted).await;
+    assert_eq!(app.host.sim.counters().write, writes + 2, "the units, and not the build");
 }

@@ -384,6 +384,13 @@ impl Systemd for DbusSystemd {
         Ok(Some(bonds))
     }
 
+    async fn stopped_with(&self, name: &UnitName) -> Result<Vec<UnitName>, SystemdError> {
+        let properties = self.link.get_all(&unit_path(name), UNIT).await;
+        let mut properties = properties.map_err(|error| refused("describe", name, error))?;
+        let kinds = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"];
+        Ok(kinds.iter().flat_map(|kind| take(&mut properties, kind)).collect())
+    }
+
     fn jobs_in_flight(&self) -> usize {
         self.jobs.in_flight()
     }

@@ -203,6 +203,11 @@ impl Manager {
         Some(Bonds { needs, rivals })
     }
 
+    /// What a stop of the unit stops, too.
+    pub(super) fn stopped_with(&self, name: &UnitName) -> Vec<UnitName> {
+        self.requiring_units(name).into_iter().chain(self.bound_units(name)).collect()
+    }
+
     /// A start that failed takes along the starts that wait for it.
     pub(super) fn fail_dependents(&mut self, name: &UnitName) {
         let needs = |unit: &Unit| {

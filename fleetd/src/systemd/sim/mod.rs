@@ -73,6 +73,8 @@ pub struct SimSystemd {
     tally: Arc<Tally>,
     calls: Arc<Semaphore>,
     reachable: Arc<AtomicBool>,
+    /// How many more unit files the disk has room for.
+    room: Arc<AtomicU64>,
     /// How late systemd is, in milliseconds.
     lag_ms: Arc<AtomicU64>,
     times: Times,
@@ -89,6 +91,7 @@ impl SimSystemd {
             tally,
             calls: Arc::new(Semaphore::new(MAX_CALLS)),
             reachable: Arc::new(AtomicBool::new(true)),
+            room: Arc::new(AtomicU64::new(u64::MAX)),
             lag_ms: Arc::default(),
             times,
         }
@@ -211,6 +214,21 @@ impl SimSystemd {
     pub fn set_reachable(&self, reachable: bool) {
         self.reachable.store(reachable, Ordering::Relaxed);
         self.jobs.wake();
+    }
+
+    /// How many more times unit files can be written or shared before the disk is full.
+    pub fn set_room(&self, files: u64) {
+        self.room.store(files, Ordering::Relaxed);
+    }
+
+    fn take_room(&self, name: &UnitName) -> Result<(), SystemdError> {
+        let taken = self
+            .room
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        taken.map(drop).map_err(|_| SystemdError::File {
+            path: name.to_string(),
+            source: std::io::Error::from(std::io::ErrorKind::StorageFull),
+        })
     }
 
     /// The host itself brings this unit. One in `/etc` goes before fleet's of the same name, from
@@ -421,12 +439,14 @@ impl Systemd for SimSystemd {
     }
 
     async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError> {
+        self.take_room(name)?;
         self.tally.count(|c| c.write += 1);
         self.manager().files.insert(name.clone(), (text.to_string(), drop_in.to_string()));
         Ok(())
     }
 
     async fn share(&self, name: &UnitName, drop_in: Option<&str>) -> Result<(), SystemdError> {
+        self.take_room(name)?;
         let mut manager = self.manager();
         let had_file = manager.files.remove(name).is_some();
         let had_drop_in = manager.drop_ins.remove(name).is_some();
@@ -490,6 +510,11 @@ impl Systemd for SimSystemd {
     async fn bonds(&self, name: &UnitName) -> Result<Option<Bonds>, SystemdError> {
         self.call(|c| c.outcome += 1).await?;
         Ok(self.manager().bonds(name))
+    }
+
+    async fn stopped_with(&self, name: &UnitName) -> Result<Vec<UnitName>, SystemdError> {
+        self.call(|c| c.outcome += 1).await?;
+        Ok(self.manager().stopped_with(name))
     }
 
     fn jobs_in_flight(&self) -> usize {
