@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use fleet_core::app::{AppName, Checksum};
 use fleet_core::check::StoreCheck;
+use fleet_core::model::RolloutAction;
 use fleet_core::name::UnitName;
 use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
@@ -15,8 +16,9 @@ use fleet_core::wire::{
     ConfigHistory, ConfigPage, ConfigPatch, ConfigRollback, ConfigSummary, EXIT_STATUS_HEADER,
     ErrorBody, ErrorDetail, EventPage, Fencing, FencingPage, LostMachine, Machine,
     MachineAvailability, MachinePage, Missing, MoveState, MoveWish, PROBLEM_HEADER, RebootWish,
-    RebootsPatch, RebootsState, Restart, Revision, RevisionPage, Rollback, RolledBack, Scale,
-    Scaled, Unit, UnitPage, UnitState, UnitStatePage, Version, WARNING_HEADER,
+    RebootsPatch, RebootsState, Restart, Revision, RevisionPage, Rollback, RolledBack, RolloutPage,
+    RolloutStatus, RolloutWanted, Scale, Scaled, Unit, UnitPage, UnitState, UnitStatePage, Version,
+    WARNING_HEADER,
 };
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
@@ -400,6 +402,38 @@ impl Client {
     ) -> Result<(), ClientError> {
         let query: &[(&str, &str)] = if if_back { &[("ifBack", "true")] } else { &[] };
         self.send::<()>(Method::DELETE, &["reboots", machine], query, None).await.map(drop)
+    }
+
+    /// How far a unit's rollout is.
+    pub(crate) async fn rollout(&self, name: &str) -> Result<RolloutStatus, ClientError> {
+        self.get_json(&["rollouts", name], &[]).await
+    }
+
+    /// Pauses a unit's rollout, resumes or undoes it.
+    pub(crate) async fn want_rollout(
+        &self,
+        name: &str,
+        action: RolloutAction,
+    ) -> Result<RolloutStatus, ClientError> {
+        let wanted = RolloutWanted { action };
+        let answer = self.send(Method::POST, &["rollouts", name], &[], Some(&wanted)).await?;
+        decode(answer).await
+    }
+
+    /// The rollouts that are not over.
+    pub(crate) async fn rollouts(&self) -> Result<Vec<RolloutStatus>, ClientError> {
+        let mut all = Vec::new();
+        let mut token = String::new();
+        loop {
+            let query = [("nextPageToken", token.as_str())];
+            let query = if token.is_empty() { &[][..] } else { &query };
+            let page: RolloutPage = self.get_json(&["rollouts"], query).await?;
+            all.extend(page.rollouts);
+            match page.next_page_token.is_empty() {
+                true => return Ok(all),
+                false => token = page.next_page_token,
+            }
+        }
     }
 
     /// Restarts all instances of a unit.

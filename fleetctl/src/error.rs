@@ -37,6 +37,8 @@ pub(crate) struct Error {
     pub(crate) kind: Kind,
     message: String,
     causes: Vec<String>,
+    /// Lines of something else, under their heading.
+    quoted: Option<(String, Vec<String>)>,
     hints: Vec<String>,
 }
 
@@ -53,12 +55,19 @@ impl Error {
 
     /// An error in fleet 1.0's own words, which scripts may look for; printed as it is.
     pub(crate) fn worded(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+        let (causes, hints) = (Vec::new(), Vec::new());
+        Error { kind, message: message.into(), causes, quoted: None, hints }
     }
 
     /// Adds what led to it.
     pub(crate) fn cause(mut self, cause: impl Into<String>) -> Error {
         self.causes.push(cause.into());
+        self
+    }
+
+    /// Adds lines of something else, if there are any.
+    pub(crate) fn quote(mut self, heading: &str, lines: Vec<String>) -> Error {
+        self.quoted = Some((heading.to_string(), lines)).filter(|(_, lines)| !lines.is_empty());
         self
     }
 
@@ -84,6 +93,10 @@ impl Error {
         if !self.causes.is_empty() {
             spans.push(Span::from("Caused by:\n"));
             spans.extend(self.causes.iter().map(|cause| Span::from(format!("  {cause}\n"))));
+        }
+        if let Some((heading, lines)) = &self.quoted {
+            spans.push(Span::from(format!("{heading}\n")));
+            spans.extend(lines.iter().map(|line| Span::from(format!("  {line}\n"))));
         }
         for hint in &self.hints {
             spans.extend([Span::coloured("Hint:", "36"), Span::from(format!(" {hint}\n"))]);

@@ -33,6 +33,7 @@ mod error;
 mod fleet1;
 mod folder;
 mod help;
+mod last_lines;
 mod lines;
 mod names;
 mod options;

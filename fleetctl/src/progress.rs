@@ -27,6 +27,11 @@ impl Live {
         Live { enabled: std::io::stderr().is_terminal() && !dumb, drawn: 0 }
     }
 
+    /// Whether it draws at all.
+    pub(crate) fn draws(&self) -> bool {
+        self.enabled
+    }
+
     /// Replaces the lines.
     pub(crate) fn draw(&mut self, lines: &[String]) {
         if !self.enabled {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::client::{Client, innermost};
 use crate::error::Error;
+use crate::last_lines;
 use crate::output::Output;
 use crate::progress::{Live, lines};
 use crate::retry::{FIRST_PAUSE, LONGEST_PAUSE, Retry};
@@ -109,7 +110,14 @@ pub(crate) async fn until_done(
         if ended.is_err() {
             watch.tell_rest(output)?;
         }
-        ended?;
+        let Err(error) = ended else { continue };
+        return Err(match watch.failed() {
+            Some((failure, at_ms)) => {
+                let instance = failure.instance.as_str();
+                last_lines::quoted(client, error, instance, at_ms).await
+            }
+            None => error,
+        });
     }
     Ok(())
 }

@@ -1,14 +1,16 @@
 //! Judges one line of progress after another: what arrived, what left, what can never be, and
 //! whether all is done.
 
+use std::collections::BTreeSet;
+
 use fleet_core::model::InstanceStatus;
 use fleet_core::name::UnitName;
-use fleet_core::rollout::State;
+use fleet_core::rollout::{Failure, Kind as What, State};
 use fleet_core::wire::{InstanceProgress, Progress, UnitProgress};
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
-use crate::output::{Outcome, Output, counted, machine_legend};
+use crate::output::{Outcome, Output, counted, machine_legend, note};
 use crate::progress::{lines, reasons};
 use crate::settle::Settling;
 use crate::target::{Goal, Target};
@@ -21,6 +23,8 @@ const NAMES_SHOWN: usize = 3;
 pub(crate) struct Watch {
     targets: Vec<Target>,
     last: Progress,
+    /// Whose rollouts were said to wait for a user.
+    told_to_wait: BTreeSet<String>,
     /// What came up meanwhile, and may not stay up.
     pub(crate) settling: Settling,
 }
@@ -28,7 +32,12 @@ pub(crate) struct Watch {
 impl Watch {
     /// Nothing is known yet.
     pub(crate) fn new(targets: Vec<Target>) -> Watch {
-        Watch { targets, last: Progress::default(), settling: Settling::default() }
+        Watch {
+            targets,
+            last: Progress::default(),
+            told_to_wait: BTreeSet::new(),
+            settling: Settling::default(),
+        }
     }
 
     /// The names to follow.
@@ -54,8 +63,13 @@ impl Watch {
                 continue;
             };
             self.settling.observe(target, unit, Instant::now());
-            if let Some(error) = undone(unit).filter(|_| target.stays_up) {
+            let is_text = unit.rollout.as_ref().is_none_or(|rollout| rollout.kind == What::Text);
+            if let Some(error) = undone(unit).filter(|_| target.stays_up || !is_text) {
                 return Err(error);
+            }
+            if let Some(word) = waits(unit).filter(|_| self.told_to_wait.insert(unit.name.clone()))
+            {
+                note(&word);
             }
             let done = match target.goal {
                 Goal::Destroyed if !in_order => is_done(target, unit),
@@ -89,6 +103,13 @@ impl Watch {
             }
         }
         Ok(())
+    }
+
+    /// What failed in a rollout that an error tells of, and when that was found.
+    pub(crate) fn failed(&self) -> Option<(&Failure, u64)> {
+        let units = self.last.units.iter().filter(|unit| undone(unit).is_some());
+        let mut rollouts = units.filter_map(|unit| unit.rollout.as_ref());
+        rollouts.find_map(|rollout| Some((rollout.failure.as_ref()?, rollout.since_ms)))
     }
 
     /// Whether all was done at the last line.
@@ -261,27 +282,58 @@ fn is_undone_by_itself(unit: &UnitProgress) -> bool {
     unit.rollout.as_ref().is_some_and(|rollout| {
         rollout.state == State::Undone
             || (rollout.state == State::Rolling && rollout.good.is_some())
+            || (rollout.waits && rollout.good.is_some())
     })
 }
 
-/// The error for a new text that failed, once nothing more is done about it.
+/// The error for a new text or a restart that failed, once nothing more is done about it.
 fn undone(unit: &UnitProgress) -> Option<Error> {
     let rollout = unit.rollout.as_ref()?;
-    let (failure, good) = (rollout.failure.as_ref()?, rollout.good?);
-    let (name, revision) = (&unit.name, rollout.revision);
-    let error = match rollout.state {
-        State::Undone if unit.done => {
-            let message = format!("revision {revision} of {name} was undone: {failure}");
-            Error::failed(message).hint(format!("all instances have the text of revision {good}"))
+    let (name, revision, good) = (&unit.name, rollout.revision, rollout.good);
+    let because = match &rollout.failure {
+        Some(failure) => format!(": {failure}"),
+        None => String::new(),
+    };
+    let error = match (rollout.state, good) {
+        (State::Undone, Some(good)) if unit.done => {
+            Error::failed(format!("revision {revision} of {name} was undone{because}"))
+                .hint(format!("all instances have the text of revision {good}"))
+                .hint(format!("`fleetctl rollout resume {name}` tries it again"))
         }
-        State::Paused => {
-            let message = format!("revision {revision} of {name} goes no further: {failure}");
-            Error::failed(message)
-                .hint(format!("`fleetctl rollback {name}` takes it back to revision {good}"))
+        (State::Paused, good) if rollout.failure.is_some() => {
+            let what = match rollout.kind {
+                What::Text | What::Other => format!("revision {revision}"),
+                What::Restart => "the restart".to_string(),
+                What::Config => "the new configuration".to_string(),
+            };
+            let error = Error::failed(format!("{what} of {name} goes no further{because}"));
+            let error = error.hint(format!("`fleetctl rollout resume {name}` tries on"));
+            match good {
+                Some(good) => error.hint(format!(
+                    "`fleetctl rollout undo {name}` returns all instances to revision {good}"
+                )),
+                None => error,
+            }
         }
         _ => return None,
     };
-    Some(error.hint(format!("fleetctl journal {}", failure.instance)))
+    Some(match &rollout.failure {
+        Some(failure) => error.hint(format!("fleetctl journal {}", failure.instance)),
+        None => error,
+    })
+}
+
+/// What is said of a rollout that waits for a user.
+fn waits(unit: &UnitProgress) -> Option<String> {
+    let rollout = unit.rollout.as_ref().filter(|it| it.waits && it.failure.is_none())?;
+    let name = &unit.name;
+    let undo = match rollout.good {
+        Some(_) => format!(", `fleetctl rollout undo {name}` takes it back"),
+        None => String::new(),
+    };
+    Some(format!(
+        "The rollout of {name} waits for a user: `fleetctl rollout resume {name}` goes on{undo}"
+    ))
 }
 
 /// Whether its machine took none of it: there is nothing to stop there.

@@ -34,6 +34,11 @@ impl ClientError {
         matches!(self, ClientError::Api { code: 404, .. })
     }
 
+    /// Whether fleetd said that it cannot be, as things are.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, ClientError::Api { code: 409, .. })
+    }
+
     /// Whether fleetd may have done what was asked, or be about to.
     pub(crate) fn may_be_done(&self) -> bool {
         match self {

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use fleet_core::model::InstanceStatus;
+use fleet_core::model::{InstanceStatus, RolloutAction};
 use fleet_core::name::UnitName;
+use fleet_core::rollout::State;
 use fleet_core::wire::{InstanceProgress, Unit};
 
 use crate::client::Written;
@@ -70,13 +71,33 @@ pub(crate) async fn run(
     }
     let mut targets = Vec::new();
     for source in super::order::in_order(sources) {
-        targets.extend(apply(context, verb, source, wait.blocks()).await?);
+        let again = match (&source, replace && verb == Verb::Start) {
+            (Source::Same { unit, .. }, true) => tries_again(context, unit).await?,
+            _ => false,
+        };
+        let target = apply(context, verb, source, wait.blocks()).await?;
+        targets
+            .extend(target.map(|target| Target { stays_up: target.stays_up || again, ..target }));
     }
     if wait.blocks() {
         until_done(&context.client, &context.output, targets, wait).await?;
     }
     context.output.all_results()?;
     Ok(0)
+}
+
+/// Has a text tried again that was undone: the record has it already.
+async fn tries_again(context: &Context, unit: &Unit) -> Result<bool, Error> {
+    let name = &unit.name;
+    // A unit that nobody looks after has none, and neither has an older fleetd.
+    let Ok(rollout) = context.client.rollout(name).await else { return Ok(false) };
+    if rollout.state != State::Undone {
+        return Ok(false);
+    }
+    let resumed = context.client.want_rollout(name, RolloutAction::Resume).await;
+    resumed.map_err(|error| Error::request(&format!("Error trying {name} again"), error))?;
+    note(&format!("The text of {name} was undone, and is tried again"));
+    Ok(true)
 }
 
 /// Writes one unit, and says what to wait for.

@@ -28,6 +28,7 @@ mod reboots;
 mod remote;
 mod restart;
 mod rollback;
+mod rollout;
 mod scale;
 mod ssh;
 mod start;
@@ -66,6 +67,7 @@ pub(crate) enum Command {
     Restart(restart::RestartArgs),
     Update(update::UpdateArgs),
     Rollback(rollback::RollbackArgs),
+    Rollout(rollout::RolloutArgs),
     #[command(alias = "sto")]
     Stop(stop::StopArgs),
     #[command(aliases = ["u", "un"])]
@@ -106,7 +108,7 @@ pub(crate) const GROUPS: &[Group] = &[
         "Look at units",
         &["status", "journal", "cat", "list-units", "list-unit-files", "list-revisions", "events"],
     ),
-    ("Change units", &["submit", "load", "update", "rollback", "unload", "destroy"]),
+    ("Change units", &["submit", "load", "update", "rollback", "rollout", "unload", "destroy"]),
     ("Machines", &["list-machines", "drain", "cordon", "uncordon", "move", "reboots", "ssh"]),
     ("Cluster", &["export", "import", "store"]),
     ("Tools", &["debug", "version", "fd-forward", "help"]),
@@ -139,6 +141,7 @@ pub(crate) async fn run(command: Command, globals: Globals, ssh: SshArgs) -> Res
         Command::Restart(args) => restart::run(&context, args).await,
         Command::Update(args) => update::run(&context, args).await,
         Command::Rollback(args) => rollback::run(&context, args).await,
+        Command::Rollout(args) => rollout::run(&context, args).await,
         Command::Stop(args) => stop::run(&context, args).await,
         Command::Unload(args) => unload::run(&context, args).await,
         Command::Destroy(args) => destroy::run(&context, args).await,

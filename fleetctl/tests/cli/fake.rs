@@ -80,6 +80,14 @@ pub(crate) struct Cluster {
     pub(crate) moving: Option<String>,
     /// See `moving`.
     pub(crate) move_waits: VecDeque<String>,
+    /// How a rollout is, look by look; the last one stays.
+    pub(crate) rollouts: VecDeque<RolloutStatus>,
+    /// What was wanted of it, in order.
+    pub(crate) wanted: Vec<String>,
+    /// Why it is not granted.
+    pub(crate) rollout_refused: Option<String>,
+    /// How far each unit's rollout is, for those who wait.
+    pub(crate) rollout: Option<Rollout>,
     /// What is on a machine, look by look; `None` is a look that the store does not answer.
     pub(crate) remaining: VecDeque<Option<Vec<Remaining>>>,
     /// The rules and locks of reboots.
@@ -145,6 +153,8 @@ impl Fake {
             )
             .route("/fleet/v1/config/{name}/history", get(config_history))
             .route("/fleet/v1/config/{name}/rollback", post(config_rollback))
+            .route("/fleet/v1/rollouts", get(rollout_list))
+            .route("/fleet/v1/rollouts/{name}", get(rollout_get).post(rollout_want))
             .route("/fleet/v1/units/{name}/rollback", post(rollback))
             .route("/fleet/v1/state", get(state_list))
             .route("/fleet/v1/units", get(unit_list))
@@ -319,7 +329,8 @@ impl Cluster {
             exists: true,
             desired_state: unit.desired_state.clone(),
             instances,
-            done,
+            done: done && self.rollout.as_ref().is_none_or(|rollout| !rollout.waits),
+            rollout: self.rollout.clone(),
             ..UnitProgress::default()
         }
     }
@@ -430,6 +441,38 @@ async fn move_unit(
     let state = MoveState { name, to_machine_id: wish.machine_id, ..MoveState::default() };
     Json(MoveState { waits: cluster.move_waits.front().cloned().unwrap_or_default(), ..state })
         .into_response()
+}
+
+async fn rollout_list(State(fake): Cl) -> Json<RolloutPage> {
+    let rollouts = fake.cluster().rollouts.clone().into();
+    Json(RolloutPage { rollouts, ..RolloutPage::default() })
+}
+
+/// Each look sees the next.
+async fn rollout_get(State(fake): Cl, Named(name): Named<String>) -> Response {
+    let mut cluster = fake.cluster();
+    if !cluster.units.contains_key(&name) {
+        return refusal(StatusCode::NOT_FOUND, "unit does not exist");
+    }
+    if cluster.rollouts.len() > 1 {
+        return Json(cluster.rollouts.pop_front()).into_response();
+    }
+    match cluster.rollouts.front() {
+        Some(rollout) => Json(rollout).into_response(),
+        None => refusal(StatusCode::CONFLICT, "nobody looks after it"),
+    }
+}
+
+async fn rollout_want(
+    State(fake): Cl,
+    Named(name): Named<String>,
+    Json(wanted): Json<RolloutWanted>,
+) -> Response {
+    fake.cluster().wanted.push(format!("{} {name}", wanted.action.as_str()));
+    if let Some(refused) = fake.cluster().rollout_refused.clone() {
+        return refusal(StatusCode::CONFLICT, &refused);
+    }
+    rollout_get(State(fake), Named(name)).await
 }
 
 /// Each look sees one wait less, and then that it is there.

@@ -41,6 +41,7 @@ fn help_shows_all_commands() {
         out|   load             Place units on machines without starting them
         out|   update           Give a unit another image, and wait until it runs
         out|   rollback         Return a unit to an earlier revision, and wait until it runs
+        out|   rollout          Watch a change reach the instances, pause it, undo it
         out|   unload           Stop units and take them off their machines
         out|   destroy          Stop units and delete them from the cluster
         out| 

@@ -14,6 +14,7 @@ mod layers;
 mod lists;
 mod reboots;
 mod rollback;
+mod rollout;
 mod scale;
 mod session;
 mod ssh;

@@ -28,7 +28,7 @@ pub use course::{Course, Kind, Pause};
 pub use wish::Refused;
 
 use tally::Tally;
-pub(crate) use tally::is_asked_all;
+pub(crate) use tally::{Standing, is_asked_all, standing};
 
 /// The documents, by unit.
 pub type Rollouts = BTreeMap<UnitName, Arc<Rollout>>;
@@ -113,6 +113,14 @@ impl Rollout {
         self.continues(unit) && self.text.hash == unit.hash
     }
 
+    /// Whether it is of all that is asked of this unit: its text, restarts and configuration.
+    pub fn is_of_all(&self, unit: &Unit) -> bool {
+        let restart = self.course().map(|course| course.restart);
+        self.is_of(unit)
+            && self.text.revision == unit.revision
+            && (restart, self.text.config) == (Some(unit.restart), unit.config)
+    }
+
     /// Whether it is of this unit, be it of an earlier text: not of another one that had its name
     /// before, nor of a later state of it than the one that was restored.
     fn continues(&self, unit: &Unit) -> bool {
@@ -180,7 +188,7 @@ impl Rollout {
         Some(Item { what, machine, units, reason: Some(reason) })
     }
 
-    fn new(unit: &Unit, state: State, since_ms: u64) -> Rollout {
+    pub(crate) fn new(unit: &Unit, state: State, since_ms: u64) -> Rollout {
         Rollout {
             v: FORMAT,
             state,
@@ -225,10 +233,7 @@ pub fn advance(asked: &Snapshot, rollouts: &Rollouts) -> Advanced {
     for (name, unit) in asked.units.iter().filter(|(_, unit)| unit.on_update_failure().is_some()) {
         let rollout = rollouts.get(name);
         let rests = |rollout: &Arc<Rollout>| {
-            let restart = rollout.course().map(|course| course.restart);
-            rollout.is_of(unit)
-                && rollout.text.revision == unit.revision
-                && (restart, rollout.text.config) == (Some(unit.restart), unit.config)
+            rollout.is_of_all(unit)
                 && rollout.open_wish(unit).is_none()
                 && matches!(rollout.state, State::Done | State::Undone)
         };

@@ -12,6 +12,7 @@ use crate::unit::family;
 
 mod machines;
 mod progress;
+mod rollouts;
 mod states;
 mod units;
 

@@ -11,6 +11,7 @@ mod fencing;
 mod machines;
 mod progress;
 mod reboots;
+mod rollouts;
 mod units;
 
 pub use apps::{
@@ -31,6 +32,7 @@ pub use reboots::{
     ClientParams, FleetLock, FleetLockRefusal, RebootLockState, RebootState, RebootWish,
     RebootsPatch, RebootsState,
 };
+pub use rollouts::{RolloutPage, RolloutStatus, RolloutWanted, WaitsOn};
 pub use units::{
     Restart, Revision, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage,
     UnitState, UnitStatePage,

@@ -60,6 +60,7 @@ mod reboots;
 mod remote;
 mod retry;
 mod revisions;
+mod rollouts;
 mod routes;
 mod serve;
 mod settings;

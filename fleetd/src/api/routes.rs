@@ -3,7 +3,7 @@
 use super::describe::Resource;
 use super::{
     apps, availability, config, debug, documents, events, fencing, fleetlock, follow, import,
-    journal, machines, moves, process, reboots, revisions, state, status, units,
+    journal, machines, moves, process, reboots, revisions, rollouts, state, status, units,
 };
 
 /// The routes under fleet 1.0's two prefixes, `/fleet/v1` and `/v1-alpha`: its v1 resources and
@@ -13,6 +13,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
         units::routes(),
         moves::routes(),
         revisions::routes(),
+        rollouts::routes(),
         status::routes(),
         journal::routes(),
         fencing::routes(),

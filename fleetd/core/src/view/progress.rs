@@ -30,6 +30,10 @@ impl Cluster {
         let planned = record.is_none() || written.is_some_and(|at| self.is_planned(*at));
         let rollout = record.and_then(|record| self.rollouts.get(&record.name));
         let rollout = rollout.filter(|rollout| unit.is_some_and(|unit| rollout.is_of(unit)));
+        // One of an earlier restart or configuration tells nothing of the present one.
+        let told = rollout.filter(|rollout| {
+            rollout.course().is_none() || unit.is_some_and(|unit| rollout.is_of_all(unit))
+        });
         // What is paused without a failure is still to come.
         let waits = rollout.filter(|rollout| rollout.waits_for_a_user());
         // What they are to run is the last good text while their own is undone.
@@ -97,7 +101,7 @@ impl Cluster {
             replicas: record
                 .filter(|record| record.name == *name)
                 .and_then(|record| record.replicas),
-            rollout: rollout.map(|rollout| wire::Rollout {
+            rollout: told.map(|rollout| wire::Rollout {
                 state: rollout.state,
                 revision: rollout.text.revision,
                 good: rollout.good.as_ref().map(|good| good.revision),
@@ -113,7 +117,7 @@ impl Cluster {
 
     /// The instances of a unit that should be on a machine: of a template its replicas, without
     /// those that are units of their own.
-    fn wanted(&self, name: &UnitName) -> Vec<UnitName> {
+    pub(super) fn wanted(&self, name: &UnitName) -> Vec<UnitName> {
         let active = |record: &&Arc<UnitRecord>| record.desired != DesiredState::Inactive;
         let Some(record) = self.owner(name).filter(active) else { return Vec::new() };
         let unit = self.snapshot.units.get(&record.name);
