@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use super::Rest;
+use super::{JobOutcome, Rest};
 
 /// A journal that takes longer, as on a bad disk, is not waited for.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
@@ -42,6 +42,8 @@ const STOPPED: &str = "9d1aaa27d60140bd96365438aad20286";
 const SUCCESS: &str = "7ad2d189f7e94e70a38c781354912448";
 /// "Failed with result '…'."
 const FAILURE: &str = "d9b373ed55a64feb8242e02dbe79a49c";
+/// "Main process exited, code=…, status=…"
+const EXITED: &str = "98e322203f7a4ed290d09fe03c09fe15";
 
 /// Whose journal it is.
 pub(super) struct Journal<'a> {
@@ -72,6 +74,16 @@ impl Journal<'_> {
         timeout(TIME_LIMIT, look).await.ok().flatten()
     }
 
+    /// How the unit failed last, by the newest note of a failure and that of its process's end.
+    pub(super) async fn last_failure(&self, name: &UnitName) -> Option<JobOutcome> {
+        let notes = [FAILURE, EXITED].map(|id| format!("MESSAGE_ID={id}"));
+        let fields = "--output-fields=MESSAGE_ID,UNIT_RESULT,EXIT_STATUS,COMMAND";
+        let mut args = vec!["--reverse", NOTES, "--output=json", fields, self.writer()];
+        args.extend(notes.iter().map(String::as_str));
+        let lines = timeout(TIME_LIMIT, self.read(name, &args)).await;
+        failure(&lines.ok()?.ok()?)
+    }
+
     /// The newest lines that the unit's programs printed.
     pub(super) async fn output(&self, name: &UnitName) -> String {
         let from = if self.user { "_SYSTEMD_USER_UNIT" } else { "_SYSTEMD_UNIT" };
@@ -83,13 +95,10 @@ impl Journal<'_> {
     /// By the newest note of systemd's about the unit. The error is why there is no answer, which
     /// says nothing of the unit.
     pub(super) async fn rest(&self, name: &UnitName) -> Result<Rest, String> {
-        // Only what systemd itself wrote: anybody may write these fields, but not those that begin
-        // with an underscore.
-        let writer = if self.user { "_SYSTEMD_USER_UNIT=init.scope" } else { "_PID=1" };
         let notes =
             [STARTED, STOPPING, STOPPED, SUCCESS, FAILURE].map(|id| format!("MESSAGE_ID={id}"));
         let mut args =
-            vec!["--reverse", NOTES, "--output=json", "--output-fields=MESSAGE_ID", writer];
+            vec!["--reverse", NOTES, "--output=json", "--output-fields=MESSAGE_ID", self.writer()];
         args.extend(notes.iter().map(String::as_str));
         let lines = timeout(TIME_LIMIT, self.read(name, &args)).await;
         lines
@@ -97,6 +106,12 @@ impl Journal<'_> {
                 Err(format!("it does not answer within {} s", TIME_LIMIT.as_secs()))
             })
             .map(|lines| read(&lines))
+    }
+
+    /// Takes only what systemd itself wrote: anybody may write these fields, but not those that
+    /// begin with an underscore.
+    fn writer(&self) -> &'static str {
+        if self.user { "_SYSTEMD_USER_UNIT=init.scope" } else { "_PID=1" }
     }
 
     /// What journalctl prints of the unit's lines of this boot. By that field systemd names the
@@ -129,13 +144,22 @@ impl Journal<'_> {
 struct Note {
     #[serde(rename = "MESSAGE_ID")]
     id: String,
+    /// systemd's `Result`, of a failure.
+    #[serde(rename = "UNIT_RESULT")]
+    result: Option<String>,
+    /// The exit status or the signal, of a process's end.
+    #[serde(rename = "EXIT_STATUS")]
+    status: Option<String>,
+    /// Which of the unit's commands the process ran.
+    #[serde(rename = "COMMAND")]
+    command: Option<String>,
 }
 
 /// One note a line, the newest first.
 fn read(lines: &str) -> Rest {
     let notes = lines.lines().filter_map(|line| serde_json::from_str::<Note>(line).ok());
     let mut rest = Rest::Unknown;
-    for Note { id } in notes {
+    for Note { id, .. } in notes {
         match id.as_str() {
             STOPPING | STOPPED => return Rest::Stopped,
             // It ended, by itself if no stop is noted before that.
@@ -146,9 +170,41 @@ fn read(lines: &str) -> Rest {
     rest
 }
 
+/// One note a line, the newest first. A failure is noted after the end of the process that caused
+/// it.
+fn failure(lines: &str) -> Option<JobOutcome> {
+    let mut notes = lines.lines().filter_map(|line| serde_json::from_str::<Note>(line).ok());
+    let result = notes.find(|note| note.id == FAILURE)?.result?;
+    let end = notes.next().filter(|note| note.id == EXITED);
+    let end = end.filter(|note| note.command.as_ref().is_none_or(|command| command == "ExecStart"));
+    let code = end.and_then(|note| note.status?.parse().ok());
+    Some(JobOutcome { result, code, restarts: 0 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_read_with_the_end_of_its_process() {
+        let failed = |result: &str| {
+            format!("{{\"MESSAGE_ID\":\"{FAILURE}\",\"UNIT_RESULT\":\"{result}\"}}\n")
+        };
+        let exited = |status: &str, command: &str| {
+            format!(
+                "{{\"MESSAGE_ID\":\"{EXITED}\",\"EXIT_STATUS\":\"{status}\",\
+                    \"COMMAND\":\"{command}\"}}\n"
+            )
+        };
+        let read = |lines: String| failure(&lines).map(|found| (found.result, found.code));
+        let older = failed("exit-code") + &exited("1", "ExecStart");
+        let newer = failed("oom-kill") + &exited("9", "ExecStart");
+        assert_eq!(read(newer + &older), Some(("oom-kill".into(), Some(9))));
+        let of_stop = failed("exit-code") + &exited("5", "ExecStopPost");
+        assert_eq!(read(of_stop), Some(("exit-code".into(), None)));
+        assert_eq!(read(exited("7", "ExecStart") + &older), Some(("exit-code".into(), Some(1))));
+        assert_eq!(read(String::new()), None);
+    }
 
     fn notes(ids: &[&str]) -> String {
         ids.iter()

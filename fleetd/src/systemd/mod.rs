@@ -53,6 +53,11 @@ pub trait Systemd: Send + Sync + 'static {
     /// where [`JobOutcome::has_words`], and not for many at once.
     async fn reason(&self, name: &UnitName) -> Option<String>;
 
+    /// How the unit failed last in this boot, by what systemd noted in the journal; `None` if that
+    /// is not known. For a service that systemd has restarted since: the restart cleared its
+    /// [`Systemd::outcome`]. It costs a process.
+    async fn last_failure(&self, name: &UnitName) -> Option<JobOutcome>;
+
     /// The newest lines that the unit's programs printed, oldest first; none if the journal cannot
     /// tell. It costs a process.
     async fn output(&self, name: &UnitName) -> String;

@@ -56,6 +56,10 @@ impl Systemd for HostSystemd {
         self.inner.reason(name).await
     }
 
+    async fn last_failure(&self, name: &UnitName) -> Option<JobOutcome> {
+        self.inner.last_failure(name).await
+    }
+
     async fn output(&self, name: &UnitName) -> String {
         self.inner.output(name).await
     }

@@ -202,6 +202,11 @@ impl Systemd for DbusSystemd {
         if id.is_empty() { None } else { self.journal().reason(name, &id).await }
     }
 
+    async fn last_failure(&self, name: &UnitName) -> Option<JobOutcome> {
+        self.tally.count(|c| c.journal += 1);
+        self.journal().last_failure(name).await
+    }
+
     async fn output(&self, name: &UnitName) -> String {
         self.tally.count(|c| c.journal += 1);
         self.journal().output(name).await

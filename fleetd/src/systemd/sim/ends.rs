@@ -143,12 +143,15 @@ impl Manager {
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.outcome.result = result.to_string();
         self.rests.insert(name.clone(), Rest::Ended);
+        if result != "success" {
+            self.failures.insert(name.clone(), unit.outcome.clone());
+        }
         let Some(unit) = self.units.get_mut(name) else { return };
         // A start whose process ends before it is ready has failed, also where another one follows.
         let starts = (unit.active, unit.sub) == ("activating", "start")
             && matches!(unit.job, Some((_, Job::Start)));
         let after = unit.settings.restart_after;
-        if unit.settings.restarts_after(result) {
+        if unit.settings.restarts_after(result, unit.outcome.code) {
             self.step(
                 name,
                 Some(("activating", "auto-restart")),

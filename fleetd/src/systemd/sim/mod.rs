@@ -363,6 +363,11 @@ impl Systemd for SimSystemd {
         failed.has_words().then(|| "Failed to run it".to_string())
     }
 
+    async fn last_failure(&self, name: &UnitName) -> Option<JobOutcome> {
+        self.tally.count(|c| c.journal += 1);
+        self.manager().failures.get(name).cloned()
+    }
+
     /// A simulated program prints nothing.
     async fn output(&self, _: &UnitName) -> String {
         String::new()

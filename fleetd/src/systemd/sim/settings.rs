@@ -15,8 +15,8 @@ pub(super) struct Settings {
     pub(super) load: &'static str,
     pub(super) oneshot: bool,
     pub(super) remain_after_exit: bool,
-    /// When its program ends by itself, and with which status.
-    pub(super) dies: Option<(Duration, i32)>,
+    /// When its program ends by itself, and how.
+    pub(super) dies: Option<(Duration, End)>,
     /// Whether it has a reload of its own.
     pub(super) reloads: bool,
     /// `EnvironmentFile=`, specifiers put in.
@@ -27,6 +27,8 @@ pub(super) struct Settings {
     pub(super) goes_unneeded: bool,
     /// `no`, `always`, `on-failure`, `on-success`.
     pub(super) restart: String,
+    /// `RestartPreventExitStatus=`.
+    pub(super) restart_prevented: Vec<i32>,
     pub(super) restart_after: Duration,
     /// How many starts are allowed within which time; `None` for no limit.
     pub(super) start_limit: Option<(usize, Duration)>,
@@ -48,6 +50,13 @@ pub(super) struct Settings {
     pub(super) asserts_paths: Vec<PathBuf>,
     /// `ExecCondition=+/usr/bin/test -e PATH`.
     pub(super) conditions: Vec<PathBuf>,
+}
+
+/// How a program ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) result: &'static str,
+    pub(super) code: i32,
 }
 
 /// systemd's own `DefaultTimeoutStopSec=`.
@@ -87,6 +96,9 @@ impl Settings {
             refuses_stop: last("Unit", "RefuseManualStop") == Some("yes"),
             goes_unneeded: last("Unit", "StopWhenUnneeded") == Some("yes"),
             restart,
+            restart_prevented: words("Service", "RestartPreventExitStatus")
+                .filter_map(|status| status.parse().ok())
+                .collect(),
             restart_after: time("Service", "RestartSec", Duration::from_millis(100)),
             start_limit: (!window.is_zero() && burst > 0).then_some((burst, window)),
             notify: last("Service", "Type") == Some("notify"),
@@ -138,7 +150,11 @@ impl Settings {
         Some(environment)
     }
 
-    pub(super) fn restarts_after(&self, result: &str) -> bool {
+    pub(super) fn restarts_after(&self, result: &str, code: Option<i32>) -> bool {
+        let prevented = code.is_some_and(|code| self.restart_prevented.contains(&code));
+        if prevented && result == "exit-code" {
+            return false;
+        }
         match self.restart.as_str() {
             "always" => true,
             "on-success" => result == "success",
@@ -148,15 +164,24 @@ impl Settings {
     }
 }
 
-/// `/bin/false` dies at once, `/bin/sh -c 'sleep 0.5; exit 1'` after a while; no other program ends
-/// by itself.
-fn dies(command: &str) -> Option<(Duration, i32)> {
+/// `/bin/false` dies at once, `/bin/sh -c 'sleep 0.5; exit 1'` after a while, and so does what kills
+/// itself (`kill -9 $$`) or fills the memory (`tail /dev/zero`) there; no other program ends by
+/// itself.
+fn dies(command: &str) -> Option<(Duration, End)> {
     if command == "/bin/false" {
-        return Some((Duration::ZERO, 1));
+        return Some((Duration::ZERO, End { result: "exit-code", code: 1 }));
     }
     let script = command.strip_prefix("/bin/sh -c 'sleep ")?.strip_suffix('\'')?;
-    let (time, code) = script.split_once("; exit ")?;
-    Some((duration(time)?, code.parse().ok()?))
+    let (time, last) = script.split_once("; ")?;
+    let end = match last {
+        "kill -9 $$" => End { result: "signal", code: 9 },
+        "tail /dev/zero" => End { result: "oom-kill", code: 9 },
+        _ => {
+            let code = last.strip_prefix("exit ")?.parse().ok()?;
+            End { result: if code == 0 { "success" } else { "exit-code" }, code }
+        }
+    };
+    Some((duration(time)?, end))
 }
 
 /// `5`, `1.5`, `200ms`, `1min 30s`.
@@ -193,8 +218,14 @@ mod tests {
 
     #[test]
     fn programs_that_die_are_told_by_their_command() {
-        assert_eq!(dies("/bin/false"), Some((Duration::ZERO, 1)));
-        assert_eq!(dies("/bin/sh -c 'sleep 0.5; exit 7'"), Some((Duration::from_millis(500), 7)));
+        let end = |command: &str| {
+            dies(command).map(|(after, end)| (after.as_millis(), end.result, end.code))
+        };
+        assert_eq!(end("/bin/false"), Some((0, "exit-code", 1)));
+        assert_eq!(end("/bin/sh -c 'sleep 0.5; exit 7'"), Some((500, "exit-code", 7)));
+        assert_eq!(end("/bin/sh -c 'sleep 2; exit 0'"), Some((2000, "success", 0)));
+        assert_eq!(end("/bin/sh -c 'sleep 2; kill -9 $$'"), Some((2000, "signal", 9)));
+        assert_eq!(end("/bin/sh -c 'sleep 2; tail /dev/zero'"), Some((2000, "oom-kill", 9)));
         assert_eq!((dies("/bin/sleep 1000"), dies("/bin/sh -c 'exec web'")), (None, None));
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::process::{Child, Program};
+use super::settings::End;
 use super::*;
 use crate::probe::Answer;
 
@@ -29,8 +30,8 @@ pub(super) struct Timer {
 pub(super) enum Then {
     Started,
     Reloaded,
-    /// Its program ends by itself, with this status.
-    Dies(i32),
+    /// Its program ends by itself, like this.
+    Dies(End),
     Stopped,
     /// `TimeoutStopSec=` is over: SIGKILL.
     Killed,
@@ -79,6 +80,8 @@ pub(super) struct Manager {
     pub(super) answers: BTreeMap<UnitName, Answer>,
     /// How units that ran came to be at rest, as the journal has it.
     pub(super) rests: BTreeMap<UnitName, Rest>,
+    /// How units failed last, as the journal has it.
+    pub(super) failures: BTreeMap<UnitName, JobOutcome>,
     /// What was started in this start of user space.
     pub(super) has_run: BTreeSet<UnitName>,
     /// Which start of user space it is.
@@ -117,6 +120,7 @@ impl Manager {
             refused: BTreeMap::new(),
             answers: BTreeMap::new(),
             rests: BTreeMap::new(),
+            failures: BTreeMap::new(),
             has_run: BTreeSet::new(),
             user_space: 1,
             links: BTreeMap::new(),
@@ -242,9 +246,7 @@ impl Manager {
                 }
                 self.wait(&name, Job::Start);
             }
-            Then::Dies(code) => {
-                self.process_ended(&name, if code == 0 { "success" } else { "exit-code" }, code)
-            }
+            Then::Dies(end) => self.process_ended(&name, end.result, end.code),
             Then::Stopped => self.stopped(&name),
             Then::Killed => {
                 self.fails_with(&name, "timeout");
@@ -386,10 +388,10 @@ impl Manager {
     }
 
     /// Its program ends by itself some time from now, or at once.
-    fn die_later(&mut self, name: &UnitName, dies: Option<(Duration, i32)>) {
-        let (Some((after, code)), Some(unit)) = (dies, self.units.get(name)) else { return };
+    fn die_later(&mut self, name: &UnitName, dies: Option<(Duration, End)>) {
+        let (Some((after, end)), Some(unit)) = (dies, self.units.get(name)) else { return };
         if after.is_zero() {
-            return self.process_ended(name, if code == 0 { "success" } else { "exit-code" }, code);
+            return self.process_ended(name, end.result, end.code);
         }
         let (delay, epoch) = (Some(real(after, self.rate_ppm)), unit.invocation);
         self.timers.push(Timer {
@@ -397,7 +399,7 @@ impl Manager {
             lags: false,
             name: name.clone(),
             epoch,
-            then: Then::Dies(code),
+            then: Then::Dies(end),
         });
     }
 
