@@ -100,6 +100,7 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let probes = Arc::new(HostProbes::new(systemd.clone()));
     let agent = agent.with_probes(probes, metrics.probes.clone());
+    let agent = agent.counting(metrics.failures.clone());
     let agent = Arc::new(Mutex::new(agent));
     let stop = CancellationToken::new();
 

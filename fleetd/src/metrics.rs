@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use fleet_core::plan::{Change, Plan};
+use fleet_core::unit::on_failure::Kind;
 
 use crate::probe;
 use crate::store::counted::{Counts, Total};
@@ -32,6 +33,25 @@ pub struct Metrics {
     retired: AtomicU64,
     updated: AtomicU64,
     documents: AtomicU64,
+    /// Failures of instances on this machine, which its agent counts.
+    pub failures: Arc<FailureCounts>,
+}
+
+/// How often instances failed on this machine, by kind: at most once for each pause between two
+/// restarts.
+#[derive(Debug, Default)]
+pub struct FailureCounts([AtomicU64; Kind::ALL.len()]);
+
+impl FailureCounts {
+    /// Counts one.
+    pub fn count(&self, kind: Kind) {
+        self.0[kind as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How many there were of a kind.
+    pub fn read(&self, kind: Kind) -> u64 {
+        self.0[kind as usize].load(Relaxed)
+    }
 }
 
 impl Metrics {
@@ -136,6 +156,15 @@ impl Metrics {
                 .iter()
                 .map(|(result, count)| (format!("{{result=\"{result}\"}}"), *count as f64))
                 .collect(),
+        );
+        let failures = Kind::ALL.map(|kind| {
+            (format!("{{result=\"{}\"}}", kind.word()), self.failures.read(kind) as f64)
+        });
+        several(
+            "fleet_agent_unit_failures_total",
+            "counter",
+            "Failures of units on this machine, by systemd's result.",
+            failures.into(),
         );
         one(
             "fleet_engine_task_count_total",

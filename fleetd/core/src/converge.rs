@@ -322,7 +322,7 @@ impl Sorted {
                     None => false,
                 }
             }
-            Phase::Failed => true,
+            Phase::Failed => seen.given_up.is_none(),
             // A start of a pod starts those of its containers that are down.
             Phase::Up if seen.failed_part.is_some() => true,
             Phase::Down => !done,
@@ -344,7 +344,8 @@ impl Sorted {
         seen: &Seen,
         now_ms: u64,
     ) {
-        if phase == Phase::Up && seen.is_unhealthy() && !self.pausing(seen, now_ms) {
+        let left_alone = seen.given_up.is_some();
+        if phase == Phase::Up && seen.is_unhealthy() && !left_alone && !self.pausing(seen, now_ms) {
             self.starts.push(Step::Revive { instance: instance.clone(), restart });
         }
     }
@@ -374,7 +375,7 @@ impl Sorted {
         now_ms: u64,
     ) {
         let ended = match phase {
-            Phase::Failed => true,
+            Phase::Failed => seen.given_up.is_none(),
             Phase::Down => !marker.has_done_its_work(),
             Phase::Up | Phase::Activating | Phase::Moving => false,
         };

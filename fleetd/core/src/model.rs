@@ -25,7 +25,7 @@ pub use fences::{Fence, Fenced, Keeper, KeeperState, Off};
 pub use machines::{Availability, Capacity, Machine, Note, Rival, Settings};
 pub use moves::{Move, Wish};
 pub use reboots::{DEFAULT_SLOTS, RebootLock, Reboots};
-pub use reports::{InstanceStatus, Report};
+pub use reports::{Failed, InstanceStatus, MAX_FAILURES, MAX_FAILURES_A_UNIT, Report};
 pub use rollouts::{RolloutAction, RolloutWish};
 pub use units::{DesiredState, UnitRecord};
 

@@ -13,6 +13,7 @@ pub mod labels;
 pub mod lint;
 pub mod max_unavailable;
 pub mod new_image;
+pub mod on_failure;
 pub mod podman;
 pub mod stop_terms;
 pub mod update;

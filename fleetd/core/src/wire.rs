@@ -34,8 +34,8 @@ pub use reboots::{
 };
 pub use rollouts::{RolloutPage, RolloutStatus, RolloutWanted, WaitsOn};
 pub use units::{
-    Restart, Revision, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit, UnitPage,
-    UnitState, UnitStatePage,
+    FailurePage, Restart, Revision, RevisionPage, Rollback, RolledBack, Scale, Scaled, Unit,
+    UnitFailure, UnitPage, UnitState, UnitStatePage,
 };
 
 /// The answer header that carries the store revision of a write: a follow from there misses

@@ -16,8 +16,9 @@ use tracing::{debug, warn};
 
 use super::Agent;
 use super::enable::Written;
+use super::report::UNHEALTHY;
 use super::rest::AtRest;
-use crate::systemd::{Job, MAX_CALLS, MAX_JOBS, MAX_STARTS, SystemdError, TakenOver};
+use crate::systemd::{Job, JobOutcome, MAX_CALLS, MAX_JOBS, MAX_STARTS, SystemdError, TakenOver};
 
 /// How long a pass goes on with steps. One step may take seconds where podman's generator or
 /// systemd hangs. The rest is for the next pass, which sees what has happened meanwhile.
@@ -368,6 +369,7 @@ impl Agent {
             settles_ms: rendered.settles_ms,
             check,
             healthy: false,
+            on_failure: rendered.on_failure.clone(),
         };
         let before = old.iter().flat_map(|old| old.beside.iter().chain(&old.beside_old));
         let gone: BTreeSet<&UnitName> =
@@ -508,8 +510,12 @@ impl Agent {
         (marker.outdated, marker.stopping, marker.starting) = (false, false, false);
         (marker.earlier, marker.ended, marker.healthy) = (false, false, false);
         let unhealthy = self.checks.why(name);
+        if let Step::Revive { .. } = step {
+            let outcome = JobOutcome { result: UNHEALTHY.to_string(), ..JobOutcome::default() };
+            self.take_failure(name, &outcome, now_ms, true);
+        }
         if let Step::Start { .. } | Step::Restart { .. } | Step::Revive { .. } = step {
-            self.note_start(name, !matches!(step, Step::Start { .. }));
+            self.note_start(name, !matches!(step, Step::Start { .. }), now_ms);
         }
         let instance = self.instances.of(name);
         instance.rest = AtRest::default();

@@ -9,6 +9,7 @@ use fleet_core::app::Checksum;
 use fleet_core::converge::{FencedBy, Marker, Seen};
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::UnitFile;
+use fleet_core::unit::on_failure::OnFailure;
 use tracing::{debug, warn};
 
 use super::Agent;
@@ -48,7 +49,7 @@ impl Agent {
         fence_by: Option<FencedBy>,
     ) -> Result<(), String> {
         let file = UnitFile::parse_lenient(text);
-        let mut own = drop_in(service, &file);
+        let mut own = drop_in(service, &file, &OnFailure::default());
         if quadlet.suffix() == "network" {
             own.push_str(&removes_network(&file));
         }

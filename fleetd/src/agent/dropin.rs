@@ -2,6 +2,7 @@
 
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::UnitFile;
+use fleet_core::unit::on_failure::OnFailure;
 
 /// How many instances share one slice. systemd's cost of a start grows with the siblings of its
 /// cgroup: 4,000 in one slice start three times slower than over 64 slices (docs/performance.md).
@@ -15,7 +16,7 @@ const SINGLE_SLICES: u32 = 64;
 const LONGEST_PREFIX: usize = 200;
 
 /// The drop-in for `instance`, which runs as `file` (already translated, for Quadlet units).
-pub(super) fn drop_in(instance: &UnitName, file: &UnitFile) -> String {
+pub(super) fn drop_in(instance: &UnitName, file: &UnitFile, on_failure: &OnFailure) -> String {
     let mut text =
         String::from("# Written by fleet; changes here are lost. Submit the unit again instead.\n");
     let section = match instance.systemd_name().suffix() {
@@ -25,10 +26,37 @@ pub(super) fn drop_in(instance: &UnitName, file: &UnitFile) -> String {
         "swap" => "Swap",
         _ => return text, // timers, paths and targets have no processes, so no slice
     };
+    let mut lines = String::new();
     if file.last(section, "Slice").is_none() {
-        text.push_str(&format!("[{section}]\nSlice={}\n", slice(instance)));
+        lines.push_str(&format!("Slice={}\n", slice(instance)));
+    }
+    if section == "Service" {
+        lines.push_str(&restarts(file, on_failure));
+    }
+    if !lines.is_empty() {
+        text.push_str(&format!("[{section}]\n{lines}"));
     }
     text
+}
+
+/// Keeps systemd from restarting the unit where its file says something else of the failure. What
+/// is restarted all the same, fleet restarts.
+fn restarts(file: &UnitFile, on_failure: &OnFailure) -> String {
+    // What restarts after no failure goes on as it is.
+    let instead = match file.last("Service", "Restart").map(str::trim) {
+        Some("always") => "on-success",
+        Some("on-failure" | "on-abnormal" | "on-abort" | "on-watchdog") => "no",
+        _ => return String::new(),
+    };
+    let mut lines = String::new();
+    if on_failure.takes_over() {
+        lines.push_str(&format!("Restart={instead}\n"));
+    }
+    let statuses: Vec<String> = on_failure.statuses().iter().map(u8::to_string).collect();
+    if !statuses.is_empty() {
+        lines.push_str(&format!("RestartPreventExitStatus={}\n", statuses.join(" ")));
+    }
+    lines
 }
 
 /// One slice a template under `fleet.slice`; large templates get one for each 64 instances.
@@ -61,6 +89,8 @@ fn spread(name: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use fleet_core::unit::xfleet::Constraints;
+
     use super::*;
 
     fn slice_of(name: &str) -> String {
@@ -80,7 +110,34 @@ mod tests {
     #[test]
     fn a_slice_of_the_users_own_is_kept() {
         let file = UnitFile::parse_lenient("[Service]\nExecStart=/bin/true\nSlice=mine.slice\n");
-        assert!(!drop_in(&UnitName::trusted("a.service"), &file).contains("Slice="));
-        assert!(!drop_in(&UnitName::trusted("a.timer"), &file).contains("Slice="));
+        let text = |name: &str| drop_in(&UnitName::trusted(name), &file, &OnFailure::default());
+        assert!(!text("a.service").contains("Slice=") && !text("a.timer").contains("Slice="));
+    }
+
+    #[test]
+    fn systemd_restarts_nothing_that_the_file_has_other_wishes_for() {
+        let lines = |restart: &str, wishes: &str| {
+            let text = format!("[Service]\nSlice=a.slice\n{restart}\n[X-Fleet]\n{wishes}\n");
+            let file = UnitFile::parse_lenient(&text);
+            let wants = Constraints::from_file(&file);
+            let text = drop_in(&UnitName::trusted("a.service"), &file, &wants.on_failure);
+            text.lines().skip(1).collect::<Vec<_>>().join(" ")
+        };
+        let give_up = "OnFailure.exit-78=give-up\nOnFailure.exit-7=move\nOnFailure.exit-1=restart";
+        let statuses = "[Service] RestartPreventExitStatus=7 78";
+        assert_eq!(lines("Restart=always", give_up), statuses);
+        assert_eq!(lines("Restart=on-failure", give_up), statuses);
+        assert_eq!(lines("", give_up), "", "systemd restarts nothing anyway");
+        assert_eq!(lines("Restart=on-success", "OnFailure.signal=give-up"), "");
+        // Which result it is, systemd does not ask; what ends well it restarts as before.
+        assert_eq!(
+            lines("Restart=always", "OnFailure.oom-kill=move"),
+            "[Service] Restart=on-success"
+        );
+        assert_eq!(
+            lines("Restart=on-abnormal", "OnFailure.watchdog=give-up"),
+            "[Service] Restart=no"
+        );
+        assert_eq!(lines("Restart=always", "OnFailure.oom-kill=restart"), "");
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::machine::session::Standing;
+use crate::metrics::FailureCounts;
 use crate::process::clock;
 use crate::store::Store;
 use crate::systemd::quadlet::Generator;
@@ -29,6 +30,7 @@ mod bundles;
 mod configurations;
 mod dropin;
 mod enable;
+mod failures;
 mod fence;
 mod files;
 mod health;
@@ -49,6 +51,7 @@ mod user_space;
 use assignment::{Newest, Shown, follow_assignment, remember};
 use bundles::{Blobs, Bundles};
 use configurations::Configurations;
+use failures::Failures;
 use fence::KeeperOfHost;
 use files::Files;
 use health::Checks;
@@ -65,6 +68,13 @@ const LIST_PERIOD_MS: u64 = 950;
 /// While jobs are under way, systemd is asked no more often than this; else each of 300 ends would
 /// cost a listing.
 const BUSY_PERIOD_MS: u64 = 150;
+
+/// While something that fleet has just started is young, systemd is asked as often as this: most
+/// programs that cannot work die at once, and nobody is to read that they run.
+const YOUNG_PERIOD_MS: u64 = 80;
+
+/// How long that is.
+const YOUNG_MS: u64 = 1_000;
 
 /// … and no more often than takes a twentieth of the time: a listing of 4,000 units takes systemd
 /// some 20 ms.
@@ -124,6 +134,10 @@ pub struct Agent {
     configurations: Configurations,
     /// The instances that the present pass writes.
     rewriting: BTreeSet<UnitName>,
+    /// How instances failed here lately.
+    failures: Failures,
+    /// … and how many, by kind.
+    failure_counts: Arc<FailureCounts>,
     reports: Reports,
     /// What is asked of instances beyond systemd's word, and what came of it.
     checks: Checks,
@@ -177,6 +191,8 @@ impl Agent {
             alike: BTreeSet::new(),
             configurations: Configurations::new(run_dir.join("config")),
             rewriting: BTreeSet::new(),
+            failures: Failures::open(run_dir.join("failures")),
+            failure_counts: Arc::default(),
             reports: Reports::default(),
             checks: Checks::new(),
             busy_since_ms: None,
@@ -193,6 +209,12 @@ impl Agent {
         self.blobs = remembered.blobs().clone();
         self.remembered = Some(remembered);
         Ok(self)
+    }
+
+    /// Has the agent count failures there.
+    pub fn counting(mut self, failures: Arc<FailureCounts>) -> Agent {
+        self.failure_counts = failures;
+        self
     }
 
     /// Ticks whenever the assignment changes, a job ends, a pause ends or time passes, for ever.
@@ -294,6 +316,7 @@ impl Agent {
         let look_soon =
             self.look_back(&mut host).await | self.explain_rest(&mut host, now_ms).await;
         let look_soon = self.look_for_images(&mut host, now_ms).await | look_soon;
+        let look_soon = self.judge_failures(&mut host, now_ms).await | look_soon;
         self.listing_ms = clock::now_ms().saturating_sub(now_ms);
         let life = self.open_life(now_ms).await;
         if let Some(assignment) = self.assignment.as_ref().filter(|_| self.from_disk) {
@@ -319,6 +342,9 @@ impl Agent {
         if let Some(settles_ms) = self.settles_at_ms(&host) {
             next_ms = next_ms.min(settles_ms.max(now_ms + self.busy_period_ms()));
         }
+        if let Some(young_ms) = self.young_at_ms(&host, now_ms) {
+            next_ms = next_ms.min(young_ms);
+        }
         // In the middle of work the next tick will know more; long work is reported as it goes.
         let worth_saying =
             failing || self.busy_since_ms.is_none_or(|since| now_ms >= since + report::PERIOD_MS);
@@ -329,7 +355,12 @@ impl Agent {
     }
 
     fn busy_period_ms(&self) -> u64 {
-        BUSY_PERIOD_MS.max(self.listing_ms * LISTING_SHARE).min(LIST_PERIOD_MS)
+        self.paced(BUSY_PERIOD_MS)
+    }
+
+    /// The period, or as long as listings may be apart where they take long.
+    fn paced(&self, period_ms: u64) -> u64 {
+        period_ms.max(self.listing_ms * LISTING_SHARE).min(LIST_PERIOD_MS)
     }
 }
 

@@ -12,7 +12,6 @@ use super::Agent;
 use super::instance::Reason;
 use super::settling::Start;
 use crate::store::{Registration, StoreError};
-use crate::systemd::SystemdError;
 
 /// The failure of what runs and does not answer its health check well, beside systemd's `Result`s.
 pub(super) const UNHEALTHY: &str = "unhealthy";
@@ -21,17 +20,13 @@ pub(super) const UNHEALTHY: &str = "unhealthy";
 /// whole template fail alike.
 const LOOKS_A_PASS: usize = 3;
 
-/// What a pass may still ask about failures.
-struct Looks {
-    /// How often for systemd's own words.
-    words: usize,
-    /// Whether systemd does not answer: then nothing more is asked in this pass.
-    away: bool,
-}
-
 /// Two reports go out at once; after that one each half second.
 pub(super) const PERIOD_MS: u64 = 500;
 const BURST: u64 = 2;
+
+/// … and as many more in advance that tell of something that has died: whoever has just started it
+/// waits for that.
+const URGENT: u64 = 2;
 
 /// The reports of this machine.
 #[derive(Debug, Default)]
@@ -65,11 +60,22 @@ impl Reports {
         self.credit_ms
     }
 
+    /// Whether it tells of a failure that was not told of.
+    fn is_urgent(&self, report: &Report) -> bool {
+        let failed = |status: &InstanceStatus| status.active == "failed";
+        let told = |name: &UnitName| {
+            let last = self.last.as_ref().and_then(|last| last.instances.get(name));
+            last.is_some_and(failed)
+        };
+        report.instances.iter().any(|(name, status)| failed(status) && !told(name))
+    }
+
     /// A bucket of [`BURST`] reports that fills by one each [`PERIOD_MS`].
-    fn may_go(&mut self, now_ms: u64) -> bool {
+    fn may_go(&mut self, now_ms: u64, urgent: bool) -> bool {
         let earliest = now_ms.saturating_sub(PERIOD_MS * (BURST - 1));
         let credit = self.credit_ms.max(earliest);
-        if credit > now_ms {
+        let in_advance = if urgent { PERIOD_MS * URGENT } else { 0 };
+        if credit > now_ms + in_advance {
             return false;
         }
         self.credit_ms = credit + PERIOD_MS;
@@ -78,10 +84,10 @@ impl Reports {
 }
 
 impl Agent {
-    /// What to say of the host. Asks systemd for the reason of each failure once.
+    /// What to say of the host. Asks for systemd's own words on each failure once.
     pub(super) async fn report(&mut self, host: &BTreeMap<UnitName, Seen>, now_ms: u64) -> Report {
         let mut instances = BTreeMap::new();
-        let mut looks = Looks { words: LOOKS_A_PASS, away: false };
+        let mut looks = LOOKS_A_PASS;
         for (name, seen) in host {
             let instance = self.instances.of(name);
             let mut status = converge::status(seen, instance.since_ms(now_ms));
@@ -121,7 +127,8 @@ impl Agent {
             instances.insert(name.clone(), status);
         }
         let generation = self.assignment.as_ref().map_or(0, |assignment| assignment.generation);
-        Report { v: FORMAT, generation, instances, ..Report::default() }
+        let failures = self.failures.list().to_vec();
+        Report { v: FORMAT, generation, instances, failures, ..Report::default() }
     }
 
     /// Says of what is unhealthy, or was last restarted for that, that this is its failure.
@@ -138,31 +145,15 @@ impl Agent {
         }
     }
 
-    async fn explain(&mut self, name: &UnitName, status: &mut InstanceStatus, looks: &mut Looks) {
+    async fn explain(&mut self, name: &UnitName, status: &mut InstanceStatus, looks: &mut usize) {
         let instance = self.instances.of(name);
-        let asks = instance.outcome.is_none() && status.message.is_none() && !looks.away;
-        if status.active == "failed" && asks {
-            match self.systemd.outcome(&name.systemd_name()).await {
-                Ok(outcome) => {
-                    let code =
-                        outcome.code.map_or(String::new(), |code| format!(", status {code}"));
-                    instance.reason = None; // it may have been another one
-                    info!(unit = %name, "{name} failed: {}{code}", outcome.result);
-                    instance.outcome = Some(outcome);
-                }
-                Err(error) => {
-                    looks.away |= matches!(error, SystemdError::Unavailable(_));
-                    debug!("{error}");
-                }
-            }
-        }
         let end = instance.start.as_ref().and_then(Start::last_end);
         let end = end.filter(|end| end.result != "success");
         if let Some(outcome) = instance.outcome.as_ref().or(end) {
             status.result.clone_from(&outcome.result);
             status.code = outcome.code;
-            if looks.words > 0 && outcome.has_words() && instance.reason.is_none() {
-                looks.words -= 1;
+            if *looks > 0 && outcome.has_words() && instance.reason.is_none() {
+                *looks -= 1;
                 let reason = self.systemd.reason(&name.systemd_name()).await;
                 reason.iter().for_each(|reason| info!(unit = %name, "{name}: {reason}"));
                 instance.reason = Some(Reason(reason));
@@ -177,7 +168,8 @@ impl Agent {
             return true;
         }
         let Some(registration) = self.reports.registration else { return true }; // a new registration wakes the next tick
-        if !self.reports.may_go(now_ms) {
+        let urgent = self.reports.is_urgent(&report);
+        if !self.reports.may_go(now_ms, urgent) {
             return false;
         }
         match self.put_report(&report, registration).await {

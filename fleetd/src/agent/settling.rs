@@ -12,16 +12,20 @@ use fleet_core::name::UnitName;
 use futures_util::future::join_all;
 use tracing::{debug, info};
 
-use super::Agent;
+use super::failures::words_of;
 use super::instance::Instance;
+use super::{Agent, YOUNG_MS, YOUNG_PERIOD_MS};
 use crate::systemd::{JobOutcome, SystemdError};
 
 /// How many units systemd is asked about in one pass.
 const QUESTIONS: usize = 32;
 
+/// About how many of those that it has restarted a pass looks into the journal.
+const LOOKS_A_PASS: usize = 3;
+
 /// systemd waits for `RestartSec=`. In `auto-restart-queued` it has begun, and counted, the
 /// restart.
-const WAITS: &str = "auto-restart";
+pub(super) const WAITS: &str = "auto-restart";
 
 /// The search for restarts by systemd.
 #[derive(Debug, Default)]
@@ -33,6 +37,8 @@ pub(super) struct Search {
 /// What is known of an instance's present start.
 #[derive(Debug, Default)]
 pub(super) struct Start {
+    /// When fleet asked for it; `None` if somebody else did.
+    begun_ms: Option<u64>,
     /// systemd's count of restarts as last known, with the one that it waits for. Unknown where
     /// somebody else started it, or an earlier fleetd.
     restarts: Option<u32>,
@@ -45,6 +51,8 @@ pub(super) struct Start {
     asked_at: u64,
     /// How its process ended when systemd was last seen waiting to restart it.
     end: Option<JobOutcome>,
+    /// How it ended before systemd restarted it unseen, as the journal has it.
+    found: Option<JobOutcome>,
 }
 
 impl Start {
@@ -60,20 +68,21 @@ impl Start {
         !self.settled && self.end.as_ref().is_none_or(|end| end.result != "success")
     }
 
-    /// Why systemd last waited to restart it.
+    /// Why systemd last restarted it, or waits to do so.
     pub(super) fn last_end(&self) -> Option<&JobOutcome> {
-        self.end.as_ref()
+        self.found.as_ref().or(self.end.as_ref())
     }
 }
 
 impl Instance {
     /// A start or restart was asked for. `fresh` says that it was down, or is restarted by a job:
     /// then systemd counts from nought.
-    fn begin_start(&mut self, fresh: bool, moved_for_failing: bool) {
+    fn begin_start(&mut self, fresh: bool, moved_for_failing: bool, now_ms: u64) {
         let moved = || Start { proves_itself: moved_for_failing, ..Start::default() };
         let start = self.start.get_or_insert_with(moved);
         let proves_itself = start.proves_itself && !start.settled;
-        *start = Start { restarts: fresh.then_some(0), proves_itself, ..Start::default() };
+        let (begun_ms, restarts) = (Some(now_ms), fresh.then_some(0));
+        *start = Start { begun_ms, restarts, proves_itself, ..Start::default() };
         (self.since, self.adopted) = (None, false);
     }
 
@@ -97,7 +106,7 @@ impl Search {
 
 impl Agent {
     /// Notes that a start or a restart was asked for.
-    pub(super) fn note_start(&mut self, name: &UnitName, restart: bool) {
+    pub(super) fn note_start(&mut self, name: &UnitName, restart: bool, now_ms: u64) {
         let placement =
             self.assignment.as_ref().and_then(|assignment| assignment.instances.get(name));
         let moved_for_failing = placement.is_some_and(|placement| placement.moves > 0);
@@ -109,7 +118,7 @@ impl Agent {
             Some("activating") => false,
             _ => true,
         };
-        instance.begin_start(fresh, moved_for_failing);
+        instance.begin_start(fresh, moved_for_failing, now_ms);
         self.forget_health(name);
     }
 
@@ -179,8 +188,27 @@ impl Agent {
         for (name, outcome) in waiting.iter().zip(waits) {
             self.waits_for_restart(name, outcome, jobs, now_ms);
         }
+        let mut restarted = Vec::new();
         for (name, count) in ended.iter().zip(counts) {
-            self.has_stayed_up(name, count, jobs, now_ms);
+            if self.was_restarted(name, count, jobs, now_ms) {
+                restarted.push(name);
+            }
+        }
+        // A restart clears what systemd itself knows of the failure.
+        let looks = restarted.iter().take(LOOKS_A_PASS);
+        let systemd = &self.systemd;
+        let looks =
+            join_all(looks.map(|name| async { systemd.last_failure(&name.systemd_name()).await }));
+        let failures = looks.await;
+        for (name, failure) in restarted.iter().zip(failures) {
+            if let Some(failure) = failure {
+                self.take_failure(name, &failure, now_ms, true);
+                let start = self.instances.of(name).start.as_mut();
+                start.into_iter().for_each(|start| start.found = Some(failure.clone()));
+            }
+        }
+        for name in restarted {
+            self.instances.of(name).trouble.restarted_by_systemd(now_ms);
         }
         for (name, seen) in host.iter_mut() {
             let up = seen.systemd.as_ref().is_some_and(|state| state.active == "active");
@@ -199,6 +227,17 @@ impl Agent {
         ends.min()
     }
 
+    /// When to look again because something was started so lately that it may be about to die.
+    pub(super) fn young_at_ms(&self, host: &BTreeMap<UnitName, Seen>, now_ms: u64) -> Option<u64> {
+        let is_young = |name: &UnitName| {
+            let begun_ms = self.instances.get(name)?.start.as_ref()?.begun_ms?;
+            (now_ms < begun_ms.saturating_add(YOUNG_MS)).then_some(())
+        };
+        let settling = host.iter().filter(|(_, seen)| seen.settling);
+        let mut young = settling.filter(|(name, _)| is_young(name).is_some());
+        young.next().map(|_| now_ms + self.paced(YOUNG_PERIOD_MS))
+    }
+
     /// systemd waits to restart it.
     fn waits_for_restart(
         &mut self,
@@ -208,6 +247,7 @@ impl Agent {
         now_ms: u64,
     ) {
         let Instance { start: Some(start), trouble, .. } = self.instances.of(name) else { return };
+        let pauses = now_ms < trouble.not_before_ms;
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => return debug!("{error}"),
@@ -216,29 +256,34 @@ impl Agent {
         let new = start.restarts.replace(count) != Some(count);
         let well = outcome.result == "success";
         if new && !well {
-            let code = outcome.code.map_or(String::new(), |code| format!(", status {code}"));
+            let code = words_of(outcome.code);
             info!(unit = %name, "{name} failed: {}{code}; systemd restarts it", outcome.result);
         }
-        (start.end, start.asked_at) = (Some(outcome), jobs);
-        if new && !well {
-            trouble.restarted_by_systemd(now_ms);
+        (start.end, start.found, start.asked_at) = (Some(outcome.clone()), None, jobs);
+        if new && !well && !pauses {
+            self.take_failure(name, &outcome, now_ms, true);
+            self.instances.of(name).trouble.restarted_by_systemd(now_ms);
         }
     }
 
-    /// It has been up for long enough, unless systemd has restarted it in between.
-    fn has_stayed_up(
+    /// It has been up for long enough, unless systemd has restarted it in between. Answers whether
+    /// that is so, because it failed, and counts.
+    fn was_restarted(
         &mut self,
         name: &UnitName,
         count: Result<u32, SystemdError>,
         jobs: u64,
         now_ms: u64,
-    ) {
+    ) -> bool {
         let Instance { start: Some(start), trouble, since, .. } = self.instances.of(name) else {
-            return;
+            return false;
         };
         let count = match count {
             Ok(count) => count,
-            Err(SystemdError::Unavailable(problem)) => return debug!("{problem}"),
+            Err(SystemdError::Unavailable(problem)) => {
+                debug!("{problem}");
+                return false;
+            }
             Err(error) => {
                 debug!("{error}");
                 start.restarts.unwrap_or(0) // it does not say, so nothing is known against it
@@ -249,20 +294,21 @@ impl Agent {
             // The first count of a start that this fleetd did not ask for says nothing: it takes a
             // second one.
             *since = Some(("active".to_string(), now_ms));
-            return;
+            return false;
         };
         start.settled = count == before;
         if start.settled {
-            return;
+            return false;
         }
         *since = Some(("active".to_string(), now_ms));
         // What is known to end well is restarted as its unit file says, and nothing is wrong with
         // it.
         let well = start.end.as_ref().is_some_and(|end| end.result == "success");
+        let counts = count > before && !well && now_ms >= trouble.not_before_ms;
         if count > before && !well {
             info!(unit = %name, "systemd has restarted {name}, {count} times by now");
-            trouble.restarted_by_systemd(now_ms);
         }
         self.forget_health(name);
+        counts
     }
 }

@@ -11,7 +11,9 @@ use fleet_core::configuration::Uses;
 use fleet_core::converge::FencedBy;
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::{ShortHash, UnitFile};
+use fleet_core::unit::on_failure::OnFailure;
 use fleet_core::unit::update;
+use fleet_core::unit::xfleet::Constraints;
 
 use super::Agent;
 use super::apply::TextKey;
@@ -52,6 +54,8 @@ pub(super) struct Rendered {
     /// How long an instance must have been up before it counts as healthy, if the text or the kind
     /// of the unit says so.
     pub(super) settles_ms: Option<u64>,
+    /// What the text says of failures.
+    pub(super) on_failure: OnFailure,
 }
 
 impl Rendered {
@@ -107,6 +111,8 @@ impl Agent {
             .flat_map(str::split_whitespace)
             .any(|other| !beside.contains_key(other));
         let remains = file.last("Service", "RemainAfterExit").is_some_and(is_yes);
+        let configured = !name.is_quadlet() && Uses::in_text(of_user).is_some();
+        let of_user = UnitFile::parse_lenient(of_user);
         let rendered = Arc::new(Rendered {
             text,
             file,
@@ -114,11 +120,12 @@ impl Agent {
             remains,
             installs,
             bound,
-            settles_ms: update::settles_ms(&key.0, &UnitFile::parse_lenient(of_user)),
+            settles_ms: update::settles_ms(&key.0, &of_user),
+            on_failure: Constraints::from_file(&of_user).on_failure,
             beside,
             bundle,
             own,
-            configured: !name.is_quadlet() && Uses::in_text(of_user).is_some(),
+            configured,
         });
         if self.rendered.0.len() >= KEPT {
             self.rendered.0.clear();
@@ -211,7 +218,7 @@ impl Agent {
 
     /// fleet's own settings for an instance, but for what fences it.
     fn drop_in(&self, instance: &UnitName, rendered: &Rendered) -> String {
-        let mut text = drop_in(instance, &rendered.file);
+        let mut text = drop_in(instance, &rendered.file, &rendered.on_failure);
         if rendered.configured {
             text.push_str(&self.configurations.drop_in());
         }

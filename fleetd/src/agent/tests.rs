@@ -17,6 +17,7 @@ mod assignment;
 mod bundles;
 mod configurations;
 mod enable;
+mod failures;
 mod files;
 mod health;
 mod hosts_own;
@@ -123,7 +124,8 @@ impl Host {
 
     /// What is reported of a unit.
     async fn status(&mut self, name: &str) -> InstanceStatus {
-        let seen = self.agent.observe(self.now_ms).await.unwrap();
+        let mut seen = self.agent.observe(self.now_ms).await.unwrap();
+        self.agent.judge_failures(&mut seen, self.now_ms).await;
         let report = self.agent.report(&seen, self.now_ms).await;
         report.instances[&UnitName::parse(name).unwrap()].clone()
     }

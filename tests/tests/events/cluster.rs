@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fleet_core::event::{Event, Item};
 use fleet_core::model::{
-    DesiredState, FORMAT, InstanceStatus, Leader, Machine, Report, UnitRecord, Unknown,
+    DesiredState, FORMAT, InstanceStatus, Leader, Machine, Report, UnitRecord,
 };
 use fleet_core::name::{MachineId, UnitName};
 use fleetd::leader::engine::{Engine, Memory};
@@ -119,7 +119,7 @@ impl Cluster {
         };
         let instances =
             units.iter().map(|name| (UnitName::trusted(*name), status.clone())).collect();
-        let report = Report { v: FORMAT, generation: 1, instances, unknown: Unknown::new() };
+        let report = Report { v: FORMAT, generation: 1, instances, ..Report::default() };
         let machine = MachineId::new(id);
         let last = self.store.report_revision(&machine).await.unwrap();
         self.store.put_report(&machine, &report, self.machines[id], last).await.unwrap();

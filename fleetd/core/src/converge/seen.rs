@@ -7,6 +7,7 @@ use crate::configuration::{ConfigChanged, Uses};
 use crate::health::{Health, HealthCheck};
 use crate::name::UnitName;
 use crate::unit::file::ShortHash;
+use crate::unit::on_failure::OnFailure;
 
 /// What fleet knows of a unit that it wrote on this host; kept on disk beside the unit until the
 /// unit is removed.
@@ -89,6 +90,9 @@ pub struct Marker {
     /// from there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub healthy: bool,
+    /// What its text says of failures.
+    #[serde(default, skip_serializing_if = "OnFailure::is_empty")]
+    pub on_failure: OnFailure,
 }
 
 /// The configuration of a unit on this host.
@@ -132,6 +136,8 @@ pub struct Seen {
     /// Whether the image that it is to run is on this host, see
     /// [`wants_image`](super::wants_image).
     pub image: ImageState,
+    /// That it failed, or is unhealthy, and stays so, and the words of its file that say that.
+    pub given_up: Option<String>,
     /// Of a pod that is up the container that failed, by systemd's name.
     pub failed_part: Option<UnitName>,
 }

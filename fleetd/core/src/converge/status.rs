@@ -48,7 +48,13 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         && seen.stopped.is_none()
         && !seen.asking
         && written.is_some_and(|marker| marker.launched && marker.has_done_its_work());
-    let waits = down && !ended && seen.trouble.failures > 0;
+    let stays_down = down && seen.stopped.is_none() && seen.given_up.is_some();
+    let waits = down && !ended && !stays_down && seen.trouble.failures > 0;
+    let given_up = || {
+        let said = seen.given_up.as_ref().filter(|_| stays_down || seen.is_unhealthy())?;
+        let state = if stays_down { "failed" } else { "unhealthy" };
+        Some(format!("it stays {state} ({said}); fleetctl restart tries it once more"))
+    };
     let status = InstanceStatus {
         load: state.load,
         active: if queued { "activating".to_string() } else { state.active },
@@ -65,12 +71,14 @@ pub fn status(seen: &Seen, since_ms: u64) -> InstanceStatus {
         settling: seen.settling,
         health: seen.health.clone(),
         next_try_ms: waits.then_some(seen.trouble.not_before_ms),
-        gave_up: seen.trouble.gave_up(),
+        gave_up: seen.trouble.gave_up() && !stays_down && seen.given_up.is_none(),
+        stays_down,
         message: seen
             .trouble
             .message
             .clone()
             .or_else(of_part)
+            .or_else(given_up)
             .or_else(|| seen.stopped.as_ref()?.waits()),
         ..InstanceStatus::default()
     };

@@ -4,6 +4,7 @@ use super::*;
 use crate::app::AppName;
 use crate::configuration::Uses;
 use crate::health::Health;
+use crate::unit::on_failure::OnFailure;
 use expect_test::{Expect, expect};
 
 /// A line is `unit: wanted; on-host`. Wanted: `-`, `loaded h1`, `launched h1 [restart=N]
@@ -61,6 +62,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
     let mut words = text.split_whitespace();
     let hash = words.next().filter(|hash| *hash != "-" || text.contains("image="))?;
     let mut marker = Marker {
+        on_failure: OnFailure::default(),
         unit: name.template().unwrap_or(name.clone()),
         revision: 1,
         hash: hash.into(),

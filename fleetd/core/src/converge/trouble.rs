@@ -1,6 +1,7 @@
 //! Failures of an instance: pauses, and when to give up.
 
 use crate::unit::file::ShortHash;
+use crate::unit::on_failure::{Action, Kind, OOM_KILLS};
 
 /// How often the agent restarts a failing instance before it says that it gave up. It goes on
 /// trying after that.
@@ -24,6 +25,13 @@ pub const RAN_WELL_MS: u64 = 60_000;
 pub struct Trouble {
     /// Restarts, and steps that failed, since it last ran well.
     pub failures: u32,
+    /// Of these, those that do not count towards [`RESTART_LIMIT`]: the unit's file says that it is
+    /// restarted, however often that is.
+    pub spared: u32,
+    /// How often it was killed because memory was short.
+    pub oom_kills: u32,
+    /// Whether the last failure alone is cause enough for another machine.
+    pub moves: bool,
     /// Not to be touched before, in milliseconds since 1970.
     pub not_before_ms: u64,
     /// What went wrong with a step, in systemd's or the file system's words.
@@ -78,15 +86,30 @@ impl Trouble {
         other
     }
 
+    /// Takes in how it failed, which is counted as a restart later. `said` is what its file says of
+    /// that.
+    pub fn failed(&mut self, kind: Kind, said: Option<Action>) {
+        match said {
+            Some(Action::Move) => self.moves = true,
+            Some(Action::Restart) => self.spared += 1,
+            Some(Action::GiveUp) => {}
+            None if kind == Kind::OomKill => {
+                self.oom_kills += 1;
+                self.moves |= self.oom_kills >= OOM_KILLS;
+            }
+            None => {}
+        }
+    }
+
     /// Whether the leader should try another machine.
     pub fn gave_up(&self) -> bool {
-        self.failures >= RESTART_LIMIT
+        self.moves || self.failures.saturating_sub(self.spared) >= RESTART_LIMIT
     }
 
     /// Forgets failures of an instance that has been running well since `since_ms`.
     pub fn forget_if_well(&mut self, active: bool, since_ms: u64, now_ms: u64) {
         if active
-            && self.failures > 0
+            && (self.failures > 0 || self.oom_kills > 0 || self.moves)
             && now_ms.saturating_sub(since_ms) >= RAN_WELL_MS
             && now_ms >= self.not_before_ms
         {

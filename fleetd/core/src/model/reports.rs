@@ -19,9 +19,38 @@ pub struct Report {
     /// Instance to what systemd says of it. In JSON as in an assignment.
     #[serde(with = "crate::compact")]
     pub instances: BTreeMap<UnitName, InstanceStatus>,
+    /// The last failures on this machine, the newest first, also of what has left it since: at most
+    /// [`MAX_FAILURES`], of one unit [`MAX_FAILURES_A_UNIT`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failed>,
     /// What a later version wrote.
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+/// How many failures a report keeps: some kilobytes.
+pub const MAX_FAILURES: usize = 64;
+
+/// How many of these are of one unit, of a template's instances together.
+pub const MAX_FAILURES_A_UNIT: usize = 10;
+
+/// An instance failed in this way, once or several times without another failure of it in between.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// The instance.
+    pub instance: UnitName,
+    /// systemd's `Result`.
+    pub result: String,
+    /// The main process's exit status or signal number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// When it was seen last, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// When it was seen first.
+    pub first_ms: u64,
+    /// How often it was seen. Of what systemd itself restarts faster than fleet looks, some are
+    /// not.
+    pub count: u32,
 }
 
 /// What systemd says of one unit, in systemd's words.
@@ -85,6 +114,10 @@ pub struct InstanceStatus {
     /// It was restarted up to the limit in vain: the leader may move it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gave_up: bool,
+    /// Whether it stays failed, as its file says of such a failure (`OnFailure.…=give-up`): it is
+    /// neither restarted nor moved. The message says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stays_down: bool,
     /// What went wrong outside systemd's states: a refused file, a failed call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,

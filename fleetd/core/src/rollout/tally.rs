@@ -109,7 +109,7 @@ pub(crate) enum Standing {
 }
 
 pub(crate) fn standing(placement: &Placement, status: &InstanceStatus) -> Standing {
-    if status.gave_up {
+    if status.gave_up || status.stays_down {
         return Standing::Failed;
     }
     // Its machine knows the text and has not started it: its image may not be there.

@@ -143,20 +143,33 @@ fn refusals_of(name: &UnitName, file: &UnitFile, alone: bool) -> Vec<UnitFileErr
     found
 }
 
-/// What the options of `[X-Fleet]` say against themselves, each on its last line.
+/// What the options of `[X-Fleet]` say against themselves, each on its last line; of a family each
+/// member on its own.
 fn demands(name: &UnitName, file: &UnitFile) -> Vec<UnitFileError> {
     let wants = Constraints::from_file(file);
-    let given = |known: &str| {
+    let options = || {
         let options = file.options.iter().zip(&file.lines);
-        let mut lines =
-            options.filter(|(option, _)| option.section == SECTION && option.name == known);
+        options.filter(|(option, _)| option.section == SECTION)
+    };
+    let given = |known: &str| {
+        let mut lines = options().filter(|(option, _)| option.name == known);
         lines.next_back().map(|(_, line)| *line)
     };
-    OPTIONS
-        .iter()
-        .filter_map(|row| Some((row.names().find_map(given)?, (row.refuse)(name, &wants)?)))
-        .map(|(line, problem)| UnitFileError { line, problem })
-        .collect()
+    let mut found = Vec::new();
+    for row in OPTIONS {
+        if row.family.is_some() {
+            let members = options().filter(|(option, _)| row.is_called(&option.name));
+            found.extend(members.filter_map(|(option, line)| {
+                let problem = row.refuses_one(name, option)?;
+                Some(UnitFileError { line: *line, problem })
+            }));
+        } else if let Some(line) = row.names().find_map(given)
+            && let Some(problem) = (row.refuse)(name, &wants)
+        {
+            found.push(UnitFileError { line, problem });
+        }
+    }
+    found
 }
 
 /// Why what a unit asks of its configuration cannot be had, on its last line.
@@ -337,6 +350,27 @@ mod tests {
         assert!(take(&name, &"x".repeat(MAX_UNIT_BYTES + 1)).unwrap_err().too_large);
         let taken = take(&name, "[Service]\nExecStart=/a\n[X-Fleet]\nGlobal=y\n").unwrap();
         assert!(taken.warnings[0].starts_with("line 4: Global=y counts as no"), "{taken:?}");
+    }
+
+    #[test]
+    fn a_member_of_a_family_of_options_is_refused_with_its_own_line() {
+        let text = "[Service]\nExecStart=/a\n[X-Fleet]\nOnFailure.exit-78=give-up\n\
+            OnFailure.exit-0=move\nOnFailure.oom=move\nOnFailure.signal=stop\n\
+            OnFailure.watchdog=\n";
+        let refused = said("a.service", text);
+        let expected = [
+            "line 5: OnFailure.exit-0=move: no exit status of a failure; expect exit-1 to exit-255",
+            "line 6: OnFailure.oom=move: no result of systemd's; expect exit-code, signal, \
+                core-dump, oom-kill, timeout, watchdog, start-limit-hit, unhealthy or exit-N",
+            "line 7: OnFailure.signal=stop: no such action; expect restart, move or give-up",
+        ];
+        assert_eq!(refused, expected);
+        let good = "[Unit]\nOnFailure.signal=move\n[Service]\nExecStart=/a\n[X-Fleet]\n\
+            OnFailure.exit-78=give-up\nOnFailure.exit-78=move\n";
+        let taken = take(&UnitName::trusted("a.service"), good).unwrap();
+        let warning = "line 2: OnFailure.signal= in [Unit] is read by nobody; it belongs in \
+            [X-Fleet]";
+        assert_eq!(taken.warnings, [warning]);
     }
 
     #[test]

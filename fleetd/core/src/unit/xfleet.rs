@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::health::{self, HealthOptions};
 use super::labels::Labels;
 use super::max_unavailable::MaxUnavailable;
+use super::on_failure::OnFailure;
 use super::podman::{self, Kind};
 use super::update::{self, OnUpdateFailure, UpdateOrder};
 use crate::app::{AppName, BundleRef};
@@ -104,6 +105,9 @@ pub struct Constraints {
     /// What a change of that does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_changed: Option<ConfigChanged>,
+    /// What is done about an instance that failed, by how it failed.
+    #[serde(default, skip_serializing_if = "OnFailure::is_empty")]
+    pub on_failure: OnFailure,
     /// The type of Quadlet unit that takes the newest podman, of the unit's own and of those that
     /// come with it: follows from its name and `bundle_needs`, and is set with the gist.
     #[serde(skip)]
@@ -116,6 +120,9 @@ pub struct FleetOption {
     pub name: &'static str,
     /// fleet 1.0's older names for it, the one that goes before the others first.
     pub legacy: &'static [&'static str],
+    /// What the names of a whole family begin with: each says in the rest of its name what it is
+    /// about, and is read as `REST=value`. `None` for an option with one name.
+    pub family: Option<&'static str>,
     /// What it means, in one line for the man page.
     pub about: &'static str,
     /// Which of several values count.
@@ -420,6 +427,18 @@ pub const OPTIONS: &[FleetOption] = &[
         ..FleetOption::PLAIN
     },
     FleetOption {
+        name: "OnFailure.RESULT",
+        family: Some("OnFailure."),
+        about: "What fleet does about an instance that failed with this result of systemd's \
+            (exit-code, signal, core-dump, oom-kill, timeout, watchdog, start-limit-hit), with \
+            this exit status (exit-1 to exit-255) or its health check (unhealthy): restart it \
+            where it is, move it, or give-up. Without it an instance is restarted 5 times, and \
+            moved then; after a second oom-kill at once.",
+        read: |wants, values| wants.on_failure = OnFailure::read(values),
+        refuse: |_, wants| wants.on_failure.problem(),
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
         name: "MaxPerMachine",
         about: "Run at most so many instances of this template on one machine: a number from 1.",
         counts: Counts::Last,
@@ -534,6 +553,7 @@ impl FleetOption {
     const PLAIN: FleetOption = FleetOption {
         name: "",
         legacy: &[],
+        family: None,
         about: "",
         counts: Counts::All,
         list: None,
@@ -547,7 +567,15 @@ impl FleetOption {
 
     /// The option that this is a name of, or an older one.
     pub fn named(name: &str) -> Option<&'static FleetOption> {
-        OPTIONS.iter().find(|row| row.names().any(|known| known == name))
+        OPTIONS.iter().find(|row| row.is_called(name))
+    }
+
+    /// Whether this is a name of it.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        match self.family {
+            Some(family) => name.starts_with(family),
+            None => self.names().any(|known| known == name),
+        }
     }
 
     /// All its names, the one that goes before the others first.
@@ -562,6 +590,14 @@ impl FleetOption {
 
     /// The values of it that count, of the options of the section.
     fn values<'a>(&self, section: impl Iterator<Item = &'a UnitOption> + Clone) -> Vec<String> {
+        if let Some(family) = self.family {
+            let one = |option: &UnitOption| {
+                let about = option.name.strip_prefix(family)?;
+                let value = unquote(&option.value).pop().unwrap_or_default();
+                Some(format!("{about}={value}"))
+            };
+            return section.filter_map(one).collect();
+        }
         let under = |name: &'static str| {
             let given = section.clone().filter(move |option| option.name == name);
             given.flat_map(|option| unquote(&option.value))
@@ -585,6 +621,13 @@ impl FleetOption {
         if !values.is_empty() {
             (self.read)(wants, &values);
         }
+    }
+
+    /// Why a new unit of this name is not taken for one option that is called so.
+    pub(super) fn refuses_one(&self, name: &UnitName, option: &UnitOption) -> Option<String> {
+        let mut wants = Constraints::default();
+        self.apply(std::iter::once(option), &mut wants);
+        (self.refuse)(name, &wants)
     }
 
     /// Whether `file` demands anything by this option.

@@ -148,6 +148,7 @@ impl Cluster {
             restarts: (status.restarts > 0).then_some(status.restarts),
             next_try_ms: status.next_try_ms,
             since_ms: Some(status.since_ms),
+            stays_down: status.stays_down,
             message: status
                 .message
                 .clone()

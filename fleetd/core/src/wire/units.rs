@@ -1,5 +1,7 @@
 //! Units: what they are, their states, texts and counts.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::Why;
@@ -136,9 +138,47 @@ pub struct UnitState {
     /// Since when it is in this active state, in milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<u64>,
+    /// Whether it stays failed, as its file says (`OnFailure.…=give-up`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stays_down: bool,
     /// What went wrong outside systemd's states.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// `GET /units/<name>/failures`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct FailurePage {
+    /// The last failures, the newest first, also on machines that the instance has left.
+    pub failures: Vec<UnitFailure>,
+    /// How many failures of each kind are known: systemd's `Result`, or `other`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub kinds: BTreeMap<String, u32>,
+}
+
+/// An instance failed on a machine, once or several times in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitFailure {
+    /// The instance.
+    pub name: String,
+    /// Where.
+    #[serde(rename = "machineID")]
+    pub machine_id: String,
+    /// systemd's `Result`.
+    pub result: String,
+    /// The main process's exit status or signal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// How often it was seen.
+    pub count: u32,
+    /// When it was seen last, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// When it was seen first, in milliseconds since 1970.
+    pub first_ms: u64,
 }
 
 /// `GET /state`.

@@ -49,7 +49,6 @@ async fn what_systemd_said_of_a_program_that_it_could_not_run_is_reported() {
     let (name, web) = (UnitName::trusted("web.service"), host.text("web.service", 1, OLD).await);
     host.run(&[("web.service", &web)]).await;
     host.sim.fail(&name, "exit-code", 203);
-    let seen = host.agent.observe(host.now_ms).await.unwrap();
-    let report = host.agent.report(&seen, host.now_ms).await;
-    assert_eq!(report.instances[&name].reason.as_deref(), Some("Failed to run it"));
+    let status = host.status(name.as_str()).await;
+    assert_eq!(status.reason.as_deref(), Some("Failed to run it"));
 }
