@@ -14,7 +14,7 @@ use fleet_core::transfer::{Export, Imported};
 use fleet_core::wire::{
     App, AppFiles, AppPage, AppPlan, AppRemoved, AvailabilityWish, Config, ConfigChange,
     ConfigHistory, ConfigPage, ConfigPatch, ConfigRollback, ConfigSummary, EXIT_STATUS_HEADER,
-    ErrorBody, ErrorDetail, EventPage, Fencing, FencingPage, LostMachine, Machine,
+    ErrorBody, ErrorDetail, EventPage, FailurePage, Fencing, FencingPage, LostMachine, Machine,
     MachineAvailability, MachinePage, Missing, MoveState, MoveWish, PROBLEM_HEADER, RebootWish,
     RebootsPatch, RebootsState, Restart, Revision, RevisionPage, Rollback, RolledBack, RolloutPage,
     RolloutStatus, RolloutWanted, Scale, Scaled, Unit, UnitPage, UnitState, UnitStatePage, Version,
@@ -184,6 +184,14 @@ impl Client {
             Ok(FencingPage { fencing }) => Ok(fencing),
             Err(ClientError::Api { code: 404, .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The last failures of a unit's instances; none if fleetd is older than that.
+    pub(crate) async fn failures(&self, name: &str) -> Result<FailurePage, ClientError> {
+        match self.get_json(&["units", name, "failures"], &[]).await {
+            Err(ClientError::Api { code: 404, .. }) => Ok(FailurePage::default()),
+            answer => answer,
         }
     }
 

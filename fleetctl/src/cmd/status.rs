@@ -4,18 +4,19 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 use fleet_core::app::AppName;
 use fleet_core::name::UnitName;
-use fleet_core::wire::{App, Fencing, UnitState};
+use fleet_core::wire::{App, FailurePage, Fencing, UnitFailure, UnitState};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
 use super::apps;
 use super::remote::{self, OverSsh};
 use crate::client::{ClientError, first_known, innermost};
+use crate::clock::age;
 use crate::complete;
 use crate::context::{Context, did_you_mean};
 use crate::error::{Error, Kind};
 use crate::names::Argument;
-use crate::output::warn;
+use crate::output::{machine_legend, warn};
 
 /// Show systemd's status of units on the machines that run them
 ///
@@ -76,6 +77,10 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<u8, Error
                     context.output.bytes(&chunk)?;
                 }
                 worst = worst.max(code);
+                // The status was shown: what cannot be had beside it is no error.
+                if let Ok(failures) = context.client.failures(name.as_str()).await {
+                    context.output.text(&failures_as_text(&failures))?;
+                }
                 for problem in &problems {
                     worst = worst.max(Error::failed(problem).print());
                 }
@@ -159,6 +164,27 @@ struct Entry {
     state: UnitState,
     #[serde(skip_serializing_if = "Option::is_none")]
     fencing: Option<Fencing>,
+    /// Its last failures, also on machines that it has left.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<UnitFailure>,
+}
+
+/// The last failures, a line each under a line of their kinds; nothing if there are none.
+fn failures_as_text(page: &FailurePage) -> String {
+    if page.failures.is_empty() {
+        return String::new();
+    }
+    let kinds: Vec<String> = page.kinds.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
+    let mut text = format!("\nLast failures ({}):\n", kinds.join(", "));
+    for failure in &page.failures {
+        let UnitFailure { name, machine_id, result, code, count, .. } = failure;
+        let machine = machine_legend(machine_id, "", false);
+        let code = code.map_or(String::new(), |code| format!(" ({code})"));
+        let times = if *count > 1 { format!(", {count} times") } else { String::new() };
+        let ago = age(failure.at_ms);
+        text.push_str(&format!("  {ago:>4} ago  {name} on {machine}: {result}{code}{times}\n"));
+    }
+    text
 }
 
 /// The states as data, of all units in one list. What is fenced and has no state, since it waits,
@@ -173,11 +199,13 @@ async fn json(context: &Context, arguments: &[Argument]) -> Result<u8, Error> {
             if states.is_empty() {
                 context.client.unit(name).await?.ok_or_else(ClientError::not_found)?;
             }
-            Ok((states, context.client.fencing(name).await?))
+            let (fencing, failures) =
+                tokio::try_join!(context.client.fencing(name), context.client.failures(name))?;
+            Ok((states, fencing, failures.failures))
         })
         .await;
-        let (states, mut fencing) = match asked {
-            Ok(Meant::Unit(both)) => both,
+        let (states, mut fencing, mut failures) = match asked {
+            Ok(Meant::Unit(all)) => all,
             Ok(Meant::App(app)) if arguments.len() == 1 => return apps::show(context, &app).await,
             // A list of states has no place for one.
             Ok(Meant::App(_)) => {
@@ -189,7 +217,9 @@ async fn json(context: &Context, arguments: &[Argument]) -> Result<u8, Error> {
             let at = fencing.iter().position(|fenced| {
                 fenced.name == state.name && fenced.machine_id == state.machine_id
             });
-            all.push(Entry { fencing: at.map(|at| fencing.remove(at)), state });
+            let of_it = |failure: &mut UnitFailure| failure.name == state.name;
+            let failures = failures.extract_if(.., of_it).collect();
+            all.push(Entry { fencing: at.map(|at| fencing.remove(at)), failures, state });
         }
         all.extend(fencing.into_iter().map(|fenced| {
             let state = UnitState {
@@ -197,7 +227,7 @@ async fn json(context: &Context, arguments: &[Argument]) -> Result<u8, Error> {
                 machine_id: fenced.machine_id.clone(),
                 ..UnitState::default()
             };
-            Entry { state, fencing: Some(fenced) }
+            Entry { state, fencing: Some(fenced), failures: Vec::new() }
         }));
     }
     context.output.document(&all)?;

@@ -72,6 +72,8 @@ pub(crate) struct Cluster {
     pub(crate) saved: Option<Saved>,
     /// How fenced units stand.
     pub(crate) fencing: Vec<Fencing>,
+    /// How units failed lately.
+    pub(crate) failures: FailurePage,
     /// Who is missing.
     pub(crate) missing: Option<Missing>,
     /// Who was lost lately.
@@ -165,6 +167,7 @@ impl Fake {
             .route("/fleet/v1/units/{name}/status", get(status))
             .route("/fleet/v1/units/{name}/journal", get(journal))
             .route("/fleet/v1/units/{name}/fencing", get(fencing))
+            .route("/fleet/v1/units/{name}/failures", get(failures))
             .route("/fleet/v1/follow", get(follow))
             .route("/fleet/v1/events", get(events))
             .route(
@@ -1094,6 +1097,12 @@ async fn fencing(State(fake): Cl, Named(name): Named<String>) -> Json<FencingPag
     let fencing =
         fake.cluster().fencing.iter().filter(|fenced| fenced.name == name).cloned().collect();
     Json(FencingPage { fencing })
+}
+
+async fn failures(State(fake): Cl, Named(name): Named<String>) -> Json<FailurePage> {
+    let mut page = fake.cluster().failures.clone();
+    page.failures.retain(|failure| failure.name == name);
+    Json(page)
 }
 
 async fn journal(

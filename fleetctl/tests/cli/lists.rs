@@ -1,6 +1,9 @@
 //! Lists: columns, order, pages, JSON.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use expect_test::expect;
+use fleet_core::wire::{FailurePage, UnitFailure};
 
 use crate::session::{HELLO, Session, WEB};
 
@@ -298,6 +301,46 @@ fn a_line_of_a_journal_that_begins_like_a_note_is_none_and_one_without_an_end_is
     session.fake.cluster().problem = Some("machine a1a1a1a1 does not answer".to_string());
     let said = session.run("journal glob");
     assert!(said.contains("err| Error: machine a1a1a1a1 does not answer"), "{said}");
+}
+
+#[test]
+fn status_shows_the_last_failures_also_of_a_machine_that_was_left() {
+    let session = busy();
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let failure = |machine: &str, result: &str, code, count, minutes: u64| UnitFailure {
+        name: "bad.service".to_string(),
+        machine_id: machine.to_string(),
+        result: result.to_string(),
+        code,
+        count,
+        at_ms: now_ms - minutes * 60_000 - 5_000,
+        first_ms: now_ms - 10_000_000,
+    };
+    session.fake.cluster().failures = FailurePage {
+        failures: vec![
+            failure("a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1", "exit-code", Some(78), 3, 2),
+            failure("b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2", "timeout", None, 1, 12),
+        ],
+        kinds: [("exit-code".to_string(), 3), ("timeout".to_string(), 1)].into(),
+    };
+    expect![[r#"
+        $ fleetctl status bad glob
+        out| ● bad.service
+        out|      Active: failed
+        out| 
+        out| Last failures (exit-code 3, timeout 1):
+        out|     2m ago  bad.service on a1a1a1a1...: exit-code (78), 3 times
+        out|    12m ago  bad.service on b2b2b2b2...: timeout
+        out| 
+        out| ● glob.service
+        out|      Active: active
+        rc=3
+    "#]]
+    .assert_eq(&session.transcript("status bad glob"));
+    let output = session.command("status --json bad").output().unwrap();
+    let entries: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(entries[0]["failures"][0]["code"], 78);
+    assert_eq!(entries[0]["failures"][1]["machineID"], "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::outlook::Outlook;
 use crate::rollout::Rollouts;
 use crate::unit::family;
 
+mod failures;
 mod machines;
 mod progress;
 mod rollouts;

@@ -39,6 +39,7 @@ mod documents;
 mod door;
 mod error;
 mod events;
+mod failures;
 mod fencing;
 mod fleet1;
 mod fleetlock;

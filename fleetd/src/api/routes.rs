@@ -2,8 +2,8 @@
 
 use super::describe::Resource;
 use super::{
-    apps, availability, config, debug, documents, events, fencing, fleetlock, follow, import,
-    journal, machines, moves, process, reboots, revisions, rollouts, state, status, units,
+    apps, availability, config, debug, documents, events, failures, fencing, fleetlock, follow,
+    import, journal, machines, moves, process, reboots, revisions, rollouts, state, status, units,
 };
 
 /// The routes under fleet 1.0's two prefixes, `/fleet/v1` and `/v1-alpha`: its v1 resources and
@@ -17,6 +17,7 @@ pub(super) fn under_prefix() -> Vec<Resource> {
         status::routes(),
         journal::routes(),
         fencing::routes(),
+        failures::routes(),
         state::routes(),
         machines::routes(),
         availability::routes(),

@@ -164,9 +164,9 @@ impl Settings {
     }
 }
 
-/// `/bin/false` dies at once, `/bin/sh -c 'sleep 0.5; exit 1'` after a while, and so does what kills
-/// itself (`kill -9 $$`) or fills the memory (`tail /dev/zero`) there; no other program ends by
-/// itself.
+/// `/bin/false` dies at once, `/bin/sh -c 'sleep 0.5; exit 1'` after a while, and so does what
+/// kills itself (`kill -9 $$`) or fills the memory (`tail /dev/zero`) there; no other program ends
+/// by itself.
 fn dies(command: &str) -> Option<(Duration, End)> {
     if command == "/bin/false" {
         return Some((Duration::ZERO, End { result: "exit-code", code: 1 }));
