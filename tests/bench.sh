@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The figures of docs/performance.md: `tests/bench.sh [plan] [lists] [systemd] [host] [growth] [three] [idle] [leader]`; all of them without an
+# The figures of docs/performance.md: `tests/bench.sh [plan] [lists] [systemd] [host] [growth] [three] [idle] [leader] [probes]`; all of them without an
 # argument.
 # Those of docs/reliability.md take over an hour and are asked for by name: `tests/bench.sh reliability [FAULT]… [--runs N]`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 for part in "${@:-plan}"; do
     case $part in
-        plan | lists | systemd | host | growth | three | idle | leader | reliability) ;;
+        plan | lists | systemd | host | growth | three | idle | leader | probes | reliability) ;;
         *) [ "${1-}" = reliability ] || { echo "no such part: $part" >&2; exit 2; } ;;
     esac
 done
@@ -33,12 +33,17 @@ systemd() {
     trap - EXIT
 }
 
-[ $# -gt 0 ] || set -- plan lists systemd host growth three idle leader
+# What the agent works for its health checks; the web server that answers them is not counted.
+probes() {
+    cargo test --release --quiet -p fleetd --lib -- --ignored --nocapture a_thousand_probes
+}
+
+[ $# -gt 0 ] || set -- plan lists systemd host growth three idle leader probes
 cluster=()
 for part in "$@"; do
     case $part in
         plan | lists) "$bin/bench_$part" ;;
-        systemd) systemd ;;
+        systemd | probes) "$part" ;;
         host | growth | three | idle | leader) cluster+=("$part") ;;
     esac
 done

@@ -3,11 +3,12 @@
 
 use std::io::{IsTerminal, Write};
 
+use fleet_core::health::Health;
 use fleet_core::model::InstanceStatus;
 use fleet_core::printable;
 use fleet_core::wire::{InstanceProgress, Progress};
 
-use crate::clock::until;
+use crate::clock::{now_ms, until};
 use crate::output::machine_legend;
 
 /// Rows and columns assumed of a terminal that does not tell.
@@ -127,9 +128,12 @@ pub(crate) fn describe(instance: &InstanceProgress, led: bool) -> String {
             let why = why.map_or_else(String::new, |message| format!(": {message}"));
             let next = next.map_or_else(String::new, |wait| format!(", next try in {wait}"));
             let waits = if instance.waits.is_empty() { "" } else { ": " };
+            let unwell = status.health.as_ref().filter(|health| **health != Health::Healthy);
+            let words = |health: &Health| format!(", {}", health.words(now_ms()));
+            let health = unwell.map_or_else(String::new, words);
             let pulls = status.pulls.as_ref().map_or_else(String::new, |what| format!(" {what}"));
             format!(
-                "{} ({}{pulls}{restarts}{next}{leaving}){why}{waits}{}",
+                "{} ({}{health}{pulls}{restarts}{next}{leaving}){why}{waits}{}",
                 status.active, status.sub, instance.waits
             )
         }

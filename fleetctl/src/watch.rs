@@ -265,7 +265,7 @@ fn is_done(target: &Target, unit: &UnitProgress) -> bool {
         instance.done || instance.machine.is_none() || is_refused(instance)
     };
     let settling = |instance: &InstanceProgress| {
-        instance.status.as_ref().is_some_and(|status| status.settling)
+        instance.status.as_ref().is_some_and(|status| status.settling || !status.is_well())
     };
     if target.stays_up
         && target.goal == Goal::Launched
@@ -378,12 +378,13 @@ fn stuck(instance: &InstanceProgress) -> Option<Error> {
 
 /// The error for an instance that its machine reports as failed, in systemd's words.
 fn failure(instance: &InstanceProgress, goal: Goal) -> Option<Error> {
-    let status = instance
-        .status
-        .as_ref()
-        .filter(|_| instance.wanted && instance.acknowledged && !instance.done)?;
-    // What systemd restarts again and again is never `failed`.
-    let in_vain = status.gave_up && !status.is_active() && status.message.is_none();
+    let status = instance.status.as_ref().filter(|_| instance.wanted && instance.acknowledged)?;
+    // What systemd restarts again and again is never `failed`, nor is what runs and answers badly.
+    let works = status.is_active() && status.is_well();
+    let in_vain = status.gave_up && !works && status.message.is_none();
+    if instance.done && !(in_vain && status.is_active()) {
+        return None;
+    }
     let failed = (status.active == "failed" || in_vain) && goal == Goal::Launched;
     // What is on its way up says only what it waits for.
     if !failed && (status.message.is_none() || status.active == "activating") {

@@ -3,21 +3,23 @@
 use std::collections::HashMap;
 
 use clap::Args;
+use fleet_core::health::Health;
 use fleet_core::wire::UnitState;
 
-use crate::clock::{age, until};
+use crate::clock::{age, now_ms, until};
 use crate::context::Context;
 use crate::error::Error;
 use crate::options::ListArgs;
 use crate::output::machine_legend;
-use crate::table::{Cell, Column, pick, render};
+use crate::table::{Cell, Column, Tone, pick, render};
 
 /// List units and their state in systemd on each machine
 #[derive(Debug, Args)]
 pub(crate) struct ListUnitsArgs {
     #[command(flatten)]
     list: ListArgs,
-    /// The columns: unit, load, active, sub, machine, hash, result, restarts, next, message
+    /// The columns: unit, load, active, sub, machine, hash, health, result, restarts, next,
+    /// message
     #[arg(long, default_value = "unit,machine,active,sub", value_name = "NAMES")]
     fields: String,
 }
@@ -59,7 +61,15 @@ fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, UnitState>> {
         (
             "active",
             Box::new(|state, _| {
-                Cell::state(&state.systemd_active_state).aged(state.since_ms.map(age))
+                let cell = Cell::state(&state.systemd_active_state);
+                // What runs and answers badly is not what the state says.
+                match state.health.as_ref().filter(|health| **health != Health::Healthy) {
+                    Some(health) if health.is_unhealthy() => {
+                        cell.toned(Tone::Bad).aged(Some(health.words(now_ms())))
+                    }
+                    Some(health) => cell.toned(Tone::Busy).aged(Some(health.words(now_ms()))),
+                    None => cell.aged(state.since_ms.map(age)),
+                }
             }),
         ),
         ("sub", Box::new(|state, _| state.systemd_sub_state.as_str().into())),
@@ -77,6 +87,13 @@ fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, UnitState>> {
                 } else {
                     state.hash.get(..7).unwrap_or(&state.hash).into()
                 }
+            }),
+        ),
+        (
+            "health",
+            Box::new(|state, _| {
+                let words = |health: &Health| health.words(now_ms());
+                state.health.as_ref().map_or_else(String::new, words).into()
             }),
         ),
         ("result", Box::new(|state, _| state.result.as_str().into())),

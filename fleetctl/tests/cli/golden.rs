@@ -52,7 +52,7 @@ fn an_empty_cluster_prints_headers_and_the_refusals_of_fleet_1_0() {
 
         $ fleetctl list-units --fields=foo
         err| Invalid key in output format: "foo"
-        err| Hint: valid fields are unit,load,active,sub,machine,hash,result,restarts,next,message
+        err| Hint: valid fields are unit,load,active,sub,machine,hash,health,result,restarts,next,message
         rc=1
 
         $ fleetctl list-units --fields=

@@ -501,8 +501,8 @@ fn each_command_has_help() {
         out| Options:
         out|   -l, --full            Do not shorten IDs and hashes
         out|       --no-legend       Do not print the column names
-        out|       --fields <NAMES>  The columns: unit, load, active, sub, machine, hash, result, restarts, next,
-        out|                         message [default: unit,machine,active,sub]
+        out|       --fields <NAMES>  The columns: unit, load, active, sub, machine, hash, health, result,
+        out|                         restarts, next, message [default: unit,machine,active,sub]
         out|   -h, --help            Print help (see more with '--help')
         out| 
         out| Options of every command, such as --endpoint and --json: `fleetctl --help`

@@ -116,6 +116,17 @@ impl Health {
         }
     }
 
+    /// The state for people: `healthy`, `unhealthy (503 for 12 s)`.
+    pub fn words(&self, now_ms: u64) -> String {
+        let Health::Unhealthy { why, since_ms } = self else { return self.word().to_string() };
+        let age = match now_ms.saturating_sub(*since_ms) / 1_000 {
+            seconds @ 0..120 => format!("{seconds} s"),
+            seconds @ 120..7_200 => format!("{} min", seconds / 60),
+            seconds => format!("{} h", seconds / 3_600),
+        };
+        format!("unhealthy ({why} for {age})")
+    }
+
     /// Whether it is known to be unhealthy.
     pub fn is_unhealthy(&self) -> bool {
         matches!(self, Health::Unhealthy { .. })
@@ -139,6 +150,29 @@ impl fmt::Display for Probe {
             Probe::Http { host, port, path } => write!(f, "http://{host}:{port}{path}"),
             Probe::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
             Probe::Exec { command } => write!(f, "exec:{}", command.join(" ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_is_told_in_words_and_read_from_json() {
+        let unhealthy = Health::Unhealthy { why: "503".to_string(), since_ms: 1_000 };
+        let words = |ms| unhealthy.words(ms);
+        assert_eq!(words(13_999), "unhealthy (503 for 12 s)");
+        assert_eq!(words(600_000), "unhealthy (503 for 9 min)");
+        assert_eq!(words(7_201_000), "unhealthy (503 for 2 h)");
+        assert_eq!(words(0), "unhealthy (503 for 0 s)", "clocks differ");
+        assert_eq!(Health::Starting.words(5), "starting");
+        for (health, json) in [
+            (Health::Healthy, r#"{"state":"healthy"}"#),
+            (unhealthy, r#"{"state":"unhealthy","why":"503","since_ms":1000}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&health).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Health>(json).unwrap(), health);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use fleet_core::health::Health;
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::view::Cluster;
 use fleet_core::wire;
@@ -102,6 +103,8 @@ pub(super) struct Place {
     /// Why the machine runs none of it, by its own report: a file that it refuses, a call that
     /// failed.
     pub(super) refused: Option<String>,
+    /// How it answers its health check, by the machine's report.
+    pub(super) health: Option<Health>,
 }
 
 /// How a machine is asked.
@@ -172,7 +175,8 @@ pub(super) fn nowhere(name: &UnitName, fenced: &[wire::Fencing]) -> ApiError {
 pub(super) fn here(api: &Api, instance: UnitName, machine: &str) -> Result<Place, ApiError> {
     must_be_here(api, machine)?;
     // Who asks has the report, too.
-    Ok(Place { instance, machine: api.shared.machine.clone(), reach: Reach::Here, refused: None })
+    let (refused, health) = (None, None);
+    Ok(Place { instance, machine: api.shared.machine.clone(), reach: Reach::Here, refused, health })
 }
 
 /// Refuses what another fleetd asks of another machine than this one.
@@ -235,12 +239,15 @@ fn places(api: &Api, cluster: &Cluster, name: &UnitName) -> Vec<Place> {
             Some(base) => Reach::At(base.clone()),
             None => Reach::Closed,
         };
-        let refused = cluster.status(id, instance).filter(|status| status.is_refused());
+        let status = cluster.status(id, instance);
+        let health = status.and_then(|status| status.health.clone());
+        let refused = status.filter(|status| status.is_refused());
         Some(Place {
             instance: instance.clone(),
             machine: id.clone(),
             reach,
             refused: refused.and_then(|status| status.message.clone()),
+            health,
         })
     };
     all.into_iter().filter_map(place).collect()

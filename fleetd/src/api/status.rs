@@ -19,6 +19,7 @@ use super::query::Asked;
 use super::remote::{Place, Reach, ask, here, located, nowhere, read};
 use super::units::parse;
 use super::{Api, fencing};
+use crate::process::clock::now_ms;
 
 /// How long `systemctl status` may take: less than another machine waits for it.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(7);
@@ -95,7 +96,7 @@ pub(super) async fn status(
                 place.machine.short()
             ));
         }
-        let part = with_refusal(part, &place);
+        let part = with_health(with_refusal(part, &place), &place);
         let is_here = |fenced: &wire::Fencing| {
             fenced.name == place.instance.as_str() && fenced.machine_id == place.machine.as_str()
         };
@@ -170,12 +171,24 @@ fn in_status(text: &[u8], whole: bool) -> String {
     }
 }
 
-/// Puts how it is fenced under systemctl's other facts, above the journal's lines.
-fn with_fencing(mut status: String, fenced: &wire::Fencing) -> String {
-    let line = format!("    Fencing: {fenced}\n");
+/// Says how it is fenced.
+fn with_fencing(status: String, fenced: &wire::Fencing) -> String {
+    with_fact(status, &format!("    Fencing: {fenced}\n"))
+}
+
+/// Says how it answers its health check.
+fn with_health(status: String, place: &Place) -> String {
+    match &place.health {
+        Some(health) => with_fact(status, &format!("     Health: {}\n", health.words(now_ms()))),
+        None => status,
+    }
+}
+
+/// Puts a line under systemctl's other facts, above the journal's lines.
+fn with_fact(mut status: String, line: &str) -> String {
     match status.find("\n\n") {
-        Some(end) => status.insert_str(end + 1, &line),
-        None => status.push_str(&line),
+        Some(end) => status.insert_str(end + 1, line),
+        None => status.push_str(line),
     }
     status
 }

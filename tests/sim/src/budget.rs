@@ -1,7 +1,8 @@
 //! Whether `MaxUnavailable=` is kept: judged by what each systemd really ran when the leader
-//! decided, not by what was reported.
+//! decided, not by what was reported. What has a health check counts from when it really answers
+//! well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fleet_core::model::{Assignment, DesiredState, Placement, UnitRecord, Why};
@@ -9,7 +10,7 @@ use fleet_core::name::UnitName;
 use fleet_core::unit::file::ShortHash;
 use tokio::time::Instant;
 
-use crate::script::{BUDGET, ROLLING};
+use crate::script::{BUDGET, READY};
 
 /// An instance that has run for so long is known to run: longer than the longest fault, behind
 /// which a report may be out of date.
@@ -19,11 +20,16 @@ const KNOWN: Duration = Duration::from_secs(50);
 /// that may be one percent fast.
 const STAYED: Duration = Duration::from_millis(4_950);
 
-/// The instances of the unit with a budget.
-#[derive(Default)]
+/// The instances of a unit with a budget.
 pub(crate) struct Budget {
-    /// Since when each has run, where.
+    unit: &'static str,
+    /// Since when each has run, where; with a health check, since when it answers well, which may
+    /// be still to come.
     up: BTreeMap<(usize, UnitName), Instant>,
+    /// The machines where they answer badly, whatever they are.
+    sick: BTreeSet<usize>,
+    /// Those that run there, and since when they would answer well.
+    unwell: BTreeMap<(usize, UnitName), Instant>,
     /// Those that a decision took down while they ran, until they have stayed up again.
     down: BTreeMap<UnitName, Down>,
 }
@@ -44,16 +50,71 @@ impl Down {
 }
 
 impl Budget {
-    /// A unit of a machine entered a state.
-    pub(crate) fn entered(&mut self, machine: usize, name: &UnitName, active: &str) {
-        if name.template().is_none_or(|template| template.as_str() != ROLLING) {
+    /// Of this unit.
+    pub(crate) fn of(unit: &'static str) -> Budget {
+        let (up, down) = (BTreeMap::new(), BTreeMap::new());
+        Budget { unit, up, sick: BTreeSet::new(), unwell: BTreeMap::new(), down }
+    }
+
+    /// The unit.
+    pub(crate) fn unit(&self) -> &'static str {
+        self.unit
+    }
+
+    /// A unit of a machine entered a state. Its environment tells when it answers well.
+    pub(crate) fn entered(
+        &mut self,
+        machine: usize,
+        name: &UnitName,
+        active: &str,
+        environment: &[String],
+    ) {
+        if !self.is_of(name) {
             return;
         }
-        if active == "active" {
-            self.up.insert((machine, name.clone()), Instant::now());
-        } else {
-            self.up.remove(&(machine, name.clone()));
+        let life = (machine, name.clone());
+        self.up.remove(&life);
+        self.unwell.remove(&life);
+        let ready = environment.iter().find_map(|line| line.strip_prefix(READY));
+        // A host's clock may be one percent fast.
+        let after = ready.map_or(Some(0), |ms| ms.parse().ok().map(|ms: u64| ms * 98 / 100));
+        if active == "active"
+            && let Some(after) = after
+        {
+            let well = Instant::now() + Duration::from_millis(after);
+            match self.sick.contains(&machine) {
+                true => self.unwell.insert(life, well),
+                false => self.up.insert(life, well),
+            };
         }
+    }
+
+    /// From now on what runs on this machine answers badly.
+    pub(crate) fn falls_sick(&mut self, machine: usize) {
+        self.sick.insert(machine);
+        let here: Vec<_> = self.up.keys().filter(|(at, _)| *at == machine).cloned().collect();
+        for life in here {
+            self.unwell.extend(self.up.remove(&life).map(|well| (life, well)));
+        }
+    }
+
+    /// No longer.
+    pub(crate) fn is_mended(&mut self, machine: usize) {
+        self.sick.remove(&machine);
+        let here: Vec<_> = self.unwell.keys().filter(|(at, _)| *at == machine).cloned().collect();
+        for life in here {
+            let well = self.unwell.remove(&life).map(|well| well.max(Instant::now()));
+            self.up.extend(well.map(|well| (life, well)));
+        }
+    }
+
+    /// Whether an agent may restart the instance because it answers badly, or did until lately.
+    pub(crate) fn may_be_sick(&self, machine: usize, name: &UnitName) -> bool {
+        self.is_of(name) && !self.is_known_to_run(machine, name)
+    }
+
+    fn is_of(&self, name: &UnitName) -> bool {
+        name.template().is_some_and(|template| template.as_str() == self.unit)
     }
 
     /// The unit's record was written, or deleted. What is no longer wanted is no longer missed.
@@ -73,7 +134,7 @@ impl Budget {
         old: &Assignment,
         new: &Assignment,
     ) -> Result<(), String> {
-        let up = &self.up;
+        let (up, unit) = (&self.up, self.unit);
         let stayed = |name: &UnitName, down: &Down| {
             let mut lives =
                 up.iter().filter(|((_, other), _)| other == name).map(|(_, since)| since);
@@ -81,7 +142,7 @@ impl Budget {
         };
         self.down.retain(|name, down| !stayed(name, down));
         let launched = |placement: &Placement| {
-            placement.unit.as_str() == ROLLING && placement.state == DesiredState::Launched
+            placement.unit.as_str() == unit && placement.state == DesiredState::Launched
         };
         for (name, is) in new.instances.iter().filter(|(_, is)| launched(is)) {
             match (old.instances.get(name), &is.why) {
@@ -136,6 +197,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::script::ROLLING;
 
     /// Replica 1 of the unit, drained from machine 0.
     fn drained(number: u32) -> (UnitName, Assignment) {
@@ -150,19 +212,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_instance_that_was_drained_to_where_a_copy_runs_is_not_down() {
-        let (mut budget, before) = (Budget::default(), Assignment::default());
+        let (mut budget, before) = (Budget::of(ROLLING), Assignment::default());
         for number in 1..=BUDGET as u32 + 1 {
-            budget.entered(0, &drained(number).0, "active");
+            budget.entered(0, &drained(number).0, "active", &[]);
         }
         // This machine was cut off: its copy of the first one was never stopped.
-        budget.entered(2, &drained(1).0, "active");
+        budget.entered(2, &drained(1).0, "active", &[]);
         tokio::time::advance(KNOWN).await;
         for number in 1..=BUDGET as u32 + 1 {
             budget.assigned(2, &before, &drained(number).1).expect("as many as are allowed");
         }
-        budget = Budget::default();
+        budget = Budget::of(ROLLING);
         for number in 1..=BUDGET as u32 + 1 {
-            budget.entered(0, &drained(number).0, "active");
+            budget.entered(0, &drained(number).0, "active", &[]);
         }
         tokio::time::advance(KNOWN).await;
         let judged: Vec<bool> = (1..=BUDGET as u32 + 1)
@@ -172,18 +234,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_has_a_check_is_up_once_it_answers_well_on_a_machine_where_it_can() {
+        let (mut budget, name) = (Budget::of(ROLLING), drained(1).0);
+        let ready = [format!("{READY}6000")];
+        budget.entered(0, &name, "active", &ready);
+        tokio::time::advance(KNOWN + Duration::from_secs(5)).await;
+        assert!(!budget.is_known_to_run(0, &name));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(budget.is_known_to_run(0, &name) && !budget.may_be_sick(0, &name));
+        budget.falls_sick(0);
+        assert!(!budget.is_known_to_run(0, &name) && budget.may_be_sick(0, &name));
+        budget.is_mended(0);
+        tokio::time::advance(KNOWN).await;
+        assert!(budget.is_known_to_run(0, &name));
+        budget.entered(0, &name, "active", &[format!("{READY}never")]);
+        tokio::time::advance(2 * KNOWN).await;
+        assert!(!budget.is_known_to_run(0, &name), "it never answers well");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_came_up_is_down_until_it_has_stayed_up() {
         for (stays, allowed) in [(STAYED, true), (STAYED / 2, false)] {
-            let (mut budget, before) = (Budget::default(), Assignment::default());
+            let (mut budget, before) = (Budget::of(ROLLING), Assignment::default());
             for number in 1..=BUDGET as u32 + 1 {
-                budget.entered(0, &drained(number).0, "active");
+                budget.entered(0, &drained(number).0, "active", &[]);
             }
             tokio::time::advance(KNOWN).await;
             for number in 1..=BUDGET as u32 {
                 budget.assigned(2, &before, &drained(number).1).expect("as many as are allowed");
             }
             tokio::time::advance(Duration::from_millis(100)).await;
-            budget.entered(2, &drained(1).0, "active");
+            budget.entered(2, &drained(1).0, "active", &[]);
             tokio::time::advance(stays).await;
             assert_eq!(
                 budget.assigned(2, &before, &drained(BUDGET as u32 + 1).1).is_ok(),

@@ -251,6 +251,7 @@ impl Host {
         let systemd = self.systemd.clone() as Arc<dyn Systemd>;
         let agent = Agent::new(self.id.clone(), store.clone(), systemd, &run_dir)
             .expect("markers in memory");
+        let agent = agent.with_probes(Arc::new(self.systemd.inner.clone()), Arc::default());
         let agent = Arc::new(AsyncMutex::new(agent.with_keeper(
             self.folder.join("run/fleet-guard"),
             false,

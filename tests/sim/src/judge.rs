@@ -17,7 +17,7 @@ use crate::etcd::{Origin, key};
 use crate::host::COPY;
 use crate::keeper;
 use crate::placing::Placing;
-use crate::script::ROLLING;
+use crate::script::{CHECKED, ROLLING};
 use crate::texts::Texts;
 use crate::values::Values;
 use crate::verdict::{Check, Verdict};
@@ -59,7 +59,7 @@ impl SharedJudge {
             later: BTreeSet::new(),
             leaving: BTreeSet::new(),
             undisturbed: false,
-            budget: Budget::default(),
+            budgets: [Budget::of(ROLLING), Budget::of(CHECKED)],
             placing: Placing::default(),
             texts: Texts::default(),
             values: Values::default(),
@@ -112,7 +112,7 @@ pub struct Judge {
     leaving: BTreeSet<usize>,
     /// Whether no unfenced unit may stop: nobody asked for it, and no machine is lost.
     undisturbed: bool,
-    budget: Budget,
+    budgets: [Budget; 2],
     placing: Placing,
     texts: Texts,
     values: Values,
@@ -224,9 +224,11 @@ impl Judge {
                 origin.iter().for_each(|origin| self.copies.noted(origin.machine));
             } else if let Some(machine) = key.strip_prefix("/fleet/assignments/") {
                 self.assigned(origin, machine, value, batch);
-            } else if key.strip_prefix("/fleet/units/") == Some(ROLLING) {
-                self.budget
-                    .wanted(value.and_then(|value| serde_json::from_slice(value).ok()).as_ref());
+            } else if let Some(unit) = key.strip_prefix("/fleet/units/") {
+                let record = value.and_then(|value| serde_json::from_slice(value).ok());
+                for budget in self.budgets.iter_mut().filter(|budget| budget.unit() == unit) {
+                    budget.wanted(record.as_ref());
+                }
             }
         }
     }
@@ -321,8 +323,8 @@ impl Judge {
         if let Some(Err(what)) = origin.map(|_| self.placing.assigned(batch, machine, &old, &new)) {
             self.fail(Check::Placed, what);
         }
-        if let Err(what) = self.budget.assigned(number, &old, &new) {
-            self.fail(Check::Budget, what);
+        for what in self.budgets.each_mut().map(|budget| budget.assigned(number, &old, &new)) {
+            what.unwrap_or_else(|what| self.fail(Check::Budget, what));
         }
     }
 
@@ -347,7 +349,9 @@ impl Judge {
             assignment.is_some()
                 && placement.is_none_or(|placement| placement.state != DesiredState::Launched)
         };
-        if !decided && !unwanted() {
+        let sick = job == Job::Restart
+            && self.budgets.iter().any(|budget| budget.may_be_sick(machine, name));
+        if !decided && !unwanted() && !sick {
             self.fail(
                 Check::Decided,
                 format!(
@@ -355,6 +359,16 @@ impl Judge {
                     job.verb()
                 ),
             );
+        }
+    }
+
+    /// What has a health check answers badly on this machine from now on, or no longer.
+    pub fn sick(&mut self, machine: usize, sick: bool) {
+        for budget in &mut self.budgets {
+            match sick {
+                true => budget.falls_sick(machine % COPY),
+                false => budget.is_mended(machine % COPY),
+            }
         }
     }
 
@@ -373,7 +387,9 @@ impl Judge {
             "m{machine} {name} {active}{}",
             token.map_or(String::new(), |token| format!(" token {token}"))
         ));
-        self.budget.entered(machine % COPY, name, active);
+        for budget in &mut self.budgets {
+            budget.entered(machine % COPY, name, active, environment);
+        }
         if let Err(what) = self.values.entered(machine, name, active, environment) {
             self.fail(Check::Values, what);
         }

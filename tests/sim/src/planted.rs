@@ -41,6 +41,8 @@ pub enum Planted {
     AllLookDown,
     /// The leader takes what has just come up for up.
     BelievesTheFirstActive,
+    /// The leader takes what has yet to answer its health check for well.
+    BelievesTheStarting,
     /// The planner sees no label that a machine says of itself: it says of what asks for one that
     /// it fits nowhere.
     OverlooksLabels,
@@ -58,7 +60,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 17] = [
+    pub const ALL: [Planted; 18] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -70,6 +72,7 @@ impl Planted {
         Planted::DropsFields,
         Planted::AllLookDown,
         Planted::BelievesTheFirstActive,
+        Planted::BelievesTheStarting,
         Planted::OverlooksLabels,
         Planted::PanicsInSilence,
         Planted::MistakesLabels,
@@ -92,6 +95,7 @@ impl Planted {
             Planted::DropsFields => "drops-fields",
             Planted::AllLookDown => "all-look-down",
             Planted::BelievesTheFirstActive => "believes-the-first-active",
+            Planted::BelievesTheStarting => "believes-the-starting",
             Planted::OverlooksLabels => "overlooks-labels",
             Planted::PanicsInSilence => "panics-in-silence",
             Planted::MistakesLabels => "mistakes-labels",
@@ -111,7 +115,9 @@ impl Planted {
             Planted::DeafToDeletions => Check::Converges,
             Planted::ShortWait | Planted::PingsBlindly => Check::OneLife,
             Planted::DropsFields => Check::LaterFields,
-            Planted::AllLookDown | Planted::BelievesTheFirstActive => Check::Budget,
+            Planted::AllLookDown
+            | Planted::BelievesTheFirstActive
+            | Planted::BelievesTheStarting => Check::Budget,
             Planted::OverlooksLabels => Check::Nowhere,
             Planted::PanicsInSilence => Check::Panicked,
             Planted::MistakesLabels => Check::Placed,
@@ -207,6 +213,11 @@ impl Planted {
         if bug == Some(Planted::BelievesTheFirstActive) && kv.key.contains("/reports/") {
             kv.value = String::from_utf8_lossy(&kv.value)
                 .replace("\"settling\":true", "\"settling\":false")
+                .into_bytes();
+        }
+        if bug == Some(Planted::BelievesTheStarting) && kv.key.contains("/reports/") {
+            kv.value = String::from_utf8_lossy(&kv.value)
+                .replace("\"state\":\"starting\"", "\"state\":\"healthy\"")
                 .into_bytes();
         }
         if bug == Some(Planted::MistakesLabels) && kv.key.contains("/machines/") {

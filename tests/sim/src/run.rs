@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use fleet_core::name::UnitName;
+use fleetd::probe::Answer;
 use fleetd::systemd::{Job, Systemd};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -20,7 +21,7 @@ use crate::judge::{REWRITTEN, SharedJudge};
 use crate::keeper;
 use crate::panics;
 use crate::planted::Planted;
-use crate::script::{Action, FAULTS_FROM_MS, MOST_REPLICAS, ROLLING, Script, Wish, units};
+use crate::script::{Action, CHECKED, FAULTS_FROM_MS, MOST_REPLICAS, ROLLING, Script, Wish, units};
 use crate::settled::{nothing_lost, settled};
 use crate::users::{self, Ledgers};
 use crate::verdict::{Check, Verdict};
@@ -120,6 +121,14 @@ async fn simulate(seed: u64, script: Script, options: &Options, judge: SharedJud
         world.judge.lock().fail(check, what);
     }
     healing.elapsed().saturating_sub(STEADY)
+}
+
+/// From now on what has a health check answers like this on a machine; `None`: as its text says.
+fn answer_with(host: &Host, answer: Option<Answer>) {
+    for number in 1..=MOST_REPLICAS {
+        let name = UnitName::trusted(CHECKED).replica(number);
+        host.systemd.inner.answer_with(&name, answer.clone());
+    }
 }
 
 /// Where nothing is written to a disk.
@@ -275,6 +284,17 @@ impl World {
                     host.systemd.inner.heal(&name);
                 });
             }
+            Action::FallsSick { machine, hangs, ms } => {
+                let (host, time, judge) = (host(machine), time(ms), self.judge.clone());
+                let answer = if *hangs { Answer::None } else { Answer::Bad("503".to_string()) };
+                answer_with(&host, Some(answer));
+                judge.lock().sick(host.number, true);
+                tokio::spawn(async move {
+                    sleep(time).await;
+                    answer_with(&host, None);
+                    judge.lock().sick(host.number, false);
+                });
+            }
             Action::SoftReboot { machine, down_ms } => {
                 self.down(host(machine), time(down_ms), |host| host.soft_reboot())
             }
@@ -391,6 +411,7 @@ impl World {
             // What their programs died of is mended.
             for number in 1..=MOST_REPLICAS {
                 host.systemd.inner.heal(&UnitName::trusted(ROLLING).replica(number));
+                host.systemd.inner.heal(&UnitName::trusted(CHECKED).replica(number));
             }
             host.start();
         }

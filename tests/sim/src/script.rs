@@ -101,6 +101,8 @@ pub enum Action {
     StartsEnd { unit: &'static str, machine: usize, word: &'static str, ms: u64 },
     /// Wherever it runs, a unit's process fails for a while.
     UnitFails { unit: &'static str, machine: usize, ms: u64 },
+    /// What has a health check answers badly on a machine for a while, or not at all.
+    FallsSick { machine: usize, hangs: bool, ms: u64 },
 }
 
 /// What a user wants.
@@ -155,6 +157,26 @@ const ORDERED: &[(&str, &str)] =
 /// A unit that is changed a few instances at a time.
 pub const ROLLING: &str = "roll@.service";
 
+/// A unit with a health check, in each of its texts; apart from the others, as they are.
+pub const CHECKED: &str = "well@.service";
+
+/// In the environment of a program that has a check: how long it takes until it answers well, in
+/// milliseconds.
+pub const READY: &str = "READY_MS=";
+
+/// How the programs of its texts answer: well after a while; the last two never.
+const ANSWERS: [(&str, &str); 6] = [
+    ("6000", "--ready-after=6s"),
+    ("8000", "--ready-after=8s"),
+    ("6000", "--ready-after=6s"),
+    ("7000", "--ready-after=7s"),
+    ("never", "--sick-after=0"),
+    ("never", "--sick-after=0 --hangs"),
+];
+
+const CHECK: &str = "MaxUnavailable=2\nHealthCheck=http://:8080/\nHealthInterval=1\n\
+    HealthTimeout=500ms\nHealthStartPeriod=12\nHealthyDeadline=25";
+
 /// A template of which each machine runs so many at most; chosen last, too.
 pub const CROWDED: &[(&str, &[&str])] = &[(
     "few@.service",
@@ -189,6 +211,7 @@ const DYING: [&str; 4] = [
 /// other actions are what they always were.
 pub const CHOSEN_LAST: &[(&str, &[&str])] = &[
     (ROLLING, &["MaxUnavailable=2"; 4 + DYING.len()]),
+    (CHECKED, &[CHECK; ANSWERS.len()]),
     (
         "pin.service",
         &["MachineID=a0000001", "MachineID=a0000002000000000000000000000002", "MachineID=a0000009"],
@@ -247,6 +270,10 @@ pub fn text(unit: &str, number: usize) -> String {
     } else {
         None
     };
+    let answers = ANSWERS.get(number).filter(|_| unit == CHECKED);
+    let stop = answers.map_or(stop, |(ready, _)| format!("Environment={READY}{ready}\n"));
+    let runs = answers
+        .map_or(runs, |(_, arguments)| format!("ExecStart=/usr/bin/serve {number}000 {arguments}"));
     let configured = CONFIGURED.iter().any(|(name, _)| *name == unit);
     let stop = match configured {
         true => "ExecReload=/bin/kill -HUP $MAINPID\nRestart=always\n".to_string(),
@@ -275,7 +302,7 @@ impl Script {
         }
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0011);
         if !calm && random.bool() {
-            script.roll(&mut random, end_ms);
+            script.roll(ROLLING, &mut random, end_ms);
             let mut random = fastrand::Rng::with_seed(seed ^ 0x0044);
             if random.bool() {
                 script.roll_to_what_dies(&mut random, end_ms);
@@ -304,6 +331,11 @@ impl Script {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0077);
         if !calm && random.u8(0..3) == 0 {
             script.configure(&mut random, end_ms);
+        }
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x5005);
+        if !calm && random.u8(0..3) == 0 {
+            script.roll(CHECKED, &mut random, end_ms);
+            script.fall_sick(&mut random, end_ms);
         }
         script.actions.sort_by_key(|timed| timed.at_ms);
         script
@@ -447,12 +479,12 @@ impl Script {
 
     /// A unit that is changed a few instances at a time: by new texts, restarts, rollbacks and
     /// drains, some of them at once.
-    fn roll(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+    fn roll(&mut self, unit: &'static str, random: &mut fastrand::Rng, end_ms: u64) {
         let user = |random: &mut fastrand::Rng, machines: usize, wish| {
             let (user, over) = (random.usize(0..2), random.usize(0..machines));
             Action::User { user, over, wish }
         };
-        let (unit, machines) = (ROLLING, self.machines);
+        let machines = self.machines;
         let submit = |text| Wish::Submit { unit, text, desired: None };
         let first = random.u64(1_000..8_000);
         self.push(first, Action::User { user: 0, over: 0, wish: submit(0) });
@@ -479,6 +511,28 @@ impl Script {
                 let fault = self.fault(random);
                 self.push(at_ms + random.u64(0..2_000), fault);
             }
+        }
+    }
+
+    /// What has a check answers badly on a machine for a while, or with a text that does so for
+    /// ever.
+    fn fall_sick(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        let from_ms = FAULTS_FROM_MS + 45_000;
+        for _ in 0..random.usize(1..=3) {
+            let at_ms = random.u64(from_ms..end_ms.max(from_ms) + 30_000);
+            let machine = random.usize(0..self.machines);
+            let action = match random.bool() {
+                true => {
+                    let (ms, hangs) = (random.u64(500..20_000), random.bool());
+                    Action::FallsSick { machine, hangs, ms }
+                }
+                false => {
+                    let text = random.usize(ANSWERS.len() - 2..ANSWERS.len());
+                    let wish = Wish::Submit { unit: CHECKED, text, desired: None };
+                    Action::User { user: random.usize(0..2), over: machine, wish }
+                }
+            };
+            self.push(at_ms, action);
         }
     }
 
@@ -739,6 +793,7 @@ impl Action {
             | Action::NoBus { ms, .. }
             | Action::NoQuorum { ms }
             | Action::StartsEnd { ms, .. }
+            | Action::FallsSick { ms, .. }
             | Action::UnitFails { ms, .. } => *ms,
             Action::KeeperPause { ms, .. }
             | Action::GuardPause { ms, .. }

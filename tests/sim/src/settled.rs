@@ -11,6 +11,7 @@ use fleet_core::plan::plan;
 use fleet_core::rollout::{advance, put_in_force};
 use fleet_core::unit::file::UnitFile;
 use fleet_core::unit::xfleet::Constraints;
+use fleetd::probe::Answer;
 use fleetd::store::Store;
 use fleetd::systemd::Listed;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,7 @@ use crate::host::Host;
 use crate::keeper;
 use crate::planted::Planted;
 use crate::rules::{Ground, refusal};
+use crate::script::CHECKED;
 use crate::users::{Ledgers, fields, said};
 use crate::values;
 use crate::verdict::{Check, Verdict};
@@ -277,6 +279,12 @@ fn runs_what_it_should(
             None if !configured && values::is_configured(name) => continue,
             Some(Listed { active, job: false, .. }) if active == "active" => {}
             other => return Err(format!("machine {number} should run {name}: {other:?}")),
+        }
+        if placement.unit.as_str() == CHECKED {
+            let answer = host.systemd.inner.answer(name);
+            if answer != Some(Answer::Good) {
+                return Err(format!("machine {number} runs {name}, which answers {answer:?}"));
+            }
         }
         let record = records
             .get(&placement.unit)

@@ -18,6 +18,7 @@ mod failures;
 mod fencing;
 mod fleetctl;
 mod folders;
+mod health;
 mod images;
 mod leaders;
 mod leaving;

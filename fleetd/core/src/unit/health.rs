@@ -60,6 +60,9 @@ impl HealthOptions {
     /// Times that cannot be read count as not given: a new text with such is refused.
     pub fn of(&self, instance: &UnitName) -> Result<Option<HealthCheck>, String> {
         let Some(check) = &self.check else { return Ok(None) };
+        if check.len() > LONGEST {
+            return Err(too_long());
+        }
         let probe = parse(&expand(check, instance))?;
         let time = |ms: Option<u64>, default| ms.filter(|ms| *ms != u64::MAX).unwrap_or(default);
         Ok(Some(HealthCheck {
@@ -143,7 +146,7 @@ fn span_ms(text: &str) -> Option<u64> {
 fn parse(text: &str) -> Result<Probe, String> {
     let refused = |problem: String| format!("invalid HealthCheck {text:?}: {problem}");
     if text.len() > LONGEST {
-        return Err(format!("invalid HealthCheck: it has more than {LONGEST} bytes"));
+        return Err(too_long());
     }
     if text.chars().any(char::is_control) {
         return Err(refused("it has a control character".to_string()));
@@ -158,6 +161,10 @@ fn parse(text: &str) -> Result<Probe, String> {
         _ => Err("expect http://:PORT/PATH, tcp://:PORT or exec:/PROGRAM ARGUMENTS".into()),
     };
     probe.map_err(refused)
+}
+
+fn too_long() -> String {
+    format!("invalid HealthCheck: it has more than {LONGEST} bytes")
 }
 
 fn http(rest: &str) -> Result<Probe, String> {

@@ -338,7 +338,7 @@ pub const OPTIONS: &[FleetOption] = &[
         name: "HealthCheck",
         about: "What each instance is asked on its machine: http://:PORT/PATH, tcp://:PORT, or \
             exec:/PROGRAM ARGUMENTS inside the unit. One whose answers are bad counts as \
-            unhealthy, is restarted, and then moved.",
+            unhealthy, is restarted, and then moved. Specifiers are put in.",
         counts: Counts::Last,
         read: |wants, values| wants.health.check = one(values),
         refuse: health::refuse_check,

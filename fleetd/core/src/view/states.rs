@@ -146,6 +146,7 @@ impl Cluster {
             result: status.result.clone(),
             code: status.code,
             restarts: (status.restarts > 0).then_some(status.restarts),
+            health: status.health.clone(),
             next_try_ms: status.next_try_ms,
             since_ms: Some(status.since_ms),
             stays_down: status.stays_down,

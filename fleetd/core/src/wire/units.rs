@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::Health;
 use crate::model::Why;
 use crate::name::UnitName;
 use crate::unit::file::UnitOption;
@@ -132,6 +133,9 @@ pub struct UnitState {
     /// Restarts since it last ran well, by the agent or systemd.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restarts: Option<u32>,
+    /// How it answers its health check; none if it has none or does not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// When it is started again, in milliseconds since 1970, while it is down and waits for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_try_ms: Option<u64>,

@@ -208,3 +208,61 @@ async fn a_thousand_are_asked_one_after_the_other_and_those_that_hang_hold_up_no
     assert_eq!(seen.values().filter(|seen| seen.health.as_ref().is_some_and(known)).count(), 420);
     assert!(host.sim.counters().check - before > 1_000, "nobody is forgotten");
 }
+
+/// Answers every request well, on a thread of its own.
+fn web_server() -> u16 {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    port
+}
+
+/// How much this thread has worked, in seconds.
+fn worked() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+#[tokio::test]
+#[ignore = "a benchmark of half a minute: tests/bench.sh probes"]
+async fn a_thousand_probes_each_ten_seconds_cost_less_than_two_percent_of_a_core() {
+    let mut host = Host::new().await;
+    let text = web("", "").replace("8080", &web_server().to_string());
+    let placement = host.text("web@.service", 1, &text).await;
+    let names: Vec<String> = (1..=1_000).map(|n| format!("web@{n}.service")).collect();
+    let wanted: Vec<(&str, &Placement)> =
+        names.iter().map(|name| (name.as_str(), &placement)).collect();
+    host.run(&wanted).await;
+    let systemd = crate::systemd::dbus::DbusSystemd::new(Default::default());
+    let probes = Arc::new(crate::probe::HostProbes::new(Arc::new(systemd)));
+    let tally = Arc::new(crate::probe::Tally::default());
+    host.agent.checks = Checks::new();
+    let agent = std::mem::replace(
+        &mut host.agent,
+        Host::agent(host.folder.path().join("other"), &host.store, &host.sim),
+    );
+    host.agent = agent.with_probes(probes, tally.clone());
+    host.agent.observe(host.now_ms).await.unwrap();
+    let asking = host.ask();
+    // Until all have answered once, they are asked more often.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let good = || tally.read()[0].1;
+    assert!(good() >= 1_000, "{:?}", tally.read());
+    let (before, asked) = (worked(), good());
+    let began = std::time::Instant::now();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let seconds = began.elapsed().as_secs_f64();
+    let (share, asked) = ((worked() - before) / seconds, (good() - asked) as f64 / seconds);
+    asking.abort();
+    println!("{asked:.0} probes a second: {:.2} % of a core", share * 100.0);
+    assert!((90.0..110.0).contains(&asked), "{asked}");
+    let most = if cfg!(debug_assertions) { 0.06 } else { 0.02 };
+    assert!(share < most, "{share}");
+}

@@ -8,9 +8,9 @@ use fleet_core::name::UnitName;
 use fleet_core::unit::file::UnitFile;
 use tokio::time::Instant;
 
-use super::SimSystemd;
 use super::settings::duration;
 use super::unit::real;
+use super::{Behaviour, SimSystemd};
 use crate::probe::{Answer, Probes};
 
 /// What a program's arguments say of its answers, from its start on: well, unless they say
@@ -65,6 +65,9 @@ impl SimSystemd {
             return Some(answer.clone());
         }
         let unit = manager.units.get(name).filter(|unit| unit.active == "active")?;
+        if manager.behaviours.get(name) == Some(&Behaviour::Works) {
+            return Some(Answer::Good); // what made it answer badly is mended
+        }
         let file = UnitFile::parse_lenient(&unit.runs);
         let answers = Answers::read(file.last("Service", "ExecStart").unwrap_or_default());
         // Its times go by the host's clock.
