@@ -25,6 +25,7 @@ use crate::machine::facts::{self, AddressWatch};
 use crate::machine::health::Health;
 use crate::machine::podman::PodmanWatch;
 use crate::machine::session::Session;
+use crate::machine::volumes::Volumes;
 use crate::metrics::Metrics;
 use crate::probe::HostProbes;
 use crate::process::descriptors;
@@ -88,6 +89,7 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
         Session::new(store.clone(), machine.clone(), settings.agent_ttl, folders, health.clone());
     let session = session.alone(settings.etcd_servers.is_empty()).with_guard(settings.guard_dir());
     let (standing, presence) = (session.standing(), session.presence());
+    let volumes = Arc::new(Volumes::open(&settings.data_dir, &machine.id));
     let agent = Agent::new(
         machine.id.clone(),
         store.clone(),
@@ -96,6 +98,7 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     )
     .and_then(|agent| agent.with_memory(&settings.data_dir))
     .context("cannot read what an earlier fleetd left")?
+    .with_volumes(volumes.clone())
     .with_keeper(settings.guard_dir(), settings.etcd_servers.is_empty(), health.clone());
     let metrics = Arc::new(Metrics::default());
     let probes = Arc::new(HostProbes::new(systemd.clone()));
@@ -114,6 +117,7 @@ pub async fn run(mut settings: Settings, source: Source) -> anyhow::Result<()> {
     let api = api.with_replays(replays.clone()).with_keeper(settings.guard_dir());
     let api = api.with_standing(session.standing());
     let api = api.with_generator(Generator::of_host(settings.run_dir.join("quadlet")));
+    let api = api.with_volumes(volumes);
     let api = if settings.systemd_user { api.of_user() } else { api };
     api.set_tls(settings.tls.clone())?;
     let serving = tokio::spawn(api::serve(api.clone(), listeners, stop.clone()));

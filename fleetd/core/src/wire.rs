@@ -8,6 +8,7 @@ use crate::event::Event;
 mod apps;
 mod configurations;
 mod fencing;
+mod hosts;
 mod machines;
 mod progress;
 mod reboots;
@@ -23,6 +24,7 @@ pub use configurations::{
     ConfigSummary,
 };
 pub use fencing::{FenceWait, Fencing, FencingPage, KeeperLease, OwnFencing};
+pub use hosts::{ImageCheck, ImageCheckPage, Unasked, Volume, VolumePage};
 pub use machines::{
     AvailabilityNote, AvailabilityWish, LostMachine, Machine, MachineAvailability, MachinePage,
     Missing, MissingMachine, MoveState, MoveWish, Moved, Remaining, Stays,

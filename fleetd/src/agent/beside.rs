@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleet_core::app::Checksum;
 use fleet_core::converge::{FencedBy, Marker, Seen};
 use fleet_core::name::UnitName;
-use fleet_core::unit::file::UnitFile;
+use fleet_core::unit::file::{UnitFile, words};
 use fleet_core::unit::on_failure::OnFailure;
+use fleet_core::unit::xfleet::expand;
 use tracing::{debug, warn};
 
 use super::Agent;
@@ -18,6 +19,7 @@ use super::fence;
 use super::files::File;
 use super::markers::Beside;
 use super::templates::Rendered;
+use crate::process::clock;
 use crate::systemd::quadlet::Made;
 use crate::systemd::{Job, Listed};
 
@@ -49,6 +51,10 @@ impl Agent {
         fence_by: Option<FencedBy>,
     ) -> Result<(), String> {
         let file = UnitFile::parse_lenient(text);
+        if let Some(name) = volume_name(quadlet, service, &file) {
+            let app = rendered.bundle.as_ref().map(|bundle| &bundle.app);
+            self.volumes.made(&name, quadlet, app, service);
+        }
         let mut own = drop_in(service, &file, &OnFailure::default());
         if quadlet.suffix() == "network" {
             own.push_str(&removes_network(&file));
@@ -154,6 +160,7 @@ impl Agent {
     /// Stops what nobody needs any longer, and takes it away once it is down. Answers whether there
     /// is more to do.
     pub(super) async fn tidy_beside(&mut self) -> bool {
+        self.note_volumes();
         let mut more = false;
         for service in &self.unneeded() {
             match self.retire_beside(service).await {
@@ -165,6 +172,20 @@ impl Agent {
             }
         }
         more
+    }
+
+    /// Notes which instances use volumes now.
+    fn note_volumes(&self) {
+        if !self.instances.notes.are_complete() {
+            return;
+        }
+        let mut users: BTreeMap<&UnitName, BTreeSet<&UnitName>> = BTreeMap::new();
+        if !self.volumes.is_empty() {
+            for (instance, service) in self.instances.users_beside() {
+                users.entry(service).or_default().insert(instance);
+            }
+        }
+        self.volumes.used(&users, clock::now_ms());
     }
 
     /// Answers whether something that is not fleet's still uses it.
@@ -234,6 +255,13 @@ fn sum_of(files: &[File<'_>]) -> String {
     Checksum::of(files.iter().map(line).collect::<String>().as_bytes()).to_string()
 }
 
+/// podman's name of the volume that a service makes, as its generator wrote it.
+fn volume_name(quadlet: &UnitName, service: &UnitName, file: &UnitFile) -> Option<String> {
+    let created = file.last("Service", "ExecStart").filter(|_| quadlet.suffix() == "volume")?;
+    let name = words(created).pop()?;
+    Some(expand(&name, service)).filter(|name| !name.contains('%'))
+}
+
 /// The lines that take a network away with its service; podman's generator has none before 5.5.
 /// While a container that is not fleet's uses the network, podman keeps it.
 ///
@@ -255,6 +283,19 @@ fn removes_network(file: &UnitFile) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_volume_is_called_what_its_service_calls_it() {
+        let name = |text: &str| {
+            let file = UnitFile::parse_lenient(&format!("[Service]\nExecStart={text}\n"));
+            let (quadlet, service) = ("data@1.volume", "data-volume@1.service");
+            volume_name(&UnitName::trusted(quadlet), &UnitName::trusted(service), &file)
+        };
+        let create = "/usr/bin/podman volume create --ignore";
+        assert_eq!(name(&format!("{create} systemd-data")).as_deref(), Some("systemd-data"));
+        assert_eq!(name(&format!("{create} --label \"a b\" of-%i")).as_deref(), Some("of-1"));
+        assert_eq!(name(&format!("{create} of-%H")), None, "only systemd knows");
+    }
 
     #[test]
     fn a_network_goes_with_its_service() {

@@ -149,6 +149,14 @@ impl Instances {
         self.markers().flat_map(|(_, marker)| marker.beside.iter().chain(&marker.beside_old))
     }
 
+    /// The instances here with each service that they need beside their own.
+    pub(super) fn users_beside(&self) -> impl Iterator<Item = (&UnitName, &UnitName)> {
+        self.markers().flat_map(|(instance, marker)| {
+            let services = marker.beside.iter().chain(&marker.beside_old);
+            services.map(move |service| (instance, service))
+        })
+    }
+
     /// Notes what fleet wrote, on the disk first.
     pub(super) fn set_marker(&mut self, name: &UnitName, marker: Marker) -> io::Result<()> {
         if self.marker(name) == Some(&marker) {

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::machine::session::Standing;
+use crate::machine::volumes::Volumes;
 use crate::metrics::FailureCounts;
 use crate::process::clock;
 use crate::store::Store;
@@ -95,6 +96,8 @@ pub struct Agent {
     /// What comes with units, as the store has it.
     blobs: Blobs,
     bundles: Bundles,
+    /// podman's volumes that were made for instances.
+    volumes: Arc<Volumes>,
     /// What systemd last said of the services that are here for the sake of instances.
     beside: BTreeMap<UnitName, Listed>,
     /// Whether the files of what an earlier fleetd left were looked through.
@@ -171,6 +174,7 @@ impl Agent {
             files: Files::open(run_dir.join("files"))?,
             blobs: Blobs::open(run_dir.join("blobs"))?,
             bundles: Bundles::default(),
+            volumes: Arc::default(),
             beside: BTreeMap::new(),
             tidied: false,
             generator,
@@ -215,6 +219,12 @@ impl Agent {
     pub fn counting(mut self, failures: Arc<FailureCounts>) -> Agent {
         self.failure_counts = failures;
         self
+    }
+
+    /// Has the agent note there which volumes it makes, and who uses them.
+    #[must_use]
+    pub fn with_volumes(self, volumes: Arc<Volumes>) -> Agent {
+        Agent { volumes, ..self }
     }
 
     /// Ticks whenever the assignment changes, a job ends, a pause ends or time passes, for ever.

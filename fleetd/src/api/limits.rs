@@ -94,6 +94,10 @@ const PROCESSES: usize = 64;
 /// takes the half that one client may take.
 const STREAMS: usize = 400;
 
+/// Services at once in which podman is asked: it locks its store, and reads large folders or asks
+/// registries.
+const PODMANS: usize = 4;
+
 /// The longest line of a journal; journald itself cuts what a unit prints at 48 KiB.
 pub(super) const MAX_LINE: usize = 256 * 1024;
 
@@ -201,6 +205,7 @@ pub(super) struct Budgets {
     journals: Arc<Budget>,
     processes: Arc<Budget>,
     streams: Arc<Budget>,
+    podmans: Arc<Budget>,
 }
 
 impl Budgets {
@@ -218,6 +223,7 @@ impl Budgets {
             journals: of("journals", "places for journals", limits.journals),
             processes: of("processes", "places for journalctl and systemctl", limits.processes),
             streams: of("streams", "places for journalctl --follow", limits.streams),
+            podmans: of("podmans", "places for questions to podman", PODMANS),
         }
     }
 
@@ -235,6 +241,7 @@ impl Budgets {
             &self.journals,
             &self.processes,
             &self.streams,
+            &self.podmans,
         ])
     }
 
@@ -282,6 +289,11 @@ impl Budgets {
     /// The turn of a journalctl or systemctl that ends by itself.
     pub(super) async fn process(&self, source: Source) -> Result<Share, Refusal> {
         self.processes.wait(source, 1, TURN).await
+    }
+
+    /// The turn of a question to podman.
+    pub(super) async fn podman(&self, source: Source) -> Result<Share, Refusal> {
+        self.podmans.wait(source, 1, TURN).await
     }
 
     /// A place for one more journalctl that follows.

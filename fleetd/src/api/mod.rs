@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::copy::{Copies, Reader};
 use crate::leader::replays::Replays;
 use crate::machine::session::Standing;
+use crate::machine::volumes::Volumes;
 use crate::process::panics;
 use crate::store::{Mirror, Store};
 use crate::systemd::quadlet::Generator;
@@ -45,6 +46,8 @@ mod fleet1;
 mod fleetlock;
 mod follow;
 mod guests;
+mod hosts;
+mod image_check;
 mod import;
 mod journal;
 mod limits;
@@ -71,6 +74,7 @@ mod submission;
 mod tls;
 mod turns;
 mod units;
+mod volumes;
 mod who;
 
 pub use limits::Limits;
@@ -109,6 +113,8 @@ struct Shared {
     names: Arc<door::Names>,
     /// podman's generator, which says what is wrong with Quadlet files.
     generator: Option<Generator>,
+    /// podman's volumes that this machine's agent made.
+    volumes: Arc<Volumes>,
     /// Restarts of fleet 1.0's client.
     restarts: fleet1::Restarts,
 }
@@ -133,6 +139,7 @@ impl Api {
             budgets: limits::Budgets::new(&limits),
             limits,
             names: Arc::default(),
+            volumes: Arc::default(),
             restarts: fleet1::Restarts::default(),
             standing: None,
             generator: None,
@@ -160,6 +167,15 @@ impl Api {
     pub fn with_generator(mut self, generator: Generator) -> Api {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
             shared.generator = Some(generator);
+        }
+        self
+    }
+
+    /// With the volumes that this machine's agent notes. Before it is cloned.
+    #[must_use]
+    pub fn with_volumes(mut self, volumes: Arc<Volumes>) -> Api {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.volumes = volumes;
         }
         self
     }

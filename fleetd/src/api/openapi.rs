@@ -142,6 +142,7 @@ fn path_parameter(name: &str) -> Value {
         ),
         "path" => ("The file's path in the folder.", json!({"type": "string"})),
         "machineID" => ("The machine's whole id.", json!({"type": "string"})),
+        "volumeName" => ("podman's name of the volume.", json!({"type": "string"})),
         "revision" => {
             ("The number of one of its texts, from 1.", json!({"type": "integer", "minimum": 1}))
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use fleet_core::health::Health;
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::view::Cluster;
@@ -284,7 +284,21 @@ pub(super) async fn ask_machine(
     path: &[&str],
     query: &[(&str, &str)],
 ) -> Result<reqwest::Response, ApiError> {
-    send(api, machine, base, (path, query), |client, url| client.get(url)).await
+    ask_within(api, Method::GET, PEER_TIMEOUT, machine, base, path, query).await
+}
+
+/// The same by another method, or of a machine that may take longer to answer.
+pub(super) async fn ask_within(
+    api: &Api,
+    method: Method,
+    limit: Duration,
+    machine: &MachineId,
+    base: &str,
+    path: &[&str],
+    query: &[(&str, &str)],
+) -> Result<reqwest::Response, ApiError> {
+    let request = |client: reqwest::Client, url| client.request(method, url);
+    send(api, machine, base, (path, query), limit, request).await
 }
 
 /// Asks another machine's API about what the `body` says.
@@ -299,7 +313,7 @@ pub(super) async fn ask_about(
     let request = |client: reqwest::Client, url| {
         client.post(url).header(reqwest::header::CONTENT_TYPE, "application/json").body(body)
     };
-    send(api, machine, base, (path, &[]), request).await
+    send(api, machine, base, (path, &[]), PEER_TIMEOUT, request).await
 }
 
 async fn send(
@@ -307,12 +321,13 @@ async fn send(
     machine: &MachineId,
     base: &str,
     (path, query): (&[&str], &[(&str, &str)]),
+    limit: Duration,
     request: impl FnOnce(reqwest::Client, Url) -> reqwest::RequestBuilder,
 ) -> Result<reqwest::Response, ApiError> {
     let at = format!("{machine} at {base}");
     let url = address(base, path, query, machine).ok_or_else(|| away(&at, "that is no URL"))?;
     let request = request(api.shared.peers.current(), url);
-    let answer = tokio::time::timeout(PEER_TIMEOUT, request.send()).await;
+    let answer = tokio::time::timeout(limit, request.send()).await;
     let answer = answer
         .map_err(|_| away(&at, "timed out"))?
         .map_err(|error| away(&at, &api.shared.peers.explain(&error)))?;

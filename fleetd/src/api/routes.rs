@@ -5,6 +5,7 @@ use super::{
     apps, availability, config, debug, documents, events, failures, fencing, fleetlock, follow,
     import, journal, machines, moves, process, reboots, revisions, rollouts, state, status, units,
 };
+use super::{image_check, volumes};
 
 /// The routes under fleet 1.0's two prefixes, `/fleet/v1` and `/v1-alpha`: its v1 resources and
 /// our additions.
@@ -20,6 +21,8 @@ pub(super) fn under_prefix() -> Vec<Resource> {
         failures::routes(),
         state::routes(),
         machines::routes(),
+        volumes::routes(),
+        image_check::routes(),
         availability::routes(),
         reboots::routes(),
         config::routes(),

@@ -60,6 +60,10 @@ fn kind(uri: &Uri) -> Option<Kind> {
         path if path.ends_with("/journal") => None,
         path if path.ends_with("/status") && of_machine => None,
         path if path.ends_with("/status") => Some(Kind::Asking),
+        "/volumes" | "/images/check" if of_machine => None,
+        "/volumes" | "/images/check" => Some(Kind::Asking),
+        path if path.contains("/volumes/") && of_machine => None,
+        path if path.contains("/volumes/") => Some(Kind::Asking),
         path if path.ends_with("/fencing") && !of_machine => Some(Kind::Asking),
         _ => Some(Kind::Usual),
     }
@@ -80,6 +84,11 @@ mod tests {
             ("/units/a.service/status", Some(Kind::Asking)),
             ("/units/a.service/status?machine=m", None),
             ("/units/a.service/journal?follow=true", None),
+            ("/volumes", Some(Kind::Asking)),
+            ("/volumes?machine=m", None),
+            ("/images/check?unit=a.container", Some(Kind::Asking)),
+            ("/machines/m/volumes/a", Some(Kind::Asking)),
+            ("/machines/m/volumes/a?machine=m", None),
             ("/fencing", Some(Kind::Asking)),
             ("/fencing?unit=a.service&machine=m", Some(Kind::Usual)),
         ] {

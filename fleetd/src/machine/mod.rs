@@ -4,3 +4,4 @@ pub mod facts;
 pub mod health;
 pub mod podman;
 pub mod session;
+pub mod volumes;

@@ -20,7 +20,8 @@ const PUBLIC_FOLDER: u32 = 0o755;
 
 /// What fleet keeps in `data_dir`, and beside it while it is written. A name that is not here is
 /// somebody else's.
-const KEPT: [&str; 6] = ["assignment", "blobs", "configurations", "session", "store", "texts"];
+const KEPT: [&str; 7] =
+    ["assignment", "blobs", "configurations", "session", "store", "texts", "volumes"];
 
 /// What a file system brings by itself.
 const LOST_AND_FOUND: &str = "lost+found";

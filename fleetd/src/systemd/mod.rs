@@ -1,7 +1,6 @@
 //! This host's systemd behind one trait: [`dbus`] is the real one, [`sim`] a simulated one for
 //! tests of scale and faults. [`quadlet`] has podman translate its units, [`images`] reads which
-//! images it has, [`counters`] is what both
-//! count.
+//! images it has, [`transient`] has systemd run podman, [`counters`] is what both count.
 //!
 //! **Architecture invariant:** nothing here knows of the cluster, the store or other machines.
 
@@ -19,6 +18,7 @@ mod journal;
 pub mod own_job;
 pub mod quadlet;
 pub mod sim;
+pub mod transient;
 
 /// systemd, as the agent needs it. Both implementations pass `tests/tests/systemd.rs`.
 ///

@@ -344,7 +344,7 @@ fn continued<'a>(first: &str, lines: &mut impl Iterator<Item = (usize, &'a str)>
 
 /// The words of a list, without the quotes around or in them. Escapes are not resolved: what they
 /// could hide in a Quadlet file shows in what podman's generator makes of it.
-pub(crate) fn words(value: &str) -> Vec<String> {
+pub fn words(value: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for c in value.chars() {
         match (c, quote) {

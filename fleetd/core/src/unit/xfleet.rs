@@ -789,7 +789,7 @@ fn is_true(value: &str) -> bool {
 }
 
 /// Puts `%n`, `%N`, `%p` and `%i` of `instance` into `text`.
-pub(crate) fn expand(text: &str, instance: &UnitName) -> String {
+pub fn expand(text: &str, instance: &UnitName) -> String {
     if !text.contains('%') {
         return text.to_string();
     }
