@@ -20,6 +20,7 @@ use fleet_core::wire::{
     RolloutStatus, RolloutWanted, Scale, Scaled, Unit, UnitPage, UnitState, UnitStatePage, Version,
     WARNING_HEADER,
 };
+use fleet_core::wire::{ImageCheckPage, VolumePage};
 use fleet_tls::Files;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
@@ -52,8 +53,8 @@ const LONGER: Duration = Duration::from_secs(1);
 /// busy store may need some minutes. Whoever stops waiting does not know what became of it.
 const IMPORT: Duration = Duration::from_secs(600);
 
-/// How long a dry run of an apply may take: podman's generator has 10 s, and another machine may
-/// have to be asked for it.
+/// How long a question may take that fleetd has podman answer, on this or another machine: what a
+/// dry run of an apply makes of Quadlet files, sizes of volumes, digests in registries.
 const PLAN: Duration = Duration::from_secs(60);
 
 /// How many items to ask for at once; servers that do not know the wish send pages of 100.
@@ -346,6 +347,30 @@ impl Client {
         let path = ["apps", name];
         let fill = json::<()>(None);
         decode(self.send_within(IMPORT, Method::DELETE, &path, &[], fill).await?).await
+    }
+
+    /// The volumes that fleet made, from the machines that they are on.
+    pub(crate) async fn volumes(&self) -> Result<VolumePage, ClientError> {
+        let fill = json::<()>(None);
+        decode(self.send_within(PLAN, Method::GET, &["volumes"], &[], fill).await?).await
+    }
+
+    /// Removes a volume and all data in it.
+    pub(crate) async fn destroy_volume(
+        &self,
+        machine: &str,
+        name: &str,
+    ) -> Result<(), ClientError> {
+        let path = ["machines", machine, "volumes", name];
+        let fill = json::<()>(None);
+        self.send_within(PLAN, Method::DELETE, &path, &[], fill).await.map(drop)
+    }
+
+    /// Which running images have another digest in their registry, of these units or of all.
+    pub(crate) async fn check_images(&self, units: &[&str]) -> Result<ImageCheckPage, ClientError> {
+        let query: Vec<(&str, &str)> = units.iter().map(|unit| ("unit", *unit)).collect();
+        let fill = json::<()>(None);
+        decode(self.send_within(PLAN, Method::GET, &["images", "check"], &query, fill).await?).await
     }
 
     /// Whether a machine takes instances, and what is still on it.

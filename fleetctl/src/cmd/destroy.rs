@@ -7,6 +7,7 @@ use fleet_core::name::UnitName;
 use super::activate::tell_warnings;
 use super::apps;
 use super::deactivate::find;
+use super::volumes;
 use crate::complete;
 use crate::context::{Context, no_units};
 use crate::error::{Error, Kind};
@@ -18,7 +19,9 @@ use crate::wait::{WaitArgs, until_done};
 /// Stop units and delete them from the cluster
 ///
 /// A replica with a record of its own loses only that record: its template counts it again. With
-/// --app a whole application goes, and what its volumes hold stays on the machines.
+/// --app a whole application goes, and what its volumes hold stays on the machines. With --volumes
+/// that goes: the names are those of volumes, of their units or of an application, and behind an @
+/// may stand a machine. A volume in use is refused. Both ask first.
 #[derive(Debug, Args)]
 pub(crate) struct DestroyArgs {
     /// The units; a scaled template goes with all its instances
@@ -29,11 +32,15 @@ pub(crate) struct DestroyArgs {
         long,
         value_name = "NAME",
         conflicts_with = "units",
+        group = "asking",
         add = ArgValueCompleter::new(complete::apps)
     )]
     app: Option<String>,
-    /// Do not ask; --app asks on a terminal, and needs this elsewhere
-    #[arg(long, short = 'y', requires = "app")]
+    /// Destroy volumes and all data in them: VOLUME, APP, VOLUME@MACHINE
+    #[arg(long, group = "asking")]
+    volumes: bool,
+    /// Do not ask; --app and --volumes ask on a terminal, and need this elsewhere
+    #[arg(long, short = 'y', requires = "asking")]
     yes: bool,
     #[command(flatten)]
     wait: WaitArgs,
@@ -45,6 +52,9 @@ pub(crate) async fn run(context: &Context, args: DestroyArgs) -> Result<u8, Erro
     }
     if no_units(&args.units) {
         return Ok(0);
+    }
+    if args.volumes {
+        return volumes::destroy(context, &args.units, args.yes).await;
     }
     let mut targets = Vec::new();
     for unit in find(context, &args.units).await? {
@@ -114,7 +124,7 @@ async fn whole_app(context: &Context, name: &str, args: &DestroyArgs) -> Result<
     if !removed.volumes.is_empty() {
         let volumes: Vec<&str> = removed.volumes.iter().map(UnitName::as_str).collect();
         note(&format!(
-            "What {} held stays on the machines; `podman volume rm` there removes it.",
+            "What {} held stays on the machines; `fleetctl destroy --volumes {name}` removes it.",
             volumes.join(", ")
         ));
     }

@@ -14,6 +14,7 @@ mod drain;
 mod events;
 mod export;
 mod fd_forward;
+mod image_check;
 mod import;
 mod journal;
 mod list_machines;
@@ -40,6 +41,7 @@ mod unload;
 mod update;
 mod verify;
 mod version;
+mod volumes;
 
 use clap::Subcommand;
 
@@ -59,6 +61,7 @@ pub(crate) enum Command {
     Apply(apply::ApplyArgs),
     Apps(apps::AppsArgs),
     Diff(diff::DiffArgs),
+    Volumes(volumes::VolumesArgs),
     Submit(submit::SubmitArgs),
     Load(load::LoadArgs),
     Start(start::StartArgs),
@@ -102,7 +105,7 @@ pub(crate) enum Command {
 
 /// The commands as `fleetctl --help` lists them.
 pub(crate) const GROUPS: &[Group] = &[
-    ("Applications", &["plan", "apply", "apps", "diff", "config"]),
+    ("Applications", &["plan", "apply", "apps", "diff", "config", "volumes"]),
     ("Run units", &["start", "scale", "restart", "stop"]),
     (
         "Look at units",
@@ -133,6 +136,7 @@ pub(crate) async fn run(command: Command, globals: Globals, ssh: SshArgs) -> Res
         Command::Plan(args) => plan::run(&context, args).await,
         Command::Apply(args) => apply::run(&context, args).await,
         Command::Apps(args) => apps::run(&context, args).await,
+        Command::Volumes(args) => volumes::run(&context, args).await,
         Command::Diff(args) => diff::run(&context, args).await,
         Command::Submit(args) => submit::run(&context, args).await,
         Command::Load(args) => load::run(&context, args).await,

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::activate::{instances, tell_warnings};
 use super::deactivate::is_inactive;
+use super::image_check;
 use crate::complete;
 use crate::context::{Context, did_you_mean};
 use crate::error::{Error, Kind};
@@ -23,14 +24,25 @@ use crate::wait::{WaitArgs, until_done};
 /// the `docker run` or `podman run` of its ExecStart=. The rest of the file, the desired state and
 /// the count stay. Instances change as MaxUnavailable= permits; a .container's image is pulled
 /// before its instance is stopped. `fleetctl rollback` returns.
+///
+/// With --check nothing is changed: podman on each machine asks the registries, for containers with
+/// AutoUpdate=registry. Exits with 0 if none differs, 1 if some do, 2 if some could not be asked
+/// for.
 #[derive(Debug, Args)]
 pub(crate) struct UpdateArgs {
-    /// The unit or template
-    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
-    unit: String,
+    /// The unit or template; with --check also several, and applications
+    #[arg(
+        value_name = "UNIT",
+        required_unless_present = "check",
+        add = ArgValueCompleter::new(complete::units)
+    )]
+    units: Vec<String>,
     /// The image: registry.example.com/web:2, or with @sha256:…
-    #[arg(long, value_name = "IMAGE")]
-    image: String,
+    #[arg(long, value_name = "IMAGE", required_unless_present = "check")]
+    image: Option<String>,
+    /// Change nothing, and show which running images have another digest in their registry
+    #[arg(long, conflicts_with = "image")]
+    check: bool,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -44,7 +56,15 @@ struct Updated<'a> {
 }
 
 pub(crate) async fn run(context: &Context, args: UpdateArgs) -> Result<u8, Error> {
-    let argument = Argument::parse(&args.unit)?;
+    let (unit, image) = match (args.units.as_slice(), &args.image) {
+        (units, None) => return image_check::run(context, units).await,
+        ([unit], Some(image)) => (unit, image),
+        (_, Some(_)) => {
+            let problem = "update gives one unit another image; name one";
+            return Err(Error::usage(problem.to_string()));
+        }
+    };
+    let argument = Argument::parse(unit)?;
     let asked = &argument.name;
     let found = context.client.unit_of(&argument).await;
     let found =
@@ -58,20 +78,20 @@ pub(crate) async fn run(context: &Context, args: UpdateArgs) -> Result<u8, Error
     if !unit.template.is_empty() {
         let template = &unit.template;
         return Err(failed(format!("it has no file of its own, it follows {template}"))
-            .hint(format!("fleetctl update {template} --image {}", args.image)));
+            .hint(format!("fleetctl update {template} --image {}", image)));
     }
     let Some(text) = &unit.text else {
         return Err(failed("the server sent no file of it".to_string()));
     };
     let unit_name = UnitName::trusted(name.as_str());
-    let (text, before) = with_image(&unit_name, text, &args.image).map_err(|problem| {
+    let (text, before) = with_image(&unit_name, text, image).map_err(|problem| {
         failed(problem).hint("`fleetctl start --replace FILE` takes a file as you write it")
     })?;
     if context.output.is_json() {
-        let updated = Updated { name: &name, image: &args.image, before: &before };
+        let updated = Updated { name: &name, image, before: &before };
         context.output.document(&updated)?;
     }
-    if before == args.image {
+    if before == *image {
         if !context.output.is_json() {
             context.output.text(&format!("Unit {name} has the image {before}, nothing to do\n"))?;
         }
@@ -84,7 +104,7 @@ pub(crate) async fn run(context: &Context, args: UpdateArgs) -> Result<u8, Error
         written.map_err(|error| Error::request(&format!("Error updating {name}"), error))?;
     tell_warnings(&name, &written);
     if !context.output.is_json() {
-        let line = format!("Unit {name} has the image {} instead of {before}\n", args.image);
+        let line = format!("Unit {name} has the image {} instead of {before}\n", image);
         context.output.text(&line)?;
     }
     if !args.wait.blocks() || is_inactive(&unit) {

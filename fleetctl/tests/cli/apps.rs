@@ -338,7 +338,7 @@ fn applications_are_listed_shown_and_destroyed() {
         out| Destroyed data.volume
         out| Destroyed db.service
         out| Destroyed web@.container
-        err| What data.volume held stays on the machines; `podman volume rm` there removes it.
+        err| What data.volume held stays on the machines; `fleetctl destroy --volumes shop` removes it.
         rc=0
 
         $ fleetctl apps --json

@@ -12,7 +12,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path as Named, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use fleet_core::app::{AppName, Checksum};
 use fleet_core::check::StoreCheck;
 use fleet_core::configuration::{Changes, ConfigChanged, Uses};
@@ -112,6 +112,10 @@ pub(crate) struct Cluster {
     pub(crate) overtaken: bool,
     /// Told of each apply for good, which then never ends.
     pub(crate) on_apply: Option<std::sync::mpsc::Sender<()>>,
+    /// What is asked of machines.
+    pub(crate) volumes: VolumePage,
+    /// The same of images.
+    pub(crate) images: ImageCheckPage,
     machines: Vec<Machine>,
 }
 
@@ -144,6 +148,15 @@ impl Fake {
             .route("/fleet/v1/reboots/{id}", post(ask_for_reboot).delete(release_reboot))
             .route("/fleet/v1/units/{name}/revisions", get(revisions))
             .route("/fleet/v1/units/{name}/revisions/{revision}", get(revision))
+            .route(
+                "/fleet/v1/volumes",
+                get(async |State(fake): Cl| Json(fake.cluster().volumes.clone())),
+            )
+            .route("/fleet/v1/machines/{id}/volumes/{name}", delete(volume_delete))
+            .route(
+                "/fleet/v1/images/check",
+                get(async |State(fake): Cl| Json(fake.cluster().images.clone())),
+            )
             .route("/fleet/v1/apps", get(app_list))
             .route("/fleet/v1/apps/{app}", get(app_get).post(app_apply).delete(app_delete))
             .route("/fleet/v1/apps/{app}/blobs/{sum}", put(app_blob))
@@ -706,6 +719,16 @@ async fn app_file(State(fake): Cl, Named((name, path)): Named<(String, String)>)
     match entry.and_then(|entry| cluster.blobs.get(entry.sum.as_str())) {
         Some(content) => content.clone().into_response(),
         None => refusal(StatusCode::NOT_FOUND, &format!("{name} has no file {path}")),
+    }
+}
+
+async fn volume_delete(State(fake): Cl, Named((id, name)): Named<(String, String)>) -> Response {
+    let mut cluster = fake.cluster();
+    let before = cluster.volumes.volumes.len();
+    cluster.volumes.volumes.retain(|volume| (&volume.machine_id, &volume.name) != (&id, &name));
+    match cluster.volumes.volumes.len() < before {
+        true => StatusCode::NO_CONTENT.into_response(),
+        false => refusal(StatusCode::NOT_FOUND, &format!("fleet made no volume {name}")),
     }
 }
 

@@ -20,6 +20,7 @@ fn help_shows_all_commands() {
         out|   apps             List applications and how many of their instances run
         out|   diff             Compare an application's files, or two revisions of a unit
         out|   config           Change the values that units get by Config=
+        out|   volumes          List the volumes that fleet made, with their sizes and users
         out| 
         out| Run units:
         out|   start            Start units, and wait until they run
@@ -424,7 +425,9 @@ fn each_command_has_help() {
         out| 
         out| Options:
         out|       --app <NAME>          An application: all of its units go
-        out|   -y, --yes                 Do not ask; --app asks on a terminal, and needs this elsewhere
+        out|       --volumes             Destroy volumes and all data in them: VOLUME, APP, VOLUME@MACHINE
+        out|   -y, --yes                 Do not ask; --app and --volumes ask on a terminal, and need this
+        out|                             elsewhere
         out|       --no-block            Do not wait until the units are as asked
         out|       --block-attempts <N>  Stop waiting after N times 2 seconds; 0 means --timeout
         out|       --timeout <SECONDS>   Stop waiting after this many seconds; 0 waits forever [default: 300]

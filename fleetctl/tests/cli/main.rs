@@ -24,4 +24,5 @@ mod transfer;
 mod trouble;
 mod update;
 mod variables;
+mod volumes;
 mod waiting;

@@ -76,7 +76,7 @@ fn an_update_changes_the_image_in_the_file_and_waits() {
         err| Error: the following required arguments were not provided:
         err|   --image <IMAGE>
         err| 
-        err| Usage: fleetctl update --image <IMAGE> <UNIT>
+        err| Usage: fleetctl update --image <IMAGE> <UNIT>...
         err| 
         err| For more information, try '--help'.
         rc=2

@@ -24,6 +24,7 @@ mod leaders;
 mod leaving;
 mod lost_machines;
 mod no_surprises;
+mod on_hosts;
 mod outages;
 mod packages;
 mod placement;
