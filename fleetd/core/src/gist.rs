@@ -212,6 +212,8 @@ pub(crate) struct Traits {
     pub(crate) pinned: bool,
     /// Whether it goes where others are (`MachineOf=`).
     pub(crate) follows: bool,
+    /// Whether it starts only once others are up (`Needs=`).
+    pub(crate) needs: bool,
     /// Whether it declares conflicts.
     pub(crate) declares: bool,
     /// Whether few of its template's instances may share a machine (`MaxPerMachine=`).
@@ -278,6 +280,7 @@ impl Gist {
                 specifiers: constraints.has_specifiers(),
                 pinned: constraints.machine_id.is_some(),
                 follows: !constraints.machine_of.is_empty(),
+                needs: !constraints.needs.is_empty(),
                 declares: !constraints.conflicts.is_empty(),
                 limited: constraints.max_per_machine.is_some(),
                 replaces: !constraints.replaces.is_empty(),

@@ -51,6 +51,9 @@ pub struct Outlook {
     /// What waits for its unit's budget.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rolling: Vec<Rolling>,
+    /// What starts once another unit is healthy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needing: Vec<Rolling>,
     /// Fenced instances that wait for the end of another copy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<Held>,
@@ -81,7 +84,7 @@ pub struct Nowhere {
     pub why: Vec<MisfitCount>,
 }
 
-/// Instances of one unit that wait for its budget.
+/// Instances of one unit that wait, for its budget or for another unit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rolling {
     /// The instances.
@@ -278,6 +281,15 @@ impl Outlook {
                 outlook.rolling.push(rolling);
             }
         }
+        for needing in &plan.needing {
+            let why = Reason::from(needing);
+            let (says, data) = (why.to_string(), bytes_of(&why));
+            let units = Instances::of(&needing.instances);
+            let names: usize = units.0.iter().map(|(unit, numbers)| bytes(unit, numbers)).sum();
+            if room.has(names + says.len() + data) {
+                outlook.needing.push(Rolling { units, says, why: Some(why) });
+            }
+        }
         outlook.slowed = plan.slowed.as_ref().map(|slowed| Slowed {
             says: slowed.to_string(),
             missing: slowed.missing,
@@ -359,10 +371,21 @@ impl Outlook {
     /// Whether it says the same, whatever has been planned since.
     pub fn says_the_same(&self, other: &Outlook) -> bool {
         let Outlook {
-            term, settling, nowhere, rolling, held, slowed, lost, refused, left_out, ..
+            term,
+            settling,
+            nowhere,
+            rolling,
+            needing,
+            held,
+            slowed,
+            lost,
+            refused,
+            left_out,
+            ..
         } = self;
         (term, settling, nowhere) == (&other.term, &other.settling, &other.nowhere)
-            && (rolling, held, slowed) == (&other.rolling, &other.held, &other.slowed)
+            && (rolling, needing, held) == (&other.rolling, &other.needing, &other.held)
+            && *slowed == other.slowed
             && (lost, refused, *left_out) == (&other.lost, &other.refused, other.left_out)
     }
 
@@ -377,6 +400,8 @@ impl Outlook {
     pub fn waits(&self, instance: &UnitName) -> Option<Reason> {
         let rolling = self.rolling.iter().find(|rolling| rolling.units.holds(instance));
         let held = || self.held.iter().find(|held| held.instance == *instance);
+        let needing = || self.needing.iter().find(|needing| needing.units.holds(instance));
+        let rolling = rolling.or_else(needing);
         rolling.map(Rolling::reason).or_else(|| held().map(Held::reason))
     }
 

@@ -16,7 +16,7 @@
 //! | passes | `passes/*` | one file a pass: what happens to whom, and in which order |
 //! | pen | `edit.rs` | writes down every placement, removal and note |
 //! | rank | `rank.rs`, `rank/*` | which machine is best: nothing else scores machines |
-//! | judgement | `fit.rs`, `rules/*`, `budget.rs` | may it run there; may it be taken down |
+//! | judgement | `fit.rs`, `rules/*`, `budget.rs`, `needs.rs` | may it run there, start, stop |
 //! | facts | `board.rs`, `seat.rs`, `slot.rs` | who is where |
 //! | words | `answer.rs`, `misfit.rs`, `pending.rs` and others | what is asked and answered |
 
@@ -32,6 +32,7 @@ mod fencing;
 mod fit;
 mod misfit;
 mod missing;
+mod needs;
 mod passes;
 mod pending;
 #[cfg(test)]
@@ -46,14 +47,16 @@ mod slot;
 mod tests;
 
 pub use answer::{
-    Answered, Change, Held, Immovable, Plan, Retired, Rolling, Spares, Unplaced, Until,
+    Answered, Change, Held, Immovable, Needing, Plan, Retired, Rolling, Spares, Unplaced, Until,
 };
 pub use misfit::Misfit;
 pub use missing::{Missing, missing};
 
 use board::Board;
 use edit::Pen;
-use passes::{canary, evict, follow, hold, keep, leave, lose, place, replace, spare, update, wish};
+use passes::{
+    canary, evict, follow, hold, keep, leave, lose, need, place, replace, spare, update, wish,
+};
 use pending::{Kept, Pending};
 use rank::Way;
 
@@ -71,6 +74,7 @@ fn conduct(snapshot: &Snapshot, way: Way) -> Plan {
     lose::lose_machines(&mut pen, &mut pending);
     hold::hold_what_may_be_alive(&mut pen, &mut pending);
     follow::keep_followers(&mut pen, &mut pending, &mut kept);
+    need::hold_what_needs(&mut pen, &pending);
     wish::move_as_asked(&mut pen, &mut pending);
     leave::move_leaving(&mut pen, &mut pending, &mut kept);
     place::place_what_is_missing(&mut pen, &mut pending, way);

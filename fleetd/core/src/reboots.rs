@@ -282,7 +282,8 @@ fn wanted(cluster: &Cluster, unit: &Unit) -> usize {
 }
 
 fn is_up(placement: &Placement, status: &InstanceStatus) -> bool {
-    let runs = status.is_active() && !status.settling && is_zero_u32(&status.restarts);
+    let stays = !status.settling && is_zero_u32(&status.restarts);
+    let runs = status.is_active() && stays && status.is_well();
     placement.state != DesiredState::Launched
         || (status.launched && !status.gave_up && !status.leaving && (runs || status.ended))
 }

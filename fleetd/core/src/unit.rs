@@ -12,6 +12,7 @@ pub mod intake;
 pub mod labels;
 pub mod lint;
 pub mod max_unavailable;
+pub mod needs;
 pub mod new_image;
 pub mod on_failure;
 pub mod podman;

@@ -11,6 +11,7 @@ use crate::model::{DesiredState, FORMAT, UnitRecord};
 use crate::name::UnitName;
 use crate::unit::file::UnitFile;
 use crate::unit::intake::{self, Taken};
+use crate::unit::needs;
 use crate::unit::xfleet::{Constraints, is_global};
 use crate::view::Cluster;
 use crate::wire::{AppFiles, AppPlan, FilePlan, UnitPlan};
@@ -91,6 +92,7 @@ pub fn changes(cluster: &Cluster, request: Request) -> Result<Applying, Vec<Stri
         kept_files,
         done: Applying::default(),
     };
+    problems.extend(circles(cluster, &units));
     for name in units.keys() {
         problems.extend(work.unit(name).err().into_iter().flatten());
     }
@@ -123,6 +125,24 @@ pub fn tell_files(applying: &mut Applying, bundles: &BTreeMap<Checksum, Bundle>)
             plan.details.push(files_detail(differ));
         }
     }
+}
+
+/// Circles of `Needs=` that these texts would close, each with the first of its units.
+fn circles(cluster: &Cluster, units: &BTreeMap<UnitName, String>) -> Vec<String> {
+    let wants = |text: &String| Constraints::from_file(&UnitFile::parse_lenient(text));
+    let new: BTreeMap<UnitName, Constraints> =
+        units.iter().map(|(name, text)| (name.clone(), wants(text))).collect();
+    let needing = new.iter().filter(|(_, wants)| !wants.needs.is_empty());
+    let mut told: BTreeSet<UnitName> = BTreeSet::new();
+    let mut problems = Vec::new();
+    for (name, _) in needing {
+        let Some(circle) = needs::circle(&cluster.snapshot.units, &new, name) else { continue };
+        if !told.contains(name) {
+            problems.push(format!("{name}: {}", needs::says(&circle)));
+        }
+        told.extend(circle);
+    }
+    problems
 }
 
 /// What the detail begins with that names files.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::acts;
 use crate::model::{DesiredState, Did, InstanceStatus, Placement, Why};
 use crate::name::{MachineId, UnitName};
-use crate::plan::{Held, Misfit, Missing, Retired, Rolling, Spares, Unplaced, Until};
+use crate::plan::{Held, Misfit, Missing, Needing, Retired, Rolling, Spares, Unplaced, Until};
 
 /// Why something was done or seen, or what is waited for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -106,6 +106,11 @@ pub enum Reason {
         /// Why no machine can run a spare instance, if none can.
         #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
         misfits: BTreeSet<Misfit>,
+    },
+    /// What starts once another unit is healthy (`Needs=`).
+    Needs {
+        /// That unit.
+        unit: UnitName,
     },
     /// So many machines are missing that moves are slowed.
     Slowed {
@@ -246,6 +251,12 @@ impl From<&Rolling> for Reason {
     }
 }
 
+impl From<&Needing> for Reason {
+    fn from(needing: &Needing) -> Reason {
+        Reason::Needs { unit: needing.needs.clone() }
+    }
+}
+
 impl From<&Missing> for Reason {
     fn from(missing: &Missing) -> Reason {
         Reason::Slowed { missing: missing.missing, there: missing.there }
@@ -345,6 +356,9 @@ impl fmt::Display for Reason {
                 let spares = Some(Spares { up: *up, misfits: misfits.clone() });
                 let (unavailable, most) = (0, None);
                 write!(f, "{}", Rolling { unit, waiting, unavailable, wanted, most, spares })
+            }
+            Reason::Needs { unit } => {
+                write!(f, "waiting until {unit} is healthy on any machine (Needs=)")
             }
             Reason::Slowed { missing, there } => {
                 let (missing, there) = (*missing, *there);

@@ -26,6 +26,9 @@ pub struct Plan {
     /// Units of which `MaxUnavailable=` lets no more be taken down for now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rolling: Vec<Rolling>,
+    /// Instances that start once another unit is healthy (`Needs=`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needing: Vec<Needing>,
     /// Fenced instances that wait, because another copy of theirs may still be alive.
     pub held: Vec<Held>,
     /// What must hold when a document is written, beside the document itself: the life of that
@@ -182,6 +185,17 @@ pub struct Held {
     pub machine: MachineId,
     /// What is waited for.
     pub until: Until,
+}
+
+/// Instances of one unit that wait for another unit before they start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Needing {
+    /// The unit or template.
+    pub unit: UnitName,
+    /// Its instances that wait.
+    pub instances: Vec<UnitName>,
+    /// What they wait for.
+    pub needs: UnitName,
 }
 
 /// What ends the wait of a fenced instance.

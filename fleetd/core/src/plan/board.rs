@@ -17,8 +17,8 @@ pub(super) const AHEAD: usize = 64;
 
 /// No machine.
 pub(super) const NOWHERE: u32 = u32::MAX;
-/// On a machine that is absent but not called lost; or fenced, with a copy that may still be alive
-/// somewhere.
+/// To be placed by nobody: on a machine that is absent but not called lost; or fenced, with a copy
+/// that may still be alive somewhere; or waiting for another unit (`Needs=`).
 pub(super) const SETTLING: u32 = u32::MAX - 1;
 
 pub(super) struct Board<'a> {
@@ -219,6 +219,11 @@ impl<'a> Board<'a> {
         {
             *self.place_of(number, seat) = SETTLING;
         }
+    }
+
+    /// Keeps an instance from being placed, on its seat.
+    pub(super) fn keep_off(&mut self, number: usize, seat: usize) {
+        *self.place_of(number, seat) = SETTLING;
     }
 
     /// Counts what is not placed but stands in a machine's document all the same.

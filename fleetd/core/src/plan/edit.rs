@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::answer::{Answered, Change, Held, Immovable, Plan, Retired, Rolling, Unplaced, Until};
+use super::answer::{
+    Answered, Change, Held, Immovable, Needing, Plan, Retired, Rolling, Unplaced, Until,
+};
 use super::board::{Board, NOWHERE};
 use super::budget::{self, Deferred};
 use super::fit::Reasons;
@@ -248,6 +250,30 @@ impl<'a> Pen<'a> {
     /// Keeps an instance from being placed: a copy of it may be alive somewhere.
     pub(super) fn block(&mut self, instance: &UnitName) {
         self.board.block(instance);
+    }
+
+    /// Keeps an instance from being placed until the other unit is healthy, and says so.
+    pub(super) fn hold_for(
+        &mut self,
+        number: usize,
+        seat: usize,
+        instance: UnitName,
+        needs: UnitName,
+    ) {
+        self.board.keep_off(number, seat);
+        let unit = &self.board.units[number].unit.name;
+        match self.plan.needing.last_mut() {
+            Some(last) if last.unit == *unit && last.needs == needs => {
+                // A global unit waits on each machine under the same name.
+                if last.instances.last() != Some(&instance) {
+                    last.instances.push(instance);
+                }
+            }
+            _ => {
+                let (unit, instances) = (unit.clone(), vec![instance]);
+                self.plan.needing.push(Needing { unit, instances, needs });
+            }
+        }
     }
 
     /// Brings the document's entry of an instance that stays up to date with its unit; at the end

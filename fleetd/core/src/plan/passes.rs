@@ -7,6 +7,7 @@ pub(super) mod hold;
 pub(super) mod keep;
 pub(super) mod leave;
 pub(super) mod lose;
+pub(super) mod need;
 pub(super) mod place;
 pub(super) mod replace;
 pub(super) mod spare;

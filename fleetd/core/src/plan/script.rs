@@ -272,8 +272,8 @@ fn placement(snapshot: &Snapshot, item: &str) -> (UnitName, Placement) {
     (name, placement)
 }
 
-/// Prints a plan: `+` placed, `-` taken off, `~` updated, `…` waits for its other copy or its
-/// unit's budget, `=` a wish that is answered, `!` fits nowhere.
+/// Prints a plan: `+` placed, `-` taken off, `~` updated, `…` waits for its other copy, its
+/// unit's budget or another unit, `=` a wish that is answered, `!` fits nowhere.
 pub(crate) fn print(plan: &Plan) -> String {
     let mut text = String::new();
     for change in &plan.changes {
@@ -292,6 +292,10 @@ pub(crate) fn print(plan: &Plan) -> String {
     }
     for rolling in &plan.rolling {
         let _ = writeln!(text, "… {}: {rolling}", rolling.unit);
+    }
+    for needing in &plan.needing {
+        let names: Vec<&str> = needing.instances.iter().map(UnitName::as_str).collect();
+        let _ = writeln!(text, "… {}: needs {}", names.join(" "), needing.needs);
     }
     for (instance, answered) in &plan.answered {
         let said = answered.refused.as_ref().map_or("there".to_string(), |why| why.to_string());

@@ -14,6 +14,7 @@ mod fencing_lives;
 mod floors;
 mod foreign_reports;
 mod moves;
+mod needs;
 mod spare;
 
 pub(super) fn check(text: &str, expected: Expect) {

@@ -99,6 +99,9 @@ pub struct Constraints {
     /// `bundle_needs`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub secrets: BTreeSet<String>,
+    /// Units that must be healthy, on whatever machine, before it starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
     /// The configuration that its instances get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
@@ -503,6 +506,25 @@ pub const OPTIONS: &[FleetOption] = &[
                 "BundleNeeds={bad}: fleetctl apply writes this line; leave it out and apply the \
                     folder"
             ))
+        },
+        ..FleetOption::PLAIN
+    },
+    FleetOption {
+        name: "Needs",
+        about: "Start only once this unit is healthy on any machine. What runs already is never \
+            stopped for that.",
+        list: Some(List { most: MAX_PATTERNS, of: "units" }),
+        read: |wants, values| wants.needs = filled(values),
+        texts: Some(|wants, each| wants.needs.iter_mut().for_each(each)),
+        refuse: |name, wants| {
+            let instance = if name.is_template() { name.replica(1) } else { name.clone() };
+            wants.expanded(&instance).needs.iter().find_map(|need| match UnitName::parse(need) {
+                Err(problem) => Some(format!("invalid Needs {need:?}: {problem}")),
+                Ok(need) if need == instance || need == *name => {
+                    Some(format!("{name} needs itself, so it could never start"))
+                }
+                Ok(_) => None,
+            })
         },
         ..FleetOption::PLAIN
     },
