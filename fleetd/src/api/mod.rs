@@ -54,6 +54,7 @@ mod limits;
 mod listen;
 mod machines;
 mod moves;
+mod needs;
 mod openapi;
 mod page;
 mod patience;

@@ -16,6 +16,7 @@ use super::body::{decode, decode_as_go};
 use super::describe::{self, Operation, Resource, WRITTEN};
 use super::door::json_only;
 use super::error::ApiError;
+use super::needs;
 use super::page::Page;
 use super::page::paged;
 use super::query::Asked;
@@ -176,6 +177,10 @@ pub(super) async fn submit(
             .is_some_and(|old| old.value.desired == DesiredState::Launched);
     submission.restarts =
         is_fleet1 && submission.desired == Some(DesiredState::Launched) && restarts.end(&name);
+    if let Some(text) = &submission.text {
+        let warnings = needs::check(&api, &name, text).await?;
+        submission.warnings.extend(warnings);
+    }
     let what = format!("the unit {name}");
     let (status, revision) =
         until_not_overtaken(&what, || submission.write(api.store(), &name, &who)).await?;
