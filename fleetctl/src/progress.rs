@@ -122,7 +122,11 @@ pub(crate) fn describe(instance: &InstanceProgress, led: bool) -> String {
             } else {
                 String::new()
             };
-            let leaving = if instance.wanted { "" } else { ", to be stopped" };
+            let leaving = match instance.wanted {
+                true if instance.spare => ", spare",
+                true => "",
+                false => ", to be stopped",
+            };
             let next = status.next_try_ms.and_then(until).filter(|_| instance.wanted);
             let why = status.message.as_ref().filter(|_| next.is_some());
             let why = why.map_or_else(String::new, |message| format!(": {message}"));

@@ -72,7 +72,13 @@ fn columns(addresses: &HashMap<String, String>) -> Vec<Column<'_, UnitState>> {
                 }
             }),
         ),
-        ("sub", Box::new(|state, _| state.systemd_sub_state.as_str().into())),
+        (
+            "sub",
+            Box::new(|state, _| match state.spare {
+                true => format!("{} (spare)", state.systemd_sub_state).into(),
+                false => state.systemd_sub_state.as_str().into(),
+            }),
+        ),
         (
             "machine",
             Box::new(move |state, full| {

@@ -175,7 +175,9 @@ impl Cluster {
             address: self.address(id),
             why: Some(placement.why.clone()),
             acknowledged,
-            done: status.is_some_and(|status| reached(placement, status)),
+            // Who waits for the unit waits until its spare instances are gone.
+            done: !placement.is_spare() && status.is_some_and(|status| reached(placement, status)),
+            spare: placement.is_spare(),
             status: status.cloned(),
             ..wire::InstanceProgress::default()
         }
@@ -329,6 +331,40 @@ mod tests {
             down("web.service", false, 1),
             "an older fleetd does not say so, and it was submitted by name"
         );
+    }
+
+    #[test]
+    fn a_unit_is_done_when_its_spare_instances_are_gone() {
+        let mut cluster = Cluster {
+            snapshot: snapshot(
+                "machine a\nunit web@.service x1 | UpdateOrder=start-first
+                 on a: web@1.service web@2.service/spare
+                 runs a: web@1.service web@2.service",
+            ),
+            ..Cluster::default()
+        };
+        let name = UnitName::trusted("web@.service");
+        submit(&mut cluster, &name, 5);
+        cluster.outlook = Some(Outlook { planned: 5, ..Outlook::default() });
+        let instances = |cluster: &Cluster| {
+            let unit = cluster.progress(std::slice::from_ref(&name)).units.remove(0);
+            let of = |i: &wire::InstanceProgress| (i.name.clone(), i.spare, i.done);
+            (unit.done, unit.instances.iter().map(of).collect::<Vec<_>>())
+        };
+        let web = |number: u32| format!("web@{number}.service");
+        assert_eq!(
+            instances(&cluster),
+            (false, vec![(web(1), false, true), (web(2), true, false)])
+        );
+        let states = cluster.states(|_, _| true);
+        let spare: Vec<bool> = states.iter().map(|state| cluster.state(state).spare).collect();
+        assert_eq!(spare, [false, true]);
+        let assignment = cluster.snapshot.assignments.get_mut("a").map(Arc::make_mut).unwrap();
+        assignment.instances.remove(&name.replica(2));
+        assert!(!instances(&cluster).0, "it still runs there");
+        let report = cluster.snapshot.reports.get_mut("a").map(Arc::make_mut).unwrap();
+        report.instances.remove(&name.replica(2));
+        assert_eq!(instances(&cluster), (true, vec![(web(1), false, true)]));
     }
 
     /// Submits a launched unit without a text, at this revision.

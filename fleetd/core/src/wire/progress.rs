@@ -83,6 +83,9 @@ pub struct InstanceProgress {
     pub name: String,
     /// Whether it is wanted (else it is on its way out).
     pub wanted: bool,
+    /// Whether it is a spare instance, which goes once all others are as wanted. It is never done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
     /// Where it was placed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineId>,

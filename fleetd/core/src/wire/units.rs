@@ -148,6 +148,9 @@ pub struct UnitState {
     /// What went wrong outside systemd's states.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Whether it is a spare instance, beyond its template's count (`UpdateOrder=start-first`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
 }
 
 /// `GET /units/<name>/failures`.
