@@ -14,11 +14,11 @@ use crate::script::{BUDGET, READY};
 
 /// An instance that has run for so long is known to run: longer than the longest fault, behind
 /// which a report may be out of date.
-const KNOWN: Duration = Duration::from_secs(50);
+pub(crate) const KNOWN: Duration = Duration::from_secs(50);
 
 /// What came up counts as up when it has stayed up for so long: the 5 s of the docs, by a clock
 /// that may be one percent fast.
-const STAYED: Duration = Duration::from_millis(4_950);
+pub(crate) const STAYED: Duration = Duration::from_millis(4_950);
 
 /// The instances of a unit with a budget.
 pub(crate) struct Budget {

@@ -17,7 +17,8 @@ use crate::etcd::{Origin, key};
 use crate::host::COPY;
 use crate::keeper;
 use crate::placing::Placing;
-use crate::script::{CHECKED, ROLLING};
+use crate::script::{CHECKED, ROLLING, SPARED};
+use crate::stand_ins::StandIns;
 use crate::texts::Texts;
 use crate::values::Values;
 use crate::verdict::{Check, Verdict};
@@ -60,6 +61,7 @@ impl SharedJudge {
             leaving: BTreeSet::new(),
             undisturbed: false,
             budgets: [Budget::of(ROLLING), Budget::of(CHECKED)],
+            stand_ins: StandIns::default(),
             placing: Placing::default(),
             texts: Texts::default(),
             values: Values::default(),
@@ -113,6 +115,7 @@ pub struct Judge {
     /// Whether no unfenced unit may stop: nobody asked for it, and no machine is lost.
     undisturbed: bool,
     budgets: [Budget; 2],
+    stand_ins: StandIns,
     placing: Placing,
     texts: Texts,
     values: Values,
@@ -229,7 +232,13 @@ impl Judge {
                 for budget in self.budgets.iter_mut().filter(|budget| budget.unit() == unit) {
                     budget.wanted(record.as_ref());
                 }
+                if unit == SPARED {
+                    self.stand_ins.wanted(record.as_ref());
+                }
             }
+        }
+        if let Some(Err(what)) = origin.map(|_| self.stand_ins.written()) {
+            self.fail(Check::StandIn, what);
         }
     }
 
@@ -326,6 +335,9 @@ impl Judge {
         for what in self.budgets.each_mut().map(|budget| budget.assigned(number, &old, &new)) {
             what.unwrap_or_else(|what| self.fail(Check::Budget, what));
         }
+        if let Err(what) = self.stand_ins.assigned(number, &old, &new) {
+            self.fail(Check::StandIn, what);
+        }
     }
 
     /// fleetd asked its systemd for a job.
@@ -390,6 +402,7 @@ impl Judge {
         for budget in &mut self.budgets {
             budget.entered(machine % COPY, name, active, environment);
         }
+        self.stand_ins.entered(machine % COPY, name, active);
         if let Err(what) = self.values.entered(machine, name, active, environment) {
             self.fail(Check::Values, what);
         }

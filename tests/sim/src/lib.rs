@@ -26,6 +26,7 @@ pub mod run;
 pub mod script;
 pub mod settled;
 pub mod shrink;
+mod stand_ins;
 pub mod systemd;
 mod texts;
 pub mod users;

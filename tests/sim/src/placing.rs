@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::etcd::key;
 use crate::rules::{Ground, refusal};
+use crate::script::SPARED;
 
 /// What is remembered of, and where the decisions are told.
 const REMEMBERED: [&str; 4] =
@@ -120,7 +121,9 @@ impl Placing {
             |name: &UnitName| self.at::<UnitRecord>(&format!("/fleet/units/{name}"), revision);
         record(name).or_else(|| {
             let template = record(&name.template()?)?;
-            (name.replica_number()? <= template.replicas.unwrap_or(0)).then_some(template)
+            let spare = template.name.as_str() == SPARED; // as many as `stand_ins.rs` says
+            let counts = name.replica_number()? <= template.replicas.unwrap_or(0);
+            (counts || spare).then_some(template)
         })
     }
 

@@ -43,6 +43,8 @@ pub enum Planted {
     BelievesTheFirstActive,
     /// The leader takes what has yet to answer its health check for well.
     BelievesTheStarting,
+    /// The leader takes whatever a machine reports for up.
+    AllLookUp,
     /// The planner sees no label that a machine says of itself: it says of what asks for one that
     /// it fits nowhere.
     OverlooksLabels,
@@ -60,7 +62,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 18] = [
+    pub const ALL: [Planted; 19] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -73,6 +75,7 @@ impl Planted {
         Planted::AllLookDown,
         Planted::BelievesTheFirstActive,
         Planted::BelievesTheStarting,
+        Planted::AllLookUp,
         Planted::OverlooksLabels,
         Planted::PanicsInSilence,
         Planted::MistakesLabels,
@@ -96,6 +99,7 @@ impl Planted {
             Planted::AllLookDown => "all-look-down",
             Planted::BelievesTheFirstActive => "believes-the-first-active",
             Planted::BelievesTheStarting => "believes-the-starting",
+            Planted::AllLookUp => "all-look-up",
             Planted::OverlooksLabels => "overlooks-labels",
             Planted::PanicsInSilence => "panics-in-silence",
             Planted::MistakesLabels => "mistakes-labels",
@@ -118,6 +122,7 @@ impl Planted {
             Planted::AllLookDown
             | Planted::BelievesTheFirstActive
             | Planted::BelievesTheStarting => Check::Budget,
+            Planted::AllLookUp => Check::StandIn,
             Planted::OverlooksLabels => Check::Nowhere,
             Planted::PanicsInSilence => Check::Panicked,
             Planted::MistakesLabels => Check::Placed,
@@ -218,6 +223,13 @@ impl Planted {
         if bug == Some(Planted::BelievesTheStarting) && kv.key.contains("/reports/") {
             kv.value = String::from_utf8_lossy(&kv.value)
                 .replace("\"state\":\"starting\"", "\"state\":\"healthy\"")
+                .into_bytes();
+        }
+        if bug == Some(Planted::AllLookUp) && kv.key.contains("/reports/") {
+            kv.value = String::from_utf8_lossy(&kv.value)
+                .replace("\"active\":\"activating\"", "\"active\":\"active\"")
+                .replace("\"active\":\"failed\"", "\"active\":\"active\"")
+                .replace("\"settling\":true", "\"settling\":false")
                 .into_bytes();
         }
         if bug == Some(Planted::MistakesLabels) && kv.key.contains("/machines/") {

@@ -231,12 +231,32 @@ pub const SIDEKICKS: &[(&str, &[&str])] =
     &[("main.service", &[""]), ("call.service", &["MachineOf=main.service"])];
 const BOUND: &[(&str, &str)] = &[("call.service", "main.service")];
 
+/// A template with spare instances; chosen last, too. The third text's program dies.
+pub const STAND_INS: &[(&str, &[&str])] = &[(
+    SPARED,
+    &[
+        "UpdateOrder=start-first",
+        "UpdateOrder=start-first\nMaxUnavailable=2",
+        "UpdateOrder=start-first",
+        "UpdateOrder=start-first\nMaxUnavailable=100%",
+    ],
+)];
+
+/// Its name.
+pub const SPARED: &str = "spared@.service";
+
 /// The words of systemd's for a start that came to nothing.
 const WORDS: [&str; 4] = ["dependency", "failed", "timeout", "canceled"];
 
 /// All of them.
 pub fn units() -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
-    UNITS.iter().chain(CHOSEN_LAST).chain(CROWDED).chain(CONFIGURED).chain(SIDEKICKS)
+    UNITS
+        .iter()
+        .chain(CHOSEN_LAST)
+        .chain(CROWDED)
+        .chain(CONFIGURED)
+        .chain(SIDEKICKS)
+        .chain(STAND_INS)
 }
 
 /// Its `MaxUnavailable=`, in each of its texts.
@@ -267,6 +287,8 @@ pub fn text(unit: &str, number: usize) -> String {
     let runs = format!("ExecStart=/usr/bin/sleep {number}000");
     let program = if unit == ROLLING {
         number.checked_sub(4).and_then(|dying| DYING.get(dying))
+    } else if (unit, number) == (SPARED, 2) {
+        Some(&DYING[1])
     } else {
         None
     };
@@ -336,6 +358,10 @@ impl Script {
         if !calm && random.u8(0..3) == 0 {
             script.roll(CHECKED, &mut random, end_ms);
             script.fall_sick(&mut random, end_ms);
+        }
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x0098);
+        if !calm && random.u8(0..3) == 0 {
+            script.stand_in(&mut random, end_ms);
         }
         script.actions.sort_by_key(|timed| timed.at_ms);
         script
@@ -533,6 +559,37 @@ impl Script {
                 }
             };
             self.push(at_ms, action);
+        }
+    }
+
+    /// A unit with spare instances gets new texts, restarts, counts and drains, some with a fault.
+    fn stand_in(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        let (unit, machines) = (SPARED, self.machines);
+        let submit = |text| Wish::Submit { unit, text, desired: None };
+        let scale = |random: &mut fastrand::Rng| Wish::Scale { unit, replicas: random.u32(1..=5) };
+        let first = random.u64(1_000..8_000);
+        self.push(first, Action::User { user: 0, over: 0, wish: submit(0) });
+        let count = scale(random);
+        self.push(first + 1, Action::User { user: 0, over: 0, wish: count });
+        // They have run for long by then, so that the judge knows that they run.
+        let from_ms = FAULTS_FROM_MS + 45_000;
+        for _ in 0..random.usize(1..=6) {
+            let at_ms = random.u64(from_ms..end_ms.max(from_ms) + 30_000);
+            let machine = random.usize(0..machines);
+            let availability = [Availability::Active, Availability::Draining][random.usize(0..2)];
+            let wish = match random.u8(0..8) {
+                0..=2 => submit(random.usize(0..4)),
+                3 => Wish::Restart { unit },
+                4 => Wish::Rollback { unit },
+                5 => scale(random),
+                _ => Wish::Availability { machine, availability },
+            };
+            let (user, over) = (random.usize(0..2), random.usize(0..machines));
+            self.push(at_ms, Action::User { user, over, wish });
+            if random.u8(0..3) == 0 {
+                let fault = self.fault(random);
+                self.push(at_ms + random.u64(0..15_000), fault);
+            }
         }
     }
 

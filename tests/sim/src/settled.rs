@@ -75,13 +75,36 @@ fn planned(snapshot: &Snapshot) -> Result<BTreeSet<UnitName>, String> {
             "the plan of the planned state rewrites the assignment of {id} without a change"
         ));
     }
+    // What no machine may run a spare instance of keeps its text.
+    for rolling in planned.rolling.iter().filter(|rolling| rolling.spares.is_some()) {
+        let no_spare = rolling.spares.as_ref().filter(|spares| !spares.misfits.is_empty());
+        let Some(unit) = snapshot.units.get(&rolling.unit).filter(|_| no_spare.is_some()) else {
+            return Err(format!("{} still waits: {rolling}", rolling.unit));
+        };
+        let spare = unit.name.replica(unit.replicas.unwrap_or(0) + 1);
+        let takes = |(id, machine): &(&MachineId, &Arc<Machine>)| {
+            let ground = ground(snapshot, id, machine);
+            refusal(&ground, &spare, &unit.constraints.expanded(&spare)).is_none()
+        };
+        if let Some((id, _)) = snapshot.machines.iter().find(takes) {
+            return Err(format!(
+                "{id} may run a spare of {}, which is said to fit nowhere",
+                unit.name
+            ));
+        }
+    }
     Ok(planned.unplaced.into_iter().flat_map(|unplaced| unplaced.instances).collect())
 }
 
 /// Units whose new text may have to wait: replicas that fit nowhere spend the budget of the others.
 fn waiting(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
     let units = nowhere.iter().filter_map(|name| owner(snapshot, name));
-    units.filter(|unit| unit.max_unavailable().is_some()).map(|unit| unit.name.clone()).collect()
+    let waits = units.filter(|unit| unit.max_unavailable().is_some());
+    let closed = |id| snapshot.availability.contains_key(id);
+    let all_closed = snapshot.machines.keys().all(closed);
+    // Spare instances are new ones.
+    let spared = snapshot.units.values().filter(|unit| all_closed && unit.starts_first());
+    waits.chain(spared).map(|unit| unit.name.clone()).collect()
 }
 
 /// Whether no machine may be given any of what the planner says fits nowhere.

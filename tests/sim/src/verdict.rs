@@ -26,6 +26,8 @@ pub enum Check {
     /// No more instances are taken down at once than `MaxUnavailable=` allows, and the way back is
     /// always there.
     Budget,
+    /// With `UpdateOrder=start-first`, what is taken down has a spare instance that is up.
+    StandIn,
     /// What is placed was wanted, and its machine fit, by what the leader had seen.
     Placed,
     /// Values are of one revision, and of none older than was asked for.
