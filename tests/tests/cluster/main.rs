@@ -30,6 +30,7 @@ mod packages;
 mod placement;
 mod registry;
 mod rolling;
+mod start_first;
 mod thrift;
 mod unit_types;
 
