@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fleet_core::converge::{self, Seen};
 use fleet_core::health::Health;
-use fleet_core::model::{FORMAT, InstanceStatus, Report};
+use fleet_core::model::{FORMAT, InstanceStatus, Placement, Report};
 use fleet_core::name::UnitName;
 use tracing::{debug, info, warn};
 
@@ -108,14 +108,11 @@ impl Agent {
                 instance.forget_outcome();
             }
             self.explain_health(name, &mut status);
-            status.leaving = self
-                .assignment
-                .as_ref()
-                .is_some_and(|assignment| !assignment.instances.contains_key(name));
-            let fenced = self
-                .assignment
-                .as_ref()
-                .and_then(|assignment| assignment.instances.get(name)?.fence.as_ref());
+            let assignment = self.assignment.as_ref();
+            let placement = assignment.and_then(|assignment| assignment.instances.get(name));
+            status.leaving = assignment.is_some() && placement.is_none();
+            status.spare = placement.is_some_and(Placement::is_spare);
+            let fenced = placement.and_then(|placement| placement.fence.as_ref());
             if fenced.is_some()
                 && status.message.is_none()
                 && ["inactive", "failed"].contains(&status.active.as_str())

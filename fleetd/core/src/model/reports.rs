@@ -111,6 +111,10 @@ pub struct InstanceStatus {
     /// Whether it is no longer assigned here: it is being stopped, or about to be forgotten.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+    /// Whether it is assigned as a spare instance (`UpdateOrder=start-first`): lists read reports
+    /// alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
     /// It was restarted up to the limit in vain: the leader may move it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gave_up: bool,

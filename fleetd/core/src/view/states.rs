@@ -155,7 +155,7 @@ impl Cluster {
                 .clone()
                 .or_else(|| status.pulls.as_ref().map(|what| format!("pulling {what}")))
                 .or_else(|| status.reason.clone()),
-            spare: placed.is_some_and(Placement::is_spare),
+            spare: status.spare || placed.is_some_and(Placement::is_spare),
         }
     }
 }
