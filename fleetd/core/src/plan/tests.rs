@@ -16,6 +16,7 @@ mod foreign_reports;
 mod moves;
 mod needs;
 mod spare;
+mod spare_midway;
 
 pub(super) fn check(text: &str, expected: Expect) {
     let before = snapshot(text);
