@@ -9,6 +9,7 @@ pub mod file;
 pub mod health;
 pub mod image;
 pub mod intake;
+pub mod kept;
 pub mod labels;
 pub mod lint;
 pub mod max_unavailable;

@@ -20,6 +20,7 @@ use super::Api;
 use super::describe::{self, Operation, Resource};
 use super::door::bytes_only;
 use super::error::ApiError;
+use super::history::tidy_app;
 use super::who::Who;
 use crate::process::{clock, panics};
 use crate::store::{Documents, Mirror, Part, StoreError, UnitsLock};
@@ -216,16 +217,6 @@ async fn locked(api: &Api) -> Result<UnitsLock, ApiError> {
     }
 }
 
-/// Removes what no text names any more. Nobody waits for it; what stays goes another time.
-fn sweep_later(api: &Api, app: AppName, before: i64) {
-    let store = api.store().clone();
-    drop(panics::spawn_contained(async move {
-        if let Err(error) = store.sweep_blobs(&app, before).await {
-            tracing::info!("old files of the application {app} are still in the store: {error}");
-        }
-    }));
-}
-
 pub(super) async fn destroy(
     State(api): State<Api>,
     Path(name): Path<String>,
@@ -265,7 +256,7 @@ async fn remove(api: &Api, who: &Who, name: &AppName) -> Result<Response, ApiErr
     };
     let act = who.act(Did::AppDestroyed { app: name.clone() }).of_units(&units);
     let revision = api.store().telling(act).import(lock, &all).await?;
-    sweep_later(api, name.clone(), revision);
+    tidy_app(api, (name.clone(), revision), [], revision);
     let volumes = units.iter().filter(|unit| unit.suffix() == "volume").cloned().collect();
     let mut response = Json(wire::AppRemoved { units, volumes }).into_response();
     response.headers_mut().insert(wire::REVISION_HEADER, revision.into());

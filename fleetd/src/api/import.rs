@@ -18,6 +18,7 @@ use super::body::decode;
 use super::describe::{Operation, Resource};
 use super::door::json_only;
 use super::error::ApiError;
+use super::history::{new_texts, tidy};
 use super::query::Asked;
 use super::who::Who;
 use crate::process::clock;
@@ -116,6 +117,7 @@ async fn apply(api: &Api, who: &Who, export: &Export, replace: bool) -> Result<R
     };
     let act = who.act(Did::Imported { units: planned.records.len() });
     let revision = api.store().telling(act).import(lock, &all).await?;
+    tidy(api, new_texts(&planned.records), revision);
     let mut answer = planned.answer;
     answer.applied = true;
     let mut response = Json(answer).into_response();

@@ -46,6 +46,7 @@ mod fleet1;
 mod fleetlock;
 mod follow;
 mod guests;
+mod history;
 mod hosts;
 mod image_check;
 mod import;
@@ -118,6 +119,8 @@ struct Shared {
     volumes: Arc<Volumes>,
     /// Restarts of fleet 1.0's client.
     restarts: fleet1::Restarts,
+    /// Held while old texts are removed.
+    tidying: tokio::sync::Mutex<()>,
 }
 
 impl Api {
@@ -142,6 +145,7 @@ impl Api {
             names: Arc::default(),
             volumes: Arc::default(),
             restarts: fleet1::Restarts::default(),
+            tidying: tokio::sync::Mutex::default(),
             standing: None,
             generator: None,
         };

@@ -8,9 +8,11 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use fleet_core::app::BundleRef;
 use fleet_core::name::UnitName;
 use fleet_core::unit::changed::changed;
 use fleet_core::unit::file::UnitFile;
+use fleet_core::unit::kept::MAX_KEPT_CONTENTS;
 use fleet_core::wire;
 use serde_json::json;
 
@@ -19,8 +21,9 @@ use super::body::decode;
 use super::describe::{Operation, Resource, WRITTEN};
 use super::door::json_only;
 use super::error::ApiError;
+use super::history::tidy;
 use super::retry::until_not_overtaken;
-use super::submission::Submission;
+use super::submission::{Failed, Submission};
 use super::units::{known, parse};
 use super::who::Who;
 use crate::store::{KeptText, Part, Versioned};
@@ -133,6 +136,7 @@ pub(super) async fn rollback(
     let roll_back = || async {
         let old = api.store().unit(&name).await?.0.ok_or_else(ApiError::no_such_unit)?;
         let (to, text) = target(&old.value, wish.revision, api.store().texts_of(&name).await?)?;
+        hold_files(&api, (&name, to), &text).await?;
         let submission = Submission::back_to(&name, (to, text), old.value.desired);
         let Versioned { value: record, .. } = &old;
         let answer = wire::RolledBack {
@@ -141,14 +145,29 @@ pub(super) async fn rollback(
             to,
             revision: record.revision + 1,
         };
-        let (_, revision) = submission.rewrite(api.store(), old, &who).await?;
-        Ok((answer, revision, submission.warnings))
+        let wrote = submission.rewrite(api.store(), old, &who).await?;
+        Ok((answer, wrote.at, submission.warnings))
     };
     let (answer, revision, warnings) =
         until_not_overtaken(&format!("the unit {name}"), roll_back).await?;
+    tidy(&api, [(&name, answer.revision)], revision);
     let mut response = Json(answer).into_response();
     super::note_written(response.headers_mut(), revision, &warnings);
     Ok(response)
+}
+
+/// Sees to it that what comes with the text is there and stays.
+async fn hold_files(api: &Api, (name, number): (&UnitName, u64), text: &str) -> Result<(), Failed> {
+    let Some(named) = BundleRef::of(&UnitFile::parse_lenient(text)) else { return Ok(()) };
+    if api.store().hold_bundle(&named).await? {
+        return Ok(());
+    }
+    let mib = MAX_KEPT_CONTENTS >> 20;
+    Err(Failed::Refused(ApiError::conflict(format!(
+        "what came with revision {number} of {name} is kept no more (of {}, the newest {mib} MiB \
+            are, and what runs); apply that folder again instead",
+        named.app
+    ))))
 }
 
 /// The text to go back to, and its number.

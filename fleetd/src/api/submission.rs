@@ -33,6 +33,15 @@ pub(super) struct Submission {
     pub(super) warnings: Vec<String>,
 }
 
+/// What was written of a unit.
+pub(super) struct Wrote {
+    pub(super) status: StatusCode,
+    /// At which revision of the store.
+    pub(super) at: i64,
+    /// The number of its text, if that is new.
+    pub(super) text: Option<u64>,
+}
+
 pub(super) enum Failed {
     Store(StoreError),
     Refused(ApiError),
@@ -140,7 +149,7 @@ impl Submission {
         store: &Store,
         name: &UnitName,
         who: &Who,
-    ) -> Result<(StatusCode, i64), Failed> {
+    ) -> Result<Wrote, Failed> {
         let refused = |error: ApiError| Err(Failed::Refused(error));
         match store.unit(name).await?.0 {
             Some(old) => self.rewrite(store, old, who).await,
@@ -198,7 +207,8 @@ impl Submission {
                     ..UnitRecord::new(name.clone(), text)
                 };
                 let store = store.telling(who.act(did).of_unit(name));
-                Ok((StatusCode::CREATED, store.put_unit(&record, None, true).await?))
+                let at = store.put_unit(&record, None, true).await?;
+                Ok(Wrote { status: StatusCode::CREATED, at, text: Some(record.revision) })
             }
         }
     }
@@ -208,7 +218,7 @@ impl Submission {
         store: &Store,
         old: Versioned<UnitRecord>,
         who: &Who,
-    ) -> Result<(StatusCode, i64), Failed> {
+    ) -> Result<Wrote, Failed> {
         let Versioned { value: mut record, revision } = old;
         let before = record.clone();
         self.admit(Some(&record.text))?;
@@ -265,7 +275,8 @@ impl Submission {
             None => store.clone(),
         };
         let status = if replaced { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
-        Ok((status, store.put_unit(&record, Some(revision), replaced).await?))
+        let at = store.put_unit(&record, Some(revision), replaced).await?;
+        Ok(Wrote { status, at, text: replaced.then_some(record.revision) })
     }
 }
 

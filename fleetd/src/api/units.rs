@@ -16,13 +16,14 @@ use super::body::{decode, decode_as_go};
 use super::describe::{self, Operation, Resource, WRITTEN};
 use super::door::json_only;
 use super::error::ApiError;
+use super::history::tidy;
 use super::needs;
 use super::page::Page;
 use super::page::paged;
 use super::query::Asked;
 use super::retry::until_not_overtaken;
 use super::submission::{
-    Failed, Submission, is_global, owner, refused_count, restart_all, set_replicas,
+    Failed, Submission, Wrote, is_global, owner, refused_count, restart_all, set_replicas,
 };
 use super::who::Who;
 use super::{Api, fleet1, written};
@@ -182,12 +183,13 @@ pub(super) async fn submit(
         submission.warnings.extend(warnings);
     }
     let what = format!("the unit {name}");
-    let (status, revision) =
+    let Wrote { status, at, text } =
         until_not_overtaken(&what, || submission.write(api.store(), &name, &who)).await?;
+    tidy(&api, text.map(|number| (&name, number)), at);
     if begins_restart {
         restarts.begin(&name);
     }
-    Ok(written(status, revision, &submission.warnings))
+    Ok(written(status, at, &submission.warnings))
 }
 
 pub(super) async fn destroy(

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleet_core::app::{AppName, Application, Bundle, BundleRef, Checksum};
 use fleet_core::name::UnitName;
 use fleet_core::unit::file::UnitFile;
+use fleet_core::unit::kept::{Comes, kept_contents};
 
 use super::batch::{Batch, COMMIT_DOCUMENTS, unchanged};
 use super::kv::{Change, Compare};
 use super::staged::Count;
-use super::{Part, Store, StoreError, UnitsLock, Versioned, mirror};
+use super::{Mirror, Store, StoreError, UnitsLock, Versioned, mirror};
 
 /// How many blobs one request asks for: each has up to 1 MiB, and an answer may have 4.
 pub(super) const BLOBS_A_REQUEST: usize = 3;
@@ -18,6 +19,9 @@ pub(super) const BLOBS_A_REQUEST: usize = 3;
 /// How many texts are read to find out which blobs are in use. With more, blobs stay until units
 /// of the application go.
 const TEXTS_READ: usize = 5_000;
+
+/// What a Quadlet file counts as, in bytes: nearly all have less, and none is worth a look.
+const QUADLET_BYTES: u64 = 16 * 1024;
 
 /// How many texts one request asks for.
 const TEXTS_A_REQUEST: usize = 16;
@@ -69,29 +73,33 @@ impl Store {
     /// Removes the blobs of an application that were kept before the revision `before`, and that
     /// neither its document nor any text of its units names, or of units that have a text of
     /// theirs: a replica that was stopped by hand has a record of its own, which may outlive the
-    /// application. Whoever applies it at the same time keeps them all. What stays although nothing
-    /// names it counts as sent for the next apply.
+    /// application. Those of the oldest texts go, too, where all weigh too much, see
+    /// [`kept_contents`]. Whoever applies it at the same time keeps them all. What stays although
+    /// nothing names it counts as sent for the next apply.
     pub async fn sweep_blobs(&self, app: &AppName, before: i64) -> Result<(), StoreError> {
         let document = self.app(app).await?;
         let counted = self.count(app).await?;
         let sums = self.blob_sums(app).await?;
-        let mirror = self.read(&[Part::Units]).await?;
+        let mirror = self.read_all().await?;
         let named = mirror.cluster().records.values().filter(|record| {
             record.text.contains("Bundle=")
                 && BundleRef::of(&UnitFile::parse_lenient(&record.text))
                     .is_some_and(|named| named.app == *app)
         });
         let mut units: BTreeSet<UnitName> = named.map(|record| record.name.clone()).collect();
-        mirror.drop_later();
         units.extend(document.iter().flat_map(|document| document.value.units.iter().cloned()));
-        let Some(used) = self.used_blobs(app, &units).await? else {
+        let comes = self.what_comes(app, &units, &mirror).await?;
+        mirror.drop_later();
+        let Some((comes, bundles)) = comes else {
             return self.recount(app, counted, Count::default()).await;
         };
+        let used = kept_contents(comes);
         let files = document.iter().flat_map(|document| document.value.files.values());
         let files: BTreeSet<&Checksum> = files.map(|file| &file.sum).collect();
         let unnamed =
             sums.into_iter().filter(|(sum, _)| !used.contains(sum) && !files.contains(sum));
-        let (gone, stays): (Vec<_>, Vec<_>) = unnamed.partition(|(_, kept)| *kept < before);
+        let (mut gone, stays): (Vec<_>, Vec<_>) = unnamed.partition(|(_, kept)| *kept < before);
+        gone.sort_by_key(|(sum, _)| !bundles.contains(sum)); // see `hold_bundle`
         let as_it_was = unchanged(&self.keys.app(app), document.map(|document| document.revision));
         let unlocked = Compare::Absent(self.keys.import());
         for chunk in gone.chunks(COMMIT_DOCUMENTS) {
@@ -120,38 +128,77 @@ impl Store {
         self.recount(app, counted, left).await
     }
 
-    /// The blobs that texts of these units name; `None` if those are too many to read, or one went
-    /// meanwhile: a rollback may have made it the present one, under another number.
-    async fn used_blobs(
+    /// What comes with each text of these units, and which of that are bundles; `None` if those are
+    /// too many texts to read, or one went meanwhile: a rollback may have made it the present one,
+    /// under another number.
+    async fn what_comes(
         &self,
         app: &AppName,
         units: &BTreeSet<UnitName>,
-    ) -> Result<Option<BTreeSet<Checksum>>, StoreError> {
-        let mut bundles: BTreeSet<Checksum> = BTreeSet::new();
+        mirror: &Mirror,
+    ) -> Result<Option<(Vec<Comes>, BTreeSet<Checksum>)>, StoreError> {
+        let mut in_use = mirror.cluster().texts_in_use(units);
+        let planned = mirror.cluster().outlook.as_ref().map_or(0, |outlook| outlook.planned);
+        let mut named: Vec<(Checksum, i64, bool)> = Vec::new();
         let mut left = TEXTS_READ;
-        for name in units {
-            let texts = self.kv.keys(&self.keys.texts_of(name)).await?.kvs;
+        for unit in units {
+            let texts = self.numbers_of(unit).await?;
             let Some(fewer) = left.checked_sub(texts.len()) else { return Ok(None) };
             left = fewer;
-            let keys: Vec<String> = texts.into_iter().map(|kv| kv.key).collect();
-            for chunk in keys.chunks(TEXTS_A_REQUEST) {
-                let (found, _) = self.kv.get_many(chunk).await?;
-                if found.iter().any(Option::is_none) {
-                    return Ok(None);
+            let used = in_use.remove(unit).unwrap_or_default();
+            let (mut present, mut back, mut next) = (None, None, i64::MAX);
+            for chunk in texts.rchunks(TEXTS_A_REQUEST) {
+                let keys: Vec<String> = chunk.iter().map(|kept| kept.key.clone()).collect();
+                let (found, _) = self.kv.get_many(&keys).await?;
+                for (kept, kv) in chunk.iter().zip(found).rev() {
+                    let Some(kv) = kv else { return Ok(None) };
+                    let file = UnitFile::parse_lenient(&String::from_utf8_lossy(&kv.value));
+                    let hash = file.hash();
+                    if back.is_none() && *present.get_or_insert_with(|| hash.clone()) != hash {
+                        back = Some(kept.number);
+                    }
+                    // The leader may assign it until it has planned with the next one.
+                    let needed =
+                        used.contains(&kept.number) || back == Some(kept.number) || next > planned;
+                    next = kept.mod_revision;
+                    let bundle = BundleRef::of(&file).filter(|named| named.app == *app);
+                    named.extend(bundle.map(|named| (named.sum, kept.mod_revision, needed)));
                 }
-                let named = found.into_iter().flatten().filter_map(|kv| {
-                    BundleRef::of(&UnitFile::parse_lenient(&String::from_utf8_lossy(&kv.value)))
-                });
-                bundles.extend(named.filter(|named| named.app == *app).map(|named| named.sum));
             }
         }
+        let bundles: BTreeSet<Checksum> = named.iter().map(|(sum, ..)| sum.clone()).collect();
         let wanted: Vec<Checksum> = bundles.iter().cloned().collect();
-        let mut used = bundles;
-        for encoded in self.blobs(app, &wanted).await?.into_iter().flatten() {
+        let mut contents: BTreeMap<Checksum, BTreeMap<Checksum, u64>> = BTreeMap::new();
+        for (sum, encoded) in wanted.iter().zip(self.blobs(app, &wanted).await?) {
+            let Some(encoded) = encoded else { continue };
             let Ok(Bundle { files, quadlets }) = mirror::parse(&encoded) else { return Ok(None) };
-            used.extend(files.into_values().map(|file| file.sum));
-            used.extend(quadlets.into_values());
+            let all = contents.entry(sum.clone()).or_default();
+            all.insert(sum.clone(), encoded.len() as u64);
+            all.extend(files.into_values().map(|file| (file.sum, file.size)));
+            all.extend(quadlets.into_values().map(|sum| (sum, QUADLET_BYTES)));
         }
-        Ok(Some(used))
+        let comes = named.into_iter().map(|(sum, written, needed)| Comes {
+            written,
+            needed,
+            contents: contents.get(&sum).cloned().unwrap_or_default(),
+        });
+        Ok(Some((comes.collect(), bundles)))
+    }
+
+    /// Sees to it that no sweep that has begun takes what comes with a text, which a unit is about
+    /// to have again. False if any of it is gone already.
+    pub async fn hold_bundle(&self, named: &BundleRef) -> Result<bool, StoreError> {
+        let key = self.keys.blob(&named.app, &named.sum);
+        let Some(there) = self.kv.get(&key).await?.0 else { return Ok(false) };
+        let Ok(Bundle { files, quadlets }) = mirror::parse(&there.value) else { return Ok(false) };
+        // A sweep compares it, and removes bundles before what they name.
+        let as_read = [Compare::ModRevision(key.clone(), there.mod_revision)];
+        let again = [Change::Put { key, value: there.value, lease: None }];
+        if !self.kv.txn(&as_read, &again).await?.applied {
+            return Ok(false);
+        }
+        let kept = self.blob_sums(&named.app).await?;
+        let mut names = files.values().map(|file| &file.sum).chain(quadlets.values());
+        Ok(names.all(|sum| kept.contains_key(sum)))
     }
 }

@@ -22,6 +22,7 @@ pub mod embedded;
 pub mod etcd;
 mod events;
 mod fencing;
+mod history;
 mod import;
 mod keys;
 pub mod kv;

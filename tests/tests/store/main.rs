@@ -7,6 +7,7 @@ mod damage;
 mod embedded;
 mod etcd;
 mod fencing;
+mod history;
 mod imports;
 mod kills;
 mod leases;
@@ -52,6 +53,7 @@ pub(crate) async fn run_suite(label: &str, store: Store) {
     for (name, case) in suite::CASES
         .iter()
         .chain(watches::CASES)
+        .chain(history::CASES)
         .chain(imports::CASES)
         .chain(fencing::CASES)
         .chain(configurations::CASES)

@@ -14,6 +14,33 @@ use crate::wire;
 pub type Places<'a> = BTreeMap<&'a UnitName, Vec<(&'a MachineId, &'a Placement)>>;
 
 impl Cluster {
+    /// The numbers of texts of these units that are not to go, as far as the cluster says: the
+    /// present ones, those that are assigned anywhere, and those that a rollout tries or goes back
+    /// to.
+    pub fn texts_in_use(&self, units: &BTreeSet<UnitName>) -> BTreeMap<UnitName, BTreeSet<u64>> {
+        let mut used: BTreeMap<UnitName, BTreeSet<u64>> = BTreeMap::new();
+        let mut add = |unit: &UnitName, number| {
+            if units.contains(unit) {
+                used.entry(unit.clone()).or_default().insert(number);
+            }
+        };
+        for unit in units {
+            if let Some(record) = self.records.get(unit) {
+                add(unit, record.revision);
+            }
+            if let Some(rollout) = self.rollouts.get(unit) {
+                add(unit, rollout.text.revision);
+                rollout.good.iter().for_each(|good| add(unit, good.revision));
+            }
+        }
+        for assignment in self.snapshot.assignments.values() {
+            for placement in assignment.instances.values() {
+                add(&placement.unit, placement.revision);
+            }
+        }
+        used
+    }
+
     /// All names that lists show: every record, and the replicas of scaled templates.
     pub fn names(&self) -> BTreeSet<UnitName> {
         family::names(&self.records, |record| record.replicas)

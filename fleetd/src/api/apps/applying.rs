@@ -15,11 +15,12 @@ use fleet_core::wire;
 use fleet_core::wire::{AppFiles, AppPlan};
 
 use super::podman::{self, Question, Verdict};
-use super::{locked, named, sweep_later};
+use super::{locked, named};
 use crate::api::Api;
 use crate::api::body::decode;
 use crate::api::door::json_only;
 use crate::api::error::ApiError;
+use crate::api::history::{new_texts, tidy_app};
 use crate::api::query::Asked;
 use crate::api::who::Who;
 use crate::process::{clock, panics};
@@ -282,7 +283,7 @@ async fn written(
     let revision = api.store().telling(act).import(lock, &all).await?;
     let new_text = applying.records.iter().any(|(_, new_text)| *new_text);
     if new_text || !applying.removed.is_empty() || !plan.files.is_empty() {
-        sweep_later(api, wish.app, before);
+        tidy_app(api, (wish.app, before), new_texts(&applying.records), revision);
     }
     let mut response = Json(plan).into_response();
     response.headers_mut().insert(wire::REVISION_HEADER, revision.into());
