@@ -83,6 +83,7 @@ pub use limits::Limits;
 pub use listen::{Listeners, listen};
 pub use serve::serve;
 pub use tls::{ServerTls, server_tls};
+pub use who::Who;
 
 use error::ApiError;
 

@@ -20,7 +20,7 @@ const MAX_NAME_BYTES: usize = 256;
 
 /// Who asks, by the connection that a request came in by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Who {
+pub enum Who {
     /// A process of this user is at the other end of the unix socket.
     User(u32),
     /// A certificate of this name.

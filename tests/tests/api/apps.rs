@@ -18,13 +18,13 @@ const WEB: &str = "[Service]\nExecStart=/bin/cat /run/fleet/files/%N/app.conf\n\
 
 /// A folder: its units and files.
 #[derive(Clone)]
-struct Folder {
-    units: Vec<(String, String)>,
-    files: Vec<(String, Vec<u8>)>,
+pub(crate) struct Folder {
+    pub(crate) units: Vec<(String, String)>,
+    pub(crate) files: Vec<(String, Vec<u8>)>,
 }
 
 impl Folder {
-    fn shop() -> Folder {
+    pub(crate) fn shop() -> Folder {
         Folder {
             units: vec![
                 ("web@.service".to_string(), WEB.to_string()),
@@ -47,7 +47,12 @@ impl Folder {
     }
 }
 
-async fn ask(server: &Server, method: Method, path: &str, body: Option<&Value>) -> Response {
+pub(crate) async fn ask(
+    server: &Server,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Response {
     let url = format!("{}/fleet/v1{path}", server.origin);
     let mut request = fleet_tests::http().build().unwrap().request(method, url);
     if let Some(body) = body {
@@ -67,7 +72,11 @@ async fn send_files(server: &Server, folder: &Folder) {
     }
 }
 
-async fn applied(server: &Server, folder: &Folder, query: &str) -> Result<AppPlan, String> {
+pub(crate) async fn applied(
+    server: &Server,
+    folder: &Folder,
+    query: &str,
+) -> Result<AppPlan, String> {
     let answer =
         ask(server, Method::POST, &format!("/apps/shop{query}"), Some(&folder.body())).await;
     let status = answer.status().as_u16();
@@ -78,13 +87,13 @@ async fn applied(server: &Server, folder: &Folder, query: &str) -> Result<AppPla
 }
 
 /// The status and the sentence of an error.
-async fn refusal(answer: Response) -> String {
+pub(crate) async fn refusal(answer: Response) -> String {
     let status = answer.status().as_u16();
     let body: Value = answer.json().await.unwrap();
     format!("{status} {}", body["error"]["message"].as_str().unwrap())
 }
 
-async fn sent(server: &Server, app: &str, content: &[u8]) -> Result<(), String> {
+pub(crate) async fn sent(server: &Server, app: &str, content: &[u8]) -> Result<(), String> {
     let sum = Checksum::of(content);
     let url = format!("{}/fleet/v1/apps/{app}/blobs/{sum}", server.origin);
     let request = fleet_tests::http().build().unwrap().put(url);

@@ -8,6 +8,7 @@ mod documents;
 mod exchanges;
 mod fencing;
 mod follow;
+mod history;
 mod imports;
 mod journals;
 mod limits;
