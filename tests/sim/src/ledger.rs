@@ -34,6 +34,18 @@ pub struct Fields {
     pub restarts: u64,
 }
 
+impl Fields {
+    /// Whether it is what `seen` shows, in which an old text may be empty: it is kept no more.
+    pub fn shows_as(&self, seen: &Fields) -> bool {
+        let same = |(text, seen): (&String, &String)| seen.is_empty() || text == seen;
+        let texts = Vec::new();
+        let without = |fields: &Fields| Fields { texts: texts.clone(), ..fields.clone() };
+        self.texts.len() == seen.texts.len()
+            && self.texts.iter().zip(&seen.texts).all(same)
+            && without(self) == without(seen)
+    }
+}
+
 /// What a user asked of one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnitOperation {
@@ -138,7 +150,12 @@ impl<O: Operation> Ledger<O> {
 
     /// Whether the document may be like this.
     pub fn explains(&self, state: &O::State) -> bool {
-        self.states.iter().any(|(may, _)| may == state)
+        self.allows(|may| may == state)
+    }
+
+    /// Whether it may be so.
+    pub fn allows(&self, is_so: impl Fn(&O::State) -> bool) -> bool {
+        self.states.iter().any(|(may, _)| is_so(may))
     }
 
     fn close(&mut self) {

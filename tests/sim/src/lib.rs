@@ -8,6 +8,7 @@
 //! Start at [`run`](run::run); a run's faults are chosen in [`script`], and judged in [`judge`] as
 //! they happen and in [`settled`] at the end.
 
+pub mod acts;
 mod budget;
 mod copies;
 pub mod etcd;

@@ -16,9 +16,11 @@ use fleetd::store::Store;
 use fleetd::systemd::Listed;
 use serde::de::DeserializeOwned;
 
+use crate::acts;
 use crate::etcd::Etcd;
 use crate::host::Host;
 use crate::keeper;
+use crate::ledger::Record;
 use crate::planted::Planted;
 use crate::rules::{Ground, refusal};
 use crate::script::CHECKED;
@@ -150,7 +152,11 @@ pub fn nothing_lost(etcd: &Etcd, hosts: &[Arc<Host>], ledgers: &Ledgers) -> Resu
             (1..=record.revision).map(|number| text_of(etcd, unit, number)).collect()
         };
         let fields = record.as_ref().map(|record| fields(record, texts(record)));
-        if !ledger.explains(&fields) {
+        let is_so = |may: &Record| match (may, &fields) {
+            (Some(may), Some(seen)) => may.shows_as(seen),
+            (may, seen) => may.is_none() && seen.is_none(),
+        };
+        if !ledger.allows(is_so) {
             return Err(format!(
                 "the record of {unit} is not what users were told: {fields:?}; expected one of \
                     {ledger:?}"
@@ -180,7 +186,7 @@ pub fn nothing_lost(etcd: &Etcd, hosts: &[Arc<Host>], ledgers: &Ledgers) -> Resu
             told.config
         ));
     }
-    Ok(())
+    acts::told(etcd, &told.asked)
 }
 
 fn document<T: DeserializeOwned>(etcd: &Etcd, key: &str) -> Result<Option<T>, String> {

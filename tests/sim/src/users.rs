@@ -8,11 +8,13 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Method, Request, header};
 use fleet_core::model::{Settings, UnitRecord};
+use fleetd::api::Who;
 use fleetd::process::clock::with_clock;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
+use crate::acts::{self, Asked};
 use crate::host::Host;
 use crate::judge::SharedJudge;
 use crate::ledger::{
@@ -40,6 +42,8 @@ pub struct Told {
     pub machines: BTreeMap<usize, Ledger<MachineOperation>>,
     /// The configuration's.
     pub config: Ledger<ConfigOperation>,
+    /// Who asked what, and how it was answered.
+    pub asked: Asked,
 }
 
 /// What a wish writes, and into whose ledger it goes.
@@ -101,12 +105,17 @@ async fn ask(
     ledgers: &Ledgers,
     judge: &SharedJudge,
 ) {
-    ledgers.lock().expect("no panic over ledgers").sent(id, written(&wish));
+    {
+        let mut ledgers = ledgers.lock().expect("no panic over ledgers");
+        ledgers.asked.insert(acts::name(id), (wish.clone(), Answer::Unknown));
+        ledgers.sent(id, written(&wish));
+    }
     let (method, path, body) = request(&wish, hosts);
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header(header::CONTENT_TYPE, "application/json")
+        .extension(Who::Certificate(acts::name(id).into()))
         .body(Body::from(body))
         .expect("a request");
     let served = with_clock(hosts[over].wall_clock(), hosts[over].router.clone().oneshot(request));
@@ -124,7 +133,9 @@ async fn ask(
         "user over machine {over}: {wish:?}: {answer:?} {}",
         status.map_or(0, |status| status.as_u16())
     ));
-    if !ledgers.lock().expect("no panic over ledgers").answered(id, &wish, answer) {
+    let mut ledgers = ledgers.lock().expect("no panic over ledgers");
+    ledgers.asked.insert(acts::name(id), (wish.clone(), answer));
+    if !ledgers.answered(id, &wish, answer) {
         let what =
             format!("no order of what users asked explains the answer {answer:?} to {wish:?}");
         judge.lock().fail(Check::Ledger, what);

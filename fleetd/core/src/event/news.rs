@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Event, Gathered, Item, Numbers, Reason, What};
-use crate::model::{Report, Snapshot};
+use crate::model::{InstanceStatus, Report, Snapshot};
 use crate::name::{MachineId, UnitName};
 use crate::plan::{Plan, Unplaced};
 
@@ -15,9 +15,12 @@ use crate::plan::{Plan, Unplaced};
 pub struct News {
     /// What was last said of each machine, and the revision that created its key where it is there.
     machines: BTreeMap<MachineId, (What, i64)>,
+    /// Units that failed and were started again, where, and the restarts that were told last. Each
+    /// is told at the first restart since it last ran well, the second, the fourth and so on.
+    restarted: BTreeMap<MachineId, BTreeMap<UnitName, u32>>,
     /// Units that gave up, where.
     gave_up: BTreeMap<MachineId, BTreeSet<UnitName>>,
-    /// The reports that `gave_up` was read from: most of them do not change between two looks.
+    /// The reports that these were read from: most of them do not change between two looks.
     reports: BTreeMap<MachineId, Arc<Report>>,
     /// Fenced units that wait for a copy, where.
     waiting: BTreeSet<(MachineId, UnitName)>,
@@ -63,6 +66,7 @@ impl News {
         let mut items = Vec::new();
         let slowed = self.slowed(plan, &mut items);
         let machines = self.machines(snapshot, plan, created, left, &mut items);
+        let restarted = self.restarts(snapshot, &mut items);
         let gave_up = self.failures(snapshot, &mut items);
         let waiting = self.held(plan, &mut items);
         let rolling = self.rolling(plan, &mut items);
@@ -71,6 +75,7 @@ impl News {
             items,
             News {
                 machines,
+                restarted,
                 gave_up,
                 reports: snapshot.reports.clone(),
                 waiting,
@@ -85,6 +90,12 @@ impl News {
         match (item.what, &item.machine) {
             (What::Registered | What::Settling | What::Lost | What::Left, Some(machine)) => {
                 self.machines.insert(machine.clone(), (item.what, 0));
+            }
+            (What::Restarted, Some(machine)) => {
+                if let Some(Reason::Restarted { restarts, .. }) = item.reason {
+                    let known = self.restarted.entry(machine.clone()).or_default();
+                    known.extend(instances(item).into_iter().map(|instance| (instance, restarts)));
+                }
             }
             (What::GaveUp, Some(machine)) => {
                 self.gave_up.entry(machine.clone()).or_default().extend(instances(item))
@@ -164,6 +175,42 @@ impl News {
                 items.push(Item::of_machine(what, id.clone(), reason));
             }
             now.insert(id.clone(), (what, known));
+        }
+        now
+    }
+
+    fn restarts(
+        &self,
+        snapshot: &Snapshot,
+        items: &mut Vec<Item>,
+    ) -> BTreeMap<MachineId, BTreeMap<UnitName, u32>> {
+        let mut now: BTreeMap<MachineId, BTreeMap<UnitName, u32>> = BTreeMap::new();
+        for (machine, report) in &snapshot.reports {
+            let before = self.restarted.get(machine);
+            if self.reports.get(machine).is_some_and(|known| Arc::ptr_eq(known, report)) {
+                now.extend(before.map(|before| (machine.clone(), before.clone())));
+                continue;
+            }
+            let mut fresh: BTreeMap<Reason, Gathered> = BTreeMap::new();
+            let is_so = |status: &InstanceStatus| status.restarts > 0 && !status.leaving;
+            for (instance, status) in report.instances.iter().filter(|(_, it)| is_so(it)) {
+                let told = before.and_then(|before| before.get(instance)).copied().unwrap_or(0);
+                // It ran well in between, or the next power of two is reached.
+                let is_news = status.restarts < told || status.restarts >= (told * 2).max(1);
+                let known = if is_news { status.restarts } else { told };
+                now.entry(machine.clone()).or_default().insert(instance.clone(), known);
+                // One that gave up is told as that.
+                if is_news && !status.gave_up {
+                    fresh.entry(Reason::restarted(status)).or_default().add(instance);
+                }
+            }
+            let item = |(reason, units): (Reason, Gathered)| Item {
+                what: What::Restarted,
+                machine: Some(machine.clone()),
+                units: units.into_units(),
+                reason: Some(reason),
+            };
+            items.extend(fresh.into_iter().map(item));
         }
         now
     }

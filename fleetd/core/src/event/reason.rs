@@ -222,6 +222,12 @@ impl Reason {
         Reason::Changed { changes }
     }
 
+    /// How an instance failed that was started again.
+    pub(super) fn restarted(status: &InstanceStatus) -> Reason {
+        let InstanceStatus { result, code, restarts, .. } = status;
+        Reason::Restarted { result: result.clone(), code: *code, restarts: *restarts }
+    }
+
     /// How an instance failed that was restarted in vain.
     pub(crate) fn failed(status: &InstanceStatus) -> Reason {
         Reason::Failed {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{Event, Item, MAX_EVENT_BYTES, News, Numbers, What, decisions};
 use crate::app::AppName;
-use crate::model::{Act, Availability, DesiredState, Did, Snapshot};
+use crate::model::{Act, Availability, DesiredState, Did, InstanceStatus, Report, Snapshot};
 use crate::name::{MachineId, UnitName};
 use crate::plan::script::{applied, snapshot};
 use crate::plan::{Plan, plan};
@@ -503,4 +503,46 @@ fn what_users_did_is_data_and_what_a_later_version_says_of_it_spoils_nothing() {
     newer["reason"]["kind"] = "tune".into();
     let newer: Item = serde_json::from_value(newer).unwrap();
     assert_eq!((newer.what, newer.reason), (What::Other, Some(super::Reason::Other)));
+}
+
+#[test]
+fn a_unit_that_is_started_again_and_again_is_told_ever_more_seldom() {
+    let mut leader = Leader::new();
+    let text = "machine a\nunit web@.service x2\non a: web@1.service web@2.service";
+    leader.looks(text);
+    let status = |restarts| InstanceStatus {
+        active: "active".into(),
+        result: if restarts > 0 { "exit-code".into() } else { String::new() },
+        code: (restarts > 0).then_some(7),
+        restarts,
+        ..InstanceStatus::default()
+    };
+    // What is told when both instances were restarted so often.
+    let looks = |leader: &mut Leader, restarts: [u32; 2]| {
+        let mut snapshot = snapshot(text);
+        let names = [1, 2].map(|n| UnitName::trusted("web@.service").replica(n));
+        let instances = names.into_iter().zip(restarts.map(status)).collect();
+        let report = Report { generation: 1, instances, ..Report::default() };
+        snapshot.reports.insert(MachineId::new("a"), Arc::new(report));
+        snapshot.revision = leader.events.len() as i64 + 1;
+        let plan = plan(&snapshot);
+        let (items, news) = leader.news.look(&snapshot, &plan, &leader.created, &leader.left, true);
+        leader.news = news;
+        leader.events.push(Event { revision: snapshot.revision, ..Event::new(items.clone()) });
+        assert_eq!(leader.again(&snapshot, &plan), "", "it was told twice");
+        lines(&items)
+    };
+    let failed = "failed on a and was started again: exit-code (7)";
+    assert_eq!(looks(&mut leader, [0, 0]), "");
+    assert_eq!(looks(&mut leader, [1, 1]), format!("web@{{1-2}}.service {failed}"));
+    let often = |n: u32| format!("web@1.service {failed}, {n} times since it last ran well");
+    assert_eq!(looks(&mut leader, [2, 1]), often(2));
+    assert_eq!(looks(&mut leader, [3, 1]), "");
+    // The next leader neither repeats nor forgets.
+    leader.is_replaced();
+    assert_eq!(looks(&mut leader, [3, 1]), "");
+    assert_eq!(looks(&mut leader, [5, 1]), often(5));
+    // It ran well for a while, and fails anew.
+    assert_eq!(looks(&mut leader, [0, 1]), "");
+    assert_eq!(looks(&mut leader, [1, 1]), format!("web@1.service {failed}"));
 }
