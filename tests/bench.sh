@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # The figures of docs/performance.md: `tests/bench.sh [plan] [lists] [systemd] [host] [growth] [three] [idle] [leader] [probes]`; all of them without an
 # argument.
-# Those of docs/reliability.md take over an hour and are asked for by name: `tests/bench.sh reliability [FAULT]… [--runs N]`.
+# Those of docs/reliability.md are asked for by name: `tests/bench.sh reliability [FAULT]… [--runs N]` (over an hour) and
+# `tests/bench.sh changes [CHANGE]…` (some ten minutes).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 for part in "${@:-plan}"; do
     case $part in
-        plan | lists | systemd | host | growth | three | idle | leader | probes | reliability) ;;
-        *) [ "${1-}" = reliability ] || { echo "no such part: $part" >&2; exit 2; } ;;
+        plan | lists | systemd | host | growth | three | idle | leader | probes | reliability | changes) ;;
+        *) [ "${1-}" = reliability ] || [ "${1-}" = changes ] || { echo "no such part: $part" >&2; exit 2; } ;;
     esac
 done
 bin=${FLEET_BENCH_BIN:-target/release} # another folder with the programs: they are not built then
@@ -15,9 +16,9 @@ if [ "$bin" = target/release ]; then
     echo "building (release)" >&2
     cargo build --release --quiet --workspace --bins
 fi
-if [ "${1-}" = reliability ]; then
-    exec "$bin/bench_reliability" "${@:2}"
-fi
+case ${1-} in
+    reliability | changes) exec "$bin/bench_$1" "${@:2}" ;;
+esac
 
 # fleetd's systemd part alone, on a host of its own with fleetd stopped.
 systemd() {
