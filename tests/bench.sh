@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The figures of docs/performance.md: `tests/bench.sh [plan] [lists] [systemd] [host] [growth] [three] [idle] [leader] [probes]`; all of them without an
+# The figures of docs/performance.md: `tests/bench.sh [plan] [lists] [systemd] [host] [growth] [three] [idle] [leader] [probes] [quadlet]`; all of them without an
 # argument.
 # Those of docs/reliability.md are asked for by name: `tests/bench.sh reliability [FAULT]… [--runs N]` (over an hour) and
 # `tests/bench.sh changes [CHANGE]…` (some ten minutes).
@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 for part in "${@:-plan}"; do
     case $part in
-        plan | lists | systemd | host | growth | three | idle | leader | probes | reliability | changes) ;;
+        plan | lists | systemd | host | growth | three | idle | leader | probes | quadlet | reliability | changes) ;;
         *) [ "${1-}" = reliability ] || [ "${1-}" = changes ] || { echo "no such part: $part" >&2; exit 2; } ;;
     esac
 done
@@ -34,18 +34,13 @@ systemd() {
     trap - EXIT
 }
 
-# What the agent works for its health checks; the web server that answers them is not counted.
-probes() {
-    cargo test --release --quiet -p fleetd --lib -- --ignored --nocapture a_thousand_probes
-}
-
-[ $# -gt 0 ] || set -- plan lists systemd host growth three idle leader probes
+[ $# -gt 0 ] || set -- plan lists systemd host growth three idle leader probes quadlet
 cluster=()
 for part in "$@"; do
     case $part in
         plan | lists) "$bin/bench_$part" ;;
-        systemd | probes) "$part" ;;
-        host | growth | three | idle | leader) cluster+=("$part") ;;
+        systemd) systemd ;;
+        host | growth | three | idle | leader | probes | quadlet) cluster+=("$part") ;;
     esac
 done
 [ ${#cluster[@]} = 0 ] || "$bin/bench_cluster" "${cluster[@]}"

@@ -1,5 +1,5 @@
 //! The figures of docs/performance.md, on hosts of the lab: `bench_cluster
-//! [host|growth|three|idle|leader]…`; all of them without an argument.
+//! [host|growth|three|idle|leader|quadlet]…`; all of them without an argument.
 //!
 //! Each compares with a bare D-Bus client on the same hosts in the same run: these machines are
 //! noisy, ratios are not.
@@ -10,6 +10,7 @@ mod fleet;
 mod host;
 mod idle;
 mod leader;
+mod quadlet;
 mod three;
 
 use anyhow::Result;
@@ -36,6 +37,9 @@ async fn main() -> Result<()> {
     }
     if wanted("leader") {
         leader::run().await?;
+    }
+    if wanted("quadlet") {
+        quadlet::run().await?;
     }
     Ok(())
 }
