@@ -57,11 +57,7 @@ pub(crate) async fn run(addresses: &[&str]) -> Result<()> {
         .iter()
         .flat_map(|address| PORTS.map(|port| ((*address).to_owned(), port)))
         .collect();
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .pool_max_idle_per_host(0)
-        .timeout(PATIENCE)
-        .build()?;
+    let client = fleet_tests::http().pool_max_idle_per_host(0).timeout(PATIENCE).build()?;
     let shared = Shared::default();
     look(&client, &places, &shared).await;
     with(&shared, |state| state.counted.fewest = state.answering.len());
