@@ -17,6 +17,7 @@ use crate::etcd::{Origin, key};
 use crate::host::COPY;
 use crate::keeper;
 use crate::placing::Placing;
+use crate::rollouts::Rollouts;
 use crate::script::{CHECKED, ROLLING, SPARED};
 use crate::stand_ins::StandIns;
 use crate::texts::Texts;
@@ -63,6 +64,7 @@ impl SharedJudge {
             budgets: [Budget::of(ROLLING), Budget::of(CHECKED)],
             stand_ins: StandIns::default(),
             placing: Placing::default(),
+            rollouts: Rollouts::default(),
             texts: Texts::default(),
             values: Values::default(),
             copies: Copies::default(),
@@ -117,6 +119,7 @@ pub struct Judge {
     budgets: [Budget; 2],
     stand_ins: StandIns,
     placing: Placing,
+    rollouts: Rollouts,
     texts: Texts,
     values: Values,
     copies: Copies,
@@ -203,6 +206,9 @@ impl Judge {
         }
         self.placing.wrote(batch);
         self.values.wrote(batch);
+        if let Err(what) = self.rollouts.wrote(batch) {
+            self.fail(Check::Rollouts, what);
+        }
         if let Err(what) = self.texts.wrote(batch) {
             self.fail(Check::Texts, what);
         }

@@ -61,6 +61,8 @@ pub enum UnitOperation {
     Rollback,
     /// No unit.
     Destroy,
+    /// Something of its rollout: that changes nothing here.
+    Steer,
 }
 
 /// What an operator says of a machine.
@@ -220,6 +222,7 @@ impl Operation for UnitOperation {
                 new.texts.extend(before.cloned());
             }
             UnitOperation::Destroy => return None,
+            UnitOperation::Steer => {}
         }
         Some(new)
     }

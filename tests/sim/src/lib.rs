@@ -22,6 +22,7 @@ pub mod network;
 mod panics;
 mod placing;
 pub mod planted;
+mod rollouts;
 mod rules;
 pub mod run;
 pub mod script;

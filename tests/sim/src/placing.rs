@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use fleet_core::event::Event;
 use fleet_core::model::{Assignment, DesiredState, Machine, Placement, Settings, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
-use fleet_core::rollout::{Rollout, State};
+use fleet_core::rollout::{Pause, Rollout, State};
 use fleet_core::unit::file::UnitFile;
 use fleet_core::unit::xfleet::Constraints;
 use fleetd::store::kv::{WatchBatch, WatchEvent};
@@ -133,16 +133,20 @@ impl Placing {
         let key = format!("/fleet/rollouts/{}", record.name);
         let rollout = self.at::<Rollout>(&key, i64::MAX)?;
         let goes_back = matches!(rollout.state, State::Undone | State::Paused);
-        (goes_back && rollout.text.revision == record.revision).then_some(rollout)
+        (goes_back && rollout.good.is_some() && rollout.text.revision == record.revision)
+            .then_some(rollout)
     }
 
     /// Whether an instance was placed as the record says, or with the last good text where the
     /// record's is undone.
     fn is_text_of(&self, placement: &Placement, record: &UnitRecord) -> bool {
-        let revision = self
-            .undone(record)
-            .and_then(|rollout| rollout.good)
-            .map_or(record.revision, |good| good.revision);
+        let undone = self.undone(record);
+        let is_canary = undone.as_ref().is_some_and(|rollout| {
+            rollout.course().is_some_and(|course| course.pause == Some(Pause::Canary))
+                && placement.revision == record.revision
+        });
+        let good = undone.and_then(|rollout| rollout.good).filter(|_| !is_canary);
+        let revision = good.map_or(record.revision, |good| good.revision);
         record.desired != DesiredState::Inactive
             && (&placement.unit, placement.revision, placement.state)
                 == (&record.name, revision, record.desired)

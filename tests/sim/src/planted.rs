@@ -58,11 +58,17 @@ pub enum Planted {
     TrustsCopies,
     /// One of the values of a configuration is read as it was before.
     MixesValues,
+    /// The leader takes a paused rollout for one that goes on.
+    GoesOnWhenPaused,
+    /// The leader takes a text that is undone for one that is used all the same.
+    UndoesNothing,
+    /// The leader overlooks which text was good.
+    ForgetsWhatWasGood,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 19] = [
+    pub const ALL: [Planted; 22] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -82,6 +88,9 @@ impl Planted {
         Planted::ForgetsTexts,
         Planted::TrustsCopies,
         Planted::MixesValues,
+        Planted::GoesOnWhenPaused,
+        Planted::UndoesNothing,
+        Planted::ForgetsWhatWasGood,
     ];
 
     /// Its name on the command line.
@@ -106,6 +115,9 @@ impl Planted {
             Planted::ForgetsTexts => "forgets-texts",
             Planted::TrustsCopies => "trusts-copies",
             Planted::MixesValues => "mixes-values",
+            Planted::GoesOnWhenPaused => "goes-on-when-paused",
+            Planted::UndoesNothing => "undoes-nothing",
+            Planted::ForgetsWhatWasGood => "forgets-what-was-good",
         }
     }
 
@@ -129,6 +141,9 @@ impl Planted {
             Planted::ForgetsTexts => Check::Texts,
             Planted::TrustsCopies => Check::Copied,
             Planted::MixesValues => Check::Values,
+            Planted::GoesOnWhenPaused | Planted::UndoesNothing | Planted::ForgetsWhatWasGood => {
+                Check::Rollouts
+            }
         }
     }
 
@@ -236,6 +251,16 @@ impl Planted {
             let label = |zone: u8| format!("\"{OWN_LABEL}\":\"{zone}\"");
             kv.value =
                 String::from_utf8_lossy(&kv.value).replace(&label(0), &label(1)).into_bytes();
+        }
+        let replaced = match bug {
+            Some(Planted::GoesOnWhenPaused) => ("\"state\":\"paused\"", "\"state\":\"rolling\""),
+            Some(Planted::UndoesNothing) => ("\"state\":\"undone\"", "\"state\":\"failed\""),
+            Some(Planted::ForgetsWhatWasGood) => ("\"good\":{", "\"forgotten\":{"),
+            _ => ("", ""),
+        };
+        if kv.key.contains("/rollouts/") && !replaced.0.is_empty() {
+            kv.value =
+                String::from_utf8_lossy(&kv.value).replace(replaced.0, replaced.1).into_bytes();
         }
         if bug == Some(Planted::MixesValues)
             && kv.key == CONFIG

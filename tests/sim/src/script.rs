@@ -129,6 +129,8 @@ pub enum Wish {
     Set { value: u8 },
     /// The values before.
     RollConfigBack,
+    /// That a rollout is paused, resumed or undone.
+    Steer { unit: &'static str, action: &'static str },
 }
 
 /// The units that users choose from, each with its texts' `[X-Fleet]` sections.
@@ -207,10 +209,20 @@ const DYING: [&str; 4] = [
     "ExecStart=/bin/sh -c 'sleep 0.3; exit 1'\nRestart=always\nRestartSec=50ms",
 ];
 
+/// The texts of [`ROLLING`]: four that work, those that die, and one with a canary.
+const ROLLING_TEXTS: &[&str] = {
+    let mut texts = ["MaxUnavailable=2"; 5 + DYING.len()];
+    texts[WITH_CANARY] = "MaxUnavailable=2\nCanary=1";
+    &{ texts }
+};
+
+/// The text of [`ROLLING`] with a canary.
+const WITH_CANARY: usize = 4 + DYING.len();
+
 /// Units apart from the others: they and what is done to them are chosen last, so that a seed's
 /// other actions are what they always were.
 pub const CHOSEN_LAST: &[(&str, &[&str])] = &[
-    (ROLLING, &["MaxUnavailable=2"; 4 + DYING.len()]),
+    (ROLLING, ROLLING_TEXTS),
     (CHECKED, &[CHECK; ANSWERS.len()]),
     (
         "pin.service",
@@ -328,6 +340,10 @@ impl Script {
             let mut random = fastrand::Rng::with_seed(seed ^ 0x0044);
             if random.bool() {
                 script.roll_to_what_dies(&mut random, end_ms);
+            }
+            let mut random = fastrand::Rng::with_seed(seed ^ 0x0088);
+            if random.bool() {
+                script.steer(&mut random, end_ms);
             }
         }
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0033);
@@ -608,6 +624,32 @@ impl Script {
                     back_ms,
                     Action::User { user: random.usize(0..2), over, wish: Wish::Rollback { unit } },
                 );
+            }
+        }
+    }
+
+    /// New texts, some with a canary, and users who pause, resume and undo their rollouts.
+    fn steer(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        let (unit, from_ms) = (ROLLING, FAULTS_FROM_MS + 45_000);
+        let mut at_ms = random.u64(from_ms..end_ms.max(from_ms) + 30_000);
+        for _ in 0..random.usize(1..=3) {
+            let text = if random.bool() { WITH_CANARY } else { random.usize(0..4) };
+            let mut wishes = vec![match random.u8(0..5) {
+                0 => Wish::Restart { unit },
+                _ => Wish::Submit { unit, text, desired: None },
+            }];
+            for _ in 0..random.usize(1..=3) {
+                let action = ["pause", "resume", "undo"][random.usize(0..3)];
+                wishes.push(Wish::Steer { unit, action });
+            }
+            for wish in wishes {
+                let (user, over) = (random.usize(0..2), random.usize(0..self.machines));
+                self.push(at_ms, Action::User { user, over, wish });
+                if random.u8(0..4) == 0 {
+                    let fault = self.fault(random);
+                    self.push(at_ms + random.u64(0..2_000), fault);
+                }
+                at_ms += random.u64(500..12_000);
             }
         }
     }

@@ -8,7 +8,7 @@ use fleet_core::configuration::Configuration;
 use fleet_core::model::{DesiredState, Machine, Settings, Snapshot, Unit, UnitRecord};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::plan::plan;
-use fleet_core::rollout::{advance, put_in_force};
+use fleet_core::rollout::{Rollouts, State, advance, put_in_force};
 use fleet_core::unit::file::UnitFile;
 use fleet_core::unit::xfleet::Constraints;
 use fleetd::probe::Answer;
@@ -53,6 +53,7 @@ pub async fn settled(
     if let Some((unit, _)) = advance(&snapshot, rollouts).documents.first_key_value() {
         return Err(not_yet(format!("the leader has yet to see how the text of {unit} is")));
     }
+    nobody_runs_what_is_undone(hosts, &snapshot, rollouts).map_err(not_yet)?;
     put_in_force(&mut snapshot, rollouts);
     let nowhere = planned(&Planted::overlook(planted, &snapshot)).map_err(not_yet)?;
     assigned_well(&snapshot, &nowhere).map_err(not_yet)?;
@@ -64,6 +65,36 @@ pub async fn settled(
         has_its_values(host, &snapshot, config.as_ref(), &waiting).map_err(not_yet)?;
     }
     fits_nowhere(&snapshot, &nowhere).map_err(|what| Verdict { check: Check::Nowhere, what })
+}
+
+/// After an undo nobody runs the bad text.
+fn nobody_runs_what_is_undone(
+    hosts: &[Arc<Host>],
+    asked: &Snapshot,
+    rollouts: &Rollouts,
+) -> Result<(), String> {
+    for (name, rollout) in rollouts {
+        let is_of = asked.units.get(name).is_some_and(|unit| rollout.is_of(unit));
+        if !is_of || rollout.state != State::Undone || rollout.good.is_none() {
+            continue;
+        }
+        for host in hosts {
+            let runs = |instance: &&UnitName| {
+                let text = host.systemd.inner.running_text(instance);
+                let hash = text.map(|text| UnitFile::parse_lenient(&text).hash());
+                hash.is_some_and(|hash| *UnitFile::shorten(&hash) == *rollout.text.hash)
+            };
+            let ours = host.systemd.inner.loaded();
+            let ours = ours.keys().filter(|it| it.template().as_ref() == Some(name) || *it == name);
+            if let Some(instance) = ours.into_iter().find(runs) {
+                return Err(format!(
+                    "machine {} runs {instance} with revision {}, which is undone",
+                    host.number, rollout.text.revision
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the planner says fits nowhere, if it has nothing else to say.
@@ -106,7 +137,9 @@ fn waiting(snapshot: &Snapshot, nowhere: &BTreeSet<UnitName>) -> BTreeSet<UnitNa
     let all_closed = snapshot.machines.keys().all(closed);
     // Spare instances are new ones.
     let spared = snapshot.units.values().filter(|unit| all_closed && unit.starts_first());
-    waits.chain(spared).map(|unit| unit.name.clone()).collect()
+    // What is paused stays so until a user says otherwise.
+    let paused = snapshot.units.values().filter(|unit| unit.paused);
+    waits.chain(spared).chain(paused).map(|unit| unit.name.clone()).collect()
 }
 
 /// Whether no machine may be given any of what the planner says fits nowhere.

@@ -152,6 +152,7 @@ fn written(wish: &Wish) -> Written {
         Wish::Restart { unit } => Written::Unit(unit, UnitOperation::Restart),
         Wish::Rollback { unit } => Written::Unit(unit, UnitOperation::Rollback),
         Wish::Destroy { unit } => Written::Unit(unit, UnitOperation::Destroy),
+        Wish::Steer { unit, .. } => Written::Unit(unit, UnitOperation::Steer),
         Wish::Label { machine, value } => {
             Written::Machine(*machine, MachineOperation::Label(value.to_string()))
         }
@@ -204,6 +205,10 @@ fn request(wish: &Wish, hosts: &[Arc<Host>]) -> (Method, String, String) {
             let set: BTreeMap<&str, &str> = KEYS.iter().map(|key| (*key, &*value)).collect();
             let body = serde_json::json!({"set": set});
             (Method::PATCH, "/fleet/v1/config/shop".to_string(), body.to_string())
+        }
+        Wish::Steer { unit, action } => {
+            let body = serde_json::json!({"action": action}).to_string();
+            (Method::POST, format!("/fleet/v1/rollouts/{unit}"), body)
         }
         Wish::RollConfigBack => {
             (Method::POST, "/fleet/v1/config/shop/rollback".to_string(), "{}".to_string())

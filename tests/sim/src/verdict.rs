@@ -34,6 +34,8 @@ pub enum Check {
     Values,
     /// Each text that a unit has had is kept.
     Texts,
+    /// Nobody is given a text that is undone or held back, and the text to return to is there.
+    Rollouts,
     /// A host with a copy of a machine's disk keeps out of that machine's way.
     Copied,
     /// No task panics.
