@@ -16,7 +16,9 @@ use crate::copies::Copies;
 use crate::etcd::{Origin, key};
 use crate::host::COPY;
 use crate::keeper;
+use crate::needs::{NEEDING, Needs};
 use crate::placing::Placing;
+use crate::reboots::Reboots;
 use crate::rollouts::Rollouts;
 use crate::script::{CHECKED, ROLLING, SPARED};
 use crate::stand_ins::StandIns;
@@ -68,6 +70,8 @@ impl SharedJudge {
             texts: Texts::default(),
             values: Values::default(),
             copies: Copies::default(),
+            needs: Needs::default(),
+            reboots: Reboots::default(),
         })))
     }
 
@@ -123,6 +127,8 @@ pub struct Judge {
     texts: Texts,
     values: Values,
     copies: Copies,
+    needs: Needs,
+    reboots: Reboots,
 }
 
 impl Judge {
@@ -160,6 +166,16 @@ impl Judge {
     pub fn undisturbed(&mut self, undisturbed: bool) {
         self.note(format!("--- units may {}", if undisturbed { "not stop" } else { "stop" }));
         self.undisturbed = undisturbed;
+    }
+
+    /// A machine was told that it may reboot. The error is what is wrong.
+    pub fn may_reboot(&mut self, machine: usize) -> Result<(), String> {
+        self.reboots.may(machine)
+    }
+
+    /// A machine is about to say that it is steady.
+    pub fn is_steady(&mut self, machine: usize) {
+        self.reboots.is_steady(machine);
     }
 
     /// A machine leaves: it stops what it runs.
@@ -240,6 +256,9 @@ impl Judge {
                 }
                 if unit == SPARED {
                     self.stand_ins.wanted(record.as_ref());
+                }
+                if unit == NEEDING {
+                    self.needs.wrote(record.as_ref());
                 }
             }
         }
@@ -335,6 +354,9 @@ impl Judge {
             }
         }
         self.note(line);
+        if let Some(Err(what)) = origin.map(|_| self.needs.assigned(&old, &new)) {
+            self.fail(Check::Needs, what);
+        }
         if let Some(Err(what)) = origin.map(|_| self.placing.assigned(batch, machine, &old, &new)) {
             self.fail(Check::Placed, what);
         }
@@ -409,6 +431,7 @@ impl Judge {
             budget.entered(machine % COPY, name, active, environment);
         }
         self.stand_ins.entered(machine % COPY, name, active);
+        self.needs.entered(machine, name, active);
         if let Err(what) = self.values.entered(machine, name, active, environment) {
             self.fail(Check::Values, what);
         }

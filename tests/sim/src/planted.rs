@@ -64,11 +64,15 @@ pub enum Planted {
     UndoesNothing,
     /// The leader overlooks which text was good.
     ForgetsWhatWasGood,
+    /// Leave to reboot that was given is not seen, and its slot looks free.
+    ForgetsLeave,
+    /// The planner does not see what a unit needs.
+    OverlooksNeeds,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 22] = [
+    pub const ALL: [Planted; 24] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -91,6 +95,8 @@ impl Planted {
         Planted::GoesOnWhenPaused,
         Planted::UndoesNothing,
         Planted::ForgetsWhatWasGood,
+        Planted::ForgetsLeave,
+        Planted::OverlooksNeeds,
     ];
 
     /// Its name on the command line.
@@ -118,6 +124,8 @@ impl Planted {
             Planted::GoesOnWhenPaused => "goes-on-when-paused",
             Planted::UndoesNothing => "undoes-nothing",
             Planted::ForgetsWhatWasGood => "forgets-what-was-good",
+            Planted::ForgetsLeave => "forgets-leave",
+            Planted::OverlooksNeeds => "overlooks-needs",
         }
     }
 
@@ -144,6 +152,8 @@ impl Planted {
             Planted::GoesOnWhenPaused | Planted::UndoesNothing | Planted::ForgetsWhatWasGood => {
                 Check::Rollouts
             }
+            Planted::ForgetsLeave => Check::Reboots,
+            Planted::OverlooksNeeds => Check::Needs,
         }
     }
 
@@ -188,6 +198,10 @@ impl Planted {
                 if bug == Some(Planted::PanicsInSilence) && key.contains("/assignments/") =>
             {
                 panic!("{problem}")
+            }
+            Ok((Some(mut kv), revision)) if bug == Some(Planted::ForgetsLeave) => {
+                Planted::show(bug, &mut kv);
+                Ok((Some(kv), revision))
             }
             answer => answer,
         }
@@ -268,6 +282,21 @@ impl Planted {
         {
             config["values"][KEYS[1]] = "before".into();
             kv.value = config.to_string().into_bytes();
+        }
+        if bug == Some(Planted::ForgetsLeave)
+            && kv.key == "/fleet/reboots"
+            && let Ok(mut reboots) = serde_json::from_slice::<serde_json::Value>(&kv.value)
+        {
+            reboots["slots"] = serde_json::json!({"default": 9});
+            let locks = reboots["locks"].as_object_mut().into_iter().flatten();
+            for (_, lock) in locks {
+                drop(lock.as_object_mut().and_then(|lock| lock.remove("granted_ms")));
+            }
+            kv.value = reboots.to_string().into_bytes();
+        }
+        if bug == Some(Planted::OverlooksNeeds) && kv.key.contains("/units/") {
+            kv.value =
+                String::from_utf8_lossy(&kv.value).replace("\\nNeeds=", "\\nWants=").into_bytes();
         }
         if bug == Some(Planted::OverlooksLabels) && kv.key.contains("/machines/") {
             kv.value = String::from_utf8_lossy(&kv.value)

@@ -21,6 +21,7 @@ use crate::judge::{REWRITTEN, SharedJudge};
 use crate::keeper;
 use crate::panics;
 use crate::planted::Planted;
+use crate::reboots;
 use crate::script::{Action, CHECKED, FAULTS_FROM_MS, MOST_REPLICAS, ROLLING, Script, Wish, units};
 use crate::settled::{nothing_lost, settled};
 use crate::users::{self, Ledgers};
@@ -327,6 +328,10 @@ impl World {
             Action::Upgrade { machine } => drop(tokio::spawn(again(host(machine), false, RESTART))),
             Action::Leave { machine, away_ms } => {
                 drop(tokio::spawn(again(host(machine), true, time(away_ms))))
+            }
+            Action::LockedReboot { machine, down_ms } => {
+                let updates = reboots::update(host(machine), self.judge.clone(), time(down_ms));
+                drop(tokio::spawn(updates));
             }
             Action::Reboot { machine, down_ms } => {
                 let (host, time) = (host(machine), time(down_ms));

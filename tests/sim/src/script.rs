@@ -5,6 +5,9 @@ use std::fmt;
 
 use fleet_core::model::{Availability, DesiredState};
 
+use crate::needs::{NEEDED, NEEDING};
+use crate::reboots::ASKS_MS;
+
 /// A run's script.
 #[derive(Debug, Clone)]
 pub struct Script {
@@ -63,6 +66,8 @@ pub enum Action {
     CopiedDisk { machine: usize, ms: u64 },
     /// A machine is shut down in good order, and boots again.
     Reboot { machine: usize, down_ms: u64 },
+    /// A machine's updater wants it rebooted, and asks for that first.
+    LockedReboot { machine: usize, down_ms: u64 },
     /// A machine's keeper is stopped by SIGSTOP for a while.
     KeeperPause { machine: usize, ms: u64 },
     /// A machine's keeper is killed; systemd starts it again.
@@ -200,6 +205,12 @@ pub const CONFIGURED: &[(&str, &[&str])] = &[
     ("conf.service", &["Config=shop", "Config=shop\nConfigChanged=reload"]),
 ];
 
+/// A unit, and one that starts after it, on whatever machine; chosen last, too.
+pub const NEEDFUL: &[(&str, &[&str])] = &[
+    (NEEDED, &["", "MachineMetadata=zone=1"]),
+    (NEEDING, &["Needs=base.service", "Needs=base.service\nMaxUnavailable=2"]),
+];
+
 /// What the programs of the texts after the fourth of [`ROLLING`] do: they die, at once or soon
 /// after they came up, all before they count as up; systemd restarts some of them.
 const DYING: [&str; 4] = [
@@ -269,6 +280,7 @@ pub fn units() -> impl Iterator<Item = &'static (&'static str, &'static [&'stati
         .chain(CONFIGURED)
         .chain(SIDEKICKS)
         .chain(STAND_INS)
+        .chain(NEEDFUL)
 }
 
 /// Its `MaxUnavailable=`, in each of its texts.
@@ -378,6 +390,14 @@ impl Script {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0098);
         if !calm && random.u8(0..3) == 0 {
             script.stand_in(&mut random, end_ms);
+        }
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x0088);
+        if !calm && random.u8(0..3) == 0 {
+            script.reboot_by_leave(&mut random, end_ms);
+        }
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x0099);
+        if !calm && random.u8(0..3) == 0 {
+            script.need(&mut random, end_ms);
         }
         script.actions.sort_by_key(|timed| timed.at_ms);
         script
@@ -727,6 +747,56 @@ impl Script {
         }
     }
 
+    /// Updaters of several machines want them rebooted, some at the same moment.
+    fn reboot_by_leave(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        // Which of two hosts with one id has the place, and so drains, is another question.
+        let copied = |number: &usize| {
+            self.actions.iter().any(|timed| {
+                matches!(&timed.action, Action::CopiedDisk { machine, .. } if machine == number)
+            })
+        };
+        let mut machines: Vec<usize> =
+            (0..self.machines).filter(|number| !copied(number)).collect();
+        random.shuffle(&mut machines);
+        let mut at_ms = random.u64(FAULTS_FROM_MS..end_ms);
+        for machine in machines.into_iter().take(random.usize(2..=3)) {
+            let down_ms = random.u64(5_000..20_000);
+            self.push(at_ms, Action::LockedReboot { machine, down_ms });
+            if random.u8(0..4) == 0 {
+                at_ms = random.u64(FAULTS_FROM_MS..end_ms);
+            }
+        }
+    }
+
+    /// One unit starts after another, which fails and comes again.
+    fn need(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        let launch = |text| {
+            let desired = Some(DesiredState::Launched);
+            let wish = Wish::Submit { unit: NEEDED, text, desired };
+            Action::User { user: 0, over: 0, wish }
+        };
+        self.push(random.u64(1_000..15_000), launch(0));
+        self.submit_now_and_then(random, end_ms, NEEDFUL[1..].iter(), 6);
+        for _ in 0..random.usize(0..=3) {
+            let at_ms = random.u64(FAULTS_FROM_MS..end_ms);
+            let action = match random.u8(0..3) {
+                0 => launch(random.usize(0..2)),
+                1 => {
+                    let wish = Wish::Desire { unit: NEEDED, desired: DesiredState::Inactive };
+                    Action::User { user: 0, over: 0, wish }
+                }
+                _ => Action::UnitFails {
+                    unit: NEEDED,
+                    machine: random.usize(0..self.machines),
+                    ms: random.u64(200..20_000),
+                },
+            };
+            self.push(at_ms, action);
+        }
+        // What needs it waits until it is there.
+        self.push(end_ms, launch(0));
+    }
+
     /// systemd stops units that nobody asked fleet to stop, and starts of units come to nothing.
     fn stop_unasked(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
         for (nth, (unit, _)) in SIDEKICKS.iter().enumerate() {
@@ -901,6 +971,7 @@ impl Action {
             | Action::PowerLoss { down_ms, .. }
             | Action::Reboot { down_ms, .. }
             | Action::SoftReboot { down_ms, .. } => *down_ms,
+            Action::LockedReboot { down_ms, .. } => ASKS_MS + *down_ms,
             Action::Leave { away_ms, .. } => *away_ms,
             Action::User { .. }
             | Action::CrashAtCall { .. }

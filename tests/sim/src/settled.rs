@@ -21,6 +21,7 @@ use crate::etcd::Etcd;
 use crate::host::Host;
 use crate::keeper;
 use crate::ledger::Record;
+use crate::needs::{NEEDED, NEEDING};
 use crate::planted::Planted;
 use crate::rules::{Ground, refusal};
 use crate::script::CHECKED;
@@ -56,7 +57,8 @@ pub async fn settled(
     nobody_runs_what_is_undone(hosts, &snapshot, rollouts).map_err(not_yet)?;
     put_in_force(&mut snapshot, rollouts);
     let nowhere = planned(&Planted::overlook(planted, &snapshot)).map_err(not_yet)?;
-    assigned_well(&snapshot, &nowhere).map_err(not_yet)?;
+    let missing = nowhere.union(&held(&snapshot)).cloned().collect();
+    assigned_well(&snapshot, &missing).map_err(not_yet)?;
     let config: Option<Configuration> = document(etcd, values::CONFIG).map_err(not_yet)?;
     let waiting = waiting(&snapshot, &nowhere);
     for host in hosts {
@@ -127,6 +129,17 @@ fn planned(snapshot: &Snapshot) -> Result<BTreeSet<UnitName>, String> {
         }
     }
     Ok(planned.unplaced.into_iter().flat_map(|unplaced| unplaced.instances).collect())
+}
+
+/// What waits for a unit that nobody wants: the request that would have launched it may have come
+/// to nothing.
+fn held(snapshot: &Snapshot) -> BTreeSet<UnitName> {
+    let launched = |unit: &&Arc<Unit>| unit.desired == DesiredState::Launched;
+    if snapshot.units.get(NEEDED).is_some_and(|unit| launched(&unit)) {
+        return BTreeSet::new();
+    }
+    let Some(unit) = snapshot.units.get(NEEDING) else { return BTreeSet::new() };
+    (1..=unit.replicas.unwrap_or(0)).map(|number| unit.name.replica(number)).collect()
 }
 
 /// Units whose new text may have to wait: replicas that fit nowhere spend the budget of the others.

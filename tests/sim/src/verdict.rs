@@ -30,6 +30,10 @@ pub enum Check {
     StandIn,
     /// What is placed was wanted, and its machine fit, by what the leader had seen.
     Placed,
+    /// What needs another unit starts after it.
+    Needs,
+    /// No more machines may reboot at once than there are slots.
+    Reboots,
     /// Values are of one revision, and of none older than was asked for.
     Values,
     /// Each text that a unit has had is kept.
