@@ -20,18 +20,32 @@ pub(crate) const KNOWN: Duration = Duration::from_secs(50);
 /// that may be one percent fast.
 pub(crate) const STAYED: Duration = Duration::from_millis(4_950);
 
+/// Longer than any run, in milliseconds.
+const NEVER_MS: u64 = 86_400_000;
+
 /// The instances of a unit with a budget.
 pub(crate) struct Budget {
     unit: &'static str,
-    /// Since when each has run, where; with a health check, since when it answers well, which may
-    /// be still to come.
-    up: BTreeMap<(usize, UnitName), Instant>,
+    /// Those that run, where.
+    up: BTreeMap<(usize, UnitName), Life>,
+    /// Whether what made programs answer badly is mended: all that runs answers well.
+    mended: bool,
     /// The machines where they answer badly, whatever they are.
     sick: BTreeSet<usize>,
-    /// Those that run there, and since when they would answer well.
-    unwell: BTreeMap<(usize, UnitName), Instant>,
+    /// Those that run there.
+    unwell: BTreeMap<(usize, UnitName), Life>,
     /// Those that a decision took down while they ran, until they have stayed up again.
     down: BTreeMap<UnitName, Down>,
+}
+
+/// An instance that runs.
+#[derive(Clone, Copy)]
+struct Life {
+    /// Since when.
+    began: Instant,
+    /// Since when it answers its health check well, which may be still to come; if it has none, it
+    /// does from the beginning.
+    well: Instant,
 }
 
 /// An instance that a decision took down.
@@ -52,8 +66,8 @@ impl Down {
 impl Budget {
     /// Of this unit.
     pub(crate) fn of(unit: &'static str) -> Budget {
-        let (up, down) = (BTreeMap::new(), BTreeMap::new());
-        Budget { unit, up, sick: BTreeSet::new(), unwell: BTreeMap::new(), down }
+        let (up, unwell, down) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Budget { unit, up, mended: false, sick: BTreeSet::new(), unwell, down }
     }
 
     /// The unit.
@@ -75,16 +89,16 @@ impl Budget {
         let life = (machine, name.clone());
         self.up.remove(&life);
         self.unwell.remove(&life);
-        let ready = environment.iter().find_map(|line| line.strip_prefix(READY));
+        let mut ready = environment.iter().filter(|_| !self.mended);
+        let ready = ready.find_map(|line| line.strip_prefix(READY));
         // A host's clock may be one percent fast.
-        let after = ready.map_or(Some(0), |ms| ms.parse().ok().map(|ms: u64| ms * 98 / 100));
-        if active == "active"
-            && let Some(after) = after
-        {
-            let well = Instant::now() + Duration::from_millis(after);
+        let after = ready.map_or(0, |ms| ms.parse().map_or(NEVER_MS, |ms: u64| ms * 98 / 100));
+        if active == "active" {
+            let began = Instant::now();
+            let is = Life { began, well: began + Duration::from_millis(after) };
             match self.sick.contains(&machine) {
-                true => self.unwell.insert(life, well),
-                false => self.up.insert(life, well),
+                true => self.unwell.insert(life, is),
+                false => self.up.insert(life, is),
             };
         }
     }
@@ -94,7 +108,7 @@ impl Budget {
         self.sick.insert(machine);
         let here: Vec<_> = self.up.keys().filter(|(at, _)| *at == machine).cloned().collect();
         for life in here {
-            self.unwell.extend(self.up.remove(&life).map(|well| (life, well)));
+            self.unwell.extend(self.up.remove(&life).map(|is| (life, is)));
         }
     }
 
@@ -103,8 +117,17 @@ impl Budget {
         self.sick.remove(&machine);
         let here: Vec<_> = self.unwell.keys().filter(|(at, _)| *at == machine).cloned().collect();
         for life in here {
-            let well = self.unwell.remove(&life).map(|well| well.max(Instant::now()));
-            self.up.extend(well.map(|well| (life, well)));
+            let is = self.unwell.remove(&life);
+            let is = is.map(|is| Life { well: is.well.max(Instant::now()), ..is });
+            self.up.extend(is.map(|is| (life, is)));
+        }
+    }
+
+    /// From now on every program answers well as soon as it runs.
+    pub(crate) fn all_are_mended(&mut self) {
+        self.mended = true;
+        for life in self.up.values_mut().chain(self.unwell.values_mut()) {
+            life.well = life.well.min(Instant::now());
         }
     }
 
@@ -136,9 +159,11 @@ impl Budget {
     ) -> Result<(), String> {
         let (up, unit) = (&self.up, self.unit);
         let stayed = |name: &UnitName, down: &Down| {
-            let mut lives =
-                up.iter().filter(|((_, other), _)| other == name).map(|(_, since)| since);
-            lives.any(|since| *since > down.at && since.elapsed() >= STAYED)
+            let mut lives = up.iter().filter(|((_, other), _)| other == name).map(|(_, life)| life);
+            lives.any(|life| {
+                let is_well = Instant::now() >= life.well;
+                life.began > down.at && life.began.elapsed() >= STAYED && is_well
+            })
         };
         self.down.retain(|name, down| !stayed(name, down));
         let launched = |placement: &Placement| {
@@ -188,7 +213,7 @@ impl Budget {
     }
 
     fn is_known_to_run(&self, machine: usize, name: &UnitName) -> bool {
-        self.up.get(&(machine, name.clone())).is_some_and(|since| since.elapsed() >= KNOWN)
+        self.up.get(&(machine, name.clone())).is_some_and(|life| life.well.elapsed() >= KNOWN)
     }
 }
 

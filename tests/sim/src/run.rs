@@ -404,6 +404,7 @@ impl World {
 
     fn heal(&self) {
         self.judge.lock().undisturbed(false);
+        self.judge.lock().all_are_mended();
         self.etcd.set_quorum(true);
         for host in &self.hosts {
             host.link.heal();
