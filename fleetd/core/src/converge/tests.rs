@@ -10,8 +10,9 @@ use expect_test::{Expect, expect};
 /// A line is `unit: wanted; on-host`. Wanted: `-`, `loaded h1`, `launched h1 [restart=N]
 /// [config=N] [token=N]`. On host: `-` or `h1[ launched][ fence=TOKEN/LIFE][ oneshot][ writing][
 /// restart=N][ config=CHANGED/N][ STATE][ sub=SUB][ job][ failures=N][ pause=MS][ refused] [
-/// stopped][ needs=UNIT][ rival=UNIT][ unhealthy][ image=STATE]`, where STATE is systemd's active
-/// state, and that of an image is `missing`, `unknown`, `pulling` or `FAILURES/PAUSE`.
+/// stopped][ needs=UNIT][ rival=UNIT][ unhealthy][ given-up][
+/// image=STATE]`, where STATE is systemd's active state, and that of an image is `missing`,
+/// `unknown`, `pulling` or `FAILURES/PAUSE`.
 fn check(text: &str, expected: Expect) {
     check_with_keeper(None, text, expected);
 }
@@ -120,6 +121,7 @@ fn parse_seen(name: &UnitName, text: &str) -> Option<Seen> {
             ("needs", name) => {
                 seen.stopped.get_or_insert_default().needs.push(UnitName::trusted(name))
             }
+            ("given-up", _) => seen.given_up = Some("OnFailure.exit-78=give-up".into()),
             ("unhealthy", _) => {
                 seen.health = Some(Health::Unhealthy { why: "503".into(), since_ms: 0 });
             }
@@ -288,6 +290,26 @@ fn what_is_unhealthy_is_restarted_after_its_pause_unless_something_else_is_wante
             Restart { instance: d.service, restart: 2 }
             Restart { instance: e.service, restart: 0 }
             wake at 12000"#]],
+    );
+}
+
+#[test]
+fn what_gave_up_as_its_file_says_is_touched_by_nothing_but_a_decision() {
+    check(
+        "a.service: launched h1; h1 launched failed given-up
+         b.service: launched h1 restart=2; h1 launched failed given-up
+         c.service: launched h2; h1 launched failed given-up
+         d.service: loaded h1; h1 launched failed given-up
+         e.service: -; h1 launched failed given-up
+         f.service: launched h1; h1 launched active unhealthy given-up
+         g.container: launched h2; h1 launched failed given-up image=pulling",
+        expect![[r#"
+            Stop(d.service)
+            Remove(e.service)
+            Write { instance: c.service, unit: c.service, revision: 1, hash: "h2", fence: None }
+            Reload
+            Restart { instance: b.service, restart: 2 }
+            Start { instance: c.service, restart: 0, again: false }"#]],
     );
 }
 

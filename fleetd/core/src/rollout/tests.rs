@@ -61,8 +61,10 @@ impl Cluster {
                 let is_bad = assignment.instances[name].revision == bad;
                 let (name, mut status) = runs(assignment, name.as_str());
                 if is_bad {
-                    status.active = active.replace("gave-up", "failed");
+                    status.active =
+                        active.replace("gave-up", "failed").replace("stays-down", "failed");
                     status.gave_up = active == "gave-up";
+                    status.stays_down = active == "stays-down";
                     status.restarts = 5 * u32::from(status.gave_up);
                     status.result = "exit-code".to_string();
                     status.code = Some(1);
@@ -156,6 +158,16 @@ fn a_text_that_fails_is_undone_and_what_ran_the_old_one_never_notices() {
     cluster.submit("unit web@.service x6 rev=2");
     cluster.until_quiet(2, "gave-up");
     assert_eq!((cluster.rollout().state, cluster.revisions()), (State::Undone, vec![1; 6]));
+}
+
+#[test]
+fn a_text_of_which_one_instance_gives_up_as_its_file_says_is_undone_at_once() {
+    let mut cluster = five();
+    cluster.submit("unit web@.service x5 rev=2");
+    cluster.look();
+    cluster.report(2, "stays-down");
+    assert_eq!(cluster.look(), "~ web@1.service on a");
+    assert_eq!((cluster.rollout().state, cluster.revisions()), (State::Undone, vec![1; 5]));
 }
 
 #[test]

@@ -171,3 +171,45 @@ async fn the_last_failures_are_kept_by_unit_and_also_when_the_instance_has_left(
     }
     assert_eq!(host.agent.failures.list().len(), MAX_FAILURES);
 }
+
+/// How long after a program's death the store has it, in milliseconds: it dies `after_ms` after
+/// its start.
+async fn told_after(after_ms: u64) -> u64 {
+    let mut host = Host::new().await;
+    let lease = host.store.grant(Duration::from_secs(10)).await.unwrap();
+    host.agent.reports.go_under(Some(host.store.register(&machine(), lease).await.unwrap()));
+    let seconds = after_ms as f64 / 1_000.0;
+    let text = format!("[Service]\nExecStart=/bin/sh -c 'sleep {seconds}; exit 7'\n");
+    let web = host.text("web.service", 1, &text).await;
+    host.assign(&[("web.service", &web)]);
+    let name = UnitName::trusted("web.service");
+    let mut started_ms = None;
+    for _ in 0..1_000 {
+        // A listing takes no time.
+        let now_ms = host.now_ms;
+        let next_ms = clock::with_clock(Arc::new(move || now_ms), host.agent.pass(now_ms)).await;
+        let next_ms = next_ms.unwrap();
+        if started_ms.is_none() && host.sim.counters().start == 1 {
+            started_ms = Some(host.now_ms);
+        }
+        let report = host.agent.reports.last();
+        let status = report.and_then(|report| report.instances.get(&name));
+        if status.is_some_and(|status| status.active == "failed") {
+            return host.now_ms - started_ms.unwrap() - after_ms;
+        }
+        // A job that ends wakes the agent.
+        let busy = host.sim.jobs_in_flight() > 0;
+        let pause_ms = if busy { 1 } else { next_ms - host.now_ms };
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        host.now_ms += pause_ms;
+    }
+    panic!("nobody was told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_dies_soon_after_its_start_is_told_within_100_ms() {
+    for after_ms in [0, 20, 50, 130, 400, 850] {
+        let late_ms = told_after(after_ms).await;
+        assert!(late_ms <= 100, "it died after {after_ms} ms and was told of {late_ms} ms later");
+    }
+}
