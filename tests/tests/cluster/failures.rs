@@ -20,7 +20,8 @@ fn a_unit_that_always_fails_is_reported_retried_with_growing_pauses_and_moved() 
         let first = the_report_has_systemds_result_and_exit_code(cluster)?;
         after_its_limit_it_moves_to_the_other_machine(cluster, &first)?;
         the_pauses_between_its_tries_grew(cluster, &first)?;
-        a_unit_killed_by_a_signal_says_so(cluster)
+        a_unit_killed_by_a_signal_says_so(cluster)?;
+        what_gives_up_by_its_exit_status_stays_failed(cluster)
     })
 }
 
@@ -119,6 +120,42 @@ fn a_unit_killed_by_a_signal_says_so(cluster: &Cluster) -> Result<()> {
         ["signal", "core-dump"].contains(&state.result.as_str()) && state.code == Some(11),
         "{state:?}"
     );
+    Ok(())
+}
+
+/// systemd would restart it (`Restart=always`), and does not.
+fn what_gives_up_by_its_exit_status_stays_failed(cluster: &Cluster) -> Result<()> {
+    let text = "[Service]\nType=simple\nRestart=always\nExecStart=/bin/sh -c 'sleep 0.3; \
+        echo once >> /tmp/wrong; exit 78'\n[X-Fleet]\nOnFailure.exit-78=give-up\n";
+    let path = cluster.write_unit("wrong.service", text)?;
+    cluster.ctl(&["start", "--no-block", &path])?;
+    let failed = wait_for("it to stay failed", PATIENCE, || {
+        let state = state(cluster, "wrong.service")?;
+        ensure!(state.systemd_active_state == "failed" && state.stays_down, "{state:?}");
+        Ok(state)
+    })?;
+    ensure!(failed.code == Some(78) && failed.next_try_ms.is_none(), "{failed:?}");
+    let said = cluster.ctl(&["list-units", "--fields=unit,result,message"])?;
+    ensure!(said.contains("it stays failed (OnFailure.exit-78=give-up)"), "{said}");
+    let host = cluster.host_of(&failed.machine_id)?;
+    // An agent that starts anew does not forget.
+    cluster.lab.sh(&host, "systemctl restart fleetd")?;
+    cluster.wait_until_ready()?;
+    let again = wait_for("the new fleetd's word", PATIENCE, || {
+        let state = state(cluster, "wrong.service")?;
+        ensure!(state.stays_down, "{state:?}");
+        Ok(state)
+    })?;
+    ensure!(again.machine_id == failed.machine_id, "{again:?}");
+    let tries = cluster.lab.sh(&host, "cat /tmp/wrong")?;
+    ensure!(tries.lines().count() == 1, "it was tried again:\n{tries}");
+    cluster.ctl(&["restart", "--no-block", "wrong.service"])?;
+    wait_for("a restart on purpose", PATIENCE, || {
+        let tries = cluster.lab.sh(&host, "cat /tmp/wrong")?;
+        ensure!(tries.lines().count() == 2, "{tries}");
+        Ok(())
+    })?;
+    cluster.ctl(&["destroy", "wrong.service"])?;
     Ok(())
 }
 
