@@ -24,6 +24,17 @@ pub async fn with_clock<F: Future>(clock: Clock, part: F) -> F::Output {
     CLOCK.scope(clock, part).await
 }
 
+/// For a task of its own: `part` by the clock that goes here.
+pub fn by_this_clock<F: Future>(part: F) -> impl Future<Output = F::Output> {
+    let clock = CLOCK.try_with(Arc::clone).ok();
+    async move {
+        match clock {
+            Some(clock) => with_clock(clock, part).await,
+            None => part.await,
+        }
+    }
+}
+
 fn host_ms() -> u64 {
     static START: OnceLock<(Instant, u64)> = OnceLock::new();
     let (start, wall_ms) = START.get_or_init(|| {

@@ -124,7 +124,14 @@ impl Host {
         let original = number % COPY;
         let id =
             MachineId::new(format!("{:08x}{:024x}", 0xa000_0000_u32 + original as u32, original));
-        let systemd = Arc::new(HostSystemd::new(number, link.clone(), judge.clone()));
+        let systemd = HostSystemd::new(
+            number,
+            link.clone(),
+            judge.clone(),
+            folder.join("run/fleet/files"),
+            run.planted,
+        );
+        let systemd = Arc::new(systemd);
         systemd.inner.set_clock_rate(traits.rate_ppm);
         let mut random = fastrand::Rng::with_seed(seed ^ 0x570b);
         for name in FENCED.iter().flat_map(|unit| instances(unit)) {

@@ -11,6 +11,7 @@ use fleetd::store::kv::{WatchBatch, WatchEvent};
 use fleetd::systemd::Job;
 use tokio::time::Instant;
 
+use crate::apps::Apps;
 use crate::budget::Budget;
 use crate::copies::Copies;
 use crate::etcd::{Origin, key};
@@ -69,6 +70,7 @@ impl SharedJudge {
             rollouts: Rollouts::default(),
             texts: Texts::default(),
             values: Values::default(),
+            apps: Apps::default(),
             copies: Copies::default(),
             needs: Needs::default(),
             reboots: Reboots::default(),
@@ -126,6 +128,7 @@ pub struct Judge {
     rollouts: Rollouts,
     texts: Texts,
     values: Values,
+    apps: Apps,
     copies: Copies,
     needs: Needs,
     reboots: Reboots,
@@ -224,6 +227,9 @@ impl Judge {
         self.values.wrote(batch);
         if let Err(what) = self.rollouts.wrote(batch) {
             self.fail(Check::Rollouts, what);
+        }
+        if let Err(what) = self.apps.wrote(batch) {
+            self.fail(Check::Files, what);
         }
         if let Err(what) = self.texts.wrote(batch) {
             self.fail(Check::Texts, what);
@@ -414,6 +420,13 @@ impl Judge {
                 true => budget.falls_sick(machine % COPY),
                 false => budget.is_mended(machine % COPY),
             }
+        }
+    }
+
+    /// An instance of the application starts, and finds these files.
+    pub fn found_files(&mut self, machine: usize, name: &UnitName, found: Result<usize, String>) {
+        if let Err(what) = found {
+            self.fail(Check::Files, format!("{name} on machine {machine} {what}"));
         }
     }
 

@@ -9,6 +9,7 @@
 //! they happen and in [`settled`] at the end.
 
 pub mod acts;
+mod apps;
 mod budget;
 mod copies;
 pub mod etcd;

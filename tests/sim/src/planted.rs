@@ -68,11 +68,13 @@ pub enum Planted {
     ForgetsLeave,
     /// The planner does not see what a unit needs.
     OverlooksNeeds,
+    /// An instance gets the files of a new text beside one of the old.
+    MixesFiles,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 24] = [
+    pub const ALL: [Planted; 25] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -97,6 +99,7 @@ impl Planted {
         Planted::ForgetsWhatWasGood,
         Planted::ForgetsLeave,
         Planted::OverlooksNeeds,
+        Planted::MixesFiles,
     ];
 
     /// Its name on the command line.
@@ -126,6 +129,7 @@ impl Planted {
             Planted::ForgetsWhatWasGood => "forgets-what-was-good",
             Planted::ForgetsLeave => "forgets-leave",
             Planted::OverlooksNeeds => "overlooks-needs",
+            Planted::MixesFiles => "mixes-files",
         }
     }
 
@@ -154,6 +158,7 @@ impl Planted {
             }
             Planted::ForgetsLeave => Check::Reboots,
             Planted::OverlooksNeeds => Check::Needs,
+            Planted::MixesFiles => Check::Files,
         }
     }
 

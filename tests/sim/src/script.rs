@@ -136,6 +136,10 @@ pub enum Wish {
     RollConfigBack,
     /// That a rollout is paused, resumed or undone.
     Steer { unit: &'static str, action: &'static str },
+    /// An application in one of its versions.
+    Apply { version: usize },
+    /// No application.
+    DestroyApp,
 }
 
 /// The units that users choose from, each with its texts' `[X-Fleet]` sections.
@@ -268,6 +272,12 @@ pub const STAND_INS: &[(&str, &[&str])] = &[(
 /// Its name.
 pub const SPARED: &str = "spared@.service";
 
+/// The unit of an application that brings files; chosen last, too.
+pub const APP_UNIT: &str = "app@.service";
+
+/// How many versions the application has.
+pub const APP_VERSIONS: usize = 6;
+
 /// The words of systemd's for a start that came to nothing.
 const WORDS: [&str; 4] = ["dependency", "failed", "timeout", "canceled"];
 
@@ -398,6 +408,10 @@ impl Script {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0099);
         if !calm && random.u8(0..3) == 0 {
             script.need(&mut random, end_ms);
+        }
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x00aa);
+        if !calm && random.u8(0..3) == 0 {
+            script.apply(&mut random, end_ms);
         }
         script.actions.sort_by_key(|timed| timed.at_ms);
         script
@@ -712,6 +726,31 @@ impl Script {
         }
         // Those that came before it wait until there is one.
         let wish = Wish::Set { value: 7 };
+        self.push(end_ms, Action::User { user: 0, over: 0, wish });
+    }
+
+    /// An application is applied again and again, with faults of its machines close behind.
+    fn apply(&mut self, random: &mut fastrand::Rng, end_ms: u64) {
+        let mut at_ms = random.u64(500..15_000);
+        for _ in 0..random.usize(3..=9) {
+            let (user, over) = (random.usize(0..2), random.usize(0..self.machines));
+            let wish = match random.u8(0..8) {
+                0 => Wish::DestroyApp,
+                _ => Wish::Apply { version: random.usize(0..APP_VERSIONS) },
+            };
+            self.push(at_ms, Action::User { user, over, wish });
+            if random.bool() {
+                let machine = random.usize(0..self.machines);
+                let fault = match random.u8(0..4) {
+                    0 => Action::UnitFails { unit: APP_UNIT, machine, ms: random.u64(200..20_000) },
+                    1 => Action::CrashAtCall { machine, calls: random.u32(1..40) },
+                    _ => self.fault(random),
+                };
+                self.push(at_ms + random.u64(0..3_000), fault);
+            }
+            at_ms = random.u64(FAULTS_FROM_MS..end_ms);
+        }
+        let wish = Wish::Apply { version: random.usize(0..APP_VERSIONS) };
         self.push(end_ms, Action::User { user: 0, over: 0, wish });
     }
 

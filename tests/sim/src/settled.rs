@@ -17,6 +17,7 @@ use fleetd::systemd::Listed;
 use serde::de::DeserializeOwned;
 
 use crate::acts;
+use crate::apps;
 use crate::etcd::Etcd;
 use crate::host::Host;
 use crate::keeper;
@@ -371,6 +372,15 @@ fn runs_what_it_should(
             return Err(format!(
                 "machine {number} runs {name} with another text than its record's"
             ));
+        }
+        if own && apps::is_of_app(name) {
+            let found = host.systemd.files_of(name)?;
+            if apps::version_of(&record.text) != Some(found) {
+                return Err(format!(
+                    "machine {number} has the files of version {found} for {name}, which are not \
+                        those of its text"
+                ));
+            }
         }
         if let Some(fence) = &placement.fence {
             let (environment, wanted) = (

@@ -2,6 +2,7 @@
 //! crash points and the judge's ear.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use fleetd::systemd::sim::{SimSystemd, Times};
 use fleetd::systemd::{Bonds, Job, JobOutcome, Listed, Rest, Systemd, SystemdError, TakenOver};
 use tokio::sync::watch;
 
+use crate::apps;
 use crate::judge::SharedJudge;
 use crate::link::Link;
+use crate::planted::Planted;
 
 /// How long systemd takes, as measured (docs/performance.md).
 const TIMES: Times = Times { call: Duration::from_millis(1), job: Duration::from_millis(30) };
@@ -24,17 +27,44 @@ pub struct HostSystemd {
     number: usize,
     link: Arc<Link>,
     judge: SharedJudge,
+    /// Where instances find their files.
+    files: PathBuf,
+    planted: Option<Planted>,
 }
 
 impl HostSystemd {
     /// A freshly booted one.
-    pub fn new(number: usize, link: Arc<Link>, judge: SharedJudge) -> HostSystemd {
+    pub fn new(
+        number: usize,
+        link: Arc<Link>,
+        judge: SharedJudge,
+        files: PathBuf,
+        planted: Option<Planted>,
+    ) -> HostSystemd {
         let inner = SimSystemd::new(TIMES);
-        let judged = judge.clone();
+        let (judged, root) = (judge.clone(), files.clone());
         inner.observe(Box::new(move |name, active, environment| {
-            judged.lock().entered(number, name, active, environment)
+            let mut judge = judged.lock();
+            judge.entered(number, name, active, environment);
+            if active == "activating" && apps::is_of_app(name) {
+                judge.found_files(number, name, apps::found(&root, name));
+            }
         }));
-        HostSystemd { inner, number, link, judge }
+        HostSystemd { inner, number, link, judge, files, planted }
+    }
+
+    /// The version of the files that an instance of the application finds.
+    pub fn files_of(&self, name: &UnitName) -> Result<usize, String> {
+        apps::found(&self.files, name)
+    }
+
+    /// With that bug planted, an instance keeps one of its files for its next text.
+    fn mix_files(&self, name: &UnitName) {
+        if self.planted == Some(Planted::MixesFiles) {
+            let (new, old) = (self.files.join(name.stem()), self.files.join(".before"));
+            let old = old.join(name.stem()).join(apps::FILES[0]);
+            let _ = std::fs::copy(old, new.join(apps::FILES[0])); // most have none
+        }
     }
 }
 
@@ -115,6 +145,7 @@ impl Systemd for HostSystemd {
     async fn write(&self, name: &UnitName, text: &str, drop_in: &str) -> Result<(), SystemdError> {
         self.link.fleetd.point().await;
         self.link.disk().await;
+        self.mix_files(name);
         let done = self.inner.write(name, text, drop_in).await;
         self.link.fleetd.point().await;
         done
@@ -122,6 +153,7 @@ impl Systemd for HostSystemd {
 
     async fn share(&self, name: &UnitName, drop_in: Option<&str>) -> Result<(), SystemdError> {
         self.link.fleetd.point().await;
+        self.mix_files(name);
         let done = self.inner.share(name, drop_in).await;
         self.link.fleetd.point().await;
         done

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Method, Request, header};
+use axum::http::{Method, Request, StatusCode, header};
+use fleet_core::app::Checksum;
 use fleet_core::model::{Settings, UnitRecord};
 use fleetd::api::Who;
 use fleetd::process::clock::with_clock;
@@ -15,6 +16,7 @@ use tokio::time::timeout;
 use tower::ServiceExt;
 
 use crate::acts::{self, Asked};
+use crate::apps;
 use crate::host::Host;
 use crate::judge::SharedJudge;
 use crate::ledger::{
@@ -69,11 +71,14 @@ impl Told {
     /// False if nothing explains this answer.
     fn answered(&mut self, id: u64, wish: &Wish, answer: Answer) -> bool {
         match written(wish) {
-            Written::Unit(unit, _) => self.units.entry(unit).or_default().answered(id, answer),
-            Written::Machine(machine, _) => {
+            Some(Written::Unit(unit, _)) => {
+                self.units.entry(unit).or_default().answered(id, answer)
+            }
+            Some(Written::Machine(machine, _)) => {
                 self.machines.entry(machine).or_default().answered(id, answer)
             }
-            Written::Config(_) => self.config.answered(id, answer),
+            Some(Written::Config(_)) => self.config.answered(id, answer),
+            None => true,
         }
     }
 }
@@ -108,21 +113,21 @@ async fn ask(
     {
         let mut ledgers = ledgers.lock().expect("no panic over ledgers");
         ledgers.asked.insert(acts::name(id), (wish.clone(), Answer::Unknown));
-        ledgers.sent(id, written(&wish));
+        if let Some(written) = written(&wish) {
+            ledgers.sent(id, written);
+        }
     }
-    let (method, path, body) = request(&wish, hosts);
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::CONTENT_TYPE, "application/json")
-        .extension(Who::Certificate(acts::name(id).into()))
-        .body(Body::from(body))
-        .expect("a request");
-    let served = with_clock(hosts[over].wall_clock(), hosts[over].router.clone().oneshot(request));
-    let status = match timeout(PATIENCE, served).await {
-        Ok(Ok(response)) => Some(response.status()),
-        Ok(Err(never)) => match never {},
-        Err(_) => None,
+    let host = &hosts[over];
+    let mut sent = None;
+    for (path, content) in contents(&wish) {
+        sent = Some(send(id, host, (Method::PUT, path, content), "application/octet-stream").await);
+        if !sent.flatten().is_some_and(|status| status.is_success()) {
+            break;
+        }
+    }
+    let status = match sent {
+        Some(status) if !status.is_some_and(|status| status.is_success()) => status,
+        _ => send(id, host, request(&wish, hosts), "application/json").await,
     };
     let answer = match status {
         Some(status) if status.is_success() => Answer::Accepted,
@@ -142,8 +147,43 @@ async fn ask(
     }
 }
 
-fn written(wish: &Wish) -> Written {
-    match wish {
+/// The status of the answer, if there is one in time.
+async fn send(
+    id: u64,
+    host: &Host,
+    (method, path, body): (Method, String, String),
+    kind: &str,
+) -> Option<StatusCode> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::CONTENT_TYPE, kind)
+        .extension(Who::Certificate(acts::name(id).into()))
+        .body(Body::from(body))
+        .expect("a request");
+    let served = with_clock(host.wall_clock(), host.router.clone().oneshot(request));
+    match timeout(PATIENCE, served).await {
+        Ok(Ok(response)) => Some(response.status()),
+        Ok(Err(never)) => match never {},
+        Err(_) => None,
+    }
+}
+
+/// What is sent before the request: the files of an application.
+fn contents(wish: &Wish) -> Vec<(String, String)> {
+    let Wish::Apply { version } = wish else { return Vec::new() };
+    let blob = |path: &&str| {
+        let content = apps::content(path, *version);
+        let sum = Checksum::of(content.as_bytes());
+        (format!("/fleet/v1/apps/{}/blobs/{sum}", apps::APP), content)
+    };
+    apps::FILES.iter().map(blob).collect()
+}
+
+/// What the ledger knows of it. What becomes of an application is judged as it is written.
+fn written(wish: &Wish) -> Option<Written> {
+    Some(match wish {
+        Wish::Apply { .. } | Wish::DestroyApp => return None,
         Wish::Submit { unit, text: number, desired } => {
             Written::Unit(unit, UnitOperation::Submit(text(unit, *number), *desired))
         }
@@ -161,7 +201,7 @@ fn written(wish: &Wish) -> Written {
         }
         Wish::Set { value } => Written::Config(ConfigOperation::Set(value.to_string())),
         Wish::RollConfigBack => Written::Config(ConfigOperation::Rollback),
-    }
+    })
 }
 
 fn request(wish: &Wish, hosts: &[Arc<Host>]) -> (Method, String, String) {
@@ -209,6 +249,13 @@ fn request(wish: &Wish, hosts: &[Arc<Host>]) -> (Method, String, String) {
         Wish::Steer { unit, action } => {
             let body = serde_json::json!({"action": action}).to_string();
             (Method::POST, format!("/fleet/v1/rollouts/{unit}"), body)
+        }
+        Wish::Apply { version } => {
+            let path = format!("/fleet/v1/apps/{}", apps::APP);
+            (Method::POST, path, apps::body(*version).to_string())
+        }
+        Wish::DestroyApp => {
+            (Method::DELETE, format!("/fleet/v1/apps/{}", apps::APP), String::new())
         }
         Wish::RollConfigBack => {
             (Method::POST, "/fleet/v1/config/shop/rollback".to_string(), "{}".to_string())

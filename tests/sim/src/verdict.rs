@@ -36,6 +36,8 @@ pub enum Check {
     Reboots,
     /// Values are of one revision, and of none older than was asked for.
     Values,
+    /// An application is applied whole, and no instance finds files of two versions.
+    Files,
     /// Each text that a unit has had is kept.
     Texts,
     /// Nobody is given a text that is undone or held back, and the text to return to is there.

@@ -36,6 +36,9 @@ const NAMED: usize = 5;
 /// so far.
 const BUNDLES_READ: usize = 60;
 
+/// Up to so many units, the cluster's and the application's, are planned at once.
+const SMALL: usize = 100;
+
 /// How often podman is asked again because somebody changed what it was asked about.
 const QUESTIONS: usize = 4;
 
@@ -46,6 +49,8 @@ struct Wish {
     prune: bool,
     if_revision: Option<u64>,
     if_units: Option<Basis>,
+    /// When it was asked for, in milliseconds since 1970.
+    now_ms: u64,
 }
 
 pub(in crate::api) async fn apply(
@@ -63,6 +68,7 @@ pub(in crate::api) async fn apply(
         prune: asked.flag("prune"),
         if_revision: asked.number("ifRevision")?,
         if_units: asked.value("ifUnits").map(basis).transpose()?,
+        now_ms: clock::now_ms(),
     };
     if asked.flag("dryRun") {
         return Ok(Json(dry_run(&api, wish).await?).into_response());
@@ -71,7 +77,8 @@ pub(in crate::api) async fn apply(
     let broke_off = |problem| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the apply broke off: {problem}"))
     };
-    let applied = panics::spawn_contained(async move { carry_out(&api, &who, wish).await }).await;
+    let applied = clock::by_this_clock(async move { carry_out(&api, &who, wish).await });
+    let applied = panics::spawn_contained(applied).await;
     applied.unwrap_or_else(|ended| Err(ended.to_string())).map_err(broke_off)?
 }
 
@@ -157,21 +164,26 @@ impl Planned {
     }
 }
 
-/// On a thread of its own: of a large cluster a plan takes as long as a hundred answers.
+/// On a thread of its own: of a large cluster a plan takes as long as a hundred answers. Of a small
+/// one it takes less than the thread, and the simulator, which knows no threads, has such.
 async fn planned(mirror: Arc<Mirror>, wish: Wish) -> Result<Planned, ApiError> {
+    let small = mirror.cluster().records.len() + wish.files.units.len() <= SMALL;
     let work = move || {
         let cluster = mirror.cluster();
         expected(&mirror, &wish)?;
-        let now_ms = clock::now_ms();
-        let request = Request { app: &wish.app, files: &wish.files, prune: wish.prune, now_ms };
+        let Wish { app, files, prune, now_ms, .. } = &wish;
+        let request = Request { app, files, prune: *prune, now_ms: *now_ms };
         let mut applying = fleet_core::app::changes(cluster, request).map_err(refused)?;
-        fleet_core::app::forecast(&cluster.snapshot, now_ms, &mut applying);
+        fleet_core::app::forecast(&cluster.snapshot, wish.now_ms, &mut applying);
         Ok(Planned { wish, applying })
     };
     let broke_off = |problem| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the plan broke off: {problem}"))
     };
-    panics::contained_work(work).await.map_err(broke_off)?
+    match small {
+        true => panics::contained(async { work() }).await.map_err(broke_off)?,
+        false => panics::contained_work(work).await.map_err(broke_off)?,
+    }
 }
 
 /// Whether the application is as the one who asks has seen it.
