@@ -629,6 +629,13 @@ mod tests {
         );
     }
 
+    /// The clock is paused, so that the limit passes as soon as there is nothing else to do.
+    #[tokio::test(start_paused = true)]
+    async fn a_generator_that_hangs_is_given_up() {
+        let said = alone("sleep 600", "web.container").await.unwrap_err();
+        assert_eq!(said, "podman's Quadlet generator did not answer within 10 s");
+    }
+
     #[tokio::test]
     async fn endless_output_and_garbage_are_errors() {
         for (script, expected) in [

@@ -1,6 +1,7 @@
 //! The files of an application seen together: who names whom, what is missing, what goes round in a
 //! circle, and what comes with each unit.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ struct Read {
 impl Read {
     fn new(name: &UnitName, text: &str, ours: bool) -> Read {
         let text = without_bundle(text);
-        let file = UnitFile::parse_lenient(&text);
+        let file = UnitFile::parse_lenient(&as_podman_reads(name, &text));
         let (references, pod) = (references(name, &file), pod_of(name, &file));
         Read { text, references, pod, ours, stray: false }
     }
@@ -414,7 +415,7 @@ pub fn files_named<'f>(
     text: &str,
     files: &'f BTreeMap<String, FileEntry>,
 ) -> BTreeSet<&'f str> {
-    let references = references(name, &UnitFile::parse_lenient(text));
+    let references = references(name, &UnitFile::parse_lenient(&as_podman_reads(name, text)));
     let mut named = BTreeSet::new();
     for reference in references {
         match reference.to {
@@ -426,6 +427,16 @@ pub fn files_named<'f>(
         }
     }
     named
+}
+
+/// The text without the blanks at the ends of its lines: behind a backslash podman passes over
+/// them, and goes on with the next line.
+fn as_podman_reads<'t>(name: &UnitName, text: &'t str) -> Cow<'t, str> {
+    let has = |line: &str| line.trim_end().ends_with('\\') && !line.ends_with('\\');
+    if !name.is_quadlet() || !text.lines().any(has) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.lines().flat_map(|line| [line.trim_end(), "\n"]).collect())
 }
 
 /// The file of that path, or the files in the folder of that path.
@@ -674,6 +685,18 @@ mod tests {
             );
             assert_eq!(said.join("\n"), expected);
         }
+    }
+
+    #[test]
+    fn blanks_behind_a_backslash_end_no_line_for_podman() {
+        let text = "[Container]\nImage=x\nEnvironmentFile=a.env \\ \n  b.env \\\t\n  c=d.env\n";
+        let units = [("web.container", text)];
+        assert_eq!(
+            closure(&units, &["a.env", "b.env", "c=d.env"], "web.container"),
+            "a.env b.env c=d.env"
+        );
+        let said = problems(&units, &["a.env", "b.env"], &[]).join("\n");
+        assert!(said.contains("there is no c=d.env in the folder"), "{said}");
     }
 
     #[test]

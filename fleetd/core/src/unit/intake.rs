@@ -62,9 +62,30 @@ pub fn take(name: &UnitName, text: &str) -> Result<Taken, Refusal> {
 /// Parses the text of a unit called `name`; what it says is not looked at.
 pub fn parse(name: &UnitName, text: &str) -> Result<UnitFile, UnitFileError> {
     // The name of a volume or a network says enough: podman has defaults for the rest.
-    match name.is_shared() || name.suffix() == "pod" {
+    let parsed = match name.is_shared() || name.suffix() == "pod" {
         true => UnitFile::parse_even_empty(text),
         false => UnitFile::parse(text),
+    };
+    parsed.map_err(|error| match name.is_quadlet() {
+        true => blanks_before(error, text),
+        false => error,
+    })
+}
+
+/// A line that is no option because blanks stand behind the backslash before it: podman goes on
+/// there all the same, systemd does not.
+fn blanks_before(error: UnitFileError, text: &str) -> UnitFileError {
+    let before = error.line.checked_sub(2).and_then(|line| text.split('\n').nth(line));
+    let before = before.map(|line| line.strip_suffix('\r').unwrap_or(line));
+    let blank = before.is_some_and(|line| line.trim_end().ends_with('\\') && !line.ends_with('\\'));
+    match blank {
+        true => UnitFileError {
+            line: error.line - 1,
+            problem: "blanks stand behind the backslash at the end of the line; remove them, so \
+                that everybody reads the next line as its continuation, as podman does"
+                .to_string(),
+        },
+        false => error,
     }
 }
 
@@ -131,6 +152,7 @@ fn refusals_of(name: &UnitName, file: &UnitFile, alone: bool) -> Vec<UnitFileErr
     for (option, &line) in file.options.iter().zip(&file.lines) {
         let problem = match option.section.as_str() {
             "Install" => unknown_target(name, option),
+            _ if name.is_quadlet() && option.name == "ServiceName" => another_name(name, option),
             "Container" if name.is_quadlet() && alone => quadlet(option),
             _ => None,
         };
@@ -225,7 +247,8 @@ pub fn install_names(name: &UnitName, file: &UnitFile) -> Result<Vec<(String, Un
         if let Some(problem) = unknown_target(name, option) {
             return Err(problem);
         }
-        let words = install_words(option).into_iter().filter_map(|word| install_name(name, &word));
+        let words = install_words(option).into_iter().filter(|word| !is_own_link(name, word));
+        let words = words.filter_map(|word| install_name(name, &word));
         names.extend(words.map(|word| (option.name.clone(), word)));
     }
     Ok(names)
@@ -241,6 +264,17 @@ fn install_words(option: &UnitOption) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Whether a word of `Alias=` is a path that podman and systemd take: the link by which another
+/// unit wants or requires this one, `multi-user.target.wants/web.service`.
+fn is_own_link(unit: &UnitName, word: &str) -> bool {
+    let Some((folder, link)) = word.split_once('/') else { return false };
+    let of = ["wants", "requires", "upholds"]
+        .iter()
+        .find_map(|kind| folder.strip_suffix(kind)?.strip_suffix('.'));
+    let own = install_name(unit, link).is_some_and(|link| link == unit.systemd_name());
+    own && of.is_some_and(|other| UnitName::parse(other).is_ok())
 }
 
 /// The unit that a word of `Alias=` or `Also=` means to systemd when it enables `unit`; `None` if
@@ -270,8 +304,10 @@ fn install_name(unit: &UnitName, word: &str) -> Option<UnitName> {
 fn unknown_target(name: &UnitName, option: &UnitOption) -> Option<String> {
     // A template's instances are enabled, each under its own name.
     let instance = if name.is_template() { name.replica(1) } else { name.clone() };
-    let word =
-        install_words(option).into_iter().find(|word| install_name(&instance, word).is_none())?;
+    let is_link = |word: &str| option.name == "Alias" && is_own_link(&instance, word);
+    let word = install_words(option)
+        .into_iter()
+        .find(|word| !is_link(word) && install_name(&instance, word).is_none())?;
     let option = &option.name;
     Some(match UnitName::parse(&word) {
         Err(problem) if !word.contains('%') => format!("{option}={word} names no unit: {problem}"),
@@ -279,6 +315,15 @@ fn unknown_target(name: &UnitName, option: &UnitOption) -> Option<String> {
             "{option}={word}: which unit that is, only the machine knows; of specifiers, use %i, \
                 %j, %n, %N and %p"
         ),
+    })
+}
+
+/// Why a Quadlet file cannot name its service: under another name than podman gives it anyway.
+fn another_name(name: &UnitName, option: &UnitOption) -> Option<String> {
+    let service = name.systemd_name();
+    let value = option.value.trim();
+    (!value.is_empty() && value != service.stem()).then(|| {
+        format!("ServiceName={value}: fleet knows the unit by the name of its file; leave it out")
     })
 }
 
@@ -297,11 +342,6 @@ fn quadlet(option: &UnitOption) -> Option<String> {
         "Mount" => words(&value)
             .into_iter()
             .find_map(|mount| mounted_from(&mount).filter(|source| source.starts_with('.'))),
-        "ServiceName" if !value.is_empty() => {
-            return Some(format!(
-                "ServiceName={value}: fleet knows the unit by the name of its file; leave it out"
-            ));
-        }
         _ => None,
     }?;
     Some(format!(
@@ -443,6 +483,17 @@ mod tests {
                 .is_empty()
         );
         assert_eq!(
+            said("a.container", "[Container]\nImage=x\nServiceName=a\n"),
+            [""; 0],
+            "podman makes a.service of it anyway"
+        );
+        assert_eq!(
+            said("a.network", "[Network]\nServiceName=a\n"),
+            ["line 2: ServiceName=a: fleet knows the unit by the name of its file; leave it out"],
+            "podman makes a-network.service of it"
+        );
+        assert_eq!(said("a.network", "[Network]\nServiceName=a-network\n"), [""; 0]);
+        assert_eq!(
             said("a.container", "[Container]\nImage=x\nServiceName=b\n"),
             ["line 3: ServiceName=b: fleet knows the unit by the name of its file; leave it out"]
         );
@@ -472,6 +523,20 @@ mod tests {
             names("a.service", "Alias=b.service\nAlias=\nAlias=c.service\nWantedBy=x.target"),
             "Alias=c.service"
         );
+        assert_eq!(
+            said(
+                "a.container",
+                "[Install]\nAlias=multi-user.target.wants/a.service x.target.requires/%n\n\
+                    [Container]\nImage=x\n"
+            ),
+            [""; 0],
+            "links by which others want it"
+        );
+        for bad in ["b/a.service", "x.target.wants/b.service", "../a.service", "x.wants/a.service"]
+        {
+            let text = format!("[Install]\nAlias={bad}\n[Container]\nImage=x\n");
+            assert_eq!(said("a.container", &text).len(), 1, "{bad}");
+        }
         assert_eq!(
             said("a.service", "[Install]\nAlias=b.service\nAlias=%H.service\nAlso=x\n"),
             [
@@ -575,5 +640,19 @@ mod tests {
         assert_eq!(refused("no"), "");
         assert_eq!(refused("yes\nRefuseManualStop=no"), "", "the last one counts");
         assert_eq!(refused("no\nRefuseManualStart=yes"), "", "its timer or socket starts it");
+    }
+
+    #[test]
+    fn blanks_behind_a_backslash_of_a_quadlet_file_are_named() {
+        let text = "[Container]\nImage=x\nExec=sh -c \\  \n  ./run\n";
+        let said = take(&UnitName::trusted("a.container"), text).unwrap_err();
+        assert_eq!(
+            said.to_string(),
+            "line 3: blanks stand behind the backslash at the end of the line; remove them, so \
+                that everybody reads the next line as its continuation, as podman does"
+        );
+        let text = "[Service]\nExecStart=/a \\  \n  ./run\n";
+        let said = take(&UnitName::trusted("a.service"), text).unwrap_err().to_string();
+        assert!(said.starts_with("line 3: \"./run\" is neither"), "{said}");
     }
 }
