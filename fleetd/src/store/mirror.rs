@@ -31,6 +31,8 @@ pub struct Mirror {
     importing: bool,
     /// The revision that created each machine's key: a new one is a new registration.
     machines_created: BTreeMap<MachineId, i64>,
+    /// Of each keeper that holds its lease, the boot that it is of.
+    keeper_boots: BTreeMap<MachineId, String>,
     /// The revision of each assignment's last change.
     assignment_revisions: BTreeMap<MachineId, i64>,
     /// The revision of the last commit that placed anything fenced.
@@ -58,6 +60,7 @@ impl Mirror {
             configurations: BTreeMap::new(),
             importing: false,
             machines_created: BTreeMap::new(),
+            keeper_boots: BTreeMap::new(),
             assignment_revisions: BTreeMap::new(),
             fenced_commit: None,
             acts: BTreeMap::new(),
@@ -234,6 +237,7 @@ impl Mirror {
             Key::Machine(id) => parse(&kv.value).map(|machine| {
                 self.machines_created.insert(id.clone(), kv.create_revision);
                 self.machines.insert(id.clone(), machine);
+                self.compare_boots(&id);
                 self.merge(&id);
             }),
             Key::Assignment(id) => parse(&kv.value).map(|assignment| {
@@ -261,7 +265,11 @@ impl Mirror {
             }
             Key::Rival(_) => Ok(()), // for that machine's fleetd alone
             Key::Reboots => return,  // read by those who ask for a reboot
-            Key::Keeper(id) => parse::<Keeper>(&kv.value).map(|_| self.keeper(id).held = true),
+            Key::Keeper(id) => parse::<Keeper>(&kv.value).map(|keeper| {
+                self.keeper(id.clone()).held = true;
+                self.keeper_boots.insert(id.clone(), keeper.boot_id);
+                self.compare_boots(&id);
+            }),
             Key::Fence(id) => parse::<Fence>(&kv.value).map(|fence| {
                 let keeper = self.keeper(id);
                 (keeper.life, keeper.watchdog_ms, keeper.released) =
@@ -328,6 +336,7 @@ impl Mirror {
             Some(Key::Machine(id)) => {
                 self.machines.remove(&id);
                 self.machines_created.remove(&id);
+                self.compare_boots(&id);
                 self.merge(&id);
             }
             Some(Key::Assignment(id)) => {
@@ -341,7 +350,11 @@ impl Mirror {
             Some(Key::Left(id)) => {
                 self.cluster.snapshot.left.remove(&id);
             }
-            Some(Key::Keeper(id)) => self.keeper(id).held = false,
+            Some(Key::Keeper(id)) => {
+                self.keeper_boots.remove(&id);
+                self.keeper(id.clone()).held = false;
+                self.compare_boots(&id);
+            }
             // Somebody who knows that the machine will not return took it away by hand.
             Some(Key::Fence(id)) => {
                 self.cluster.snapshot.keepers.remove(&id);
@@ -367,6 +380,18 @@ impl Mirror {
     }
 
     /// A machine in the snapshot is what it registered as, with the operator's settings on top.
+    /// Notes whether the keeper that holds its lease is of the boot that is registered. Keepers
+    /// that do not say theirs are taken to be.
+    fn compare_boots(&mut self, id: &MachineId) {
+        let keeper = self.keeper_boots.get(id).filter(|boot_id| !boot_id.is_empty());
+        let machine = self.machines.get(id).map(|machine| &machine.boot_id);
+        let machine = machine.filter(|boot_id| !boot_id.is_empty());
+        let differ = keeper.zip(machine).is_some_and(|(keeper, machine)| keeper != machine);
+        if let Some(keeper) = self.cluster.snapshot.keepers.get_mut(id) {
+            keeper.of_another_boot = differ;
+        }
+    }
+
     fn merge(&mut self, id: &MachineId) {
         let Some(machine) = self.machines.get(id) else {
             self.cluster.snapshot.machines.remove(id);

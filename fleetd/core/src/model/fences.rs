@@ -71,6 +71,11 @@ pub struct KeeperState {
     pub life: i64,
     /// Whether `keepers/<id>` is there.
     pub held: bool,
+    /// Whether it is there and of another boot than the machine that is registered: what that
+    /// machine reports says nothing of the copies that live by this keeper. One of the two is on a
+    /// copied disk, or the machine has rebooted before the lease ran out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_another_boot: bool,
     /// See [`Fence::watchdog_ms`].
     pub watchdog_ms: u64,
     /// See [`Fence::released`].

@@ -32,7 +32,7 @@ use crate::name::{MachineId, UnitName};
 /// drain a                                      a machine that is drained; likewise `cordon`
 /// evict a 5000                                 when what is left on that drained machine is stopped
 /// move web@1.service b                         a move that a user asked for
-/// keeper a life=9 silent=5000                  the keeper of fenced units: [held|released] [life=N] [silent=MS], WatchdogSec=8
+/// keeper a life=9 silent=5000                  the keeper of fenced units: [held|elsewhere|released] [life=N] [silent=MS], WatchdogSec=8
 /// ```
 pub(crate) fn snapshot(text: &str) -> Snapshot {
     let mut snapshot = Snapshot { now_ms: 1_000_000, revision: 100, ..Snapshot::default() };
@@ -180,6 +180,7 @@ fn keeper(words: &str) -> KeeperState {
     for word in words.split_whitespace() {
         match word.split_once('=').unwrap_or((word, "")) {
             ("held", _) => keeper.held = true,
+            ("elsewhere", _) => (keeper.held, keeper.of_another_boot) = (true, true),
             ("released", _) => keeper.released = true,
             ("life", n) => keeper.life = n.parse().unwrap(),
             (_, n) => keeper.silent_ms = n.parse().unwrap(),

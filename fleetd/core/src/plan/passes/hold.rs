@@ -20,7 +20,12 @@ pub(in crate::plan) fn hold_what_may_be_alive(pen: &mut Pen, pending: &mut Pendi
         else {
             continue;
         };
-        let report = snapshot.reports.get(id).map(|report| &**report);
+        // Whoever reports for the machine may not be who runs its fenced units.
+        let speaks_for_another =
+            snapshot.keepers.get(id).is_some_and(|keeper| keeper.of_another_boot);
+        let report = snapshot.reports.get(id).filter(|_| !speaks_for_another);
+        let report = report.map(|report| &**report);
+        let until = || if speaks_for_another { Until::KeeperEnds } else { Until::Report };
         for (instance, off) in &assignment.off {
             if is_reported_gone(report, instance, off)
                 || ended_without_a_word(pen, id, instance, off)
@@ -33,7 +38,7 @@ pub(in crate::plan) fn hold_what_may_be_alive(pen: &mut Pen, pending: &mut Pendi
                 }
             } else {
                 pen.board().fill(machine, 2 * FENCE_BYTES + instance.as_str().len());
-                pen.wait(id, instance, Until::Report);
+                pen.wait(id, instance, until());
             }
         }
     }

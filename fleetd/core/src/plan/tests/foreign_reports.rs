@@ -20,6 +20,28 @@ fn a_report_of_a_machine_that_is_not_registered_ends_no_fenced_copy() {
     );
 }
 
+/// A copy of the machine's disk has its id while its own fleetd hangs; its keeper does not.
+#[test]
+fn a_report_of_another_boot_than_the_keepers_ends_no_fenced_copy() {
+    let cluster = |keeper: &str| {
+        format!(
+            "machine a
+             machine b
+             unit db.service | Fence=yes
+             on b:
+             off b: db.service/gen=2
+             keeper b {keeper}
+             report b gen=2:"
+        )
+    };
+    check(
+        &cluster("elsewhere"),
+        expect![[r#"
+            … db.service: fenced: machine b is silent, but its keeper holds its lease and the copy there runs on"#]],
+    );
+    check(&cluster("held"), expect!["+ db.service on a: machine a fits no longer"]);
+}
+
 #[test]
 fn a_report_of_a_machine_that_was_never_there_gives_it_nothing() {
     let cluster = "machine a
