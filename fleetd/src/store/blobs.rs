@@ -80,6 +80,9 @@ impl Store {
         let document = self.app(app).await?;
         let counted = self.count(app).await?;
         let sums = self.blob_sums(app).await?;
+        if sums.is_empty() && counted.is_none() {
+            return Ok(()); // nothing came with it, nor was anything sent
+        }
         let mirror = self.read_all().await?;
         let named = mirror.cluster().records.values().filter(|record| {
             record.text.contains("Bundle=")

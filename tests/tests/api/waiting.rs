@@ -289,6 +289,49 @@ async fn a_hundred_who_wait_make_the_leader_plan_no_more_often_than_none() {
     cluster.stop.cancel();
 }
 
+/// docs/performance.md has what it prints with `--nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_apply_of_a_hundred_changed_units_is_one_write_and_no_plan_of_its_own() {
+    const UNITS: usize = 100;
+    let mut cluster = Cluster::start().await;
+    for number in 0..3 {
+        cluster.join(&format!("m{number}"), false).await;
+    }
+    cluster.lead();
+    let units = |program: &str| {
+        let text = format!("[Service]\nExecStart={program}\nRestart=always\n");
+        let all = (0..UNITS).map(|number| (format!("shop-{number}.service"), text.clone().into()));
+        let units: serde_json::Map<String, serde_json::Value> = all.collect();
+        serde_json::json!({"units": units, "files": {}})
+    };
+    cluster.write(reqwest::Method::POST, "apps/shop", units("/bin/one")).await;
+    let before = cluster.quiet().await;
+    let asked = || {
+        let asked = cluster.asked.lock().unwrap();
+        asked["api"].read().map(|(_, total)| total.done)
+    };
+    let (asked_before, bytes_before) = (asked(), cluster.weights.bytes());
+    let begin = Instant::now();
+    cluster.write(reqwest::Method::POST, "apps/shop", units("/bin/two")).await;
+    let took = begin.elapsed();
+    let plans = cluster.quiet().await - before;
+    let [ranges, gets, txns, ..] = asked();
+    let (ranges, gets) = (ranges - asked_before[0], gets - asked_before[1]);
+    let txns = txns - asked_before[2];
+    let (written, read) = cluster.weights.bytes();
+    eprintln!(
+        "{took:?}; {ranges} ranges, {gets} gets, {txns} transactions; {} bytes written, {} read; \
+            {plans} plans",
+        written - bytes_before.0,
+        read - bytes_before.1
+    );
+    // The lock, the staged documents, the decision, the documents in their places.
+    assert!(txns <= 6, "{txns} transactions");
+    assert!(ranges + gets <= 10, "{ranges} ranges and {gets} gets");
+    assert!(plans <= 3, "{plans} plans for one apply");
+    cluster.stop.cancel();
+}
+
 /// docs/performance.md has what it prints with `MACHINES=1000` and `--nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_configuration_costs_each_machine_its_values_and_little_else() {
