@@ -54,7 +54,11 @@ impl Agent {
         Written { instance, marker, .. }: Written,
     ) -> Result<(), String> {
         if self.instances.marker(&instance).is_none_or(|old| old.hash != marker.hash) {
-            self.instances.of(&instance).trouble = Trouble::default(); // the failures were the old text's
+            // The failures were the old text's. What follows is the new one's: taken for another
+            // text's again, its start would count as nobody's, and settle a period late.
+            let trouble = &mut self.instances.of(&instance).trouble;
+            let (text, config) = (marker.hash.clone(), trouble.config);
+            *trouble = Trouble { text, config, ..Trouble::default() };
         }
         let shared = marker.shared;
         self.instances.set_marker(&instance, marker).map_err(|e| e.to_string())?;

@@ -135,3 +135,27 @@ async fn a_new_text_starts_with_a_clean_record() {
     );
     assert!(said.last().unwrap().ends_with(" active"), "{said:#?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_restarted_or_updated_in_place_settles_as_soon_as_what_is_new() {
+    const SHOP: &str = "[Service]\nType=simple\nExecStart=/usr/bin/shop\nRestart=always\n";
+    let mut host = Host::new().await;
+    let mut shop = host.text("shop@.service", 1, SHOP).await;
+    let said = host.watch("shop@1.service", &shop, 20).await;
+    assert_eq!(said, ["0 inactive", "1 active settling", "51 active"]);
+    shop.restart = 1;
+    let said = host.watch("shop@1.service", &shop, 20).await;
+    assert_eq!(said, ["0 active", "1 active settling", "51 active"]);
+    let mut shop = host.text("shop@.service", 2, &SHOP.replace("shop", "store")).await;
+    shop.restart = 1;
+    let said = host.watch("shop@1.service", &shop, 20).await;
+    assert_eq!(said, ["0 active settling", "51 active"], "of another text, nothing is known yet");
+    // Where else it may run changes nothing of what runs, and what is known of that stays known.
+    let elsewhere = format!("{}[X-Fleet]\nMaxPerMachine=2\n", SHOP.replace("shop", "store"));
+    let mut shop = host.text("shop@.service", 3, &elsewhere).await;
+    shop.restart = 1;
+    let before = host.sim.counters().restart;
+    let said = host.watch("shop@1.service", &shop, 20).await;
+    assert_eq!(said, ["0 active settling", "1 active"]);
+    assert_eq!(host.sim.counters().restart, before);
+}
