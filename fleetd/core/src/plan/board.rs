@@ -37,6 +37,8 @@ pub(super) struct Board<'a> {
     pub(super) any_replaces: bool,
     /// The units that may have spare instances.
     pub(super) start_first: Vec<usize>,
+    /// How many instances wait for another unit (`Needs=`), by unit number.
+    needing: BTreeMap<usize, usize>,
 }
 
 impl<'a> Board<'a> {
@@ -81,6 +83,7 @@ impl<'a> Board<'a> {
             any_lists,
             any_replaces,
             start_first,
+            needing: BTreeMap::new(),
         }
     }
 
@@ -221,9 +224,15 @@ impl<'a> Board<'a> {
         }
     }
 
-    /// Keeps an instance from being placed, on its seat.
+    /// Keeps an instance from being placed, on its seat: it waits for another unit.
     pub(super) fn keep_off(&mut self, number: usize, seat: usize) {
         *self.place_of(number, seat) = SETTLING;
+        *self.needing.entry(number).or_default() += 1;
+    }
+
+    /// How many instances of the unit wait for another one.
+    pub(super) fn needing(&self, number: usize) -> usize {
+        self.needing.get(&number).copied().unwrap_or(0)
     }
 
     /// Counts what is not placed but stands in a machine's document all the same.

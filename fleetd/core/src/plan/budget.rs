@@ -99,11 +99,12 @@ impl Allowance {
     }
 }
 
-/// How many instances count once everything is placed that has a place.
+/// How many instances count once everything is placed that has a place: none that waits for another
+/// unit, which may be down for long, since nothing but a start waits for that.
 pub(super) fn counted(board: &Board, number: usize) -> usize {
     let by_default = board.units[number].unit.constraints.max_unavailable.is_none();
     let placed = || board.placed(number).iter().filter(|machine| **machine != NOWHERE).count();
-    if by_default { placed() } else { board.wanted(number) }
+    if by_default { placed() - board.needing(number) } else { board.wanted(number) }
 }
 
 fn available(board: &Board, number: usize) -> usize {

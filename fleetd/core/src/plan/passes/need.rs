@@ -9,6 +9,7 @@ use crate::name::UnitName;
 
 /// Holds each instance that has no machine and waits for another unit.
 pub(in crate::plan) fn hold_what_needs(pen: &mut Pen, pending: &Pending) {
+    let mut known = needs::Known::new();
     for number in 0..pen.board().units.len() {
         if !pen.board().units[number].needs {
             continue;
@@ -16,7 +17,7 @@ pub(in crate::plan) fn hold_what_needs(pen: &mut Pen, pending: &Pending) {
         let empty: Vec<(usize, UnitName)> = pen.board().empty_seats(number).collect();
         for (seat, instance) in empty {
             if !is_moved(pending, &instance)
-                && let Some(unit) = needs::unmet(pen.board(), number, &instance)
+                && let Some(unit) = needs::unmet(pen.board(), &mut known, number, &instance)
             {
                 pen.hold_for(number, seat, instance, unit);
             }

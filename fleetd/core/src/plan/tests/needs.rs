@@ -154,6 +154,42 @@ fn a_circle_holds_nobody_for_ever() {
 }
 
 #[test]
+fn who_goes_where_the_one_goes_that_needs_it_holds_nobody() {
+    check(
+        "machine a
+        unit web.service | Needs=side.service
+        unit side.service | MachineOf=web.service",
+        expect![[r#"
+            + web.service on a: fewest units of the machines that fit
+            + side.service on a: MachineOf: web.service is here"#]],
+    );
+}
+
+#[test]
+fn what_has_no_instances_of_its_own_holds_nobody() {
+    check(
+        "machine a podman:5.4.2
+        unit app.network
+        unit web.container | Needs=app.network",
+        expect!["+ web.container on a: fewest units of the machines that fit"],
+    );
+}
+
+#[test]
+fn who_waits_for_a_start_holds_up_no_change_of_the_others() {
+    check(
+        "machine a
+        unit db.service
+        unit web@.service x4 rev=2 | Needs=db.service
+        on a: db.service web@1.service/rev=1
+        runs a: db.service/failed web@1.service",
+        expect![[r#"
+            ~ web@1.service on a
+            … web@2.service web@3.service web@4.service: needs db.service"#]],
+    );
+}
+
+#[test]
 fn who_waits_says_for_what() {
     let seen = snapshot(
         "machine a\nunit db.service\nunit web@.service x3 | Needs=db.service\n\
