@@ -34,7 +34,12 @@ pub(super) fn defers(unit: &Unit, instance: &UnitName, old: &Placement) -> bool 
 /// Whether an instance that fits its machine no longer waits for its unit's budget: where a new
 /// text is what fits no longer.
 pub(super) fn holds_up(seat: &UnitSeat, old: &Placement) -> bool {
-    seat.budgeted && !seat.global && stays_launched(seat.unit, old) && old.hash != seat.unit.hash
+    seat.budgeted && !seat.global && runs_older(seat, old)
+}
+
+/// Whether an instance runs, and with another text than its unit has.
+pub(super) fn runs_older(seat: &UnitSeat, old: &Placement) -> bool {
+    stays_launched(seat.unit, old) && old.hash != seat.unit.hash
 }
 
 /// Whether an instance runs a text that is being tried.

@@ -63,6 +63,14 @@ pub enum Misfit {
     NoMachines,
 }
 
+impl Misfit {
+    /// Whether it is about what podman is asked for at a start: somebody may have forgotten to make
+    /// a secret, and nobody has said that the unit is to leave the machine.
+    pub(super) fn is_of_podman(&self) -> bool {
+        matches!(self, Misfit::NoPodman | Misfit::OldPodman { .. } | Misfit::NoSecret { .. })
+    }
+}
+
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

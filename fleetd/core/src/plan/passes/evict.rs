@@ -27,7 +27,8 @@ pub(in crate::plan) fn evict<'a>(
     for leaving in std::mem::take(&mut pending.leaving) {
         let Leaving { number, seat, instance, moves, .. } = &leaving;
         let machine = pen.board().at(*number, *seat);
-        let id = (machine < SETTLING).then(|| pen.board().slots[machine as usize].id);
+        let goes = machine < SETTLING && !pen.board().units[*number].global;
+        let id = goes.then(|| pen.board().slots[machine as usize].id);
         let due = |id| evictions.get(id).is_some_and(|at_ms| *at_ms <= now_ms);
         // Also what should leave for another reason, and can no more: a new text that fits nowhere,
         // a move that waits for its budget.

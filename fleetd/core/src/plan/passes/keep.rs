@@ -76,7 +76,9 @@ fn keep_on_machine<'a>(
         let wants = board.wants(number, instance);
         let candidate = Candidate { number, instance, wants: &wants };
         if let Some(misfit) = fit::misfit_of_held(board, &candidate, machine, placement) {
-            if budget::holds_up(&board.units[number], placement) {
+            let seat_of = &board.units[number];
+            let forgotten = misfit.is_of_podman() && budget::runs_older(seat_of, placement);
+            if forgotten || budget::holds_up(seat_of, placement) {
                 // It is a new text that fits here no longer: the old one runs on until its turn
                 // comes, if another machine takes the new one.
                 pen.keep(number, seat, instance, machine);

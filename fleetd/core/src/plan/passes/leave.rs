@@ -25,9 +25,12 @@ pub(in crate::plan) fn move_leaving<'a>(
     kept: &mut Kept<'a>,
 ) {
     let mut open = std::mem::take(&mut pending.leaving);
-    // Spare instances do not move: others are placed instead, see `spare.rs`.
-    let is_spare = |leaving: &Leaving| pen.board().units[leaving.number].is_spare(leaving.seat);
-    let spares: Vec<Leaving> = open.extract_if(.., |leaving| is_spare(leaving)).collect();
+    // Spare instances do not move: others are placed instead, see `spare.rs`. Nor do global ones.
+    let stays = |leaving: &Leaving| {
+        let unit = &pen.board().units[leaving.number];
+        unit.global || unit.is_spare(leaving.seat)
+    };
+    let staying: Vec<Leaving> = open.extract_if(.., |leaving| stays(leaving)).collect();
     // What has a budget takes longest, so it has the first choice of the room that there is.
     let budgeted = |number: usize| pen.board().units[number].budgeted;
     open.sort_by_key(|leaving| (!budgeted(leaving.number), leaving.number, leaving.seat));
@@ -43,14 +46,19 @@ pub(in crate::plan) fn move_leaving<'a>(
         follow::release_followers(pen, pending, kept);
     }
     pending.leaving = open;
-    pending.leaving.extend(spares);
+    pending.leaving.extend(staying);
 }
 
 /// Says of which new texts no machine can run an instance: it goes on with the old one.
 pub(in crate::plan) fn say_what_fits_nowhere(pen: &mut Pen, pending: &Pending) {
     let unfit = |leaving: &&Leaving| matches!(leaving.cause, Retired::Unfit(_));
+    let mut said: Option<usize> = None;
     for leaving in pending.leaving.iter().filter(unfit) {
         let Leaving { number, seat, instance, .. } = leaving;
+        // Of a global unit all machines are told at once.
+        if pen.board().units[*number].global && said.replace(*number) == Some(*number) {
+            continue;
+        }
         if pen.is_waiting(*number, *seat) || pen.board().units[*number].is_spare(*seat) {
             continue;
         }

@@ -78,6 +78,35 @@ mod tests {
     }
 
     #[test]
+    fn a_new_text_whose_secret_nobody_made_takes_nothing_down() {
+        check(
+            "machine a podman:5.4.2 secrets:
+             on a: db.container/rev=1
+             unit db.container rev=2 | BundleNeeds=secret:db",
+            expect!["! db.container: 1 × its podman has no secret db"],
+        );
+        // A global unit has no other machine; those that can have the text get it as usual.
+        let global = "machine a podman:5.4.2 secrets:
+             machine b podman:5.4.2 secrets:db
+             machine c podman:5.4.2 secrets:
+             on a: all.container/rev=1
+             on b: all.container/rev=1
+             on c: all.container/rev=1
+             runs a: all.container
+             runs b: all.container
+             runs c: all.container
+             unit all.container rev=2 | BundleNeeds=secret:db | Global=true";
+        for also in ["", "\ndrain a\nevict a 5000"] {
+            check(
+                &format!("{global}{also}"),
+                expect![[r#"
+                    ~ all.container on b
+                    ! all.container: 2 × its podman has no secret db"#]],
+            );
+        }
+    }
+
+    #[test]
     fn what_comes_with_a_unit_needs_a_podman_that_knows_it() {
         check(
             "machine a podman:4.4.1
