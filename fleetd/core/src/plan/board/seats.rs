@@ -110,6 +110,16 @@ impl Board<'_> {
         })
     }
 
+    /// The seats whose spare instance is on a machine, with its name; most units have none.
+    pub(in crate::plan) fn taken_spares(&self, number: usize) -> Vec<(usize, UnitName)> {
+        let unit = &self.units[number];
+        let spares = &self.all_placed(number)[unit.seats as usize..];
+        match spares.iter().any(|machine| *machine < SETTLING) {
+            true => self.taken_seats(number).filter(|(seat, _)| unit.is_spare(*seat)).collect(),
+            false => Vec::new(),
+        }
+    }
+
     /// How many instances are wanted of the unit; of a global unit, those that have a machine, be
     /// it one that gets time to return.
     pub(in crate::plan) fn wanted(&self, number: usize) -> usize {

@@ -4,6 +4,9 @@
 //! as many as its budget has, at least one. When nothing waits and all others are up, they go. What
 //! is decided follows from what is assigned and reported alone, so any leader goes on with it.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
 use super::super::answer::Retired;
 use super::super::board::{Board, NOWHERE, SETTLING};
 use super::super::budget::{Life, has_ended, life};
@@ -11,7 +14,7 @@ use super::super::candidate::Candidate;
 use super::super::edit::Pen;
 use super::super::fit::{self, Reasons};
 use super::super::pending::{Leaving, Pending};
-use super::super::rank;
+use super::super::rank::{self, Siblings};
 use super::canary;
 use crate::model::{DesiredState, Why};
 use crate::name::UnitName;
@@ -23,8 +26,9 @@ pub(in crate::plan) fn stand_by(pen: &mut Pen, pending: &mut Pending) -> bool {
     for number in pen.board().start_first.clone() {
         let work = Work::of(pen, pending, number);
         let wanted = work.spares(pen.board(), number);
-        let all_up = all_others_are_up(pen, number);
-        for (seat, instance) in there(pen.board(), number) {
+        let there = pen.board().taken_spares(number);
+        let all_up = !there.is_empty() && all_others_are_up(pen, number);
+        for (seat, instance) in there {
             let machine = pen.board().at(number, seat);
             let leaves = |leaving: &Leaving| (leaving.number, leaving.seat) == (number, seat);
             let why = match pending.leaving.iter().find(|leaving| leaves(leaving)) {
@@ -39,18 +43,12 @@ pub(in crate::plan) fn stand_by(pen: &mut Pen, pending: &mut Pending) -> bool {
             pending.leaving.retain(|leaving| !leaves(leaving));
             went = true;
         }
-        let there = there(pen.board(), number).len();
+        let there = pen.board().taken_spares(number).len();
         if wanted > there {
             place(pen, number, wanted - there, &work);
         }
     }
     went
-}
-
-/// The spares that are on machines.
-fn there(board: &Board, number: usize) -> Vec<(usize, UnitName)> {
-    let spare = |(seat, _): &(usize, UnitName)| board.units[number].is_spare(*seat);
-    board.taken_seats(number).filter(spare).collect()
 }
 
 /// What is to be taken down and is not known to be down.
@@ -132,12 +130,17 @@ impl Work {
 }
 
 /// The best machine that takes one more instance of the unit.
-fn somewhere(board: &Board, number: usize, instance: &UnitName) -> Option<u32> {
+fn somewhere(
+    board: &Board,
+    siblings: &Siblings,
+    number: usize,
+    instance: &UnitName,
+) -> Option<u32> {
     let wants = board.wants(number, instance);
     let candidate = Candidate { number, instance, wants: &wants };
     let fits = |machine: &u32| fit::misfit_of_new(board, &candidate, *machine).is_none();
     let fitting = (0..board.slots.len() as u32).filter(fits);
-    rank::best(board, &board.siblings(number), fitting)
+    rank::best(board, siblings, fitting)
 }
 
 /// Why no machine takes the instance.
@@ -149,14 +152,13 @@ fn reasons(board: &Board, number: usize, instance: &UnitName) -> Reasons {
 /// Places so many spares more, as far as there is room for them and for what is to leave then.
 fn place(pen: &mut Pen, number: usize, more: usize, work: &Work) {
     // What is assigned under that name is on its way out: it must not count for the new one.
-    let assigned = |instance: &UnitName| {
-        let mut all = pen.board().snapshot.assignments.values();
-        all.any(|assignment| assignment.instances.contains_key(instance))
-    };
-    let free = pen.board().empty_spares(number).filter(|(_, instance)| !assigned(instance));
+    let assigned = assigned_beyond(pen.board(), number);
+    let free = pen.board().empty_spares(number);
+    let free = free.filter(|(_, instance)| !assigned.contains(instance));
     let free: Vec<(usize, UnitName)> = free.take(more).collect();
+    let mut siblings = pen.board().siblings(number);
     for (seat, instance) in free {
-        let Some(machine) = somewhere(pen.board(), number, &instance) else {
+        let Some(machine) = somewhere(pen.board(), &siblings, number, &instance) else {
             let reasons = reasons(pen.board(), number, &instance);
             return pen.no_spare(number, reasons);
         };
@@ -173,7 +175,21 @@ fn place(pen: &mut Pen, number: usize, more: usize, work: &Work) {
             return pen.no_spare(number, reasons);
         }
         pen.place(number, seat, instance, machine, Why::Spare, 0);
+        *siblings.entry(machine).or_default() += 1;
     }
+}
+
+/// What is assigned anywhere of the unit with a number beyond its count.
+fn assigned_beyond<'a>(board: &Board<'a>, number: usize) -> BTreeSet<&'a UnitName> {
+    let unit = &board.units[number];
+    let (head, _) = unit.split_name();
+    let bounds = (Bound::Included(head), Bound::Unbounded);
+    let assignments = board.snapshot.assignments.values();
+    let family = assignments.flat_map(|assignment| {
+        let from = assignment.instances.range::<str, _>(bounds).map(|(name, _)| name);
+        from.take_while(|name| name.as_str().starts_with(head))
+    });
+    family.filter(|name| unit.number_of(name).is_some_and(|nth| nth > unit.seats)).collect()
 }
 
 /// Whether all other instances that have a machine are known to be up, where they are now.
