@@ -31,9 +31,9 @@ pub(super) fn next(
     let resumed_ms = |rollout: &Rollout| rollout.course().map_or(0, |course| course.resumed_ms);
     obey(&mut next, unit, now_ms);
     // What failed before a user resumed it was judged without knowing of that.
-    let tally = match resumed_ms(&next) == resumed_ms(rollout) || next.state != State::Rolling {
-        true => tally,
-        false => Tally { failure: None, ..tally },
+    let tally = match resumed_ms(&next) > resumed_ms(rollout) {
+        true => Tally { failure: None, ..tally },
+        false => tally,
     };
     judge(&mut next, unit, tally, now_ms);
     (next != *rollout).then_some(Some(next))

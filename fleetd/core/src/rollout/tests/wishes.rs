@@ -166,6 +166,24 @@ fn what_failed_before_a_resume_has_its_whole_time_again() {
     assert!(cluster.rollout().failure.is_some());
 }
 
+/// The leader was lost when it had written that the text is undone, and before it planned.
+#[test]
+fn what_failed_before_a_resume_is_no_reason_against_canaries_either() {
+    let mut cluster = five();
+    cluster.submit(CANARY);
+    cluster.look();
+    cluster.report(2, "gave-up");
+    let name = UnitName::trusted("web@.service");
+    let undone = advance(&cluster.asked, &cluster.rollouts).documents[&name].clone().unwrap();
+    assert_eq!(undone.state, State::Undone);
+    cluster.rollouts.insert(name, Arc::new(undone));
+    cluster.wish(RolloutAction::Resume);
+    cluster.look();
+    assert_eq!(cluster.is(), (State::Paused, Some(Pause::Canary), vec![1, 1, 1, 1, 2]));
+    cluster.until_quiet(0, "active");
+    assert!(cluster.rollout().course().unwrap().ready);
+}
+
 #[test]
 fn a_text_that_fails_on_one_machine_only_is_undone_everywhere() {
     let mut cluster = five();
