@@ -67,8 +67,7 @@ pub(crate) fn count_machine(
             continue;
         }
         tally.open += 1;
-        let named = unit.constraints.healthy_deadline_ms.filter(|ms| *ms != u64::MAX);
-        let deadline_ms = named.unwrap_or(update::HEALTHY_DEADLINE_MS);
+        let deadline_ms = update::deadline_ms(&unit.constraints);
         let resumed_ms = rollouts.get(&placement.unit).and_then(|rollout| rollout.course());
         let resumed_ms = resumed_ms.map_or(0, |course| course.resumed_ms);
         let changed_ms = placement.since_ms.max(placement.changed_ms);

@@ -12,7 +12,8 @@ use crate::name::UnitName;
 /// healthy, in milliseconds: most programs that cannot work have said so by then.
 pub const MIN_HEALTHY_MS: u64 = 5_000;
 
-/// How long an instance may take to become healthy with a new text, in milliseconds.
+/// How long an instance may take to become healthy with a new text that says nothing of that, in
+/// milliseconds.
 pub const HEALTHY_DEADLINE_MS: u64 = 120_000;
 
 /// The longest `MinHealthy=`, in milliseconds.
@@ -105,6 +106,17 @@ pub fn settles_ms(unit: &UnitName, file: &UnitFile) -> Option<u64> {
     wants.min_healthy_ms.filter(|ms| *ms != u64::MAX).or(default)
 }
 
+/// How long an instance may take to become healthy with a new text, in milliseconds: what the text
+/// says, else the usual time and what it says of how long a start and staying up take.
+pub fn deadline_ms(wants: &Constraints) -> u64 {
+    let said = |ms: Option<u64>| ms.filter(|ms| *ms != u64::MAX);
+    said(wants.healthy_deadline_ms).unwrap_or_else(|| {
+        let starts_ms = said(wants.health.start_period_ms).unwrap_or(0);
+        let stays_ms = said(wants.min_healthy_ms).unwrap_or(0);
+        HEALTHY_DEADLINE_MS.saturating_add(starts_ms).saturating_add(stays_ms)
+    })
+}
+
 /// Reads `MinHealthy=`, in milliseconds.
 pub fn min_healthy_ms(text: &str) -> Option<u64> {
     span_ms(text).filter(|ms| *ms <= LONGEST_MIN_HEALTHY_MS)
@@ -134,6 +146,19 @@ mod tests {
             [1_000, 120_000, 86_400_000].map(Some)
         );
         assert_eq!(["0", "999ms", "25h", "infinity"].map(healthy_deadline_ms), [None; 4]);
+    }
+
+    #[test]
+    fn a_text_with_a_slow_start_has_longer_unless_it_says_otherwise() {
+        let deadline = |lines: &str| {
+            let text = format!("[X-Fleet]\n{lines}\n");
+            deadline_ms(&Constraints::from_file(&UnitFile::parse_lenient(&text)))
+        };
+        assert_eq!(deadline(""), 120_000);
+        assert_eq!(deadline("HealthCheck=tcp://:80\nHealthStartPeriod=10min"), 720_000);
+        assert_eq!(deadline("MinHealthy=3min"), 300_000);
+        assert_eq!(deadline("MinHealthy=3min\nHealthyDeadline=1min"), 60_000);
+        assert_eq!(deadline("MinHealthy=never\nHealthyDeadline=never"), 120_000);
     }
 
     #[test]

@@ -290,7 +290,8 @@ pub const OPTIONS: &[FleetOption] = &[
     FleetOption {
         name: "HealthyDeadline",
         about: "How long an instance may take to become healthy with a new text before the text \
-            counts as failed: a time from 1s to 24h, 2min by default.",
+            counts as failed: a time from 1s to 24h, by default 2min and as much longer as \
+            HealthStartPeriod and MinHealthy say.",
         counts: Counts::Last,
         read: |wants, values| {
             wants.healthy_deadline_ms =
