@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use fleet_core::name::MachineId;
 use fleet_core::view::Cluster;
 use fleet_core::wire::Unasked;
@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::Api;
 use super::error::ApiError;
 use super::remote;
-use crate::process::clock;
+use crate::process::{clock, panics};
 
 /// How many machines are asked at the same time.
 const AT_ONCE: usize = 32;
@@ -92,6 +92,16 @@ async fn ask_one<T: DeserializeOwned>(
     let answer = remote::ask_within(api, Method::GET, limit, machine, base, path, query).await;
     let answer = answer.map_err(|error| error.message().to_string())?;
     remote::document(api, machine, answer).await.map_err(|error| error.message().to_string())
+}
+
+/// Does a part of an answer that has systemd run a program, in a task of its own. A client that
+/// goes away does not end the program, so what counts such programs must go on, too.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    part: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let broke_off = |problem: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem);
+    let done = panics::spawn_contained(part).await;
+    done.unwrap_or_else(|ended| Err(ended.to_string())).map_err(broke_off)?
 }
 
 /// All machines that are there, and those that were lately or may come back.

@@ -2,6 +2,7 @@
 //! `auto-update --dry-run` on each machine that runs them. Nothing is changed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -18,6 +19,7 @@ use super::hosts::{self, Question};
 use super::query::Asked;
 use super::units::parse;
 use super::{Api, remote};
+use crate::store::Mirror;
 use crate::systemd::transient;
 
 /// How long podman may take to ask all registries: a machine has some tens of images.
@@ -62,13 +64,13 @@ pub(super) async fn check(
     let cluster = mirror.cluster();
     if let Some(machine) = asked.value("machine") {
         remote::must_be_here(&api, machine)?;
-        return Ok(Json(of_this_machine(&api, source, cluster, &units).await?));
+        return Ok(Json(of_this_machine(&api, source, &mirror, &units).await?));
     }
     let query: Vec<(&str, &str)> = units.iter().map(|unit| ("unit", unit.as_str())).collect();
     let question = Question { path: &["images", "check"], query: &query, limit: MACHINE_LIMIT };
     let running = running(cluster, &units);
     let machines: BTreeSet<&MachineId> = running.iter().map(|(machine, _)| *machine).collect();
-    let here = of_this_machine(&api, source, cluster, &units);
+    let here = of_this_machine(&api, source, &mirror, &units);
     let (pages, unknown) = hosts::ask(&api, cluster, &machines, question, here).await;
     let mut page = ImageCheckPage { images: Vec::new(), unknown };
     for one in pages {
@@ -128,14 +130,25 @@ struct Said {
 async fn of_this_machine(
     api: &Api,
     source: Source,
+    mirror: &Arc<Mirror>,
+    units: &BTreeSet<UnitName>,
+) -> Result<ImageCheckPage, ApiError> {
+    let machine = &api.shared.machine;
+    let here = running(mirror.cluster(), units).into_iter().filter(|(id, _)| *id == machine);
+    if here.count() == 0 {
+        return Ok(ImageCheckPage::default());
+    }
+    let (api, mirror, units) = (api.clone(), mirror.clone(), units.clone());
+    hosts::to_the_end(async move { ask_podman(&api, source, mirror.cluster(), &units).await }).await
+}
+
+async fn ask_podman(
+    api: &Api,
+    source: Source,
     cluster: &Cluster,
     units: &BTreeSet<UnitName>,
 ) -> Result<ImageCheckPage, ApiError> {
     let machine = &api.shared.machine;
-    let here = running(cluster, units).into_iter().filter(|(id, _)| *id == machine);
-    if here.count() == 0 {
-        return Ok(ImageCheckPage::default());
-    }
     let _place = api.shared.budgets.podman(source).await?;
     let words = ["podman", "auto-update", "--dry-run", "--format", "json"];
     let said = transient::run(api.shared.user, PODMAN_LIMIT, &words).await;
