@@ -122,6 +122,8 @@ struct Shared {
     restarts: fleet1::Restarts,
     /// Held while old texts are removed.
     tidying: tokio::sync::Mutex<()>,
+    /// Held while a volume of podman's is removed.
+    removing: tokio::sync::Mutex<()>,
 }
 
 impl Api {
@@ -147,6 +149,7 @@ impl Api {
             volumes: Arc::default(),
             restarts: fleet1::Restarts::default(),
             tidying: tokio::sync::Mutex::default(),
+            removing: tokio::sync::Mutex::default(),
             standing: None,
             generator: None,
         };

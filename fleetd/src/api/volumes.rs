@@ -95,23 +95,33 @@ struct Listed {
     mountpoint: String,
 }
 
+/// Where podman has each of its volumes, by name.
+async fn places_of(user: bool) -> Result<BTreeMap<String, String>, String> {
+    let words = ["podman", "volume", "ls", "--format", "json"];
+    let said = transient::run(user, PODMAN_LIMIT, &words).await?;
+    if let Some(failure) = said.failure {
+        return Err(format!("podman cannot list its volumes: {failure}"));
+    }
+    let listed = serde_json::from_str::<Vec<Listed>>(&said.stdout)
+        .map_err(|error| format!("podman's list of volumes cannot be read: {error}"))?;
+    Ok(listed.into_iter().map(|one| (one.name, one.mountpoint)).collect())
+}
+
 async fn of_this_machine(api: &Api, source: Source) -> Result<VolumePage, ApiError> {
-    let made = api.shared.volumes.all();
-    if made.is_empty() {
+    if api.shared.volumes.is_empty() {
         return Ok(VolumePage::default());
     }
+    let api = api.clone();
+    hosts::to_the_end(async move { ask_podman(&api, source).await }).await
+}
+
+async fn ask_podman(api: &Api, source: Source) -> Result<VolumePage, ApiError> {
+    let made = api.shared.volumes.all();
     let _place = api.shared.budgets.podman(source).await?;
     let user = api.shared.user;
-    let words = ["podman", "volume", "ls", "--format", "json"];
-    let listed = transient::run(user, PODMAN_LIMIT, &words).await;
-    let listed = listed.and_then(|said| match said.failure {
-        None => serde_json::from_str::<Vec<Listed>>(&said.stdout)
-            .map_err(|error| format!("podman's list of volumes cannot be read: {error}")),
-        Some(failure) => Err(format!("podman cannot list its volumes: {failure}")),
-    });
     let mut problems = Vec::new();
-    let places: Option<BTreeMap<String, String>> = match listed {
-        Ok(listed) => Some(listed.into_iter().map(|one| (one.name, one.mountpoint)).collect()),
+    let places = match places_of(user).await {
+        Ok(places) => Some(places),
         Err(problem) => {
             problems.push(problem);
             None
@@ -189,7 +199,8 @@ pub(super) async fn remove(
         remote::must_be_here(&api, asked)?;
     }
     if machine == api.shared.machine.as_str() {
-        remove_here(&api, source, &who, &name).await?;
+        let removed = async move { remove_here(&api, source, &who, &name).await };
+        hosts::to_the_end(removed).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     if asked.value("machine").is_some() {
@@ -232,19 +243,33 @@ async fn remove_here(api: &Api, source: Source, who: &Who, name: &str) -> Result
         let problem = format!("fleet made no volume {name} on machine {machine}");
         return Err(ApiError::new(StatusCode::NOT_FOUND, problem));
     }
-    let users = volumes.users_of(name).ok_or_else(|| {
-        let problem = format!(
-            "fleetd on machine {machine} has just started and does not know yet who uses {name}; \
-                try again"
-        );
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, problem)
-    })?;
-    must_be_unused(name, machine, &users)?;
+    let unused = || {
+        let users = volumes.users_of(name).ok_or_else(|| {
+            let problem = format!(
+                "fleetd on machine {machine} has just started and does not know yet who uses \
+                    {name}; try again"
+            );
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, problem)
+        })?;
+        must_be_unused(name, machine, &users)
+    };
+    unused()?;
     let _place = api.shared.budgets.podman(source).await?;
     let failed = |problem: String| {
         let problem = format!("podman on machine {machine} cannot remove {name}: {problem}");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem)
     };
+    // If podman has no volume of this name, it removes the one whose name begins so. That is why it
+    // is looked for first, and nobody else removes it meanwhile.
+    let _turn = api.shared.removing.lock().await;
+    let places = places_of(api.shared.user).await.map_err(failed)?;
+    if !places.contains_key(name) {
+        info!("the volume {name} was gone already");
+        volumes.forget(name);
+        return Ok(());
+    }
+    // Somebody may have begun to use it meanwhile.
+    unused()?;
     // Without --force podman refuses one that any container has.
     let words = ["podman", "volume", "rm", "--", name];
     let said = transient::run(api.shared.user, PODMAN_LIMIT, &words).await.map_err(failed)?;
