@@ -13,6 +13,9 @@ use crate::output::{Outcome, counted, machine_legend, note, warn};
 use crate::question;
 use crate::table::{Cell, Column, Tone, pick, render};
 
+/// How many digits of a machine's ID say which is meant, where data goes for good.
+const ID_DIGITS: usize = 8;
+
 /// List the volumes that fleet made, with their sizes and users
 ///
 /// Each machine is asked for its own. A volume stays on a machine when the last instance that uses
@@ -207,6 +210,12 @@ fn meant(volumes: &[Volume], word: &str) -> Result<Vec<usize>, String> {
             let count = fitting.len();
             return Err(format!("{word}: {count} machine IDs start with {machine:?}"));
         }
+        // What follows may be the number of an instance, as in web@1.
+        if machine.len() < ID_DIGITS && !fitting.contains(machine) {
+            return Err(format!(
+                "{word}: {machine:?} is too short for a machine; write {ID_DIGITS} digits of its ID"
+            ));
+        }
         ways = of(name, machine);
     }
     match ways.as_slice() {
@@ -234,11 +243,11 @@ mod tests {
     #[test]
     fn a_word_means_a_volume_a_unit_or_an_application_and_never_two_of_them() {
         let all = [
-            volume("systemd-data", "data.volume", "shop", "a1"),
-            volume("systemd-data", "data.volume", "shop", "b2"),
-            volume("logs", "logs.volume", "shop", "a1"),
-            volume("systemd-shop", "shop.volume", "other", "a1"),
-            volume("web", "x.volume", "web", "b2"),
+            volume("systemd-data", "data.volume", "shop", "a1a1a1a1a1"),
+            volume("systemd-data", "data.volume", "shop", "b2b2b2b2b2"),
+            volume("logs", "logs.volume", "shop", "a1a1a1a1a1"),
+            volume("systemd-shop", "shop.volume", "other", "a1a1a1a1a1"),
+            volume("web", "x.volume", "web", "b2b2b2b2b2"),
         ];
         let said = |word: &str| match meant(&all, word) {
             Ok(found) => format!("{found:?}"),
@@ -248,11 +257,11 @@ mod tests {
             ("systemd-data", "[0, 1]"),
             ("data.volume", "[0, 1]"),
             ("data", "[0, 1]"),
-            ("data@a", "[0]"),
+            ("data@a1a1a1a1", "[0]"),
             ("logs", "[2]"),
             ("web", "[4]"),
             ("other", "[3]"),
-            ("shop@b2", "[1]"),
+            ("shop@b2b2b2b2b2", "[1]"),
         ] {
             assert_eq!(said(word), expected, "{word}");
         }
@@ -260,7 +269,8 @@ mod tests {
         assert!(said("shop").starts_with(both), "{}", said("shop"));
         assert!(said("nosuch").starts_with("there is no volume nosuch"));
         assert!(said("data@").contains("2 machine IDs start with \"\""), "{}", said("data@"));
-        assert!(said("data@c").starts_with("there is no volume data@c"));
+        assert!(said("data@c1c1c1c1").starts_with("there is no volume data@c1c1c1c1"));
+        assert!(said("data@a").starts_with("data@a: \"a\" is too short for a machine"));
     }
 
     #[test]

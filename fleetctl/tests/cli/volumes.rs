@@ -78,6 +78,7 @@ fn a_volume_is_destroyed_by_name_machine_or_application_unless_it_is_in_use() {
         destroy --volumes --yes shop
         destroy --volumes --yes nosuch
         destroy --volumes --yes data@b2
+        destroy --volumes --yes data@b2b2b2b2
         destroy --volumes --yes logs --json
         destroy --volumes --app shop
         destroy --yes web.service
@@ -108,6 +109,12 @@ fn a_volume_is_destroyed_by_name_machine_or_application_unless_it_is_in_use() {
         rc=1
 
         $ fleetctl destroy --volumes --yes data@b2
+        err| WARNING: machine d4d4d4d4...: it is not there
+        err| Error: data@b2: "b2" is too short for a machine; write 8 digits of its ID; nothing was changed
+        err| Hint: `fleetctl volumes` shows which there are
+        rc=1
+
+        $ fleetctl destroy --volumes --yes data@b2b2b2b2
         out| Destroyed the volume systemd-data on b2b2b2b2.../10.0.0.2
         err| WARNING: machine d4d4d4d4...: it is not there
         rc=0
