@@ -8,6 +8,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use fleet_core::app::{MAX_APP_FILES, MAX_APP_UNITS};
 use fleet_core::model::Machine;
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::unit::podman::major_minor;
@@ -25,6 +26,9 @@ use crate::systemd::quadlet::Checked;
 
 /// How many other machines are asked in turn: each may take some seconds not to answer.
 const ASKED: usize = 2;
+
+/// The most Quadlet files in one question: those of an application, and what an earlier apply left.
+const MAX_QUADLETS: usize = 2 * MAX_APP_UNITS;
 
 /// What podman is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +75,15 @@ async fn check(
         remote::must_be_here(&api, machine)?;
     }
     let wire::QuadletCheck { quadlets, paths } = decode(&body)?;
+    // Each becomes a file for a moment.
+    if quadlets.len() > MAX_QUADLETS || paths.len() > MAX_APP_FILES {
+        return Err(ApiError::invalid(format!(
+            "{} Quadlet files that come with {} others; one question may have {MAX_QUADLETS} and \
+                {MAX_APP_FILES}",
+            quadlets.len(),
+            paths.len()
+        )));
+    }
     let names = quadlets.into_iter().map(|(name, text)| match UnitName::parse(&name) {
         Ok(name) if name.is_quadlet() => Ok((name, text)),
         Ok(name) => Err(ApiError::invalid(format!("{name} is no Quadlet file"))),
