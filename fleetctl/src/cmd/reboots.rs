@@ -150,7 +150,7 @@ async fn until(
         _ = tokio::signal::ctrl_c() => {
             let message = format!("Interrupted. Machine {} keeps its place", legend(machine));
             Err(Error::worded(Kind::Interrupted, message)
-                .hint("`fleetctl reboots --release` gives it back"))
+                .hint(format!("`fleetctl reboots --release {}` gives it back", machine.id)))
         }
         () = at(deadline) => {
             let message = format!("Timed out: machine {} {what}", legend(machine));
