@@ -19,6 +19,7 @@ use crate::host::COPY;
 use crate::keeper;
 use crate::needs::{NEEDING, Needs};
 use crate::placing::Placing;
+use crate::quitting::Quitting;
 use crate::reboots::Reboots;
 use crate::rollouts::Rollouts;
 use crate::script::{CHECKED, ROLLING, SPARED};
@@ -73,6 +74,7 @@ impl SharedJudge {
             apps: Apps::default(),
             copies: Copies::default(),
             needs: Needs::default(),
+            quitting: Quitting::default(),
             reboots: Reboots::default(),
         })))
     }
@@ -131,6 +133,7 @@ pub struct Judge {
     apps: Apps,
     copies: Copies,
     needs: Needs,
+    quitting: Quitting,
     reboots: Reboots,
 }
 
@@ -382,22 +385,23 @@ impl Judge {
         }
         self.values.asked(machine, name, job);
         let (host, machine) = (machine, machine % COPY); // what is decided for a machine is carried out by who has its place
+        let id = |id: &&String| usize::from_str_radix(&id[24..], 16) == Ok(machine);
+        let assignment = self.assignments.keys().find(id).and_then(|id| self.assignments.get(id));
+        let placement = assignment.and_then(|assignment| assignment.instances.get(name));
+        let left_alone = self.quitting.asked(host, name, job, placement);
+        if let Err(what) = left_alone {
+            return self.fail(Check::LeftAlone, what);
+        }
         if job == Job::Start || self.leaving.contains(&host) || self.tokens.contains_key(name) {
             return; // what is fenced is stopped by its keeper's end, too
         }
         let decided =
             self.stops.get(&(machine, name.clone())).is_some_and(|at| at.elapsed() < STOP_STANDS);
-        let unwanted = || {
-            let id = |id: &&String| usize::from_str_radix(&id[24..], 16) == Ok(machine);
-            let assignment =
-                self.assignments.keys().find(id).and_then(|id| self.assignments.get(id));
-            let placement = assignment.and_then(|assignment| assignment.instances.get(name));
-            assignment.is_some()
-                && placement.is_none_or(|placement| placement.state != DesiredState::Launched)
-        };
+        let unwanted = assignment.is_some()
+            && placement.is_none_or(|placement| placement.state != DesiredState::Launched);
         let sick = job == Job::Restart
             && self.budgets.iter().any(|budget| budget.may_be_sick(machine, name));
-        if !decided && !unwanted() && !sick {
+        if !decided && !unwanted && !sick {
             self.fail(
                 Check::Decided,
                 format!(
@@ -411,6 +415,7 @@ impl Judge {
     /// From now on every program answers its health check well as soon as it runs.
     pub fn all_are_mended(&mut self) {
         self.budgets.iter_mut().for_each(Budget::all_are_mended);
+        self.quitting.all_are_mended();
     }
 
     /// What has a health check answers badly on this machine from now on, or no longer.

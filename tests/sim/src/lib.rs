@@ -24,6 +24,7 @@ pub mod network;
 mod panics;
 mod placing;
 pub mod planted;
+mod quitting;
 pub mod reboots;
 mod rollouts;
 mod rules;

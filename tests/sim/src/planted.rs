@@ -70,11 +70,13 @@ pub enum Planted {
     OverlooksNeeds,
     /// An instance gets the files of a new text beside one of the old.
     MixesFiles,
+    /// The agent takes every end of a program for one by a signal.
+    MistakesEnds,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 25] = [
+    pub const ALL: [Planted; 26] = [
         Planted::UnfencedCommit,
         Planted::LostUpdate,
         Planted::SilenceIsEmpty,
@@ -100,6 +102,7 @@ impl Planted {
         Planted::ForgetsLeave,
         Planted::OverlooksNeeds,
         Planted::MixesFiles,
+        Planted::MistakesEnds,
     ];
 
     /// Its name on the command line.
@@ -130,6 +133,7 @@ impl Planted {
             Planted::ForgetsLeave => "forgets-leave",
             Planted::OverlooksNeeds => "overlooks-needs",
             Planted::MixesFiles => "mixes-files",
+            Planted::MistakesEnds => "mistakes-ends",
         }
     }
 
@@ -159,6 +163,7 @@ impl Planted {
             Planted::ForgetsLeave => Check::Reboots,
             Planted::OverlooksNeeds => Check::Needs,
             Planted::MixesFiles => Check::Files,
+            Planted::MistakesEnds => Check::LeftAlone,
         }
     }
 

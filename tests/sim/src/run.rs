@@ -22,7 +22,9 @@ use crate::keeper;
 use crate::panics;
 use crate::planted::Planted;
 use crate::reboots;
-use crate::script::{Action, CHECKED, FAULTS_FROM_MS, MOST_REPLICAS, ROLLING, Script, Wish, units};
+use crate::script::{
+    Action, CHECKED, FAULTS_FROM_MS, MOST_REPLICAS, QUITTER, ROLLING, Script, Wish, units,
+};
 use crate::settled::{nothing_lost, settled};
 use crate::users::{self, Ledgers};
 use crate::verdict::{Check, Verdict};
@@ -411,7 +413,10 @@ impl World {
             host.systemd.inner.set_reachable(true);
             host.systemd.inner.set_lag(Duration::ZERO);
             for (unit, _) in units() {
-                host.systemd.inner.heal(&instance(unit));
+                // What its file gives up at, nobody mends.
+                if *unit != QUITTER {
+                    host.systemd.inner.heal(&instance(unit));
+                }
                 host.systemd.inner.end_starts_as(&instance(unit), None);
             }
             // What their programs died of is mended.

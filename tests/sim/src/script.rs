@@ -234,6 +234,22 @@ const ROLLING_TEXTS: &[&str] = {
 /// The text of [`ROLLING`] with a canary.
 const WITH_CANARY: usize = 4 + DYING.len();
 
+/// A unit whose first texts end with a status at which its file gives up, whatever systemd would
+/// do; chosen last, too.
+pub const QUITTING: &[(&str, &[&str])] =
+    &[(QUITTER, &["OnFailure.exit-78=give-up", "OnFailure.exit-code=give-up", ""])];
+/// Its name.
+pub const QUITTER: &str = "quit.service";
+const QUITS: [&str; 2] = [
+    "ExecStart=/bin/sh -c 'sleep 3; exit 78'\nRestart=always",
+    "ExecStart=/bin/sh -c 'sleep 0.4; exit 78'\nRestart=on-failure\nRestartSec=50ms",
+];
+
+/// Whether a text is of one that gives up.
+pub fn quits(text: &str) -> bool {
+    text.contains("; exit 78'")
+}
+
 /// Units apart from the others: they and what is done to them are chosen last, so that a seed's
 /// other actions are what they always were.
 pub const CHOSEN_LAST: &[(&str, &[&str])] = &[
@@ -291,6 +307,7 @@ pub fn units() -> impl Iterator<Item = &'static (&'static str, &'static [&'stati
         .chain(SIDEKICKS)
         .chain(STAND_INS)
         .chain(NEEDFUL)
+        .chain(QUITTING)
 }
 
 /// Its `MaxUnavailable=`, in each of its texts.
@@ -330,6 +347,8 @@ pub fn text(unit: &str, number: usize) -> String {
     let stop = answers.map_or(stop, |(ready, _)| format!("Environment={READY}{ready}\n"));
     let runs = answers
         .map_or(runs, |(_, arguments)| format!("ExecStart=/usr/bin/serve {number}000 {arguments}"));
+    let quits = QUITS.get(number).filter(|_| unit == QUITTER);
+    let program = program.or(quits);
     let configured = CONFIGURED.iter().any(|(name, _)| *name == unit);
     let stop = match configured {
         true => "ExecReload=/bin/kill -HUP $MAINPID\nRestart=always\n".to_string(),
@@ -412,6 +431,10 @@ impl Script {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x00aa);
         if !calm && random.u8(0..3) == 0 {
             script.apply(&mut random, end_ms);
+        }
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x00bb);
+        if !calm && random.u8(0..3) == 0 {
+            script.submit_now_and_then(&mut random, end_ms, QUITTING.iter(), 1);
         }
         script.actions.sort_by_key(|timed| timed.at_ms);
         script

@@ -25,7 +25,7 @@ use crate::ledger::Record;
 use crate::needs::{NEEDED, NEEDING};
 use crate::planted::Planted;
 use crate::rules::{Ground, refusal};
-use crate::script::CHECKED;
+use crate::script::{CHECKED, quits};
 use crate::users::{Ledgers, fields, said};
 use crate::values;
 use crate::verdict::{Check, Verdict};
@@ -334,6 +334,13 @@ fn has_its_values(
     Ok(())
 }
 
+/// Whether a machine says of an instance that it has ended and stays down, as its text has it.
+fn stays_down(host: &Host, snapshot: &Snapshot, name: &UnitName) -> bool {
+    let report = snapshot.reports.get(&host.id);
+    let status = report.and_then(|report| report.instances.get(name));
+    status.is_some_and(|status| status.stays_down && !status.gave_up)
+}
+
 type Records = BTreeMap<UnitName, Arc<UnitRecord>>;
 
 /// Whether a machine runs exactly what it is assigned, in the text that it should. What names a
@@ -351,6 +358,15 @@ fn runs_what_it_should(
     for (name, placement) in
         instances.iter().filter(|(_, placement)| placement.state == DesiredState::Launched)
     {
+        let record = records.get(&placement.unit);
+        if record.is_some_and(|record| quits(&record.text)) {
+            match loaded.get(name) {
+                Some(Listed { active, job: false, .. })
+                    if active == "failed" && stays_down(host, snapshot, name) => {}
+                other => return Err(format!("machine {number} should give up {name}: {other:?}")),
+            }
+            continue;
+        }
         match loaded.get(name) {
             None if !configured && values::is_configured(name) => continue,
             Some(Listed { active, job: false, .. }) if active == "active" => {}
@@ -362,9 +378,7 @@ fn runs_what_it_should(
                 return Err(format!("machine {number} runs {name}, which answers {answer:?}"));
             }
         }
-        let record = records
-            .get(&placement.unit)
-            .ok_or_else(|| format!("no record of {}", placement.unit))?;
+        let record = record.ok_or_else(|| format!("no record of {}", placement.unit))?;
         // Where a new text has to wait or is undone, `assigned_well` has said that it may.
         let own =
             UnitFile::shorten(&UnitFile::parse_lenient(&record.text).hash()) == &*placement.hash;

@@ -79,7 +79,11 @@ impl Systemd for HostSystemd {
 
     async fn outcome(&self, name: &UnitName) -> Result<JobOutcome, SystemdError> {
         self.link.fleetd.point().await;
-        self.inner.outcome(name).await
+        let outcome = self.inner.outcome(name).await?;
+        if self.planted == Some(Planted::MistakesEnds) && outcome.result != "success" {
+            return Ok(JobOutcome { result: "signal".to_string(), code: Some(9), ..outcome });
+        }
+        Ok(outcome)
     }
 
     async fn reason(&self, name: &UnitName) -> Option<String> {

@@ -32,6 +32,8 @@ pub enum Check {
     Placed,
     /// What needs another unit starts after it.
     Needs,
+    /// What gives up as its file says is not started again.
+    LeftAlone,
     /// No more machines may reboot at once than there are slots.
     Reboots,
     /// Values are of one revision, and of none older than was asked for.
