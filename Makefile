@@ -15,12 +15,13 @@ FUZZ_SECONDS ?= 60
 STEP := @bash tests/step.sh
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-# Every test program is in one of the two: those that boot hosts or need a server of their own, and the others.
+# Every test program is in one of these: those that boot hosts or need a server of their own, one that takes minutes and needs no
+# clock, and the others.
 HOST_TESTS := $(basename $(notdir $(wildcard tests/tests/*)))
-UNIT_TESTS := $(basename $(notdir $(wildcard fleetd/tests/* fleetctl/tests/* tests/fuzz/tests/* tests/sim/tests/*)))
+UNIT_TESTS := $(filter-out planted,$(basename $(notdir $(wildcard fleetd/tests/* fleetctl/tests/* tests/fuzz/tests/* tests/sim/tests/*))))
 
 .PHONY: all demo test check soak fuzz man deb bench setup packages sim
-.PHONY: fmt pages clippy docs programs tests unit hosts short-sim short-fuzz
+.PHONY: fmt pages clippy docs programs tests unit planted hosts short-sim short-fuzz
 
 all:
 	$(CARGO) build --workspace
@@ -36,9 +37,9 @@ demo: setup
 	@bash tests/demo.sh
 
 # DONE= names parts that have been run already, as .ci/run has.
-check: $(filter-out $(DONE),fmt pages clippy docs unit short-sim short-fuzz)
+check: $(filter-out $(DONE),fmt pages clippy docs unit planted short-sim short-fuzz)
 
-test: $(filter-out $(DONE),unit hosts)
+test: $(filter-out $(DONE),unit planted hosts)
 
 fmt:
 	$(STEP) fmt $(CARGO) fmt --all --check
@@ -63,6 +64,9 @@ tests: $(filter-out $(DONE),programs)
 
 unit: $(filter-out $(DONE),tests)
 	$(STEP) "unit tests" $(CARGO) test --no-fail-fast --workspace --lib --bins $(UNIT_TESTS:%=--test %)
+
+planted: $(filter-out $(DONE),tests)
+	$(STEP) "planted bugs" $(CARGO) test --workspace --test planted
 
 hosts: setup $(filter-out $(DONE),tests)
 	$(STEP) "tests on hosts" env FLEET_TEST_ETCD="$$(sh tests/lab/setup.sh)/root/usr/bin/etcd" bash tests/hosts.sh $(TARGET)/test-programs $(HOST_TESTS)
