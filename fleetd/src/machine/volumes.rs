@@ -29,6 +29,9 @@ pub struct Made {
     pub app: Option<AppName>,
     /// The service that makes it.
     service: UnitName,
+    /// Other services that make it: `VolumeName=` may be the same in several files.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    others: BTreeSet<UnitName>,
     /// The instance that used it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_user: Option<UnitName>,
@@ -92,10 +95,14 @@ impl Volumes {
             if before.is_none() && volumes.len() >= MOST {
                 return false;
             }
+            let mut others = before.map(|made| made.others.clone()).unwrap_or_default();
+            others.extend(before.map(|made| made.service.clone()));
+            others.remove(service);
             let made = Made {
                 unit: unit.clone(),
                 app: app.cloned(),
                 service: service.clone(),
+                others,
                 last_user: before.and_then(|made| made.last_user.clone()),
                 last_used_ms: before.map_or(0, |made| made.last_used_ms),
             };
@@ -111,7 +118,8 @@ impl Volumes {
             let mut changed = false;
             let mut now: BTreeMap<String, BTreeSet<UnitName>> = BTreeMap::new();
             for (name, made) in &mut known.document.volumes {
-                let of_it = users.get(&made.service).into_iter().flatten();
+                let services = made.others.iter().chain([&made.service]);
+                let of_it = services.filter_map(|service| users.get(service)).flatten();
                 let of_it: BTreeSet<UnitName> = of_it.map(|user| (*user).clone()).collect();
                 let before = known.users.as_ref().and_then(|users| users.get(name));
                 let (came, left) = match before {
@@ -240,5 +248,19 @@ mod tests {
         assert!(Volumes::open(folder.path(), &b).is_empty(), "another machine's");
         again.forget("systemd-data");
         assert!(Volumes::open(folder.path(), &a).is_empty());
+    }
+
+    #[test]
+    fn who_uses_a_volume_by_another_file_of_its_name_is_a_user_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let volumes = Volumes::open(folder.path(), &MachineId::new("a"));
+        let (ours, theirs) = (unit("ours-volume.service"), unit("theirs-volume.service"));
+        volumes.made("data", &unit("ours.volume"), None, &ours);
+        volumes.made("data", &unit("theirs.volume"), None, &theirs);
+        let db = unit("db.container");
+        for service in [&ours, &theirs] {
+            volumes.used(&BTreeMap::from([(service, BTreeSet::from([&db]))]), 5);
+            assert_eq!(volumes.users_of("data"), Some(BTreeSet::from([db.clone()])), "{service}");
+        }
     }
 }
