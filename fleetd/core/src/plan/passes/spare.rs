@@ -27,15 +27,25 @@ pub(in crate::plan) fn stand_by(pen: &mut Pen, pending: &mut Pending) -> bool {
         let work = Work::of(pen, pending, number);
         let wanted = work.spares(pen.board(), number);
         let there = pen.board().taken_spares(number);
-        let all_up = !there.is_empty() && all_others_are_up(pen, number);
+        let not_up = if there.is_empty() { 0 } else { others_not_up(pen, number) };
+        // One that leaves while others do not come up has a stand-in of its own.
+        let needed = if wanted == 0 { not_up.min(most(pen.board(), number)) } else { wanted };
+        let stays = |pending: &Pending, seat: usize| {
+            let here = |leaving: &Leaving| (leaving.number, leaving.seat) == (number, seat);
+            !pending.leaving.iter().any(here)
+        };
+        let up = |(seat, instance): &&(usize, UnitName)| {
+            let machine = pen.board().at(number, *seat);
+            stays(pending, *seat) && life(pen.board(), instance, machine) == Life::Up
+        };
+        let replaced = wanted == 0 && there.iter().filter(up).count() >= needed;
         for (seat, instance) in there {
             let machine = pen.board().at(number, seat);
             let leaves = |leaving: &Leaving| (leaving.number, leaving.seat) == (number, seat);
+            let down = || life(pen.board(), &instance, machine) == Life::Down;
             let why = match pending.leaving.iter().find(|leaving| leaves(leaving)) {
-                _ if wanted == 0 && all_up => Retired::Unwanted,
-                Some(leaving) if all_up || life(pen.board(), &instance, machine) == Life::Down => {
-                    leaving.cause.clone()
-                }
+                _ if wanted == 0 && not_up == 0 => Retired::Unwanted,
+                Some(leaving) if not_up == 0 || replaced || down() => leaving.cause.clone(),
                 _ => continue,
             };
             pen.release(number, seat, &instance);
@@ -43,9 +53,14 @@ pub(in crate::plan) fn stand_by(pen: &mut Pen, pending: &mut Pending) -> bool {
             pending.leaving.retain(|leaving| !leaves(leaving));
             went = true;
         }
-        let there = pen.board().taken_spares(number).len();
-        if wanted > there {
-            place(pen, number, wanted - there, &work);
+        let there = pen.board().taken_spares(number);
+        let staying = there.iter().filter(|(seat, _)| stays(pending, *seat)).count();
+        let more = match wanted == 0 && staying < there.len() {
+            true => needed.saturating_sub(staying),
+            false => wanted.saturating_sub(there.len()),
+        };
+        if more > 0 {
+            place(pen, number, more, &work);
         }
     }
     went
@@ -123,10 +138,14 @@ impl Work {
 
     /// How many spares stand in for that.
     fn spares(&self, board: &Board, number: usize) -> usize {
-        let most = board.units[number].unit.max_unavailable();
-        let most = most.map_or(1, |most| most.of(board.wanted(number))).max(1);
-        (self.changes + self.leaves.len()).min(most).min(board.wanted(number))
+        (self.changes + self.leaves.len()).min(most(board, number))
     }
+}
+
+/// How many spares there may be.
+fn most(board: &Board, number: usize) -> usize {
+    let (most, wanted) = (board.units[number].unit.max_unavailable(), board.wanted(number));
+    most.map_or(1, |most| most.of(wanted)).max(1).min(wanted)
 }
 
 /// The best machine that takes one more instance of the unit.
@@ -192,18 +211,18 @@ fn assigned_beyond<'a>(board: &Board<'a>, number: usize) -> BTreeSet<&'a UnitNam
     family.filter(|name| unit.number_of(name).is_some_and(|nth| nth > unit.seats)).collect()
 }
 
-/// Whether all other instances that have a machine are known to be up, where they are now.
-fn all_others_are_up(pen: &Pen, number: usize) -> bool {
+/// How many other instances that have a machine are not known to be up, where they are now.
+fn others_not_up(pen: &Pen, number: usize) -> usize {
     let board = pen.board();
     if board.units[number].unit.desired != DesiredState::Launched {
-        return true; // nobody counts on them
+        return 0; // nobody counts on them
     }
     let taken = board.taken_seats(number).filter(|(seat, _)| !board.units[number].is_spare(*seat));
-    let mut well = taken.map(|(seat, instance)| {
-        let machine = board.at(number, seat);
-        !pen.is_fresh(number, seat)
-            && (life(board, &instance, machine) == Life::Up || has_ended(board, &instance, machine))
-    });
-    let away = |machine: &u32| *machine >= SETTLING && *machine != NOWHERE;
-    well.all(|well| well) && !board.placed(number).iter().any(away)
+    let well = |(seat, instance): &(usize, UnitName)| {
+        let machine = board.at(number, *seat);
+        !pen.is_fresh(number, *seat)
+            && (life(board, instance, machine) == Life::Up || has_ended(board, instance, machine))
+    };
+    let away = |machine: &&u32| **machine >= SETTLING && **machine != NOWHERE;
+    taken.filter(|one| !well(one)).count() + board.placed(number).iter().filter(away).count()
 }

@@ -6,6 +6,7 @@ use expect_test::expect;
 
 use super::super::Change;
 use super::super::script::{print, runs, snapshot};
+use super::check;
 use super::spare::{THREE, carried_out, step, walk};
 use crate::model::Availability;
 use crate::name::MachineId;
@@ -169,4 +170,44 @@ fn a_spare_does_not_move_off_a_drained_machine_but_another_takes_its_place() {
         - web@5.service off c: Unwanted"#]],
     );
     assert!(left.assignments["a"].instances.is_empty());
+}
+
+#[test]
+fn a_spare_that_others_need_leaves_a_drained_machine_once_another_one_is_up() {
+    let fails = "machine a
+        machine b
+        machine c
+        drain c
+        unit web@.service x2 | UpdateOrder=start-first
+        on b: web@2.service
+        runs b: web@2.service/failed";
+    check(
+        &format!(
+            "{fails}
+            on a: web@1.service
+            on c: web@3.service/spare
+            runs a: web@1.service
+            runs c: web@3.service"
+        ),
+        expect!["+ web@4.service on a: a spare instance, until those that are changed are healthy"],
+    );
+    let replaced = format!(
+        "{fails}
+        on a: web@1.service web@4.service/spare
+        on c: web@3.service/spare
+        runs c: web@3.service"
+    );
+    check(&format!("{replaced}\nruns a: web@1.service web@4.service/activating"), expect![""]);
+    check(
+        &format!("{replaced}\nruns a: web@1.service web@4.service"),
+        expect!["- web@3.service off c: Drained"],
+    );
+    // The other one comes up after all.
+    let up = replaced.replace("web@2.service/failed", "web@2.service");
+    check(
+        &format!("{up}\nruns a: web@1.service web@4.service"),
+        expect![[r#"
+            - web@3.service off c: Unwanted
+            - web@4.service off a: Unwanted"#]],
+    );
 }
