@@ -18,6 +18,7 @@ use fleetd::leave;
 use fleetd::machine::health::Health;
 use fleetd::machine::session::{Session, Standing};
 use fleetd::metrics::Metrics;
+use fleetd::probe::Answer;
 use fleetd::process::clock::{Clock, with_clock};
 use fleetd::store::Store;
 use fleetd::systemd::Systemd;
@@ -33,7 +34,7 @@ use crate::keeper::{self, Surroundings};
 use crate::link::Link;
 use crate::network::RemoteKv;
 use crate::planted::Planted;
-use crate::script::{FENCED, MOST_REPLICAS};
+use crate::script::{CHECKED, FENCED, MOST_REPLICAS};
 use crate::systemd::HostSystemd;
 
 /// fleetd's own defaults, in seconds.
@@ -367,6 +368,14 @@ impl Host {
         };
         if !Gated::new(gate, with_clock(clock, goodbye)).await {
             self.judge.lock().stays(self.number);
+        }
+    }
+
+    /// From now on what has a health check answers like this here; `None`: as its text says.
+    pub fn answer_with(&self, answer: Option<Answer>) {
+        for number in 1..=MOST_REPLICAS {
+            let name = UnitName::trusted(CHECKED).replica(number);
+            self.systemd.inner.answer_with(&name, answer.clone());
         }
     }
 

@@ -126,14 +126,6 @@ async fn simulate(seed: u64, script: Script, options: &Options, judge: SharedJud
     healing.elapsed().saturating_sub(STEADY)
 }
 
-/// From now on what has a health check answers like this on a machine; `None`: as its text says.
-fn answer_with(host: &Host, answer: Option<Answer>) {
-    for number in 1..=MOST_REPLICAS {
-        let name = UnitName::trusted(CHECKED).replica(number);
-        host.systemd.inner.answer_with(&name, answer.clone());
-    }
-}
-
 /// Where nothing is written to a disk.
 fn in_memory() -> &'static std::path::Path {
     let shm = std::path::Path::new("/dev/shm");
@@ -290,11 +282,11 @@ impl World {
             Action::FallsSick { machine, hangs, ms } => {
                 let (host, time, judge) = (host(machine), time(ms), self.judge.clone());
                 let answer = if *hangs { Answer::None } else { Answer::Bad("503".to_string()) };
-                answer_with(&host, Some(answer));
+                host.answer_with(Some(answer));
                 judge.lock().sick(host.number, true);
                 tokio::spawn(async move {
                     sleep(time).await;
-                    answer_with(&host, None);
+                    host.answer_with(None);
                     judge.lock().sick(host.number, false);
                 });
             }
@@ -412,11 +404,9 @@ impl World {
             host.link.heal();
             host.systemd.inner.set_reachable(true);
             host.systemd.inner.set_lag(Duration::ZERO);
-            for (unit, _) in units() {
-                // What its file gives up at, nobody mends.
-                if *unit != QUITTER {
-                    host.systemd.inner.heal(&instance(unit));
-                }
+            // What its file gives up at, nobody mends.
+            for (unit, _) in units().filter(|(unit, _)| *unit != QUITTER) {
+                host.systemd.inner.heal(&instance(unit));
                 host.systemd.inner.end_starts_as(&instance(unit), None);
             }
             // What their programs died of is mended.
