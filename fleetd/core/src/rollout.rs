@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Item, Numbers, Reason, What};
+use crate::event::{Item, Numbers, Reason, What, reason};
 use crate::model::{Canary, DesiredState, FORMAT, Snapshot, Unit, Unknown};
 use crate::name::{MachineId, UnitName};
 
@@ -90,7 +90,9 @@ pub struct Failure {
     /// restarted in vain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
-    /// systemd's words for it.
+    /// systemd's words for it. What a later version says of it must not make the document
+    /// unreadable: without it, a text that is undone would be given to all again.
+    #[serde(deserialize_with = "reason::read_known")]
     pub reason: Reason,
 }
 

@@ -301,6 +301,11 @@ pub(crate) fn read<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Reason
     Ok(read)
 }
 
+/// The same where there always is a reason.
+pub(crate) fn read_known<'de, D: Deserializer<'de>>(source: D) -> Result<Reason, D::Error> {
+    Ok(read(source)?.unwrap_or(Reason::Other))
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

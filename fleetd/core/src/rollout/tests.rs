@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::tally::{Standing, standing};
 use super::{Kind, Pause, Rollout, Rollouts, State, advance, put_in_force};
+use crate::event::Reason;
 use crate::health::Health;
 use crate::model::{DesiredState, InstanceStatus, Report, Snapshot};
 use crate::name::{MachineId, UnitName};
@@ -197,6 +198,20 @@ fn a_first_text_that_fails_has_nothing_to_go_back_to() {
     cluster.submit("unit web@.service x5 rev=2");
     cluster.until_quiet(1, "gave-up");
     assert_eq!((cluster.rollout().state, cluster.revisions()), (State::Done, vec![2; 5]));
+}
+
+#[test]
+fn what_a_later_version_says_of_a_failure_leaves_the_text_undone() {
+    let mut cluster = five();
+    cluster.submit("unit web@.service x5 rev=2");
+    cluster.look();
+    cluster.report(2, "gave-up");
+    cluster.look();
+    let mut written = serde_json::to_value(cluster.rollout()).unwrap();
+    written["failure"]["reason"] = serde_json::json!({"kind": "whim", "of": "the moon"});
+    let read: Rollout = serde_json::from_value(written).unwrap();
+    assert_eq!(read.state, State::Undone);
+    assert_eq!(read.failure.unwrap().reason, Reason::Other);
 }
 
 #[test]
