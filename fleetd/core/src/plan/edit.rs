@@ -288,12 +288,25 @@ impl<'a> Pen<'a> {
     ) {
         let unit = &self.board.units[number];
         if unit.tried && budget::is_held(unit.unit, old) {
-            return;
+            return self.count_spare(unit.unit, instance, machine, old);
         }
         if unit.budgeted && budget::defers(unit.unit, instance, old) {
             self.deferred.push(Deferred { number, seat, machine, instance: instance.clone(), old });
         } else {
             self.bring_up_to_date(number, instance, machine, old);
+        }
+    }
+
+    /// Notes of a spare that stays as it is that it is an ordinary instance by now, if so.
+    fn count_spare(&mut self, unit: &Unit, instance: &UnitName, machine: u32, old: &Placement) {
+        if is_scaled_up(unit, instance, old) {
+            let (placement, name) =
+                (Placement { why: Why::Fewest, ..old.clone() }, instance.clone());
+            let slot = &mut self.board.slots[machine as usize];
+            self.plan
+                .changes
+                .push(Change::Update { instance: name.clone(), machine: slot.id.clone() });
+            slot.edits.push((name, Some(placement)));
         }
     }
 
@@ -330,9 +343,7 @@ impl<'a> Pen<'a> {
             && old.config == unit.config
             && old.fence == fence
             && old.unit == unit.name;
-        // A user scaled the unit beyond the spare's number.
-        let counts = old.is_spare()
-            && instance.replica_number().is_some_and(|number| number <= unit.gist.wanted);
+        let counts = is_scaled_up(unit, instance, old);
         if same && !counts {
             return;
         }
@@ -473,4 +484,9 @@ impl<'a> Pen<'a> {
         plan.documents.append(&mut documents);
         plan
     }
+}
+
+/// Whether a user scaled the unit beyond the number of a spare.
+fn is_scaled_up(unit: &Unit, instance: &UnitName, old: &Placement) -> bool {
+    old.is_spare() && instance.replica_number().is_some_and(|number| number <= unit.gist.wanted)
 }

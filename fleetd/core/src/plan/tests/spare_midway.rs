@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use expect_test::expect;
 
-use super::super::Change;
-use super::super::script::{print, runs, snapshot};
+use super::super::script::{applied, print, runs, snapshot};
+use super::super::{Change, plan};
 use super::check;
 use super::spare::{THREE, carried_out, step, walk};
-use crate::model::Availability;
+use crate::model::{Availability, Unit};
 use crate::name::MachineId;
 
 #[test]
@@ -210,4 +210,22 @@ fn a_spare_that_others_need_leaves_a_drained_machine_once_another_one_is_up() {
             - web@3.service off c: Unwanted
             - web@4.service off a: Unwanted"#]],
     );
+}
+
+#[test]
+fn a_spare_that_a_user_scales_up_counts_while_the_rollout_is_paused() {
+    let mut now = snapshot(
+        "machine a
+        unit web@.service x2 restart=1 | UpdateOrder=start-first
+        on a: web@1.service web@2.service/spare
+        runs a: web@1.service web@2.service",
+    );
+    let unit = Unit { paused: true, ..(*now.units["web@.service"]).clone() };
+    now.units.insert(unit.name.clone(), Arc::new(unit.with_gist()));
+    let planned = plan(&now);
+    expect!["~ web@2.service on a"].assert_eq(&print(&planned));
+    let after = applied(&now, &planned);
+    assert!(plan(&after).documents.is_empty());
+    let placement = &after.assignments["a"].instances["web@2.service"];
+    assert!(!placement.is_spare() && placement.restart == 0, "{placement:?}");
 }
