@@ -179,7 +179,12 @@ pub(super) async fn destroy(context: &Context, words: &[String], yes: bool) -> R
         context.output.result(&format!("Destroyed the volume {}", place(volume)), outcome)?;
     }
     context.output.all_results()?;
-    Ok(0)
+    // Where a word names no machine, there may be more on those that did not answer.
+    if page.unknown.is_empty() || words.iter().all(|word| word.contains('@')) {
+        return Ok(0);
+    }
+    note("What machines have that did not answer is still there.");
+    Ok(Kind::Failed.code())
 }
 
 /// The volumes that a word means, by their places in the list: those of podman's name, of a unit,

@@ -128,7 +128,8 @@ fn a_volume_is_destroyed_by_name_machine_or_application_unless_it_is_in_use() {
         out|   }
         out| ]
         err| WARNING: machine d4d4d4d4...: it is not there
-        rc=0
+        err| What machines have that did not answer is still there.
+        rc=1
 
         $ fleetctl destroy --volumes --app shop
         err| Error: the argument '--volumes' cannot be used with '--app <NAME>'

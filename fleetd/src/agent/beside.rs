@@ -53,7 +53,7 @@ impl Agent {
         let file = UnitFile::parse_lenient(text);
         if let Some(name) = volume_name(quadlet, service, &file) {
             let app = rendered.bundle.as_ref().map(|bundle| &bundle.app);
-            self.volumes.made(&name, quadlet, app, service);
+            self.volumes.made(&name, (quadlet, service), app, clock::now_ms());
         }
         let mut own = drop_in(service, &file, &OnFailure::default());
         if quadlet.suffix() == "network" {

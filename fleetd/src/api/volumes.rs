@@ -263,10 +263,18 @@ async fn remove_here(api: &Api, source: Source, who: &Who, name: &str) -> Result
     // is looked for first, and nobody else removes it meanwhile.
     let _turn = api.shared.removing.lock().await;
     let places = places_of(api.shared.user).await.map_err(failed)?;
-    if !places.contains_key(name) {
+    let Some(place) = places.get(name) else {
         info!("the volume {name} was gone already");
         volumes.forget(name);
         return Ok(());
+    };
+    // Not every file system knows when a folder came to be.
+    let made = std::fs::metadata(place).and_then(|folder| folder.created());
+    if made.is_ok_and(|made| volumes.was_there_before(name, made)) {
+        return Err(ApiError::conflict(format!(
+            "{name} on machine {machine} was there before fleet used it, so its data may be \
+                somebody else's; `podman volume rm {name}` on that machine removes it"
+        )));
     }
     // Somebody may have begun to use it meanwhile.
     unused()?;

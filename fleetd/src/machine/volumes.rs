@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleet_core::app::AppName;
 use fleet_core::name::{MachineId, UnitName};
@@ -19,6 +20,9 @@ const FILE: &str = "volumes.json";
 /// The most volumes that are kept: far more than a machine has.
 const MOST: usize = 10_000;
 
+/// How far the clock of a file system may be behind the one that notes are made by.
+const CLOCK_STEPS: Duration = Duration::from_secs(1);
+
 /// A volume that fleet made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
@@ -32,6 +36,9 @@ pub struct Made {
     /// Other services that make it: `VolumeName=` may be the same in several files.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     others: BTreeSet<UnitName>,
+    /// When this was noted first, before the volume was made, in milliseconds since 1970.
+    #[serde(default)]
+    since_ms: u64,
     /// The instance that used it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_user: Option<UnitName>,
@@ -88,7 +95,13 @@ impl Volumes {
     }
 
     /// Notes that `service` makes the volume `name` for the Quadlet file `unit`, before it does.
-    pub fn made(&self, name: &str, unit: &UnitName, app: Option<&AppName>, service: &UnitName) {
+    pub fn made(
+        &self,
+        name: &str,
+        (unit, service): (&UnitName, &UnitName),
+        app: Option<&AppName>,
+        now_ms: u64,
+    ) {
         self.change(|known| {
             let volumes = &mut known.document.volumes;
             let before = volumes.get(name);
@@ -103,6 +116,7 @@ impl Volumes {
                 app: app.cloned(),
                 service: service.clone(),
                 others,
+                since_ms: before.map_or(now_ms, |made| made.since_ms),
                 last_user: before.and_then(|made| made.last_user.clone()),
                 last_used_ms: before.map_or(0, |made| made.last_used_ms),
             };
@@ -110,6 +124,15 @@ impl Volumes {
             volumes.insert(name.to_string(), made);
             differs
         });
+    }
+
+    /// Whether a volume that came to be at `made` is older than what is noted of it: `podman volume
+    /// create --ignore` takes what is there already, so the data in it may be somebody else's.
+    pub fn was_there_before(&self, name: &str, made: SystemTime) -> bool {
+        let known = self.known.lock().unwrap();
+        let noted_ms = known.document.volumes.get(name).map_or(0, |volume| volume.since_ms);
+        let noted = UNIX_EPOCH + Duration::from_millis(noted_ms);
+        noted.duration_since(made).is_ok_and(|earlier| earlier > CLOCK_STEPS)
     }
 
     /// Notes which instances use what now, by the services that make it.
@@ -222,7 +245,7 @@ mod tests {
         };
         let volumes = Volumes::open(folder.path(), &a);
         assert!(volumes.is_empty() && volumes.users_of("systemd-data").is_none());
-        volumes.made("systemd-data", &unit("data.volume"), None, &service);
+        volumes.made("systemd-data", (&unit("data.volume"), &service), None, 4_000);
         used(&volumes, &users(&["db.container"]), 5);
         used(&volumes, &users(&["db.container"]), 6);
         assert_eq!(
@@ -236,7 +259,10 @@ mod tests {
             said(&again),
             "systemd-data of data.volume: [\"db.container\"]; db.container at 5"
         );
-        again.made("systemd-data", &unit("data.volume"), None, &service);
+        again.made("systemd-data", (&unit("data.volume"), &service), None, 8_000);
+        let made_at = |ms| std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+        assert!(!again.was_there_before("systemd-data", made_at(4_001)));
+        assert!(again.was_there_before("systemd-data", made_at(2_000)));
         used(&again, &BTreeSet::from([db, other]), 8);
         used(&again, &BTreeSet::new(), 9);
         let end = said(&again);
@@ -255,8 +281,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let volumes = Volumes::open(folder.path(), &MachineId::new("a"));
         let (ours, theirs) = (unit("ours-volume.service"), unit("theirs-volume.service"));
-        volumes.made("data", &unit("ours.volume"), None, &ours);
-        volumes.made("data", &unit("theirs.volume"), None, &theirs);
+        volumes.made("data", (&unit("ours.volume"), &ours), None, 1);
+        volumes.made("data", (&unit("theirs.volume"), &theirs), None, 2);
         let db = unit("db.container");
         for service in [&ours, &theirs] {
             volumes.used(&BTreeMap::from([(service, BTreeSet::from([&db]))]), 5);
