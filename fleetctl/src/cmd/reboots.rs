@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
+use fleet_core::model::DEFAULT_GROUP;
 use fleet_core::wire::{Machine, RebootLockState, RebootState, RebootWish, RebootsPatch};
 use tokio::time::{Instant, sleep};
 
@@ -25,9 +26,6 @@ const ASK_PERIOD: Duration = Duration::from_secs(2);
 
 /// The columns.
 const FIELDS: &str = "machine,group,state,since,by";
-
-/// The group of who names none.
-const DEFAULT_GROUP: &str = "default";
 
 /// Show which machines reboot, and set how many and when
 ///

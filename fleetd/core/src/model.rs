@@ -24,7 +24,7 @@ pub use assignments::{Assignment, Placement, Why};
 pub use fences::{Fence, Fenced, Keeper, KeeperState, Off};
 pub use machines::{Availability, Capacity, Machine, Note, Rival, Settings};
 pub use moves::{Move, Wish};
-pub use reboots::{DEFAULT_SLOTS, RebootLock, Reboots};
+pub use reboots::{DEFAULT_GROUP, DEFAULT_SLOTS, RebootLock, Reboots};
 pub use reports::{Failed, InstanceStatus, MAX_FAILURES, MAX_FAILURES_A_UNIT, Report};
 pub use rollouts::{RolloutAction, RolloutWish};
 pub use units::{DesiredState, UnitRecord};

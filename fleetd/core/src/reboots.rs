@@ -8,7 +8,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use crate::model::{
-    DesiredState, InstanceStatus, MAX_REPLICAS, Placement, Reboots, Unit, is_zero_u32,
+    DesiredState, InstanceStatus, MAX_REPLICAS, Placement, RebootLock, Reboots, Unit, is_zero_u32,
 };
 use crate::name::{MachineId, UnitName};
 use crate::unit::family::is_counted;
@@ -179,7 +179,9 @@ pub fn against_slot(
             Ok(_) => {}
         }
     }
-    let others = reboots.locks.iter().filter(|(id, lock)| *id != machine && lock.group == group);
+    let group = reboots.group(group);
+    let shares = |lock: &RebootLock| reboots.group(&lock.group) == group;
+    let others = reboots.locks.iter().filter(|(id, lock)| *id != machine && shares(lock));
     let holders: Vec<MachineId> = others.map(|(id, _)| id.clone()).collect();
     let slots = reboots.slots(group);
     (holders.len() >= slots as usize).then(|| Against::Full {

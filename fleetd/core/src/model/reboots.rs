@@ -10,6 +10,9 @@ use crate::name::MachineId;
 /// How many machines of a group reboot at once, unless it is said.
 pub const DEFAULT_SLOTS: u32 = 1;
 
+/// The group of machines that name none, and of those whose group has no slots of its own.
+pub const DEFAULT_GROUP: &str = "default";
+
 /// `reboots`: the rules of reboots, and the locks that machines hold. One document, so that nobody
 /// takes a slot that another one has just taken. Written by the API.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -33,6 +36,12 @@ pub struct Reboots {
 impl Reboots {
     /// The most groups that have a number of slots of their own.
     pub const MAX_GROUPS: usize = 100;
+
+    /// The group that a machine counts in: one that nobody has given slots shares those of
+    /// [`DEFAULT_GROUP`], so that a mistyped name gets none of its own.
+    pub fn group<'a>(&self, group: &'a str) -> &'a str {
+        if self.slots.contains_key(group) { group } else { DEFAULT_GROUP }
+    }
 
     /// How many machines of a group may reboot at once.
     pub fn slots(&self, group: &str) -> u32 {

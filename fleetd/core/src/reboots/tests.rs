@@ -64,6 +64,9 @@ fn a_group_s_slots_are_its_own_and_who_has_one_keeps_it() {
     let mut reboots = granted(&["b"]);
     assert_eq!(slot(&reboots, "a", "default"), "the 1 slot of the group default is taken, by b");
     assert_eq!(slot(&reboots, "b", "default"), "");
+    // Nobody gave it slots: it may be a mistyped name.
+    assert_eq!(slot(&reboots, "a", "workers"), "the 1 slot of the group default is taken, by b");
+    reboots.slots.insert("workers".to_string(), 1);
     assert_eq!(slot(&reboots, "a", "workers"), "");
     reboots.slots.insert("default".to_string(), 2);
     assert_eq!(slot(&reboots, "a", "default"), "");
