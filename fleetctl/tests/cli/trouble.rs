@@ -258,7 +258,7 @@ fn without_a_unit_type_a_container_is_found_by_every_command() {
         rc=0
 
         $ fleetctl list-revisions solo
-        out| REVISION	HASH	CURRENT	INSTANCES
+        out| REVISION	HASH	CURRENT	INSTANCES	DATE	BY	CHANGE
         rc=0
 
         $ fleetctl restart solo

@@ -229,8 +229,7 @@ pub(super) async fn destroy(
             format!("destroying it broke off: {problem}"),
         )
     };
-    let destroyed = clock::by_this_clock(async move { remove(&api, &who, &name).await });
-    let destroyed = panics::spawn_contained(destroyed).await;
+    let destroyed = panics::spawn_contained(async move { remove(&api, &who, &name).await }).await;
     destroyed.unwrap_or_else(|ended| Err(ended.to_string())).map_err(broke_off)?
 }
 

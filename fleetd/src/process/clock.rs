@@ -24,6 +24,12 @@ pub async fn with_clock<F: Future>(clock: Clock, part: F) -> F::Output {
     CLOCK.scope(clock, part).await
 }
 
+/// Whether another clock than the host's goes here: time is simulated, and nothing may depend on
+/// which thread is faster.
+pub fn is_simulated() -> bool {
+    CLOCK.try_with(|_| ()).is_ok()
+}
+
 /// For a task of its own: `part` by the clock that goes here.
 pub fn by_this_clock<F: Future>(part: F) -> impl Future<Output = F::Output> {
     let clock = CLOCK.try_with(Arc::clone).ok();

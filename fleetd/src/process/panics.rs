@@ -10,6 +10,8 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
+use super::clock;
+
 tokio::task_local! {
     /// Set while a future runs whose panic is contained.
     static CONTAINED: ();
@@ -40,6 +42,9 @@ pub async fn contained_work<T: Send + 'static>(
 ) -> Result<T, String> {
     let work =
         move || std::panic::catch_unwind(AssertUnwindSafe(|| CONTAINED.sync_scope((), work)));
+    if clock::is_simulated() {
+        return work().map_err(|panic| message(&*panic));
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome.map_err(|panic| message(&*panic)),
         Err(ended) => Err(ended.to_string()),
@@ -50,7 +55,7 @@ pub async fn contained_work<T: Send + 'static>(
 pub fn spawn_contained<T: Send + 'static>(
     part: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<Result<T, String>> {
-    tokio::spawn(contained(part))
+    tokio::spawn(contained(clock::by_this_clock(part)))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

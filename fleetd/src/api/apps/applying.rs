@@ -77,8 +77,7 @@ pub(in crate::api) async fn apply(
     let broke_off = |problem| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the apply broke off: {problem}"))
     };
-    let applied = clock::by_this_clock(async move { carry_out(&api, &who, wish).await });
-    let applied = panics::spawn_contained(applied).await;
+    let applied = panics::spawn_contained(async move { carry_out(&api, &who, wish).await }).await;
     applied.unwrap_or_else(|ended| Err(ended.to_string())).map_err(broke_off)?
 }
 
