@@ -10,7 +10,7 @@ use fleet_core::unit::kept::{Comes, kept_contents};
 
 use super::batch::{Batch, COMMIT_DOCUMENTS, unchanged};
 use super::kv::{Change, Compare};
-use super::staged::Count;
+use super::staged::Unnamed;
 use super::{Mirror, Store, StoreError, UnitsLock, Versioned, mirror};
 
 /// How many blobs one request asks for: each has up to 1 MiB, and an answer may have 4.
@@ -93,9 +93,13 @@ impl Store {
         units.extend(document.iter().flat_map(|document| document.value.units.iter().cloned()));
         let comes = self.what_comes(app, &units, &mirror).await?;
         mirror.drop_later();
+        let as_of = document.as_ref().map_or(0, |document| document.revision);
+        let mut left = Unnamed { as_of, ..Unnamed::default() };
         let Some((comes, bundles)) = comes else {
-            return self.recount(app, counted, Count::default()).await;
+            return self.recount(app, counted, left).await;
         };
+        let named: BTreeSet<Checksum> =
+            comes.iter().flat_map(|comes| comes.contents.keys().cloned()).collect();
         let used = kept_contents(comes);
         let files = document.iter().flat_map(|document| document.value.files.values());
         let files: BTreeSet<&Checksum> = files.map(|file| &file.sum).collect();
@@ -120,8 +124,9 @@ impl Store {
         if counted.is_none() {
             return Ok(());
         }
-        let mut left = Count::default();
-        let stays: Vec<Checksum> = stays.into_iter().map(|(sum, _)| sum).collect();
+        // What weighs too much was named, and goes with the next sweep after an apply.
+        let stays = stays.into_iter().map(|(sum, _)| sum).filter(|sum| !named.contains(sum));
+        let stays: Vec<Checksum> = stays.collect();
         for chunk in stays.chunks(BLOBS_A_REQUEST) {
             for content in self.blobs(app, chunk).await?.into_iter().flatten() {
                 left.bytes += content.len() as u64;

@@ -27,6 +27,9 @@ pub const KEPT_STAGED_MS: u64 = 10 * 60 * 1000;
 /// How often a content is tried that is overtaken each time; fleetctl sends four at once.
 const ATTEMPTS: usize = 32;
 
+/// No content was kept before this revision: a sweep before it removes none, and counts.
+const NOTHING: i64 = 0;
+
 /// What is staged.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Staged {
@@ -43,6 +46,41 @@ pub(super) struct Count {
     pub(super) files: u64,
     /// When the last one came, in milliseconds since 1970.
     last_ms: u64,
+    /// The revision of the application's document that it is known to count for: what an apply
+    /// since then has named still counts. 0 if nobody has looked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    as_of: i64,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// What a sweep has found that nothing names.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Unnamed {
+    /// In bytes.
+    pub(super) bytes: u64,
+    /// In contents.
+    pub(super) files: u64,
+    /// By the application's document of this revision.
+    pub(super) as_of: i64,
+}
+
+impl Count {
+    /// Whether more was sent since it counted `before`, and nobody has counted again.
+    fn is_after(&self, before: &Count) -> bool {
+        self.as_of == before.as_of && self.bytes >= before.bytes && self.files >= before.files
+    }
+
+    /// What counts if `left` was left of `before`.
+    fn again(self, before: &Count, left: Unnamed) -> Count {
+        let (bytes, files) = (self.bytes - before.bytes, self.files - before.files);
+        // What was sent while the sweep looked may stand in both.
+        let as_of = if files == 0 { left.as_of } else { self.as_of };
+        let (bytes, files) = (bytes + left.bytes, files + left.files);
+        Count { bytes, files, last_ms: self.last_ms, as_of }
+    }
 }
 
 /// Why a content is not taken.
@@ -80,7 +118,8 @@ impl Staged {
     /// Counts one more content.
     fn add(&mut self, app: &AppName, size: u64, now_ms: u64) -> Result<(), NoRoom> {
         let old = self.apps.get(app).copied().unwrap_or_default();
-        let new = Count { bytes: old.bytes + size, files: old.files + 1, last_ms: now_ms };
+        let (bytes, files) = (old.bytes + size, old.files + 1);
+        let new = Count { bytes, files, last_ms: now_ms, ..old };
         if new.bytes > MAX_APP_BYTES || new.files > MAX_APP_FILES as u64 {
             return Err(NoRoom::OfApp { app: app.clone(), files: new.files, bytes: new.bytes });
         }
@@ -101,7 +140,9 @@ impl Staged {
 
 impl Store {
     /// Keeps `content` for an application whose next apply is to name it. The inner error says why
-    /// it is not taken. What was sent long ago and never named goes first.
+    /// it is not taken. What was sent long ago and never named goes first. Before anything is
+    /// refused, what applies have named since counts no more: the sweep after an apply, which
+    /// looks for it too, may not have come to it yet.
     pub async fn stage_blob(
         &self,
         app: &AppName,
@@ -131,11 +172,34 @@ impl Store {
                 if self.kv.txn(&there, &[put]).await?.applied {
                     return Ok(Ok(sum));
                 }
-            } else if let Err(no_room) = room {
+            } else if let Err(no_room) = room
+                && !self.count_again(&no_room).await?
+            {
                 return Ok(Err(no_room));
             }
         }
         Err(StoreError::Conflict(format!("what was sent of {app}")))
+    }
+
+    /// Counts again for the applications in the way of a content, where an apply may have named
+    /// what still counts. False if there is none.
+    async fn count_again(&self, no_room: &NoRoom) -> Result<bool, StoreError> {
+        let staged = self.staged().await?.0;
+        let mut again = false;
+        for (app, count) in &staged.apps {
+            if matches!(no_room, NoRoom::OfApp { app: full, .. } if full != app) {
+                continue;
+            }
+            let document = match self.app(app).await {
+                Err(StoreError::Corrupt { .. }) => continue, // no apply gets past it
+                document => document?,
+            };
+            if document.is_some_and(|document| document.revision > count.as_of) {
+                self.sweep_blobs(app, NOTHING).await?;
+                again = true;
+            }
+        }
+        Ok(again)
     }
 
     /// What counts as sent for an application.
@@ -144,21 +208,23 @@ impl Store {
     }
 
     /// Notes how much of an application's contents is still unnamed, where it counted `before`:
-    /// only a sweep knows. What was sent since has counted, and the next sweep counts again.
+    /// only a sweep knows. What was sent since counts in full, until the next sweep.
     pub(super) async fn recount(
         &self,
         app: &AppName,
         before: Option<Count>,
-        left: Count,
+        left: Unnamed,
     ) -> Result<(), StoreError> {
         let key = self.keys.staged_count();
+        let Some(before) = before else { return Ok(()) };
         for _ in 0..ATTEMPTS {
             let (mut staged, revision) = self.staged().await?;
-            let Some(now) = staged.apps.remove(app).filter(|now| Some(*now) == before) else {
+            let Some(now) = staged.apps.remove(app).filter(|now| now.is_after(&before)) else {
                 return Ok(());
             };
-            if left.files > 0 {
-                staged.apps.insert(app.clone(), Count { last_ms: now.last_ms, ..left });
+            let new = now.again(&before, left);
+            if new.files > 0 {
+                staged.apps.insert(app.clone(), new);
             }
             let change = match staged.apps.is_empty() {
                 true => Change::Delete { key: key.clone() },

@@ -1,13 +1,16 @@
 //! What a unit has been: who gave it each text, which texts are kept, and what came with them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Extension;
-use fleet_core::app::AppName;
+use fleet_core::app::{AppName, Application, Checksum, FileEntry};
+use fleet_core::model::{FORMAT, Unknown};
 use fleet_core::name::UnitName;
 use fleet_core::wire::RevisionPage;
 use fleetd::api::Who;
+use fleetd::store::Documents;
 use reqwest::Method;
 use serde_json::json;
 
@@ -103,14 +106,10 @@ async fn contents_of_an_application_are_bounded_and_what_runs_keeps_its_own() {
             content
         };
         folder.files = (0..FILES).map(|n| (path(n), content(n))).collect();
-        // Until the last apply is done with, its contents count as sent for the next one.
-        eventually("there is room", async |_| {
-            for (_, content) in &folder.files {
-                sent(&server, "shop", content).await?;
-            }
-            Ok(())
-        })
-        .await;
+        // What the last apply named counts no more, at once.
+        for (_, content) in &folder.files {
+            sent(&server, "shop", content).await.unwrap();
+        }
         applied(&server, &folder, "").await.unwrap();
     }
     eventually("old contents go", async |_| {
@@ -134,4 +133,46 @@ async fn contents_of_an_application_are_bounded_and_what_runs_keeps_its_own() {
     assert_eq!(back(1).await.status(), 200, "what runs has all of it");
     assert_eq!(back(APPLIES as u64 - 1).await.status(), 200);
     assert!(server.store.unit(&UnitName::trusted("web@.service")).await.unwrap().0.is_some());
+}
+
+/// As if fleetd had died after each apply: no sweep has looked what they named.
+#[tokio::test]
+async fn what_applies_have_named_is_no_reason_to_refuse_also_before_any_sweep() {
+    let server = Server::start().await;
+    let content = |app: usize, n: usize| [vec![b'x'; (1 << 20) - 2], vec![app as u8, n as u8]];
+    let names = ["a", "b", "c", "d"].map(|name| AppName::parse(name).unwrap());
+    for (at, name) in names.iter().enumerate() {
+        let mut files = BTreeMap::new();
+        for n in 0..16 {
+            let content = content(at, n).concat();
+            sent(&server, name.as_str(), &content).await.unwrap();
+            let sum = Checksum::of(&content);
+            files.insert(
+                n.to_string(),
+                FileEntry { sum, size: content.len() as u64, executable: false },
+            );
+        }
+        let app = Application {
+            v: FORMAT,
+            name: name.clone(),
+            revision: 1,
+            units: BTreeSet::new(),
+            replicas: BTreeMap::new(),
+            files,
+            applied_ms: 1,
+            unknown: Unknown::new(),
+        };
+        let lock = server.store.lock_units().await.unwrap();
+        let all = Documents { apps: std::slice::from_ref(&app), ..Documents::default() };
+        server.store.import(lock, &all).await.unwrap();
+    }
+    // Each has its limit, and all together.
+    sent(&server, "other", b"one more").await.unwrap();
+    for n in 16..32 {
+        sent(&server, "a", &content(0, n).concat()).await.unwrap();
+    }
+    let said = sent(&server, "a", &content(0, 32).concat()).await.unwrap_err();
+    assert!(said.starts_with("409 17 contents of a with 17825792 bytes"), "{said}");
+    let kept = server.store.blob_sums(&names[0]).await.unwrap();
+    assert_eq!(kept.len(), 32, "to count removes nothing");
 }
