@@ -66,16 +66,17 @@ async fn pre_reboot(
     body: Bytes,
 ) -> Result<(), Refusal> {
     let (id, group) = asked(&api, &headers, &body).await?;
-    grant(&api, &id, &group, &who.name()).await.map_err(|denied| refused(&id, &denied))
+    grant(&api, &id, &group, &who).await.map_err(|denied| refused(&id, &denied))
 }
 
 async fn steady_state(
     State(api): State<Api>,
+    who: Who,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(), Refusal> {
     let (id, _) = asked(&api, &headers, &body).await?;
-    match give_back(&api, &id, true).await {
+    match give_back(&api, &id, true, &who).await {
         Ok(had) => {
             if had {
                 tracing::info!(machine = %id, "machine {} is steady again", id.short());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::model::{
-    Availability, FORMAT, Note, RebootLock, Reboots, Settings, Snapshot, Unknown,
+    Act, Availability, Did, FORMAT, Note, RebootLock, Reboots, Settings, Snapshot, Unknown,
 };
 use fleet_core::name::MachineId;
 use fleet_core::reboots::{Against, against_cluster, against_slot};
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::Api;
 use super::availability::remaining;
+use super::who::Who;
 use crate::process::{clock, panics};
 use crate::store::{Mirror, StoreError};
 
@@ -113,10 +114,14 @@ impl Look {
         Ok(Look { reboots, reboots_at, settings, settings_at, mirror })
     }
 
-    async fn write(&self, api: &Api, id: &MachineId) -> Result<i64, StoreError> {
+    async fn write(&self, api: &Api, id: &MachineId, act: Option<Act>) -> Result<i64, StoreError> {
         let reboots = (&self.reboots, self.reboots_at);
         let settings = (&self.settings, self.settings_at);
-        api.store().put_reboots_and_settings(reboots, id, settings).await
+        let store = match act {
+            Some(act) => api.store().telling(act.on(id)),
+            None => api.store().clone(),
+        };
+        store.put_reboots_and_settings(reboots, id, settings).await
     }
 
     fn is_draining(&self) -> bool {
@@ -178,9 +183,9 @@ pub(super) fn known<'a>(
 
 /// Gives the machine leave to reboot, if it is its turn and it is drained; begins the drain if it
 /// is its turn. Answers `Ok` as often as it is asked, until the lock is given back.
-pub(super) async fn grant(api: &Api, id: &MachineId, group: &str, by: &str) -> Result<(), Denied> {
+pub(super) async fn grant(api: &Api, id: &MachineId, group: &str, who: &Who) -> Result<(), Denied> {
     for _ in 0..ATTEMPTS {
-        match step(api, id, group, by).await {
+        match step(api, id, group, who).await {
             Ok(true) => return Ok(()),
             Ok(false) | Err(Denied::Failed(StoreError::Conflict(_))) => {}
             Err(denied) => return Err(denied),
@@ -190,7 +195,7 @@ pub(super) async fn grant(api: &Api, id: &MachineId, group: &str, by: &str) -> R
 }
 
 /// One step towards a reboot; whether it was the last.
-async fn step(api: &Api, id: &MachineId, group: &str, by: &str) -> Result<bool, Denied> {
+async fn step(api: &Api, id: &MachineId, group: &str, who: &Who) -> Result<bool, Denied> {
     let mut look = Look::at(api, id).await?;
     let lock = look.reboots.locks.get(id).cloned();
     if let Some(lock) = lock.as_ref().filter(|lock| lock.group != group) {
@@ -204,15 +209,17 @@ async fn step(api: &Api, id: &MachineId, group: &str, by: &str) -> Result<bool, 
         // Its turn is over: what it was drained for does not come until the next window.
         if matches!(against, Against::Closed { .. }) && lock.is_some() && !is_granted {
             end(&mut look.reboots, &mut look.settings, id);
-            look.write(api, id).await?;
+            look.write(api, id, None).await?;
             tracing::info!(machine = %id, "machine {} reboots in the next window", id.short());
         }
         return Err(Denied::Against(against));
     }
     let Some(lock) = lock.filter(|_| look.is_draining()) else {
         let (reboots, settings) = (&mut look.reboots, &mut look.settings);
-        drain(reboots, settings, id, (group, by), clock::now_ms());
-        look.write(api, id).await?;
+        let by = who.name();
+        drain(reboots, settings, id, (group, &by), clock::now_ms());
+        let did = Did::AskedToReboot { group: group.to_string() };
+        look.write(api, id, Some(who.act(did))).await?;
         tracing::info!(machine = %id, "{by} drains machine {} to reboot it", id.short());
         return Ok(false);
     };
@@ -222,7 +229,8 @@ async fn step(api: &Api, id: &MachineId, group: &str, by: &str) -> Result<bool, 
     }
     let granted = RebootLock { granted_ms: Some(clock::now_ms()), ..lock };
     look.reboots.locks.insert(id.clone(), granted);
-    look.write(api, id).await?;
+    let did = Did::MayReboot { group: group.to_string() };
+    look.write(api, id, Some(who.act(did))).await?;
     tracing::info!(machine = %id, "machine {} may reboot", id.short());
     Ok(true)
 }
@@ -268,7 +276,12 @@ async fn left_by(mirror: &Arc<Mirror>, id: &MachineId) -> Result<Vec<Remaining>,
 
 /// Gives the machine's lock back, if it has one. `returns`: only if the machine is there again,
 /// since it may have rebooted. Answers whether it had one.
-pub(super) async fn give_back(api: &Api, id: &MachineId, returns: bool) -> Result<bool, Denied> {
+pub(super) async fn give_back(
+    api: &Api,
+    id: &MachineId,
+    returns: bool,
+    who: &Who,
+) -> Result<bool, Denied> {
     for _ in 0..ATTEMPTS {
         let mut look = Look::at(api, id).await?;
         let Some(lock) = look.reboots.locks.get(id) else { return Ok(false) };
@@ -276,8 +289,9 @@ pub(super) async fn give_back(api: &Api, id: &MachineId, returns: bool) -> Resul
         if returns && lock.granted_ms.is_some() && !is_there {
             return Err(Denied::Away);
         }
+        let did = Did::ReleasedReboot { group: lock.group.clone() };
         end(&mut look.reboots, &mut look.settings, id);
-        match look.write(api, id).await {
+        match look.write(api, id, Some(who.act(did))).await {
             Ok(_) => return Ok(true),
             Err(StoreError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),

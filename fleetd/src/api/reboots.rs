@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use fleet_core::model::{DEFAULT_SLOTS, Reboots};
+use fleet_core::model::{Act, DEFAULT_SLOTS, Did, Reboots};
 use fleet_core::name::MachineId;
 use fleet_core::reboots::{DEFAULT_GROUP, Window, is_group};
 use fleet_core::wire;
@@ -122,8 +122,12 @@ pub(super) async fn change(
     json_only(&headers)?;
     let patch: RebootsPatch = decode(&body)?;
     check(&patch)?;
+    let slots = patch.slots.iter().take(Act::MAX_KEYS);
+    let slots = slots.map(|(group, slots)| (group.clone(), *slots)).collect();
+    let did = Did::SetReboots { slots, window: patch.window.clone() };
     let rewrite = || async {
         let (mut reboots, revision) = api.store().reboots().await?;
+        let before = reboots.clone();
         for (group, slots) in &patch.slots {
             match slots {
                 Some(slots) => drop(reboots.slots.insert(group.clone(), *slots)),
@@ -141,7 +145,11 @@ pub(super) async fn change(
         if let Some(window) = &patch.window {
             reboots.window = (!window.is_empty()).then(|| window.clone());
         }
-        Ok(api.store().put_reboots(&reboots, revision).await?)
+        let store = match reboots == before {
+            true => api.store().clone(),
+            false => api.store().telling(who.act(did.clone())),
+        };
+        Ok(store.put_reboots(&reboots, revision).await?)
     };
     let revision = until_not_overtaken("the rules of reboots", rewrite).await?;
     tracing::info!("{} changed the rules of reboots", who.name());
@@ -173,7 +181,7 @@ pub(super) async fn ask(
         return Err(no_such_machine(&id));
     }
     mirror.drop_later();
-    grant(&api, &id, group, &who.name()).await.map_err(failed)?;
+    grant(&api, &id, group, &who).await.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -184,7 +192,7 @@ pub(super) async fn release(
     who: Who,
 ) -> Result<StatusCode, ApiError> {
     let id = MachineId::parse(&id).ok_or_else(|| no_such_machine(&id))?;
-    if give_back(&api, &id, asked.flag("ifBack")).await.map_err(failed)? {
+    if give_back(&api, &id, asked.flag("ifBack"), &who).await.map_err(failed)? {
         tracing::info!(machine = %id, "{} released the lock of {}", who.name(), id.short());
         return Ok(StatusCode::NO_CONTENT);
     }

@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fleet_core::model::{RolloutAction, RolloutWish};
+use fleet_core::model::{Did, RolloutAction, RolloutWish};
 use fleet_core::name::UnitName;
 use fleet_core::rollout::Refused;
 use fleet_core::view::Cluster;
@@ -143,7 +143,8 @@ pub(super) async fn want(
             config: unit.config,
             by: by.clone(),
         });
-        Ok(Some(api.store().put_unit(&record, Some(revision), false).await?))
+        let store = api.store().telling(who.act(Did::SteeredRollout { action }).of_unit(&name));
+        Ok(Some(store.put_unit(&record, Some(revision), false).await?))
     };
     let written = until_not_overtaken(&format!("the unit {name}"), write).await?;
     let Some(revision) = written else {

@@ -8,10 +8,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use fleet_core::model::Did;
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::wire::{Unasked, Volume, VolumePage};
 use serde::Deserialize;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::describe::{Body, Operation, Resource};
 use super::error::ApiError;
@@ -199,7 +200,15 @@ pub(super) async fn remove(
         remote::must_be_here(&api, asked)?;
     }
     if machine == api.shared.machine.as_str() {
-        let removed = async move { remove_here(&api, source, &who, &name).await };
+        // One fleetd that asks another tells it itself: it knows who asked.
+        let tells = asked.value("machine").is_none();
+        let removed = async move {
+            remove_here(&api, source, &who, &name).await?;
+            if tells {
+                tell(&api, &who, &api.shared.machine, name).await;
+            }
+            Ok(())
+        };
         hosts::to_the_end(removed).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
@@ -226,7 +235,16 @@ pub(super) async fn remove(
         ApiError::new(StatusCode::BAD_GATEWAY, problem)
     })?;
     remote::ask_within(&api, Method::DELETE, MACHINE_LIMIT, &id, base, &path, &[]).await?;
+    tell(&api, &who, &id, name).await;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Tells that it is gone. It is, also if that cannot be told.
+async fn tell(api: &Api, who: &Who, machine: &MachineId, volume: String) {
+    let act = who.act(Did::DestroyedVolume { volume }).on(machine);
+    if let Err(error) = api.store().put_act(act).await {
+        warn!("the event that a volume was destroyed is not written: {error}");
+    }
 }
 
 /// podman's own rule for names.

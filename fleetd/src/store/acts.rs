@@ -63,6 +63,14 @@ impl Store {
         Store { act: Some(Arc::new(act)), ..self.clone() }
     }
 
+    /// Says what a user did that is no write of the store's.
+    pub async fn put_act(&self, act: Act) -> Result<(), StoreError> {
+        let Some(told) = self.telling(act).told_act(None).await? else { return Ok(()) };
+        let key = told.0.clone();
+        let told: Vec<Change> = changes([told]).collect();
+        self.apply(&[], &told, &key).await.map(drop)
+    }
+
     /// What tells of a write that replaces the revision `old`, or that a lock of this revision
     /// protects: no other act of the same moment has the same id.
     pub(super) async fn told_act(&self, old: Option<i64>) -> Result<Option<Put>, StoreError> {

@@ -4,7 +4,7 @@ use fleet_core::model::{FORMAT, Reboots, Settings};
 use fleet_core::name::MachineId;
 
 use super::batch::{put, unchanged};
-use super::{Store, StoreError, Versioned};
+use super::{Store, StoreError, Versioned, acts};
 
 impl Store {
     /// The rules and locks of reboots; those of a cluster in which nobody has asked yet, of no
@@ -18,7 +18,9 @@ impl Store {
     /// Rewrites them, if they still are as they were read.
     pub async fn put_reboots(&self, new: &Reboots, old: Option<i64>) -> Result<i64, StoreError> {
         let key = self.keys.reboots();
-        self.apply_unlocked(&[unchanged(&key, old)], &[put(&key, new, None)?], &key).await
+        let mut changes = vec![put(&key, new, None)?];
+        changes.extend(acts::changes(self.told_act(old).await?));
+        self.apply_unlocked(&[unchanged(&key, old)], &changes, &key).await
     }
 
     /// Rewrites them together with what is set for a machine, if both still are as they were read.
@@ -30,7 +32,8 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let (key, other) = (self.keys.reboots(), self.keys.settings(machine));
         let compares = [unchanged(&key, old), unchanged(&other, settings_old)];
-        let changes = [put(&key, new, None)?, put(&other, settings, None)?];
+        let mut changes = vec![put(&key, new, None)?, put(&other, settings, None)?];
+        changes.extend(acts::changes(self.told_act(old).await?));
         self.apply_unlocked(&compares, &changes, &key).await
     }
 }

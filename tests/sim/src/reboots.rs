@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use fleetd::api::Who;
 use fleetd::process::clock::with_clock;
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 
+use crate::acts;
 use crate::host::Host;
 use crate::judge::SharedJudge;
 use crate::verdict::Check;
@@ -81,6 +83,7 @@ async fn ask(host: &Host, judge: &SharedJudge, what: &str) -> bool {
     let request = Request::post(format!("/v1/{what}"))
         .header("fleet-lock-protocol", "true")
         .header(header::CONTENT_TYPE, "application/json")
+        .extension(Who::Certificate(acts::updater(host.number).into()))
         .body(Body::from(body))
         .expect("a request");
     let served = with_clock(host.wall_clock(), host.router.clone().oneshot(request));

@@ -1,6 +1,7 @@
 //! The HTTP API as programs see it: fleet 1.0's exchanges, the documents that describe it, and
 //! foreign clients made of those.
 
+mod acts;
 mod apps;
 mod clients;
 mod config;

@@ -9,6 +9,7 @@ use fleet_core::model::{FORMAT, InstanceStatus, Leader, Machine, Report};
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::outlook::Outlook;
 use fleet_core::plan::plan;
+use fleet_core::rollout::{State, advance};
 use fleetd::api::{Api, router};
 use fleetd::store::embedded::EmbeddedKv;
 use fleetd::store::{Mirror, Registration, Store, Term};
@@ -153,6 +154,18 @@ impl Server {
     pub(crate) async fn join(&self, id: &str) {
         let lease = self.store.grant(TTL).await.expect("a lease");
         self.store.register(&crate::machine(id, None), lease).await.expect("registered");
+    }
+
+    /// Takes rollouts further, as the leader does. `Some`: to this state.
+    pub(crate) async fn roll(&self, to: Option<State>) {
+        let mirror = self.store.read_all().await.expect("a snapshot");
+        let cluster = mirror.cluster();
+        let mut rollouts = advance(&cluster.snapshot, &cluster.rollouts).documents;
+        for rollout in rollouts.values_mut().flatten() {
+            rollout.state = to.unwrap_or(rollout.state);
+        }
+        let rollouts: Vec<_> = rollouts.iter().collect();
+        self.store.put_rollouts(self.term, &rollouts, None).await.expect("rollouts");
     }
 
     /// Reports these units as running, and nothing else.

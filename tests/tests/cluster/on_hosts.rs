@@ -97,7 +97,13 @@ fn a_volume_in_use_is_not_destroyed_and_one_that_is_left_is(cluster: &Cluster) -
     ensure!(left == "mine", "{left:?}");
     let page = volumes(cluster)?;
     ensure!(page.volumes.is_empty() && page.unknown.is_empty(), "{page:?}");
-    Ok(())
+    let told =
+        format!("user root@h1 destroyed the volume systemd-data on machine {}", &machine[..8]);
+    wait_for("the events to tell it", PATIENCE, || {
+        let events = cluster.ctl(&["events"])?;
+        ensure!(events.matches(&told).count() == 1, "{events}");
+        Ok(())
+    })
 }
 
 fn registries_are_asked_for_other_images_and_nothing_changes(cluster: &Cluster) -> Result<()> {

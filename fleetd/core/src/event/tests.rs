@@ -7,8 +7,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::{Event, Item, MAX_EVENT_BYTES, News, Numbers, What, decisions};
-use crate::app::AppName;
-use crate::model::{Act, Availability, DesiredState, Did, InstanceStatus, Report, Snapshot};
+use crate::model::{InstanceStatus, Report, Snapshot};
 use crate::name::{MachineId, UnitName};
 use crate::plan::script::{applied, snapshot};
 use crate::plan::{Plan, plan};
@@ -413,96 +412,6 @@ proptest! {
         prop_assert_eq!(packed.contains(probe), numbers.contains(&probe));
         prop_assert_eq!(packed.to_string().parse::<Numbers>().unwrap(), packed);
     }
-}
-
-#[test]
-fn what_users_did_is_told_with_who() {
-    let web = UnitName::trusted("web@.service");
-    let told = |by: &str, did: Did| {
-        Item::from(&Act::new(by, 7, did).of_unit(&web).on(&MachineId::new("4dbc7f3b00")))
-            .to_string()
-    };
-    let did = |did: Did| told("anna@h1", did);
-    let (inactive, launched) = (DesiredState::Inactive, DesiredState::Launched);
-    let submitted = |revision, change: &str| Did::Submitted {
-        revision,
-        change: change.into(),
-        desired: launched,
-        replicas: None,
-    };
-    let app = || AppName::parse("shop").unwrap();
-    let keys = |keys: &[&str]| keys.iter().map(|key| key.to_string()).collect();
-    let lines = [
-        did(Did::Scaled { from: 3, to: 5 }),
-        told("", Did::Restarted),
-        told("somebody at 10.0.0.7", Did::Destroyed),
-        told("alice (certificate)", submitted(1, "")),
-        did(submitted(4, "ExecStart=; 1 line")),
-        did(Did::RolledBack { from: 4, to: 3, revision: 5 }),
-        did(Did::SetState { from: inactive, to: launched }),
-        did(Did::SetState { from: launched, to: DesiredState::Loaded }),
-        did(Did::SetState { from: launched, to: inactive }),
-        did(Did::Moved),
-        did(Did::SetAvailability { to: Availability::Draining, reason: "new disk".into() }),
-        did(Did::SetAvailability { to: Availability::Active, reason: "\u{1b}[2J\nmachine".into() }),
-        did(Did::SetAvailability { to: Availability::Cordoned, reason: String::new() }),
-        did(Did::Labelled {
-            labels: [("a".into(), "b".into()), ("c".into(), String::new())].into(),
-        }),
-        did(Did::Configured { config: app(), revision: 3, keys: keys(&["db", "log"]) }),
-        did(Did::ConfigRemoved { config: app() }),
-        did(Did::Applied { app: app(), revision: 2, units: 1 }),
-        did(Did::AppDestroyed { app: app() }),
-        did(Did::Imported { units: 12 }),
-    ];
-    expect![[r#"
-        user anna@h1 scaled web@.service from 3 to 5
-        somebody restarted web@.service
-        somebody at 10.0.0.7 destroyed web@.service
-        user alice (certificate) submitted web@.service, launched
-        user anna@h1 submitted web@.service, launched: revision 4: ExecStart=; 1 line
-        user anna@h1 rolled web@.service back from 4 to 3, as revision 5
-        user anna@h1 started web@.service
-        user anna@h1 stopped web@.service
-        user anna@h1 unloaded web@.service, which was launched
-        user anna@h1 asked to move web@.service to 4dbc7f3b
-        user anna@h1 drained machine 4dbc7f3b: new disk
-        user anna@h1 uncordoned machine 4dbc7f3b: \x1b[2J\x0amachine
-        user anna@h1 cordoned machine 4dbc7f3b
-        user anna@h1 labelled machine 4dbc7f3b: a=b, c taken away
-        user anna@h1 changed the configuration shop to revision 3: db, log
-        user anna@h1 removed the configuration shop
-        user anna@h1 applied shop, as revision 2, 1 unit changed: web@.service
-        user anna@h1 destroyed the application shop: web@.service
-        user anna@h1 imported an export, 12 units changed"#]]
-    .assert_eq(&lines.join("\n"));
-}
-
-#[test]
-fn what_users_did_is_data_and_what_a_later_version_says_of_it_spoils_nothing() {
-    let act = Act::new("anna@h1", 7, Did::Scaled { from: 3, to: 5 });
-    let item = Item::from(&act.of_unit(&UnitName::trusted("web@3.service")));
-    let json = serde_json::to_value(&item).unwrap();
-    let expected = serde_json::json!({
-        "what": "user",
-        "units": {"web@.service": "3"},
-        "reason": {"kind": "user", "by": "anna@h1", "at_ms": 7,
-            "did": {"what": "scaled", "from": 3, "to": 5}},
-    });
-    assert_eq!(json, expected);
-    assert_eq!(serde_json::from_value::<Item>(json.clone()).unwrap(), item);
-    // A deed that only a later version knows: who did it is still told.
-    let mut later = json.clone();
-    later["reason"]["did"] = serde_json::json!({"what": "polished", "with": ["wax"]});
-    let later: Item = serde_json::from_value(later).unwrap();
-    let line = "user anna@h1 did something that this version does not know to web@3.service";
-    assert_eq!(later.to_string(), line);
-    // A kind of item that only a later version knows, as this one's were to the one before it.
-    let mut newer = json;
-    newer["what"] = "whistled".into();
-    newer["reason"]["kind"] = "tune".into();
-    let newer: Item = serde_json::from_value(newer).unwrap();
-    assert_eq!((newer.what, newer.reason), (What::Other, Some(super::Reason::Other)));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Availability, DesiredState, Unknown};
+use super::{Availability, DesiredState, RolloutAction, Unknown};
 use crate::app::AppName;
 use crate::name::{MachineId, UnitName};
 
@@ -127,6 +127,40 @@ pub enum Did {
     Imported {
         /// How many units that changed.
         units: usize,
+    },
+    /// Paused, resumed or undid the unit's rollout.
+    SteeredRollout {
+        /// Which of them.
+        action: RolloutAction,
+    },
+    /// Changed the rules of reboots.
+    SetReboots {
+        /// How many machines of each group may reboot at once; the default again if that is unset.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        slots: BTreeMap<String, Option<u32>>,
+        /// When they may; empty for always.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        window: Option<String>,
+    },
+    /// Asked for leave to reboot the machine, which is drained for that.
+    AskedToReboot {
+        /// The group whose slot it takes.
+        group: String,
+    },
+    /// Got leave to reboot the machine.
+    MayReboot {
+        /// The group whose slot it has.
+        group: String,
+    },
+    /// Gave the machine's reboot lock back, or took it away.
+    ReleasedReboot {
+        /// The group whose slot it had.
+        group: String,
+    },
+    /// Destroyed a volume of the machine, with all data in it.
+    DestroyedVolume {
+        /// Its name.
+        volume: String,
     },
     /// Something that a later version knows.
     #[serde(other)]
