@@ -87,8 +87,77 @@ fn a_text_that_fails_is_undone_by_itself_also_when_the_leader_dies() -> Result<(
         cluster.write_unit("five@.service", &good)?;
         cluster.ctl(&["start", "--replace", "/root/units/five@.service"])?;
         ensure!(untouched(&all(cluster)?) == 0, "the good text has not reached all");
-        Ok(())
+        cluster.ctl(&["destroy", "five@.service"])?;
+        a_canary_waits_for_a_user_and_a_failure_is_undone_by_one(cluster)
     })
+}
+
+/// What users steer, as they write it in scripts: no terminal is there.
+fn a_canary_waits_for_a_user_and_a_failure_is_undone_by_one(cluster: &Cluster) -> Result<()> {
+    let text = |program: &str| {
+        format!(
+            "[Service]\nType=simple\nExecStart={program}\nRestart=always\n\
+            [X-Fleet]\nCanary=1\nMinHealthy=1\nOnUpdateFailure=pause\n"
+        )
+    };
+    let replace = |program: &str| {
+        let path = cluster.write_unit("four@.service", &text(program))?;
+        cluster.ctl(&["start", "--replace", "--no-block", &path])
+    };
+    let all = || cluster.wait_for_exactly(&["four@*.service"], &replicas("four", 4), PATIENCE);
+    let same = |now: &Running, before: &Running| {
+        before.iter().filter(|(place, pid)| now.get(*place) == Some(*pid)).count()
+    };
+    let rollout = |args: &[&str]| cluster.fleetctl("h2", &[&["rollout"][..], args].concat());
+    let status = |words: &str| {
+        wait_for(words, PATIENCE, || {
+            let said = rollout(&["status", "four@", "--no-block"])?;
+            ensure!(said.out.contains(words), "{said:?}");
+            Ok(said)
+        })
+    };
+    cluster.submit("four@.service", &text("/bin/sleep 1d"))?;
+    cluster.ctl(&["scale", "four=4"])?;
+    status("revision 1: done, 4 of 4 new, 4 healthy")?;
+
+    let before = all()?;
+    replace("/bin/sleep 2d")?;
+    let waits =
+        "four@.service: revision 2 after 1: paused, 1 of 4 new, 1 healthy; waits for a user";
+    status(waits)?;
+    let said = rollout(&["status", "four@", "--timeout=2"])?;
+    ensure!(said.code == 3 && said.out.contains(waits), "{said:?}");
+    ensure!(said.err.contains("`fleetctl rollout resume four@.service` goes on"), "{said:?}");
+    ensure!(same(&all()?, &before) == 3, "{before:?}, then {:?}", all()?);
+    let said = rollout(&["resume", "four@"])?;
+    ensure!(said.code == 0, "{said:?}");
+    ensure!(said.out.ends_with("revision 2: done, 4 of 4 new, 4 healthy\n"), "{said:?}");
+    let good = all()?;
+    ensure!(same(&good, &before) == 0, "{before:?}, then {good:?}");
+
+    replace("/bin/sh -c 'echo no such database; exit 7'")?;
+    let said = rollout(&["status", "four@"])?;
+    ensure!(said.code == 1, "{said:?}");
+    for words in [
+        "revision 3 of four@.service goes no further: four@1.service failed on machine ",
+        "exit-code (7)",
+        "The last lines of four@1.service:",
+        "no such database",
+        "`fleetctl rollout undo four@.service` returns all to the last good text",
+    ] {
+        ensure!(said.err.contains(words), "{words}: {said:?}");
+    }
+    let said = rollout(&["undo", "four@"])?;
+    ensure!(said.code == 0, "{said:?}");
+    ensure!(said.out.contains("revision 3 after 2: undone, 0 of 4 new, 4 healthy"), "{said:?}");
+    let after = all()?;
+    ensure!(same(&after, &good) == 3, "{good:?}, then {after:?}");
+    let events = cluster.ctl(&["events", "--unit=four@.service"])?;
+    for did in ["resumed", "undid"] {
+        let told = format!("user root@h2 {did} the rollout of four@.service");
+        ensure!(events.matches(&told).count() == 1, "{events}");
+    }
+    Ok(())
 }
 
 fn text(line: &str) -> String {
