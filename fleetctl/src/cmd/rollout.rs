@@ -189,7 +189,7 @@ async fn follow(
             if now != told && !context.output.is_json() && !live.draws() {
                 context.output.text(&format!("{now}\n"))?;
             }
-            if last.waits && !told_to_wait(&told) {
+            if now.contains(WAITS) && !told.contains(WAITS) {
                 note(&hint_of(&last));
             }
             live.draw(&[format!("{now}, for {}", age(last.since_ms))]);
@@ -216,10 +216,6 @@ async fn follow(
     };
     ended?;
     told_at_the_end(context, &last, wanted).await
-}
-
-fn told_to_wait(told: &str) -> bool {
-    told.contains(WAITS)
 }
 
 /// Prints how it ended, and gives the exit status.

@@ -164,6 +164,23 @@ fn one_that_still_goes_on_at_the_time_limit_ends_with_3() {
 }
 
 #[test]
+fn what_a_user_may_do_is_said_once_a_canary_is_healthy_and_no_sooner() {
+    let session = session();
+    let starting = RolloutStatus { waits_on: waiting_on(1).waits_on, healthy: 0, ..canary() };
+    session.fake.cluster().rollouts =
+        vec![starting.clone(), starting.clone(), starting, canary(), canary(), done()].into();
+    expect![[r#"
+        $ fleetctl rollout status web@
+        out| web@.service: revision 3 after 2: paused, 1 of 3 new, 0 healthy; web@1.service on b2b2b2b2... is to become healthy
+        out| web@.service: revision 3 after 2: paused, 1 of 3 new, 1 healthy; waits for a user
+        out| web@.service: revision 3: done, 3 of 3 new, 3 healthy
+        err| `fleetctl rollout resume web@.service` goes on, `fleetctl rollout undo web@.service` returns all to the last good text
+        rc=0
+    "#]]
+    .assert_eq(&session.run("rollout status web@"));
+}
+
+#[test]
 fn an_undo_that_worked_ends_with_0_and_one_that_cannot_be_says_why() {
     let session = session();
     let by = || RolloutStatus {

@@ -529,14 +529,14 @@ impl Agent {
                 if again {
                     instance.trouble.again(now_ms, None);
                 }
-                instance.outcome = None;
+                instance.is_tried_again();
             }
             Step::Restart { restart, .. } => {
                 marker.launched = true;
                 marker.restart = restart;
                 instance.trouble.step_went_well();
                 instance.reload_failed = None;
-                instance.outcome = None;
+                instance.is_tried_again();
             }
             Step::Revive { restart, .. } => {
                 (marker.launched, marker.restart) = (true, restart);

@@ -124,7 +124,7 @@ impl Agent {
                 "failed" if !state.job && instance.outcome.is_none() => {
                     asked.push((name.clone(), counts));
                 }
-                _ if is_up(state) && seen.failed_part.is_none() => instance.outcome = None,
+                _ if is_up(state) && seen.failed_part.is_none() => instance.is_tried_again(),
                 _ => {}
             }
         }

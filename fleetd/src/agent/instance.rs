@@ -31,6 +31,8 @@ pub(super) struct Instance {
     pub(super) since: Option<(String, u64)>,
     /// Why it failed last.
     pub(super) outcome: Option<JobOutcome>,
+    /// … and why the time before: it was started again since, and has yet to run well.
+    pub(super) outcome_before: Option<JobOutcome>,
     /// … and what systemd said of that in the journal, if it was asked.
     pub(super) reason: Option<Reason>,
     /// Whether systemd refused to stop it when it was last asked.
@@ -83,9 +85,15 @@ impl Instance {
         self.since.as_ref().map_or(now_ms, |(_, since_ms)| *since_ms)
     }
 
+    /// It is started again: how it failed is that of the time before.
+    pub(super) fn is_tried_again(&mut self) {
+        self.outcome_before = self.outcome.take().or(self.outcome_before.take());
+    }
+
     /// Forgets why it failed.
     pub(super) fn forget_outcome(&mut self) {
-        (self.outcome, self.reason, self.unhealthy) = (None, None, None);
+        (self.outcome, self.outcome_before) = (None, None);
+        (self.reason, self.unhealthy) = (None, None);
     }
 }
 

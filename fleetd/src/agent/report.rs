@@ -146,7 +146,8 @@ impl Agent {
         let instance = self.instances.of(name);
         let end = instance.start.as_ref().and_then(Start::last_end);
         let end = end.filter(|end| end.result != "success");
-        if let Some(outcome) = instance.outcome.as_ref().or(end) {
+        let before = instance.outcome_before.as_ref();
+        if let Some(outcome) = instance.outcome.as_ref().or(end).or(before) {
             status.result.clone_from(&outcome.result);
             status.code = outcome.code;
             if *looks > 0 && outcome.has_words() && instance.reason.is_none() {

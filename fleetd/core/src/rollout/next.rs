@@ -140,9 +140,9 @@ fn judge(next: &mut Rollout, unit: &Unit, tally: Tally, now_ms: u64) {
         if let Some(course) = next.course.as_mut().filter(|_| !(goes_on && pause.is_some())) {
             course.go_on();
         }
-        if state != next.state {
-            enter(next, state, now_ms);
-        }
+        // Also where it was paused already, for its canaries say: since when it is so is when it
+        // failed.
+        enter(next, state, now_ms);
         next.failure = Some(failure);
         return;
     }

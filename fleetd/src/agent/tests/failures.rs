@@ -55,6 +55,15 @@ impl Host {
 }
 
 #[tokio::test]
+async fn what_was_started_again_says_how_it_failed_before() {
+    let mut host = Host::with_text(&plain("")).await;
+    host.fails_once("exit-code", 7).await;
+    let status = host.status("web.service").await;
+    assert_eq!((status.active.as_str(), status.restarts), ("activating", 1), "{status:?}");
+    assert_eq!((status.result.as_str(), status.code), ("exit-code", Some(7)));
+}
+
+#[tokio::test]
 async fn what_gives_up_stays_failed_and_says_so_until_a_restart_is_asked_for() {
     let mut host = Host::with_wishes("OnFailure.exit-78=give-up").await;
     host.fails_once("exit-code", 78).await;

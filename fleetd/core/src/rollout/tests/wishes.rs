@@ -97,6 +97,19 @@ fn a_canary_that_fails_is_undone_like_any_text() {
 }
 
 #[test]
+fn a_canary_that_fails_says_when_though_its_rollout_was_paused_before() {
+    let mut cluster = five();
+    cluster.submit(&format!("{CANARY} | OnUpdateFailure=pause"));
+    cluster.look();
+    let began_ms = cluster.rollout().since_ms;
+    cluster.report(2, "gave-up");
+    cluster.look();
+    assert_eq!(cluster.is(), (State::Paused, None, vec![1, 1, 1, 1, 2]));
+    assert!(cluster.rollout().failure.is_some());
+    assert!(cluster.rollout().since_ms > began_ms, "no line of its journal is older than that");
+}
+
+#[test]
 fn a_first_text_has_no_canaries_and_a_canary_that_is_lost_has_a_successor() {
     let mut cluster =
         Cluster::new(&format!("{MACHINES}unit web@.service x5 | Canary=1 | MaxUnavailable=1"));
