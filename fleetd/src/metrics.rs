@@ -5,12 +5,20 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use fleet_core::model::{Reboots, Snapshot};
+use fleet_core::name::MachineId;
 use fleet_core::plan::{Change, Plan};
+use fleet_core::reboots::state_of;
 use fleet_core::unit::on_failure::Kind;
+use fleet_core::wire::RebootState;
 
 use crate::probe;
 use crate::store::counted::{Counts, Total};
 use crate::systemd::counters::Counters;
+
+/// The states of machines that hold a reboot lock.
+const REBOOT_STATES: [RebootState; 3] =
+    [RebootState::Draining, RebootState::Granted, RebootState::Away];
 
 /// What this fleetd has done since it started.
 #[derive(Debug, Default)]
@@ -33,6 +41,7 @@ pub struct Metrics {
     retired: AtomicU64,
     updated: AtomicU64,
     documents: AtomicU64,
+    reboot_locks: [AtomicU64; REBOOT_STATES.len()],
     /// Failures of instances on this machine, which its agent counts.
     pub failures: Arc<FailureCounts>,
 }
@@ -66,6 +75,16 @@ impl Metrics {
             counter.fetch_add(1, Relaxed);
         }
         self.documents.fetch_add(plan.documents.len() as u64, Relaxed);
+    }
+
+    /// Notes who holds a reboot lock.
+    pub fn note_reboots(&self, reboots: &Reboots, snapshot: &Snapshot) {
+        let is_there = |id: &MachineId| snapshot.machines.contains_key(id);
+        for (state, count) in REBOOT_STATES.iter().zip(&self.reboot_locks) {
+            let locks = reboots.locks.iter();
+            let so = locks.filter(|(id, lock)| state_of(lock, is_there(id)) == *state).count();
+            count.store(so as u64, Relaxed);
+        }
     }
 
     /// All of it as text, with what was asked of systemd and of the store.
@@ -166,6 +185,15 @@ impl Metrics {
             "Failures of units on this machine, by systemd's result.",
             failures.into(),
         );
+        let locks = REBOOT_STATES.iter().zip(&self.reboot_locks);
+        several(
+            "fleet_engine_reboot_locks",
+            "gauge",
+            "Machines that hold a reboot lock, as the leader sees them; 0 on the others.",
+            locks
+                .map(|(state, count)| (format!("{{state=\"{}\"}}", state.as_str()), read(count)))
+                .collect(),
+        );
         one(
             "fleet_engine_task_count_total",
             "counter",
@@ -226,6 +254,8 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use fleet_core::model::{Machine, RebootLock};
+
     use super::*;
 
     #[test]
@@ -249,5 +279,27 @@ mod tests {
             let value = line.rsplit_once(' ').map(|(_, value)| value.parse::<f64>());
             assert!(matches!(value, Some(Ok(_))), "{line}");
         }
+    }
+
+    #[test]
+    fn a_machine_that_does_not_come_back_from_its_reboot_is_counted_as_away() {
+        let lock = |granted_ms| RebootLock { granted_ms, ..RebootLock::default() };
+        let ids = ["a", "b", "c", "d"].map(MachineId::new);
+        let given = [None, Some(7), Some(7), Some(7)].map(lock);
+        let reboots =
+            Reboots { locks: ids.clone().into_iter().zip(given).collect(), ..Reboots::default() };
+        let there = ids[..2].iter().map(|id| (id.clone(), Arc::new(Machine::new(id.clone(), ""))));
+        let snapshot = Snapshot { machines: there.collect(), ..Snapshot::default() };
+        let metrics = Metrics::default();
+        let says = |metrics: &Metrics, line: &str| {
+            let text = metrics.render(&Counters::default(), &Counts::default());
+            assert!(text.lines().any(|said| said == line), "{line} in {text}");
+        };
+        metrics.note_reboots(&reboots, &snapshot);
+        says(&metrics, "fleet_engine_reboot_locks{state=\"draining\"} 1");
+        says(&metrics, "fleet_engine_reboot_locks{state=\"granted\"} 1");
+        says(&metrics, "fleet_engine_reboot_locks{state=\"away\"} 2");
+        metrics.note_reboots(&Reboots::default(), &snapshot);
+        says(&metrics, "fleet_engine_reboot_locks{state=\"away\"} 0");
     }
 }

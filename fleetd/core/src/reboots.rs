@@ -13,6 +13,7 @@ use crate::model::{
 use crate::name::{MachineId, UnitName};
 use crate::unit::family::is_counted;
 use crate::view::Cluster;
+use crate::wire::RebootState;
 
 mod window;
 
@@ -60,6 +61,15 @@ fn app_specific(id: &MachineId, application: [u8; 16]) -> Option<String> {
     made[6] = made[6] & 0x0f | 0x40;
     made[8] = made[8] & 0x3f | 0x80;
     Some(format!("{:032x}", u128::from_be_bytes(made)))
+}
+
+/// How far a machine that has a lock is.
+pub fn state_of(lock: &RebootLock, is_there: bool) -> RebootState {
+    match lock.granted_ms {
+        None => RebootState::Draining,
+        Some(_) if is_there => RebootState::Granted,
+        Some(_) => RebootState::Away,
+    }
 }
 
 /// Why a machine may not reboot now.

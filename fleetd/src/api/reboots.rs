@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use fleet_core::model::{Act, DEFAULT_SLOTS, Did, Reboots};
 use fleet_core::name::MachineId;
-use fleet_core::reboots::{DEFAULT_GROUP, Window, is_group};
+use fleet_core::reboots::{DEFAULT_GROUP, Window, is_group, state_of};
 use fleet_core::wire;
 use fleet_core::wire::{RebootLockState, RebootState, RebootWish, RebootsPatch, RebootsState};
 use serde_json::json;
@@ -91,11 +91,7 @@ pub(super) async fn show(State(api): State<Api>) -> Result<Json<RebootsState>, A
 async fn locks(mirror: &Arc<Mirror>, reboots: &Reboots) -> Result<Vec<RebootLockState>, Denied> {
     let mut all = Vec::new();
     for (id, lock) in &reboots.locks {
-        let state = match lock.granted_ms {
-            None => RebootState::Draining,
-            Some(_) if mirror.cluster().snapshot.machines.contains_key(id) => RebootState::Granted,
-            Some(_) => RebootState::Away,
-        };
+        let state = state_of(lock, mirror.cluster().snapshot.machines.contains_key(id));
         let waits = match state {
             RebootState::Draining => waits(mirror, id).await?,
             _ => String::new(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use fleet_core::model::{FORMAT, Snapshot};
+use fleet_core::model::{FORMAT, Reboots, Snapshot};
 use fleet_core::name::MachineId;
 use fleet_core::replay::Saved;
 use fleet_core::rollout::{self, Advanced};
@@ -109,6 +109,7 @@ impl Engine {
                 led = panics::contained(self.lead(term, overdue.subscribe())) => led.err(),
             };
             self.metrics.leader_since_s.store(0, Relaxed);
+            self.metrics.note_reboots(&Reboots::default(), &Snapshot::default());
             self.replays.end_term();
             info!(term = term.create_revision, "leading no longer");
             if let Some(message) = panicked
@@ -217,6 +218,7 @@ impl Engine {
         loop {
             let mut next_ms = clock::now_ms() + PERIOD_MS;
             memory.knowledge.overdue.clone_from(&overdue.borrow_and_update());
+            self.metrics.note_reboots(copy.mirror().reboots(), &copy.mirror().cluster().snapshot);
             // Until our own last commit has come round, the copy is older than what we know:
             // planning it would only conflict.
             if copy.mirror().cluster().snapshot.revision >= committed {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fleet_core::app::{AppName, Application};
 use fleet_core::configuration::Configuration;
 use fleet_core::model::{
-    Act, Availability, Fence, Keeper, KeeperState, Leader, Machine, Move, Settings, Unit,
+    Act, Availability, Fence, Keeper, KeeperState, Leader, Machine, Move, Reboots, Settings, Unit,
     UnitRecord, Wish,
 };
 use fleet_core::name::MachineId;
@@ -27,6 +27,8 @@ pub struct Mirror {
     settings: BTreeMap<MachineId, Settings>,
     /// The configurations that can be read: who plans has no use for them.
     configurations: BTreeMap<AppName, Arc<Configuration>>,
+    /// The rules and locks of reboots: who plans has no use for them.
+    reboots: Arc<Reboots>,
     /// Whether an import is decided, and not yet carried out.
     importing: bool,
     /// The revision that created each machine's key: a new one is a new registration.
@@ -58,6 +60,7 @@ impl Mirror {
             machines: BTreeMap::new(),
             settings: BTreeMap::new(),
             configurations: BTreeMap::new(),
+            reboots: Arc::default(),
             importing: false,
             machines_created: BTreeMap::new(),
             keeper_boots: BTreeMap::new(),
@@ -167,6 +170,12 @@ impl Mirror {
         &self.configurations
     }
 
+    /// The rules and locks of reboots; none if they cannot be read. For figures: who gives leave
+    /// reads them from the store itself.
+    pub fn reboots(&self) -> &Reboots {
+        &self.reboots
+    }
+
     /// The revision that created each present machine's key.
     pub fn machines_created(&self) -> &BTreeMap<MachineId, i64> {
         &self.machines_created
@@ -264,7 +273,10 @@ impl Mirror {
                 Ok(())
             }
             Key::Rival(_) => Ok(()), // for that machine's fleetd alone
-            Key::Reboots => return,  // read by those who ask for a reboot
+            Key::Reboots => {
+                self.reboots = parse(&kv.value).map(Arc::new).unwrap_or_default();
+                return;
+            }
             Key::Keeper(id) => parse::<Keeper>(&kv.value).map(|keeper| {
                 self.keeper(id.clone()).held = true;
                 self.keeper_boots.insert(id.clone(), keeper.boot_id);
@@ -366,7 +378,8 @@ impl Mirror {
             Some(Key::Act(id)) => drop(self.acts.remove(&id)),
             Some(Key::Import) => self.importing = false,
             Some(Key::Misnamed(..)) => drop(self.passed_over.remove(key)),
-            Some(Key::Rival(_) | Key::Reboots) | None => {}
+            Some(Key::Reboots) => self.reboots = Arc::default(),
+            Some(Key::Rival(_)) | None => {}
         }
     }
 

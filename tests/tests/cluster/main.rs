@@ -28,6 +28,7 @@ mod on_hosts;
 mod outages;
 mod packages;
 mod placement;
+mod reboots;
 mod registry;
 mod rolling;
 mod start_first;
