@@ -52,8 +52,18 @@ fn path(
 
 /// What the user reads of a circle: `a.service needs b.service needs a.service`.
 pub fn says(circle: &[UnitName]) -> String {
+    if let [first, last] = circle
+        && first == last
+    {
+        return says_itself(first);
+    }
     let names: Vec<&str> = circle.iter().map(UnitName::as_str).collect();
     format!("Needs= goes in a circle, so none of these could start: {}", names.join(" needs "))
+}
+
+/// The same of a unit that needs itself.
+pub(super) fn says_itself(name: &UnitName) -> String {
+    format!("{name} needs itself, so it could never start")
 }
 
 /// What a unit needs, with specifiers put in.
@@ -111,11 +121,24 @@ mod tests {
         let outside = "unit a.service | Needs=b.service\nunit b.service | Needs=c.service\n\
             unit c.service | Needs=b.service";
         assert_eq!(found(outside, "a.service"), None, "it only leads to one");
+        let alone = found("unit a.service | Needs=a.service", "a.service");
+        assert_eq!(alone.as_deref(), Some("a.service a.service"));
         let template = "unit web@.service x2 | Needs=db@%i.service\n\
             unit db@.service x2 | Needs=web@1.service";
         let circle = Some("web@.service db@1.service web@1.service".to_string());
         assert_eq!(found(template, "web@.service"), circle);
         assert_eq!(found("unit web@.service x2 | Needs=db.service", "web@.service"), None);
+    }
+
+    #[test]
+    fn a_circle_of_one_is_said_as_what_it_is() {
+        let names = |names: &[&str]| -> Vec<UnitName> {
+            names.iter().map(|name| UnitName::trusted(*name)).collect()
+        };
+        let alone = says(&names(&["a.service", "a.service"]));
+        assert_eq!(alone, "a.service needs itself, so it could never start");
+        let template = says(&names(&["web@.service", "web@1.service"]));
+        assert!(template.ends_with(": web@.service needs web@1.service"), "{template}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::health::{self, HealthOptions};
 use super::labels::Labels;
 use super::max_unavailable::MaxUnavailable;
+use super::needs;
 use super::on_failure::OnFailure;
 use super::podman::{self, Kind};
 use super::update::{self, OnUpdateFailure, UpdateOrder};
@@ -521,9 +522,7 @@ pub const OPTIONS: &[FleetOption] = &[
             let instance = if name.is_template() { name.replica(1) } else { name.clone() };
             wants.expanded(&instance).needs.iter().find_map(|need| match UnitName::parse(need) {
                 Err(problem) => Some(format!("invalid Needs {need:?}: {problem}")),
-                Ok(need) if need == instance || need == *name => {
-                    Some(format!("{name} needs itself, so it could never start"))
-                }
+                Ok(need) if need == instance || need == *name => Some(needs::says_itself(name)),
                 Ok(_) => None,
             })
         },
