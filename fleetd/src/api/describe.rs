@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{MethodFilter, MethodRouter};
 use fleet_core::wire;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::Api;
@@ -50,7 +50,7 @@ pub(super) struct Operation {
     pub(super) takes_bytes: bool,
     /// A body that it takes, for people and for programs that try it.
     pub(super) example: Option<Value>,
-    /// What it answers when all is well.
+    /// What it answers when all is well, and refusals in a form of its own.
     pub(super) answers: Vec<Answer>,
     /// The statuses of its errors.
     pub(super) errors: Vec<StatusCode>,
@@ -58,7 +58,7 @@ pub(super) struct Operation {
     pub(super) discovery: Option<(&'static str, &'static str)>,
 }
 
-/// A good answer.
+/// A good answer, or a refusal in a form of its own.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) says: &'static str,
@@ -230,6 +230,12 @@ impl Operation {
         self
     }
 
+    /// It refuses so in a form of its own. What fails before it is asked is told in fleet's.
+    pub(super) fn refuses<T: JsonSchema>(self, status: u16, says: &'static str) -> Operation {
+        let status = StatusCode::from_u16(status).expect("an HTTP status");
+        self.answers(status, says, Body::Json(schema_of_either::<T, wire::ErrorBody>))
+    }
+
     /// Headers of its good answers.
     pub(super) fn headers(mut self, headers: &'static [(&'static str, &'static str)]) -> Operation {
         for answer in &mut self.answers {
@@ -295,6 +301,12 @@ impl Operation {
 /// The schema of `T`, by reference where it has a name.
 pub(super) fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
+}
+
+/// The schema of what is either.
+fn schema_of_either<T: JsonSchema, U: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let either = [generator.subschema_for::<T>(), generator.subschema_for::<U>()];
+    json_schema!({"anyOf": either})
 }
 
 /// The parameters that stand in a path, in order: `unitName` in `/units/{unitName}`.

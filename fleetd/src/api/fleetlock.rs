@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::Api;
 use super::body::decode;
-use super::describe::{Body, Operation, Resource, schema_of};
+use super::describe::{Body, Operation, Resource};
 use super::reboot_locks::{Denied, give_back, grant, known};
 use super::who::Who;
 use crate::store::{Part, StoreError};
@@ -32,12 +32,11 @@ pub(super) fn at_root() -> Vec<Resource> {
                 "group": "default"
             }}))
             .answers(StatusCode::OK, says, Body::None)
-            .answers(
-                StatusCode::CONFLICT,
-                "Not now; the body says why.",
-                Body::Json(schema_of::<FleetLockRefusal>),
-            )
-            .errors([404])
+            .refuses::<FleetLockRefusal>(400, "The request is not FleetLock's.")
+            .refuses::<FleetLockRefusal>(404, "The id is no machine's.")
+            .refuses::<FleetLockRefusal>(409, "Not now; the body says why.")
+            .refuses::<FleetLockRefusal>(500, "That is a bug of fleetd.")
+            .refuses::<FleetLockRefusal>(503, "The store cannot be reached. Ask again.")
     };
     vec![
         Resource::at("/v1/pre-reboot").post(

@@ -84,7 +84,8 @@ fn one(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     for answer in &operation.answers {
         responses.insert(answer.status.as_str().to_string(), good(answer, generator));
     }
-    for status in &operation.errors {
+    let own_form = |status: &StatusCode| operation.answers.iter().any(|it| it.status == *status);
+    for status in operation.errors.iter().filter(|status| !own_form(status)) {
         let content =
             json!({"application/json": {"schema": schema_of::<wire::ErrorBody>(generator)}});
         responses.insert(
