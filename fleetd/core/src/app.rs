@@ -155,6 +155,19 @@ pub fn path_refusal(path: &str) -> Option<String> {
     Some(format!("{path:?} cannot be a file of an application: {problem}"))
 }
 
+/// Everything that is wrong with the paths of files that come together.
+pub fn paths_refusals(paths: &BTreeSet<&str>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for path in paths {
+        problems.extend(path_refusal(path));
+        let mut folders = path.match_indices('/').map(|(at, _)| &path[..at]);
+        if let Some(both) = folders.find(|folder| paths.contains(folder)) {
+            problems.push(format!("{both:?} is a file, and the folder of {path:?}"));
+        }
+    }
+    problems
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

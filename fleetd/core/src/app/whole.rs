@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::refs::{How, Reference, Target, pod_of, references};
-use super::{AppName, Bundle, BundleRef, Checksum, FileEntry, path_refusal};
+use super::{AppName, Bundle, BundleRef, Checksum, FileEntry, paths_refusals};
 use super::{MAX_APP_BYTES, MAX_APP_FILES, MAX_APP_UNITS, MAX_FILE_BYTES};
 use crate::model::UnitRecord;
 use crate::name::UnitName;
@@ -134,13 +134,7 @@ impl<'a> Whole<'a> {
     /// Everything that is wrong with the whole, each as `web.container: line 5: …`.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = self.over_limits();
-        for path in self.files.keys() {
-            problems.extend(path_refusal(path));
-            let mut folders = path.match_indices('/').map(|(at, _)| &path[..at]);
-            if let Some(both) = folders.find(|folder| self.files.contains_key(*folder)) {
-                problems.push(format!("{both:?} is a file, and the folder of {path:?}"));
-            }
-        }
+        problems.extend(paths_refusals(&self.files.keys().map(|path| &**path).collect()));
         let ours = || self.units.iter().filter(|(_, unit)| unit.ours);
         for (name, unit) in ours() {
             for reference in &unit.references {

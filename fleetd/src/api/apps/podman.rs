@@ -8,7 +8,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use fleet_core::app::{MAX_APP_FILES, MAX_APP_UNITS};
+use fleet_core::app::{MAX_APP_FILES, MAX_APP_UNITS, paths_refusals};
 use fleet_core::model::Machine;
 use fleet_core::name::{MachineId, UnitName};
 use fleet_core::unit::podman::major_minor;
@@ -90,6 +90,11 @@ async fn check(
         Err(problem) => Err(ApiError::invalid(format!("{name}: {problem}"))),
     });
     let question = Question { quadlets: names.collect::<Result<_, _>>()?, paths };
+    let together = question.quadlets.keys().map(UnitName::as_str);
+    let together = together.chain(question.paths.iter().map(String::as_str)).collect();
+    if let Some(problem) = paths_refusals(&together).into_iter().next() {
+        return Err(ApiError::invalid(problem));
+    }
     let checked = ask_here(&api, &question).await;
     let checked = checked.map_err(|problem| ApiError::new(StatusCode::BAD_GATEWAY, problem))?;
     let refused = checked.refused.into_iter().map(|(name, (line, problem))| {
