@@ -337,7 +337,13 @@ impl Agent {
             self.yield_to_host(instance, Job::Restart).await?;
             return Err(is_the_hosts(&systemd_name, &by.path)); // a reload would hand over what runs
         }
-        let check = health::check_of(instance, &UnitFile::parse_lenient(&text))?.map(Box::new);
+        let check = health::check_of(instance, &UnitFile::parse_lenient(&text));
+        // A text that an older version took, to which the option meant nothing, runs as it did.
+        let check = check.unwrap_or_else(|problem| {
+            warn!(unit = %instance, "{instance} is not asked for its health: {problem}");
+            None
+        });
+        let check = check.map(Box::new);
         let rendered = self.render(instance, &key, &text).await?;
         let changed = old.as_ref().is_some_and(|old| old.hash != hash || old.fence != fence);
         if changed || old.as_ref().is_some_and(|old| old.writing) {

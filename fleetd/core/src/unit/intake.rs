@@ -161,6 +161,7 @@ fn refusals_of(name: &UnitName, file: &UnitFile, alone: bool) -> Vec<UnitFileErr
     found.extend(unstoppable(file));
     found.extend(demands(name, file));
     found.extend(unconfigurable(name, file));
+    found.extend(without_a_process(name, file));
     found.extend(fence::refusals(name, file));
     found
 }
@@ -221,6 +222,26 @@ fn unconfigurable(name: &UnitName, file: &UnitFile) -> Option<UnitFileError> {
         return Some(UnitFileError { line: *last("ConfigChanged")?.1, problem: problem.into() });
     }
     None
+}
+
+/// A command that is to run inside a unit in which systemd knows no main process: each answer would
+/// be a bad one, and the unit restarted for ever.
+fn without_a_process(name: &UnitName, file: &UnitFile) -> Option<UnitFileError> {
+    let check = Constraints::from_file(file).health.check?;
+    let kind = file.last("Service", "Type").map(str::trim)?;
+    let has_none = kind == "oneshot"
+        || kind == "forking" && file.last("Service", "PIDFile").is_none_or(str::is_empty);
+    if name.is_quadlet() || !check.trim_start().starts_with("exec:") || !has_none {
+        return None;
+    }
+    let mut options = file.options.iter().zip(&file.lines);
+    let (_, &line) =
+        options.rfind(|(option, _)| option.section == SECTION && option.name == "HealthCheck")?;
+    let problem = format!(
+        "HealthCheck={check}: with Type={kind} systemd knows no process that the command could run \
+            beside; use http:// or tcp://, or another Type= (PIDFile= with forking)"
+    );
+    Some(UnitFileError { line, problem })
 }
 
 /// `RefuseManualStop=`, whose last value counts: systemd would refuse every stop.
@@ -369,6 +390,28 @@ fn mounted_from(mount: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_needs_a_process_that_it_can_run_beside() {
+        let with = |service: &str, check: &str| {
+            said("a.service", &format!("[Service]\n{service}\n[X-Fleet]\nHealthCheck={check}\n"))
+        };
+        let refused = with("Type=oneshot\nRemainAfterExit=yes\nExecStart=/a", "exec:/bin/b");
+        assert_eq!(refused.len(), 1, "{refused:?}");
+        assert!(
+            refused[0].contains("line 6") && refused[0].contains("Type=oneshot"),
+            "{refused:?}"
+        );
+        assert_eq!(with("Type=forking\nExecStart=/a", "exec:/bin/b").len(), 1);
+        for good in [
+            with("Type=forking\nPIDFile=/run/a.pid\nExecStart=/a", "exec:/bin/b"),
+            with("Type=oneshot\nRemainAfterExit=yes\nExecStart=/a", "tcp://:80"),
+            with("Type=simple\nExecStart=/a", "exec:/bin/b"),
+            with("ExecStart=/a", "exec:/bin/b"),
+        ] {
+            assert!(good.is_empty(), "{good:?}");
+        }
+    }
 
     fn said(name: &str, text: &str) -> Vec<String> {
         refusals(&UnitName::parse(name).unwrap(), &UnitFile::parse(text).unwrap())
