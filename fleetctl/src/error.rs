@@ -38,7 +38,7 @@ pub(crate) struct Error {
     message: String,
     causes: Vec<String>,
     /// Lines of something else, under their heading.
-    quoted: Option<(String, Vec<String>)>,
+    quoted: Option<Box<(String, Vec<String>)>>,
     hints: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ impl Error {
 
     /// Adds lines of something else, if there are any.
     pub(crate) fn quote(mut self, heading: &str, lines: Vec<String>) -> Error {
-        self.quoted = Some((heading.to_string(), lines)).filter(|(_, lines)| !lines.is_empty());
+        self.quoted = (!lines.is_empty()).then(|| Box::new((heading.to_string(), lines)));
         self
     }
 
@@ -94,7 +94,7 @@ impl Error {
             spans.push(Span::from("Caused by:\n"));
             spans.extend(self.causes.iter().map(|cause| Span::from(format!("  {cause}\n"))));
         }
-        if let Some((heading, lines)) = &self.quoted {
+        if let Some((heading, lines)) = self.quoted.as_deref() {
             spans.push(Span::from(format!("{heading}\n")));
             spans.extend(lines.iter().map(|line| Span::from(format!("  {line}\n"))));
         }

@@ -21,7 +21,7 @@ const SLACK_S: f64 = 1.0;
 /// milliseconds since 1970; without, if nobody can tell.
 pub(crate) async fn quoted(client: &Client, error: Error, instance: &str, failed_ms: u64) -> Error {
     let query = [("lines", ASKED), ("output", "short-unix")];
-    let read = async { Some(client.journal(instance, &query).await.ok()?.text().await.ok()?) };
+    let read = async { client.journal(instance, &query).await.ok()?.text().await.ok() };
     match tokio::time::timeout(PATIENCE, read).await {
         Ok(Some(text)) => {
             error.quote(&format!("The last lines of {instance}:"), last(&text, failed_ms))

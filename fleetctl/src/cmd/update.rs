@@ -61,7 +61,7 @@ pub(crate) async fn run(context: &Context, args: UpdateArgs) -> Result<u8, Error
         ([unit], Some(image)) => (unit, image),
         (_, Some(_)) => {
             let problem = "update gives one unit another image; name one";
-            return Err(Error::usage(problem.to_string()));
+            return Err(Error::usage(problem));
         }
     };
     let argument = Argument::parse(unit)?;

@@ -187,13 +187,16 @@ pub(super) async fn destroy(context: &Context, words: &[String], yes: bool) -> R
     Ok(Kind::Failed.code())
 }
 
+/// Whether a word means a volume in one way.
+type Way<'a> = &'a dyn Fn(&Volume) -> bool;
+
 /// The volumes that a word means, by their places in the list: those of podman's name, of a unit,
 /// or of an application, all or behind an `@` those on one machine. The error says that there is
 /// none, or that more than one thing is meant.
 fn meant(volumes: &[Volume], word: &str) -> Result<Vec<usize>, String> {
     let of = |name: &str, machine: &str| -> Vec<(&'static str, Vec<usize>)> {
         let stem = |volume: &Volume| volume.unit.strip_suffix(".volume") == Some(name);
-        let ways: [(&'static str, &dyn Fn(&Volume) -> bool); 3] = [
+        let ways: [(&'static str, Way<'_>); 3] = [
             ("podman's volume", &|volume| volume.name == name),
             ("the unit's volume", &|volume| volume.unit == name || stem(volume)),
             ("the application's volumes", &|volume| volume.app == name),

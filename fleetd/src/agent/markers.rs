@@ -67,12 +67,12 @@ pub(super) struct Markers {
     incomplete: bool,
 }
 
+/// The markers that an earlier fleetd left, each with the text that it runs, where that is another.
+pub(super) type Found = BTreeMap<UnitName, (Marker, Option<ShortHash>)>;
+
 impl Markers {
     /// Reads what an earlier fleetd left, and notes that it is `machine`'s if there is nothing.
-    pub(super) fn open(
-        folder: &Path,
-        machine: &MachineId,
-    ) -> io::Result<(Markers, BTreeMap<UnitName, (Marker, Option<ShortHash>)>)> {
+    pub(super) fn open(folder: &Path, machine: &MachineId) -> io::Result<(Markers, Found)> {
         files::public_folder(folder)?; // `units_directory` may be this one, too
         let mut incomplete = false;
         let markers: BTreeMap<UnitName, Marker> = read_all(folder, ".json", &mut incomplete)?;
@@ -89,8 +89,7 @@ impl Markers {
             let runs = lost.then(|| marker.lose_file(template)).flatten();
             (name, (marker, runs))
         };
-        let markers: BTreeMap<UnitName, (Marker, Option<ShortHash>)> =
-            markers.into_iter().map(with_file).collect();
+        let markers: Found = markers.into_iter().map(with_file).collect();
         let [reload_due, links_due] = ["reload-due", "links-due"].map(|name| folder.join(name));
         let owner = folder.with_file_name(OWNER);
         // Without a word an earlier version wrote it.

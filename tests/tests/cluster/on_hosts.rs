@@ -62,7 +62,7 @@ fn a_volume_is_listed_with_its_machine_size_and_user(cluster: &Cluster) -> Resul
     ensure!(volume.name == "systemd-data" && volume.unit == "data.volume", "{volume:?}");
     ensure!(volume.app == "shop" && volume.used_by == ["db.container"], "{volume:?}");
     ensure!(cluster.host_of(&volume.machine_id)? == "h2", "{volume:?}");
-    ensure!(volume.size_bytes.is_some_and(|size| size >= MIB && size < 2 * MIB), "{volume:?}");
+    ensure!(volume.size_bytes.is_some_and(|size| (MIB..2 * MIB).contains(&size)), "{volume:?}");
     let list = cluster.ctl(&["volumes", "--no-legend", "--fields=volume,used"])?;
     ensure!(list.split_whitespace().eq("systemd-data in use by db.container".split(' ')), "{list}");
     Ok(())

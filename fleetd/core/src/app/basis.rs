@@ -59,8 +59,7 @@ impl Basis {
             return Some("a unit of it was destroyed".to_string());
         }
         let more = changed.len().saturating_sub(NAMED);
-        let mut said: Vec<String> =
-            changed.into_iter().take(NAMED).map(|record| is_now(record)).collect();
+        let mut said: Vec<String> = changed.into_iter().take(NAMED).map(is_now).collect();
         said.extend((more > 0).then(|| format!("{more} units more")));
         Some(format!("somebody changed {}", said.join(", ")))
     }

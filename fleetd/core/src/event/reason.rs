@@ -379,9 +379,8 @@ impl fmt::Display for Reason {
             Reason::Restarted { result, code, restarts } => {
                 let result = if result.is_empty() { "it failed" } else { result };
                 f.write_str(result)?;
-                match code {
-                    Some(code) => write!(f, " ({code})")?,
-                    None => {}
+                if let Some(code) = code {
+                    write!(f, " ({code})")?;
                 }
                 match restarts {
                     0 | 1 => Ok(()),

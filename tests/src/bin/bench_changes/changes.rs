@@ -47,7 +47,7 @@ pub(crate) fn run(wanted: impl Fn(&str) -> bool) -> Result<()> {
             let load = bench.load()?;
             std::thread::sleep(Duration::from_secs(2)); // how it is without the change
             let from = Instant::now();
-            let ended = change(&bench).with_context(|| format!("{name}"))?;
+            let ended = change(&bench).with_context(|| name.to_string())?;
             let took = from.elapsed().as_secs_f64();
             let counted = counted(load)?;
             let failed: u64 = counted.failed.values().sum();
