@@ -783,6 +783,8 @@ async fn what_a_start_does_to_other_units_is_known(host: Host) {
     needs.sort();
     assert_eq!(needs, [main.clone(), stopped.clone()]);
     assert!(rivals.contains(&rival), "{rivals:?}");
+    host.queue(&one, Job::Start).await;
+    host.until(&one, "active running").await;
     for name in [&main, &stopped] {
         assert_eq!(host.systemd.stopped_with(name).await.unwrap(), std::slice::from_ref(&one));
     }

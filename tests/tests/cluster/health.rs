@@ -80,6 +80,8 @@ fn all_are_healthy(cluster: &Cluster) -> Result<()> {
 }
 
 fn a_text_that_answers_500_is_undone_by_itself(cluster: &Cluster) -> Result<()> {
+    // The first text is one to go back to once all have stayed healthy with it.
+    cluster.ctl(&["rollout", "status", "web@"])?;
     let before = cluster.running(&["web@*.service"])?;
     let bad = WEB.replace("808%i 200 ", "808%i 500 ");
     cluster.write_unit("web@.service", &bad)?;
