@@ -92,6 +92,8 @@ impl<'a> Bench<'a> {
     fn begin(&self) -> Result<()> {
         self.cluster.submit("web@.service", &self.text("1", "start-first", 200))?;
         self.cluster.ctl(&["scale", &format!("web={WANTED}")])?;
+        // Then it is a text to go back to.
+        self.cluster.ctl(&["rollout", "status", "web@"])?;
         self.all_are_healthy()
     }
 
