@@ -153,7 +153,7 @@ impl<'a> Bench<'a> {
         let machine = self.cluster.lab.machine_id("h3")?;
         self.cluster.ctl(&["drain", machine])?;
         self.all_are_healthy()?;
-        self.cluster.ctl(&["activate", machine])?;
+        self.cluster.ctl(&["uncordon", machine])?;
         Ok("drained".into())
     }
 
